@@ -1,0 +1,69 @@
+/**
+ * Room: what the pipeline tells about itself while it runs, as plain values. For logs, metrics and tests; nothing in
+ * the pipeline depends on who listens.
+ */
+import type { IngestError } from './errors.js';
+import type { Assignment } from './model/record.js';
+
+/** What left the pipeline: one value for each batch, in the order of its partition. */
+export type Outcome = Delivered | Halted;
+
+/** A batch whose whole way is behind it. */
+export interface Delivered {
+  readonly kind: 'delivered';
+  readonly assignment: Assignment;
+  /** The range `(afterOffset, lastOffset]`. */
+  readonly afterOffset: number;
+  readonly lastOffset: number;
+  /** Rows inserted by this process for the range; 0 for one that was settled already or had no records. */
+  readonly rows: number;
+  /** Bytes sent to ClickHouse. */
+  readonly bytes: number;
+  /** It was in doubt when this process took over, and was inserted again under its recorded token. */
+  readonly replay: boolean;
+}
+
+/** A partition that takes nothing any more. The others go on. */
+export interface Halted {
+  readonly kind: 'halted';
+  readonly assignment: Assignment;
+  readonly error: IngestError;
+}
+
+export type IngestEvent =
+  | { readonly kind: 'assigned' | 'revoked' | 'lost' | 'released'; readonly assignment: Assignment }
+  | {
+      /** The state was claimed. */
+      readonly kind: 'claimed';
+      readonly assignment: Assignment;
+      readonly settled: number | undefined;
+      readonly inDoubt: number;
+    }
+  | { readonly kind: 'fenced'; readonly assignment: Assignment; readonly error: IngestError }
+  | { readonly kind: 'skipped'; readonly assignment: Assignment; readonly first: number; readonly last: number }
+  | {
+      /** A port call failed and will be made again. */
+      readonly kind: 'retry';
+      readonly call: 'insert' | 'readBack' | 'fill' | 'claim' | 'write';
+      readonly assignment: Assignment;
+      readonly attempt: number;
+      readonly delayMs: number;
+      readonly error: IngestError;
+    }
+  | {
+      /** A range in doubt was read back. */
+      readonly kind: 'verified';
+      readonly assignment: Assignment;
+      readonly first: number;
+      readonly last: number;
+      readonly missing: number;
+    }
+  | { readonly kind: 'commitFailed'; readonly assignment: Assignment; readonly error: IngestError }
+  | { readonly kind: 'stateWritten'; readonly assignment: Assignment; readonly pending: number }
+  | { readonly kind: 'filtered'; readonly assignment: Assignment; readonly records: number };
+
+/** Called synchronously; must not throw. */
+export type Report = (event: IngestEvent) => void;
+
+export const noReport: Report = () => undefined;
+

@@ -1,0 +1,57 @@
+/**
+ * Room: the values that travel through the pipeline. Pure data, imports nothing.
+ * No clock, no client library, no rxjs may enter.
+ */
+
+/**
+ * One Kafka message, with its value as the bytes that go into the table.
+ *
+ * Offsets are plain numbers: exact up to 2^53 - 1, which a partition that takes a million records a second reaches
+ * after 285 years; the source refuses a larger one (`KCR_OFFSET_RANGE`) instead of rounding it.
+ *
+ * A transform may turn one record into none, one or several; what comes of a record keeps its offset.
+ */
+export interface KafkaRecord {
+  readonly offset: number;
+  /** Milliseconds since the epoch, as the producer or the broker set it. */
+  readonly timestampMs: number;
+  readonly key: Buffer | null;
+  /** `null` is a tombstone. */
+  readonly value: Buffer | null;
+  readonly headers: RecordHeaders;
+}
+
+/** In the order of the message; a name may stand more than once. */
+export type RecordHeaders = readonly (readonly [name: string, value: Buffer | null])[];
+
+/** One tenure of this process over one partition. A new tenure of the same partition has a greater epoch. */
+export interface Assignment {
+  readonly topic: string;
+  readonly partition: number;
+  /** Grows with every assignment this process is given; never used twice. */
+  readonly epoch: number;
+  /** The consumer group's generation under which it was given; commits are pinned to it. */
+  readonly generation: number;
+}
+
+/**
+ * Records of one partition that cover the offsets `(afterOffset, lastOffset]`, holes allowed: compaction, aborted
+ * transactions and control records leave offsets without a record. Immutable.
+ */
+export interface Batch {
+  readonly assignment: Assignment;
+  /** The offset just before the range; -1 at the beginning of the log. */
+  readonly afterOffset: number;
+  /** The last offset the range covers, whether or not a record has it. */
+  readonly lastOffset: number;
+  /** Ascending by offset. */
+  readonly records: readonly KafkaRecord[];
+  /** Bytes of keys and values, for the limits on a batch and for back-pressure. */
+  readonly bytes: number;
+}
+
+/** What one fetch brought for one partition. */
+export interface Chunk extends Batch {
+  /** The log's end as the broker told it with this fetch: the offset the next record will get. */
+  readonly highWatermark: number;
+}

@@ -1,0 +1,159 @@
+/**
+ * Room: what the stages need from the outside world, as interfaces. Adapters implement them (`kafka/`, `clickhouse/`,
+ * `state/`), tests fake them. Only the model and rxjs's types may enter.
+ *
+ * Every call returns an `ObservableInput`: an adapter gives promises, a fake gives `timer` or `cold`, which is what
+ * lets marble tests run the stages in virtual time. A call takes effect when it is subscribed to.
+ */
+import type { Observable, ObservableInput } from 'rxjs';
+import type { Assignment, Batch, Chunk } from './model/record.js';
+import type { Intent, PartitionState } from './model/state.js';
+
+/** What a source tells. Of one assignment: `assigned`, then any number of `fetched`, then `revoked` or `lost`. */
+export type SourceEvent = Assigned | Fetched | Revoked | Lost;
+
+export interface Assigned {
+  readonly kind: 'assigned';
+  readonly assignment: Assignment;
+}
+
+/** Chunks of one assignment are contiguous: each begins where the last one ended, or where `seek` put it. */
+export interface Fetched {
+  readonly kind: 'fetched';
+  readonly assignment: Assignment;
+  readonly chunk: Chunk;
+}
+
+/**
+ * The partition is about to be given away. The source waits (up to its drain time-out) until `release` is called, so
+ * that what is in flight can be settled and committed. When the time-out strikes first, `lost` follows.
+ */
+export interface Revoked {
+  readonly kind: 'revoked';
+  readonly assignment: Assignment;
+  readonly release: () => void;
+}
+
+/** The partition is already somebody else's. Nothing that was read of it may be used any more. */
+export interface Lost {
+  readonly kind: 'lost';
+  readonly assignment: Assignment;
+}
+
+/** Where records come from: a member of a consumer group. */
+export interface RecordSource {
+  /**
+   * Subscribing joins the group, unsubscribing leaves it at once. Completes after `drain` when everything was
+   * released. Errors when the source cannot go on.
+   */
+  readonly events: Observable<SourceEvent>;
+  /** Kafka's cluster id; a part of every token and state key. */
+  cluster(): ObservableInput<string>;
+  /** The next chunk of this assignment begins at `offset`; chunks read before are not delivered any more. */
+  seek(assignment: Assignment, offset: number): ObservableInput<void>;
+  /**
+   * Commits `nextOffset` (one past the last that is done) under the generation of the assignment. Errors with
+   * `KCR_FENCED` when the assignment is not current any more.
+   */
+  commit(assignment: Assignment, nextOffset: number): ObservableInput<void>;
+  /** Everything up to `lastOffset` has left the pipeline: its bytes are free for further fetches. */
+  done(assignment: Assignment, lastOffset: number): void;
+  /** No more chunks of this assignment are wanted; it stays assigned, and heartbeats go on. */
+  halt(assignment: Assignment): void;
+  /** No more chunks of any assignment, until `resume`. For consumers that are slower than the ingestion. */
+  pause(): void;
+  resume(): void;
+  /** Revokes every assignment with a release, then leaves the group; `events` completes. */
+  drain(): void;
+}
+
+/** The name of one partition's state. */
+export interface StateKey {
+  readonly cluster: string;
+  readonly group: string;
+  readonly topic: string;
+  readonly partition: number;
+}
+
+/** The right to write one partition's state, until somebody else claims it. Opaque to everyone but its store. */
+export interface Claim {
+  readonly key: StateKey;
+  /** Who holds it: unique to a process and tenure; told to people who look for a zombie. */
+  readonly owner: string;
+  readonly state: PartitionState;
+  /** The store's own mark of this very value: a node's version, a nonce. */
+  readonly version: unknown;
+}
+
+/** Where the state of partitions is kept. One contract, one contract test for all: `test/state/contract.ts`. */
+export interface StateStore {
+  readonly name: string;
+  /**
+   * Takes the partition over: reads its state (or the empty one) and makes every later write under an earlier claim
+   * fail. Of two that claim at once, the later one wins and the earlier one's next write fails.
+   * Errors: `KCR_STORE_UNREACHABLE` (retryable), `KCR_STATE_INVALID`.
+   */
+  claim(key: StateKey, owner: string): ObservableInput<Claim>;
+  /**
+   * Replaces the state by compare-and-set on the claim; gives the claim for the next write. A reply that got lost is
+   * read back, never guessed. Errors: `KCR_FENCED`, `KCR_STORE_UNREACHABLE` (retryable, with the same claim).
+   */
+  write(claim: Claim, state: PartitionState): ObservableInput<Claim>;
+  /** Reads without claiming. */
+  read(key: StateKey): ObservableInput<PartitionState>;
+  close(): ObservableInput<void>;
+}
+
+/** A batch on its way into the table: its range is recorded (exactly-once) or it has no intent at all. */
+export interface InsertBatch extends Batch {
+  /** The recorded intent; undefined in the at-most-once and at-least-once arrangements, and where nothing is inserted. */
+  readonly intent: Intent | undefined;
+  /** The dedup token of the recorded range; undefined as above. */
+  readonly token: string | undefined;
+  /** The range was in doubt when this process took the partition over. */
+  readonly replay: boolean;
+}
+
+export interface InsertResult {
+  readonly rows: number;
+  /** Bytes of the request's body. */
+  readonly bytes: number;
+}
+
+/** What the table holds of a batch, by its provenance columns. */
+export interface ReadBack {
+  /** Offsets of the batch that have no row in the table, ascending. */
+  readonly missing: readonly number[];
+  /** Offsets of the batch that have more rows than they should, ascending. */
+  readonly doubled: readonly number[];
+}
+
+/**
+ * One batch with its bytes made once; every attempt sends the same bytes with the same token and settings.
+ * Calls error with `KCR_INSERT_RETRIABLE`, `KCR_INSERT_IN_DOUBT`, `KCR_POISON`, `KCR_SCHEMA`, `KCR_INSERT_FATAL`.
+ */
+export interface FrozenInsert {
+  /** Completes with one result once the server's answer was read to its end. */
+  insert(): ObservableInput<InsertResult>;
+  /**
+   * Must the range be read back before it is settled, when an attempt was ambiguous or the batch is a replay? On a
+   * plain MergeTree yes: the server writes the token to its log before it renames the part, so a kill in between makes
+   * the retry answer 200 with the rows missing.
+   */
+  readonly readBackWhenInDoubt: boolean;
+  /** Errors with `KCR_READ_BACK` where the table has no provenance columns and the doubt cannot be cleared otherwise. */
+  readBack(): ObservableInput<ReadBack>;
+  /** Inserts exactly these offsets of the batch, under a token of their own. */
+  fill(missing: readonly number[]): ObservableInput<InsertResult>;
+  /** Gives the bytes back. Called once, after the last attempt ended or was given up. */
+  release(): void;
+}
+
+/** Where batches go. */
+export interface BatchSink {
+  /** Throws `KCR_POISON` for a record that is not one JSON object. */
+  freeze(batch: InsertBatch): FrozenInsert;
+  /** What a new intent for this topic records: the tables and the fingerprint of the settings. */
+  describe(topic: string): { readonly tables: readonly string[]; readonly settings: string };
+  close(): ObservableInput<void>;
+}
