@@ -58,6 +58,13 @@ export type IngestEvent =
       readonly last: number;
       readonly missing: number;
     }
+  | {
+      /** Offsets from `expected` up to `found` (not included) are not in the log any more. */
+      readonly kind: 'gap';
+      readonly assignment: Assignment;
+      readonly expected: number;
+      readonly found: number;
+    }
   | { readonly kind: 'commitFailed'; readonly assignment: Assignment; readonly error: IngestError }
   | { readonly kind: 'stateWritten'; readonly assignment: Assignment; readonly pending: number }
   | { readonly kind: 'filtered'; readonly assignment: Assignment; readonly records: number };

@@ -143,8 +143,13 @@ export interface FrozenInsert {
   readonly readBackWhenInDoubt: boolean;
   /** Errors with `KCR_READ_BACK` where the table has no provenance columns and the doubt cannot be cleared otherwise. */
   readBack(): ObservableInput<ReadBack>;
-  /** Inserts exactly these offsets of the batch, under a token of their own. */
-  fill(missing: readonly number[]): ObservableInput<InsertResult>;
+  /**
+   * Inserts exactly these offsets of the batch, under the token `<token>:fill<round>`, which does not depend on the
+   * offsets: a ClickHouse partition's block is there or not as a whole, so a fill that an earlier owner has under way
+   * has the same rows for the same block and is deduplicated. `round` counts from 1; a further round is made only after
+   * the last one was answered with success and read back, so nothing of it can be under way.
+   */
+  fill(missing: readonly number[], round: number): ObservableInput<InsertResult>;
   /** Gives the bytes back. Called once, after the last attempt ended or was given up. */
   release(): void;
 }

@@ -1,0 +1,137 @@
+/**
+ * Stage 3 of 6: bufferCountOrTime. Chunks become batches. Only the model may enter.
+ */
+import { Observable, asyncScheduler, timer, type OperatorFunction, type SchedulerLike, type Subscriber, type Subscription } from 'rxjs';
+import { IngestError } from '../src/errors.js';
+import { joinBatches, recordBytes, splitBatch } from '../src/model/batch.js';
+import type { Batch } from '../src/model/record.js';
+
+/** A batch is one block in ClickHouse; these keep it well below the block size that every insert pins. */
+export const batchLimits = { maxCount: 1_000_000, maxBytes: 256 * 1024 * 1024, maxWaitMs: 3_600_000 } as const;
+
+export interface BufferConfig {
+  /** Records at which a batch is cut. @default 100000 */
+  readonly count?: number;
+  /** Bytes (keys and values) at which a batch is cut; a single record may be larger. @default 33554432 (32 MiB) */
+  readonly bytes?: number;
+  /** A batch is cut this long after its first chunk came, milliseconds. @default 1000 */
+  readonly maxWaitMs?: number;
+}
+
+/**
+ * Joins contiguous chunks of one partition into batches, cut by count, by bytes or by time, whichever strikes first.
+ * What is left when the source completes is flushed; on an error it is not.
+ *
+ * In plain words: waits for a full tray, but never longer than `maxWaitMs`.
+ *
+ * ```
+ * source:  -a-b-c-----d-----|        one record each
+ *          bufferCountOrTime({ count: 2, maxWaitMs: 3 })
+ *          ---B----C-----D--|        B = ab by count, C = c by time, D = d by time
+ * ```
+ *
+ * Time-based cuts are safe with exactly-once because `reconcileWithState` records the range before it is inserted.
+ * A batch never spans a gap between chunks (a seek): the part before it is flushed first.
+ *
+ * @throws `KCR_CONFIG` for limits outside of `batchLimits`.
+ */
+export function bufferCountOrTime<C extends Batch>(
+  config: BufferConfig = {},
+  scheduler: SchedulerLike = asyncScheduler,
+): OperatorFunction<C, Batch> {
+  const { count = 100_000, bytes = 32 * 1024 * 1024, maxWaitMs = 1_000 } = config;
+  expectLimit('count', count, batchLimits.maxCount);
+  expectLimit('bytes', bytes, batchLimits.maxBytes);
+  expectLimit('maxWaitMs', maxWaitMs, batchLimits.maxWaitMs);
+  return (chunks) =>
+    new Observable<Batch>((subscriber) => {
+      const buffer = new Buffering(count, bytes, maxWaitMs, scheduler, subscriber);
+      const outer = chunks.subscribe({
+        next: (chunk) => buffer.add(chunk),
+        error: (error: unknown) => subscriber.error(error),
+        complete: () => {
+          buffer.flush();
+          subscriber.complete();
+        },
+      });
+      return () => {
+        outer.unsubscribe();
+        buffer.stopWaiting();
+      };
+    });
+}
+
+class Buffering {
+  #parts: Batch[] = [];
+  #count = 0;
+  #bytes = 0;
+  #waiting: Subscription | undefined;
+
+  constructor(
+    private readonly maxCount: number,
+    private readonly maxBytes: number,
+    private readonly maxWaitMs: number,
+    private readonly scheduler: SchedulerLike,
+    private readonly subscriber: Subscriber<Batch>,
+  ) {}
+
+  add(chunk: Batch): void {
+    const previous = this.#parts.at(-1);
+    if (previous !== undefined && previous.lastOffset !== chunk.afterOffset) this.flush();
+    let rest: Batch | undefined = chunk;
+    while (rest !== undefined) {
+      const cut: number = this.#cutOffset(rest);
+      const [head, beyond]: [Batch | undefined, Batch | undefined] = splitBatch(rest, cut);
+      if (head !== undefined) this.#take(head);
+      if (this.#isFull() || beyond !== undefined) this.flush();
+      rest = beyond;
+    }
+  }
+
+  flush(): void {
+    this.stopWaiting();
+    if (this.#parts.length === 0) return;
+    const batch = joinBatches(this.#parts);
+    this.#parts = [];
+    this.#count = 0;
+    this.#bytes = 0;
+    this.subscriber.next(batch);
+  }
+
+  stopWaiting(): void {
+    this.#waiting?.unsubscribe();
+    this.#waiting = undefined;
+  }
+
+  #take(part: Batch): void {
+    this.#parts.push(part);
+    this.#count += part.records.length;
+    this.#bytes += part.bytes;
+    this.#waiting ??= timer(this.maxWaitMs, this.scheduler).subscribe(() => this.flush());
+  }
+
+  #isFull(): boolean {
+    return this.#count >= this.maxCount || this.#bytes >= this.maxBytes;
+  }
+
+  /** Where in `chunk` the batch that is being filled ends: at its last offset if it all fits. */
+  #cutOffset(chunk: Batch): number {
+    const { records } = chunk;
+    if (this.#count + records.length <= this.maxCount && this.#bytes + chunk.bytes <= this.maxBytes) return chunk.lastOffset;
+    let bytes = this.#bytes;
+    const roomFor = this.maxCount - this.#count;
+    for (let i = 0; i < records.length; i++) {
+      const record = records[i]!;
+      bytes += recordBytes(record);
+      const isOver = bytes > this.maxBytes && this.#count + i > 0;
+      if (isOver) return i === 0 ? chunk.afterOffset : records[i - 1]!.offset;
+      if (i + 1 >= roomFor || bytes >= this.maxBytes) return i + 1 === records.length ? chunk.lastOffset : record.offset;
+    }
+    return chunk.lastOffset;
+  }
+}
+
+function expectLimit(name: string, value: number, max: number): void {
+  if (Number.isInteger(value) && value >= 1 && value <= max) return;
+  throw new IngestError('KCR_CONFIG', `Expected \`batch.${name}\` to be an integer from 1 to ${max}, got ${value}`);
+}

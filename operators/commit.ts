@@ -1,0 +1,63 @@
+/**
+ * Stage 6 of 6: commit. What is in the table is settled in the state store, then committed to Kafka. Only ports and the
+ * model may enter.
+ */
+import { Observable, concat, concatMap, catchError, defer, from, ignoreElements, of, throwError, EMPTY, type MonoTypeOperatorFunction } from 'rxjs';
+import { asIngestError } from '../src/errors.js';
+import { noReport, type Report } from '../src/events.js';
+import type { Ledger } from '../src/ledger.js';
+import type { Assignment } from '../src/model/record.js';
+import type { RecordSource } from '../src/ports.js';
+
+/** A value that says how far its partition has got. */
+export interface Committable {
+  readonly assignment: Assignment;
+  readonly lastOffset: number;
+}
+
+export interface CommitConfig {
+  readonly report?: Report;
+}
+
+/**
+ * Commits each value's range to the consumer group, in order, and lets the value pass unchanged. With a ledger the
+ * range is settled first, and the committed offset is never beyond what is settled.
+ *
+ * In plain words: the receipt. First into our own book, then to Kafka.
+ *
+ * ```
+ * source:  -(9)----(19)-------|         the number is lastOffset
+ * settle:   --s     --s                 only with a ledger
+ * commit:     --10    --20
+ *          commit(source, ledger)
+ *          -----(9)----(19)---|
+ * ```
+ *
+ * A commit that fails is reported (`commitFailed`) and passes: with a ledger the settled state is what counts, without
+ * one the records will be delivered again, which is what at-least-once means. Set `mustCommit` for at-most-once, where
+ * a record may be inserted only after its commit took hold.
+ *
+ * @throws Into the stream: `KCR_FENCED` when another owner has claimed the partition.
+ */
+export function commit<T extends Committable>(
+  source: Pick<RecordSource, 'commit'>,
+  ledger?: Ledger,
+  config: CommitConfig & { readonly mustCommit?: boolean } = {},
+): MonoTypeOperatorFunction<T> {
+  const { report = noReport, mustCommit = false } = config;
+  return concatMap((value) => {
+    const { assignment, lastOffset } = value;
+    const settled$ = ledger === undefined ? of(lastOffset) : defer(() => ledger.of(assignment).settle(lastOffset));
+    const committed$ = (offset: number): Observable<never> =>
+      defer(() => from(source.commit(assignment, offset + 1))).pipe(
+        ignoreElements(),
+        catchError((thrown: unknown) => {
+          const error = asIngestError(thrown, 'KCR_KAFKA', 'the offset could not be committed', { ...assignment, offset });
+          if (mustCommit) return throwError(() => error);
+          report({ kind: 'commitFailed', assignment, error });
+          return EMPTY;
+        }),
+      );
+    return settled$.pipe(concatMap((settled) => concat(committed$(settled), of(value))));
+  });
+}

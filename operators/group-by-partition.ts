@@ -1,0 +1,184 @@
+/**
+ * Stage 2 of 6: groupByPartition. The lifetimes: one inner stream for each tenure of a partition. Only ports and the
+ * model may enter.
+ */
+import { Observable, Subject, type ObservableInput, type OperatorFunction, type Subscriber, type Subscription, from } from 'rxjs';
+import { IngestError, asIngestError, hasCode } from '../src/errors.js';
+import { noReport, type Halted, type Report } from '../src/events.js';
+import type { Assignment, Chunk } from '../src/model/record.js';
+import type { RecordSource, SourceEvent } from '../src/ports.js';
+
+/** One tenure of one partition. */
+export interface PartitionStream {
+  readonly assignment: Assignment;
+  /** Hot: subscribe to it when the project is called. Completes when the partition is revoked. */
+  readonly chunks: Observable<Chunk>;
+}
+
+/** What a project emits: it must say how far it has got, so that the source may fetch on. */
+export interface Covered {
+  readonly lastOffset: number;
+}
+
+export interface GroupByPartitionConfig {
+  readonly report?: Report;
+}
+
+/**
+ * Runs `project` once for each tenure of a partition and merges what comes of them. There is no limit on how many run
+ * at once, since a limit would starve partitions; inserts are limited in the sink.
+ *
+ * In plain words: every partition gets a pipeline of its own, which lives as long as the partition is ours.
+ *
+ * ```
+ * events:   -A1--A2--a--x--b--R1----------L2-|      1 and 2 are partitions, a, b and x are chunks
+ *           groupByPartition(source, p => p.chunks.pipe(project))
+ * inner 1:   ---------a-----b--|                    revoked: completes, flushes, then the source is released
+ * inner 2:       --------x----------------!         lost: unsubscribed, what was under way is discarded
+ * ```
+ *
+ * - **revoked**: `chunks` completes; when the inner stream has completed too, the source is released.
+ * - **lost**: the inner stream is unsubscribed at once, before any later tenure of the partition begins.
+ * - **error** of an inner stream: its partition halts. `{ kind: 'halted', assignment, error }` is emitted, no more of
+ *   the partition is fetched, the others go on. Nothing was skipped: the next owner begins at the same record.
+ *   An error that says the partition is somebody else's (`KCR_FENCED`) only discards the tenure.
+ * - every value `project` emits returns its bytes to the source's budget, so emit one for each batch.
+ */
+export function groupByPartition<T extends Covered>(
+  source: Pick<RecordSource, 'done' | 'halt'>,
+  project: (partition: PartitionStream) => ObservableInput<T>,
+  config: GroupByPartitionConfig = {},
+): OperatorFunction<SourceEvent, T | Halted> {
+  const { report = noReport } = config;
+  return (events) =>
+    new Observable<T | Halted>((subscriber) => {
+      const tenures = new Tenures(source, project, report, subscriber);
+      const outer = events.subscribe({
+        next: (event) => tenures.on(event),
+        error: (error: unknown) => subscriber.error(error),
+        complete: () => tenures.completeAll(),
+      });
+      return () => {
+        outer.unsubscribe();
+        tenures.discardAll();
+      };
+    });
+}
+
+interface Tenure {
+  readonly assignment: Assignment;
+  readonly chunks: Subject<Chunk>;
+  inner?: Subscription;
+  release?: () => void;
+  isOver: boolean;
+}
+
+class Tenures<T extends Covered> {
+  readonly #open = new Map<number, Tenure>();
+  #isSourceDone = false;
+
+  constructor(
+    private readonly source: Pick<RecordSource, 'done' | 'halt'>,
+    private readonly project: (partition: PartitionStream) => ObservableInput<T>,
+    private readonly report: Report,
+    private readonly subscriber: Subscriber<T | Halted>,
+  ) {}
+
+  on(event: SourceEvent): void {
+    const tenure = this.#open.get(event.assignment.epoch);
+    if (event.kind !== 'fetched') this.report({ kind: event.kind, assignment: event.assignment });
+    switch (event.kind) {
+      case 'assigned':
+        return this.#begin(event.assignment);
+      case 'fetched':
+        return tenure === undefined ? undefined : this.#deliver(tenure, event.chunk);
+      case 'revoked':
+        return tenure === undefined ? event.release() : this.#finish(tenure, event.release);
+      case 'lost':
+        return tenure === undefined ? undefined : this.#discard(tenure);
+    }
+  }
+
+  completeAll(): void {
+    this.#isSourceDone = true;
+    for (const tenure of [...this.#open.values()]) this.#finish(tenure, () => undefined);
+    this.#completeWhenEmpty();
+  }
+
+  discardAll(): void {
+    for (const tenure of [...this.#open.values()]) this.#discard(tenure);
+  }
+
+  #begin(assignment: Assignment): void {
+    const tenure: Tenure = { assignment, chunks: new Subject(), isOver: false };
+    this.#open.set(assignment.epoch, tenure);
+    const inner$ = new Observable<T>((inner) =>
+      from(this.project({ assignment, chunks: tenure.chunks.asObservable() })).subscribe(inner),
+    );
+    const inner = inner$.subscribe({
+      next: (value) => {
+        if (tenure.isOver) return;
+        this.source.done(assignment, value.lastOffset);
+        this.subscriber.next(value);
+      },
+      error: (thrown: unknown) => this.#halt(tenure, thrown),
+      complete: () => {
+        if (tenure.release === undefined && !tenure.isOver) this.source.halt(assignment);
+        this.#end(tenure);
+      },
+    });
+    tenure.inner = inner;
+    if (tenure.isOver) inner.unsubscribe();
+  }
+
+  #deliver(tenure: Tenure, chunk: Chunk): void {
+    if (!tenure.chunks.observed && tenure.release === undefined) {
+      this.#halt(tenure, new IngestError('KCR_INTERNAL', 'the project has not subscribed to its chunks', {
+        ...tenure.assignment,
+        hint: 'subscribe to partition.chunks when the project is called; chunks are not kept for later',
+      }));
+      return;
+    }
+    tenure.chunks.next(chunk);
+  }
+
+  #finish(tenure: Tenure, release: () => void): void {
+    tenure.release = release;
+    tenure.chunks.complete();
+  }
+
+  #halt(tenure: Tenure, thrown: unknown): void {
+    const { assignment } = tenure;
+    if (tenure.isOver) return;
+    const error = asIngestError(thrown, 'KCR_INTERNAL', 'the pipeline of a partition threw', assignment);
+    this.source.halt(assignment);
+    const { release } = tenure;
+    this.#discard(tenure);
+    release?.();
+    if (!hasCode(error, 'KCR_FENCED')) this.subscriber.next({ kind: 'halted', assignment, error });
+    this.#completeWhenEmpty();
+  }
+
+  /** The inner stream completed by itself. */
+  #end(tenure: Tenure): void {
+    if (tenure.isOver) return;
+    tenure.isOver = true;
+    this.#open.delete(tenure.assignment.epoch);
+    if (tenure.release !== undefined) {
+      tenure.release();
+      this.report({ kind: 'released', assignment: tenure.assignment });
+    }
+    this.#completeWhenEmpty();
+  }
+
+  #discard(tenure: Tenure): void {
+    tenure.isOver = true;
+    this.#open.delete(tenure.assignment.epoch);
+    tenure.inner?.unsubscribe();
+    this.#completeWhenEmpty();
+  }
+
+  #completeWhenEmpty(): void {
+    if (this.#isSourceDone && this.#open.size === 0) this.subscriber.complete();
+  }
+}

@@ -1,0 +1,40 @@
+/**
+ * Room: a helper of the stages. `mergeMap` with a limit whose results come out in the order of the source.
+ */
+import { Observable, catchError, concatMap, from, map, mergeMap, of, throwError, type ObservableInput, type OperatorFunction } from 'rxjs';
+
+type Settled<R> = { readonly index: number; readonly value: R } | { readonly index: number; readonly error: unknown };
+
+/**
+ * Runs up to `concurrency` projections at once; emits their single values in the order of the source. An error comes
+ * out in its turn too: what was before it is let through first.
+ */
+export function mapInOrder<T, R>(project: (value: T) => ObservableInput<R>, concurrency: number): OperatorFunction<T, R> {
+  return (source) =>
+    new Observable<R>((subscriber) => {
+      const early = new Map<number, Settled<R>>();
+      let turn = 0;
+      return source
+        .pipe(
+          mergeMap((value, index) => {
+            const one$ = new Observable<R>((one) => from(project(value)).subscribe(one));
+            return one$.pipe(
+              map((result): Settled<R> => ({ index, value: result })),
+              catchError((error: unknown) => of<Settled<R>>({ index, error })),
+            );
+          }, concurrency),
+          concatMap((settled) => {
+            early.set(settled.index, settled);
+            const ready: Settled<R>[] = [];
+            for (let next = early.get(turn); next !== undefined; next = early.get(turn)) {
+              ready.push(next);
+              early.delete(turn);
+              turn += 1;
+            }
+            return ready;
+          }),
+          concatMap((settled) => ('error' in settled ? throwError(() => settled.error) : of(settled.value))),
+        )
+        .subscribe(subscriber);
+    });
+}

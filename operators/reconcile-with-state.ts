@@ -1,0 +1,147 @@
+/**
+ * Stage 4 of 6: reconcileWithState. Batches meet what the state store knows of them. Ports and the model may enter.
+ */
+import {
+  EMPTY, Observable, asyncScheduler, concat, concatMap, defer, endWith, from, ignoreElements, last, map, of, shareReplay, throwError,
+  type OperatorFunction, type SchedulerLike,
+} from 'rxjs';
+import { IngestError } from '../src/errors.js';
+import { noReport, type Report } from '../src/events.js';
+import type { Ledger, PartitionLedger } from '../src/ledger.js';
+import { beginProgress, reconcile, type Decision } from '../src/model/reconcile.js';
+import type { Assignment, Batch } from '../src/model/record.js';
+import { resumeOffset, type Intent } from '../src/model/state.js';
+import type { BatchSink, InsertBatch, RecordSource } from '../src/ports.js';
+
+/** What the stage needs beside the batches. */
+export interface ReconcilePorts {
+  readonly source: Pick<RecordSource, 'seek'>;
+  readonly sink: Pick<BatchSink, 'describe'>;
+  readonly ledger: Ledger;
+}
+
+export interface ReconcileConfig {
+  /**
+   * Offsets that should come next but are not in the log any more (retention, truncation): `halt` the partition, or
+   * `continue` behind them. @default 'halt'
+   */
+  readonly onGap?: 'halt' | 'continue';
+  readonly report?: Report;
+}
+
+/**
+ * Claims the partition's state, then lets each batch pass once its range is recorded as an intent. Ranges that were in
+ * doubt come first, exactly as they were recorded, with their recorded token; what is settled passes without records,
+ * only to be committed.
+ *
+ * In plain words: nothing goes on to the insert before it is written down, and what was written down by a process that
+ * died is done again just so.
+ *
+ * ```
+ * stored:   settled 9, in doubt 10-14
+ * source:   -(8-11)-----(12-19)--------|
+ *           reconcileWithState(ports, assignment)
+ *           -s----------(r i)----------|      s = skip 8-9, r = replay 10-14 (held until 14 came), i = insert 15-19
+ * ```
+ *
+ * The state is claimed as soon as the stage is subscribed to, and the source is sent to where the state resumes: the
+ * state, not the group's committed offset, says where to go on.
+ *
+ * @throws Into the stream: `KCR_FENCED` when another owner has claimed the partition since, `KCR_OFFSET_GAP` under
+ * `onGap: 'halt'`, `KCR_STATE_INVALID`, `KCR_STORE`.
+ */
+export function reconcileWithState(
+  ports: ReconcilePorts,
+  assignment: Assignment,
+  config: ReconcileConfig = {},
+  scheduler: SchedulerLike = asyncScheduler,
+): OperatorFunction<Batch, InsertBatch> {
+  return (batches) =>
+    new Observable<InsertBatch>((subscriber) => {
+      const stage$ = openAndSeek(ports, assignment).pipe(
+        map(({ opened, sought }) => decider(opened, sought, ports, assignment, config, scheduler)),
+        shareReplay({ bufferSize: 1, refCount: true }),
+      );
+      const claimed = stage$.subscribe({ error: (error: unknown) => subscriber.error(error) });
+      const passing = batches
+        .pipe(
+          concatMap((batch) => stage$.pipe(concatMap((decide) => decide(batch)))),
+          // A partition that is revoked before its claim came must not be released before the claim is done.
+          (passing$) => concat(passing$, stage$.pipe(ignoreElements())),
+        )
+        .subscribe(subscriber);
+      return () => {
+        claimed.unsubscribe();
+        passing.unsubscribe();
+      };
+    });
+}
+
+/** Claims, then seeks if the state says where to go on. */
+function openAndSeek(
+  { ledger, source }: ReconcilePorts,
+  assignment: Assignment,
+): Observable<{ readonly opened: PartitionLedger; readonly sought: boolean }> {
+  return ledger.open(assignment).pipe(
+    concatMap((opened) => {
+      const offset = resumeOffset(opened.state);
+      if (offset === undefined) return of({ opened, sought: false });
+      return defer(() => from(source.seek(assignment, offset))).pipe(ignoreElements(), endWith({ opened, sought: true }));
+    }),
+    last(),
+  );
+}
+
+/** The stage proper: turns one batch into what may be inserted, once that is recorded. */
+function decider(
+  opened: PartitionLedger,
+  sought: boolean,
+  { sink }: ReconcilePorts,
+  assignment: Assignment,
+  { onGap = 'halt', report = noReport }: ReconcileConfig,
+  scheduler: SchedulerLike,
+): (batch: Batch) => Observable<InsertBatch> {
+  let progress = beginProgress(opened.state, sought);
+  const pass = (decision: Decision): Observable<InsertBatch> => {
+    switch (decision.kind) {
+      case 'skip': {
+        const { afterOffset, lastOffset } = decision.batch;
+        report({ kind: 'skipped', assignment, first: afterOffset + 1, last: lastOffset });
+        return of({ ...decision.batch, records: [], bytes: 0, intent: undefined, token: undefined, replay: false });
+      }
+      case 'replay':
+        return of(withIntent(opened, decision.batch, decision.intent, true));
+      case 'insert': {
+        const intent = intentOf(decision.batch, sink.describe(assignment.topic), scheduler.now());
+        return opened.intend(intent).pipe(map(() => withIntent(opened, decision.batch, intent, false)));
+      }
+      case 'gap':
+        report({ kind: 'gap', assignment, expected: decision.expected, found: decision.found });
+        return onGap === 'continue' ? EMPTY : throwError(() => gapError(assignment, decision));
+    }
+  };
+  return (batch) => {
+    const reconciled = reconcile(progress, batch);
+    progress = reconciled.progress;
+    return from(reconciled.decisions).pipe(concatMap(pass));
+  };
+}
+
+function withIntent(opened: PartitionLedger, batch: Batch, intent: Intent, replay: boolean): InsertBatch {
+  return { ...batch, intent, token: opened.token(intent), replay };
+}
+
+function intentOf(batch: Batch, { tables, settings }: ReturnType<BatchSink['describe']>, atMs: number): Intent {
+  const { afterOffset, lastOffset, records } = batch;
+  return { first: afterOffset + 1, last: lastOffset, rows: records.length, atMs, settings, tables, excluded: [] };
+}
+
+function gapError(assignment: Assignment, { expected, found }: { expected: number; found: number }): IngestError {
+  return new IngestError('KCR_OFFSET_GAP', `The log goes on at offset ${found}, but ${expected} was expected: ${found - expected} offsets are gone`, {
+    topic: assignment.topic,
+    partition: assignment.partition,
+    first: expected,
+    last: found - 1,
+    hint: 'retention or a truncation took them before they were read; set onGap to "continue" to go on behind them',
+  });
+}

@@ -1,0 +1,66 @@
+/**
+ * Room: cutting and joining offset ranges. Pure functions, imports the model only.
+ */
+import type { Batch, KafkaRecord } from './record.js';
+
+/** Bytes a record counts for, in batch limits and in back-pressure: key and value. */
+export function recordBytes(record: KafkaRecord): number {
+  return (record.value?.length ?? 0) + (record.key?.length ?? 0);
+}
+
+export function bytesOf(records: readonly KafkaRecord[]): number {
+  let bytes = 0;
+  for (const record of records) bytes += recordBytes(record);
+  return bytes;
+}
+
+/** Index of the first record whose offset is greater than `offset`; `records.length` if none is. */
+export function indexAfter(records: readonly KafkaRecord[], offset: number): number {
+  let low = 0;
+  let high = records.length;
+  while (low < high) {
+    const middle = (low + high) >>> 1;
+    if (records[middle]!.offset <= offset) low = middle + 1;
+    else high = middle;
+  }
+  return low;
+}
+
+/**
+ * Cuts a batch in two: up to and including `lastOffset`, and what is beyond. A side that would cover no offset is
+ * undefined. Every offset of the batch is covered by exactly one side.
+ */
+export function splitBatch<B extends Batch>(batch: B, lastOffset: number): [B | undefined, B | undefined] {
+  if (lastOffset >= batch.lastOffset) return [batch, undefined];
+  if (lastOffset <= batch.afterOffset) return [undefined, batch];
+  const at = indexAfter(batch.records, lastOffset);
+  const head = batch.records.slice(0, at);
+  const headBytes = bytesOf(head);
+  return [
+    { ...batch, lastOffset, records: head, bytes: headBytes },
+    { ...batch, afterOffset: lastOffset, records: batch.records.slice(at), bytes: batch.bytes - headBytes },
+  ];
+}
+
+/** One batch over adjacent ones. They must be contiguous, of one assignment, and at least one. */
+export function joinBatches(parts: readonly Batch[]): Batch {
+  const first = parts[0];
+  const last = parts.at(-1);
+  if (first === undefined || last === undefined) throw new RangeError('joinBatches expects at least one batch, got none');
+  if (parts.length === 1) return first;
+  for (let i = 1; i < parts.length; i++) {
+    if (parts[i]!.afterOffset !== parts[i - 1]!.lastOffset) {
+      throw new RangeError(
+        `joinBatches expects adjacent ranges, got one that ends at ${parts[i - 1]!.lastOffset} ` +
+          `before one that begins after ${parts[i]!.afterOffset}`,
+      );
+    }
+  }
+  return {
+    assignment: first.assignment,
+    afterOffset: first.afterOffset,
+    lastOffset: last.lastOffset,
+    records: parts.flatMap((part) => part.records),
+    bytes: parts.reduce((sum, part) => sum + part.bytes, 0),
+  };
+}

@@ -1,0 +1,204 @@
+/**
+ * Room: a partition's state as one line of JSON that a person can read, and back. Pure; imports the model and the
+ * error class. No store, no client library may enter.
+ *
+ * ```json
+ * {"v":1,"owner":"ingest-7/412","write":"9f2c41d0a7b3-5","settled":41,"incarnation":0,"pending":[
+ *   {"first":42,"last":99,"rows":57,"atMs":1795000000000,"settings":"…","tables":["db.t"],"excluded":"43,50-52"}]}
+ * ```
+ */
+import { IngestError } from '../errors.js';
+import { emptyState, type Intent, type PartitionState } from './state.js';
+
+/** What a store keeps of one partition. */
+export interface StoredState {
+  readonly state: PartitionState;
+  /** Who wrote it last. */
+  readonly owner: string;
+  /** Names this very write; no two writes share it, so a writer that lost the reply knows its own value again. */
+  readonly write: string;
+}
+
+/** Whose state it is, for the messages. */
+export interface StateName {
+  readonly cluster: string;
+  readonly group: string;
+  readonly topic: string;
+  readonly partition: number;
+}
+
+/** The format that is written. A change that an older program must not ignore needs the next number. */
+export const stateFormat = 1;
+
+/**
+ * Limits of a stored value. `bytes` is below what Kafka takes as the metadata of an offset commit (4,096). The space
+ * of the longest owner and write is set aside, so that a state which one owner could write fits for every other.
+ */
+export const stateLimits = { bytes: 4000, ownerBytes: 200, writeBytes: 60, excluded: 100_000 } as const;
+
+/** What a store has of a partition that nobody ever claimed. */
+export const neverStored: StoredState = Object.freeze({ state: emptyState, owner: '', write: '' });
+
+/** Errors with `KCR_STATE_INVALID` when the state is not sound or too long; then nothing may be written. */
+export function encodeState(stored: StoredState, name: StateName): string {
+  const { state, owner, write } = stored;
+  const refuse = (why: string): never => {
+    throw invalid(name, `A state is not written: ${why}`);
+  };
+  checkState(state, refuse);
+  if (jsonBytes(owner) > stateLimits.ownerBytes) refuse(`the owner's name takes more than ${stateLimits.ownerBytes} bytes`);
+  if (jsonBytes(write) > stateLimits.writeBytes) refuse(`the write's name takes more than ${stateLimits.writeBytes} bytes`);
+  const { settled = null, incarnation } = state;
+  const pending = state.pending.map(({ first, last, rows, atMs, settings, tables, excluded }) => ({
+    first, last, rows, atMs, settings, tables, excluded: toRanges(excluded),
+  }));
+  const text = JSON.stringify({ v: stateFormat, owner, write, settled, incarnation, pending });
+  const spare = stateLimits.ownerBytes - jsonBytes(owner) + stateLimits.writeBytes - jsonBytes(write);
+  const bytes = utf8Bytes(text) + spare;
+  if (bytes > stateLimits.bytes) {
+    const excluded = state.pending.reduce((sum, intent) => sum + intent.excluded.length, 0);
+    refuse(`it takes ${bytes} bytes of at most ${stateLimits.bytes} (${state.pending.length} ranges, ${excluded} excluded offsets)`);
+  }
+  return text;
+}
+
+/** Errors with `KCR_STATE_INVALID`, naming the key and showing how the value begins. */
+export function decodeState(text: string, name: StateName): StoredState {
+  const refuse = (why: string, hint?: string): never => {
+    throw invalid(name, `A stored state cannot be used: ${why}. It begins with: ${beginning(text)}`, hint);
+  };
+  const value = parsed(text, refuse);
+  if (!isObject(value)) return refuse('it is not a JSON object');
+  const { v, owner, write, settled, incarnation, pending } = value;
+  if (isSafe(v) && v > stateFormat) {
+    return refuse(
+      `it was written by a newer version of this program (format ${v}; this version knows format ${stateFormat})`,
+      'upgrade this program to the version of the one that wrote it.',
+    );
+  }
+  if (v !== stateFormat) return refuse(`its format "v" is ${shown(v)}, expected ${stateFormat}`);
+  if (typeof owner !== 'string') return refuse(`"owner" is ${shown(owner)}, expected a string`);
+  if (typeof write !== 'string') return refuse(`"write" is ${shown(write)}, expected a string`);
+  if (!Array.isArray(pending)) return refuse(`"pending" is ${shown(pending)}, expected a list`);
+  if (settled === undefined) return refuse('"settled" is missing; it is null where nothing was settled');
+  const state = {
+    settled: settled === null ? undefined : settled,
+    pending: pending.map((entry, index) => toIntent(entry, `pending[${index}]`, refuse)),
+    incarnation,
+  } as PartitionState;
+  checkState(state, refuse);
+  return { state, owner, write };
+}
+
+/** How messages name a key. */
+export function stateName({ cluster, group, topic, partition }: StateName): string {
+  return `cluster ${cluster}, group ${group}, topic ${topic}, partition ${partition}`;
+}
+
+type Refuse = (why: string) => never;
+
+/** Everything a state must fulfil, whether it is about to be written or was just read. */
+function checkState(state: PartitionState, refuse: Refuse): void {
+  const { settled, pending, incarnation } = state;
+  if (settled !== undefined && !isSafe(settled, -1)) refuse(`"settled" is ${shown(settled)}, expected an offset`);
+  if (!isSafe(incarnation)) refuse(`"incarnation" is ${shown(incarnation)}, expected a whole number from 0`);
+  let before = settled;
+  pending.forEach((intent, index) => {
+    const at = `pending[${index}]`;
+    checkIntent(intent, at, refuse);
+    if (before !== undefined && intent.first !== before + 1) {
+      const after = index === 0 ? `settled is ${before}` : `pending[${index - 1}] ends at ${before}`;
+      refuse(`${at} begins at ${intent.first}, but ${after}: the ranges are not contiguous`);
+    }
+    before = intent.last;
+  });
+}
+
+function checkIntent(intent: Intent, at: string, refuse: Refuse): void {
+  const { first, last, rows, atMs, settings, tables, excluded } = intent;
+  for (const [field, value] of Object.entries({ first, last, rows, atMs })) {
+    if (!isSafe(value)) refuse(`${at}.${field} is ${shown(value)}, expected a whole number from 0 to 2^53 - 1`);
+  }
+  if (first > last) refuse(`${at} begins at ${first}, after its end ${last}`);
+  if (typeof settings !== 'string') refuse(`${at}.settings is ${shown(settings)}, expected a string`);
+  if (!Array.isArray(tables) || tables.some((table) => typeof table !== 'string')) {
+    refuse(`${at}.tables is ${shown(tables)}, expected a list of strings`);
+  }
+  if (excluded.length > stateLimits.excluded) refuse(`${at} excludes more than ${stateLimits.excluded} offsets`);
+  let before = first - 1;
+  for (const offset of excluded) {
+    if (!isSafe(offset) || offset <= before || offset > last) {
+      refuse(`${at}.excluded has ${shown(offset)}, expected ascending offsets from ${first} to ${last}`);
+    }
+    before = offset;
+  }
+}
+
+function toIntent(value: unknown, at: string, refuse: Refuse): Intent {
+  if (!isObject(value)) return refuse(`${at} is ${shown(value)}, expected an object`);
+  const { first, last, rows, atMs, settings, tables, excluded } = value;
+  return { first, last, rows, atMs, settings, tables, excluded: fromRanges(excluded, `${at}.excluded`, refuse) } as Intent;
+}
+
+/** `[43, 50, 51, 52]` as `43,50-52`. */
+function toRanges(offsets: readonly number[]): string {
+  const ranges: string[] = [];
+  for (let from = 0, to = 0; from < offsets.length; from = to) {
+    for (to = from + 1; to < offsets.length && offsets[to] === Number(offsets[to - 1]) + 1; ) to++;
+    ranges.push(to - from === 1 ? `${offsets[from]}` : `${offsets[from]}-${offsets[to - 1]}`);
+  }
+  return ranges.join(',');
+}
+
+function fromRanges(text: unknown, at: string, refuse: Refuse): readonly number[] {
+  if (typeof text !== 'string') return refuse(`${at} is ${shown(text)}, expected ranges such as "43,50-52"`);
+  if (text === '') return [];
+  const offsets: number[] = [];
+  for (const range of text.split(',')) {
+    const [, from, to = from] = /^(\d{1,16})(?:-(\d{1,16}))?$/.exec(range) ?? [];
+    const [first, last] = [Number(from), Number(to)];
+    if (!isSafe(first) || !isSafe(last) || last < first) return refuse(`${at} has the range "${range}"`);
+    // Before it is unfolded: a damaged range must not fill the memory.
+    if (offsets.length + last - first >= stateLimits.excluded) return refuse(`${at} names more than ${stateLimits.excluded} offsets`);
+    for (let offset = first; offset <= last; offset++) offsets.push(offset);
+  }
+  return offsets;
+}
+
+function parsed(text: string, refuse: Refuse): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return refuse('it is not JSON');
+  }
+}
+
+function invalid({ cluster, group, topic, partition }: StateName, message: string, hint?: string): IngestError {
+  return new IngestError('KCR_STATE_INVALID', `${message} [cluster ${cluster}, group ${group}]`, { topic, partition, hint });
+}
+
+function isObject(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
+function isSafe(value: unknown, least = 0): value is number {
+  return Number.isSafeInteger(value) && (value as number) >= least;
+}
+
+function shown(value: unknown): string {
+  return value === undefined ? 'missing' : beginning(typeof value === 'number' ? String(value) : JSON.stringify(value), 40);
+}
+
+function beginning(text: string, length = 120): string {
+  return text.length > length ? `${text.slice(0, length)}…` : text;
+}
+
+const utf8 = new TextEncoder();
+
+function utf8Bytes(text: string): number {
+  return utf8.encode(text).length;
+}
+
+function jsonBytes(text: string): number {
+  return utf8Bytes(JSON.stringify(text)) - 2;
+}

@@ -1,0 +1,44 @@
+/**
+ * Room: waiting and calling again. Goes round one port call, never round the pipeline, which would consume again.
+ */
+import { retry, throwError, timer, type MonoTypeOperatorFunction, type SchedulerLike } from 'rxjs';
+import { IngestError, asIngestError } from './errors.js';
+
+export interface RetryConfig {
+  /** Wait before the first retry, milliseconds. @default 100 */
+  readonly minDelayMs?: number;
+  /** The wait doubles from retry to retry up to this, milliseconds. @default 10000 */
+  readonly maxDelayMs?: number;
+  /** Calls in all before the error is let through. @default Infinity: a server that is down is waited for */
+  readonly maxAttempts?: number;
+  /** Share of each wait drawn at random, 0 to 1, so that workers do not come back in step. @default 0.5 */
+  readonly jitter?: number;
+  /** Source of that randomness, 0 to 1. @default Math.random */
+  readonly random?: () => number;
+}
+
+export interface RetryNotice {
+  /** The attempt that failed, from 1. */
+  readonly attempt: number;
+  readonly delayMs: number;
+  readonly error: IngestError;
+}
+
+/** Subscribes again after retryable errors, with exponential backoff and jitter. Other errors pass. */
+export function retryRetryable<T>(
+  config: RetryConfig,
+  scheduler: SchedulerLike,
+  onRetry: (notice: RetryNotice) => void = () => undefined,
+): MonoTypeOperatorFunction<T> {
+  const { minDelayMs = 100, maxDelayMs = 10_000, maxAttempts = Infinity, jitter = 0.5, random = Math.random } = config;
+  return retry({
+    delay: (thrown: unknown, attempt) => {
+      const error = asIngestError(thrown, 'KCR_INTERNAL', 'a port threw what is not an IngestError');
+      if (!error.retryable || attempt >= maxAttempts) return throwError(() => error);
+      const fullMs = Math.min(maxDelayMs, minDelayMs * 2 ** Math.min(attempt - 1, 30));
+      const delayMs = Math.round(fullMs * (1 - jitter * random()));
+      onRetry({ attempt, delayMs, error });
+      return timer(delayMs, scheduler);
+    },
+  });
+}

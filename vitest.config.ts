@@ -1,0 +1,32 @@
+import { fileURLToPath } from 'node:url';
+import { defineConfig } from 'vitest/config';
+
+const here = (path: string) => fileURLToPath(new URL(path, import.meta.url));
+
+/** `unit` needs no server; `servers` starts one stack for all its files. */
+const servers = ['test/stack/**/*.test.ts', 'test/servers/**/*.test.ts', 'test/kafka/**/*.servers.test.ts', 'test/clickhouse/**/*.servers.test.ts', 'test/state/**/*.servers.test.ts', 'test/cli/**/*.servers.test.ts', 'test/examples/**/*.servers.test.ts'];
+
+export default defineConfig({
+  resolve: {
+    alias: {
+      'kafka-clickhouse-rx/operators': here('./operators/index.ts'),
+      'kafka-clickhouse-rx': here('./src/index.ts'),
+    },
+  },
+  test: {
+    projects: [
+      { extends: true, test: { name: 'unit', include: ['test/**/*.test.ts'], exclude: servers } },
+      {
+        extends: true,
+        test: {
+          name: 'servers',
+          include: servers,
+          globalSetup: ['test/stack/global-setup.ts'],
+          fileParallelism: false,
+          testTimeout: 120_000,
+          hookTimeout: 180_000,
+        },
+      },
+    ],
+  },
+});
