@@ -1,10 +1,10 @@
 // A Kafka broker as a process: KRaft, a single node that is broker and controller.
 import { execFile } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { cpSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { cpSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { promisify } from 'node:util';
-import { Kafka, logLevel } from 'kafkajs';
+import { kafkaClient } from './clients.js';
 import { jars, java, makeOnce } from './jars.js';
 import { freePort, ServerProcess } from './process.js';
 
@@ -80,8 +80,9 @@ function formattedOnce(lib: string): Promise<string> {
   });
 }
 
-/** What `StorageTool format` does: the formatted directory, under a cluster id and directory id of its own. */
+/** What `StorageTool format` does, on a new directory: the formatted one, under ids of its own. */
 function format(formatted: string, dataDir: string): void {
+  if (existsSync(join(dataDir, 'meta.properties'))) return;
   cpSync(join(formatted, 'data'), dataDir, { recursive: true });
   const file = join(dataDir, 'meta.properties');
   const meta = readFileSync(file, 'utf8')
@@ -100,14 +101,7 @@ function writeProperties(file: string, properties: Readonly<Record<string, strin
 }
 
 async function describesItself(broker: string): Promise<void> {
-  const admin = new Kafka({
-    brokers: [broker],
-    clientId: 'stack-ready',
-    logLevel: logLevel.NOTHING,
-    connectionTimeout: 5000,
-    requestTimeout: 10_000,
-    retry: { retries: 0 },
-  }).admin();
+  const admin = kafkaClient([broker], { connectionTimeout: 5000, requestTimeout: 10_000, retry: { retries: 0 } }).admin();
   try {
     await admin.connect();
     const { brokers, controller } = await admin.describeCluster();

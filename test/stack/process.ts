@@ -130,15 +130,21 @@ export class ServerProcess {
       env: { ...process.env, ...this.#spec.env },
     });
     closeSync(log);
+    const { stdin, stdout } = supervisor;
+    if (stdin === null || stdout === null) throw new Error(`${this.name}: no pipes to its supervisor`);
     this.#supervisor = supervisor;
-    supervisor.stdin.on('error', () => undefined);
+    stdin.on('error', () => undefined);
     this.#ended = once(supervisor, 'exit').then(([code, signal]: unknown[]) => {
       this.#outcome = `status ${String(code ?? signal)}`;
       this.#pid = undefined;
       this.#supervisor = undefined;
-      supervisor.stdin.destroy();
+      stdin.destroy();
     });
-    const [line] = (await once(createInterface(supervisor.stdout), 'line')) as [string];
+    const endedEarly = this.#ended.then(() => {
+      throw this.#failed(`could not be launched: ${this.#outcome}`);
+    });
+    const [line] = (await Promise.race([once(createInterface(stdout), 'line'), endedEarly])) as [string];
+    endedEarly.catch(() => undefined);
     return Number(line);
   }
 

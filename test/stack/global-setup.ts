@@ -1,0 +1,10 @@
+// vitest's globalSetup for tests against real servers: one stack for the whole run; see shared.ts.
+import type { TestProject } from 'vitest/node';
+import type {} from './shared.js';
+import { startStack } from './stack.js';
+
+export default async function setup(project: TestProject): Promise<() => Promise<void>> {
+  const { brokers, clickhouseUrl, keeperConnect, stop } = await startStack();
+  project.provide('stack', { brokers, clickhouseUrl, keeperConnect });
+  return stop;
+}
