@@ -66,8 +66,24 @@ export type IngestEvent =
       readonly found: number;
     }
   | { readonly kind: 'commitFailed'; readonly assignment: Assignment; readonly error: IngestError }
+  | {
+      /** At-most-once: the insert may or may not have landed, and is not made again. */
+      readonly kind: 'abandoned';
+      readonly assignment: Assignment;
+      readonly first: number;
+      readonly last: number;
+      readonly rows: number;
+      readonly error: IngestError;
+    }
   | { readonly kind: 'stateWritten'; readonly assignment: Assignment; readonly pending: number }
-  | { readonly kind: 'filtered'; readonly assignment: Assignment; readonly records: number };
+  | { readonly kind: 'filtered'; readonly assignment: Assignment; readonly records: number }
+  | {
+      /** What the Kafka client tells: connections lost and found again, rebalances. */
+      readonly kind: 'kafka';
+      readonly level: 'error' | 'warn' | 'info';
+      readonly message: string;
+      readonly fields: Readonly<Record<string, unknown>>;
+    };
 
 /** Called synchronously; must not throw. */
 export type Report = (event: IngestEvent) => void;

@@ -29,12 +29,13 @@ export function retryRetryable<T>(
   config: RetryConfig,
   scheduler: SchedulerLike,
   onRetry: (notice: RetryNotice) => void = () => undefined,
+  isWorthIt: (error: IngestError) => boolean = (error) => error.retryable,
 ): MonoTypeOperatorFunction<T> {
   const { minDelayMs = 100, maxDelayMs = 10_000, maxAttempts = Infinity, jitter = 0.5, random = Math.random } = config;
   return retry({
     delay: (thrown: unknown, attempt) => {
       const error = asIngestError(thrown, 'KCR_INTERNAL', 'a port threw what is not an IngestError');
-      if (!error.retryable || attempt >= maxAttempts) return throwError(() => error);
+      if (!isWorthIt(error) || attempt >= maxAttempts) return throwError(() => error);
       const fullMs = Math.min(maxDelayMs, minDelayMs * 2 ** Math.min(attempt - 1, 30));
       const delayMs = Math.round(fullMs * (1 - jitter * random()));
       onRetry({ attempt, delayMs, error });

@@ -1,0 +1,105 @@
+/**
+ * Room: the three delivery semantics, as three arrangements of the same stages. Ports and operators may enter, no
+ * client library.
+ */
+import { asyncScheduler, map, type MonoTypeOperatorFunction, type Observable, type SchedulerLike } from 'rxjs';
+import { bufferCountOrTime, type BufferConfig } from '../operators/buffer-count-or-time.js';
+import { commit } from '../operators/commit.js';
+import { consume } from '../operators/consume.js';
+import { groupByPartition, type PartitionStream } from '../operators/group-by-partition.js';
+import { asInsertBatch, insertDeduped } from '../operators/insert-deduped.js';
+import { reconcileWithState } from '../operators/reconcile-with-state.js';
+import { IngestError } from './errors.js';
+import type { Delivered, Outcome, Report } from './events.js';
+import { Ledger } from './ledger.js';
+import type { InsertBatch, RecordSource, BatchSink, StateStore } from './ports.js';
+import type { RetryConfig } from './retry.js';
+
+export type Delivery = 'at-most-once' | 'at-least-once' | 'exactly-once';
+
+/** Where records come from, where rows go, and where is written down what is in doubt. */
+export interface Ports {
+  readonly source: RecordSource;
+  readonly sink: BatchSink;
+  /** Needed for exactly-once only. */
+  readonly store?: StateStore | undefined;
+}
+
+export interface ArrangeConfig {
+  readonly delivery: Delivery;
+  /** The consumer group; part of the state's key. */
+  readonly group: string;
+  /** Who claims partitions: unique to this process. */
+  readonly owner: string;
+  readonly batch?: BufferConfig;
+  /** Stands between the intent and the insert; `transformRows(…)` or one's own operator that keeps ranges as they are. */
+  readonly transform?: (topic: string) => MonoTypeOperatorFunction<InsertBatch> | undefined;
+  /** Batches of one partition in doubt, and under way, at once. @default 2 */
+  readonly maxPending?: number;
+  /** @default 'halt' */
+  readonly onGap?: 'halt' | 'continue';
+  readonly retry?: RetryConfig;
+  readonly report?: Report;
+}
+
+/**
+ * The whole pipeline over given ports:
+ *
+ * ```
+ * at-most-once    consume → group → buffer → commit → insert
+ * at-least-once   consume → group → buffer → insert → commit
+ * exactly-once    consume → group → buffer → reconcile → insert → commit
+ * ```
+ *
+ * Emits one outcome for each batch. Subscribing joins the group, unsubscribing leaves it at once.
+ */
+export function arrange(ports: Ports, config: ArrangeConfig, scheduler: SchedulerLike = asyncScheduler): Observable<Outcome> {
+  const { source } = ports;
+  const effects = config.report === undefined ? {} : { report: config.report };
+  const project = arrangement(ports, config, effects, scheduler);
+  return consume(source).pipe(groupByPartition(source, project, effects));
+}
+
+function arrangement(
+  { source, sink, store }: Ports,
+  { delivery, group, owner, batch = {}, transform, maxPending = 2, onGap = 'halt', retry = {} }: ArrangeConfig,
+  effects: { readonly report?: Report },
+  scheduler: SchedulerLike,
+): (partition: PartitionStream) => Observable<Delivered> {
+  const inserting = { concurrency: maxPending, retry, ...effects };
+  const custom = (topic: string) => transform?.(topic) ?? ((same: Observable<InsertBatch>) => same);
+  const plain = map(asInsertBatch);
+
+  switch (delivery) {
+    case 'at-most-once':
+      return ({ assignment, chunks }) =>
+        chunks.pipe(
+          bufferCountOrTime(batch, scheduler),
+          commit(source, undefined, { mustCommit: true, ...effects }),
+          plain,
+          custom(assignment.topic),
+          insertDeduped(sink, { ...inserting, whenInDoubt: 'abandon' }, scheduler),
+        );
+    case 'at-least-once':
+      return ({ assignment, chunks }) =>
+        chunks.pipe(
+          bufferCountOrTime(batch, scheduler),
+          plain,
+          custom(assignment.topic),
+          insertDeduped(sink, inserting, scheduler),
+          commit(source, undefined, effects),
+        );
+    case 'exactly-once': {
+      if (store === undefined) throw new IngestError('KCR_CONFIG', 'exactly-once needs a state store, got none');
+      const ledger = new Ledger(store, source, { group, owner, maxPending, retry, scheduler, ...effects });
+      return ({ assignment, chunks }) =>
+        chunks.pipe(
+          bufferCountOrTime(batch, scheduler),
+          reconcileWithState({ ledger, source, sink }, assignment, { onGap, ...effects }, scheduler),
+          custom(assignment.topic),
+          insertDeduped(sink, inserting, scheduler),
+          commit(source, ledger, effects),
+        );
+    }
+  }
+}

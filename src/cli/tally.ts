@@ -1,0 +1,74 @@
+/**
+ * Room: what a run comes to: its totals, its worst error, and whether anything of it still goes on. Pure.
+ */
+import { errorCodes, type IngestError } from '../errors.js';
+import type { IngestEvent, Outcome } from '../events.js';
+
+export interface Totals {
+  batches: number;
+  rows: number;
+  bytes: number;
+  replayed: number;
+  retries: number;
+  stateWrites: number;
+  filtered: number;
+  abandoned: number;
+  halted: number;
+}
+
+export class Tally {
+  readonly totals: Totals = { batches: 0, rows: 0, bytes: 0, replayed: 0, retries: 0, stateWrites: 0, filtered: 0, abandoned: 0, halted: 0 };
+  worst: IngestError | undefined;
+  readonly #going = new Set<number>();
+  readonly #halted = new Set<number>();
+
+  event(event: IngestEvent): void {
+    switch (event.kind) {
+      case 'assigned':
+        this.#going.add(event.assignment.epoch);
+        break;
+      case 'lost':
+      case 'released':
+        this.#going.delete(event.assignment.epoch);
+        this.#halted.delete(event.assignment.epoch);
+        break;
+      case 'retry':
+        this.totals.retries += 1;
+        break;
+      case 'stateWritten':
+        this.totals.stateWrites += 1;
+        break;
+      case 'filtered':
+        this.totals.filtered += event.records;
+        break;
+      case 'abandoned':
+        this.totals.abandoned += event.rows;
+        break;
+      default:
+    }
+  }
+
+  outcome(outcome: Outcome): void {
+    if (outcome.kind === 'halted') {
+      this.totals.halted += 1;
+      this.#going.delete(outcome.assignment.epoch);
+      this.#halted.add(outcome.assignment.epoch);
+      this.fail(outcome.error);
+      return;
+    }
+    this.totals.batches += 1;
+    this.totals.rows += outcome.rows;
+    this.totals.bytes += outcome.bytes;
+    if (outcome.replay) this.totals.replayed += 1;
+  }
+
+  /** The first error decides the exit code; a defect of the program outranks it. */
+  fail(error: IngestError): void {
+    if (this.worst === undefined || errorCodes[error.code].exitCode === 1) this.worst = error;
+  }
+
+  /** Partitions were assigned, and each of them has halted. */
+  isAllHalted(): boolean {
+    return this.#halted.size > 0 && this.#going.size === 0;
+  }
+}

@@ -1,0 +1,80 @@
+/**
+ * Room: is a value exactly one JSON object? Pure, imports nothing.
+ *
+ * A body of an insert is joined from values nobody has parsed. ClickHouse numbers the rows it has parsed, not the
+ * values: an empty value makes it silently skip a row, a value with two objects adds one. Both would shift every row
+ * number after it, so that an error names the wrong record. No parser: what is wrong inside of the braces is for the
+ * server to find.
+ */
+
+const TAB = 9;
+const LINE_FEED = 10;
+const RETURN = 13;
+const SPACE = 32;
+const QUOTE = 34;
+const BACKSLASH = 92;
+const OPEN = 123;
+const CLOSE = 125;
+const LOWER_U = 117;
+const UNICODE_DIGITS = 4;
+
+/** Why the value is not exactly one JSON object, to be read after "the value"; undefined when it is one. */
+export function objectFault(value: Uint8Array): string | undefined {
+  const end = value.length;
+  let at = 0;
+  while (at < end && isSpace(value[at])) at++;
+  if (at === end) return end === 0 ? 'is empty' : 'is nothing but whitespace';
+  if (value[at] !== OPEN) return wrongStart(value, at);
+
+  let depth = 0;
+  for (; at < end; at++) {
+    const byte = value[at];
+    if (byte === QUOTE) {
+      for (at++; at < end && value[at] !== QUOTE; at++) {
+        if (value[at] !== BACKSLASH) continue;
+        at++;
+        // ClickHouse takes the four bytes after \u whatever they are, the closing quote too.
+        if (value[at] === LOWER_U && !isHex(value, at + 1)) return `has an invalid \\u escape at byte ${at - 1}`;
+      }
+      if (at >= end) return 'ends inside of a string';
+    } else if (byte === OPEN) {
+      depth++;
+    } else if (byte === CLOSE && --depth === 0) {
+      return afterObject(value, at + 1);
+    }
+  }
+  return `is cut off: ${depth} closing ${depth === 1 ? 'brace is' : 'braces are'} missing`;
+}
+
+/** JSON's own whitespace, and nothing else. */
+export function isSpace(byte: number | undefined): boolean {
+  return byte === SPACE || byte === LINE_FEED || byte === RETURN || byte === TAB;
+}
+
+function afterObject(value: Uint8Array, from: number): string | undefined {
+  let at = from;
+  while (at < value.length && isSpace(value[at])) at++;
+  if (at === value.length) return undefined;
+  return value[at] === OPEN ? 'holds more than one object' : `goes on after its object, at byte ${at}`;
+}
+
+function wrongStart(value: Uint8Array, at: number): string {
+  if (value[at] === 0xef && value[at + 1] === 0xbb && value[at + 2] === 0xbf) return 'begins with a byte order mark';
+  const start = String.fromCharCode(value[at] ?? 0);
+  if (start === '[') return 'is a JSON array, not an object';
+  if (start === '"') return 'is a JSON string, not an object';
+  if (/[-0-9]/.test(start)) return 'is a JSON number, not an object';
+  const word = Buffer.from(value.buffer, value.byteOffset + at, Math.min(5, value.length - at)).toString('latin1');
+  if (/^(null|true|false)/.test(word)) return `is the JSON literal ${word.startsWith('false') ? 'false' : word.slice(0, 4)}, not an object`;
+  return `does not begin with an opening brace but with byte 0x${(value[at] ?? 0).toString(16).padStart(2, '0')}`;
+}
+
+function isHex(value: Uint8Array, from: number): boolean {
+  for (let at = from; at < from + UNICODE_DIGITS; at++) {
+    const byte = value[at] ?? 0;
+    const digit = byte >= 48 && byte <= 57;
+    const letter = (byte | 32) >= 97 && (byte | 32) <= 102;
+    if (!digit && !letter) return false;
+  }
+  return true;
+}

@@ -1,0 +1,168 @@
+/**
+ * Room: the settings every insert is pinned to, and their fingerprint. Pure.
+ *
+ * What is pinned, and why: a batch is one block (else the token's second block would be taken for another batch's),
+ * its token counts (also in materialized views), nothing is skipped silently, and an answer of 200 means it is written.
+ */
+import { createHash } from 'node:crypto';
+import { IngestError } from '../errors.js';
+
+export type Settings = Readonly<Record<string, string>>;
+
+/** A batch must stay far below these, or it would be cut into several blocks. */
+export const BLOCK_ROWS = 10_000_000;
+export const BLOCK_BYTES = 2_000_000_000;
+
+/** For every insert; a user cannot change them. */
+const pinned: Settings = {
+  async_insert: '0',
+  max_insert_block_size: String(BLOCK_ROWS),
+  min_insert_block_size_rows: String(BLOCK_ROWS),
+  min_insert_block_size_bytes: String(BLOCK_BYTES),
+  input_format_parallel_parsing: '0',
+  input_format_allow_errors_num: '0',
+  input_format_allow_errors_ratio: '0',
+  date_time_input_format: 'best_effort',
+  materialized_views_ignore_errors: '0',
+};
+
+/** Also pinned, where the server knows them: an unknown setting is an error. */
+const pinnedIfKnown: Settings = {
+  max_insert_block_size_bytes: '0',
+  input_format_max_block_size_bytes: '0',
+  input_format_max_block_wait_ms: '0',
+};
+
+const withToken: Settings = {
+  insert_deduplicate: '1',
+  deduplicate_blocks_in_dependent_materialized_views: '1',
+};
+const withTokenIfKnown: Settings = { deduplicate_insert: 'enable' };
+
+/** Without a token the server would compare content: an identical batch that is meant would vanish. */
+const withoutToken: Settings = {
+  insert_deduplicate: '0',
+  deduplicate_blocks_in_dependent_materialized_views: '0',
+};
+const withoutTokenIfKnown: Settings = { deduplicate_insert: 'disable' };
+
+/** Sent unless the user says otherwise. */
+const defaults: Settings = {
+  input_format_skip_unknown_fields: '1',
+};
+/** A short wait for Keeper: the retry is ours, and the server should give up before we do. */
+const defaultsIfKnown: Settings = { insert_keeper_max_retries: '3' };
+
+/** Parameters of the request that are not settings, or that would change what an answer means. */
+const reserved = new Set([
+  'query',
+  'query_id',
+  'database',
+  'user',
+  'password',
+  'quota_key',
+  'session_id',
+  'session_timeout',
+  'session_check',
+  'default_format',
+  'decompress',
+  'compress',
+  'insert_deduplication_token',
+  'send_progress_in_http_headers',
+  'wait_for_async_insert',
+  'async_insert_deduplicate',
+  'readonly',
+]);
+
+/** Names whose presence on the server has to be looked up. */
+export const conditionalSettings: readonly string[] = [
+  ...Object.keys(pinnedIfKnown),
+  ...Object.keys(withTokenIfKnown),
+  ...Object.keys(defaultsIfKnown),
+];
+
+export interface InsertSettings {
+  /** For inserts with a token. */
+  readonly deduplicated: Settings;
+  /** For inserts without one. */
+  readonly plain: Settings;
+  /** Eight hex digits that stand for all of the above. */
+  readonly fingerprint: string;
+}
+
+/** Throws `KCR_CONFIG` for a user's setting that is pinned. */
+export function insertSettings(extras: Readonly<Record<string, string | number | boolean>>, known: ReadonlySet<string>): InsertSettings {
+  refusePinned(extras);
+  const ifKnown = (settings: Settings): Settings => Object.fromEntries(Object.entries(settings).filter(([name]) => known.has(name)));
+  const asText = Object.fromEntries(Object.entries(extras).map(([name, value]) => [name, settingText(value)]));
+  const common = { ...defaults, ...ifKnown(defaultsIfKnown), ...asText, ...pinned, ...ifKnown(pinnedIfKnown) };
+  const deduplicated = { ...common, ...withToken, ...ifKnown(withTokenIfKnown) };
+  const plain = { ...common, ...withoutToken, ...ifKnown(withoutTokenIfKnown) };
+  return { deduplicated, plain, fingerprint: hash(JSON.stringify(Object.entries(deduplicated).sort()), 8) };
+}
+
+function refusePinned(extras: Readonly<Record<string, unknown>>): void {
+  const all = [pinned, pinnedIfKnown, withToken, withTokenIfKnown];
+  for (const name of Object.keys(extras)) {
+    const value = all.map((settings) => settings[name]).find((found) => found !== undefined);
+    if (value !== undefined) {
+      throw new IngestError('KCR_CONFIG', `Expected \`clickhouseSettings\` not to set ${name}, which is pinned to ${value}`, {
+        hint: `take ${name} out; exactly-once rests on it`,
+      });
+    }
+    if (reserved.has(name) || name.startsWith('param_')) {
+      throw new IngestError('KCR_CONFIG', `Expected \`clickhouseSettings\` not to set ${name}, which belongs to the request itself`);
+    }
+  }
+}
+
+function settingText(value: string | number | boolean): string {
+  return typeof value === 'boolean' ? (value ? '1' : '0') : String(value);
+}
+
+/** What an intent records of the server. */
+export interface ServerIdentity {
+  readonly version: string;
+  /** Milliseconds since the epoch; undefined while the server has been up for too short a time to tell two starts apart. */
+  readonly startedMs: number | undefined;
+}
+
+/** Readable by people, parsed by `parseFingerprint`. */
+export function fingerprintOf(server: ServerIdentity, settings: string): string {
+  const started = server.startedMs === undefined ? 'unknown' : new Date(server.startedMs).toISOString();
+  return `kcr1 clickhouse=${server.version} started=${started} settings=${settings}`;
+}
+
+/** Undefined for a text of another version. */
+export function parseFingerprint(text: string): (ServerIdentity & { readonly settings: string }) | undefined {
+  const parts = /^kcr1 clickhouse=(\S+) started=(\S+) settings=(\S+)$/.exec(text);
+  if (parts === null) return undefined;
+  const [, version = '', started = '', settings = ''] = parts;
+  const startedMs = Date.parse(started);
+  return { version, startedMs: Number.isNaN(startedMs) ? undefined : startedMs, settings };
+}
+
+/** `uptime()` counts whole seconds, so that two looks at one start differ by up to one. */
+const START_TOLERANCE_MS = 2_000;
+/** Below this a server that was restarted could still look like the one before. */
+export const MIN_UPTIME_S = 4;
+
+/** Certainly the same run of the same server? When that cannot be told, no. */
+export function sameRun(before: ServerIdentity | undefined, now: ServerIdentity): boolean {
+  if (before?.startedMs === undefined || now.startedMs === undefined) return false;
+  return before.version === now.version && Math.abs(before.startedMs - now.startedMs) <= START_TOLERANCE_MS;
+}
+
+/** The token as it is sent: one table's, since ClickHouse keeps tokens for each table and views pass them on. */
+export function insertToken(batchToken: string, database: string, table: string): string {
+  return `${batchToken}:${database}.${table}`;
+}
+
+/** The same for every attempt, so that the server refuses to run two at once (code 216). */
+export function queryIdOf(token: string): string {
+  return `kcr-${hash(token, 32)}`;
+}
+
+export function hash(text: string, digits: number): string {
+  return createHash('sha256').update(text).digest('hex').slice(0, digits);
+}

@@ -1,0 +1,211 @@
+/**
+ * Room: the configuration, as the program and `ingest` take it: its schema, its defaults and its clear errors. No
+ * effect happens here but reading the environment that is handed in.
+ */
+import { z } from 'zod';
+import { batchLimits } from '../operators/buffer-count-or-time.js';
+import type { Transform } from '../operators/transform-rows.js';
+import { IngestError } from './errors.js';
+
+const positive = (max: number) => z.int().min(1).max(max);
+const durationMs = positive(24 * 3_600_000);
+const hostAndPort = z.string().regex(/^[^\s:/]+:\d{1,5}$|^\[[0-9a-fA-F:]+\]:\d{1,5}$/, 'expected "host:port"');
+
+const sasl = z.discriminatedUnion('mechanism', [
+  z.strictObject({ mechanism: z.enum(['plain', 'scram-sha-256', 'scram-sha-512']), username: z.string(), password: z.string() }),
+  z.strictObject({
+    mechanism: z.literal('oauthbearer'),
+    oauthBearerProvider: z.custom<() => Promise<{ value: string }>>((value) => typeof value === 'function', 'expected a function'),
+  }),
+]);
+
+const kafka = z.strictObject({
+  /** Where to begin asking for the cluster: "host:port" each. */
+  brokers: z.array(hostAndPort).min(1),
+  groupId: z.string().min(1),
+  clientId: z.string().min(1).exactOptional(),
+  /** Where a group without a committed offset begins: at the log's beginning, or at its end. @default false */
+  fromBeginning: z.boolean().default(false),
+  /** `true`, or options of `tls.connect`. */
+  ssl: z.union([z.boolean(), z.looseObject({})]).exactOptional(),
+  sasl: sasl.exactOptional(),
+  sessionTimeoutMs: durationMs.exactOptional(),
+  rebalanceTimeoutMs: durationMs.exactOptional(),
+  heartbeatIntervalMs: durationMs.exactOptional(),
+  /** How long a partition that is taken away may go on settling what is in flight. */
+  drainTimeoutMs: durationMs.exactOptional(),
+  /** Longest wait of a fetch for new records. */
+  maxWaitMs: durationMs.exactOptional(),
+  maxBytesPerPartition: positive(1024 ** 3).exactOptional(),
+  /** Bytes of records that may be on their way through the process, all partitions together. */
+  budgetBytes: positive(64 * 1024 ** 3).exactOptional(),
+});
+
+const clickhouse = z.strictObject({
+  url: z.url({ protocol: /^https?$/, error: 'expected an http:// or https:// address' }),
+  database: z.string().min(1).default('default'),
+  username: z.string().default('default'),
+  password: z.string().default(''),
+  requestTimeoutMs: durationMs.exactOptional(),
+  /** Inserts under way at once, all partitions together. */
+  maxInFlight: positive(1_000).exactOptional(),
+  /** Further settings of each insert; those that exactly-once rests on cannot be changed. */
+  settings: z.record(z.string(), z.union([z.string(), z.number(), z.boolean()])).exactOptional(),
+});
+
+const state = z.discriminatedUnion('store', [
+  z.strictObject({
+    store: z.literal('keeper'),
+    /** "host:port", several separated by commas, a chroot may follow. */
+    connect: z.string().min(1),
+    path: z.string().regex(/^\/./, 'expected an absolute path such as "/kafka-clickhouse-rx"').default('/kafka-clickhouse-rx'),
+    sessionTimeoutMs: durationMs.exactOptional(),
+    /** Digest authentication: "user:password". */
+    auth: z.string().min(1).exactOptional(),
+  }),
+  z.strictObject({
+    store: z.literal('memory'),
+    /** The state is gone with the process, and with it exactly-once over restarts; say that you know. */
+    allowVolatile: z.literal(true).exactOptional(),
+  }),
+]);
+
+const route = z.strictObject({
+  topic: z.string().min(1),
+  table: z.string().min(1),
+  /** Rows of a record, in an ESM configuration or with `ingest`: see `transformRows`. */
+  transform: z.custom<Transform>((value) => typeof value === 'function', 'expected a function').exactOptional(),
+});
+
+const schema = z.strictObject({
+  kafka,
+  clickhouse,
+  state: state.exactOptional(),
+  delivery: z.enum(['at-most-once', 'at-least-once', 'exactly-once']),
+  routes: z.array(route).min(1),
+  batch: z
+    .strictObject({
+      count: positive(batchLimits.maxCount).exactOptional(),
+      bytes: positive(batchLimits.maxBytes).exactOptional(),
+      maxWaitMs: positive(batchLimits.maxWaitMs).exactOptional(),
+    })
+    .default({}),
+  /** Ranges of one partition that may be in doubt, and inserts of it under way, at once. */
+  maxPending: positive(16).default(2),
+  onGap: z.enum(['halt', 'continue']).default('halt'),
+  retry: z
+    .strictObject({
+      minDelayMs: durationMs.exactOptional(),
+      maxDelayMs: durationMs.exactOptional(),
+      maxAttempts: positive(1_000_000).exactOptional(),
+    })
+    .default({}),
+});
+
+/** What a user writes; defaults may be left out. */
+export type IngestConfig = z.input<typeof schema>;
+/** The same with every default filled in. */
+export type CheckedConfig = z.output<typeof schema>;
+
+/**
+ * Checks a configuration, `"${NAME}"` in any string replaced by the environment's variable.
+ *
+ * @throws `KCR_CONFIG`, naming every place that is wrong and what is expected there.
+ */
+export function checkConfig(given: unknown, environment: Readonly<Record<string, string | undefined>> = process.env): CheckedConfig {
+  const parsed = schema.safeParse(fillIn(given, environment, []));
+  if (!parsed.success) {
+    const problems = parsed.error.issues.map((issue) => `  ${where(issue.path)}: ${explain(issue)}`);
+    throw new IngestError('KCR_CONFIG', `The configuration cannot be used:\n${problems.join('\n')}`);
+  }
+  crossCheck(parsed.data);
+  return parsed.data;
+}
+
+function crossCheck(config: CheckedConfig): void {
+  const refuse = (what: string, hint: string) => {
+    throw new IngestError('KCR_CONFIG', `The configuration cannot be used:\n  ${what}`, { hint });
+  };
+  const topics = config.routes.map(({ topic }) => topic);
+  const twice = topics.find((topic, index) => topics.indexOf(topic) !== index);
+  if (twice !== undefined) {
+    refuse(`routes: topic ${twice} stands in two routes`, 'let a materialized view feed the second table, or run a second group');
+  }
+  const { delivery, state: store } = config;
+  if (delivery === 'exactly-once' && store === undefined) {
+    refuse(
+      'state: missing, and delivery is "exactly-once"',
+      'add "state": { "store": "keeper", "connect": "host:2181", "path": "/kafka-clickhouse-rx" }, or choose "at-least-once"',
+    );
+  }
+  if (delivery === 'exactly-once' && store?.store === 'memory' && store.allowVolatile !== true) {
+    refuse(
+      'state.store: "memory" forgets what is in doubt when the process ends, so rows could double after a crash',
+      'use "keeper"; for a trial add "allowVolatile": true beside it',
+    );
+  }
+  const { sessionTimeoutMs = 30_000, heartbeatIntervalMs = 3_000, rebalanceTimeoutMs = 60_000, drainTimeoutMs } = config.kafka;
+  if (heartbeatIntervalMs * 2 > sessionTimeoutMs) {
+    refuse(
+      `kafka.heartbeatIntervalMs: ${heartbeatIntervalMs} is more than half of sessionTimeoutMs (${sessionTimeoutMs})`,
+      'a third of the session time-out is usual',
+    );
+  }
+  if (drainTimeoutMs !== undefined && drainTimeoutMs >= rebalanceTimeoutMs) {
+    refuse(
+      `kafka.drainTimeoutMs: ${drainTimeoutMs} is not below rebalanceTimeoutMs (${rebalanceTimeoutMs})`,
+      'the group gives a partition away after the rebalance time-out, whether it is drained or not',
+    );
+  }
+}
+
+type Path = readonly PropertyKey[];
+
+/** Replaces `${NAME}` in every string; a key whose value is undefined is one that is not there. */
+function fillIn(value: unknown, environment: Readonly<Record<string, string | undefined>>, path: Path): unknown {
+  if (typeof value === 'string') {
+    return value.replace(/\$\{([A-Za-z_][A-Za-z0-9_]*)\}/g, (_match, name: string) => {
+      const found = environment[name];
+      if (found !== undefined) return found;
+      throw new IngestError('KCR_CONFIG', `The configuration cannot be used:\n  ${where(path)}: the environment has no variable ${name}`, {
+        hint: `set ${name}, or write the value itself`,
+      });
+    });
+  }
+  if (Array.isArray(value)) return value.map((item, index) => fillIn(item, environment, [...path, index]));
+  if (value === null || typeof value !== 'object' || Object.getPrototypeOf(value) !== Object.prototype) return value;
+  const entries = Object.entries(value).filter(([, item]) => item !== undefined);
+  return Object.fromEntries(entries.map(([key, item]) => [key, fillIn(item, environment, [...path, key])]));
+}
+
+function where(path: Path): string {
+  const text = path.reduce<string>((done, part) => (typeof part === 'number' ? `${done}[${part}]` : `${done}.${String(part)}`), '');
+  return text === '' ? '(the whole)' : text.replace(/^\./, '');
+}
+
+function explain(issue: z.core.$ZodIssue): string {
+  if (issue.code !== 'unrecognized_keys') return issue.message;
+  const known = keysAt(schema, issue.path);
+  const names = issue.keys.map((key) => `"${key}"`).join(', ');
+  return `unknown key ${names}; known here: ${known.length === 0 ? 'none' : known.join(', ')}`;
+}
+
+/** The keys that an object at this place may have. */
+function keysAt(root: z.core.$ZodType, path: Path): readonly string[] {
+  let types: z.core.$ZodType[] = [root];
+  for (const part of path) types = types.flatMap(unwrap).flatMap((type) => step(type, part));
+  return [...new Set(types.flatMap(unwrap).flatMap((type) => (type instanceof z.ZodObject ? Object.keys(type.shape) : [])))];
+}
+
+function unwrap(type: z.core.$ZodType): readonly z.core.$ZodType[] {
+  if (type instanceof z.ZodExactOptional || type instanceof z.ZodOptional || type instanceof z.ZodDefault) return unwrap(type.unwrap());
+  if (type instanceof z.ZodUnion) return type.options.flatMap(unwrap);
+  return [type];
+}
+
+function step(type: z.core.$ZodType, part: PropertyKey): readonly z.core.$ZodType[] {
+  if (type instanceof z.ZodArray) return [type.element];
+  const shape: Record<string, z.core.$ZodType> = type instanceof z.ZodObject ? type.shape : {};
+  const next = shape[String(part)];
+  return next === undefined ? [] : [next];
+}

@@ -1,0 +1,20 @@
+/** Public entry `kafka-clickhouse-rx`. */
+export { ingest, openPorts, type IngestOptions, type OpenPorts } from './ingest.js';
+export { arrange, type ArrangeConfig, type Delivery, type Ports } from './arrange.js';
+export { checkConfig, type CheckedConfig, type IngestConfig } from './config.js';
+export { Ledger, type LedgerConfig, type PartitionLedger } from './ledger.js';
+export { toReadable, type Valve } from './node-streams.js';
+
+/** Adapters. */
+export { kafkaSource, type KafkaSourceOptions } from './kafka/source.js';
+export { openClickHouseSink, type ClickHouseSinkOptions } from './clickhouse/sink.js';
+export { keeperStore, type KeeperStoreOptions } from './state/keeper.js';
+export { memoryStore } from './state/memory.js';
+
+/** Ports and values. */
+export type * from './ports.js';
+export type { Assignment, Batch, Chunk, KafkaRecord, RecordHeaders } from './model/record.js';
+export type { Intent, PartitionState } from './model/state.js';
+export type { RetryConfig } from './retry.js';
+export type { Delivered, Halted, IngestEvent, Outcome, Report } from './events.js';
+export { IngestError, errorCodes, type ErrorCode, type ErrorFields } from './errors.js';

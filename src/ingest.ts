@@ -1,0 +1,117 @@
+/**
+ * Room: the one-liner. Opens the adapters a configuration names, checks them before a record is taken, and pipes the
+ * six stages. An ordinary user of the operators: what stands here, anyone can write by hand.
+ */
+import { randomUUID } from 'node:crypto';
+import { hostname } from 'node:os';
+import { Observable, concatMap, defer, from, lastValueFrom, type MonoTypeOperatorFunction } from 'rxjs';
+import { transformRows } from '../operators/transform-rows.js';
+import { arrange, type Ports } from './arrange.js';
+import { checkClickHouse, refusalOf, type Finding } from './clickhouse/preflight.js';
+import { openClickHouseSink } from './clickhouse/sink.js';
+import { checkConfig, type CheckedConfig, type IngestConfig } from './config.js';
+import { noReport, type Outcome, type Report } from './events.js';
+import { checkKafka } from './kafka/preflight.js';
+import { kafkaSource } from './kafka/source.js';
+import type { InsertBatch, StateStore } from './ports.js';
+import { checkKeeper, keeperStore } from './state/keeper.js';
+import { memoryStore } from './state/memory.js';
+
+export interface IngestOptions {
+  /** Aborting it drains: what was taken is inserted, settled and committed, then the outcomes complete. */
+  readonly signal?: AbortSignal;
+  /** Called with what happens on the way: assignments, retries, state writes. */
+  readonly report?: Report;
+  /** Called with what the checks before the start found to be doubtful but not refused. */
+  readonly onFinding?: (finding: Finding) => void;
+}
+
+/**
+ * Ingests as `config` says; subscribing starts it, unsubscribing stops it at once, `signal` drains it.
+ *
+ * ```ts
+ * ingest({
+ *   kafka: { brokers: ['127.0.0.1:9092'], groupId: 'flights' },
+ *   clickhouse: { url: 'http://127.0.0.1:8123' },
+ *   state: { store: 'keeper', connect: '127.0.0.1:2181' },
+ *   delivery: 'exactly-once',
+ *   routes: [{ topic: 'flights', table: 'flights' }],
+ * }).subscribe((outcome) => console.log(outcome.kind));
+ * ```
+ *
+ * @returns One outcome for each batch, in the order of its partition; `halted` when a partition takes nothing more.
+ * @throws `KCR_CONFIG` at once. Into the stream: whatever a check before the start refuses, and what the source cannot
+ * go on after.
+ */
+export function ingest(config: IngestConfig, options: IngestOptions = {}): Observable<Outcome> {
+  const checked = checkConfig(config);
+  return defer(() => from(openPorts(checked, options))).pipe(concatMap((ports) => ingestFrom(ports, checked, options)));
+}
+
+/** The adapters of a configuration, checked and open. `close` them when the outcomes are over. */
+export interface OpenPorts extends Ports {
+  close(): Promise<void>;
+}
+
+/**
+ * Checks everything a configuration names, then opens it. Kafka's group is not joined yet.
+ *
+ * @throws What the first failing check says: unreachable servers, missing topics and tables, a dedup window of 0.
+ */
+export async function openPorts(config: CheckedConfig, { report = noReport, onFinding }: IngestOptions = {}): Promise<OpenPorts> {
+  const { kafka, clickhouse, routes, delivery, maxPending } = config;
+  const topics = routes.map(({ topic }) => topic);
+  await checkKafka({ ...kafka, topics });
+  const { settings, ...server } = clickhouse;
+  const clickHouseOptions = { ...server, routes, ...(settings === undefined ? {} : { clickhouseSettings: settings }) };
+  const findings = await checkClickHouse(clickHouseOptions, { delivery, maxPending });
+  const refusal = refusalOf(findings);
+  if (refusal !== undefined) throw refusal;
+  for (const finding of findings) if (finding.level === 'warning') onFinding?.(finding);
+  const store = await openStore(config);
+  const sink = await openClickHouseSink(clickHouseOptions);
+  const source = kafkaSource({ ...kafka, topics, report });
+  const close = async () => {
+    await lastValueFrom(from(sink.close()), { defaultValue: undefined });
+    if (store !== undefined) await lastValueFrom(from(store.close()), { defaultValue: undefined });
+  };
+  return { source, sink, store, close };
+}
+
+async function openStore({ state, delivery }: CheckedConfig): Promise<StateStore | undefined> {
+  if (delivery !== 'exactly-once' || state === undefined) return undefined;
+  if (state.store === 'memory') return memoryStore();
+  await checkKeeper(state);
+  return keeperStore(state);
+}
+
+function ingestFrom(ports: OpenPorts, config: CheckedConfig, { signal, report = noReport }: IngestOptions): Observable<Outcome> {
+  const transforms = new Map(config.routes.map(({ topic, transform }) => [topic, transform]));
+  const outcomes = arrange(ports, {
+    ...config,
+    group: config.kafka.groupId,
+    owner: `${hostname()}:${process.pid}:${randomUUID().slice(0, 8)}`,
+    transform: (topic): MonoTypeOperatorFunction<InsertBatch> | undefined => {
+      const transform = transforms.get(topic);
+      return transform === undefined ? undefined : transformRows(transform, { report });
+    },
+    report,
+  });
+  return new Observable<Outcome>((subscriber) => {
+    const drain = () => ports.source.drain();
+    const closeThen = (done: () => void) => void ports.close().then(done, done);
+    const running = outcomes.subscribe({
+      next: (outcome) => subscriber.next(outcome),
+      error: (error: unknown) => closeThen(() => subscriber.error(error)),
+      complete: () => closeThen(() => subscriber.complete()),
+    });
+    signal?.addEventListener('abort', drain, { once: true });
+    if (signal?.aborted === true) drain();
+    return () => {
+      signal?.removeEventListener('abort', drain);
+      const wasRunning = !running.closed;
+      running.unsubscribe();
+      if (wasRunning) void ports.close().catch(() => undefined);
+    };
+  });
+}

@@ -1,0 +1,60 @@
+/**
+ * Room: who gets which partition, decided by the group's leader. Pure. The name and the bytes are those of kafkajs's
+ * round robin, so that a group may have members of both.
+ */
+import kafkajs from 'kafkajs';
+
+const { MemberAssignment, MemberMetadata } = kafkajs.AssignerProtocol;
+
+export const ASSIGNOR_NAME = 'RoundRobinAssigner';
+const VERSION = 0;
+
+export interface TopicPartition {
+  readonly topic: string;
+  readonly partition: number;
+}
+
+export interface Member {
+  readonly memberId: string;
+  readonly memberMetadata: Buffer;
+}
+
+export function subscription(topics: readonly string[]): { name: string; metadata: Buffer } {
+  return { name: ASSIGNOR_NAME, metadata: MemberMetadata.encode({ version: VERSION, topics: [...topics], userData: Buffer.alloc(0) }) };
+}
+
+export function topicsOf(metadata: Buffer): readonly string[] {
+  return MemberMetadata.decode(metadata)?.topics ?? [];
+}
+
+/** Deals the partitions out in turn, each topic only to the members that want it. */
+export function assign(
+  members: readonly Member[],
+  partitionsOf: (topic: string) => readonly number[],
+): { memberId: string; memberAssignment: Buffer }[] {
+  const wishes = members
+    .map(({ memberId, memberMetadata }) => ({ memberId, topics: new Set(topicsOf(memberMetadata)) }))
+    .sort((a, b) => (a.memberId < b.memberId ? -1 : 1));
+  const dealt = new Map<string, Record<string, number[]>>(wishes.map(({ memberId }) => [memberId, {}]));
+  const topics = [...new Set(wishes.flatMap(({ topics }) => [...topics]))].sort();
+  let turn = 0;
+  for (const topic of topics) {
+    const takers = wishes.filter((wish) => wish.topics.has(topic));
+    for (const partition of [...partitionsOf(topic)].sort((a, b) => a - b)) {
+      const taker = dealt.get((takers[turn++ % takers.length] as { memberId: string }).memberId) as Record<string, number[]>;
+      (taker[topic] ??= []).push(partition);
+    }
+  }
+  return [...dealt].map(([memberId, assignment]) => ({
+    memberId,
+    memberAssignment: MemberAssignment.encode({ version: VERSION, assignment, userData: Buffer.alloc(0) }),
+  }));
+}
+
+/** Sorted, so that events come in an order one can read. */
+export function assignedPartitions(memberAssignment: Buffer): TopicPartition[] {
+  const assignment = MemberAssignment.decode(memberAssignment)?.assignment ?? {};
+  return Object.entries(assignment)
+    .flatMap(([topic, partitions]) => partitions.map((partition) => ({ topic, partition })))
+    .sort((a, b) => (a.topic === b.topic ? a.partition - b.partition : a.topic < b.topic ? -1 : 1));
+}

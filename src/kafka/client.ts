@@ -1,0 +1,71 @@
+/**
+ * Room: makes the kafkajs client, routes its logs, and keeps hold of its sockets, since kafkajs waits for answers
+ * before it closes a connection and a dead broker gives none. No consumer, no group may enter.
+ */
+import { connect as connectPlain, isIP, type Socket } from 'node:net';
+import { connect as connectTls } from 'node:tls';
+import { Kafka, logLevel, type ISocketFactory, type KafkaConfig, type logCreator } from 'kafkajs';
+import type { ClientSettings, KafkaLog, LogLevel } from './options.js';
+
+const KEEP_ALIVE_MS = 30_000;
+
+export interface KafkaClient {
+  readonly kafka: Kafka;
+  /** Cuts the connections to one broker, or to all: what waits on them fails at once. */
+  cut(broker?: { readonly host: string; readonly port: number }): void;
+}
+
+export function createClient(settings: ClientSettings): KafkaClient {
+  const sockets = new Map<Socket, string>();
+  const socketFactory: ISocketFactory = ({ host, port, ssl, onConnect }) => {
+    const socket = ssl
+      ? connectTls({ host, port, ...(isIP(host) === 0 ? { servername: host } : {}), ...ssl }, onConnect)
+      : connectPlain({ host, port }, onConnect);
+    socket.setKeepAlive(true, KEEP_ALIVE_MS);
+    socket.setNoDelay(true);
+    sockets.set(socket, `${host}:${port}`);
+    socket.once('close', () => sockets.delete(socket));
+    return socket;
+  };
+  const config: KafkaConfig = {
+    brokers: [...settings.brokers],
+    clientId: settings.clientId,
+    ssl: settings.ssl,
+    connectionTimeout: settings.connectTimeoutMs,
+    authenticationTimeout: settings.connectTimeoutMs,
+    requestTimeout: settings.requestTimeoutMs,
+    // Long waits are ours (wait.ts): here just enough attempts to go once through the listed brokers.
+    retry: { initialRetryTime: 50, maxRetryTime: 500, retries: Math.max(2, settings.brokers.length) },
+    socketFactory,
+    logLevel: logLevel.INFO,
+    logCreator: logTo(settings.log),
+  };
+  // A copy: kafkajs writes its authenticator into the object.
+  if (settings.sasl !== undefined) Object.assign(config, { sasl: { ...settings.sasl } });
+  return {
+    kafka: new Kafka(config),
+    cut(broker) {
+      const wanted = broker === undefined ? undefined : `${broker.host}:${broker.port}`;
+      for (const [socket, address] of sockets) {
+        // kafkajs listens to 'error', not to 'close'.
+        if (wanted === undefined || wanted === address) socket.destroy(new Error('connection cut by the client'));
+      }
+    },
+  };
+}
+
+const LEVELS: Readonly<Record<number, LogLevel>> = {
+  [logLevel.ERROR]: 'error',
+  [logLevel.WARN]: 'warn',
+  [logLevel.INFO]: 'info',
+  [logLevel.DEBUG]: 'debug',
+};
+
+function logTo(log: KafkaLog): logCreator {
+  return () =>
+    ({ namespace, level, log: { message, logger: _logger, timestamp: _timestamp, ...fields } }) => {
+      // What kafkajs calls an error is a retry to us: the source's own errors come on its channel.
+      const known = LEVELS[level] ?? 'info';
+      log(known === 'error' ? 'warn' : known === 'info' ? 'debug' : known, `kafkajs ${namespace}: ${message}`, fields);
+    };
+}

@@ -1,0 +1,133 @@
+/**
+ * Room: byte credits, the source's back-pressure. What was delivered and is not done is outstanding; a partition with
+ * too much of it is not asked for more. Pure accounting: no clock, no Kafka.
+ */
+
+/** So that fetching does not become a trickle when little room is left. */
+const MIN_FETCH_BYTES = 64 * 1024;
+/** Memory held for each byte fetched, until it has been seen; compression makes it more than one. */
+const FIRST_GUESS_RATIO = 3;
+
+interface Account {
+  outstanding: number;
+  paused: boolean;
+  /** Memory held for each byte fetched, as it was lately. */
+  ratio: number;
+  /** Chunks that are not done, oldest first. */
+  readonly chunks: { readonly lastOffset: number; readonly held: number }[];
+}
+
+export interface Delivery {
+  readonly lastOffset: number;
+  /** Memory the chunk holds on to, bytes. */
+  readonly held: number;
+  /** Bytes that came over the wire for it. */
+  readonly fetched: number;
+}
+
+/**
+ * Each partition may hold `budget / partitions`; it pauses at that and resumes at half of it. All together may hold the
+ * budget, and again half of it resumes; but a partition that holds nothing may always fetch once, so that partitions
+ * whose inserts hang cannot starve the others. So at most the budget and one fetch for each partition are held.
+ */
+export class Credits {
+  readonly #budget: number;
+  readonly #accounts = new Map<number, Account>();
+  #outstanding = 0;
+  #full = false;
+
+  constructor(budgetBytes: number) {
+    this.#budget = budgetBytes;
+  }
+
+  /** Memory that is held in all, bytes. */
+  get outstanding(): number {
+    return this.#outstanding;
+  }
+
+  open(epoch: number): void {
+    this.#accounts.set(epoch, { outstanding: 0, paused: false, ratio: FIRST_GUESS_RATIO, chunks: [] });
+    for (const account of this.#accounts.values()) this.#decide(account);
+  }
+
+  /** Nothing of it is held any more, or it is not ours to count: revoked, lost, halted. */
+  close(epoch: number): void {
+    this.forget(epoch);
+    this.#accounts.delete(epoch);
+    for (const account of this.#accounts.values()) this.#decide(account);
+  }
+
+  delivered(epoch: number, { lastOffset, held, fetched }: Delivery): void {
+    const account = this.#accounts.get(epoch);
+    if (account === undefined) return;
+    account.chunks.push({ lastOffset, held });
+    account.outstanding += held;
+    if (fetched > 0) account.ratio = Math.max(1, account.ratio * 0.5 + (held / fetched) * 0.5);
+    this.#add(held);
+    this.#decide(account);
+  }
+
+  /** Chunks that end at or before the offset are done. Tells whether that let a partition, or all, go on. */
+  done(epoch: number, lastOffset: number): boolean {
+    const account = this.#accounts.get(epoch);
+    if (account === undefined) return false;
+    let count = 0;
+    let freed = 0;
+    for (const chunk of account.chunks) {
+      if (chunk.lastOffset > lastOffset) break;
+      count++;
+      freed += chunk.held;
+    }
+    if (count === 0) return false;
+    account.chunks.splice(0, count);
+    return this.#release(account, freed);
+  }
+
+  /** What was delivered of it is thrown away: a seek. */
+  forget(epoch: number): void {
+    const account = this.#accounts.get(epoch);
+    if (account === undefined) return;
+    account.chunks.length = 0;
+    this.#release(account, account.outstanding);
+  }
+
+  mayFetch(epoch: number): boolean {
+    const account = this.#accounts.get(epoch);
+    if (account === undefined) return false;
+    if (account.outstanding === 0) return true;
+    return !account.paused && !this.#full;
+  }
+
+  /** How many bytes to ask for, at most `limit`. */
+  fetchBytes(epoch: number, limit: number): number {
+    const account = this.#accounts.get(epoch);
+    if (account === undefined) return limit;
+    const room = (this.#share() - account.outstanding) / account.ratio;
+    return Math.floor(Math.min(limit, Math.max(room, MIN_FETCH_BYTES)));
+  }
+
+  #share(): number {
+    return this.#budget / Math.max(1, this.#accounts.size);
+  }
+
+  #release(account: Account, freed: number): boolean {
+    const before = { full: this.#full, paused: account.paused, held: account.outstanding > 0 };
+    account.outstanding -= freed;
+    this.#add(-freed);
+    this.#decide(account);
+    const emptied = before.held && account.outstanding === 0;
+    return (before.full && !this.#full) || (before.paused && !account.paused) || emptied;
+  }
+
+  #decide(account: Account): void {
+    const share = this.#share();
+    if (account.outstanding >= share) account.paused = true;
+    else if (account.outstanding <= share / 2) account.paused = false;
+  }
+
+  #add(bytes: number): void {
+    this.#outstanding += bytes;
+    if (this.#outstanding >= this.#budget) this.#full = true;
+    else if (this.#outstanding <= this.#budget / 2) this.#full = false;
+  }
+}

@@ -1,0 +1,52 @@
+/**
+ * Room: waiting that can be called off, and how long to wait before the same is tried again. Knows nothing of Kafka.
+ */
+
+/** Resolves after `ms`, or at once when the signal is or gets aborted. Never rejects. */
+export function sleep(ms: number, signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    if (signal.aborted) return resolve();
+    const finish = (): void => {
+      clearTimeout(timer);
+      signal.removeEventListener('abort', finish);
+      resolve();
+    };
+    const timer = setTimeout(finish, ms);
+    signal.addEventListener('abort', finish);
+  });
+}
+
+/** Resolves with the promise, or with undefined after `ms` or when the signal is aborted. Never rejects. */
+export function within<T>(promise: Promise<T>, ms: number): Promise<T | undefined> {
+  return new Promise((resolve) => {
+    const timer = setTimeout(() => resolve(undefined), ms);
+    const finish = (value?: T): void => {
+      clearTimeout(timer);
+      resolve(value);
+    };
+    promise.then(finish, () => finish());
+  });
+}
+
+const MIN_DELAY_MS = 50;
+const MAX_DELAY_MS = 2000;
+
+/** Waits that double from call to call, with a random part, so that members do not come back in step. */
+export class Backoff {
+  #failures = 0;
+
+  /** The next wait, milliseconds. */
+  next(): number {
+    const fullMs = Math.min(MAX_DELAY_MS, MIN_DELAY_MS * 2 ** Math.min(this.#failures, 10));
+    this.#failures++;
+    return Math.round(fullMs * (0.5 + 0.5 * Math.random()));
+  }
+
+  get failures(): number {
+    return this.#failures;
+  }
+
+  reset(): void {
+    this.#failures = 0;
+  }
+}
