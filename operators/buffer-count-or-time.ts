@@ -25,9 +25,9 @@ export interface BufferConfig {
  * In plain words: waits for a full tray, but never longer than `maxWaitMs`.
  *
  * ```
- * source:  -a-b-c-----d-----|        one record each
+ * source:  -a-b-c-----d-----|     one record each
  *          bufferCountOrTime({ count: 2, maxWaitMs: 3 })
- *          ---B----C-----D--|        B = ab by count, C = c by time, D = d by time
+ *          ---B----C-----D--|     B = ab by count, C = c by time, D = d by time
  * ```
  *
  * Time-based cuts are safe with exactly-once because `reconcileWithState` records the range before it is inserted.
@@ -63,6 +63,7 @@ export function bufferCountOrTime<C extends Batch>(
 
 class Buffering {
   #parts: Batch[] = [];
+  readonly #arrived: Batch[] = [];
   #count = 0;
   #bytes = 0;
   #waiting: Subscription | undefined;
@@ -76,10 +77,19 @@ class Buffering {
   ) {}
 
   add(chunk: Batch): void {
+    // A batch that is taken may bring the next chunk about: that one waits until this one is cut.
+    if (this.#arrived.push(chunk) > 1) return;
+    for (let next = this.#arrived[0]; next !== undefined && !this.subscriber.closed; next = this.#arrived[0]) {
+      this.#cut(next);
+      this.#arrived.shift();
+    }
+  }
+
+  #cut(chunk: Batch): void {
     const previous = this.#parts.at(-1);
     if (previous !== undefined && previous.lastOffset !== chunk.afterOffset) this.flush();
     let rest: Batch | undefined = chunk;
-    while (rest !== undefined) {
+    while (rest !== undefined && !this.subscriber.closed) {
       const cut: number = this.#cutOffset(rest);
       const [head, beyond]: [Batch | undefined, Batch | undefined] = splitBatch(rest, cut);
       if (head !== undefined) this.#take(head);
@@ -107,7 +117,7 @@ class Buffering {
     this.#parts.push(part);
     this.#count += part.records.length;
     this.#bytes += part.bytes;
-    this.#waiting ??= timer(this.maxWaitMs, this.scheduler).subscribe(() => this.flush());
+    this.#waiting ??= timer(this.maxWaitMs, this.scheduler).subscribe({ next: () => this.flush(), error: (error: unknown) => this.subscriber.error(error) });
   }
 
   #isFull(): boolean {

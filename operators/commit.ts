@@ -2,7 +2,10 @@
  * Stage 6 of 6: commit. What is in the table is settled in the state store, then committed to Kafka. Only ports and the
  * model may enter.
  */
-import { Observable, concat, concatMap, catchError, defer, from, ignoreElements, of, throwError, EMPTY, type MonoTypeOperatorFunction } from 'rxjs';
+import {
+  EMPTY, catchError, concat, concatMap, defer, from, ignoreElements, of, throwError,
+  type MonoTypeOperatorFunction, type Observable,
+} from 'rxjs';
 import { asIngestError } from '../src/errors.js';
 import { noReport, type Report } from '../src/events.js';
 import type { Ledger } from '../src/ledger.js';

@@ -1,7 +1,7 @@
 /**
  * Stage 1 of 6: consume. What a record source tells, made safe to build on. Only ports and the model may enter.
  */
-import { Observable, defer } from 'rxjs';
+import { concatMap, defer, type Observable } from 'rxjs';
 import { IngestError } from '../src/errors.js';
 import type { Assignment } from '../src/model/record.js';
 import type { RecordSource, SourceEvent } from '../src/ports.js';
@@ -15,9 +15,9 @@ import type { RecordSource, SourceEvent } from '../src/ports.js';
  * pass, and nothing of a tenure passes before its `assigned`.
  *
  * ```
- * source:  -A1--c1--c2--A1'--c2--c3--R1'--|
+ * source:  -A-a-B---b-c-S-|     A, a, b: a tenure and its chunks; B, c, S: the next one, its chunk, its revoke
  *          consume(source)
- *          -A1--c1--c2--(L1 A1')--c3--R1'--|       c2 came of the first tenure, after it was over
+ *          -A-a-(LB)--c-S-|     L = the first tenure is lost; b came of it after it was over
  * ```
  *
  * @param source An adapter such as `kafkaSource`, or a fake one in tests.
@@ -25,43 +25,47 @@ import type { RecordSource, SourceEvent } from '../src/ports.js';
  */
 export function consume(source: RecordSource): Observable<SourceEvent> {
   return defer(() => {
-    const current = new Map<string, Assignment>();
-    return new Observable<SourceEvent>((subscriber) =>
-      source.events.subscribe({
-        next: (event) => {
-          for (const safe of guard(current, event)) subscriber.next(safe);
-        },
-        error: (error: unknown) => subscriber.error(error),
-        complete: () => subscriber.complete(),
-      }),
-    );
+    const tenures: Tenures = { current: new Map(), lastEpoch: -Infinity };
+    // concatMap keeps the order even when passing an event makes the source emit the next one.
+    return source.events.pipe(concatMap((event) => guard(tenures, event)));
   });
 }
 
+interface Tenures {
+  readonly current: Map<string, Assignment>;
+  lastEpoch: number;
+}
+
 /** What may pass of an event, given the tenures that are under way; keeps those up to date. */
-function guard(current: Map<string, Assignment>, event: SourceEvent): readonly SourceEvent[] {
+function guard(tenures: Tenures, event: SourceEvent): readonly SourceEvent[] {
+  const { current } = tenures;
   const { assignment } = event;
   const key = `${assignment.partition}@${assignment.topic}`;
   const tenure = current.get(key);
+  const isCurrent = tenure?.epoch === assignment.epoch;
   switch (event.kind) {
     case 'assigned':
-      if (tenure !== undefined && tenure.epoch >= assignment.epoch) {
-        throw new IngestError('KCR_INTERNAL', `the source used epoch ${assignment.epoch} after ${tenure.epoch}`, assignment);
+      if (assignment.epoch <= tenures.lastEpoch) {
+        throw new IngestError('KCR_INTERNAL', `the source used epoch ${assignment.epoch} after ${tenures.lastEpoch}`, assignment);
       }
+      tenures.lastEpoch = assignment.epoch;
       current.set(key, assignment);
       return tenure === undefined ? [event] : [{ kind: 'lost', assignment: tenure }, event];
     case 'lost':
-      if (tenure?.epoch !== assignment.epoch) return [];
+      if (!isCurrent) return [];
       current.delete(key);
       return [event];
     case 'fetched':
-    case 'revoked':
-      return tenure?.epoch === assignment.epoch ? [event] : released(event);
+      return isCurrent ? [event] : [];
+    case 'revoked': {
+      const release = () => {
+        if (current.get(key)?.epoch === assignment.epoch) current.delete(key);
+        event.release();
+      };
+      if (isCurrent) return [{ ...event, release }];
+      // A tenure that is over must still be released, or the source would wait for it.
+      event.release();
+      return [];
+    }
   }
-}
-
-/** A revoke of a tenure that is over must still be released, or the source would wait for it. */
-function released(event: SourceEvent): readonly SourceEvent[] {
-  if (event.kind === 'revoked') event.release();
-  return [];
 }

@@ -31,10 +31,10 @@ export interface GroupByPartitionConfig {
  * In plain words: every partition gets a pipeline of its own, which lives as long as the partition is ours.
  *
  * ```
- * events:   -A1--A2--a--x--b--R1----------L2-|      1 and 2 are partitions, a, b and x are chunks
- *           groupByPartition(source, p => p.chunks.pipe(project))
- * inner 1:   ---------a-----b--|                    revoked: completes, flushes, then the source is released
- * inner 2:       --------x----------------!         lost: unsubscribed, what was under way is discarded
+ * events:  -A-B-a-x-b-R---y-L-|     A, B: partitions 1 and 2 are assigned; a, b: chunks of 1; x, y: chunks of 2
+ *          groupByPartition(source, p => p.chunks.pipe(concatMap(insert)))      an insert takes four frames
+ *          ---------a-x-b-----|     R: 1 is revoked, b is finished, then the source is released
+ *                                   L: 2 is lost, y is discarded
  * ```
  *
  * - **revoked**: `chunks` completes; when the inner stream has completed too, the source is released.
@@ -95,13 +95,17 @@ class Tenures<T extends Covered> {
       case 'revoked':
         return tenure === undefined ? event.release() : this.#finish(tenure, event.release);
       case 'lost':
-        return tenure === undefined ? undefined : this.#discard(tenure);
+        if (tenure !== undefined) this.#discard(tenure);
+        return this.#completeWhenEmpty();
     }
   }
 
   completeAll(): void {
     this.#isSourceDone = true;
-    for (const tenure of [...this.#open.values()]) this.#finish(tenure, () => undefined);
+    for (const tenure of [...this.#open.values()]) {
+      // One that is being revoked keeps its release: the source may still wait for it.
+      if (tenure.release === undefined) this.#finish(tenure, () => undefined);
+    }
     this.#completeWhenEmpty();
   }
 
@@ -152,10 +156,10 @@ class Tenures<T extends Covered> {
     if (tenure.isOver) return;
     const error = asIngestError(thrown, 'KCR_INTERNAL', 'the pipeline of a partition threw', assignment);
     this.source.halt(assignment);
-    const { release } = tenure;
     this.#discard(tenure);
-    release?.();
+    // Told before the release, which may let the source complete: after that nothing can be told.
     if (!hasCode(error, 'KCR_FENCED')) this.subscriber.next({ kind: 'halted', assignment, error });
+    this.#release(tenure);
     this.#completeWhenEmpty();
   }
 
@@ -164,18 +168,20 @@ class Tenures<T extends Covered> {
     if (tenure.isOver) return;
     tenure.isOver = true;
     this.#open.delete(tenure.assignment.epoch);
-    if (tenure.release !== undefined) {
-      tenure.release();
-      this.report({ kind: 'released', assignment: tenure.assignment });
-    }
+    this.#release(tenure);
     this.#completeWhenEmpty();
+  }
+
+  #release({ assignment, release }: Tenure): void {
+    if (release === undefined) return;
+    release();
+    this.report({ kind: 'released', assignment });
   }
 
   #discard(tenure: Tenure): void {
     tenure.isOver = true;
     this.#open.delete(tenure.assignment.epoch);
     tenure.inner?.unsubscribe();
-    this.#completeWhenEmpty();
   }
 
   #completeWhenEmpty(): void {

@@ -8,3 +8,4 @@ export { commit, type CommitConfig, type Committable } from './commit.js';
 
 /** One's own code between them. */
 export { transformRows, type Row, type Transform, type TransformConfig } from './transform-rows.js';
+export { transformThrough } from './transform-through.js';

@@ -2,7 +2,7 @@
  * Stage 5 of 6: insertDeduped. Batches go into the table, each exactly once. Only ports and the model may enter.
  */
 import {
-  Observable, asyncScheduler, concatMap, defer, from, last, map, of, throwError,
+  Observable, asyncScheduler, catchError, concatMap, defer, from, last, map, of, throwError,
   type ObservableInput, type OperatorFunction, type SchedulerLike,
 } from 'rxjs';
 import { IngestError, hasCode } from '../src/errors.js';
@@ -16,6 +16,11 @@ export interface InsertConfig {
   /** Batches of one partition that may be under way at once; results come out in order. @default 2 */
   readonly concurrency?: number;
   readonly retry?: RetryConfig;
+  /**
+   * After an attempt that may have landed: `retry` it, which doubles rows where no token protects them, or `abandon`
+   * the batch, which at-most-once asks for; abandoned rows are counted in the event `abandoned`. @default 'retry'
+   */
+  readonly whenInDoubt?: 'retry' | 'abandon';
   readonly report?: Report;
 }
 
@@ -44,18 +49,19 @@ export function insertDeduped(
   config: InsertConfig = {},
   scheduler: SchedulerLike = asyncScheduler,
 ): OperatorFunction<Batch | InsertBatch, Delivered> {
-  const { concurrency = 2, retry = {}, report = noReport } = config;
+  const { concurrency = 2, retry = {}, whenInDoubt = 'retry', report = noReport } = config;
   if (!Number.isInteger(concurrency) || concurrency < 1) {
     throw new IngestError('KCR_CONFIG', `Expected \`concurrency\` to be a positive integer, got ${concurrency}`);
   }
-  return mapInOrder((batch) => deliver(sink, asInsertBatch(batch), { retry, report }, scheduler), concurrency);
+  return mapInOrder((batch) => deliver(sink, asInsertBatch(batch), { retry, whenInDoubt, report }, scheduler), concurrency);
 }
 
-function asInsertBatch(batch: Batch | InsertBatch): InsertBatch {
+/** A batch that no intent was recorded for: the other two arrangements. */
+export function asInsertBatch(batch: Batch | InsertBatch): InsertBatch {
   return 'replay' in batch ? batch : { ...batch, intent: undefined, token: undefined, replay: false };
 }
 
-type Effects = Required<Pick<InsertConfig, 'retry' | 'report'>>;
+type Effects = Required<Omit<InsertConfig, 'concurrency'>>;
 
 function deliver(sink: Pick<BatchSink, 'freeze'>, batch: InsertBatch, effects: Effects, scheduler: SchedulerLike): Observable<Delivered> {
   const { assignment, afterOffset, lastOffset, replay } = batch;
@@ -65,7 +71,16 @@ function deliver(sink: Pick<BatchSink, 'freeze'>, batch: InsertBatch, effects: E
   if (batch.records.length === 0) return of(delivered({ rows: 0, bytes: 0 }));
   return new Observable<Delivered>((subscriber) => {
     const frozen = sink.freeze(batch);
-    const inserting = insertAndVerify(frozen, batch, effects, scheduler).pipe(map(delivered)).subscribe(subscriber);
+    const inserting = insertAndVerify(frozen, batch, effects, scheduler)
+      .pipe(
+        catchError((thrown: unknown) => {
+          if (effects.whenInDoubt !== 'abandon' || !hasCode(thrown, 'KCR_INSERT_IN_DOUBT')) return throwError(() => thrown);
+          effects.report({ kind: 'abandoned', assignment, first: afterOffset + 1, last: lastOffset, rows: batch.records.length, error: thrown });
+          return of<InsertResult>({ rows: 0, bytes: 0 });
+        }),
+        map(delivered),
+      )
+      .subscribe(subscriber);
     return () => {
       inserting.unsubscribe();
       frozen.release();
@@ -78,10 +93,15 @@ function insertAndVerify(frozen: FrozenInsert, batch: InsertBatch, effects: Effe
   const attempt = <T>(call: PortCall, port: () => ObservableInput<T>): Observable<T> =>
     defer(() => from(port())).pipe(
       last(),
-      retryRetryable<T>(effects.retry, scheduler, (notice) => {
-        if (hasCode(notice.error, 'KCR_INSERT_IN_DOUBT')) isInDoubt = true;
-        effects.report({ kind: 'retry', call, assignment: batch.assignment, ...notice });
-      }),
+      retryRetryable<T>(
+        effects.retry,
+        scheduler,
+        (notice) => {
+          if (hasCode(notice.error, 'KCR_INSERT_IN_DOUBT')) isInDoubt = true;
+          effects.report({ kind: 'retry', call, assignment: batch.assignment, ...notice });
+        },
+        (error) => error.retryable && !(effects.whenInDoubt === 'abandon' && error.code === 'KCR_INSERT_IN_DOUBT'),
+      ),
     );
   const verify = (result: InsertResult, round: number): Observable<InsertResult> =>
     attempt('readBack', () => frozen.readBack()).pipe(

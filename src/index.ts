@@ -8,7 +8,7 @@ export { toReadable, type Valve } from './node-streams.js';
 /** Adapters. */
 export { kafkaSource, type KafkaSourceOptions } from './kafka/source.js';
 export { openClickHouseSink, type ClickHouseSinkOptions } from './clickhouse/sink.js';
-export { keeperStore, type KeeperStoreOptions } from './state/keeper.js';
+export { keeperStore, type KeeperStoreConfig } from './state/keeper.js';
 export { memoryStore } from './state/memory.js';
 
 /** Ports and values. */

@@ -12,7 +12,7 @@ import { asyncScheduler, concatMap, defer, from, map, Observable, tap, type Sche
 import { IngestError, asIngestError } from './errors.js';
 import { noReport, type Report } from './events.js';
 import type { Assignment } from './model/record.js';
-import { lastKnownOffset, type Intent, type PartitionState } from './model/state.js';
+import { lastKnownOffset, resumeOffset, type Intent, type PartitionState } from './model/state.js';
 import { dedupToken } from './model/token.js';
 import type { Claim, RecordSource, StateStore } from './ports.js';
 import { retryRetryable, type RetryConfig } from './retry.js';
@@ -38,13 +38,13 @@ export class Ledger {
   readonly #open = new WeakMap<Assignment, PartitionLedger>();
 
   constructor(store: StateStore, source: Pick<RecordSource, 'cluster'>, config: LedgerConfig) {
-    const maxPending = config.maxPending ?? 2;
+    const { group, owner, maxPending = 2, retry = {}, report = noReport, scheduler = asyncScheduler } = config;
     if (!Number.isInteger(maxPending) || maxPending < 1 || maxPending > 16) {
       throw new IngestError('KCR_CONFIG', `Expected \`maxPending\` to be an integer from 1 to 16, got ${maxPending}`);
     }
     this.#store = store;
     this.#source = source;
-    this.#config = { maxPending, retry: {}, report: noReport, scheduler: asyncScheduler, ...config };
+    this.#config = { group, owner, maxPending, retry, report, scheduler };
   }
 
   /** Claims the partition's state for this tenure. Emits once; waits for a store that does not answer. */
@@ -137,8 +137,8 @@ export class PartitionLedger {
   }
 
   /**
-   * Settles the oldest range in doubt, which must end at `lastOffset`; emits what is settled once that is stored. Emits at once if it
-   * is already.
+   * Settles the oldest range in doubt, which must end at `lastOffset`; emits what is settled once that is stored. Emits
+   * at once if it is already, or lies before everything this state tells of.
    */
   settle(lastOffset: number): Observable<number> {
     return new Observable<number>((subscriber) => {
@@ -146,7 +146,8 @@ export class PartitionLedger {
         subscriber.next(this.state.settled ?? lastOffset);
         subscriber.complete();
       };
-      if (this.state.settled !== undefined && lastOffset <= this.state.settled) return emit();
+      const resume = resumeOffset(this.state);
+      if (resume !== undefined && lastOffset < resume) return emit();
       const oldest = this.state.pending[this.#settles.length];
       if (oldest?.last !== lastOffset) {
         const expected = oldest === undefined ? 'nothing is in doubt' : `the oldest range in doubt ends at ${oldest.last}`;
@@ -169,7 +170,8 @@ export class PartitionLedger {
     const settles = this.#settles;
     const settled = settles.reduce<number | undefined>((most, { value }) => Math.max(most ?? value, value), this.state.settled);
     const inDoubt = this.state.pending.filter((intent) => settled === undefined || intent.last > settled);
-    const intents = this.#intents.slice(0, this.#config.maxPending - inDoubt.length);
+    // A predecessor with a larger maxPending may have left more in doubt than there is room for.
+    const intents = this.#intents.slice(0, Math.max(0, this.#config.maxPending - inDoubt.length));
     if (settles.length === 0 && intents.length === 0) return;
     const next: PartitionState = { ...this.state, settled, pending: [...inDoubt, ...intents.map(({ value }) => value)] };
     this.#write(next, [...settles, ...intents]);

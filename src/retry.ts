@@ -2,7 +2,7 @@
  * Room: waiting and calling again. Goes round one port call, never round the pipeline, which would consume again.
  */
 import { retry, throwError, timer, type MonoTypeOperatorFunction, type SchedulerLike } from 'rxjs';
-import { IngestError, asIngestError } from './errors.js';
+import { asIngestError, type IngestError } from './errors.js';
 
 export interface RetryConfig {
   /** Wait before the first retry, milliseconds. @default 100 */

@@ -1,7 +1,7 @@
 /**
  * Room: a helper of the stages. `mergeMap` with a limit whose results come out in the order of the source.
  */
-import { Observable, catchError, concatMap, from, map, mergeMap, of, throwError, type ObservableInput, type OperatorFunction } from 'rxjs';
+import { Observable, catchError, concatMap, defer, map, mergeMap, of, throwError, type ObservableInput, type OperatorFunction } from 'rxjs';
 
 type Settled<R> = { readonly index: number; readonly value: R } | { readonly index: number; readonly error: unknown };
 
@@ -17,8 +17,7 @@ export function mapInOrder<T, R>(project: (value: T) => ObservableInput<R>, conc
       return source
         .pipe(
           mergeMap((value, index) => {
-            const one$ = new Observable<R>((one) => from(project(value)).subscribe(one));
-            return one$.pipe(
+            return defer(() => project(value)).pipe(
               map((result): Settled<R> => ({ index, value: result })),
               catchError((error: unknown) => of<Settled<R>>({ index, error })),
             );

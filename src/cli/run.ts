@@ -77,6 +77,7 @@ function logOutcome(log: Logger, outcome: Outcome): void {
 }
 
 function logEvent(log: Logger, event: IngestEvent): void {
+  if (event.kind === 'kafka') return log[event.level](event.fields, `kafka: ${event.message}`);
   const { kind, assignment: { topic, partition, epoch, generation }, ...rest } = event;
   const line = { topic, partition, epoch, generation, ...rest, ...('error' in rest ? { error: rest.error.message, code: rest.error.code } : {}) };
   switch (kind) {

@@ -139,15 +139,21 @@ export function rowAtFault(code: number | undefined, text: string): number | und
   return row === undefined ? undefined : Number(row);
 }
 
-const REASON_LIMIT = 400;
+const REASON_HEAD = 160;
+const REASON_TAIL = 200;
 
-/** The server's reason for people: its first line, without the code, the version and the stack. */
+/**
+ * The server's reason for people: its first line, without the code, the version, the row number (the record is named
+ * by its offset instead) and the stack. What it quotes of the record is cut in the middle.
+ */
 export function serverReason(text: string): string {
   const line = text.trimStart().split('\n', 1)[0] ?? '';
   const bare = line
     .replace(/^Code: \d+\. /, '')
     .replace(/^DB::\w*Exception: /, '')
     .replace(/ \(version [^)]*(\([^)]*\))?\)\s*$/, '')
+    .replace(/:? \(at row \d+\)$/, '')
     .trim();
-  return bare.length > REASON_LIMIT ? `${bare.slice(0, REASON_LIMIT)}…` : bare;
+  if (bare.length <= REASON_HEAD + REASON_TAIL) return bare;
+  return `${bare.slice(0, REASON_HEAD)} … ${bare.slice(-REASON_TAIL)}`;
 }

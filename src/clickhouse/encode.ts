@@ -3,6 +3,7 @@
  * Values are JSON already, so their bytes go through as they are; the provenance columns the table has are spliced in
  * before the closing brace. Nothing is parsed, nothing is allocated for a record.
  */
+import { IngestError } from '../errors.js';
 import type { KafkaRecord, RecordHeaders } from '../model/record.js';
 import { isSpace } from './json-object.js';
 
@@ -56,7 +57,8 @@ export class RowEncoder {
   constructor(columns: Provenance, topic: string, partition: number) {
     this.#columns = columns;
     this.#prefix = Buffer.from(constantFields(columns, topic, partition));
-    this.#spliced = Object.values(columns).some((used) => used === true || (used !== false && used !== undefined && used !== columns.headerNull));
+    const { timestamp, key, headers } = columns;
+    this.#spliced = this.#prefix.length > 0 || timestamp !== undefined || key !== undefined || headers !== undefined;
   }
 
   /** No fewer bytes than `encode` will need. */
@@ -77,7 +79,7 @@ export class RowEncoder {
     let at = 0;
     for (const record of records) {
       const value = record.value;
-      if (value === null) continue;
+      if (value === null) throw new IngestError('KCR_INTERNAL', 'a tombstone came as far as the insert', { offset: record.offset });
       if (this.#spliced) {
         const brace = closingBrace(value);
         target.set(brace === value.length ? value : value.subarray(0, brace), at);

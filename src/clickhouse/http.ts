@@ -5,7 +5,6 @@
  */
 import http from 'node:http';
 import https from 'node:https';
-import { setTimeout as timer } from 'node:timers';
 import { IngestError } from '../errors.js';
 import { classify, type Phase, serverReason } from './classify.js';
 
@@ -127,8 +126,8 @@ export class ClickHouseHttp {
         request.destroy();
       };
       const aborted = (): void => fail('the request was aborted');
-      const whole = timer(() => fail(`no answer within ${this.#requestTimeoutMs} ms`), this.#requestTimeoutMs);
-      const connect = timer(() => fail(`no connection within ${this.#connectTimeoutMs} ms`), this.#connectTimeoutMs);
+      const whole = setTimeout(() => fail(`no answer within ${this.#requestTimeoutMs} ms`), this.#requestTimeoutMs);
+      const connect = setTimeout(() => fail(`no connection within ${this.#connectTimeoutMs} ms`), this.#connectTimeoutMs);
       const connected = (): void => {
         phase = 'sent';
         clearTimeout(connect);
@@ -175,10 +174,15 @@ export class ClickHouseHttp {
    */
   async select<Row>(sql: string, values: Readonly<Record<string, string | number>> = {}, signal?: AbortSignal): Promise<Row[]> {
     const params = Object.fromEntries(Object.entries(values).map(([name, value]) => [`param_${name}`, escapeParameter(value)]));
-    const body = Buffer.from(`${sql}\nFORMAT JSON`);
-    let answer: Answer;
+    const answer = await this.ask(`${sql}\nFORMAT JSON`, params, signal);
+    if (answer.status !== 200 || answer.code !== undefined) throw queryError(this.address, answer);
+    return parseRows<Row>(this.address, answer);
+  }
+
+  /** Whatever the server answers. Errors: `KCR_CLICKHOUSE_UNREACHABLE`. */
+  async ask(sql: string, params: Readonly<Record<string, string>> = {}, signal?: AbortSignal): Promise<Answer> {
     try {
-      answer = await this.send({ params, body, signal }).answer;
+      return await this.send({ params, body: Buffer.from(sql), signal }).answer;
     } catch (failure) {
       const reason = failure instanceof Error ? failure.message : String(failure);
       throw new IngestError('KCR_CLICKHOUSE_UNREACHABLE', `ClickHouse does not answer: ${reason}`, {
@@ -186,8 +190,6 @@ export class ClickHouseHttp {
         cause: failure,
       });
     }
-    if (answer.status !== 200 || answer.code !== undefined) throw queryError(this.address, answer);
-    return parseRows<Row>(this.address, answer);
   }
 
   close(): void {

@@ -31,6 +31,10 @@ const pinnedIfKnown: Settings = {
   max_insert_block_size_bytes: '0',
   input_format_max_block_size_bytes: '0',
   input_format_max_block_wait_ms: '0',
+  input_format_connection_handling: '0',
+  use_strict_insert_block_limits: '0',
+  min_insert_block_size_rows_for_materialized_views: '0',
+  min_insert_block_size_bytes_for_materialized_views: '0',
 };
 
 const withToken: Settings = {

@@ -29,11 +29,11 @@ export class InsertSlots {
   }
 
   /** In the order of asking. Rejects with the signal's reason when that comes first. */
-  take(signal: AbortSignal): Promise<Slot> {
+  async take(signal: AbortSignal): Promise<Slot> {
     signal.throwIfAborted();
     if (this.#left > 0) {
       this.#left--;
-      return Promise.resolve(this.#slot());
+      return this.#slot();
     }
     return new Promise((resolve, reject) => {
       const aborted = (): void => {

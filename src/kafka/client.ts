@@ -5,7 +5,7 @@
 import { connect as connectPlain, isIP, type Socket } from 'node:net';
 import { connect as connectTls } from 'node:tls';
 import { Kafka, logLevel, type ISocketFactory, type KafkaConfig, type logCreator } from 'kafkajs';
-import type { ClientSettings, KafkaLog, LogLevel } from './options.js';
+import type { ClientSettings, KafkaLog } from './options.js';
 
 const KEEP_ALIVE_MS = 30_000;
 
@@ -47,25 +47,18 @@ export function createClient(settings: ClientSettings): KafkaClient {
     cut(broker) {
       const wanted = broker === undefined ? undefined : `${broker.host}:${broker.port}`;
       for (const [socket, address] of sockets) {
-        // kafkajs listens to 'error', not to 'close'.
-        if (wanted === undefined || wanted === address) socket.destroy(new Error('connection cut by the client'));
+        if (wanted !== undefined && wanted !== address) continue;
+        // kafkajs listens to 'error', not to 'close'; what it has ended by itself it need not hear of.
+        if (socket.writableEnded) socket.destroy();
+        else socket.destroy(new Error('connection cut by the client'));
       }
     },
   };
 }
 
-const LEVELS: Readonly<Record<number, LogLevel>> = {
-  [logLevel.ERROR]: 'error',
-  [logLevel.WARN]: 'warn',
-  [logLevel.INFO]: 'info',
-  [logLevel.DEBUG]: 'debug',
-};
-
+/** All of it is detail: what kafkajs calls an error is a retry to us, of which we tell in our own words. */
 function logTo(log: KafkaLog): logCreator {
   return () =>
-    ({ namespace, level, log: { message, logger: _logger, timestamp: _timestamp, ...fields } }) => {
-      // What kafkajs calls an error is a retry to us: the source's own errors come on its channel.
-      const known = LEVELS[level] ?? 'info';
-      log(known === 'error' ? 'warn' : known === 'info' ? 'debug' : known, `kafkajs ${namespace}: ${message}`, fields);
-    };
+    ({ namespace, label, log: { message, logger: _logger, timestamp: _timestamp, ...fields } }) =>
+      log('debug', `kafkajs ${label} ${namespace}: ${message}`, fields);
 }

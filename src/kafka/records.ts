@@ -11,15 +11,17 @@ import { decompress } from './codecs.js';
 /** What a range of a partition's log holds for a reader. */
 export interface DecodedRange {
   readonly records: KafkaRecord[];
-  /** The last offset that was looked at, with or without a record; undefined: no whole batch was there. */
-  readonly lastOffset: number | undefined;
+  /** The last offset that was looked at, with or without a record. */
+  readonly lastOffset: number;
   /** Bytes of keys and values. */
   readonly bytes: number;
   /** Memory that the records hold on to, bytes: the buffers they are slices of, and what each costs by itself. */
   readonly heldBytes: number;
+  /** Bytes of the log that were taken for it, as they are compressed. */
+  readonly takenBytes: number;
 }
 
-export interface DecodeRequest {
+export interface LogSlice {
   readonly data: Buffer;
   /** Records before it are left out: a batch may begin earlier. */
   readonly fromOffset: number;
@@ -51,31 +53,66 @@ const LENGTH_END = 12;
 const RECORD_COST_BYTES = 320;
 const TWO_32 = 2 ** 32;
 
-export async function decodeRange({ data, fromOffset, aborted }: DecodeRequest): Promise<DecodedRange> {
-  const heads = batchHeads(ownBytes(data));
-  const isAborted = abortedFilter(aborted);
-  const wanted = heads.filter((head) => {
-    const abortMarker = head.control && isAbortMarker(head);
-    return !isAborted({ ...head, abortMarker }) && !head.control && head.lastOffset >= fromOffset && head.count > 0;
-  });
-  const bodies = await Promise.all(wanted.map(({ codec, body }) => decompress(codec, body)));
-  const records: KafkaRecord[] = [];
-  const reader = new RecordReader();
-  let held = 0;
-  for (let i = 0; i < wanted.length; i++) {
-    const body = bodies[i] as Buffer;
-    held += body.length;
-    reader.read(wanted[i] as BatchHead, body, fromOffset, records);
-  }
-  return { records, lastOffset: heads.at(-1)?.lastOffset, bytes: reader.bytes, heldBytes: held + records.length * RECORD_COST_BYTES };
-}
+/** Batches are decompressed together, each on a thread of its own, up to so many compressed bytes. */
+const GROUP_BYTES = 128 * 1024;
 
 /**
- * Records are slices. Of uncompressed ones a copy is made, so that they hold on to their own partition's bytes and not
- * to the whole answer with those of every other partition.
+ * What one fetch brought of a partition, decoded piece by piece: compressed it is small, and while there is no room for
+ * more records it waits compressed.
  */
+export class LogReader {
+  readonly #heads: readonly BatchHead[];
+  readonly #isAborted: ReturnType<typeof abortedFilter>;
+  readonly #fromOffset: number;
+  #at = 0;
+
+  constructor({ data, fromOffset, aborted }: LogSlice) {
+    this.#fromOffset = fromOffset;
+    // A copy: slices of the answer would hold on to what it brought of every other partition.
+    this.#heads = batchHeads(ownBytes(data)).filter(({ lastOffset }) => lastOffset >= fromOffset);
+    this.#isAborted = abortedFilter(aborted);
+  }
+
+  /** Are there batches left? */
+  get isOver(): boolean {
+    return this.#at >= this.#heads.length;
+  }
+
+  /** Decodes whole batches until they hold on to `limitBytes` or none is left. */
+  async next(limitBytes: number): Promise<DecodedRange> {
+    const records: KafkaRecord[] = [];
+    const parser = new RecordParser();
+    let lastOffset = this.#fromOffset - 1;
+    let heldBytes = 0;
+    let takenBytes = 0;
+    while (!this.isOver && heldBytes < limitBytes) {
+      const group: BatchHead[] = [];
+      for (let size = 0; size < GROUP_BYTES && !this.isOver; ) {
+        const head = this.#heads[this.#at++] as BatchHead;
+        lastOffset = head.lastOffset;
+        takenBytes += HEAD_BYTES + head.body.length;
+        if (!this.#isReadable(head)) continue;
+        group.push(head);
+        size += head.body.length;
+      }
+      const bodies = await Promise.all(group.map(({ codec, body }) => decompress(codec, body)));
+      for (let i = 0; i < group.length; i++) {
+        const [head, body, before] = [group[i] as BatchHead, bodies[i] as Buffer, records.length];
+        parser.read(head, body, this.#fromOffset, records);
+        heldBytes += body.length + (records.length - before) * RECORD_COST_BYTES;
+      }
+    }
+    return { records, lastOffset, bytes: parser.bytes, heldBytes, takenBytes };
+  }
+
+  #isReadable(head: BatchHead): boolean {
+    const abortMarker = head.control && isAbortMarker(head);
+    // Asked of every batch: the filter follows the transactions from one to the next.
+    return !this.#isAborted({ ...head, abortMarker }) && !head.control && head.count > 0;
+  }
+}
+
 function ownBytes(data: Buffer): Buffer {
-  if (data.length < HEAD_BYTES || (data.readInt16BE(21) & 0x07) !== 0) return data;
   const copy = Buffer.allocUnsafeSlow(data.length);
   data.copy(copy);
   return copy;
@@ -125,7 +162,7 @@ function readInt64(data: Buffer, at: number): number {
 /** A control batch has one record, whose key is a version and a type: 0 aborts, 1 commits. It is never compressed. */
 function isAbortMarker(head: BatchHead): boolean {
   if (head.count < 1) return false;
-  const key = new RecordReader().firstKey(head.body);
+  const key = new RecordParser().firstKey(head.body);
   return key !== null && key.length >= 4 && key.readInt16BE(2) === 0;
 }
 
@@ -136,7 +173,7 @@ function oldFormat(magic: number, offset: bigint): IngestError {
 }
 
 /** One for each range: its position is state, so that reading a number makes no object. */
-class RecordReader {
+class RecordParser {
   bytes = 0;
   #data: Buffer = Buffer.alloc(0);
   #at = 0;

@@ -2,7 +2,7 @@
  * Room: the decision at the heart of exactly-once: what becomes of records that arrive, given what is settled and what
  * is in doubt. A pure function; no rxjs, no clock, no store may enter.
  */
-import { joinBatches, splitBatch } from './batch.js';
+import { bytesOf, joinBatches, splitBatch } from './batch.js';
 import type { Batch } from './record.js';
 import { resumeOffset, type Intent, type PartitionState } from './state.js';
 
@@ -44,7 +44,7 @@ export function beginProgress(state: PartitionState, sought: boolean): Progress 
  *
  * | the batch | decision |
  * | --- | --- |
- * | lies before `next` | skip |
+ * | lies before `next` | skip, but for what is held: that is dropped |
  * | begins before `next` | its head is skipped, its tail goes on |
  * | ends inside a range in doubt | held: no decision until the range's end was seen |
  * | reaches or passes the end of a range in doubt | replay of exactly that range; the rest goes on |
@@ -62,9 +62,11 @@ export function reconcile(progress: Progress, batch: Batch): Reconciled {
     decisions.push({ kind: 'gap', expected: next, found: batch.afterOffset + 1 });
     rest = { ...batch, afterOffset: next - 1 };
   } else {
-    const [old, young] = splitBatch(batch, next - 1);
+    // What is held was not decided on: when it comes again (a seek) it is dropped, since it is neither settled nor new.
+    const decided = progress.held[0]?.afterOffset ?? next - 1;
+    const [old] = splitBatch(batch, decided);
     if (old !== undefined) decisions.push({ kind: 'skip', batch: old });
-    rest = young;
+    [, rest] = splitBatch(batch, next - 1);
   }
   const sought = progress.sought && rest === undefined;
 
@@ -89,5 +91,6 @@ export function reconcile(progress: Progress, batch: Batch): Reconciled {
 function without(batch: Batch, excluded: readonly number[]): Batch {
   if (excluded.length === 0) return batch;
   const gone = new Set(excluded);
-  return { ...batch, records: batch.records.filter((record) => !gone.has(record.offset)) };
+  const records = batch.records.filter((record) => !gone.has(record.offset));
+  return { ...batch, records, bytes: bytesOf(records) };
 }

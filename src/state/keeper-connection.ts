@@ -64,7 +64,7 @@ type Callback<T> = (error: Error | Exception | null, value: T) => void;
 const inDoubt: readonly number[] = [Exception.CONNECTION_LOSS, Exception.SESSION_EXPIRED, Exception.OPERATION_TIMEOUT];
 const closeLimitMs = 1000;
 
-/** Every method errors with `KCR_STORE_UNREACHABLE` when the connection ended, else with the server's `Exception`. */
+/** Methods error with the reason when the connection ended, mostly `KCR_STORE_UNREACHABLE`; else with the server's `Exception`. */
 export class KeeperConnection {
   readonly server: string;
   readonly whenEnded: Promise<void>;
@@ -124,13 +124,12 @@ export class KeeperConnection {
   }
 
   /** Gives the session back; resolves when the socket is closed, at the latest after a second. */
-  async close(reason: IngestError): Promise<void> {
-    if (this.#reason === undefined) {
-      const timer = setTimeout(() => this.end(reason), closeLimitMs);
-      this.#client.close();
-      await this.whenEnded;
-      clearTimeout(timer);
-    }
+  async close(): Promise<void> {
+    if (this.#reason !== undefined) return;
+    const timer = setTimeout(() => this.end(this.#lost('was left')), closeLimitMs);
+    this.#client.close();
+    await this.whenEnded;
+    clearTimeout(timer);
   }
 
   /** Cuts the connection; what waits for an answer errors with `reason`. */
@@ -164,7 +163,8 @@ export class KeeperConnection {
         resolve();
       });
       this.#client.once('expired', () => this.end(this.#lost('refused the session')));
-      this.#client.once('authenticationFailed', () => this.end(this.#lost('refused the user and password')));
+      this.#client.once('authenticationFailed', () =>
+        this.end(new IngestError('KCR_STORE', `${this.server} refused the user and password`)));
       signal.addEventListener('abort', abort);
       this.#client.connect();
     });

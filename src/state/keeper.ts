@@ -24,9 +24,11 @@
  *
  * Claims are writes like any other: read, then write the new owner on the version that was read. That the read may
  * come from a lagging follower does no harm: what it gave is current if and only if the write on its version succeeds.
- * A claim that takes effect late, after its caller gave up, fences the owner of that time; never does it change a state.
+ * A claim whose reply was lost is simply made once more, over its own effect if it had one. One that takes effect late,
+ * after its caller gave up, fences the owner of that time; it never changes a state.
  */
 import { randomBytes } from 'node:crypto';
+import { setMaxListeners } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { defer } from 'rxjs';
 import { IngestError, asIngestError, hasCode } from '../errors.js';
@@ -34,7 +36,7 @@ import { decodeState, encodeState, neverStored } from '../model/state-codec.js';
 import type { PartitionState } from '../model/state.js';
 import type { Claim, StateKey, StateStore } from '../ports.js';
 import { KeeperConnection, isKeeperError, keeperErrors, type KeeperServer } from './keeper-connection.js';
-import { fencedBy, nextText, type Mark } from './tenure.js';
+import { fencedBy, nextText, untilUnsubscribed, type Mark } from './tenure.js';
 
 export interface KeeperStoreConfig {
   /** Servers as `host:port,host:port`, with a path that everything goes beneath if one follows: `host:port/path`. */
@@ -68,9 +70,9 @@ export function keeperStore(config: KeeperStoreConfig): StateStore {
   const keeper = new Keeper(config);
   return {
     name: 'keeper',
-    claim: (key, owner) => defer(() => claim(keeper, key, owner)),
-    write: (held, state) => defer(() => write(keeper, held, state)),
-    read: (key) => defer(() => read(keeper, key)),
+    claim: (key, owner) => untilUnsubscribed((signal) => claim(keeper, key, owner, signal)),
+    write: (held, state) => untilUnsubscribed((signal) => write(keeper, held, state, signal)),
+    read: (key) => untilUnsubscribed((signal) => read(keeper, key, signal)),
     close: () => defer(() => keeper.close()),
   };
 }
@@ -81,32 +83,30 @@ export function keeperStore(config: KeeperStoreConfig): StateStore {
  */
 export async function checkKeeper(config: KeeperStoreConfig): Promise<KeeperCheck> {
   const keeper = new Keeper(config);
-  const probe = `${keeper.root}/probe-${randomBytes(6).toString('hex')}`;
   try {
-    return await keeper.call(`Checking ${keeper.root}`, undefined, async (connection) => {
+    return await keeper.call('Checking', undefined, undefined, async (connection) => {
+      const probe = `${keeper.root}/probe-${randomBytes(6).toString('hex')}`;
       await createWithParents(connection, probe, '');
       await connection.set(probe, 'written', 0);
       await connection.remove(probe);
-      return { server: connection.server, path: keeper.root };
+      return { server: connection.server, path: keeper.root || '/' };
     });
   } finally {
     await keeper.close();
   }
 }
 
-function claim(keeper: Keeper, key: StateKey, owner: string): Promise<Claim> {
+function claim(keeper: Keeper, key: StateKey, owner: string, signal: AbortSignal): Promise<Claim> {
   const path = pathOf(keeper.root, key);
-  const mark = { tenure: randomBytes(9).toString('base64url'), writes: 0 };
-  const own = `${mark.tenure}-0`;
+  const tenure = randomBytes(9).toString('base64url');
 
-  return keeper.call('Claiming', key, async (connection) => {
+  return keeper.call('Claiming', key, signal, async (connection) => {
     for (let round = 1; round <= maxClaimRounds; round++) {
       const node = await connection.get(path);
-      const found = node === undefined || node.text === '' ? neverStored : decodeState(node.text, key);
-      const { state } = found;
-      const claimed = (version: number): Claim => ({ key, owner, state, version: { ...mark, version } satisfies Mark });
-      if (node !== undefined && found.write === own) return claimed(node.version);
-      const text = encodeState({ state, owner, write: own }, key);
+      const { state } = node === undefined || node.text === '' ? neverStored : decodeState(node.text, key);
+      const text = encodeState({ state, owner, write: `${tenure}-0` }, key);
+      const claimed = (version: number): Claim => ({ key, owner, state, version: { version, tenure, writes: 0 } satisfies Mark });
+      signal.throwIfAborted();
       try {
         if (node !== undefined) return claimed(await connection.set(path, text, node.version));
         await createWithParents(connection, path, text);
@@ -120,7 +120,7 @@ function claim(keeper: Keeper, key: StateKey, owner: string): Promise<Claim> {
   });
 }
 
-function write(keeper: Keeper, { key, owner, version }: Claim, state: PartitionState): Promise<Claim> {
+function write(keeper: Keeper, { key, owner, version }: Claim, state: PartitionState, signal: AbortSignal): Promise<Claim> {
   const path = pathOf(keeper.root, key);
   const mark = version as Mark;
   const text = nextText(key, owner, mark, state);
@@ -128,7 +128,7 @@ function write(keeper: Keeper, { key, owner, version }: Claim, state: PartitionS
     key, owner, state, version: { ...mark, version: now, writes: mark.writes + 1 } satisfies Mark,
   });
 
-  return keeper.call('Writing', key, async (connection) => {
+  return keeper.call('Writing', key, signal, async (connection) => {
     try {
       return written(await connection.set(path, text, mark.version));
     } catch (thrown) {
@@ -143,8 +143,8 @@ function write(keeper: Keeper, { key, owner, version }: Claim, state: PartitionS
 }
 
 /** As the server that is asked has it, which may be behind: only a claim makes it certain. */
-function read(keeper: Keeper, key: StateKey): Promise<PartitionState> {
-  return keeper.call('Reading', key, async (connection) => {
+function read(keeper: Keeper, key: StateKey, signal: AbortSignal): Promise<PartitionState> {
+  return keeper.call('Reading', key, signal, async (connection) => {
     const node = await connection.get(pathOf(keeper.root, key));
     return node === undefined || node.text === '' ? neverStored.state : decodeState(node.text, key).state;
   });
@@ -178,16 +178,25 @@ class Keeper {
     // One server that is silent must not use up a call's whole time.
     this.#requestTimeoutMs = Math.ceil(operationTimeoutMs / 3);
     this.#auth = auth;
+    // Every call that waits listens to it.
+    setMaxListeners(0, this.#closed.signal);
   }
 
   /** Does `work` on a connection, and again on another one when it broke, until time is up. */
-  async call<T>(what: string, key: StateKey | undefined, work: (connection: KeeperConnection) => Promise<T>): Promise<T> {
+  async call<T>(
+    what: string,
+    key: StateKey | undefined,
+    signal: AbortSignal | undefined,
+    work: (connection: KeeperConnection) => Promise<T>,
+  ): Promise<T> {
     const place = { topic: key?.topic, partition: key?.partition };
     const endMs = performance.now() + this.#operationTimeoutMs - this.#requestTimeoutMs;
     for (let pauseMs = firstPauseMs; ; pauseMs = Math.min(pauseMs * 2, maxPauseMs)) {
       try {
         this.#closed.signal.throwIfAborted();
-        return await work(await this.#connected());
+        const connection = await this.#connected();
+        signal?.throwIfAborted();
+        return await work(connection);
       } catch (cause) {
         if (this.#closed.signal.aborted) throw this.#closed.signal.reason;
         if (!hasCode(cause, 'KCR_STORE_UNREACHABLE')) throw refused(what, place, cause);
@@ -204,10 +213,9 @@ class Keeper {
   /** Gives the session back. Calls under way error with `KCR_STORE`, as does every call from now on. */
   async close(): Promise<void> {
     if (this.#closed.signal.aborted) return;
-    const reason = new IngestError('KCR_STORE', 'The state store is closed');
-    this.#closed.abort(reason);
+    this.#closed.abort(new IngestError('KCR_STORE', 'The state store is closed'));
     const connection = await this.#connection?.catch(() => undefined);
-    await connection?.close(reason);
+    await connection?.close();
   }
 
   #connected(): Promise<KeeperConnection> {
@@ -255,8 +263,6 @@ function nodeName(text: string): string {
 function parseConnect(connect: string): { readonly servers: readonly KeeperServer[]; readonly chroot: string } {
   const slash = connect.indexOf('/');
   const list = slash === -1 ? connect : connect.slice(0, slash);
-  const chroot = slash === -1 ? '' : connect.slice(slash).replace(/\/$/, '');
-  if (chroot !== '') checkPath(chroot);
   const servers = list.split(',').map((text): KeeperServer => {
     const [, host, port = '2181'] = /^\s*([^\s:[\]]+)(?::(\d{1,5}))?\s*$/.exec(text) ?? [];
     if (host === undefined || Number(port) < 1 || Number(port) > 65_535) {
@@ -264,6 +270,8 @@ function parseConnect(connect: string): { readonly servers: readonly KeeperServe
     }
     return { host, port: Number(port) };
   });
+  const chroot = slash === -1 ? '' : connect.slice(slash).replace(/\/$/, '');
+  if (chroot !== '') checkPath(chroot);
   return { servers, chroot };
 }
 

@@ -1,7 +1,9 @@
 /**
- * Room: what the stores share: the names of writes, by which a writer that lost a reply knows its own value again,
- * and the errors of a claim that is not current any more. No client library may enter.
+ * Room: what the stores share: the names of writes, by which a writer that lost a reply knows its own value again, the
+ * errors of a claim that is not current any more, and calls that end with their subscription. No client library may
+ * enter.
  */
+import { defer, finalize, from, type Observable } from 'rxjs';
 import { IngestError } from '../errors.js';
 import { decodeState, encodeState, stateName, type StoredState } from '../model/state-codec.js';
 import type { PartitionState } from '../model/state.js';
@@ -41,4 +43,15 @@ export function fencedBy(key: StateKey, owner: string, mark: Mark, foundText: st
     ? `Claim of ${owner} is used up: another state was written under it already (${stateName(key)})`
     : `Claim of ${owner} is over: ${found.owner} has taken the partition over (${stateName(key)})`;
   return new IngestError('KCR_FENCED', message, { topic, partition });
+}
+
+/**
+ * A call that is made when it is subscribed to. Unsubscribing aborts the signal, after which nothing more may be sent:
+ * a claim that is still being tried for an assignment that was lost would fence the new owner.
+ */
+export function untilUnsubscribed<T>(call: (signal: AbortSignal) => Promise<T>): Observable<T> {
+  return defer(() => {
+    const unsubscribed = new AbortController();
+    return from(call(unsubscribed.signal)).pipe(finalize(() => unsubscribed.abort()));
+  });
 }

@@ -1,0 +1,92 @@
+// The demo's data: the US flights that the npm package vega-datasets ships, made JSON by ClickHouse, produced to Kafka.
+import { readFile } from 'node:fs/promises';
+import { request } from 'node:http';
+import { createRequire } from 'node:module';
+import { dirname, join } from 'node:path';
+import { createInterface } from 'node:readline';
+import { Partitioners, type Message } from 'kafkajs';
+import { command, kafkaClient, query } from '../../test/stack/clients.js';
+
+export const partitions = 4;
+/** What the package's file holds. */
+export const allFlights = 3_000_000;
+
+const columns = 'date DateTime64(3), delay Int16, distance Int16, origin String, destination String';
+const linesPerSend = 10_000;
+
+/** Loads the Parquet file into the table `flights_source`; resolves to its rows. */
+export async function loadSource(url: string, rows: number): Promise<number> {
+  const main = createRequire(import.meta.url).resolve('vega-datasets');
+  const parquet = await readFile(join(dirname(main), '..', 'data', 'flights-3m.parquet'));
+  await command(url, `CREATE OR REPLACE TABLE flights_source (n UInt64, ${columns}) ENGINE = MergeTree ORDER BY n`);
+  const insert = `INSERT INTO flights_source SELECT rowNumberInAllBlocks(), * FROM input('${columns}') LIMIT ${rows} FORMAT Parquet`;
+  await post(url, insert, parquet);
+  const [counted] = await query<{ rows: number }>(url, 'SELECT count() AS rows FROM flights_source');
+  return counted?.rows ?? 0;
+}
+
+/** The table the ingester fills: the flights, their provenance, and a window that remembers tokens. */
+export async function createFlightsTable(url: string): Promise<void> {
+  await command(
+    url,
+    `CREATE OR REPLACE TABLE flights (${columns}, _topic LowCardinality(String), _partition UInt32, _offset UInt64)
+     ENGINE = MergeTree ORDER BY (_partition, _offset) SETTINGS non_replicated_deduplication_window = 10000`,
+  );
+}
+
+/** Produces the source table's rows as JSON to `topic`, in their order, spread over its partitions. */
+export async function produceFlights(url: string, brokers: readonly string[], topic: string, onProduced: (rows: number) => void): Promise<void> {
+  const producer = kafkaClient(brokers).producer({ createPartitioner: Partitioners.DefaultPartitioner, idempotent: false });
+  await producer.connect();
+  try {
+    let batch: Message[] = [];
+    let sent = 0;
+    const send = async () => {
+      await producer.send({ topic, messages: batch, acks: 1 });
+      sent += batch.length;
+      batch = [];
+      onProduced(sent);
+    };
+    let line = 0;
+    for await (const value of await selectLines(url, `SELECT * EXCEPT n FROM flights_source ORDER BY n FORMAT JSONEachRow`)) {
+      batch.push({ value, partition: Math.floor(line++ / 500) % partitions });
+      if (batch.length === linesPerSend) await send();
+    }
+    if (batch.length > 0) await send();
+  } finally {
+    await producer.disconnect();
+  }
+}
+
+/** What the contents of a table come to, whatever the order of its rows. */
+export async function contents(url: string, table: string): Promise<{ readonly rows: number; readonly sum: string }> {
+  const names = columns.split(', ').map((column) => column.split(' ')[0]);
+  const sql = `SELECT count() AS rows, toString(sum(cityHash64(${names.join(', ')}))) AS sum FROM ${table}`;
+  const [row] = await query<{ rows: number; sum: string }>(url, sql);
+  return row ?? { rows: 0, sum: '' };
+}
+
+function post(url: string, sql: string, body: Buffer): Promise<void> {
+  const target = new URL('/', url);
+  target.searchParams.set('query', sql);
+  return new Promise((resolve, reject) => {
+    const outgoing = request(target, { method: 'POST', agent: false }, (incoming) => {
+      let text = '';
+      incoming.setEncoding('utf8').on('data', (part: string) => (text += part));
+      incoming.on('end', () => (incoming.statusCode === 200 ? resolve() : reject(new Error(text))));
+    });
+    outgoing.on('error', reject).end(body);
+  });
+}
+
+function selectLines(url: string, sql: string): Promise<AsyncIterable<string>> {
+  const target = new URL('/', url);
+  target.searchParams.set('query', sql);
+  return new Promise((resolve, reject) => {
+    const outgoing = request(target, { method: 'GET', agent: false }, (incoming) => {
+      if (incoming.statusCode !== 200) reject(new Error(`ClickHouse answered ${incoming.statusCode} to ${sql}`));
+      resolve(createInterface({ input: incoming, crlfDelay: Infinity }));
+    });
+    outgoing.on('error', reject).end();
+  });
+}

@@ -1,0 +1,34 @@
+// Node streams on both sides: a Node Transform as the transform step, and the outcomes as a Readable with back-pressure.
+import { Transform, type TransformCallback } from 'node:stream';
+import { arrange, kafkaSource, keeperStore, openClickHouseSink, toReadable, type KafkaRecord } from 'kafka-clickhouse-rx';
+import { transformThrough } from 'kafka-clickhouse-rx/operators';
+
+const env = (name: string) => process.env[name] ?? '';
+const topic = 'flights';
+
+/** Miles become kilometres. Made anew for each batch: a replay must give the same rows. */
+const kilometres = () =>
+  new Transform({
+    objectMode: true,
+    transform(record: KafkaRecord, _encoding: BufferEncoding, done: TransformCallback) {
+      const row = JSON.parse(String(record.value)) as { distance: number };
+      const value = Buffer.from(JSON.stringify({ ...row, distance: Math.round(row.distance * 1.609) }));
+      done(null, { ...record, value });
+    },
+  });
+
+const source = kafkaSource({ brokers: [env('KAFKA_BROKERS')], groupId: 'node-transform', topics: [topic], fromBeginning: true });
+const sink = await openClickHouseSink({ url: env('CLICKHOUSE_URL'), database: 'default', username: 'default', password: '', routes: [{ topic, table: 'flights' }] });
+const store = keeperStore({ connect: env('KEEPER_CONNECT'), path: '/kafka-clickhouse-rx' });
+process.once('SIGTERM', () => source.drain()).once('SIGINT', () => source.drain());
+
+const outcomes = arrange(
+  { source, sink, store },
+  { delivery: 'exactly-once', group: 'node-transform', owner: `node-transform-${process.pid}`, transform: () => transformThrough(kilometres) },
+);
+
+// A reader that takes its time: the source waits for it, memory stays flat.
+for await (const outcome of toReadable(outcomes, source)) {
+  console.log(JSON.stringify(outcome));
+}
+await Promise.all([sink.close(), store.close()]);

@@ -1,0 +1,288 @@
+/**
+ * Room: can these tables keep what was promised? Asked before a record is taken; changes nothing.
+ * Every check is a function that gives findings; `checkClickHouse` lists them in the order people would ask.
+ */
+import { type ErrorCode, hasCode, IngestError } from '../errors.js';
+import { classify, serverReason } from './classify.js';
+import { ClickHouseHttp } from './http.js';
+import { checkOptions, type ClickHouseSinkOptions, databaseOf, type Route } from './options.js';
+import { insertSettings } from './settings.js';
+import { findTable, findTarget, plainTable, provenanceStatement, readBackFault, readServer, requireTable, type Server, type Table, type TableName } from './tables.js';
+
+export interface Finding {
+  readonly level: 'ok' | 'warning' | 'refusal';
+  /** What was looked at, for example `dedup window of default.orders`. */
+  readonly what: string;
+  /** What was found, one sentence. */
+  readonly detail: string;
+  /** What to do about it: a statement to run, or a sentence. */
+  readonly todo?: string;
+  /** Of a refusal: the code of the error it becomes. */
+  readonly code?: ErrorCode;
+}
+
+export interface Needs {
+  readonly delivery: 'at-most-once' | 'at-least-once' | 'exactly-once';
+  /** Ranges of one Kafka partition that may be in doubt at once. */
+  readonly maxPending: number;
+  /** ClickHouse partitions one batch spreads over at most: each takes an entry of the dedup window. @default 1 */
+  readonly partitionsPerBatch?: number;
+}
+
+/** Entries the window is recommended to have: it is one for the whole table, all Kafka partitions together. */
+const WINDOW = 10_000;
+const SMALL_WINDOW = 1_000;
+const SHORT_WINDOW_S = 3_600;
+
+/**
+ * Looks at the server, its settings, every route's table and the materialized views behind it.
+ *
+ * @returns All findings; any `refusal` among them means that the start must not go on (see `refusalOf`).
+ * @throws `KCR_CONFIG` for options that cannot be used.
+ */
+export async function checkClickHouse(options: ClickHouseSinkOptions, needs: Needs): Promise<readonly Finding[]> {
+  checkOptions(options);
+  const http = new ClickHouseHttp(options);
+  try {
+    const findings: Finding[] = [];
+    const server = await checkServer(http, findings);
+    if (server === undefined) return findings;
+    findings.push(await checkSettings(http, options, needs, server));
+    const defaults = await readDefaults(http, findings);
+    for (const route of options.routes) findings.push(...(await checkRoute({ http, options, needs, defaults }, route)));
+    return unique(findings);
+  } finally {
+    http.close();
+  }
+}
+
+/** The refusals among the findings as one error, with the first one's code; undefined when there are none. */
+export function refusalOf(findings: readonly Finding[]): IngestError | undefined {
+  const refusals = findings.filter(({ level }) => level === 'refusal');
+  const [first] = refusals;
+  if (first === undefined) return undefined;
+  const todos = refusals.flatMap(({ todo }) => (todo === undefined ? [] : [todo]));
+  return new IngestError(first.code ?? 'KCR_PREFLIGHT', refusals.map(({ what, detail }) => `${what}: ${detail}`).join('; '), {
+    hint: todos.length === 0 ? undefined : todos.join('; '),
+  });
+}
+
+/** Routes may share a table, and views a target. */
+function unique(findings: readonly Finding[]): readonly Finding[] {
+  return [...new Map(findings.map((finding) => [JSON.stringify(finding), finding])).values()];
+}
+
+interface Context {
+  readonly http: ClickHouseHttp;
+  readonly options: ClickHouseSinkOptions;
+  readonly needs: Needs;
+  readonly defaults: Defaults;
+}
+
+function refusal(code: ErrorCode, what: string, detail: string, todo?: string): Finding {
+  return { level: 'refusal', what, detail, code, ...(todo === undefined ? {} : { todo }) };
+}
+
+function warning(what: string, detail: string, todo?: string): Finding {
+  return { level: 'warning', what, detail, ...(todo === undefined ? {} : { todo }) };
+}
+
+function ok(what: string, detail: string): Finding {
+  return { level: 'ok', what, detail };
+}
+
+async function checkServer(http: ClickHouseHttp, findings: Finding[]): Promise<Server | undefined> {
+  try {
+    const server = await readServer(http);
+    findings.push(ok('server', `ClickHouse ${server.version} at ${http.address}`));
+    return server;
+  } catch (error) {
+    if (!(error instanceof IngestError)) throw error;
+    const denied = error.fields.serverCode === 516 || error.fields.serverCode === 194 || error.fields.serverCode === 'HTTP 401';
+    const todo = denied ? 'check username and password' : error.fields.hint;
+    findings.push(refusal(error.code, denied ? 'user' : 'server', withoutHint(error), todo));
+    return undefined;
+  }
+}
+
+/** The server itself is asked: only it knows what the user's profile allows. */
+async function checkSettings(http: ClickHouseHttp, options: ClickHouseSinkOptions, { delivery }: Needs, server: Server): Promise<Finding> {
+  const { deduplicated, plain } = insertSettings(options.clickhouseSettings ?? {}, server.knownSettings);
+  const params = delivery === 'exactly-once' ? deduplicated : plain;
+  const answer = await http.ask('SELECT 1 FORMAT Null', params);
+  if (answer.code === undefined && answer.status === 200) return ok('insert settings', 'the server accepts those every insert is pinned to');
+  const reason = serverReason(answer.text);
+  if (answer.code === 115) {
+    return refusal('KCR_CONFIG', 'insert settings', reason, 'take it out of `clickhouseSettings`, or upgrade the server');
+  }
+  const passing = ['retriable', 'in-doubt'].includes(classify({ kind: 'answer', ...answer }));
+  return refusal(
+    passing ? 'KCR_CLICKHOUSE_UNREACHABLE' : 'KCR_PREFLIGHT',
+    'insert settings',
+    `the server refuses a setting every insert is pinned to: ${reason}`,
+    'allow the user to change it (profile, readonly, constraints)',
+  );
+}
+
+interface Defaults {
+  /** Undefined: not to be seen with the user's grants. */
+  readonly window: number | undefined;
+  readonly replicatedWindow: number | undefined;
+  readonly replicatedSeconds: number | undefined;
+}
+
+async function readDefaults(http: ClickHouseHttp, findings: Finding[]): Promise<Defaults> {
+  const read = async (system: string): Promise<ReadonlyMap<string, number>> => {
+    const rows = await http.select<{ name: string; value: string }>(`SELECT name, value FROM system.${system} WHERE name LIKE '%dedup%window%'`);
+    return new Map(rows.map(({ name, value }) => [name, Number(value)]));
+  };
+  try {
+    const plain = await read('merge_tree_settings');
+    const replicated = await read('replicated_merge_tree_settings');
+    return {
+      window: plain.get('non_replicated_deduplication_window'),
+      replicatedWindow: replicated.get('replicated_deduplication_window'),
+      replicatedSeconds: replicated.get('replicated_deduplication_window_seconds'),
+    };
+  } catch (error) {
+    if (!hasCode(error, 'KCR_PREFLIGHT')) throw error;
+    const todo = 'GRANT SELECT ON system.merge_tree_settings, SELECT ON system.replicated_merge_tree_settings, or state the window in the table’s own SETTINGS';
+    findings.push(warning('server defaults', `the server’s own dedup window cannot be seen: ${withoutHint(error)}`, todo));
+    return { window: undefined, replicatedWindow: undefined, replicatedSeconds: undefined };
+  }
+}
+
+async function checkRoute(context: Context, route: Route): Promise<Finding[]> {
+  const { http, options, needs } = context;
+  const name = { database: databaseOf(options, route), table: route.table };
+  let table: Table;
+  try {
+    table = await requireTable(http, name);
+  } catch (error) {
+    if (!hasCode(error, 'KCR_TABLE_MISSING')) throw error;
+    return [refusal('KCR_TABLE_MISSING', `table ${plainTable(name.database, name.table)}`, withoutHint(error), error.fields.hint)];
+  }
+  const grants = await checkGrants(http, table);
+  if (needs.delivery !== 'exactly-once') return [ok(`table ${nameOf(table)}`, table.engine), ...grants];
+  const suitable = checkEngine(table);
+  if (suitable.level === 'refusal') return [suitable, ...grants];
+  return [suitable, ...grants, checkWindow(context, table, 'table'), ...checkProvenance(options, table, route), ...(await checkViews(context, table))];
+}
+
+async function checkGrants(http: ClickHouseHttp, table: Table): Promise<Finding[]> {
+  const granted = async (right: string): Promise<boolean> => {
+    const answer = await http.ask(`CHECK GRANT ${right} ON ${quoted(table)}`);
+    // A server that does not know the statement: the first insert will tell.
+    return answer.status !== 200 || answer.text.trim() !== '0';
+  };
+  const findings: Finding[] = [];
+  if (!(await granted('INSERT'))) {
+    findings.push(refusal('KCR_PREFLIGHT', `grants on ${nameOf(table)}`, 'the user may not INSERT', `GRANT INSERT ON ${quoted(table)} TO …`));
+  }
+  if (!(await granted('SELECT'))) {
+    const detail = 'the user may not SELECT, so a range in doubt cannot be read back';
+    findings.push(warning(`grants on ${nameOf(table)}`, detail, `GRANT SELECT ON ${quoted(table)} TO …`));
+  }
+  return findings;
+}
+
+function checkEngine(table: Table): Finding {
+  const what = `table ${nameOf(table)}`;
+  if (table.family !== 'none') return ok(what, table.engine);
+  const detail = `engine ${table.engine} keeps no dedup tokens, so a repeated insert would double its rows`;
+  return refusal('KCR_TABLE_UNSUITABLE', what, detail, 'insert into a table of the MergeTree family, or choose at-least-once');
+}
+
+function checkWindow({ needs, defaults }: Context, table: Table, role: 'table' | 'view target'): Finding {
+  const setting = table.family === 'plain' ? 'non_replicated_deduplication_window' : 'replicated_deduplication_window';
+  const window = tableSetting(table, setting) ?? (table.family === 'plain' ? defaults.window : defaults.replicatedWindow);
+  const what = `dedup window of ${nameOf(table)}`;
+  const todo = `ALTER TABLE ${quoted(table)} MODIFY SETTING ${setting} = ${WINDOW}`;
+  if (window === undefined) return warning(what, 'cannot be seen; if it is 0, repeated inserts double their rows', todo);
+  if (window === 0) {
+    const whose = role === 'table' ? 'the table forgets every token' : 'a materialized view writes into it';
+    return refusal('KCR_DEDUP_WINDOW', what, `it is 0: ${whose}, and a repeated insert doubles its rows`, todo);
+  }
+  const least = needs.maxPending * (needs.partitionsPerBatch ?? 1);
+  if (window < least) {
+    const detail = `it is ${window}, less than the ${least} entries one Kafka partition may have in doubt`;
+    return refusal('KCR_DEDUP_WINDOW', what, detail, todo);
+  }
+  if (window < SMALL_WINDOW) {
+    const detail = `it is ${window} blocks, all Kafka partitions together: what is replayed after more than that is doubled`;
+    return warning(what, detail, todo);
+  }
+  const seconds = table.family === 'plain' ? undefined : (tableSetting(table, 'replicated_deduplication_window_seconds') ?? defaults.replicatedSeconds);
+  if (seconds !== undefined && seconds < SHORT_WINDOW_S) {
+    const detail = `tokens are kept for ${seconds} s: a replay after a longer outage doubles its rows`;
+    return warning(what, detail, `ALTER TABLE ${quoted(table)} MODIFY SETTING replicated_deduplication_window_seconds = 604800`);
+  }
+  return ok(what, `${window} blocks${seconds === undefined ? '' : `, ${seconds} s`}`);
+}
+
+/** Of the table's own SETTINGS. */
+function tableSetting({ engineFull }: Table, name: string): number | undefined {
+  const settings = engineFull.slice(engineFull.lastIndexOf(' SETTINGS ') + 1);
+  const found = new RegExp(`(?:^SETTINGS |, )${name} = '?(\\d+)`).exec(settings)?.[1];
+  return found === undefined ? undefined : Number(found);
+}
+
+function checkProvenance(options: ClickHouseSinkOptions, table: Table, route: Route): Finding[] {
+  const what = `provenance columns of ${nameOf(table)}`;
+  const findings = table.unusable.map((fault) => warning(what, `${fault}; it is left alone`));
+  const shared = options.routes.some(
+    (other) => other.topic !== route.topic && other.table === table.table && databaseOf(options, other) === table.database,
+  );
+  const fault = readBackFault(table, shared);
+  if (fault === undefined) return [...findings, ok(what, 'a range in doubt can be read back')];
+  // A replicated table commits rows and token in one step, so nothing needs to be read back.
+  if (table.family !== 'plain') return [...findings, ok(what, `none needed on ${table.engine}`)];
+  const detail = `${fault}: after ClickHouse was killed during an insert its range cannot be verified, and the Kafka partition halts`;
+  return [...findings, warning(what, detail, provenanceStatement(table))];
+}
+
+/** Down the chain: a view's target may have views of its own. */
+async function checkViews(context: Context, table: Table): Promise<Finding[]> {
+  const findings: Finding[] = [];
+  const seen = new Set<string>([nameOf(table)]);
+  const queue: { readonly view: TableName; readonly source: Table }[] = table.views.map((view) => ({ view, source: table }));
+  for (let next = queue.shift(); next !== undefined; next = queue.shift()) {
+    const { view } = next;
+    const name = await findTarget(context.http, view);
+    const target = name === undefined ? undefined : await findTable(context.http, name);
+    if (target === undefined) {
+      findings.push(warning(`view ${nameOf(view)}`, 'its target cannot be seen, so neither can its dedup window', 'GRANT SHOW TABLES on its database'));
+      continue;
+    }
+    if (seen.has(nameOf(target))) continue;
+    seen.add(nameOf(target));
+    findings.push(...checkTarget(context, view, target));
+    queue.push(...target.views.map((further) => ({ view: further, source: target })));
+  }
+  if (table.family === 'plain' && table.views.length > 0) {
+    const detail = 'after ClickHouse was killed during an insert the table itself is read back, the targets of its views are not';
+    findings.push(warning(`views of ${nameOf(table)}`, detail, 'use replicated tables where a view must survive that too'));
+  }
+  return findings;
+}
+
+function checkTarget(context: Context, view: TableName, target: Table): Finding[] {
+  if (target.family !== 'none') return [checkWindow(context, target, 'view target')];
+  // Nothing is kept in a Null table; what counts is behind it.
+  if (target.engine === 'Null') return [ok(`view ${nameOf(view)}`, `writes into ${nameOf(target)}, engine Null`)];
+  const detail = `writes into ${nameOf(target)}, whose engine ${target.engine} keeps no dedup tokens: a repeated insert doubles its rows there`;
+  return [refusal('KCR_TABLE_UNSUITABLE', `view ${nameOf(view)}`, detail, 'give the view a target of the MergeTree family')];
+}
+
+/** The hint becomes the finding's todo. */
+function withoutHint({ message, fields: { hint } }: IngestError): string {
+  return hint === undefined ? message : message.replace(`. What to do: ${hint}`, '');
+}
+
+function nameOf({ database, table }: TableName): string {
+  return `${database}.${table}`;
+}
+
+function quoted({ database, table }: TableName): string {
+  return plainTable(database, table);
+}

@@ -1,0 +1,86 @@
+/**
+ * Room: questions to a cluster that need no group: who it is, what topics it has, how far a group lags. Each opens a
+ * connection of its own and closes it.
+ */
+import type { Admin } from 'kafkajs';
+import { IngestError } from '../errors.js';
+import { createClient } from './client.js';
+import { clientSettings, type ClientSettings, type KafkaClientOptions } from './options.js';
+import { exactOffset } from './positions.js';
+import { isLoginFailure, kafkaError, kafkaType, reasonOf, troubleOf } from './trouble.js';
+import { within } from './wait.js';
+
+const ADMIN_LIMIT_MS = 10_000;
+const CLOSE_LIMIT_MS = 500;
+
+/** Makes calls as an administrator; the connection is closed before it resolves. Fails within about ten seconds. */
+export async function withAdmin<T>(settings: ClientSettings, doing: string, use: (admin: Admin) => Promise<T>): Promise<T> {
+  const client = createClient(settings);
+  const admin = client.kafka.admin();
+  const answer = (async () => {
+    await admin.connect();
+    return { value: await use(admin) };
+  })();
+  let failure: unknown;
+  try {
+    const result = await within(answer.catch((thrown: unknown) => ((failure = thrown), undefined)), ADMIN_LIMIT_MS);
+    if (result !== undefined) return result.value;
+  } finally {
+    await within(admin.disconnect(), CLOSE_LIMIT_MS);
+    client.cut();
+  }
+  throw adminError(failure, doing, settings);
+}
+
+function adminError(thrown: unknown, doing: string, { brokers, sasl, ssl }: ClientSettings): IngestError {
+  if (thrown instanceof IngestError) return thrown;
+  if (isLoginFailure(thrown)) {
+    const how = sasl === undefined ? '' : ` (${sasl.mechanism}${'username' in sasl ? `, user ${sasl.username}` : ''})`;
+    return new IngestError('KCR_PREFLIGHT', `Kafka refused the login${how}: ${reasonOf(thrown)}`, {
+      serverCode: kafkaType(thrown), hint: 'check sasl.mechanism, the user and the password against what the broker has', cause: thrown,
+    });
+  }
+  if (thrown !== undefined && (kafkaType(thrown) !== undefined || troubleOf(thrown) === 'fatal')) return kafkaError(thrown, doing);
+  const why = thrown === undefined ? `no answer within ${ADMIN_LIMIT_MS / 1000} s` : reasonOf(thrown);
+  const secured = ssl === false && sasl === undefined ? '; a listener that wants TLS or a login closes the connection: then set ssl or sasl' : '';
+  return new IngestError('KCR_KAFKA_UNREACHABLE', `No Kafka broker answers at ${brokers.join(', ')}: ${why}`, {
+    hint: `check the addresses, that a broker listens there and that nothing in between blocks it${secured}`, cause: thrown,
+  });
+}
+
+export async function clusterId(settings: ClientSettings): Promise<string> {
+  return withAdmin(settings, "Asking for the cluster's id", async (admin) => (await admin.describeCluster()).clusterId);
+}
+
+export interface PartitionLag {
+  readonly topic: string;
+  readonly partition: number;
+  /** The offset the next record will get. */
+  readonly end: number;
+  /** Undefined: the group has committed nothing. */
+  readonly committed: number | undefined;
+  /** Offsets between them; from the log's beginning when nothing was committed. */
+  readonly lag: number;
+}
+
+/** How far a group is behind the ends of the topics. Offsets, not records: transactions and compaction leave holes. */
+export async function lagOf(
+  options: KafkaClientOptions & { readonly groupId: string; readonly topics: readonly string[] },
+): Promise<readonly PartitionLag[]> {
+  const { groupId, topics } = options;
+  return withAdmin(clientSettings(options), `Asking for the lag of ${groupId}`, async (admin) => {
+    const committed = await admin.fetchOffsets({ groupId, topics: [...topics] });
+    const ends = await Promise.all(topics.map(async (topic) => ({ topic, partitions: await admin.fetchTopicOffsets(topic) })));
+    return ends.flatMap(({ topic, partitions }) =>
+      partitions
+        .map(({ partition, high, low }) => {
+          const known = committed.find((each) => each.topic === topic)?.partitions.find((each) => each.partition === partition);
+          const next = known === undefined ? -1 : exactOffset(known.offset, { topic, partition });
+          const end = exactOffset(high, { topic, partition });
+          const from = next < 0 ? exactOffset(low, { topic, partition }) : next;
+          return { topic, partition, end, committed: next < 0 ? undefined : next, lag: Math.max(0, end - from) };
+        })
+        .sort((a, b) => a.partition - b.partition),
+    );
+  });
+}

@@ -1,0 +1,292 @@
+/**
+ * Room: keeps one fetch under way at each broker that leads a partition of ours with room for more, and delivers what
+ * comes as chunks. Positions, errors and leaders are looked after for each partition by itself: what befalls one does
+ * not stop the others, and none of it makes the group rebalance. No group protocol may enter.
+ */
+import { IngestError } from '../errors.js';
+import type { Chunk } from '../model/record.js';
+import type { TopicPartition } from './assignor.js';
+import type { Credits } from './credits.js';
+import { fetchFrom, type FetchedPartition } from './fetch.js';
+import type { SourceSettings } from './options.js';
+import { EARLIEST, LATEST, listOffsets, outOfRange } from './positions.js';
+import { LogReader } from './records.js';
+import type { Tenure } from './tenure.js';
+import { isTimeout, kafkaError, reasonOf, troubleOf } from './trouble.js';
+import { Backoff, sleep } from './wait.js';
+import { checkedBroker, type Wire } from './wire.js';
+
+export interface FetcherPorts {
+  readonly wire: Wire;
+  readonly settings: SourceSettings;
+  readonly credits: Credits;
+  deliver(tenure: Tenure, chunk: Chunk): void;
+  fail(error: IngestError): void;
+}
+
+/** While a partition waits for room, a fetch of the others is not let to wait long: it would hold this one up. */
+const SHORT_WAIT_MS = 20;
+/** Memory that a chunk holds on to, about: it ends with the record batch that reaches it. */
+const CHUNK_BYTES = 4 * 1024 * 1024;
+const PARTITION_RETRY_MS = 200;
+const NO_LEADER_LIMIT_MS = 60_000;
+
+const CODES: Readonly<Record<number, string>> = {
+  1: 'OFFSET_OUT_OF_RANGE',
+  3: 'UNKNOWN_TOPIC_OR_PARTITION',
+  5: 'LEADER_NOT_AVAILABLE',
+  6: 'NOT_LEADER_FOR_PARTITION',
+  29: 'TOPIC_AUTHORIZATION_FAILED',
+  56: 'KAFKA_STORAGE_ERROR',
+  74: 'FENCED_LEADER_EPOCH',
+  75: 'UNKNOWN_LEADER_EPOCH',
+  78: 'OFFSET_NOT_AVAILABLE',
+};
+
+export class Fetcher {
+  readonly #ports: FetcherPorts;
+  readonly #signal: AbortSignal;
+  /** Brokers with a fetch under way. */
+  readonly #busy = new Set<number>();
+  readonly #backoffs = new Map<number, Backoff>();
+  #tenures: readonly Tenure[] = [];
+  #paused = false;
+  #woken = false;
+  #refreshing: Promise<void> | undefined;
+  #timer: NodeJS.Timeout | undefined;
+
+  constructor(ports: FetcherPorts, signal: AbortSignal) {
+    this.#ports = ports;
+    this.#signal = signal;
+    signal.addEventListener('abort', () => clearTimeout(this.#timer), { once: true });
+  }
+
+  /** Replaces what is fetched for. Answers under way for others are thrown away when they come. */
+  serve(tenures: readonly Tenure[]): void {
+    this.#tenures = tenures;
+    this.wake();
+  }
+
+  pause(paused: boolean): void {
+    this.#paused = paused;
+    if (!paused) this.wake();
+  }
+
+  /** Something may have become fetchable. Cheap: many calls are one look. */
+  wake(): void {
+    if (this.#woken) return;
+    this.#woken = true;
+    queueMicrotask(() => {
+      this.#woken = false;
+      this.#start();
+    });
+  }
+
+  /** Looks at each partition once: read on, fetch, or leave it for later. */
+  #start(): void {
+    if (this.#signal.aborted || this.#paused) return;
+    const { credits } = this.#ports;
+    const byLeader = new Map<number, { ready: Tenure[]; waiting: boolean }>();
+    const nowMs = performance.now();
+    let laterMs = Infinity;
+    for (const tenure of this.#tenures) {
+      if (tenure.state !== 'active' || tenure.halted) continue;
+      if (tenure.notBeforeMs > nowMs) {
+        laterMs = Math.min(laterMs, tenure.notBeforeMs - nowMs);
+        continue;
+      }
+      const leader = this.#leaderOf(tenure);
+      if (leader === undefined || this.#busy.has(leader)) continue;
+      const group = byLeader.get(leader) ?? { ready: [], waiting: false };
+      byLeader.set(leader, group);
+      const isReady = !tenure.busy && tenure.unread === undefined && credits.mayFetch(tenure.assignment.epoch);
+      if (isReady) group.ready.push(tenure);
+      else group.waiting = true;
+    }
+    for (const tenure of this.#tenures) {
+      if (tenure.unread !== undefined && !tenure.busy && credits.mayFetch(tenure.assignment.epoch)) void this.#readOn(tenure);
+    }
+    for (const [leader, { ready, waiting }] of byLeader) if (ready.length > 0) void this.#fetch(leader, ready, waiting);
+    clearTimeout(this.#timer);
+    if (laterMs < Infinity) this.#timer = setTimeout(() => this.wake(), Math.ceil(laterMs));
+  }
+
+  #leaderOf(tenure: Tenure): number | undefined {
+    const { topic, partition } = tenure.assignment;
+    let leader: number | undefined;
+    try {
+      leader = this.#ports.wire.cluster.findTopicPartitionMetadata(topic).find(({ partitionId }) => partitionId === partition)?.leader;
+    } catch {
+      // kafkajs throws when it has no metadata at all.
+    }
+    if (leader !== undefined && leader >= 0) return leader;
+    this.#lookForLeader(tenure, 'LEADER_NOT_AVAILABLE');
+    return undefined;
+  }
+
+  async #fetch(leader: number, tenures: readonly Tenure[], others: boolean): Promise<void> {
+    const { settings, credits, wire } = this.#ports;
+    this.#busy.add(leader);
+    const asked = tenures.map((tenure) => {
+      tenure.busy = true;
+      const { topic, partition, epoch } = tenure.assignment;
+      return { tenure, topic, partition, offset: tenure.next, maxBytes: credits.fetchBytes(epoch, settings.maxBytesPerPartition) };
+    });
+    try {
+      const broker = checkedBroker(await wire.cluster.findBroker({ nodeId: leader }));
+      const maxWaitMs = others ? Math.min(SHORT_WAIT_MS, settings.maxWaitMs) : settings.maxWaitMs;
+      const { maxBytes, isolation } = settings;
+      const answer = await fetchFrom(broker, { maxWaitMs, maxBytes, isolation, partitions: asked }).catch((thrown: unknown) => {
+        if (isTimeout(thrown)) wire.cut(broker.connectionPool);
+        throw thrown;
+      });
+      this.#backoffs.delete(leader);
+      await this.#take(answer, asked);
+    } catch (thrown) {
+      await this.#brokerFailed(leader, thrown);
+    } finally {
+      for (const tenure of tenures) tenure.busy = false;
+      this.#busy.delete(leader);
+      this.wake();
+    }
+  }
+
+  async #brokerFailed(leader: number, thrown: unknown): Promise<void> {
+    if (this.#signal.aborted) return;
+    if (troubleOf(thrown) === 'fatal') {
+      this.#ports.fail(kafkaError(thrown, `Fetching from broker ${leader}`));
+      return;
+    }
+    const backoff = this.#backoffs.get(leader) ?? new Backoff();
+    this.#backoffs.set(leader, backoff);
+    this.#ports.settings.log('warn', 'a fetch failed, trying again', { broker: leader, attempt: backoff.failures + 1, reason: reasonOf(thrown) });
+    await sleep(backoff.next(), this.#signal);
+    await this.#refresh();
+  }
+
+  async #take(answer: readonly FetchedPartition[], asked: readonly { tenure: Tenure; offset: number }[]): Promise<void> {
+    const requests = new Map(asked.map((request) => [nameOf(request.tenure.assignment), request]));
+    for (const fetched of answer) {
+      const request = requests.get(nameOf(fetched));
+      if (request === undefined || !this.#isWanted(request.tenure, request.offset)) continue;
+      if (fetched.errorCode !== 0) await this.#partitionFailed(request.tenure, request.offset, fetched.errorCode);
+      else await this.#open(request.tenure, request.offset, fetched);
+    }
+  }
+
+  /** Not revoked, lost, halted, sought away or paused since it was asked for. */
+  #isWanted(tenure: Tenure, offset: number): boolean {
+    return tenure.state === 'active' && !tenure.halted && tenure.next === offset && !this.#paused && !this.#signal.aborted;
+  }
+
+  async #open(tenure: Tenure, offset: number, { data, aborted, highWatermark }: FetchedPartition): Promise<void> {
+    tenure.leaderlessSinceMs = undefined;
+    if (data.length === 0) return;
+    const { isolation } = this.#ports.settings;
+    try {
+      const reader = new LogReader({ data, fromOffset: offset, aborted: isolation === 'read_committed' ? aborted : [] });
+      if (reader.isOver) tenure.notBeforeMs = performance.now() + PARTITION_RETRY_MS; // not one whole batch: do not spin
+      else tenure.unread = { reader, highWatermark };
+    } catch (thrown) {
+      this.#ports.fail(undecodable(thrown, tenure, offset));
+      return;
+    }
+    await this.#read(tenure);
+  }
+
+  /** Decodes and delivers what was fetched, as far as there is room for it. */
+  async #read(tenure: Tenure): Promise<void> {
+    const { credits, deliver, fail } = this.#ports;
+    const { assignment, unread } = tenure;
+    while (unread !== undefined && tenure.unread === unread && !unread.reader.isOver && credits.mayFetch(assignment.epoch)) {
+      const offset = tenure.next;
+      const range = await unread.reader.next(CHUNK_BYTES).catch((thrown: unknown) => fail(undecodable(thrown, tenure, offset)));
+      // Decompression took its time: ask again. What is dropped here is fetched anew, if it is wanted again.
+      if (range === undefined || tenure.unread !== unread || !this.#isWanted(tenure, offset)) {
+        if (tenure.unread === unread) tenure.unread = undefined;
+        return;
+      }
+      const { records, lastOffset, bytes, heldBytes: held, takenBytes: fetched } = range;
+      tenure.next = lastOffset + 1;
+      credits.delivered(assignment.epoch, { lastOffset, held, fetched });
+      deliver(tenure, { assignment, afterOffset: offset - 1, lastOffset, records, bytes, highWatermark: unread.highWatermark });
+    }
+    if (tenure.unread === unread && unread?.reader.isOver === true) tenure.unread = undefined;
+  }
+
+  async #readOn(tenure: Tenure): Promise<void> {
+    tenure.busy = true;
+    await this.#read(tenure);
+    tenure.busy = false;
+    this.wake();
+  }
+
+  async #partitionFailed(tenure: Tenure, offset: number, errorCode: number): Promise<void> {
+    const type = CODES[errorCode] ?? `error ${errorCode}`;
+    const { topic, partition } = tenure.assignment;
+    if (type === 'OFFSET_OUT_OF_RANGE') return this.#outOfRange(tenure, offset);
+    const trouble = troubleOf({ type });
+    if (trouble === 'fatal') {
+      this.#ports.fail(kafkaError(Object.assign(new Error(type), { type }), 'Fetching', { topic, partition }));
+      return;
+    }
+    this.#lookForLeader(tenure, type);
+  }
+
+  /** The leader moved, is being elected, or the topic is gone. No rebalance: the partition stays ours. */
+  #lookForLeader(tenure: Tenure, type: string): void {
+    const { topic, partition } = tenure.assignment;
+    const nowMs = performance.now();
+    tenure.notBeforeMs = nowMs + PARTITION_RETRY_MS;
+    if (tenure.leaderlessSinceMs === undefined) {
+      tenure.leaderlessSinceMs = nowMs;
+      this.#ports.settings.log('warn', 'looking for the leader of a partition', { topic, partition, reason: type });
+    }
+    if (type === 'UNKNOWN_TOPIC_OR_PARTITION' && nowMs - tenure.leaderlessSinceMs > NO_LEADER_LIMIT_MS) {
+      const message = 'The topic or partition does not exist any more';
+      this.#ports.fail(new IngestError('KCR_TOPIC_MISSING', message, { topic, partition, hint: 'create it again, or take it off the list' }));
+      return;
+    }
+    void this.#refresh().then(() => this.wake());
+  }
+
+  async #outOfRange(tenure: Tenure, wanted: number): Promise<void> {
+    const { topic, partition } = tenure.assignment;
+    const { settings, wire } = this.#ports;
+    const ends = async (timestamp: string): Promise<number> => {
+      const [end] = await listOffsets(wire, [{ topic, partition }], { timestamp, isolation: 'read_uncommitted' });
+      return end?.offset ?? -1;
+    };
+    const where = { topic, partition, wanted, logStart: await ends(EARLIEST), logEnd: await ends(LATEST) };
+    if (!this.#isWanted(tenure, wanted)) return;
+    if (wanted >= where.logStart && wanted <= where.logEnd) {
+      // A new leader that has yet to catch up, or records that came just now.
+      tenure.notBeforeMs = performance.now() + PARTITION_RETRY_MS;
+      return;
+    }
+    const goOnAt = settings.onOutOfRange(where);
+    if (goOnAt === undefined) return this.#ports.fail(outOfRange(where));
+    settings.log('warn', 'an offset was out of range, going on at another', { ...where, goOnAt });
+    tenure.next = goOnAt;
+  }
+
+  #refresh(): Promise<void> {
+    this.#refreshing ??= this.#ports.wire.cluster
+      .refreshMetadata()
+      .catch((thrown: unknown) => this.#ports.settings.log('warn', 'no broker told its metadata', { reason: reasonOf(thrown) }))
+      .finally(() => (this.#refreshing = undefined));
+    return this.#refreshing;
+  }
+}
+
+function nameOf({ topic, partition }: TopicPartition): string {
+  return `${topic}/${partition}`;
+}
+
+function undecodable(thrown: unknown, { assignment: { topic, partition } }: Tenure, offset: number): IngestError {
+  const fields = { topic, partition, offset, cause: thrown };
+  if (thrown instanceof IngestError) return new IngestError(thrown.code, thrown.message, { ...fields, hint: thrown.fields.hint });
+  return new IngestError('KCR_KAFKA', `What Kafka holds at or behind the offset cannot be read: ${reasonOf(thrown)}`, {
+    ...fields, hint: 'look at the segment with kafka-dump-log.sh; commit a later offset for the group to skip it',
+  });
+}

@@ -1,0 +1,112 @@
+/**
+ * Room: the `RecordSource` over Kafka. A thin front: what a call means is checked here, what it does is run.ts.
+ */
+import { Observable, defer, from, of, throwError, type ObservableInput } from 'rxjs';
+import { IngestError } from '../errors.js';
+import { noReport } from '../events.js';
+import type { Assignment } from '../model/record.js';
+import type { RecordSource, SourceEvent } from '../ports.js';
+import { clusterId } from './admin.js';
+import { sourceSettings, type KafkaLog, type KafkaSourceOptions } from './options.js';
+import type { Committed } from './positions.js';
+import { Run } from './run.js';
+
+export type { KafkaSourceOptions, OutOfRange, SaslOptions } from './options.js';
+
+/** What the Kafka source can do beyond the port; for a state store that lives in Kafka's offsets, and for tests. */
+export interface KafkaSource extends RecordSource {
+  /** `metadata` is kept beside the offset, at most 4096 UTF-16 units; each commit replaces it. */
+  commit(assignment: Assignment, nextOffset: number, metadata?: string): ObservableInput<void>;
+  /** What the group has committed for the partition. */
+  committed(assignment: Assignment): ObservableInput<Committed>;
+  /** Memory of records that were delivered and are not done, bytes. */
+  readonly outstandingBytes: number;
+}
+
+/**
+ * A member of a consumer group. Its commits are pinned to the generation of the assignment, it waits for revoked
+ * partitions to be released before it joins again, heartbeats go on meanwhile, and an offset out of range stops it
+ * instead of being reset.
+ *
+ * @throws `KCR_CONFIG` at once; `KCR_KAFKAJS_HOOKS`, `KCR_TOPIC_MISSING`, `KCR_OFFSET_RANGE`, `KCR_KAFKA` into `events`.
+ * Lost connections are not errors: they are mended for as long as it takes.
+ */
+export function kafkaSource(options: KafkaSourceOptions): KafkaSource {
+  const settings = { ...sourceSettings(options), log: logAndReport(options) };
+  let epochs = 0;
+  let run: Run | undefined;
+  let cluster: Promise<string> | undefined;
+
+  const events = new Observable<SourceEvent>((subscriber) => {
+    if (run !== undefined) {
+      subscriber.error(new IngestError('KCR_CONFIG', 'The events of a Kafka source are subscribed to already: one member, one subscriber'));
+      return undefined;
+    }
+    let mine: Run;
+    try {
+      mine = new Run(settings, subscriber, () => ++epochs);
+    } catch (thrown) {
+      subscriber.error(thrown);
+      return undefined;
+    }
+    run = mine;
+    void mine.live();
+    return () => {
+      if (run === mine) run = undefined;
+      mine.stop();
+    };
+  });
+
+  return {
+    events,
+    cluster: () =>
+      defer(() => {
+        cluster ??= clusterId(settings).catch((thrown: unknown) => {
+          cluster = undefined;
+          throw thrown;
+        });
+        return cluster;
+      }),
+    commit: (assignment, nextOffset, metadata) =>
+      defer(() => {
+        checkOffset('nextOffset', nextOffset);
+        return run === undefined ? throwError(() => notOurs(assignment)) : from(run.commit(assignment, nextOffset, metadata ?? null));
+      }),
+    committed: (assignment) => defer(() => (run === undefined ? throwError(() => notOurs(assignment)) : from(run.committed(assignment)))),
+    seek: (assignment, offset) =>
+      defer(() => {
+        checkOffset('offset', offset);
+        const tenure = run?.get(assignment);
+        if (run === undefined || tenure === undefined) return throwError(() => notOurs(assignment));
+        run.seek(tenure, offset);
+        return of(undefined);
+      }),
+    done: (assignment, lastOffset) => run?.done(assignment, lastOffset),
+    halt: (assignment) => {
+      const tenure = run?.get(assignment);
+      if (tenure !== undefined) run?.halt(tenure);
+    },
+    pause: () => run?.pause(true),
+    resume: () => run?.pause(false),
+    drain: () => run?.drain(),
+    get outstandingBytes() {
+      return run?.outstandingBytes ?? 0;
+    },
+  };
+}
+
+function logAndReport({ log, report = noReport }: KafkaSourceOptions): KafkaLog {
+  return (level, message, fields) => {
+    log?.(level, message, fields);
+    if (level !== 'debug') report({ kind: 'kafka', level, message, fields });
+  };
+}
+
+function notOurs({ topic, partition }: Assignment): IngestError {
+  return new IngestError('KCR_FENCED', 'The partition is not ours any more', { topic, partition });
+}
+
+function checkOffset(name: string, offset: number): void {
+  if (Number.isSafeInteger(offset) && offset >= 0) return;
+  throw new IngestError('KCR_OFFSET_RANGE', `Expected \`${name}\` to be an integer from 0 to 2^53 - 1, got ${offset}`);
+}

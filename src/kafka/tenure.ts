@@ -1,0 +1,44 @@
+/**
+ * Room: one assignment of one partition, as the source keeps it while it lasts. State, no behaviour beyond its own end.
+ */
+import type { Assignment } from '../model/record.js';
+import type { Session } from './membership.js';
+import type { LogReader } from './records.js';
+
+export interface Tenure {
+  readonly assignment: Assignment;
+  readonly session: Session;
+  /** `draining`: revoked and not yet released. `ended`: released, lost, or nobody listens any more. */
+  state: 'active' | 'draining' | 'ended';
+  /** The offset the next chunk begins at. */
+  next: number;
+  /** What was fetched at `next` and is not decoded yet, for want of room. */
+  unread: Unread | undefined;
+  /** No more chunks are wanted. */
+  halted: boolean;
+  /** A fetch for it is under way, or being decoded. */
+  busy: boolean;
+  /** Not to be fetched before this, on the clock of `performance.now()`. */
+  notBeforeMs: number;
+  /** Since when its leader is being looked for, on the same clock. */
+  leaderlessSinceMs: number | undefined;
+  /** Aborted when it ends: nothing is committed for it any more. */
+  readonly ended: AbortController;
+}
+
+export interface Unread {
+  readonly reader: LogReader;
+  readonly highWatermark: number;
+}
+
+export function newTenure(assignment: Assignment, session: Session, next: number): Tenure {
+  return {
+    assignment, session, next, state: 'active', unread: undefined, halted: false, busy: false, notBeforeMs: 0, leaderlessSinceMs: undefined,
+    ended: new AbortController(),
+  };
+}
+
+export function endTenure(tenure: Tenure): void {
+  tenure.state = 'ended';
+  tenure.ended.abort();
+}

@@ -1,0 +1,91 @@
+// A ClickHouse that misbehaves on purpose: answers the sink's questions, and leaves its inserts to the test.
+import { once } from 'node:events';
+import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
+import type { AddressInfo, Socket } from 'node:net';
+
+export interface FakeInsert {
+  readonly params: URLSearchParams;
+  readonly headers: IncomingMessage['headers'];
+  readonly body: Buffer;
+  readonly socket: Socket;
+  readonly response: ServerResponse;
+}
+
+export interface FakeOptions {
+  readonly engine?: string;
+  readonly columns?: Readonly<Record<string, string>>;
+  readonly version?: string;
+  readonly views?: readonly string[];
+  readonly settings?: readonly string[];
+}
+
+export interface FakeServer {
+  readonly url: string;
+  /** Every insert that came, with its body. */
+  readonly inserts: FakeInsert[];
+  /** Every other statement. */
+  readonly queries: string[];
+  /** What to do with an insert whose body has come. @default an empty 200 */
+  onInsert: (insert: FakeInsert) => void;
+  /** Rows for a statement; undefined: what a healthy server says. */
+  onSelect: (sql: string) => readonly object[] | undefined;
+  /** Connections that were accepted. */
+  connections: number;
+  close(): Promise<void>;
+}
+
+export async function fakeClickHouse(options: FakeOptions = {}): Promise<FakeServer> {
+  const { engine = 'MergeTree', version = '26.7.2.1', views = [], settings = ['deduplicate_insert'] } = options;
+  const columns = options.columns ?? { id: 'UInt64', _topic: 'String', _partition: 'Int32', _offset: 'Int64' };
+  const healthy = (sql: string): readonly object[] => {
+    if (sql.includes('version()')) return [{ version, timezone: 'UTC', now: '1763800200000', uptime: 1000 }];
+    if (sql.includes('system.settings')) return settings.map((name) => ({ name }));
+    if (sql.includes('system.columns')) return Object.entries(columns).map(([name, type]) => ({ name, type, defaultKind: '' }));
+    if (sql.includes('system.processes')) return [];
+    if (!sql.includes('system.tables')) return [];
+    return [
+      {
+        engine,
+        engine_full: `${engine} ORDER BY id SETTINGS non_replicated_deduplication_window = 1000`,
+        sorting_key: 'id',
+        create_table_query: '',
+        dependencies_database: views.map(() => 'default'),
+        dependencies_table: views,
+      },
+    ];
+  };
+  const server = createServer((request, response) => {
+    const chunks: Buffer[] = [];
+    request.on('error', () => undefined);
+    request.on('data', (chunk: Buffer) => chunks.push(chunk));
+    request.on('end', () => {
+      const params = new URL(request.url ?? '/', 'http://fake').searchParams;
+      const body = Buffer.concat(chunks);
+      if (params.has('query')) {
+        const insert = { params, headers: request.headers, body, socket: request.socket, response };
+        fake.inserts.push(insert);
+        return fake.onInsert(insert);
+      }
+      const sql = body.toString();
+      fake.queries.push(sql);
+      response.end(JSON.stringify({ data: fake.onSelect(sql) ?? healthy(sql) }));
+    });
+  });
+  server.on('connection', () => fake.connections++);
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const fake: FakeServer = {
+    url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
+    inserts: [],
+    queries: [],
+    onInsert: ({ response }) => response.end(),
+    onSelect: () => undefined,
+    connections: 0,
+    close: async () => {
+      server.closeAllConnections();
+      server.close();
+      await once(server, 'close');
+    },
+  };
+  return fake;
+}

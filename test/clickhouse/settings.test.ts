@@ -1,0 +1,105 @@
+import { describe, expect, it } from 'vitest';
+import {
+  conditionalSettings, fingerprintOf, insertSettings, insertToken, MIN_UPTIME_S, parseFingerprint, queryIdOf, sameRun,
+} from '../../src/clickhouse/settings.js';
+
+const all = new Set(conditionalSettings);
+
+describe('the settings of an insert', () => {
+  it('make a batch one block, its token count, and nothing be skipped', () => {
+    expect(insertSettings({}, all).deduplicated).toMatchObject({
+      async_insert: '0',
+      insert_deduplicate: '1',
+      deduplicate_insert: 'enable',
+      deduplicate_blocks_in_dependent_materialized_views: '1',
+      materialized_views_ignore_errors: '0',
+      max_insert_block_size: '10000000',
+      min_insert_block_size_rows: '10000000',
+      min_insert_block_size_bytes: '2000000000',
+      max_insert_block_size_bytes: '0',
+      input_format_parallel_parsing: '0',
+      input_format_allow_errors_num: '0',
+      input_format_allow_errors_ratio: '0',
+      input_format_skip_unknown_fields: '1',
+      date_time_input_format: 'best_effort',
+      insert_keeper_max_retries: '3',
+    });
+  });
+
+  it('switch deduplication off where there is no token: identical batches are meant', () => {
+    expect(insertSettings({}, all).plain).toMatchObject({
+      insert_deduplicate: '0',
+      deduplicate_insert: 'disable',
+      deduplicate_blocks_in_dependent_materialized_views: '0',
+    });
+  });
+
+  it('leave out what an older server does not know, since it would refuse the insert', () => {
+    const old = insertSettings({}, new Set());
+    for (const name of conditionalSettings) {
+      expect(old.deduplicated).not.toHaveProperty(name);
+      expect(old.plain).not.toHaveProperty(name);
+    }
+  });
+
+  it('take what a user adds, and let what is only a default be changed', () => {
+    const { deduplicated } = insertSettings({ insert_quorum: 2, input_format_skip_unknown_fields: false, insert_keeper_max_retries: 9 }, all);
+    expect(deduplicated).toMatchObject({ insert_quorum: '2', input_format_skip_unknown_fields: '0', insert_keeper_max_retries: '9' });
+  });
+
+  it.each([
+    'async_insert', 'insert_deduplicate', 'deduplicate_insert', 'max_insert_block_size', 'max_insert_block_size_bytes',
+    'input_format_parallel_parsing', 'materialized_views_ignore_errors', 'deduplicate_blocks_in_dependent_materialized_views',
+    'insert_deduplication_token', 'query', 'query_id', 'param_x', 'send_progress_in_http_headers', 'session_id',
+  ])('refuse a user’s %s', (name) => {
+    expect(() => insertSettings({ [name]: 1 }, new Set())).toThrow(expect.objectContaining({ code: 'KCR_CONFIG' }));
+  });
+
+  it('have a fingerprint that changes with them and with nothing else', () => {
+    const one = insertSettings({ insert_quorum: 2, max_threads: 1 }, all).fingerprint;
+    expect(insertSettings({ max_threads: 1, insert_quorum: 2 }, all).fingerprint).toBe(one);
+    expect(insertSettings({ max_threads: 2, insert_quorum: 2 }, all).fingerprint).not.toBe(one);
+    expect(one).toMatch(/^[0-9a-f]{8}$/);
+  });
+});
+
+describe('the fingerprint an intent records', () => {
+  const server = { version: '26.7.2.1', startedMs: Date.UTC(2026, 10, 22, 8, 30) };
+
+  it('is readable, and can be read again', () => {
+    const text = fingerprintOf(server, 'ce876a22');
+    expect(text).toBe('kcr1 clickhouse=26.7.2.1 started=2026-11-22T08:30:00.000Z settings=ce876a22');
+    expect(parseFingerprint(text)).toEqual({ ...server, settings: 'ce876a22' });
+    expect(parseFingerprint(fingerprintOf({ version: '1', startedMs: undefined }, 'x'))).toEqual({ version: '1', startedMs: undefined, settings: 'x' });
+    expect(parseFingerprint('kcr2 something else')).toBeUndefined();
+  });
+
+  it('tells a restart, and when in doubt calls it one', () => {
+    const later = (ms: number) => ({ ...server, startedMs: server.startedMs + ms });
+    expect(sameRun(server, later(0))).toBe(true);
+    expect(sameRun(server, later(999))).toBe(true);
+    expect(sameRun(later(999), server)).toBe(true);
+    expect(sameRun(server, { ...server, startedMs: undefined })).toBe(false);
+    expect(sameRun({ ...server, startedMs: undefined }, server)).toBe(false);
+    expect(sameRun(undefined, server)).toBe(false);
+    expect(sameRun(server, { ...server, version: '26.8.1.1' })).toBe(false);
+  });
+
+  it('tells even the quickest restart: a start is believed only when it lies as far back as this', () => {
+    // Whole seconds of uptime make a start look up to a second later than it was.
+    const restarted = { ...server, startedMs: server.startedMs + MIN_UPTIME_S * 1000 - 1000 };
+    expect(sameRun(server, restarted)).toBe(false);
+  });
+});
+
+describe('token and query id', () => {
+  it('name the table, so that one range may go into two', () => {
+    expect(insertToken('kcr1:c:t:0:3:1-9', 'db', 'a')).toBe('kcr1:c:t:0:3:1-9:db.a');
+  });
+
+  it('a query id is the same for every attempt and different for every token', () => {
+    expect(queryIdOf('a')).toBe(queryIdOf('a'));
+    expect(queryIdOf('a')).not.toBe(queryIdOf('b'));
+    expect(queryIdOf('a')).toMatch(/^kcr-[0-9a-f]{32}$/);
+  });
+});

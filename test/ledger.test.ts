@@ -1,0 +1,304 @@
+import { timer, type Observable } from 'rxjs';
+import { describe, expect, test } from 'vitest';
+import { Ledger, type LedgerConfig, type PartitionLedger } from '../src/ledger.js';
+import { dedupToken } from '../src/model/token.js';
+import { FakeSource, FakeStore, Journal, intent, p0, reportTo, stateOf, tenure, type Scripts } from './support/fakes.js';
+import { asText, errorsAsCodes, marbles } from './support/marbles.js';
+
+/** No jitter, so that waits can be drawn: 10, 20, 40 frames. */
+const retry = { minDelayMs: 10, random: () => 0 };
+
+interface Setup {
+  readonly journal: Journal;
+  readonly store: FakeStore;
+  readonly book: PartitionLedger;
+}
+
+/** A partition whose state was just claimed. `write` scripts: `'--k'` takes two frames. */
+function claimed(initial = stateOf(-1), scripts: Scripts = {}, config: Partial<LedgerConfig> = {}): Setup {
+  const journal = new Journal();
+  const store = new FakeStore(journal, initial, scripts);
+  const ledger = new Ledger(store, new FakeSource(journal), { group: 'g1', owner: 'me', retry, ...config });
+  let book: PartitionLedger | undefined;
+  ledger.open(p0).subscribe((opened) => (book = opened));
+  if (book === undefined) throw new Error('the claim did not answer at once');
+  return { journal, store, book };
+}
+
+const at = (frame: number, act: () => void): void => void timer(frame).subscribe(act);
+const writes = ({ journal }: Setup): string[] => journal.of('write');
+/** Subscribes at a frame and notes in the journal what comes of it. */
+function noteAt({ journal }: Setup, frame: number, name: string, call: () => Observable<unknown>): void {
+  at(frame, () => call().subscribe({ next: () => journal.note(`told ${name}`), error: (error: { code: string }) => journal.note(`told ${name}: ${error.code}`) }));
+}
+
+describe('writes', () => {
+  test('are one at a time, and what waits meanwhile goes into the next one', marbles((m) => {
+    const setup = claimed(stateOf(-1), { write: '---k' }, { maxPending: 3 });
+    const { book } = setup;
+    book.intend(intent(0, 4)).subscribe();
+    at(1, () => book.intend(intent(5, 9)).subscribe());
+    at(2, () => book.intend(intent(10, 14)).subscribe());
+    m.flush();
+    expect(writes(setup)).toEqual(['0 write 0: settled none, in doubt 0-4', '3 write 0: settled none, in doubt 0-4 5-9 10-14']);
+  }));
+
+  test('settling a batch and recording the next one is one write', marbles((m) => {
+    const setup = claimed(stateOf(9, [10, 14]), { write: '--k' }, { maxPending: 1 });
+    setup.book.intend(intent(15, 19)).subscribe();
+    at(5, () => setup.book.settle(14).subscribe());
+    m.flush();
+    expect(writes(setup)).toEqual(['5 write 0: settled 14, in doubt 15-19']);
+  }));
+
+  for (const maxPending of [1, 2]) {
+    test(`cost one a batch in steady state with maxPending ${maxPending}`, marbles((m) => {
+      const setup = claimed(stateOf(-1), { write: '--k' }, { maxPending });
+      const { book } = setup;
+      const batches = 40;
+      // A source that is always ahead, inserts that take ten frames, settling in order: what the stages do.
+      const begin = (n: number): void => {
+        if (n === batches) return;
+        book.intend(intent(5 * n, 5 * n + 4)).subscribe(() => {
+          begin(n + 1);
+          at(10, () => book.settle(5 * n + 4).subscribe());
+        });
+      };
+      begin(0);
+      m.flush();
+      expect(setup.store.stateOf()).toMatchObject({ settled: 5 * batches - 1, pending: [] });
+      // The first intents have nothing to be settled with, the last batches have no intent behind them.
+      expect(writes(setup)).toHaveLength(batches + maxPending);
+    }));
+  }
+
+  test('I4: each is made under the claim that the last one gave', marbles((m) => {
+    const setup = claimed(stateOf(-1), { write: '-k' });
+    const versions: unknown[] = [];
+    const write = setup.store.write.bind(setup.store);
+    setup.store.write = (claim, state) => {
+      versions.push(claim.version);
+      return write(claim, state);
+    };
+    const { book } = setup;
+    book.intend(intent(0, 4)).subscribe(() => book.settle(4).subscribe(() => book.intend(intent(5, 9)).subscribe()));
+    m.flush();
+    expect(versions).toEqual([1, 2, 3]);
+    expect(setup.store.stateOf()).toEqual(stateOf(4, [5, 9]));
+  }));
+
+  test('I4: a former owner changes nothing, and everybody who waits is told KCR_FENCED', marbles((m) => {
+    const setup = claimed(stateOf(9, [10, 14]), { write: '--k' });
+    const { book, store, journal } = setup;
+    at(1, () => store.seize());
+    noteAt(setup, 0, 'settle', () => book.settle(14));
+    noteAt(setup, 0, 'first intent', () => book.intend(intent(15, 19)));
+    noteAt(setup, 0, 'second intent', () => book.intend(intent(20, 24)));
+    noteAt(setup, 9, 'late intent', () => book.intend(intent(15, 19)));
+    m.flush();
+    expect(store.stateOf()).toEqual(stateOf(9, [10, 14]));
+    expect(journal.of('told')).toEqual([
+      '2 told settle: KCR_FENCED', '2 told first intent: KCR_FENCED', '2 told second intent: KCR_FENCED', '9 told late intent: KCR_FENCED',
+    ]);
+    expect(writes(setup)).toHaveLength(1);
+  }));
+
+  test('a store that does not answer is asked again, later and later, with the same write', marbles((m) => {
+    const setup = claimed(stateOf(-1), { write: ['-u', '-u', '-u', '-k'] });
+    noteAt(setup, 0, 'intent', () => setup.book.intend(intent(0, 4)));
+    m.flush();
+    const write = 'write 0: settled none, in doubt 0-4';
+    expect(writes(setup)).toEqual([`0 ${write}`, `11 ${write}`, `32 ${write}`, `73 ${write}`]);
+    expect(setup.journal.of('told')).toEqual(['74 told intent']);
+  }));
+
+  test('a store that refuses ends the tenure: nothing is written on a state that is not known', marbles((m) => {
+    const setup = claimed(stateOf(-1), { write: ['-s', '-k'] });
+    noteAt(setup, 0, 'intent', () => setup.book.intend(intent(0, 4)));
+    noteAt(setup, 5, 'another', () => setup.book.intend(intent(0, 4)));
+    m.flush();
+    expect(setup.journal.of('told')).toEqual(['1 told intent: KCR_STORE', '5 told another: KCR_STORE']);
+    expect(writes(setup)).toHaveLength(1);
+  }));
+});
+
+describe('an intent', () => {
+  test('I1: is told of only once it is stored', marbles((m) => {
+    const setup = claimed(stateOf(-1), { write: '----k' });
+    const stored = () => setup.store.stateOf().pending.length;
+    const told$ = setup.book.intend(intent(0, 4));
+    m.expect(told$.pipe(asText(({ first, last }) => `${first}-${last}, stored: ${stored()}`))).toBeObservable('----(i|)', { i: '0-4, stored: 1' });
+  }));
+
+  test('waits while as many as maxPending are in doubt', marbles((m) => {
+    const setup = claimed(stateOf(9, [10, 14], [15, 19]), {}, { maxPending: 2 });
+    noteAt(setup, 0, 'third', () => setup.book.intend(intent(20, 24)));
+    noteAt(setup, 5, 'settle', () => setup.book.settle(14));
+    m.flush();
+    expect(setup.journal.of('told')).toEqual(['5 told settle', '5 told third']);
+    expect(setup.store.stateOf()).toEqual(stateOf(14, [15, 19], [20, 24]));
+  }));
+
+  test('waits also when a predecessor with a larger maxPending left more in doubt', marbles((m) => {
+    const setup = claimed(stateOf(9, [10, 14], [15, 19], [20, 24]), {}, { maxPending: 1 });
+    for (const first of [25, 30, 35]) noteAt(setup, 0, `${first}`, () => setup.book.intend(intent(first, first + 4)));
+    m.flush();
+    expect(setup.journal.of('told')).toEqual([]);
+    expect(setup.store.stateOf().pending).toHaveLength(3);
+  }));
+
+  test('I7: is refused when it leaves a gap or overlaps', marbles((m) => {
+    const { book } = claimed(stateOf(9, [10, 14]));
+    m.expect(book.intend(intent(16, 19)).pipe(errorsAsCodes())).toBeObservable('#', {}, 'KCR_INTERNAL');
+    m.expect(book.intend(intent(14, 19)).pipe(errorsAsCodes())).toBeObservable('#', {}, 'KCR_INTERNAL');
+  }));
+
+  test('I7: is refused when it does not follow one that still waits', marbles((m) => {
+    const { book } = claimed(stateOf(-1), { write: '--k' });
+    book.intend(intent(0, 4)).subscribe();
+    m.expect(book.intend(intent(6, 9)).pipe(errorsAsCodes())).toBeObservable('#', {}, 'KCR_INTERNAL');
+  }));
+
+  test('the first one of a partition may begin anywhere', marbles((m) => {
+    const setup = claimed(stateOf(-1));
+    setup.book.intend(intent(1000, 1004)).subscribe();
+    m.flush();
+    expect(setup.store.stateOf().pending.map(({ first }) => first)).toEqual([1000]);
+  }));
+});
+
+describe('settling', () => {
+  test('I5: is told of only once it is stored', marbles((m) => {
+    const { book } = claimed(stateOf(9, [10, 14]), { write: '---k' });
+    m.expect(book.settle(14)).toBeObservable('---(s|)', { s: 14 });
+  }));
+
+  test('what is settled is told at once, without a write', marbles((m) => {
+    const setup = claimed(stateOf(9, [10, 14]));
+    m.expect(setup.book.settle(9)).toBeObservable('(s|)', { s: 9 });
+    m.expect(setup.book.settle(4)).toBeObservable('(s|)', { s: 9 });
+    m.flush();
+    expect(writes(setup)).toEqual([]);
+  }));
+
+  test('what lies before the first range there ever was is nothing to settle', marbles((m) => {
+    const setup = claimed(stateOf(-1, [10, 14]));
+    m.expect(setup.book.settle(7)).toBeObservable('(s|)', { s: 7 });
+    m.flush();
+    expect(writes(setup)).toEqual([]);
+  }));
+
+  test('out of order is refused: what is not in the table would count as settled', marbles((m) => {
+    const { book, store } = claimed(stateOf(9, [10, 14], [15, 19]));
+    m.expect(book.settle(19).pipe(errorsAsCodes())).toBeObservable('#', {}, 'KCR_INTERNAL');
+    m.expect(book.settle(12).pipe(errorsAsCodes())).toBeObservable('#', {}, 'KCR_INTERNAL');
+    m.flush();
+    expect(store.stateOf()).toEqual(stateOf(9, [10, 14], [15, 19]));
+  }));
+
+  test('what was never recorded is refused', marbles((m) => {
+    const { book } = claimed(stateOf(9));
+    m.expect(book.settle(14).pipe(errorsAsCodes())).toBeObservable('#', {}, 'KCR_INTERNAL');
+  }));
+
+  test('two that wait for one write are settled by the next one', marbles((m) => {
+    const setup = claimed(stateOf(9, [10, 14], [15, 19]), { write: '---k' }, { maxPending: 3 });
+    setup.book.intend(intent(20, 24)).subscribe();
+    noteAt(setup, 1, 'first', () => setup.book.settle(14));
+    noteAt(setup, 2, 'second', () => setup.book.settle(19));
+    m.flush();
+    expect(setup.journal.of('told')).toEqual(['6 told first', '6 told second']);
+    expect(writes(setup)).toEqual(['0 write 0: settled 9, in doubt 10-14 15-19 20-24', '3 write 0: settled 19, in doubt 20-24']);
+  }));
+});
+
+describe('a tenure that is lost', () => {
+  test('I9: writes nothing more: a retry that was due is not made', marbles((m) => {
+    const setup = claimed(stateOf(-1), { write: ['-u', '-k'] });
+    const waiting = setup.book.intend(intent(0, 4)).subscribe();
+    at(5, () => waiting.unsubscribe());
+    m.flush();
+    expect(writes(setup)).toHaveLength(1);
+  }));
+
+  test('I9: its write under way is dropped, and nothing follows on a state that is not known', marbles((m) => {
+    const setup = claimed(stateOf(9, [10, 14]), { write: '-----k' });
+    const waiting = setup.book.settle(14).subscribe();
+    waiting.add(setup.book.intend(intent(15, 19)).subscribe());
+    at(2, () => waiting.unsubscribe());
+    noteAt(setup, 3, 'afterwards', () => setup.book.intend(intent(15, 19)));
+    m.flush();
+    expect(writes(setup)).toEqual(['0 write 0: settled 14', '2 write 0: settled 14 dropped']);
+    expect(setup.journal.of('told')).toEqual(['3 told afterwards: KCR_INTERNAL']);
+  }));
+
+  test('one who stops waiting does not take the write from another', marbles((m) => {
+    const setup = claimed(stateOf(9, [10, 14]), { write: '-----k' }, { maxPending: 1 });
+    const intending = setup.book.intend(intent(15, 19)).subscribe();
+    noteAt(setup, 0, 'settle', () => setup.book.settle(14));
+    at(2, () => intending.unsubscribe());
+    m.flush();
+    expect(setup.journal.of('told')).toEqual(['5 told settle']);
+  }));
+
+  test('an intent that nobody waits for any more, and that was not sent, is not written', marbles((m) => {
+    const setup = claimed(stateOf(9, [10, 14]), {}, { maxPending: 1 });
+    const waiting = setup.book.intend(intent(15, 19)).subscribe();
+    at(1, () => waiting.unsubscribe());
+    at(2, () => setup.book.settle(14).subscribe());
+    m.flush();
+    expect(setup.store.stateOf()).toEqual(stateOf(14));
+  }));
+});
+
+describe('claiming', () => {
+  test('waits for a store that does not answer, and tells what is settled and in doubt', marbles((m) => {
+    const journal = new Journal();
+    const store = new FakeStore(journal, stateOf(9, [10, 14]), { claim: ['-u', '-u', '-k'] });
+    const ledger = new Ledger(store, new FakeSource(journal), { group: 'g1', owner: 'me', retry, report: reportTo(journal) });
+    m.expect(ledger.open(p0).pipe(asText(({ state }) => `${state.settled}`))).toBeObservable('33ms (c|)', { c: '9' });
+    m.flush();
+    expect(journal.lines).toEqual(['0 claim 0', '1 event retry', '11 claim 0', '12 event retry', '32 claim 0', '33 event claimed']);
+  }));
+
+  test('each tenure claims under a name of its own, so that a person can tell zombies apart', marbles((m) => {
+    const journal = new Journal();
+    const store = new FakeStore(journal);
+    const ledger = new Ledger(store, new FakeSource(journal), { group: 'g1', owner: 'me' });
+    const claims: string[] = [];
+    const claim = store.claim.bind(store);
+    store.claim = (key, owner) => {
+      claims.push(`${key.cluster}/${key.group}/${key.topic}/${key.partition} by ${owner}`);
+      return claim(key, owner);
+    };
+    ledger.open(p0).subscribe();
+    ledger.open(tenure(0, 7)).subscribe();
+    m.flush();
+    expect(claims).toEqual(['c1/g1/clicks/0 by me#1', 'c1/g1/clicks/0 by me#7']);
+  }));
+
+  test('a tenure that claimed nothing cannot settle: two stages with two ledgers are told apart', () => {
+    const ledger = new Ledger(new FakeStore(new Journal()), new FakeSource(new Journal()), { group: 'g1', owner: 'me' });
+    expect(() => ledger.of(p0)).toThrow('give reconcileWithState and commit the same ledger');
+  });
+
+  test('tokens name the cluster, the topic and the incarnation of the claimed state (I10)', marbles(() => {
+    const { book } = claimed({ ...stateOf(9), incarnation: 4 });
+    expect(book.token(intent(10, 14))).toBe(dedupToken({ cluster: 'c1', topic: 'clicks', incarnation: 4, partition: 0, intent: intent(10, 14) }));
+  }));
+
+  for (const maxPending of [0, 17, 1.5, Number.NaN]) {
+    test(`maxPending ${maxPending} is refused at once`, () => {
+      const open = () => new Ledger(new FakeStore(new Journal()), new FakeSource(new Journal()), { group: 'g', owner: 'me', maxPending });
+      expect(open).toThrow(`Expected \`maxPending\` to be an integer from 1 to 16, got ${maxPending}`);
+    });
+  }
+
+  test('an option given as undefined means its default, and batches still pass', marbles((m) => {
+    const options = { maxPending: undefined, retry: undefined, report: undefined, scheduler: undefined } as unknown as Partial<LedgerConfig>;
+    const { book, store } = claimed(stateOf(-1), { write: ['u', 'k'] }, options);
+    book.intend(intent(0, 4)).subscribe();
+    m.flush();
+    expect(store.stateOf().pending).toHaveLength(1);
+  }));
+});

@@ -1,0 +1,46 @@
+import fc from 'fast-check';
+import { expect, test } from 'vitest';
+import { dedupToken, type TokenParts } from '../../src/model/token.js';
+import { intent } from '../support/fakes.js';
+
+const parts: TokenParts = { cluster: 'c1', topic: 'clicks', incarnation: 0, partition: 3, intent: intent(10, 19) };
+
+test('the token is the same for the same recorded range, whatever else is known of it', () => {
+  const replayed = intent(10, 19, { rows: 4, atMs: 99, settings: 's2', tables: ['other'] });
+  expect(dedupToken({ ...parts, intent: replayed })).toBe(dedupToken(parts));
+});
+
+test('a token can be read by a person who looks for it in the server', () => {
+  expect(dedupToken(parts)).toBe('kcr1:c1:clicks:0:3:10-19');
+  expect(dedupToken({ ...parts, intent: intent(10, 19, { excluded: [12, 15] }) })).toBe('kcr1:c1:clicks:0:3:10-19:without=12,15');
+});
+
+test('I10: rows of a re-created topic are not eaten by the tokens of the one before', () => {
+  expect(dedupToken({ ...parts, incarnation: 1 })).not.toBe(dedupToken(parts));
+});
+
+test('I12: a batch without its poison records is another batch', () => {
+  const tokens = [[], [12], [12, 13], [1, 213]].map((excluded) => dedupToken({ ...parts, intent: intent(10, 19, { excluded }) }));
+  expect(new Set(tokens).size).toBe(tokens.length);
+});
+
+test('I10, I12: two batches that differ in anything never share a token', () => {
+  const topicName = fc.stringMatching(/^[a-zA-Z0-9._-]{1,6}$/);
+  const anyParts = fc.record({
+    cluster: fc.stringMatching(/^[a-zA-Z0-9_-]{1,4}$/),
+    topic: topicName,
+    incarnation: fc.nat({ max: 20 }),
+    partition: fc.nat({ max: 20 }),
+    intent: fc
+      .record({ first: fc.nat({ max: 30 }), more: fc.nat({ max: 30 }), excluded: fc.uniqueArray(fc.nat({ max: 60 }), { maxLength: 3 }) })
+      .map(({ first, more, excluded }) => ({ first, last: first + more, excluded: excluded.sort((a, b) => a - b) })),
+  });
+  fc.assert(
+    fc.property(anyParts, anyParts, fc.constantFrom('cluster', 'topic', 'incarnation', 'partition', 'intent'), (one, two, field) => {
+      const other = { ...one, [field]: two[field] };
+      const areSame = JSON.stringify(one) === JSON.stringify(other);
+      expect(dedupToken(one) === dedupToken(other)).toBe(areSame);
+    }),
+    { numRuns: 1000 },
+  );
+});

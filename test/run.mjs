@@ -1,0 +1,52 @@
+// npm test: the checks, then every test. Ends with `N passed, N failed` on a line of its own, `, N skipped` after it.
+import { spawn } from 'node:child_process';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
+const scratch = mkdtempSync(join(tmpdir(), 'kafka-clickhouse-tests-'));
+const report = join(scratch, 'report.json');
+
+/** Each is one check that passes or fails. */
+const checks = [
+  ['build', 'npm', 'run', '--silent', 'build'],
+  ['types', 'npm', 'run', '--silent', 'typecheck'],
+  ['lint', 'npm', 'run', '--silent', 'lint'],
+  ['directions', 'npm', 'run', '--silent', 'directions'],
+  ['unused', 'npm', 'run', '--silent', 'unused'],
+  ['packaging', 'npm', 'run', '--silent', 'packaging'],
+];
+
+function run(command, ...args) {
+  return new Promise((resolve) => {
+    const child = spawn(command, args, { stdio: ['ignore', 'inherit', 'inherit'] });
+    child.on('exit', (code) => resolve(code ?? 1));
+    child.on('error', () => resolve(1));
+  });
+}
+
+const counts = { passed: 0, failed: 0, skipped: 0 };
+for (const [name, ...command] of checks) {
+  const startedAtMs = performance.now();
+  const isGood = (await run(...command)) === 0;
+  counts[isGood ? 'passed' : 'failed'] += 1;
+  console.log(`${isGood ? 'ok    ' : 'FAILED'} ${name} (${((performance.now() - startedAtMs) / 1000).toFixed(1)} s)`);
+}
+
+if (!process.argv.includes('--checks-only')) {
+  const code = await run('npx', 'vitest', 'run', '--reporter=default', '--reporter=json', `--outputFile.json=${report}`);
+  try {
+    const { numPassedTests, numFailedTests, numPendingTests, numTodoTests, testResults } = JSON.parse(readFileSync(report, 'utf8'));
+    counts.passed += numPassedTests;
+    counts.skipped += numPendingTests + numTodoTests;
+    // A file that cannot be loaded, or a hook that throws, fails without a failed test.
+    const brokenFiles = testResults.filter(({ status, assertionResults }) => status === 'failed' && !assertionResults.some((test) => test.status === 'failed'));
+    counts.failed += numFailedTests + brokenFiles.length;
+    if (code !== 0 && numFailedTests + brokenFiles.length === 0) counts.failed += 1;
+  } catch {
+    counts.failed += 1;
+  }
+}
+rmSync(scratch, { recursive: true, force: true });
+console.log(`${counts.passed} passed, ${counts.failed} failed${counts.skipped === 0 ? '' : `, ${counts.skipped} skipped`}`);
+process.exitCode = counts.failed === 0 && counts.passed > 0 ? 0 : 1;
