@@ -1,7 +1,7 @@
 // The demo's ingester: the program itself, as a process of its own, watched through its log.
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import { readFileSync } from 'node:fs';
+import { createWriteStream, readFileSync } from 'node:fs';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 
@@ -27,9 +27,11 @@ export class Ingester {
   readonly ended: Promise<{ readonly code: number | null; readonly signal: NodeJS.Signals | null }>;
   readonly #process: ChildProcess;
 
-  constructor(configFile: string, onDelivered: (life: Ingester) => void) {
+  /** Its log is appended to `logFile`. */
+  constructor(configFile: string, logFile: string, onDelivered: (life: Ingester) => void) {
     this.#process = spawn(process.execPath, [program, 'run', configFile, '--log-level', 'debug'], { stdio: ['ignore', 'ignore', 'pipe'] });
     this.ended = once(this.#process, 'exit').then(([code, signal]) => ({ code: code as number | null, signal: signal as NodeJS.Signals | null }));
+    this.#process.stderr!.pipe(createWriteStream(logFile, { flags: 'a' }));
     createInterface({ input: this.#process.stderr! }).on('line', (line) => this.#read(line, onDelivered));
   }
 

@@ -120,7 +120,7 @@ async function ingestWithKills(stack: Stack, target: number): Promise<Ingested> 
   };
   for (let isDone = false; !isDone; ) {
     before = await rowsInTable(stack);
-    const life = new Ingester(config, onDelivered);
+    const life = new Ingester(config, join(stack.root, 'ingester.log'), onDelivered);
     lives.push(life);
     isDone = await Promise.race([life.ended.then(() => false), untilFull(stack, target, life)]);
     if (isDone) life.signal('SIGTERM');
@@ -194,6 +194,6 @@ The servers stay up until Ctrl-C. To look at them:
   curl '${clickhouseUrl}/?query=SELECT+_partition,count(),max(_offset)+FROM+flights+GROUP+BY+1+ORDER+BY+1'
   Kafka      ${brokers.join(',')}  (topic ${topic}, group demo)
   ZooKeeper  ${keeperConnect}  (state under /kafka-clickhouse-rx)
-  data, logs and the configuration: ${root}`);
+  data, logs (ingester.log) and the configuration: ${root}`);
   await new Promise<void>((resolve) => process.once('SIGINT', resolve).once('SIGTERM', resolve));
 }

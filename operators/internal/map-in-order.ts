@@ -1,13 +1,14 @@
 /**
  * Room: a helper of the stages. `mergeMap` with a limit whose results come out in the order of the source.
  */
-import { Observable, catchError, concatMap, defer, map, mergeMap, of, throwError, type ObservableInput, type OperatorFunction } from 'rxjs';
+import { Observable, catchError, concatMap, defer, last, map, mergeMap, of, throwError, type ObservableInput, type OperatorFunction } from 'rxjs';
 
 type Settled<R> = { readonly index: number; readonly value: R } | { readonly index: number; readonly error: unknown };
 
 /**
  * Runs up to `concurrency` projections at once; emits their single values in the order of the source. An error comes
- * out in its turn too: what was before it is let through first.
+ * out in its turn too: what was before it is let through first. A projection without a value is an error, since those
+ * behind it would wait for its turn.
  */
 export function mapInOrder<T, R>(project: (value: T) => ObservableInput<R>, concurrency: number): OperatorFunction<T, R> {
   return (source) =>
@@ -18,6 +19,7 @@ export function mapInOrder<T, R>(project: (value: T) => ObservableInput<R>, conc
         .pipe(
           mergeMap((value, index) => {
             return defer(() => project(value)).pipe(
+              last(),
               map((result): Settled<R> => ({ index, value: result })),
               catchError((error: unknown) => of<Settled<R>>({ index, error })),
             );

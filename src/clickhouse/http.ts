@@ -223,7 +223,7 @@ function parseUrl(text: string): URL {
 }
 
 function withoutPassword(text: string): string {
-  return JSON.stringify(text.replace(/\/\/[^/@]*@/, '//…@'));
+  return JSON.stringify(text.replace(/^.*@/s, '…@'));
 }
 
 function lowerCased(headers: Readonly<Record<string, string>>): Record<string, string> {

@@ -53,8 +53,9 @@ const LENGTH_END = 12;
 const RECORD_COST_BYTES = 320;
 const TWO_32 = 2 ** 32;
 
-/** Batches are decompressed together, each on a thread of its own, up to so many compressed bytes. */
+/** So many bytes of batches, or so many compressed ones, are taken at a time: as many as there are threads for. */
 const GROUP_BYTES = 128 * 1024;
+const GROUP_COMPRESSED = 4;
 
 /**
  * What one fetch brought of a partition, decoded piece by piece: compressed it is small, and while there is no room for
@@ -87,13 +88,14 @@ export class LogReader {
     let takenBytes = 0;
     while (!this.isOver && heldBytes < limitBytes) {
       const group: BatchHead[] = [];
-      for (let size = 0; size < GROUP_BYTES && !this.isOver; ) {
+      for (let size = 0, compressed = 0; size < GROUP_BYTES && compressed < GROUP_COMPRESSED && !this.isOver; ) {
         const head = this.#heads[this.#at++] as BatchHead;
         lastOffset = head.lastOffset;
         takenBytes += HEAD_BYTES + head.body.length;
         if (!this.#isReadable(head)) continue;
         group.push(head);
         size += head.body.length;
+        if (head.codec !== 0) compressed++;
       }
       const bodies = await Promise.all(group.map(({ codec, body }) => decompress(codec, body)));
       for (let i = 0; i < group.length; i++) {

@@ -1,0 +1,96 @@
+import { once } from 'node:events';
+import { type AddressInfo, createServer, type Server, type Socket } from 'node:net';
+import { afterEach, describe, expect, it } from 'vitest';
+import { ClickHouseHttp, quotedTable } from '../../src/clickhouse/http.js';
+import { fakeClickHouse } from './fake-server.js';
+
+const closing: (() => void)[] = [];
+afterEach(() => closing.splice(0).forEach((close) => close()));
+
+async function rawServer(onData: (socket: Socket) => void): Promise<{ http: ClickHouseHttp; server: Server }> {
+  const server = createServer((socket) => {
+    socket.on('error', () => undefined);
+    socket.once('data', () => onData(socket));
+  }).listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const http = new ClickHouseHttp({ url: `http://127.0.0.1:${(server.address() as AddressInfo).port}` });
+  closing.push(() => (http.close(), server.close()));
+  return { http, server };
+}
+
+describe('the bytes of a body', () => {
+  const tooMuch = Buffer.alloc(64 * 1024 * 1024);
+  const reply = 'HTTP/1.1 404 Not Found\r\nX-ClickHouse-Exception-Code: 60\r\nContent-Length: 4\r\n\r\ngone';
+
+  it('are not free while they are being sent, and are as soon as an early answer makes them pointless', async () => {
+    const { http } = await rawServer((socket) => {
+      socket.pause();
+      socket.write(reply);
+    });
+    const exchange = http.send({ params: {}, body: tooMuch });
+    await expect(exchange.answer).resolves.toMatchObject({ status: 404, code: 60, text: 'gone' });
+    // Would it not give the connection up, it would go on sending from a buffer that is used for another batch.
+    await exchange.bodyFree;
+  });
+
+  it('are free only when an aborted connection is gone', async () => {
+    const { http } = await rawServer((socket) => socket.pause());
+    const abort = new AbortController();
+    const exchange = http.send({ params: {}, body: tooMuch, signal: abort.signal });
+    let free = false;
+    void exchange.bodyFree.then(() => (free = true));
+    const answer = exchange.answer.catch((error: unknown) => error);
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    expect(free).toBe(false);
+    abort.abort();
+    expect(free).toBe(false);
+    await expect(answer).resolves.toMatchObject({ phase: 'sent' });
+    await exchange.bodyFree;
+  });
+
+  it('of a request that was aborted before it began are free', async () => {
+    const { http } = await rawServer(() => undefined);
+    const exchange = http.send({ params: {}, body: tooMuch, signal: AbortSignal.abort() });
+    await expect(exchange.answer).rejects.toMatchObject({ phase: 'connecting' });
+    await exchange.bodyFree;
+  });
+});
+
+describe('a query', () => {
+  it('sends values as parameters, never inside of the text', async () => {
+    const server = await fakeClickHouse();
+    closing.push(() => void server.close());
+    const http = new ClickHouseHttp({ url: server.url });
+    server.onSelect = () => [{ one: 1 }];
+    await expect(http.select('SELECT {x:String} AS one', { x: "it's" })).resolves.toEqual([{ one: 1 }]);
+    expect(server.queries).toEqual(['SELECT {x:String} AS one\nFORMAT JSON']);
+    http.close();
+  });
+
+  it.each([
+    [404, 60, 'KCR_TABLE_MISSING'],
+    [404, 81, 'KCR_TABLE_MISSING'],
+    [403, 497, 'KCR_PREFLIGHT'],
+    [500, 159, 'KCR_CLICKHOUSE_UNREACHABLE'],
+    [200, 241, 'KCR_CLICKHOUSE_UNREACHABLE'],
+  ])('that fails with status %i and code %i is %s, with the first line of the reason', async (status, code, expected) => {
+    const { http } = await rawServer((socket) => {
+      const text = 'Code: 1. DB::Exception: because (version 26)\nstack';
+      socket.end(`HTTP/1.1 ${status} X\r\nX-ClickHouse-Exception-Code: ${code}\r\nContent-Length: ${text.length}\r\n\r\n${text}`);
+    });
+    await expect(http.select('SELECT 1')).rejects.toMatchObject({
+      code: expected,
+      fields: { serverCode: code },
+      message: expect.stringMatching(/because \(server code \d+\)$/) as string,
+    });
+  });
+
+  it('whose answer breaks off in the middle is no answer', async () => {
+    const { http } = await rawServer((socket) => socket.end('HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\n{"data":[{"n":1},'));
+    await expect(http.select('SELECT 1')).rejects.toMatchObject({ code: 'KCR_CLICKHOUSE_UNREACHABLE', retryable: true });
+  });
+});
+
+it('identifiers are quoted, whatever is in them', () => {
+  expect(quotedTable('my db', 'a`b\\c')).toBe('`my db`.`a\\`b\\\\c`');
+});

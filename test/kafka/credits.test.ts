@@ -1,0 +1,113 @@
+import fc from 'fast-check';
+import { describe, expect, test } from 'vitest';
+import { Credits } from '../../src/kafka/credits.js';
+
+const MIB = 1024 * 1024;
+const delivery = (lastOffset: number, held: number, fetched = held) => ({ lastOffset, held, fetched });
+
+describe('byte credits', () => {
+  test('a partition stops being fetched at its share and goes on at half of it', () => {
+    const credits = new Credits(8 * MIB);
+    credits.open(1);
+    credits.open(2);
+    for (let i = 0; i < 4; i++) {
+      expect(credits.mayFetch(1)).toBe(true);
+      credits.delivered(1, delivery(i, MIB));
+    }
+    expect(credits.mayFetch(1)).toBe(false);
+    expect(credits.mayFetch(2)).toBe(true);
+    expect(credits.done(1, 0)).toBe(false);
+    expect(credits.mayFetch(1)).toBe(false);
+    expect(credits.done(1, 1)).toBe(true);
+    expect(credits.mayFetch(1)).toBe(true);
+  });
+
+  test('a chunk that is done in part is still held in memory', () => {
+    const credits = new Credits(2 * MIB);
+    credits.open(1);
+    credits.delivered(1, delivery(99, 2 * MIB));
+    expect(credits.done(1, 98)).toBe(false);
+    expect(credits.outstanding).toBe(2 * MIB);
+    expect(credits.done(1, 99)).toBe(true);
+    expect(credits.outstanding).toBe(0);
+  });
+
+  test('partitions whose inserts hang do not starve the others', () => {
+    const credits = new Credits(8 * MIB);
+    for (const epoch of [1, 2, 3, 4]) credits.open(epoch);
+    // Far more came than was asked for: it was compressed well.
+    for (const epoch of [1, 2, 3]) credits.delivered(epoch, delivery(0, 10 * MIB));
+    for (let i = 0; i < 10; i++) {
+      expect(credits.mayFetch(4)).toBe(true);
+      credits.delivered(4, delivery(i, MIB));
+      credits.done(4, i);
+    }
+  });
+
+  test('all of it comes back when a partition is given up', () => {
+    const credits = new Credits(4 * MIB);
+    credits.open(1);
+    credits.open(2);
+    credits.delivered(1, delivery(0, 4 * MIB));
+    credits.delivered(2, delivery(0, MIB));
+    credits.close(1);
+    expect(credits.outstanding).toBe(MIB);
+    expect(credits.mayFetch(1)).toBe(false);
+    expect(credits.mayFetch(2)).toBe(true);
+    credits.forget(2);
+    expect(credits.outstanding).toBe(0);
+    credits.delivered(1, delivery(1, MIB));
+    expect(credits.done(1, 1)).toBe(false);
+    expect(credits.outstanding).toBe(0);
+  });
+
+  test('when partitions leave, the share of the others grows, and a paused one goes on', () => {
+    const credits = new Credits(8 * MIB);
+    credits.open(1);
+    credits.open(2);
+    credits.delivered(1, delivery(0, 4 * MIB));
+    expect(credits.mayFetch(1)).toBe(false);
+    credits.close(2);
+    expect(credits.mayFetch(1)).toBe(true);
+  });
+
+  test('no more is asked for than there is room for, as it turned out to grow when unpacked', () => {
+    const credits = new Credits(16 * MIB);
+    credits.open(1);
+    expect(credits.fetchBytes(1, 4 * MIB)).toBe(4 * MIB);
+    expect(credits.fetchBytes(1, 8 * MIB)).toBeLessThan(8 * MIB);
+    for (let i = 0; i < 20; i++) {
+      credits.delivered(1, delivery(i, 2 * MIB, 0.1 * MIB));
+      credits.done(1, i);
+    }
+    expect(credits.fetchBytes(1, 4 * MIB)).toBeLessThan(MIB);
+    credits.delivered(1, delivery(99, 16 * MIB));
+    expect(credits.fetchBytes(1, 4 * MIB)).toBe(64 * 1024);
+  });
+
+  test('memory stays below the budget and one delivery for each partition, whatever happens', () => {
+    const act = fc.record({ epoch: fc.integer({ min: 1, max: 5 }), what: fc.constantFrom('deliver', 'deliver', 'deliver', 'done', 'forget', 'reopen'), size: fc.integer({ min: 1, max: MIB }) });
+    fc.assert(
+      fc.property(fc.array(act, { maxLength: 300 }), (acts) => {
+        const credits = new Credits(2 * MIB);
+        for (let epoch = 1; epoch <= 5; epoch++) credits.open(epoch);
+        let offset = 0;
+        for (const { epoch, what, size } of acts) {
+          if (what === 'deliver' && credits.mayFetch(epoch)) credits.delivered(epoch, delivery(offset++, size));
+          if (what === 'done') credits.done(epoch, offset - 2);
+          if (what === 'forget') credits.forget(epoch);
+          if (what === 'reopen') {
+            credits.close(epoch);
+            credits.open(epoch);
+          }
+          expect(credits.outstanding).toBeGreaterThanOrEqual(0);
+          expect(credits.outstanding).toBeLessThan(2 * MIB + 5 * MIB);
+        }
+        for (let epoch = 1; epoch <= 5; epoch++) credits.done(epoch, offset);
+        expect(credits.outstanding).toBe(0);
+        for (let epoch = 1; epoch <= 5; epoch++) expect(credits.mayFetch(epoch)).toBe(true);
+      }),
+      { numRuns: 500 },
+    );
+  });
+});

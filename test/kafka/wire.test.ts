@@ -1,0 +1,111 @@
+import { describe, expect, test } from 'vitest';
+import { decodeAnswer } from '../../src/kafka/fetch.js';
+import { sourceSettings, type KafkaSourceOptions } from '../../src/kafka/options.js';
+import { kafkaSource } from '../../src/kafka/source.js';
+import { isLoginFailure, isTimeout, kafkaError, kafkaType, troubleOf } from '../../src/kafka/trouble.js';
+import { checkedBroker, checkedCluster, checkVersion, openWire } from '../../src/kafka/wire.js';
+
+const options: KafkaSourceOptions = { brokers: ['127.0.0.1:1'], groupId: 'g', topics: ['t'] };
+
+describe('what lies beneath kafkajs', () => {
+  test('another version of kafkajs is refused before a record is taken', () => {
+    expect(() => checkVersion('2.2.4')).not.toThrow();
+    expect(() => checkVersion('2.2.5')).toThrow(expect.objectContaining({ code: 'KCR_KAFKAJS_HOOKS' }));
+  });
+
+  test('a kafkajs without the parts that are used is refused', () => {
+    const { cluster } = openWire(sourceSettings(options));
+    expect(() => checkedCluster(cluster)).not.toThrow();
+    expect(() => checkedCluster(undefined)).toThrow(/Cluster lacks connect/);
+    expect(() => checkedBroker({ fetch: () => undefined })).toThrow(expect.objectContaining({ code: 'KCR_KAFKAJS_HOOKS' }));
+  });
+
+  test('a fetch answer of every version is taken apart in the right places', () => {
+    for (let version = 4; version <= 11; version++) {
+      const [fetched] = decodeAnswer(answer(version), version);
+      expect(fetched).toMatchObject({
+        topic: 't', partition: 3, errorCode: 0, highWatermark: 70, aborted: [{ producerId: 9n, firstOffset: 60 }], data: Buffer.from('abc'),
+      });
+    }
+  });
+});
+
+describe("kafkajs's errors", () => {
+  const wrapped = (type: string) => Object.assign(new Error('x'), { name: 'KafkaJSNonRetriableError', cause: Object.assign(new Error('y'), { type }) });
+
+  test('a fence is known as one, however deep it is wrapped', () => {
+    for (const type of ['ILLEGAL_GENERATION', 'UNKNOWN_MEMBER_ID', 'FENCED_INSTANCE_ID']) expect(troubleOf(wrapped(type))).toBe('fenced');
+    expect(troubleOf(wrapped('REBALANCE_IN_PROGRESS'))).toBe('rebalance');
+    expect(troubleOf(wrapped('NOT_COORDINATOR_FOR_GROUP'))).toBe('coordinator');
+    expect(kafkaType(wrapped('UNKNOWN_MEMBER_ID'))).toBe('UNKNOWN_MEMBER_ID');
+  });
+
+  test('what no retry mends does not hang for ever, and what a retry mends does not end the program', () => {
+    expect(troubleOf(wrapped('GROUP_AUTHORIZATION_FAILED'))).toBe('fatal');
+    expect(troubleOf(new TypeError('a defect'))).toBe('fatal');
+    expect(troubleOf(Object.assign(new Error('x'), { code: 'SELF_SIGNED_CERT_IN_CHAIN' }))).toBe('fatal');
+    expect(troubleOf(Object.assign(new Error('x'), { name: 'KafkaJSConnectionError', code: 'ECONNREFUSED' }))).toBe('transient');
+    expect(troubleOf(wrapped('A_TYPE_OF_TOMORROW'))).toBe('transient');
+    expect(isTimeout(Object.assign(new Error('x'), { name: 'KafkaJSRequestTimeoutError' }))).toBe(true);
+  });
+
+  test('a refused login is called that, with what to do', () => {
+    const thrown = Object.assign(new Error('bad password'), { name: 'KafkaJSSASLAuthenticationError' });
+    expect(isLoginFailure(thrown)).toBe(true);
+    expect(troubleOf(thrown)).toBe('fatal');
+    expect(kafkaError(thrown, 'Connecting').message).toMatch(/Connecting failed: bad password.*check sasl\.mechanism/);
+  });
+});
+
+describe('options', () => {
+  test('nonsense is refused at once, saying what was expected and what came', () => {
+    const refused = (more: Partial<KafkaSourceOptions>, message: RegExp) => expect(() => kafkaSource({ ...options, ...more })).toThrow(message);
+    refused({ brokers: [] }, /`brokers` to be a list of one or more "host:port", got \[\]/);
+    refused({ brokers: ['localhost'] }, /"host:port" in each place, got "localhost"/);
+    refused({ groupId: '' }, /`groupId`/);
+    refused({ topics: ['a b'] }, /`topics` to be Kafka topic names, got "a b"/);
+    refused({ maxWaitMs: 0 }, /`maxWaitMs` to be a positive integer/);
+    refused({ heartbeatIntervalMs: 20_000 }, /half of sessionTimeoutMs \(30000\), got 20000/);
+    refused({ drainTimeoutMs: 60_000 }, /`drainTimeoutMs`.*rebalanceTimeoutMs \(60000\)/);
+  });
+
+  test('the drain never outlasts the rebalance, or others would take over what is still being flushed', () => {
+    expect(sourceSettings(options).drainTimeoutMs).toBe(30_000);
+    expect(sourceSettings({ ...options, rebalanceTimeoutMs: 10_000 }).drainTimeoutMs).toBe(5000);
+  });
+});
+
+function answer(version: number): Buffer {
+  const parts: Buffer[] = [];
+  const int = (bytes: 2 | 4, value: number) => {
+    const data = Buffer.alloc(bytes);
+    data.writeIntBE(value, 0, bytes);
+    parts.push(data);
+  };
+  const long = (value: bigint) => {
+    const data = Buffer.alloc(8);
+    data.writeBigInt64BE(value);
+    parts.push(data);
+  };
+  int(4, 0);
+  if (version >= 7) {
+    int(2, 0);
+    int(4, 0);
+  }
+  int(4, 1);
+  int(2, 1);
+  parts.push(Buffer.from('t'));
+  int(4, 1);
+  int(4, 3);
+  int(2, 0);
+  long(70n);
+  long(65n);
+  if (version >= 5) long(0n);
+  int(4, 1);
+  long(9n);
+  long(60n);
+  if (version >= 11) int(4, -1);
+  int(4, 3);
+  parts.push(Buffer.from('abc'));
+  return Buffer.concat(parts);
+}
