@@ -29,11 +29,11 @@ export interface CommitConfig {
  * In plain words: the receipt. First into our own book, then to Kafka.
  *
  * ```
- * source:  -(9)----(19)-------|         the number is lastOffset
- * settle:   --s     --s                 only with a ledger
- * commit:     --10    --20
+ * source:  -a-------b------|     a ends at offset 9, b at 19
+ * settle:   --s      --s         only with a ledger
+ * commit:     --10     --20
  *          commit(source, ledger)
- *          -----(9)----(19)---|
+ *          -----a-------b--|
  * ```
  *
  * A commit that fails is reported (`commitFailed`) and passes: with a ledger the settled state is what counts, without

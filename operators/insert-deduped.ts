@@ -33,10 +33,11 @@ export interface InsertConfig {
  * In plain words: asks again until the server says yes, with a name on the parcel so that it is taken in only once.
  *
  * ```
- * source:   -b---------------c---|
- * insert b: -(in doubt)--wait--(ok)
- *           insertDeduped(sink)
- *           -------------------B--C|
+ * source:    -b---c------|
+ * insert b:   --d  --k           d = in doubt; after a wait the same bytes again; k = answered
+ * insert c:       --k            is under way meanwhile, and waits for its turn
+ *            insertDeduped(sink, { retry: { minDelayMs: 3, jitter: 0 } })
+ *            --------(BC)|
  * ```
  *
  * A batch without records passes at once, in its turn.

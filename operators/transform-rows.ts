@@ -24,9 +24,9 @@ export interface TransformConfig {
  * In plain words: `map`, `filter` and `flatMap` over the records inside a batch.
  *
  * ```
- * source:  -(1 2 3)-------|        one batch of three records
+ * source:  -a---|     a: offsets 1, 2 and 3, a record each
  *          transformRows(r => r.offset === 2 ? null : { twice: 2 * r.offset })
- *          -(2 6)---------|        the same range, two rows
+ *          -A---|     A: the same range, two rows: {"twice":2} and {"twice":6}
  * ```
  *
  * A replay transforms the records again, so the same record must give rows for the same ClickHouse partitions each
@@ -70,12 +70,23 @@ function bytesOfRow(row: Row, record: KafkaRecord, assignment: Batch['assignment
   if (row instanceof Promise) {
     throw failed('The transform gave a promise, and rows are made at once', record, assignment);
   }
+  const kind = row === null ? 'null' : Array.isArray(row) ? 'an array' : typeof row;
+  if (kind !== 'object') {
+    throw failed(`The transform gave ${kind} as a row, expected an object or a Buffer`, record, assignment);
+  }
+  const json = jsonOf(row, record, assignment);
+  if (json?.startsWith('{') !== true) {
+    throw failed(`The row becomes ${json?.slice(0, 60)}, expected a JSON object`, record, assignment);
+  }
+  return Buffer.from(json);
+}
+
+function jsonOf(row: Row, record: KafkaRecord, assignment: Batch['assignment']): string | undefined {
   try {
-    if (typeof row === 'object' && row !== null) return Buffer.from(JSON.stringify(row));
+    return JSON.stringify(row);
   } catch (thrown) {
     throw failed(`The row cannot become JSON: ${String(thrown)}`, record, assignment, thrown);
   }
-  throw failed(`The transform gave ${typeof row}, expected an object, a Buffer, an array of those, or null`, record, assignment);
 }
 
 function failed(what: string, record: KafkaRecord, { topic, partition }: Batch['assignment'], cause?: unknown): IngestError {

@@ -213,7 +213,8 @@ function headersForm(type: string, bare: string): { form: NonNullable<Provenance
   const name = '(?:LowCardinality\\(String\\)|String)';
   const value = '(?:LowCardinality\\((?:Nullable\\(String\\)|String)\\)|Nullable\\(String\\)|String)';
   if (new RegExp(`^Map\\(${name}, ${value}\\)$`).test(type)) return { form: 'object', whenNull };
-  if (new RegExp(`^Array\\(Tuple\\((?:\\w+ )?${name}, (?:\\w+ )?${value}\\)\\)$`).test(type)) return { form: 'pairs', whenNull };
+  // Of a tuple with named elements ClickHouse expects an object.
+  if (new RegExp(`^Array\\(Tuple\\(${name}, ${value}\\)\\)$`).test(type)) return { form: 'pairs', whenNull };
   return undefined;
 }
 

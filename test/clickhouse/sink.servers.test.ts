@@ -207,7 +207,7 @@ describe('provenance columns', () => {
     ['_headers', 'Map(String, String)', '{"h":"1","h":"2","n":""}'],
     ['_headers', 'Map(LowCardinality(String), Nullable(String))', '{"h":"1","h":"2","n":null}'],
     ['_headers', 'String', '{"h":"1","h":"2","n":null}'],
-    ['_headers', 'Array(Tuple(name String, value Nullable(String)))', [{ name: 'h', value: '1' }, { name: 'h', value: '2' }, { name: 'n', value: null }]],
+    ['_headers', 'Array(Tuple(String, Nullable(String)))', [['h', '1'], ['h', '2'], ['n', null]]],
     ['_offset', 'Int64', 4_503_599_627_370_497],
     ['_offset', 'UInt64', 4_503_599_627_370_497],
     ['_partition', 'UInt16', 0],

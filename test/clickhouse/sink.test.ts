@@ -6,6 +6,7 @@ import { from } from 'rxjs';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { fingerprintOf } from '../../src/clickhouse/settings.js';
 import { type ClickHouseSinkOptions, openClickHouseSink } from '../../src/clickhouse/sink.js';
+import type { KafkaRecord } from '../../src/model/record.js';
 import type { BatchSink } from '../../src/ports.js';
 import { fakeClickHouse, type FakeInsert, type FakeOptions, type FakeServer } from './fake-server.js';
 import { batchOf, intentOf, numbers, outcome, record } from './fixtures.js';
@@ -168,6 +169,17 @@ describe('what does not count as success', () => {
     expect(server.connections).toBe(before + 1);
   });
 
+  it('an idle connection is given up before the server does: a request on its way then would be in doubt', async () => {
+    const sink = await openSink();
+    let closed = false;
+    server.onInsert = ({ socket, response }) => {
+      socket.once('close', () => (closed = true));
+      response.end();
+    };
+    await outcome(sink.freeze(batch).insert());
+    await vi.waitFor(() => expect(closed).toBe(true), { timeout: 4_000 });
+  });
+
   it('a server that is not there: nothing was sent, so nothing is in doubt', async () => {
     const sink = await openSink();
     const { url } = server;
@@ -286,6 +298,12 @@ describe('a record that is not one JSON object', () => {
     const bad = batchOf([{ ...record(7, {}), value: null }]);
     expect(() => sink.freeze(bad)).toThrow(expect.objectContaining({ code: 'KCR_POISON', message: expect.stringContaining('tombstone') as string }));
   });
+});
+
+it('a batch of more than one block is refused: its second block would be taken for another batch’s', async () => {
+  const sink = await openSink();
+  const rows = new Array<KafkaRecord>(5_000_001).fill(record(1, '{}'));
+  expect(() => sink.freeze({ ...batch, records: rows })).toThrow(expect.objectContaining({ code: 'KCR_CONFIG', message: expect.stringContaining('one block') as string }));
 });
 
 describe('reading back', () => {

@@ -26,7 +26,7 @@ describe('provenance columns', () => {
     ['_headers', 'Map(String, String)', { headers: 'object', headerNull: 'empty' }],
     ['_headers', 'Map(LowCardinality(String), Nullable(String))', { headers: 'object', headerNull: 'null' }],
     ['_headers', 'String', { headers: 'text' }],
-    ['_headers', 'Array(Tuple(name String, value Nullable(String)))', { headers: 'pairs', headerNull: 'null' }],
+    ['_headers', 'Array(Tuple(String, Nullable(String)))', { headers: 'pairs', headerNull: 'null' }],
     ['_headers', 'Array(Tuple(String, String))', { headers: 'pairs', headerNull: 'empty' }],
   ] as const)('%s %s', (name, type, expected) => expect(provenance({ [name]: type })).toMatchObject(expected));
 
@@ -40,6 +40,7 @@ describe('provenance columns', () => {
     ['_key', 'UInt64'],
     ['_headers', 'Map(String, UInt64)'],
     ['_headers', 'JSON'],
+    ['_headers', 'Array(Tuple(name String, value String))'],
   ])('%s %s is left alone and reported: ClickHouse would wrap or refuse the value', (name, type) => {
     const { provenance: filled, unusable } = provenanceOf(columns({ [name]: type }));
     expect(filled).toEqual(provenance({}));

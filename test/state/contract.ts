@@ -504,7 +504,7 @@ export function stateStoreOutages(name: string, make: () => Promise<NetworkStore
 }
 
 /** Again while the store is not reached, as the pipeline does. */
-async function insist<T>(call: () => ObservableInput<T>): Promise<T> {
+export async function insist<T>(call: () => ObservableInput<T>): Promise<T> {
   for (;;) {
     try {
       return await valueOf(call());

@@ -1,10 +1,10 @@
 // Ports for marble tests. Each call plays a script, `'--k'`: it takes two frames and ends as `k` says (see `endings`);
 // `'--'` never answers. The last script of a list is played again and again. Every call is noted with its frame.
-import { NEVER, Observable, asyncScheduler, concatMap, defer, finalize, of, tap, throwError, timer } from 'rxjs';
+import { NEVER, asyncScheduler, concatMap, defer, finalize, of, tap, throwError, timer, type Observable } from 'rxjs';
 import { IngestError, type ErrorCode } from '../../src/errors.js';
 import type { Delivered, IngestEvent } from '../../src/events.js';
 import { bytesOf } from '../../src/model/batch.js';
-import type { Assignment, Batch, Chunk, KafkaRecord } from '../../src/model/record.js';
+import type { Assignment, Chunk, KafkaRecord } from '../../src/model/record.js';
 import { emptyState, type Intent, type PartitionState } from '../../src/model/state.js';
 import type {
   BatchSink, Claim, FrozenInsert, InsertBatch, InsertResult, ReadBack, RecordSource, SourceEvent, StateKey, StateStore,
@@ -38,9 +38,9 @@ export function chunk(afterOffset: number, lastOffset: number, { of: assignment 
 }
 
 export function insertBatch(afterOffset: number, lastOffset: number, fields: Partial<InsertBatch> & ChunkShape = {}): InsertBatch {
-  const { of: assignment = p0, holes = [], ...rest } = fields;
-  const { highWatermark: _, ...batch } = chunk(afterOffset, lastOffset, { of: assignment, holes });
-  return { ...batch, intent: undefined, token: undefined, replay: false, ...rest };
+  const { of: tenureOf = p0, holes = [], ...rest } = fields;
+  const { assignment, records, bytes } = chunk(afterOffset, lastOffset, { of: tenureOf, holes });
+  return { assignment, afterOffset, lastOffset, records, bytes, intent: undefined, token: undefined, replay: false, ...rest };
 }
 
 export function intent(first: number, last: number, fields: Partial<Intent> = {}): Intent {
@@ -322,14 +322,9 @@ export const lost = (assignment: Assignment): SourceEvent => ({ kind: 'lost', as
 export const fetched = (batch: Chunk): SourceEvent => ({ kind: 'fetched', assignment: batch.assignment, chunk: batch });
 export const revoked = (assignment: Assignment, release: () => void = () => undefined): SourceEvent => ({ kind: 'revoked', assignment, release });
 
-/** What an `IngestEvent` or a source event says in one word and its partition. */
+/** `assigned of 0@1`, `10-14 of 0@1`: what, of which partition and epoch. */
 export function briefEvent(event: SourceEvent): string {
   const { partition, epoch } = event.assignment;
   const what = event.kind === 'fetched' ? range(event.chunk) : event.kind;
   return `${what} of ${partition}@${epoch}`;
-}
-
-/** A batch without what a test does not look at. */
-export function withoutHighWatermark({ highWatermark: _, ...batch }: Chunk): Batch {
-  return batch;
 }

@@ -1,6 +1,6 @@
 // rxjs-marbles for vitest, configured once. `run: true` is RxJS's own run mode: every `timer` is in virtual time, and
 // one character of a diagram is one frame.
-import { Observable, catchError, map, throwError, type MonoTypeOperatorFunction, type OperatorFunction } from 'rxjs';
+import { catchError, map, throwError, type MonoTypeOperatorFunction, type Observable, type OperatorFunction } from 'rxjs';
 import { configure } from 'rxjs-marbles';
 import { expect } from 'vitest';
 import { IngestError } from '../../src/errors.js';

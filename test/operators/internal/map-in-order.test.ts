@@ -66,7 +66,7 @@ describe('mapInOrder', () => {
   }));
 
   test('a projection that ends without a result is an error: the results behind it would wait for it for ever', marbles((m) => {
-    const source = m.hot('-eb-----|');
+    const source = m.hot<string>('-eb-----|');
     m.expect(source.pipe(mapInOrder((letter) => (letter === 'e' ? m.cold<string>('--|') : working(letter)), 2))).toBeObservable('---#', {}, new EmptyError());
   }));
 

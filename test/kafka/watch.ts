@@ -1,0 +1,141 @@
+// Subscribes to a source, keeps what it tells, and checks the contract of the port while it does.
+import { setTimeout as sleep } from 'node:timers/promises';
+import { firstValueFrom, from, type Subscription } from 'rxjs';
+import { kafkaSource, type KafkaSource, type KafkaSourceOptions } from '../../src/kafka/source.js';
+import type { Assignment, Chunk, KafkaRecord } from '../../src/model/record.js';
+import type { Revoked, SourceEvent } from '../../src/ports.js';
+
+const LIMIT_MS = 60_000;
+
+export interface Behaviour {
+  /** What to do with a revoked partition. @default releases at once */
+  readonly onRevoked?: (event: Revoked, watch: Watch) => void;
+  /** @default says of each chunk that it is done */
+  readonly onChunk?: (chunk: Chunk, watch: Watch) => void;
+  readonly onEvent?: (event: SourceEvent, watch: Watch) => void;
+}
+
+export interface LogLine {
+  readonly level: string;
+  readonly message: string;
+  readonly fields: Readonly<Record<string, unknown>>;
+}
+
+export class Watch {
+  readonly source: KafkaSource;
+  readonly events: SourceEvent[] = [];
+  readonly log: LogLine[] = [];
+  /** Breaches of the port's contract. */
+  readonly breaches: string[] = [];
+  error: unknown;
+  isComplete = false;
+  readonly #behaviour: Behaviour;
+  readonly #subscription: Subscription;
+  readonly #state = new Map<number, { next: number | undefined; isOpen: boolean }>();
+
+  constructor(options: KafkaSourceOptions, behaviour: Behaviour = {}) {
+    this.#behaviour = behaviour;
+    this.source = kafkaSource({ log: (level, message, fields) => this.log.push({ level, message, fields }), ...options });
+    this.#subscription = this.source.events.subscribe({
+      next: (event) => this.#take(event),
+      error: (error: unknown) => (this.error = error),
+      complete: () => (this.isComplete = true),
+    });
+  }
+
+  #take(event: SourceEvent): void {
+    this.events.push(event);
+    this.#check(event);
+    this.#behaviour.onEvent?.(event, this);
+    if (event.kind === 'fetched') {
+      if (this.#behaviour.onChunk) this.#behaviour.onChunk(event.chunk, this);
+      else this.source.done(event.assignment, event.chunk.lastOffset);
+    }
+    if (event.kind === 'revoked') {
+      if (this.#behaviour.onRevoked) this.#behaviour.onRevoked(event, this);
+      else event.release();
+    }
+  }
+
+  #check(event: SourceEvent): void {
+    const { epoch, topic, partition } = event.assignment;
+    const known = this.#state.get(epoch);
+    const breach = (what: string) => this.breaches.push(`${topic}/${partition} epoch ${epoch}: ${what}`);
+    if (event.kind === 'assigned') {
+      if (known !== undefined) breach('assigned twice');
+      if ([...this.#state.keys()].some((earlier) => earlier >= epoch)) breach('epoch does not grow');
+      this.#state.set(epoch, { next: undefined, isOpen: true });
+      return;
+    }
+    if (known === undefined) return void breach(`${event.kind} before assigned`);
+    if (event.kind === 'fetched') {
+      const { chunk } = event;
+      if (!known.isOpen) breach('fetched after revoked or lost');
+      if (known.next !== undefined && chunk.afterOffset + 1 !== known.next) breach(`chunk begins at ${chunk.afterOffset + 1}, not at ${known.next}`);
+      if (chunk.lastOffset <= chunk.afterOffset) breach('empty range');
+      let last = chunk.afterOffset;
+      for (const { offset } of chunk.records) {
+        if (offset <= last || offset > chunk.lastOffset) breach(`offset ${offset} out of order or range`);
+        last = offset;
+      }
+      known.next = chunk.lastOffset + 1;
+    } else {
+      if (event.kind === 'revoked' && !known.isOpen) breach('revoked twice');
+      known.isOpen = false;
+    }
+  }
+
+  /** After a seek the next chunk begins there. */
+  async seek(assignment: Assignment, offset: number): Promise<void> {
+    await firstValueFrom(from(this.source.seek(assignment, offset)), { defaultValue: undefined });
+    const state = this.#state.get(assignment.epoch);
+    if (state !== undefined) state.next = offset;
+  }
+
+  commit(assignment: Assignment, next: number, metadata?: string): Promise<void> {
+    return firstValueFrom(from(this.source.commit(assignment, next, metadata)), { defaultValue: undefined });
+  }
+
+  committed(assignment: Assignment): Promise<{ readonly next: number | undefined; readonly metadata: string }> {
+    return firstValueFrom(from(this.source.committed(assignment)));
+  }
+
+  of<Kind extends SourceEvent['kind']>(kind: Kind): Extract<SourceEvent, { kind: Kind }>[] {
+    return this.events.filter((event): event is Extract<SourceEvent, { kind: Kind }> => event.kind === kind);
+  }
+
+  get chunks(): Chunk[] {
+    return this.of('fetched').map(({ chunk }) => chunk);
+  }
+
+  get records(): KafkaRecord[] {
+    return this.chunks.flatMap(({ records }) => records);
+  }
+
+  get values(): string[] {
+    return this.records.map(({ value }) => value?.toString() ?? '');
+  }
+
+  /** The partitions that are ours now. */
+  get owned(): Assignment[] {
+    const gone = new Set(this.events.filter(({ kind }) => kind === 'revoked' || kind === 'lost').map(({ assignment }) => assignment.epoch));
+    return this.of('assigned').map(({ assignment }) => assignment).filter(({ epoch }) => !gone.has(epoch));
+  }
+
+  /** Fails with what the source said when it never comes true. */
+  async until(condition: (watch: this) => boolean, limitMs = LIMIT_MS): Promise<void> {
+    for (const deadline = Date.now() + limitMs; !condition(this); await sleep(10)) {
+      if (this.error !== undefined) throw this.error;
+      if (Date.now() > deadline) throw new Error(`It did not come true within ${limitMs} ms: ${condition.toString()}\n${this.lines.join('\n')}`);
+    }
+  }
+
+  /** What the source wrote to its log, details left out. */
+  get lines(): string[] {
+    return this.log.filter(({ level }) => level !== 'debug').map((line) => JSON.stringify(line));
+  }
+
+  unsubscribe(): void {
+    this.#subscription.unsubscribe();
+  }
+}

@@ -1,0 +1,338 @@
+import { NEVER, Observable, concat, of, timer, type ObservableInput } from 'rxjs';
+import { describe, expect, test } from 'vitest';
+import { insertDeduped, type InsertConfig } from '../../operators/insert-deduped.js';
+import type { Delivered, IngestEvent } from '../../src/events.js';
+import type { Batch } from '../../src/model/record.js';
+import type { FrozenInsert, InsertBatch, InsertResult } from '../../src/ports.js';
+import { FakeSink, Journal, briefDelivered, chunk, failure, insertBatch, intent, p1, reportTo, type FakeSinkConfig, type Scripts } from '../support/fakes.js';
+import { asText, errorsAsCodes, marbles, type Marbles } from '../support/marbles.js';
+
+const b = insertBatch(9, 14, { intent: intent(10, 14), token: 't:10-14' });
+const c = insertBatch(14, 19, { intent: intent(15, 19), token: 't:15-19' });
+const d = insertBatch(19, 24, { intent: intent(20, 24), token: 't:20-24' });
+const batches: Record<string, InsertBatch> = {
+  b, c, d,
+  r: { ...b, replay: true },
+  e: insertBatch(9, 14, { holes: [10, 11, 12, 13, 14] }),
+};
+const legend = { B: 'delivered 10-14', C: 'delivered 15-19', D: 'delivered 20-24', R: 'delivered 10-14 again', E: 'delivered 10-14' };
+
+/** Waits 3, 6, 12 frames. */
+const retry = { minDelayMs: 3, random: () => 0 };
+
+interface Setup {
+  readonly journal: Journal;
+  readonly delivered: Observable<string>;
+  readonly source: ReturnType<Marbles['hot']>;
+}
+
+function inserting(m: Marbles, marbleSource: string, scripts: Scripts = {}, sinkConfig: FakeSinkConfig = {}, config: InsertConfig = {}): Setup {
+  const journal = new Journal();
+  const source = m.hot<InsertBatch>(marbleSource, batches, failure('KCR_FENCED'));
+  const sink = new FakeSink(journal, scripts, sinkConfig);
+  return { journal, source, delivered: source.pipe(insertDeduped(sink, { retry, ...config }), asText(briefDelivered)) };
+}
+
+const calls = ({ journal }: Setup): string[] => journal.lines.filter((line) => !line.includes('release'));
+
+describe('insertDeduped', () => {
+  test('the diagram of its documentation', marbles((m) => {
+    const scripts = { 'insert 10-14': ['--d', '--k'], 'insert 15-19': '--k' };
+    const setup = inserting(m, '             -b---c------|', scripts);
+    m.expect(setup.delivered).toBeObservable('--------(BC)|', legend);
+    m.flush();
+    expect(calls(setup)).toEqual(['1 insert 10-14', '5 insert 15-19', '6 insert 10-14']);
+  }));
+
+  test('never', marbles((m) => {
+    const { delivered, source } = inserting(m, '-');
+    m.expect(delivered).toBeObservable('-');
+    m.expect(source).toHaveSubscriptions('^');
+  }));
+
+  test('empty', marbles((m) => m.expect(inserting(m, '--|').delivered).toBeObservable('--|')));
+
+  test('one', marbles((m) => m.expect(inserting(m, '-b-----|', { 'insert 10-14': '---k' }).delivered).toBeObservable('----B--|', legend)));
+
+  test('a source that completes is not an excuse: what is under way is finished', marbles((m) =>
+    m.expect(inserting(m, '-b|', { 'insert 10-14': '-----k' }).delivered).toBeObservable('------(B|)', legend)));
+
+  test('an error of the source discards what is under way', marbles((m) => {
+    const setup = inserting(m, '-b-#', { 'insert 10-14': '-----k' });
+    m.expect(setup.delivered).toBeObservable('---#', {}, 'KCR_FENCED');
+    m.flush();
+    expect(setup.journal.lines).toEqual(['1 insert 10-14', '3 insert 10-14 dropped', '3 release 10-14']);
+  }));
+
+  test('I9: an unsubscription (the partition is lost) stops the insert and gives its bytes back', marbles((m) => {
+    const setup = inserting(m, '-bc-----', { 'insert 10-14': '---------k', 'insert 15-19': '---------k' });
+    m.expect(setup.delivered, '^---!').toBeObservable('-');
+    m.expect(setup.source).toHaveSubscriptions('^---!');
+    m.flush();
+    expect(setup.journal.lines).toEqual([
+      '1 insert 10-14', '2 insert 15-19',
+      '4 insert 10-14 dropped', '4 release 10-14', '4 insert 15-19 dropped', '4 release 15-19',
+    ]);
+  }));
+
+  test('I9: an unsubscription in the middle of a wait: the attempt that was due is not made', marbles((m) => {
+    const setup = inserting(m, '-b---', { 'insert 10-14': ['-t', '-k'] });
+    m.expect(setup.delivered, '^--!').toBeObservable('-');
+    m.flush();
+    expect(calls(setup)).toEqual(['1 insert 10-14']);
+  }));
+
+  test('tells the rows and bytes that were sent', marbles((m) => {
+    const journal = new Journal();
+    const delivered: Delivered = {
+      kind: 'delivered', assignment: b.assignment, afterOffset: 9, lastOffset: 14, rows: 5, bytes: 50, replay: false,
+    };
+    m.expect(m.cold('b|', batches).pipe(insertDeduped(new FakeSink(journal)))).toBeObservable('B|', { B: delivered });
+  }));
+
+  test('takes batches without an intent: the arrangements that record nothing', marbles((m) => {
+    const plain: Batch = chunk(9, 14);
+    const frozen: InsertBatch[] = [];
+    const sink = new FakeSink(new Journal());
+    const freeze = sink.freeze.bind(sink);
+    sink.freeze = (batch) => {
+      frozen.push(batch);
+      return freeze(batch);
+    };
+    m.expect(m.cold('b|', { b: plain }).pipe(insertDeduped(sink), asText(briefDelivered))).toBeObservable('B|', legend);
+    m.flush();
+    expect(frozen).toEqual([{ ...plain, intent: undefined, token: undefined, replay: false }]);
+  }));
+
+  test('a batch without records is not sent, and passes in its turn', marbles((m) => {
+    const empty = insertBatch(14, 19, { holes: [15, 16, 17, 18, 19] });
+    const journal = new Journal();
+    const delivered = m.hot('-bc------|', { b, c: empty }).pipe(insertDeduped(new FakeSink(journal, { 'insert 10-14': '----k' })), asText(briefDelivered));
+    m.expect(delivered).toBeObservable('-----(BC)|', legend);
+    m.flush();
+    expect(journal.of('insert')).toEqual(['1 insert 10-14']);
+  }));
+
+  for (const concurrency of [0, -1, 1.5, Number.NaN]) {
+    test(`concurrency ${concurrency} is refused when the stage is built`, () => {
+      expect(() => insertDeduped(new FakeSink(new Journal()), { concurrency })).toThrow(`Expected \`concurrency\` to be a positive integer, got ${concurrency}`);
+    });
+  }
+});
+
+describe('several batches', () => {
+  test('come out in the order of the source, though a later one was faster', marbles((m) => {
+    const setup = inserting(m, '-bc---------|', { 'insert 10-14': '------k', 'insert 15-19': '-k' });
+    m.expect(setup.delivered).toBeObservable('-------(BC)-|', legend);
+  }));
+
+  test('two are under way at once by default, and a third waits', marbles((m) => {
+    const setup = inserting(m, '-(bcd)', { 'insert 10-14': '---k', 'insert 15-19': '-----k', 'insert 20-24': '-----k' });
+    m.expect(setup.delivered).toBeObservable('----B-C--D', legend);
+    m.flush();
+    expect(setup.journal.of('insert')).toEqual(['1 insert 10-14', '1 insert 15-19', '4 insert 20-24']);
+  }));
+
+  test('one is under way at a time with concurrency 1', marbles((m) => {
+    const setup = inserting(m, '-(bc)------|', { 'insert 10-14': '---k', 'insert 15-19': '---k' }, {}, { concurrency: 1 });
+    m.expect(setup.delivered).toBeObservable('----B--C---|', legend);
+  }));
+
+  test('a batch that fails for good stops its partition after those before it were delivered', marbles((m) => {
+    const setup = inserting(m, '-bc---------', { 'insert 10-14': '------k', 'insert 15-19': '-p' });
+    m.expect(setup.delivered).toBeObservable('-------(B#)', legend, 'KCR_POISON');
+  }));
+});
+
+describe('I5: a batch is delivered', () => {
+  /** A sink whose answers are spelt out. */
+  const answering = (insert: () => ObservableInput<InsertResult>) => ({
+    freeze: (): FrozenInsert => ({ insert, readBackWhenInDoubt: false, readBack: () => NEVER, fill: () => NEVER, release: () => undefined }),
+  });
+
+  test('only once the answer was read to its end, not at its first byte', marbles((m) => {
+    const result = { rows: 5, bytes: 50 };
+    const insert = () => concat(of(result), new Observable<never>((subscriber) => timer(5).subscribe({ complete: () => subscriber.complete() })));
+    m.expect(m.cold('-b', batches).pipe(insertDeduped(answering(insert)), asText(briefDelivered))).toBeObservable('------B', legend);
+  }));
+
+  test('not when an error comes behind the first byte', marbles((m) => {
+    const insert = () => m.cold<InsertResult>('r--#', { r: { rows: 5, bytes: 50 } }, failure('KCR_INSERT_FATAL'));
+    m.expect(m.cold('-b', batches).pipe(insertDeduped(answering(insert)), asText(briefDelivered))).toBeObservable('----#', legend, 'KCR_INSERT_FATAL');
+  }));
+
+  test('not when the answer ends without a result', marbles((m) => {
+    const delivered = m.cold('-b', batches).pipe(insertDeduped(answering(() => m.cold('--|'))), errorsAsCodes());
+    m.expect(delivered).toBeObservable('---#', {}, 'KCR_INTERNAL');
+  }));
+});
+
+describe('a failed insert', () => {
+  test('is made again, later and later, with the same frozen bytes', marbles((m) => {
+    const setup = inserting(m, '-b', { 'insert 10-14': ['-t', '-c', '-t', '-k'] });
+    m.expect(setup.delivered).toBeObservable('26ms B', legend);
+    m.flush();
+    expect(setup.journal.lines).toEqual([
+      '1 insert 10-14', '5 insert 10-14', '12 insert 10-14', '25 insert 10-14', '26 release 10-14',
+    ]);
+  }));
+
+  test('is made again for as long as ClickHouse is down: there is no last attempt', marbles((m) => {
+    const setup = inserting(m, '-b', { 'insert 10-14': [...Array.from({ length: 50 }, () => 'c'), 'k'] }, {}, { retry: { minDelayMs: 1, maxDelayMs: 4, random: () => 0 } });
+    m.expect(setup.delivered).toBeObservable('196ms B', legend);
+  }));
+
+  test('that ClickHouse goes on refusing stops the partition at once', marbles((m) => {
+    const setup = inserting(m, '-b', { 'insert 10-14': '--f' });
+    m.expect(setup.delivered).toBeObservable('---#', {}, 'KCR_INSERT_FATAL');
+    m.flush();
+    expect(setup.journal.lines).toEqual(['1 insert 10-14', '3 release 10-14']);
+  }));
+
+  test('is given up after maxAttempts, when one is set', marbles((m) => {
+    const setup = inserting(m, '-b', { 'insert 10-14': '-t' }, {}, { retry: { ...retry, maxAttempts: 2 } });
+    m.expect(setup.delivered).toBeObservable('------#', {}, 'KCR_INSERT_RETRIABLE');
+  }));
+
+  test('one partition’s retries are its own: the other goes on', marbles((m) => {
+    const journal = new Journal();
+    const sink = new FakeSink(journal, { 'insert 10-14': ['-c', '-c', '-k'] });
+    const stage = () => insertDeduped(sink, { retry });
+    const other = insertBatch(9, 14, { of: p1 });
+    m.expect(m.hot('-b', { b }).pipe(stage(), asText(briefDelivered))).toBeObservable('13ms B', legend);
+    m.expect(m.hot('--o', { o: other }).pipe(stage(), asText(briefDelivered))).toBeObservable('--B', legend);
+  }));
+
+  test('a poison record is told before anything is sent', marbles((m) => {
+    const setup = inserting(m, '-b', {}, { poison: 12 });
+    m.expect(setup.delivered).toBeObservable('-#', {}, 'KCR_POISON');
+    m.flush();
+    expect(setup.journal.lines).toEqual([]);
+  }));
+
+  test('a sink that throws what is not an IngestError stops the partition and is not asked again', marbles((m) => {
+    const broken = new FakeSink(new Journal(), { 'insert 10-14': 'z' });
+    m.expect(m.cold('b', batches).pipe(insertDeduped(broken), errorsAsCodes())).toBeObservable('#', {}, 'KCR_INTERNAL');
+  }));
+});
+
+describe('I11: on a table whose server can forget the rows but not the token', () => {
+  const forgetful = { readBackWhenInDoubt: true };
+
+  test('an insert in doubt is read back once it succeeds', marbles((m) => {
+    const setup = inserting(m, '-b', { 'insert 10-14': ['-d', '-k'], 'readBack 10-14': '--k' }, forgetful);
+    m.expect(setup.delivered).toBeObservable('--------B', legend);
+    m.flush();
+    expect(calls(setup)).toEqual(['1 insert 10-14', '5 insert 10-14', '6 readBack 10-14']);
+  }));
+
+  test('so is one that was in doubt, then failed plainly, then succeeded', marbles((m) => {
+    const setup = inserting(m, '-b', { 'insert 10-14': ['-d', '-t', '-k'] }, forgetful);
+    setup.delivered.subscribe();
+    m.flush();
+    expect(calls(setup)).toEqual(['1 insert 10-14', '5 insert 10-14', '12 insert 10-14', '13 readBack 10-14']);
+  }));
+
+  test('so is every replay, though its insert succeeds at once: the one before it may be in doubt', marbles((m) => {
+    const setup = inserting(m, '-r', { 'insert 10-14': '-k' }, forgetful);
+    m.expect(setup.delivered).toBeObservable('--R', legend);
+    m.flush();
+    expect(calls(setup)).toEqual(['1 insert 10-14', '2 readBack 10-14']);
+  }));
+
+  test('a failure of which nothing landed costs no query', marbles((m) => {
+    const setup = inserting(m, '-b', { 'insert 10-14': ['-t', '-k'] }, forgetful);
+    setup.delivered.subscribe();
+    m.flush();
+    expect(calls(setup)).toEqual(['1 insert 10-14', '5 insert 10-14']);
+  }));
+
+  test('the doubt of one batch is not another’s', marbles((m) => {
+    const setup = inserting(m, '-bc', { 'insert 10-14': ['-d', '-k'], 'insert 15-19': '-k' }, forgetful);
+    setup.delivered.subscribe();
+    m.flush();
+    expect(setup.journal.of('readBack')).toEqual(['6 readBack 10-14']);
+  }));
+
+  test('what is missing is filled, and read back again, until nothing is', marbles((m) => {
+    const setup = inserting(m, '-r', {}, { ...forgetful, readBacks: [{ missing: [11, 12] }, { missing: [12] }, {}] });
+    m.expect(setup.delivered).toBeObservable('-R', legend);
+    m.flush();
+    expect(calls(setup)).toEqual([
+      '1 insert 10-14', '1 readBack 10-14',
+      '1 fill 10-14 with 11,12 round 1', '1 readBack 10-14',
+      '1 fill 10-14 with 12 round 2', '1 readBack 10-14',
+    ]);
+  }));
+
+  test('a fill that is in doubt is made again in the same round, so that its token eats the double', marbles((m) => {
+    const setup = inserting(m, '-r', { 'fill 10-14': ['-d', '-k'] }, { ...forgetful, readBacks: [{ missing: [11] }, {}] });
+    m.expect(setup.delivered).toBeObservable('------R', legend);
+    m.flush();
+    expect(setup.journal.of('fill')).toEqual(['1 fill 10-14 with 11 round 1', '5 fill 10-14 with 11 round 1']);
+  }));
+
+  test('a read-back that fails is made again', marbles((m) => {
+    const setup = inserting(m, '-r', { 'readBack 10-14': ['-c', '-k'] }, forgetful);
+    m.expect(setup.delivered).toBeObservable('------R', legend);
+  }));
+
+  test('rows that are missing after five fills stop the partition: it is never settled', marbles((m) => {
+    const setup = inserting(m, '-r', {}, { ...forgetful, readBacks: Array.from({ length: 9 }, () => ({ missing: [11] })) });
+    m.expect(setup.delivered).toBeObservable('-#', {}, 'KCR_READ_BACK');
+    m.flush();
+    expect(setup.journal.of('fill')).toHaveLength(5);
+  }));
+
+  test('rows that are there twice stop the partition: a person must look', marbles((m) => {
+    const setup = inserting(m, '-r', {}, { ...forgetful, readBacks: [{ doubled: [12] }] });
+    m.expect(setup.delivered).toBeObservable('-#', {}, 'KCR_READ_BACK');
+    m.flush();
+    expect(setup.journal.of('fill')).toEqual([]);
+  }));
+
+  test('on a table that forgets neither, nothing is read back', marbles((m) => {
+    const setup = inserting(m, '-r----------c', { 'insert 10-14': ['-d', '-k'] });
+    setup.delivered.subscribe();
+    m.flush();
+    expect(setup.journal.of('readBack')).toEqual([]);
+  }));
+});
+
+describe('at-most-once: whenInDoubt abandon', () => {
+  test('an insert that may have landed is not made again, and the next batch goes on', marbles((m) => {
+    const setup = inserting(m, '-b-c-', { 'insert 10-14': '-d' }, {}, { whenInDoubt: 'abandon' });
+    m.expect(setup.delivered).toBeObservable('--BC-', legend);
+    m.flush();
+    expect(calls(setup)).toEqual(['1 insert 10-14', '3 insert 15-19']);
+  }));
+
+  test('abandoned rows are told and not counted as delivered', marbles((m) => {
+    const events: IngestEvent[] = [];
+    const delivered = m.cold('b', batches).pipe(
+      insertDeduped(new FakeSink(new Journal(), { 'insert 10-14': '-d' }), { whenInDoubt: 'abandon', report: (event) => events.push(event) }),
+      asText(({ rows, bytes }) => `${rows} rows, ${bytes} bytes`),
+    );
+    m.expect(delivered).toBeObservable('-B', { B: '0 rows, 0 bytes' });
+    m.flush();
+    expect(events).toMatchObject([{ kind: 'abandoned', first: 10, last: 14, rows: 5 }]);
+  }));
+
+  test('an insert of which nothing landed is still made again', marbles((m) => {
+    const setup = inserting(m, '-b', { 'insert 10-14': ['-t', '-k'] }, {}, { whenInDoubt: 'abandon' });
+    m.expect(setup.delivered).toBeObservable('------B', legend);
+  }));
+
+  test('poison still stops the partition', marbles((m) => {
+    const setup = inserting(m, '-b', { 'insert 10-14': '-p' }, {}, { whenInDoubt: 'abandon' });
+    m.expect(setup.delivered).toBeObservable('--#', {}, 'KCR_POISON');
+  }));
+});
+
+test('retries and read-backs are reported, for logs and metrics', marbles((m) => {
+  const journal = new Journal();
+  const sink = new FakeSink(journal, { 'insert 10-14': ['-d', '-k'] }, { readBackWhenInDoubt: true, readBacks: [{ missing: [11] }] });
+  m.cold('b', batches).pipe(insertDeduped(sink, { retry, report: reportTo(journal) })).subscribe();
+  m.flush();
+  expect(journal.of('event')).toEqual(['1 event retry', '5 event verified', '5 event verified']);
+}));
