@@ -3,7 +3,7 @@
  * model may enter.
  */
 import {
-  EMPTY, catchError, concat, concatMap, defer, from, ignoreElements, of, throwError,
+  EMPTY, catchError, concat, concatAll, concatMap, defer, from, ignoreElements, map, of, throwError,
   type MonoTypeOperatorFunction, type Observable,
 } from 'rxjs';
 import { asIngestError } from '../src/errors.js';
@@ -40,6 +40,8 @@ export interface CommitConfig {
  * one the records will be delivered again, which is what at-least-once means. Set `mustCommit` for at-most-once, where
  * a record may be inserted only after its commit took hold.
  *
+ * An error of the source takes its turn: the values before it are settled and committed first.
+ *
  * @throws Into the stream: `KCR_FENCED` when another owner has claimed the partition.
  */
 export function commit<T extends Committable>(
@@ -48,7 +50,7 @@ export function commit<T extends Committable>(
   config: CommitConfig & { readonly mustCommit?: boolean } = {},
 ): MonoTypeOperatorFunction<T> {
   const { report = noReport, mustCommit = false } = config;
-  return concatMap((value) => {
+  const settleAndCommit = (value: T): Observable<T> => {
     const { assignment, lastOffset } = value;
     const settled$ = ledger === undefined ? of(lastOffset) : defer(() => ledger.of(assignment).settle(lastOffset));
     const committed$ = (offset: number): Observable<never> =>
@@ -62,5 +64,12 @@ export function commit<T extends Committable>(
         }),
       );
     return settled$.pipe(concatMap((settled) => concat(committed$(settled), of(value))));
-  });
+  };
+  return (values) =>
+    values.pipe(
+      map((value) => defer(() => settleAndCommit(value))),
+      // An error takes its turn: what was delivered before it would otherwise be inserted again at each restart.
+      catchError((error: unknown) => of(throwError(() => error))),
+      concatAll(),
+    );
 }

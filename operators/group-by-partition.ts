@@ -2,7 +2,7 @@
  * Stage 2 of 6: groupByPartition. The lifetimes: one inner stream for each tenure of a partition. Only ports and the
  * model may enter.
  */
-import { Observable, Subject, type ObservableInput, type OperatorFunction, type Subscriber, type Subscription, from } from 'rxjs';
+import { Observable, Subject, defer, from, type ObservableInput, type OperatorFunction, type Subscriber, type Subscription } from 'rxjs';
 import { IngestError, asIngestError, hasCode } from '../src/errors.js';
 import { noReport, type Halted, type Report } from '../src/events.js';
 import type { Assignment, Chunk } from '../src/model/record.js';
@@ -68,6 +68,8 @@ export function groupByPartition<T extends Covered>(
 interface Tenure {
   readonly assignment: Assignment;
   readonly chunks: Subject<Chunk>;
+  /** The project has subscribed to its chunks, be it that it has left them since. */
+  isHeard: boolean;
   inner?: Subscription;
   release?: () => void;
   isOver: boolean;
@@ -114,11 +116,13 @@ class Tenures<T extends Covered> {
   }
 
   #begin(assignment: Assignment): void {
-    const tenure: Tenure = { assignment, chunks: new Subject(), isOver: false };
+    const tenure: Tenure = { assignment, chunks: new Subject(), isHeard: false, isOver: false };
     this.#open.set(assignment.epoch, tenure);
-    const inner$ = new Observable<T>((inner) =>
-      from(this.project({ assignment, chunks: tenure.chunks.asObservable() })).subscribe(inner),
-    );
+    const chunks = defer(() => {
+      tenure.isHeard = true;
+      return tenure.chunks;
+    });
+    const inner$ = new Observable<T>((inner) => from(this.project({ assignment, chunks })).subscribe(inner));
     const inner = inner$.subscribe({
       next: (value) => {
         if (tenure.isOver) return;
@@ -136,14 +140,14 @@ class Tenures<T extends Covered> {
   }
 
   #deliver(tenure: Tenure, chunk: Chunk): void {
-    if (!tenure.chunks.observed && tenure.release === undefined) {
-      this.#halt(tenure, new IngestError('KCR_INTERNAL', 'the project has not subscribed to its chunks', {
-        ...tenure.assignment,
-        hint: 'subscribe to partition.chunks when the project is called; chunks are not kept for later',
-      }));
-      return;
-    }
-    tenure.chunks.next(chunk);
+    if (tenure.release !== undefined) return;
+    if (tenure.chunks.observed) return tenure.chunks.next(chunk);
+    // A pipeline that has left its chunks, by an error or of its own will, finishes what it took and wants no more.
+    if (tenure.isHeard) return this.source.halt(tenure.assignment);
+    this.#halt(tenure, new IngestError('KCR_INTERNAL', 'the project has not subscribed to its chunks', {
+      ...tenure.assignment,
+      hint: 'subscribe to partition.chunks when the project is called; chunks are not kept for later',
+    }));
   }
 
   #finish(tenure: Tenure, release: () => void): void {

@@ -40,7 +40,8 @@ export interface InsertConfig {
  *            --------(BC)|
  * ```
  *
- * A batch without records passes at once, in its turn.
+ * A batch without records passes at once, in its turn. So does an error of the source, when what is under way before
+ * it is delivered; only `KCR_FENCED` drops that at once.
  *
  * @throws Into the stream: `KCR_POISON` with the record's offset, `KCR_SCHEMA`, `KCR_INSERT_FATAL`, `KCR_READ_BACK`.
  * Nothing of the failed batch was settled.
@@ -54,7 +55,10 @@ export function insertDeduped(
   if (!Number.isInteger(concurrency) || concurrency < 1) {
     throw new IngestError('KCR_CONFIG', `Expected \`concurrency\` to be a positive integer, got ${concurrency}`);
   }
-  return mapInOrder((batch) => deliver(sink, asInsertBatch(batch), { retry, whenInDoubt, report }, scheduler), concurrency);
+  const effects = { retry, whenInDoubt, report };
+  // A former owner stops at once; behind any other error what is under way is finished.
+  const isUrgent = (error: unknown) => hasCode(error, 'KCR_FENCED');
+  return mapInOrder((batch) => deliver(sink, asInsertBatch(batch), effects, scheduler), concurrency, isUrgent);
 }
 
 /** A batch that no intent was recorded for: the other two arrangements. */

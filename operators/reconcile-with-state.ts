@@ -38,10 +38,10 @@ export interface ReconcileConfig {
  * died is done again just so.
  *
  * ```
- * stored:   settled 9, in doubt 10-14
- * source:   -(8-11)-----(12-19)--------|
- *           reconcileWithState(ports, assignment)
- *           -s----------(r i)----------|      s = skip 8-9, r = replay 10-14 (held until 14 came), i = insert 15-19
+ * stored:  settled 9, in doubt 10-14
+ * source:  -a-----b--------|     a: offsets 8-11, b: 12-19
+ *          reconcileWithState(ports, assignment)
+ *          -s-----(ri)-----|     s: skip 8-9, r: replay 10-14 (held until 14 came), i: insert 15-19
  * ```
  *
  * The state is claimed as soon as the stage is subscribed to, and the source is sent to where the state resumes: the

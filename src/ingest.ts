@@ -4,7 +4,7 @@
  */
 import { randomUUID } from 'node:crypto';
 import { hostname } from 'node:os';
-import { Observable, concatMap, defer, from, lastValueFrom, type MonoTypeOperatorFunction } from 'rxjs';
+import { Observable, concatMap, defer, from, type MonoTypeOperatorFunction } from 'rxjs';
 import { transformRows } from '../operators/transform-rows.js';
 import { arrange, type Ports } from './arrange.js';
 import { checkClickHouse, refusalOf, type Finding } from './clickhouse/preflight.js';
@@ -72,8 +72,7 @@ export async function openPorts(config: CheckedConfig, { report = noReport, onFi
   const sink = await openClickHouseSink(clickHouseOptions);
   const source = kafkaSource({ ...kafka, topics, report });
   const close = async () => {
-    await lastValueFrom(from(sink.close()), { defaultValue: undefined });
-    if (store !== undefined) await lastValueFrom(from(store.close()), { defaultValue: undefined });
+    await Promise.all([sink.close(), store?.close()]);
   };
   return { source, sink, store, close };
 }

@@ -101,7 +101,8 @@ export interface StateStore {
   write(claim: Claim, state: PartitionState): ObservableInput<Claim>;
   /** Reads without claiming. */
   read(key: StateKey): ObservableInput<PartitionState>;
-  close(): ObservableInput<void>;
+  /** Gives connections back. A promise, not cold: calling it is enough. */
+  close(): Promise<void>;
 }
 
 /** A batch on its way into the table: its range is recorded (exactly-once) or it has no intent at all. */
@@ -160,5 +161,6 @@ export interface BatchSink {
   freeze(batch: InsertBatch): FrozenInsert;
   /** What a new intent for this topic records: the tables and the fingerprint of the settings. */
   describe(topic: string): { readonly tables: readonly string[]; readonly settings: string };
-  close(): ObservableInput<void>;
+  /** Gives connections back. A promise, not cold: calling it is enough. */
+  close(): Promise<void>;
 }

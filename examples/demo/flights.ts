@@ -1,9 +1,8 @@
 // The demo's data: the US flights that the npm package vega-datasets ships, made JSON by ClickHouse, produced to Kafka.
 import { readFile } from 'node:fs/promises';
-import { request } from 'node:http';
+import { request, type IncomingMessage } from 'node:http';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
-import { createInterface } from 'node:readline';
 import { Partitioners, type Message } from 'kafkajs';
 import { command, kafkaClient, query } from '../../test/stack/clients.js';
 
@@ -34,8 +33,8 @@ export async function createFlightsTable(url: string): Promise<void> {
   );
 }
 
-/** Produces the source table's rows as JSON to `topic`, in their order, spread over its partitions. */
-export async function produceFlights(url: string, brokers: readonly string[], topic: string, onProduced: (rows: number) => void): Promise<void> {
+/** Produces the source table's rows as JSON to `topic`, in their order, spread over its partitions. Resolves to how many. */
+export async function produceFlights(url: string, brokers: readonly string[], topic: string, onProduced: (rows: number) => void): Promise<number> {
   const producer = kafkaClient(brokers).producer({ createPartitioner: Partitioners.DefaultPartitioner, idempotent: false });
   await producer.connect();
   try {
@@ -48,11 +47,12 @@ export async function produceFlights(url: string, brokers: readonly string[], to
       onProduced(sent);
     };
     let line = 0;
-    for await (const value of await selectLines(url, `SELECT * EXCEPT n FROM flights_source ORDER BY n FORMAT JSONEachRow`)) {
+    for await (const value of selectLines(url, `SELECT * EXCEPT n FROM flights_source ORDER BY n FORMAT JSONEachRow`)) {
       batch.push({ value, partition: Math.floor(line++ / 500) % partitions });
       if (batch.length === linesPerSend) await send();
     }
     if (batch.length > 0) await send();
+    return sent;
   } finally {
     await producer.disconnect();
   }
@@ -79,14 +79,23 @@ function post(url: string, sql: string, body: Buffer): Promise<void> {
   });
 }
 
-function selectLines(url: string, sql: string): Promise<AsyncIterable<string>> {
+/** The lines of an answer, as bytes. */
+async function* selectLines(url: string, sql: string): AsyncGenerator<Buffer> {
   const target = new URL('/', url);
   target.searchParams.set('query', sql);
-  return new Promise((resolve, reject) => {
-    const outgoing = request(target, { method: 'GET', agent: false }, (incoming) => {
-      if (incoming.statusCode !== 200) reject(new Error(`ClickHouse answered ${incoming.statusCode} to ${sql}`));
-      resolve(createInterface({ input: incoming, crlfDelay: Infinity }));
-    });
-    outgoing.on('error', reject).end();
+  const incoming = await new Promise<IncomingMessage>((resolve, reject) => {
+    request(target, { method: 'GET', agent: false }, resolve).on('error', reject).end();
   });
+  if (incoming.statusCode !== 200) throw new Error(`ClickHouse answered ${incoming.statusCode} to ${sql}`);
+  let rest: Buffer = Buffer.alloc(0);
+  for await (const part of incoming as AsyncIterable<Buffer>) {
+    const bytes = rest.length === 0 ? part : Buffer.concat([rest, part]);
+    let from = 0;
+    for (let end = bytes.indexOf(0x0a); end !== -1; end = bytes.indexOf(0x0a, from)) {
+      yield bytes.subarray(from, end);
+      from = end + 1;
+    }
+    rest = bytes.subarray(from);
+  }
+  if (rest.length > 0) throw new Error(`The answer to ${sql} was cut short`);
 }

@@ -75,8 +75,9 @@ async function prepare({ clickhouseUrl, brokers }: Stack): Promise<number> {
   await createFlightsTable(clickhouseUrl);
   await createTopic(brokers, topic, { partitions });
   screen.begin('producing', rows);
-  await produceFlights(clickhouseUrl, brokers, topic, (sent) => screen.update(sent));
+  const sent = await produceFlights(clickhouseUrl, brokers, topic, (rowsSoFar) => screen.update(rowsSoFar));
   screen.end();
+  if (sent !== rows) throw new Error(`${sent} records were produced of ${rows} rows`);
   return rows;
 }
 

@@ -90,6 +90,8 @@ export class RowEncoder {
       }
       target[at++] = LINE_FEED;
     }
+    // Writing beyond the end of a buffer goes unnoticed.
+    if (at > target.length) throw new IngestError('KCR_INTERNAL', `rows took ${at} bytes where ${target.length} were expected`);
     return at;
   }
 

@@ -37,6 +37,8 @@ export interface Answer {
   /** ClickHouse's own error code; also looked at when the status says 200. */
   readonly code: number | undefined;
   readonly text: string;
+  /** It came over a connection that had been used before: the server is still the same run of itself. */
+  readonly kept: boolean;
 }
 
 export interface Exchange {
@@ -155,6 +157,7 @@ export class ClickHouseHttp {
             status: response.statusCode ?? 0,
             code: exceptionCode(response.headers[CODE_HEADER]),
             text: Buffer.concat(chunks).toString('utf8'),
+            kept: request.reusedSocket,
           });
           // An answer that came before the body had gone out: whatever is still being sent must not go on from a
           // buffer that is about to be used again.

@@ -1,43 +1,19 @@
 /**
- * Room: batches into ClickHouse's tables. A batch's bytes are a pure function of its records, so they are made when an
- * insert gets its turn, not when the batch is frozen: with ClickHouse down, batches wait without a buffer each.
+ * Room: the way into ClickHouse's tables: what is shared by all batches. What one batch needs is in `frozen-batch.ts`.
  */
-import { randomUUID } from 'node:crypto';
-import { promisify } from 'node:util';
-import { gzip } from 'node:zlib';
-import { Observable } from 'rxjs';
 import { IngestError } from '../errors.js';
-import type { KafkaRecord } from '../model/record.js';
-import type { BatchSink, FrozenInsert, InsertBatch, InsertResult, ReadBack } from '../ports.js';
-import { classify, failedInView, rowAtFault, serverReason } from './classify.js';
-import { RowEncoder } from './encode.js';
-import { type Answer, ClickHouseHttp, ConnectionFailure, quotedTable } from './http.js';
-import { objectFault } from './json-object.js';
+import type { BatchSink, FrozenInsert, InsertBatch } from '../ports.js';
+import { checkRecords, type Destination, FrozenBatch, type Way } from './frozen-batch.js';
+import { ClickHouseHttp } from './http.js';
 import { checkOptions, type ClickHouseSinkOptions, databaseOf, MAX_IN_FLIGHT } from './options.js';
-import {
-  BLOCK_BYTES,
-  BLOCK_ROWS,
-  fingerprintOf,
-  type InsertSettings,
-  insertSettings,
-  insertToken,
-  parseFingerprint,
-  queryIdOf,
-  sameRun,
-  type ServerIdentity,
-} from './settings.js';
-import { InsertSlots, type Slot } from './slots.js';
-import { findTable, provenanceStatement, readBackFault, readServer, readServerIdentity, requireTable, type Table } from './tables.js';
+import { fingerprintOf, type InsertSettings, insertSettings, type ServerIdentity } from './settings.js';
+import { InsertSlots } from './slots.js';
+import { readBackFault, readServer, readServerIdentity, requireTable } from './tables.js';
 
-export type { ClickHouseSinkOptions, Route } from './options.js';
+export type { ClickHouseSinkOptions } from './options.js';
 
 /** Buffers that grew beyond it are not kept. */
 const RETAIN_BYTES = 64 * 1024 * 1024;
-/** A batch is one block of the server: half of the block's limits leaves room for what a row grows to in memory. */
-const MAX_BATCH_ROWS = BLOCK_ROWS / 2;
-const MAX_BATCH_BYTES = BLOCK_BYTES / 2;
-
-const gzipAsync = promisify(gzip);
 
 /**
  * Opens the way into ClickHouse: looks at the server and at every route's table once. A table that is altered later,
@@ -51,7 +27,7 @@ export async function openClickHouseSink(options: ClickHouseSinkOptions): Promis
   try {
     const server = await readServer(http);
     const settings = insertSettings(options.clickhouseSettings ?? {}, server.knownSettings);
-    const tables = new Map<string, Routed>();
+    const tables = new Map<string, Destination>();
     for (const route of options.routes) {
       const table = await requireTable(http, { database: databaseOf(options, route), table: route.table });
       const shared = options.routes.some(
@@ -66,27 +42,21 @@ export async function openClickHouseSink(options: ClickHouseSinkOptions): Promis
   }
 }
 
-interface Routed {
-  readonly table: Table;
-  /** Why a range cannot be read back from it; undefined: it can. */
-  readonly readBackFault: string | undefined;
-}
-
-class ClickHouseSink implements BatchSink {
+class ClickHouseSink implements BatchSink, Way {
   readonly http: ClickHouseHttp;
   readonly settings: InsertSettings;
   readonly slots: InsertSlots;
   readonly compress: boolean;
-  readonly #tables: ReadonlyMap<string, Routed>;
+  readonly #tables: ReadonlyMap<string, Destination>;
   #server: ServerIdentity;
-  #refreshing: Promise<void> | undefined;
+  #refreshing = false;
   #stale: boolean;
 
   constructor(
     http: ClickHouseHttp,
     { maxInFlight = MAX_IN_FLIGHT, compression = 'none' }: ClickHouseSinkOptions,
     settings: InsertSettings,
-    tables: ReadonlyMap<string, Routed>,
+    tables: ReadonlyMap<string, Destination>,
     server: ServerIdentity,
   ) {
     this.http = http;
@@ -104,13 +74,13 @@ class ClickHouseSink implements BatchSink {
 
   freeze(batch: InsertBatch): FrozenInsert {
     const { topic } = batch.assignment;
-    const routed = this.#routed(topic);
+    const destination = this.#destination(topic);
     checkRecords(batch);
-    return new FrozenBatch(this, routed, batch);
+    return new FrozenBatch(this, destination, batch);
   }
 
   describe(topic: string): { readonly tables: readonly string[]; readonly settings: string } {
-    const { table } = this.#routed(topic);
+    const { table } = this.#destination(topic);
     return {
       tables: [`${table.database}.${table.table}`],
       settings: fingerprintOf(this.#server, this.settings.fingerprint),
@@ -128,12 +98,13 @@ class ClickHouseSink implements BatchSink {
   }
 
   /** An insert went through. What is told of the server may lag behind, which is safe: it then looks restarted. */
-  trust(): void {
-    if (!this.#stale || this.#refreshing !== undefined) return;
-    this.#refreshing = this.identify().then(
-      () => undefined,
-      () => undefined,
-    ).finally(() => (this.#refreshing = undefined));
+  answered(kept: boolean): void {
+    if ((kept && !this.#stale) || this.#refreshing) return;
+    this.#refreshing = true;
+    const refreshed = (): void => {
+      this.#refreshing = false;
+    };
+    this.identify().then(refreshed, refreshed);
   }
 
   /** Asks the server who it is now. */
@@ -149,294 +120,11 @@ class ClickHouseSink implements BatchSink {
     }
   }
 
-  #routed(topic: string): Routed {
-    const routed = this.#tables.get(topic);
-    if (routed === undefined) {
+  #destination(topic: string): Destination {
+    const destination = this.#tables.get(topic);
+    if (destination === undefined) {
       throw new IngestError('KCR_CONFIG', 'there is no route for this topic', { topic, hint: 'add it to `routes`' });
     }
-    return routed;
+    return destination;
   }
-}
-
-/** Throws for the first record that is not one JSON object, and for a batch that would be more than one block. */
-function checkRecords({ assignment: { topic, partition }, afterOffset, lastOffset, records }: InsertBatch): void {
-  let bytes = 0;
-  for (const { offset, value } of records) {
-    const fault = value === null ? 'is a tombstone: the message has no value' : objectFault(value);
-    if (fault !== undefined) {
-      throw new IngestError('KCR_POISON', `the value ${fault}`, {
-        topic,
-        partition,
-        offset,
-        hint: 'a transform can drop such records or turn them into one JSON object each',
-      });
-    }
-    bytes += value?.length ?? 0;
-  }
-  if (records.length > MAX_BATCH_ROWS || bytes > MAX_BATCH_BYTES) {
-    throw new IngestError('KCR_CONFIG', `a batch of ${records.length} rows and ${bytes} bytes is more than one block of ClickHouse may be`, {
-      topic,
-      partition,
-      first: afterOffset + 1,
-      last: lastOffset,
-      hint: `make batches smaller than ${MAX_BATCH_ROWS} rows and ${MAX_BATCH_BYTES} bytes`,
-    });
-  }
-}
-
-class FrozenBatch implements FrozenInsert {
-  readonly readBackWhenInDoubt: boolean;
-  readonly #sink: ClickHouseSink;
-  readonly #routed: Routed;
-  readonly #batch: InsertBatch;
-  readonly #encoder: RowEncoder;
-  readonly #token: string | undefined;
-  readonly #queryId: string;
-
-  constructor(sink: ClickHouseSink, routed: Routed, batch: InsertBatch) {
-    const { topic, partition } = batch.assignment;
-    const { table } = routed;
-    this.#sink = sink;
-    this.#routed = routed;
-    this.#batch = batch;
-    this.#encoder = new RowEncoder(table.provenance, topic, partition);
-    this.#token = batch.token === undefined ? undefined : insertToken(batch.token, table.database, table.table);
-    this.#queryId = this.#token === undefined ? `kcr-${randomUUID()}` : queryIdOf(this.#token);
-    const recorded = batch.intent === undefined ? undefined : parseFingerprint(batch.intent.settings);
-    // Keeper takes part and token in one step, so a replicated table needs no reading back; unless the server that is
-    // asked again is another version, which may make tokens in another way. Without a token nothing was promised.
-    const otherVersion = batch.intent !== undefined && recorded?.version !== sink.server.version;
-    const doubtful = table.family === 'plain' || (otherVersion && routed.readBackFault === undefined);
-    this.readBackWhenInDoubt = batch.token !== undefined && doubtful;
-  }
-
-  insert(): Observable<InsertResult> {
-    return abortable((signal) => this.#send(this.#batch.records, this.#token, this.#queryId, signal));
-  }
-
-  readBack(): Observable<ReadBack> {
-    return abortable((signal) => this.#readBack(signal));
-  }
-
-  fill(missing: readonly number[], round: number): Observable<InsertResult> {
-    return abortable((signal) => this.#fill(missing, round, signal));
-  }
-
-  release(): void {
-    // The bytes live in a slot only while an attempt is on its way.
-  }
-
-  async #readBack(signal: AbortSignal): Promise<ReadBack> {
-    const { table, readBackFault: fault } = this.#routed;
-    if (fault !== undefined) return this.#clearDoubt(fault);
-    await this.#refuseWhileRunning(signal);
-    const { assignment, afterOffset, lastOffset, records } = this.#batch;
-    const first = Math.min(afterOffset + 1, records[0]?.offset ?? lastOffset);
-    const rows = await this.#sink.http.select<{ o: string | number; n: string | number }>(
-      `SELECT _offset AS o, count() AS n FROM ${quotedTable(table.database, table.table)}
-       WHERE _partition = {partition:Int32} AND _offset BETWEEN {first:Int64} AND {last:Int64}${table.provenance.topic ? ' AND _topic = {topic:String}' : ''}
-       GROUP BY o`,
-      { partition: assignment.partition, first, last: lastOffset, ...(table.provenance.topic ? { topic: assignment.topic } : {}) },
-      signal,
-    );
-    const found = new Map(rows.map(({ o, n }) => [Number(o), Number(n)]));
-    const { missing, doubled, partial } = compare(records, found);
-    if (partial !== undefined) {
-      throw new IngestError('KCR_READ_BACK', `of one record ${partial.rows} of ${partial.expected} rows are in the table, and which ones cannot be told`, {
-        ...this.#where(),
-        offset: partial.offset,
-        hint: 'delete the rows of this offset by hand; the rest is then done by itself',
-      });
-    }
-    return { missing, doubled };
-  }
-
-  /** Without columns to read by: only a server that died can have lost what it answered for. */
-  async #clearDoubt(fault: string): Promise<ReadBack> {
-    const now = await this.#sink.identify();
-    const recorded = this.#batch.intent === undefined ? undefined : parseFingerprint(this.#batch.intent.settings);
-    if (sameRun(recorded, now)) return { missing: [], doubled: [] };
-    const { table } = this.#routed;
-    const restarted = recorded?.startedMs !== undefined && now.startedMs !== undefined;
-    throw new IngestError(
-      'KCR_READ_BACK',
-      `whether the range is in the table cannot be verified: ${fault}, and ClickHouse ${restarted ? 'was restarted' : 'may have been restarted'} since the range was recorded`,
-      {
-        ...this.#where(),
-        hint: `look the range up by hand; to have it verified from now on: ${provenanceStatement(table) ?? 'put _offset into the sorting key'}`,
-      },
-    );
-  }
-
-  /** An attempt the server is still at would land after we have looked. */
-  async #refuseWhileRunning(signal: AbortSignal): Promise<void> {
-    if (this.#token === undefined) return;
-    const running = await this.#sink.http
-      .select<{ id: string }>('SELECT query_id AS id FROM system.processes WHERE startsWith(query_id, {id:String}) LIMIT 1', { id: this.#queryId }, signal)
-      .catch((error: unknown) => {
-        if (error instanceof IngestError && error.retryable) throw error;
-        return []; // A user who may not see system.processes.
-      });
-    if (running.length === 0) return;
-    throw new IngestError('KCR_INSERT_IN_DOUBT', 'an earlier attempt of this insert is still running', this.#where());
-  }
-
-  async #fill(missing: readonly number[], round: number, signal: AbortSignal): Promise<InsertResult> {
-    await this.#refuseDoublingInViews(missing);
-    const { token, records } = this.#batch;
-    const { database, table } = this.#routed.table;
-    const wanted = new Set(missing);
-    const fillToken = token === undefined ? undefined : insertToken(`${token}:fill${round}`, database, table);
-    return this.#send(records.filter(({ offset }) => wanted.has(offset)), fillToken, `${this.#queryId}-fill${round}`, signal);
-  }
-
-  /** The repeated insert has brought every row to the views, also where the table itself took it for a duplicate. */
-  async #refuseDoublingInViews(missing: readonly number[]): Promise<void> {
-    const { table } = this.#routed;
-    const views = (await findTable(this.#sink.http, table))?.views ?? table.views;
-    if (views.length === 0 || missing.length === 0) return;
-    const names = views.map((view) => `${view.database}.${view.table}`).join(', ');
-    throw new IngestError('KCR_READ_BACK', `${missing.length} offsets are missing, but inserting them would double them in the materialized views ${names}`, {
-      ...this.#where(),
-      offset: missing[0],
-      hint: 'insert them into a copy of the table and ATTACH PARTITION … FROM it, which does not feed views; then start again',
-    });
-  }
-
-  async #send(records: readonly KafkaRecord[], token: string | undefined, queryId: string, signal: AbortSignal): Promise<InsertResult> {
-    if (records.length === 0) return { rows: 0, bytes: 0 };
-    const slot = await this.#sink.slots.take(signal);
-    let bodyFree: Promise<void> = Promise.resolve();
-    try {
-      signal.throwIfAborted();
-      const { body, headers } = await this.#body(slot, records);
-      signal.throwIfAborted();
-      const exchange = this.#sink.http.send({ params: this.#params(token, queryId), body, headers, signal });
-      bodyFree = exchange.bodyFree;
-      const answer = await exchange.answer;
-      if (answer.status !== 200 || answer.code !== undefined || answer.text !== '') throw this.#refused(answer, records);
-      this.#sink.trust();
-      return { rows: records.length, bytes: body.byteLength };
-    } catch (error) {
-      if (error instanceof ConnectionFailure) throw this.#broken(error);
-      throw error;
-    } finally {
-      void bodyFree.then(() => slot.free());
-    }
-  }
-
-  async #body(slot: Slot, records: readonly KafkaRecord[]): Promise<{ body: Uint8Array; headers: Record<string, string> }> {
-    const target = slot.buffer(this.#encoder.bound(records));
-    const plain = target.subarray(0, this.#encoder.encode(target, records));
-    if (!this.#sink.compress) return { body: plain, headers: {} };
-    return { body: await gzipAsync(plain, { level: 1 }), headers: { 'content-encoding': 'gzip' } };
-  }
-
-  #params(token: string | undefined, queryId: string): Record<string, string> {
-    const { settings } = this.#sink;
-    const { database, table } = this.#routed.table;
-    return {
-      query: `INSERT INTO ${quotedTable(database, table)} FORMAT JSONEachRow`,
-      query_id: queryId,
-      ...(token === undefined ? settings.plain : { ...settings.deduplicated, insert_deduplication_token: token }),
-    };
-  }
-
-  #where(): { topic: string; partition: number; first: number; last: number; table: string } {
-    const { assignment, afterOffset, lastOffset } = this.#batch;
-    const { database, table } = this.#routed.table;
-    return { topic: assignment.topic, partition: assignment.partition, first: afterOffset + 1, last: lastOffset, table: `${database}.${table}` };
-  }
-
-  #broken(failure: ConnectionFailure): IngestError {
-    this.#sink.suspect();
-    const inDoubt = classify({ kind: 'network', phase: failure.phase }) === 'in-doubt';
-    return new IngestError(
-      inDoubt ? 'KCR_INSERT_IN_DOUBT' : 'KCR_INSERT_RETRIABLE',
-      inDoubt ? `the connection failed after the insert was sent: ${failure.message}` : `ClickHouse cannot be reached: ${failure.message}`,
-      { ...this.#where(), cause: failure },
-    );
-  }
-
-  #refused({ status, code, text }: Answer, records: readonly KafkaRecord[]): IngestError {
-    const reason = serverReason(text) || `HTTP status ${status} without a reason`;
-    const fields = { ...this.#where(), serverCode: code ?? `HTTP ${status}` };
-    switch (classify({ kind: 'answer', status, code, text })) {
-      case 'retriable':
-        return new IngestError('KCR_INSERT_RETRIABLE', reason, fields);
-      case 'in-doubt':
-        return new IngestError('KCR_INSERT_IN_DOUBT', reason, {
-          ...fields,
-          hint: failedInView(text) ? 'mend the materialized view; the same insert then completes it' : undefined,
-        });
-      case 'schema':
-        return new IngestError('KCR_SCHEMA', reason, { ...fields, hint: 'change the table or the route; nothing of the batch is lost' });
-      case 'fatal':
-        return new IngestError('KCR_INSERT_FATAL', reason, { ...fields, hint: fatalHint(code) });
-      case 'poison':
-        return this.#poisoned(code, text, reason, records);
-    }
-  }
-
-  #poisoned(code: number | undefined, text: string, reason: string, records: readonly KafkaRecord[]): IngestError {
-    const { topic, partition, first, last, table } = this.#where();
-    const row = rowAtFault(code, text);
-    const offset = row === undefined ? undefined : records[row - 1]?.offset;
-    const place = offset === undefined ? { first, last } : { offset };
-    return new IngestError('KCR_POISON', reason, { topic, partition, ...place, table, serverCode: code, hint: poisonHint(text) });
-  }
-}
-
-interface Comparison extends ReadBack {
-  /** The first offset of which some rows are there and some are not. */
-  readonly partial: { readonly offset: number; readonly rows: number; readonly expected: number } | undefined;
-}
-
-/** Every offset of the batch against the rows the table has of it; a transform may have made several of one. */
-function compare(records: readonly KafkaRecord[], found: ReadonlyMap<number, number>): Comparison {
-  const missing: number[] = [];
-  const doubled: number[] = [];
-  let partial: Comparison['partial'];
-  for (let at = 0; at < records.length; ) {
-    const offset = records[at]?.offset ?? 0;
-    let expected = 0;
-    while (at < records.length && records[at]?.offset === offset) {
-      expected++;
-      at++;
-    }
-    const rows = found.get(offset) ?? 0;
-    if (rows > 0 && rows < expected) partial ??= { offset, rows, expected };
-    if (rows === 0) missing.push(offset);
-    if (rows > expected) doubled.push(offset);
-  }
-  return { missing, doubled, partial };
-}
-
-function fatalHint(code: number | undefined): string | undefined {
-  if (code === 252) return 'the batch spreads over too many ClickHouse partitions: coarsen PARTITION BY, make batches smaller, or raise max_partitions_per_insert_block';
-  if (code === 497) return 'GRANT INSERT on the table to the user';
-  if (code === 516 || code === 194) return 'check username and password';
-  if (code === 164 || code === 452) return 'the user’s profile forbids a setting that exactly-once needs';
-  return code === undefined ? 'the answer is not ClickHouse’s own: check the url, and the proxies on the way' : undefined;
-}
-
-function poisonHint(text: string): string | undefined {
-  const field = /Duplicate field found while parsing JSONEachRow format: (_(?:topic|partition|offset|timestamp|key|headers))\b/.exec(text)?.[1];
-  if (field === undefined) return undefined;
-  return `the value has a field ${field} of its own, which the table's provenance column takes: rename it with a transform, or drop the column`;
-}
-
-/** A promise as a cold Observable: every subscription runs it anew, unsubscribing aborts it. */
-function abortable<T>(run: (signal: AbortSignal) => Promise<T>): Observable<T> {
-  return new Observable<T>((subscriber) => {
-    const abort = new AbortController();
-    run(abort.signal).then(
-      (value) => {
-        subscriber.next(value);
-        subscriber.complete();
-      },
-      (error: unknown) => subscriber.error(error),
-    );
-    return () => abort.abort();
-  });
 }

@@ -12,7 +12,7 @@ const KEEP_ALIVE_MS = 30_000;
 export interface KafkaClient {
   readonly kafka: Kafka;
   /** Cuts the connections to one broker, or to all: what waits on them fails at once. */
-  cut(broker?: { readonly host: string; readonly port: number }): void;
+  readonly cut: (broker?: { readonly host: string; readonly port: number }) => void;
 }
 
 export function createClient(settings: ClientSettings): KafkaClient {
@@ -24,7 +24,11 @@ export function createClient(settings: ClientSettings): KafkaClient {
     socket.setKeepAlive(true, KEEP_ALIVE_MS);
     socket.setNoDelay(true);
     sockets.set(socket, `${host}:${port}`);
-    socket.once('close', () => sockets.delete(socket));
+    socket.once('close', () => {
+      sockets.delete(socket);
+      // kafkajs unrefs a closed socket again and again; Node remembers each call until a 'connect' that never comes.
+      socket.unref = () => socket;
+    });
     return socket;
   };
   const config: KafkaConfig = {
@@ -59,6 +63,6 @@ export function createClient(settings: ClientSettings): KafkaClient {
 /** All of it is detail: what kafkajs calls an error is a retry to us, of which we tell in our own words. */
 function logTo(log: KafkaLog): logCreator {
   return () =>
-    ({ namespace, label, log: { message, logger: _logger, timestamp: _timestamp, ...fields } }) =>
+    ({ namespace, label, log: { message, ...fields } }) =>
       log('debug', `kafkajs ${label} ${namespace}: ${message}`, fields);
 }

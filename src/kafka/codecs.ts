@@ -12,14 +12,12 @@ import { IngestError } from '../errors.js';
 
 export type Bytes = Buffer | Promise<Buffer>;
 
-/** The number in the attributes of a record batch. */
-export const codecNames = ['none', 'gzip', 'snappy', 'lz4', 'zstd'] as const;
-
 /** Below this a thread of its own costs more than it saves. */
 const THREAD_BYTES = 32 * 1024;
 
 const gunzip = promisify(zlib.gunzip);
 
+/** `codec` is the number in the attributes of a record batch. */
 export function decompress(codec: number, data: Buffer): Bytes {
   switch (codec) {
     case 0:

@@ -20,11 +20,11 @@ export interface FetcherPorts {
   readonly wire: Wire;
   readonly settings: SourceSettings;
   readonly credits: Credits;
-  deliver(tenure: Tenure, chunk: Chunk): void;
-  fail(error: IngestError): void;
+  readonly deliver: (tenure: Tenure, chunk: Chunk) => void;
+  readonly fail: (error: IngestError) => void;
 }
 
-/** While a partition waits for room, a fetch of the others is not let to wait long: it would hold this one up. */
+/** While a partition waits for room, a fetch of the others is not let to wait long at first: it would hold this one up. */
 const SHORT_WAIT_MS = 20;
 /** Memory that a chunk holds on to, about: it ends with the record batch that reaches it. */
 const CHUNK_BYTES = 4 * 1024 * 1024;
@@ -49,6 +49,8 @@ export class Fetcher {
   /** Brokers with a fetch under way. */
   readonly #busy = new Set<number>();
   readonly #backoffs = new Map<number, Backoff>();
+  /** Waits of fetches while others wait for room: they grow as long as nothing comes and no room is made. */
+  readonly #shortWaits = new Map<number, number>();
   #tenures: readonly Tenure[] = [];
   #paused = false;
   #woken = false;
@@ -70,6 +72,12 @@ export class Fetcher {
   pause(paused: boolean): void {
     this.#paused = paused;
     if (!paused) this.wake();
+  }
+
+  /** There is room where there was none. */
+  roomMade(): void {
+    this.#shortWaits.clear();
+    this.wake();
   }
 
   /** Something may have become fetchable. Cheap: many calls are one look. */
@@ -134,7 +142,7 @@ export class Fetcher {
     });
     try {
       const broker = checkedBroker(await wire.cluster.findBroker({ nodeId: leader }));
-      const maxWaitMs = others ? Math.min(SHORT_WAIT_MS, settings.maxWaitMs) : settings.maxWaitMs;
+      const maxWaitMs = others ? this.#shortWait(leader) : settings.maxWaitMs;
       const { maxBytes, isolation } = settings;
       const answer = await fetchFrom(broker, { maxWaitMs, maxBytes, isolation, partitions: asked }).catch((thrown: unknown) => {
         if (isTimeout(thrown)) wire.cut(broker.connectionPool);
@@ -149,6 +157,12 @@ export class Fetcher {
       this.#busy.delete(leader);
       this.wake();
     }
+  }
+
+  #shortWait(leader: number): number {
+    const waitMs = Math.min(this.#shortWaits.get(leader) ?? SHORT_WAIT_MS, this.#ports.settings.maxWaitMs);
+    this.#shortWaits.set(leader, waitMs * 2);
+    return waitMs;
   }
 
   async #brokerFailed(leader: number, thrown: unknown): Promise<void> {
@@ -208,6 +222,7 @@ export class Fetcher {
       }
       const { records, lastOffset, bytes, heldBytes: held, takenBytes: fetched } = range;
       tenure.next = lastOffset + 1;
+      this.#shortWaits.clear();
       credits.delivered(assignment.epoch, { lastOffset, held, fetched });
       deliver(tenure, { assignment, afterOffset: offset - 1, lastOffset, records, bytes, highWatermark: unread.highWatermark });
     }

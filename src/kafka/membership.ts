@@ -6,7 +6,7 @@ import { IngestError } from '../errors.js';
 import { assign, assignedPartitions, ASSIGNOR_NAME, subscription, topicsOf, type TopicPartition } from './assignor.js';
 import type { SourceSettings } from './options.js';
 import { isTimeout, kafkaError, kafkaType, reasonOf, troubleOf } from './trouble.js';
-import { Backoff, sleep, within } from './wait.js';
+import { Backoff, sleep, unlessAborted, within } from './wait.js';
 import { checkedBroker, through, type Wire, type WireBroker } from './wire.js';
 
 /** What a join gave: commits are pinned to it. */
@@ -44,8 +44,8 @@ export class Membership {
     const backoff = new Backoff();
     while (!signal.aborted) {
       try {
-        const session = await this.#joinOnce();
-        if (!signal.aborted) return session;
+        const session = await unlessAborted(this.#joinOnce(signal), signal);
+        if (session !== undefined && !signal.aborted) return session;
       } catch (thrown) {
         if (signal.aborted) return undefined;
         const trouble = troubleOf(thrown);
@@ -60,10 +60,10 @@ export class Membership {
     return undefined;
   }
 
-  async #joinOnce(): Promise<Session> {
+  async #joinOnce(signal: AbortSignal): Promise<Session> {
     const { groupId, sessionTimeoutMs, rebalanceTimeoutMs, topics } = this.#settings;
     const joined = await this.ask((coordinator) =>
-      this.#learningMemberId(coordinator).joinGroup({
+      this.#learningMemberId(coordinator, signal).joinGroup({
         groupId,
         sessionTimeout: sessionTimeoutMs,
         rebalanceTimeout: rebalanceTimeoutMs,
@@ -84,13 +84,15 @@ export class Membership {
    * The id that the coordinator gives a new member in its refusal of the first request: kafkajs forgets it when the
    * second request fails, and the group would wait for a member that is never heard of again.
    */
-  #learningMemberId(coordinator: WireBroker): WireBroker {
+  #learningMemberId(coordinator: WireBroker, signal: AbortSignal): WireBroker {
     return through(coordinator, async (pool, request) => {
       try {
         return await pool.send(request);
       } catch (thrown) {
         const { name, memberId } = thrown as { name?: unknown; memberId?: unknown };
         if (name === 'KafkaJSMemberIdRequired' && typeof memberId === 'string') this.#memberId = memberId;
+        // kafkajs would now send the second request.
+        if (signal.aborted) throw new Error('the join was called off');
         throw thrown;
       }
     });
@@ -99,7 +101,11 @@ export class Membership {
   async #deal(members: readonly { memberId: string; memberMetadata: Buffer }[]): Promise<{ memberId: string; memberAssignment: Buffer }[]> {
     const { cluster } = this.#wire;
     // Other members may read topics that this one does not.
-    await cluster.addMultipleTargetTopics([...new Set(members.flatMap(({ memberMetadata }) => topicsOf(memberMetadata)))]);
+    const topics = [...new Set(members.flatMap(({ memberMetadata }) => topicsOf(memberMetadata)))];
+    await cluster.addMultipleTargetTopics(topics).catch((thrown: unknown) => {
+      // Theirs to complain about.
+      if (kafkaType(thrown) !== 'UNKNOWN_TOPIC_OR_PARTITION') throw thrown;
+    });
     await cluster.refreshMetadata();
     return assign(members, (topic) => cluster.findTopicPartitionMetadata(topic).map(({ partitionId }) => partitionId));
   }

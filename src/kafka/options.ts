@@ -27,7 +27,7 @@ export interface KafkaClientOptions {
   readonly sasl?: SaslOptions | undefined;
   /** How long a connection may take to open, milliseconds. @default 5000 */
   readonly connectTimeoutMs?: number | undefined;
-  /** How long a broker may take to answer before its connection is opened anew, milliseconds. @default 20000 */
+  /** How long a broker may take to answer before its connection is opened anew, milliseconds. @default 10000 */
   readonly requestTimeoutMs?: number | undefined;
   /** @default nothing is logged */
   readonly log?: KafkaLog | undefined;
@@ -121,8 +121,8 @@ export function clientSettings(options: KafkaClientOptions): ClientSettings {
   if (!Array.isArray(options.brokers) || options.brokers.length === 0) {
     throw expected('brokers', 'a list of one or more "host:port"', options.brokers);
   }
-  for (const broker of options.brokers) {
-    if (!/^[^\s:/]+:\d{1,5}$/.test(broker)) throw expected('brokers', '"host:port" in each place', broker);
+  for (const broker of options.brokers as readonly unknown[]) {
+    if (typeof broker !== 'string' || !/^[^\s:/]+:\d{1,5}$/.test(broker)) throw expected('brokers', '"host:port" in each place', broker);
   }
   const settings: ClientSettings = {
     brokers: options.brokers,
@@ -130,7 +130,7 @@ export function clientSettings(options: KafkaClientOptions): ClientSettings {
     ssl: options.ssl ?? false,
     sasl: options.sasl,
     connectTimeoutMs: options.connectTimeoutMs ?? 5000,
-    requestTimeoutMs: options.requestTimeoutMs ?? 20_000,
+    requestTimeoutMs: options.requestTimeoutMs ?? 10_000,
     log: options.log ?? (() => undefined),
   };
   positive(settings, 'connectTimeoutMs', 'requestTimeoutMs');

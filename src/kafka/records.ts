@@ -97,7 +97,7 @@ export class LogReader {
         size += head.body.length;
         if (head.codec !== 0) compressed++;
       }
-      const bodies = await Promise.all(group.map(({ codec, body }) => decompress(codec, body)));
+      const bodies = await Promise.all(group.map(async ({ codec, body }) => decompress(codec, body)));
       for (let i = 0; i < group.length; i++) {
         const [head, body, before] = [group[i] as BatchHead, bodies[i] as Buffer, records.length];
         parser.read(head, body, this.#fromOffset, records);

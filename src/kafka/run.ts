@@ -9,18 +9,19 @@ import type { SourceEvent } from '../ports.js';
 import type { TopicPartition } from './assignor.js';
 import { Credits } from './credits.js';
 import { Fetcher } from './fetcher.js';
-import { fenced, Membership, type Session } from './membership.js';
+import { fenced, Membership, type CommitRequest, type Session } from './membership.js';
 import type { SourceSettings } from './options.js';
 import { committedOffsets, EARLIEST, LATEST, listOffsets, type Committed } from './positions.js';
 import { endTenure, newTenure, type Tenure } from './tenure.js';
 import { kafkaError, kafkaType, reasonOf, troubleOf } from './trouble.js';
-import { Backoff, sleep, within } from './wait.js';
+import { Backoff, sleep, unlessAborted, within } from './wait.js';
 import { openWire, type Wire } from './wire.js';
 
 /** Why a session ends. `fenced` may still follow upon the others. */
 type End = 'rebalance' | 'fenced' | 'drain';
 
 const DISCONNECT_LIMIT_MS = 1000;
+const UNHEARD_RETRY_MS = 500;
 
 export class Run {
   readonly #settings: SourceSettings;
@@ -38,6 +39,7 @@ export class Run {
   /** How many partitions each topic had when this process saw it first. */
   readonly #firstCounts = new Map<string, number>();
   #turn: Turn | undefined;
+  #closing: Promise<void> | undefined;
 
   constructor(settings: SourceSettings, subscriber: Subscriber<SourceEvent>, nextEpoch: () => number) {
     this.#settings = settings;
@@ -88,12 +90,19 @@ export class Run {
     return this.#tenures.get(assignment.epoch);
   }
 
-  async commit(assignment: Assignment, next: number, metadata: string | null): Promise<void> {
+  commit(assignment: Assignment, next: number, metadata: string | null): Promise<void> {
     const { topic, partition } = assignment;
     const tenure = this.get(assignment);
-    if (tenure === undefined) throw fenced(topic, partition, next, undefined);
+    if (tenure === undefined) return Promise.reject(fenced(topic, partition, next, undefined));
+    // One after the other: an earlier one that is tried again must not overwrite a later one.
+    const committing = tenure.committing.then(() => this.#commit(tenure, { topic, partition, next, metadata }));
+    tenure.committing = committing.catch(() => undefined);
+    return committing;
+  }
+
+  async #commit(tenure: Tenure, request: CommitRequest): Promise<void> {
     try {
-      await this.#membership.commit(tenure.session, { topic, partition, next, metadata }, tenure.ended.signal);
+      await this.#membership.commit(tenure.session, request, tenure.ended.signal);
     } catch (thrown) {
       // The broker knows better than our next heartbeat.
       const isFence = thrown instanceof IngestError && thrown.code === 'KCR_FENCED';
@@ -118,7 +127,7 @@ export class Run {
   }
 
   done({ epoch }: Assignment, lastOffset: number): void {
-    if (this.#credits.done(epoch, lastOffset)) this.#fetcher.wake();
+    if (this.#credits.done(epoch, lastOffset)) this.#fetcher.roomMade();
   }
 
   halt(tenure: Tenure): void {
@@ -251,11 +260,15 @@ export class Run {
 
   /** Heartbeats from the join until the next one, drain included: without them the group would not wait for us. */
   async #beat(turn: Turn): Promise<void> {
+    const { heartbeatIntervalMs } = this.#settings;
+    let waitMs = heartbeatIntervalMs;
     try {
       for (;;) {
-        await sleep(this.#settings.heartbeatIntervalMs, turn.closed.signal);
+        await sleep(waitMs, turn.closed.signal);
         if (turn.closed.signal.aborted || this.#over.signal.aborted) return;
         const beat = await this.#membership.beat(turn.session);
+        // Unheard it is tried again soon: the session runs on.
+        waitMs = beat === 'unheard' ? Math.min(heartbeatIntervalMs, UNHEARD_RETRY_MS) : heartbeatIntervalMs;
         if (beat === 'rebalance') turn.end('rebalance');
         if (beat === 'fenced') return turn.end('fenced');
       }
@@ -289,13 +302,13 @@ export class Run {
     const backoff = new Backoff();
     while (!signal.aborted && !this.#over.signal.aborted) {
       try {
-        return await attempt();
+        return await unlessAborted(attempt(), signal);
       } catch (thrown) {
         if (thrown instanceof IngestError && thrown.code === 'KCR_FENCED') return undefined;
         if (troubleOf(thrown) === 'fatal') throw kafkaError(thrown, doing);
         this.#settings.log('warn', `${doing.toLowerCase()} failed, trying again`, { attempt: backoff.failures + 1, reason: reasonOf(thrown) });
         await sleep(backoff.next(), signal);
-        await this.#wire.cluster.refreshMetadata().catch(() => undefined);
+        await unlessAborted(this.#wire.cluster.refreshMetadata().catch(() => undefined), signal);
       }
     }
     return undefined;
@@ -311,8 +324,13 @@ export class Run {
     this.#subscriber.error(error);
   }
 
-  /** Leaves the group and closes the connections, bounded in time. */
-  async #close(): Promise<void> {
+  /** Leaves the group and closes the connections, once, bounded in time. */
+  #close(): Promise<void> {
+    this.#closing ??= this.#leaveAndDisconnect();
+    return this.#closing;
+  }
+
+  async #leaveAndDisconnect(): Promise<void> {
     this.#over.abort();
     this.#leaving.abort();
     this.#turn?.end('drain');

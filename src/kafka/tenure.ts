@@ -18,6 +18,8 @@ export interface Tenure {
   halted: boolean;
   /** A fetch for it is under way, or being decoded. */
   busy: boolean;
+  /** Settles with the last commit that was asked for; never rejects. */
+  committing: Promise<void>;
   /** Not to be fetched before this, on the clock of `performance.now()`. */
   notBeforeMs: number;
   /** Since when its leader is being looked for, on the same clock. */
@@ -33,7 +35,7 @@ export interface Unread {
 
 export function newTenure(assignment: Assignment, session: Session, next: number): Tenure {
   return {
-    assignment, session, next, state: 'active', unread: undefined, halted: false, busy: false, notBeforeMs: 0, leaderlessSinceMs: undefined,
+    assignment, session, next, state: 'active', unread: undefined, halted: false, busy: false, committing: Promise.resolve(), notBeforeMs: 0, leaderlessSinceMs: undefined,
     ended: new AbortController(),
   };
 }

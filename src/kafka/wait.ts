@@ -16,7 +16,7 @@ export function sleep(ms: number, signal: AbortSignal): Promise<void> {
   });
 }
 
-/** Resolves with the promise, or with undefined after `ms` or when the signal is aborted. Never rejects. */
+/** Resolves with the promise, or with undefined when it rejects or after `ms`. Never rejects. */
 export function within<T>(promise: Promise<T>, ms: number): Promise<T | undefined> {
   return new Promise((resolve) => {
     const timer = setTimeout(() => resolve(undefined), ms);
@@ -25,6 +25,16 @@ export function within<T>(promise: Promise<T>, ms: number): Promise<T | undefine
       resolve(value);
     };
     promise.then(finish, () => finish());
+  });
+}
+
+/** Resolves or rejects with the promise, or resolves to undefined as soon as the signal is aborted. */
+export function unlessAborted<T>(promise: Promise<T>, signal: AbortSignal): Promise<T | undefined> {
+  return new Promise((resolve, reject) => {
+    const giveUp = (): void => resolve(undefined);
+    if (signal.aborted) giveUp();
+    signal.addEventListener('abort', giveUp);
+    promise.then(resolve, reject).finally(() => signal.removeEventListener('abort', giveUp));
   });
 }
 

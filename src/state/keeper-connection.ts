@@ -51,7 +51,6 @@ export function isKeeperError(thrown: unknown, ...codes: readonly number[]): boo
 interface Internals extends EventEmitter {
   socket: Socket | undefined;
   connectTimeoutHandler: NodeJS.Timeout | null;
-  connect: () => void;
   findNextServer: (found: (server: KeeperServer) => void) => void;
   onSocketClosed: () => void;
   onSocketError: (error: Error) => void;
@@ -201,11 +200,7 @@ export class KeeperConnection {
 
   #holdToOneSocket(server: KeeperServer): void {
     const internals = internalsOf(this.#client);
-    const { connect, onSocketData } = internals;
-    internals.connect = () => {
-      internals.connect = () => undefined;
-      connect.call(internals);
-    };
+    const { onSocketData } = internals;
     internals.findNextServer = (found) => {
       if (this.#reason === undefined) found(server);
     };

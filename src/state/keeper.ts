@@ -1,7 +1,7 @@
 /**
  * Room: the state of partitions in ZooKeeper or ClickHouse Keeper: one persistent node per partition at
- * `<path>/<cluster>/<group>/<topic>/<partition>`, replaced by `setData` with the node's version. No rxjs beyond
- * `defer`; sockets and sessions are in `keeper-connection.ts`.
+ * `<path>/<cluster>/<group>/<topic>/<partition>`, replaced by `setData` with the node's version.
+ * Sockets and sessions are in `keeper-connection.ts`.
  *
  * Why a lost reply cannot lose or double a write
  *
@@ -30,7 +30,6 @@
 import { randomBytes } from 'node:crypto';
 import { setMaxListeners } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { defer } from 'rxjs';
 import { IngestError, asIngestError, hasCode } from '../errors.js';
 import { decodeState, encodeState, neverStored } from '../model/state-codec.js';
 import type { PartitionState } from '../model/state.js';
@@ -72,8 +71,8 @@ export function keeperStore(config: KeeperStoreConfig): StateStore {
     name: 'keeper',
     claim: (key, owner) => untilUnsubscribed((signal) => claim(keeper, key, owner, signal)),
     write: (held, state) => untilUnsubscribed((signal) => write(keeper, held, state, signal)),
-    read: (key) => untilUnsubscribed((signal) => read(keeper, key, signal)),
-    close: () => defer(() => keeper.close()),
+    read: (key) => defer(() => read(keeper, key)),
+    close: () => keeper.close(),
   };
 }
 
@@ -84,7 +83,7 @@ export function keeperStore(config: KeeperStoreConfig): StateStore {
 export async function checkKeeper(config: KeeperStoreConfig): Promise<KeeperCheck> {
   const keeper = new Keeper(config);
   try {
-    return await keeper.call('Checking', undefined, undefined, async (connection) => {
+    return await keeper.call('Checking', undefined, async (connection) => {
       const probe = `${keeper.root}/probe-${randomBytes(6).toString('hex')}`;
       await createWithParents(connection, probe, '');
       await connection.set(probe, 'written', 0);
@@ -100,7 +99,7 @@ function claim(keeper: Keeper, key: StateKey, owner: string, signal: AbortSignal
   const path = pathOf(keeper.root, key);
   const tenure = randomBytes(9).toString('base64url');
 
-  return keeper.call('Claiming', key, signal, async (connection) => {
+  return keeper.call('Claiming', key, async (connection) => {
     for (let round = 1; round <= maxClaimRounds; round++) {
       const node = await connection.get(path);
       const { state } = node === undefined || node.text === '' ? neverStored : decodeState(node.text, key);
@@ -128,7 +127,8 @@ function write(keeper: Keeper, { key, owner, version }: Claim, state: PartitionS
     key, owner, state, version: { ...mark, version: now, writes: mark.writes + 1 } satisfies Mark,
   });
 
-  return keeper.call('Writing', key, signal, async (connection) => {
+  return keeper.call('Writing', key, async (connection) => {
+    signal.throwIfAborted();
     try {
       return written(await connection.set(path, text, mark.version));
     } catch (thrown) {
@@ -143,8 +143,8 @@ function write(keeper: Keeper, { key, owner, version }: Claim, state: PartitionS
 }
 
 /** As the server that is asked has it, which may be behind: only a claim makes it certain. */
-function read(keeper: Keeper, key: StateKey, signal: AbortSignal): Promise<PartitionState> {
-  return keeper.call('Reading', key, signal, async (connection) => {
+function read(keeper: Keeper, key: StateKey): Promise<PartitionState> {
+  return keeper.call('Reading', key, async (connection) => {
     const node = await connection.get(pathOf(keeper.root, key));
     return node === undefined || node.text === '' ? neverStored.state : decodeState(node.text, key).state;
   });
@@ -183,20 +183,13 @@ class Keeper {
   }
 
   /** Does `work` on a connection, and again on another one when it broke, until time is up. */
-  async call<T>(
-    what: string,
-    key: StateKey | undefined,
-    signal: AbortSignal | undefined,
-    work: (connection: KeeperConnection) => Promise<T>,
-  ): Promise<T> {
+  async call<T>(what: string, key: StateKey | undefined, work: (connection: KeeperConnection) => Promise<T>): Promise<T> {
     const place = { topic: key?.topic, partition: key?.partition };
     const endMs = performance.now() + this.#operationTimeoutMs - this.#requestTimeoutMs;
     for (let pauseMs = firstPauseMs; ; pauseMs = Math.min(pauseMs * 2, maxPauseMs)) {
       try {
         this.#closed.signal.throwIfAborted();
-        const connection = await this.#connected();
-        signal?.throwIfAborted();
-        return await work(connection);
+        return await work(await this.#connected());
       } catch (cause) {
         if (this.#closed.signal.aborted) throw this.#closed.signal.reason;
         if (!hasCode(cause, 'KCR_STORE_UNREACHABLE')) throw refused(what, place, cause);

@@ -48,7 +48,7 @@ export function memoryStore(nodes: MemoryNodes = new Map()): StateStore {
 
     read: (key) => defer(() => of(stored(key).state)),
 
-    close: () => of(undefined),
+    close: () => Promise.resolve(),
   };
 }
 

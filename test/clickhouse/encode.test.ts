@@ -79,7 +79,7 @@ describe('provenance', () => {
   });
 });
 
-const anyBytes = fc.uint8Array({ maxLength: 12 }).map((bytes) => Buffer.from(bytes));
+const anyBytes = fc.uint8Array({ maxLength: 200, size: 'max' }).map((bytes) => Buffer.from(bytes));
 /** Every code unit but lone surrogates, which UTF-8 cannot hold. */
 const anyText = fc.string({ unit: 'binary', maxLength: 8 });
 const anyRecord = fc.record({
@@ -145,6 +145,13 @@ it('a key of any bytes stays within the bound and keeps what is no control chara
       expect((JSON.parse(text) as { _key: string })._key).toBe(key.toString('latin1'));
     }),
   );
+});
+
+it('the bound holds where every byte has to be escaped', () => {
+  const key = Buffer.alloc(300, 1);
+  for (const columns of [{ key: 'empty' }, { headers: 'object' }, { headers: 'text' }, { headers: 'pairs' }] as const) {
+    expect(() => rows({ ...noProvenance, ...columns }, [record(1, {}, { key, headers: [[key.toString(), key]] })])).not.toThrow();
+  }
 });
 
 it('every retry of a batch has the same bytes: the token stands for them', () => {

@@ -27,10 +27,12 @@ export interface FakeServer {
   readonly queries: string[];
   /** What to do with an insert whose body has come. @default an empty 200 */
   onInsert: (insert: FakeInsert) => void;
-  /** Rows for a statement; undefined: what a healthy server says. */
-  onSelect: (sql: string) => readonly object[] | undefined;
+  /** Rows for a statement, or the server code of its failure; undefined: what a healthy server says. */
+  onSelect: (sql: string) => readonly object[] | number | undefined;
   /** Connections that were accepted. */
   connections: number;
+  /** Hangs up on connections that nothing is under way on. */
+  dropIdle(): void;
   close(): Promise<void>;
 }
 
@@ -68,7 +70,9 @@ export async function fakeClickHouse(options: FakeOptions = {}): Promise<FakeSer
       }
       const sql = body.toString();
       fake.queries.push(sql);
-      response.end(JSON.stringify({ data: fake.onSelect(sql) ?? healthy(sql) }));
+      const given = fake.onSelect(sql) ?? healthy(sql);
+      if (typeof given !== 'number') return response.end(JSON.stringify({ data: given }));
+      response.writeHead(500, { 'x-clickhouse-exception-code': String(given) }).end(`Code: ${given}. DB::Exception: because (version 26)`);
     });
   });
   server.on('connection', () => fake.connections++);
@@ -81,6 +85,7 @@ export async function fakeClickHouse(options: FakeOptions = {}): Promise<FakeSer
     onInsert: ({ response }) => response.end(),
     onSelect: () => undefined,
     connections: 0,
+    dropIdle: () => server.closeIdleConnections(),
     close: async () => {
       server.closeAllConnections();
       server.close();

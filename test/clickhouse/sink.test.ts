@@ -334,6 +334,20 @@ describe('reading back', () => {
     await expect(outcome(sink.freeze(batch).readBack())).resolves.toEqual({ missing: [], doubled: [] });
   });
 
+  it('that is not allowed says what to grant; one that fails for the moment may be tried again', async () => {
+    const sink = await openSink();
+    server.onSelect = (sql) => (sql.includes('_offset AS o') ? 497 : undefined);
+    await expect(outcome(sink.freeze(batch).readBack())).rejects.toMatchObject({ code: 'KCR_READ_BACK', fields: { first: 10, last: 13, serverCode: 497, hint: expect.stringContaining('GRANT SELECT') as string } });
+    server.onSelect = (sql) => (sql.includes('_offset AS o') ? 241 : undefined);
+    await expect(outcome(sink.freeze(batch).readBack())).rejects.toMatchObject({ retryable: true });
+  });
+
+  it('goes on without a look at what is running where that is not allowed', async () => {
+    const sink = await openSink();
+    server.onSelect = (sql) => (sql.includes('system.processes') ? 497 : found({ 10: 1, 12: 1, 13: 1 })(sql));
+    await expect(outcome(sink.freeze(batch).readBack())).resolves.toEqual({ missing: [], doubled: [] });
+  });
+
   it('waits for an attempt that the server is still at: it would land after the look', async () => {
     const sink = await openSink();
     const frozen = sink.freeze(batch);
@@ -403,9 +417,15 @@ describe('a table without provenance columns', () => {
     expect(sink.describe('orders').settings).toContain('started=unknown');
     const frozen = sink.freeze({ ...batch, intent: intentOf(sink, batch) });
     await expect(outcome(frozen.readBack())).rejects.toMatchObject({ code: 'KCR_READ_BACK' });
-    // The next insert is the occasion to find out.
+  });
+
+  it('learns the start of a young server with the first insert that comes late enough', async () => {
+    await server.close();
+    server = await fakeClickHouse(bare);
+    server.onSelect = (sql) => (sql.includes('version()') ? [{ version: '26.7.2.1', timezone: 'UTC', now: '1763800200000', uptime: 3 }] : undefined);
+    const sink = await openSink();
     server.onSelect = () => undefined;
-    await outcome(frozen.insert());
+    await outcome(sink.freeze(batch).insert());
     await vi.waitFor(() => expect(sink.describe('orders').settings).toContain('started=2025-'));
   });
 
@@ -419,6 +439,19 @@ describe('a table without provenance columns', () => {
     await outcome(sink.freeze(batch).insert());
     await vi.waitFor(() => expect(sink.describe('orders').settings).not.toBe(before));
   });
+});
+
+it('a new connection is the occasion to look whether the server was restarted while nothing was under way', async () => {
+  const sink = await openSink();
+  const before = sink.describe('orders').settings;
+  server.onSelect = (sql) => (sql.includes('version()') ? [{ version: '26.7.2.1', timezone: 'UTC', now: '1763800300000', uptime: 10 }] : undefined);
+  await outcome(sink.freeze(batch).insert());
+  await sleep(50);
+  expect(sink.describe('orders').settings).toBe(before);
+  server.dropIdle();
+  await sleep(20);
+  await outcome(sink.freeze(batch).insert());
+  await vi.waitFor(() => expect(sink.describe('orders').settings).not.toBe(before));
 });
 
 describe('opening', () => {

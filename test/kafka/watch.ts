@@ -27,7 +27,7 @@ export class Watch {
   readonly log: LogLine[] = [];
   /** Breaches of the port's contract. */
   readonly breaches: string[] = [];
-  error: unknown;
+  error: Error | undefined;
   isComplete = false;
   readonly #behaviour: Behaviour;
   readonly #subscription: Subscription;
@@ -38,7 +38,7 @@ export class Watch {
     this.source = kafkaSource({ log: (level, message, fields) => this.log.push({ level, message, fields }), ...options });
     this.#subscription = this.source.events.subscribe({
       next: (event) => this.#take(event),
-      error: (error: unknown) => (this.error = error),
+      error: (error: Error) => (this.error = error),
       complete: () => (this.isComplete = true),
     });
   }

@@ -45,6 +45,11 @@ describe('commit', () => {
 
   test('an error of the source is told', marbles((m) => m.expect(passing(m, '-a-#', claimed())).toBeObservable('-a-#', values, 'KCR_FENCED')));
 
+  test('an error of the source waits for its turn: what was delivered before it is settled and committed', marbles((m) => {
+    const setup = claimed({ write: '--k', commit: '--k' });
+    m.expect(passing(m, '-a#', setup)).toBeObservable('-----(a#)', values, 'KCR_FENCED');
+  }));
+
   test('a source that completes is not an excuse: what is under way is settled and committed', marbles((m) =>
     m.expect(passing(m, '-a|', claimed({ write: '--k', commit: '--k' }))).toBeObservable('-----(a|)', values)));
 

@@ -297,6 +297,15 @@ describe('a project that ends by itself', () => {
     expect(journal.of('halt', 'released')).toEqual(['9 halt 1', '13 released 1']);
   }));
 
+  test('may leave its chunks and finish what it took: a further chunk does not disturb it', marbles((m) => {
+    const slow: Project = ({ assignment, chunks: chunks$ }) =>
+      chunks$.pipe(take(1), concatMap(({ lastOffset }) => of({ lastOffset, of: assignment }).pipe(delay(8))));
+    const { grouped, journal } = run(m, '-A-a-b-R------|', slow);
+    m.expect(grouped).toBeObservable('-----------a--|');
+    m.flush();
+    expect(journal.lines).toEqual(['5 halt 1', '11 done 1:4', '11 released 1']);
+  }));
+
   test('may be anything that can be observed, such as a list', marbles((m) => {
     const { grouped } = run(m, '-A--|', () => [{ lastOffset: 4, of: one }]);
     m.expect(grouped).toBeObservable('-a--|');

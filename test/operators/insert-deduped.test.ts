@@ -57,7 +57,14 @@ describe('insertDeduped', () => {
   test('a source that completes is not an excuse: what is under way is finished', marbles((m) =>
     m.expect(inserting(m, '-b|', { 'insert 10-14': '-----k' }).delivered).toBeObservable('------(B|)', legend)));
 
-  test('an error of the source discards what is under way', marbles((m) => {
+  test('an error of the source waits for its turn: what is under way before it is delivered', marbles((m) => {
+    const journal = new Journal();
+    const source = m.hot('-bc#', batches, failure('KCR_TRANSFORM'));
+    const sink = new FakeSink(journal, { 'insert 10-14': '-----k' });
+    m.expect(source.pipe(insertDeduped(sink), asText(briefDelivered))).toBeObservable('------(BC#)', legend, 'KCR_TRANSFORM');
+  }));
+
+  test('KCR_FENCED from the source discards what is under way: a former owner stops at once', marbles((m) => {
     const setup = inserting(m, '-b-#', { 'insert 10-14': '-----k' });
     m.expect(setup.delivered).toBeObservable('---#', {}, 'KCR_FENCED');
     m.flush();

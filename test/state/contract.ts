@@ -470,6 +470,17 @@ export function stateStoreOutages(name: string, make: () => Promise<NetworkStore
       await valueOf(direct.write(heir, settledAt(1)));
     });
 
+    test('a write that nobody waits for any more is not made later', async () => {
+      const { store, direct, proxy, key, claim } = await setUp();
+      proxy.down();
+      const writing = from(store.write(claim, settledAt(1))).subscribe({ error: () => undefined });
+      await pause(40);
+      writing.unsubscribe();
+      proxy.heal();
+      await pause(world.patienceMs);
+      expect(await valueOf(direct.read(key))).toStrictEqual(settledAt(0));
+    });
+
     test('a short interruption is not noticed', async () => {
       const { store, proxy, claim } = await setUp();
       proxy.down();

@@ -278,6 +278,10 @@ describe('checkKeeper', () => {
     expect(check).toStrictEqual({ server: stack.keeperConnect, path: root });
     expect(await checkKeeper({ connect: stack.keeperConnect, path: root })).toStrictEqual(check);
     expect(await checkKeeper({ connect: `${stack.keeperConnect}${root}`, path: '/' })).toMatchObject({ path: root });
+    const raw = await connectTo(stack.keeperConnect);
+    onTestFinished(() => raw.close());
+    // Refused while there is anything beneath it.
+    await raw.remove(root);
   });
 
   test('names the address when nobody answers', async () => {

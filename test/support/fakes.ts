@@ -244,8 +244,8 @@ export class FakeStore implements StateStore {
     return defer(() => of(this.#of(partition).state));
   }
 
-  close(): Observable<void> {
-    return of(undefined);
+  close(): Promise<void> {
+    return Promise.resolve();
   }
 
   stateOf(partition = 0): PartitionState {
@@ -310,8 +310,8 @@ export class FakeSink implements BatchSink {
     return { tables: ['db.clicks'], settings: 's1' };
   }
 
-  close(): Observable<void> {
-    return of(undefined);
+  close(): Promise<void> {
+    return Promise.resolve();
   }
 }
 

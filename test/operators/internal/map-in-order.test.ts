@@ -38,10 +38,16 @@ describe('mapInOrder', () => {
 
   test('one', marbles((m) => m.expect(m.hot('-b----|').pipe(mapInOrder(working, 2))).toBeObservable('---B--|')));
 
-  test('an error of the source is told at once', marbles((m) => {
+  test('an error of the source waits for its turn: what is under way is finished', marbles((m) => {
     const source = m.hot('-a--#', undefined, 'broken');
-    m.expect(source.pipe(mapInOrder(working, 2))).toBeObservable('----#', {}, 'broken');
+    m.expect(source.pipe(mapInOrder(working, 2))).toBeObservable('-------(A#)', { A: 'A' }, 'broken');
     m.expect(source).toHaveSubscriptions('^---!');
+  }));
+
+  test('an urgent error of the source is told at once, and what is under way discarded', marbles((m) => {
+    const slow = m.cold('-----A');
+    m.expect(m.hot('-a--#', undefined, 'broken').pipe(mapInOrder(() => slow, 2, (error) => error === 'broken'))).toBeObservable('----#', {}, 'broken');
+    m.expect(slow).toHaveSubscriptions('-^--!');
   }));
 
   test('an error of a projection waits for its turn: what was before it is not lost', marbles((m) => {

@@ -1,0 +1,350 @@
+/**
+ * Room: one batch on its way into its table. Its bytes are a pure function of its records, so they are made when an
+ * insert gets its turn, not when the batch is frozen: with ClickHouse down, batches wait without a buffer each.
+ */
+import { randomUUID } from 'node:crypto';
+import { promisify } from 'node:util';
+import { gzip } from 'node:zlib';
+import { Observable } from 'rxjs';
+import { IngestError } from '../errors.js';
+import type { KafkaRecord } from '../model/record.js';
+import type { FrozenInsert, InsertBatch, InsertResult, ReadBack } from '../ports.js';
+import { classify, failedInView, rowAtFault, serverReason } from './classify.js';
+import { RowEncoder } from './encode.js';
+import { type Answer, type ClickHouseHttp, ConnectionFailure, quotedTable } from './http.js';
+import { objectFault } from './json-object.js';
+import { BLOCK_BYTES, BLOCK_ROWS, type InsertSettings, insertToken, parseFingerprint, queryIdOf, sameRun, type ServerIdentity } from './settings.js';
+import type { InsertSlots, Slot } from './slots.js';
+import { findTable, provenanceStatement, type Table } from './tables.js';
+
+/** A batch is one block of the server: half of the block's limits leaves room for what a row grows to in memory. */
+const MAX_BATCH_ROWS = BLOCK_ROWS / 2;
+const MAX_BATCH_BYTES = BLOCK_BYTES / 2;
+
+const gzipAsync = promisify(gzip);
+
+/** What batches share: the connection and what is known of its other end. */
+export interface Way {
+  readonly http: ClickHouseHttp;
+  readonly settings: InsertSettings;
+  readonly slots: InsertSlots;
+  readonly compress: boolean;
+  readonly server: ServerIdentity;
+  /** A connection broke: the server may have been restarted. */
+  suspect(): void;
+  /** An insert went through, over a connection that was there before or over a new one. */
+  answered(kept: boolean): void;
+  /** Asks the server who it is now. */
+  identify(): Promise<ServerIdentity>;
+}
+
+export interface Destination {
+  readonly table: Table;
+  /** Why a range cannot be read back from it; undefined: it can. */
+  readonly readBackFault: string | undefined;
+}
+
+/** Throws for the first record that is not one JSON object, and for a batch that would be more than one block. */
+export function checkRecords({ assignment: { topic, partition }, afterOffset, lastOffset, records }: InsertBatch): void {
+  let bytes = 0;
+  for (const { offset, value } of records) {
+    const fault = value === null ? 'is a tombstone: the message has no value' : objectFault(value);
+    if (fault !== undefined) {
+      throw new IngestError('KCR_POISON', `the value ${fault}`, {
+        topic,
+        partition,
+        offset,
+        hint: 'a transform can drop such records or turn them into one JSON object each',
+      });
+    }
+    bytes += value?.length ?? 0;
+  }
+  if (records.length > MAX_BATCH_ROWS || bytes > MAX_BATCH_BYTES) {
+    throw new IngestError('KCR_CONFIG', `a batch of ${records.length} rows and ${bytes} bytes is more than one block of ClickHouse may be`, {
+      topic,
+      partition,
+      first: afterOffset + 1,
+      last: lastOffset,
+      hint: `make batches smaller than ${MAX_BATCH_ROWS} rows and ${MAX_BATCH_BYTES} bytes`,
+    });
+  }
+}
+
+export class FrozenBatch implements FrozenInsert {
+  readonly #way: Way;
+  readonly #destination: Destination;
+  readonly #batch: InsertBatch;
+  readonly #encoder: RowEncoder;
+  readonly #token: string | undefined;
+  readonly #queryId: string;
+  /** What the intent says of the server. */
+  readonly #recorded: ServerIdentity | undefined;
+
+  constructor(way: Way, destination: Destination, batch: InsertBatch) {
+    const { topic, partition } = batch.assignment;
+    const { table } = destination;
+    this.#way = way;
+    this.#destination = destination;
+    this.#batch = batch;
+    this.#encoder = new RowEncoder(table.provenance, topic, partition);
+    this.#token = batch.token === undefined ? undefined : insertToken(batch.token, table.database, table.table);
+    this.#queryId = this.#token === undefined ? `kcr-${randomUUID()}` : queryIdOf(this.#token);
+    this.#recorded = batch.intent === undefined ? undefined : parseFingerprint(batch.intent.settings);
+  }
+
+  /**
+   * Keeper takes part and token in one step, so a replicated table needs no reading back; unless the server that is
+   * asked again is another version, which may make tokens in another way. Without a token nothing was promised.
+   */
+  get readBackWhenInDoubt(): boolean {
+    const { table, readBackFault } = this.#destination;
+    const otherVersion = this.#batch.intent !== undefined && this.#recorded?.version !== this.#way.server.version;
+    return this.#token !== undefined && (table.family === 'plain' || (otherVersion && readBackFault === undefined));
+  }
+
+  insert(): Observable<InsertResult> {
+    return abortable((signal) => this.#send(this.#batch.records, this.#token, this.#queryId, signal));
+  }
+
+  readBack(): Observable<ReadBack> {
+    return abortable((signal) => this.#readBack(signal));
+  }
+
+  fill(missing: readonly number[], round: number): Observable<InsertResult> {
+    return abortable((signal) => this.#fill(missing, round, signal));
+  }
+
+  release(): void {
+    // The bytes live in a slot only while an attempt is on its way.
+  }
+
+  async #readBack(signal: AbortSignal): Promise<ReadBack> {
+    const { table, readBackFault: fault } = this.#destination;
+    if (fault !== undefined) return this.#clearDoubt(fault);
+    await this.#refuseWhileRunning(signal);
+    const { assignment, afterOffset, lastOffset, records } = this.#batch;
+    const first = Math.min(afterOffset + 1, records[0]?.offset ?? lastOffset);
+    const topic = table.provenance.topic ? { clause: ' AND _topic = {topic:String}', values: { topic: assignment.topic } } : { clause: '', values: {} };
+    const rows = await this.#way.http
+      .select<{ o: string | number; n: string | number }>(
+        `SELECT _offset AS o, count() AS n FROM ${quotedTable(table.database, table.table)}
+         WHERE _partition = {partition:Int32} AND _offset BETWEEN {first:Int64} AND {last:Int64}${topic.clause}
+         GROUP BY o`,
+        { partition: assignment.partition, first, last: lastOffset, ...topic.values },
+        signal,
+      )
+      .catch((error: unknown) => {
+        throw this.#unreadable(error);
+      });
+    const found = new Map(rows.map(({ o, n }) => [Number(o), Number(n)]));
+    const { missing, doubled, partial } = compare(records, found);
+    if (partial !== undefined) {
+      throw new IngestError('KCR_READ_BACK', `of one record ${partial.rows} of ${partial.expected} rows are in the table, and which ones cannot be told`, {
+        ...this.#where(),
+        offset: partial.offset,
+        hint: 'delete the rows of this offset by hand; the rest is then done by itself',
+      });
+    }
+    return { missing, doubled };
+  }
+
+  #unreadable(error: unknown): unknown {
+    if (!(error instanceof IngestError) || error.retryable) return error;
+    const { serverCode } = error.fields;
+    return new IngestError('KCR_READ_BACK', `the range could not be read back: ${error.message}`, {
+      ...this.#where(),
+      serverCode,
+      hint: serverCode === 497 ? 'GRANT SELECT on the table to the user' : undefined,
+      cause: error,
+    });
+  }
+
+  /** Without columns to read by: only a server that died can have lost what it answered for. */
+  async #clearDoubt(fault: string): Promise<ReadBack> {
+    const now = await this.#way.identify();
+    const recorded = this.#recorded;
+    if (sameRun(recorded, now)) return { missing: [], doubled: [] };
+    const { table } = this.#destination;
+    const restarted = recorded?.startedMs !== undefined && now.startedMs !== undefined;
+    throw new IngestError(
+      'KCR_READ_BACK',
+      `whether the range is in the table cannot be verified: ${fault}, and ClickHouse ${restarted ? 'was restarted' : 'may have been restarted'} since the range was recorded`,
+      {
+        ...this.#where(),
+        hint: `look the range up by hand; to have it verified from now on: ${provenanceStatement(table) ?? 'put _offset into the sorting key'}`,
+      },
+    );
+  }
+
+  /** An attempt the server is still at would land after we have looked. */
+  async #refuseWhileRunning(signal: AbortSignal): Promise<void> {
+    if (this.#token === undefined) return;
+    const running = await this.#way.http
+      .select<{ id: string }>('SELECT query_id AS id FROM system.processes WHERE startsWith(query_id, {id:String}) LIMIT 1', { id: this.#queryId }, signal)
+      .catch((error: unknown) => {
+        if (error instanceof IngestError && error.retryable) throw error;
+        return []; // A user who may not see system.processes.
+      });
+    if (running.length === 0) return;
+    throw new IngestError('KCR_INSERT_IN_DOUBT', 'an earlier attempt of this insert is still running', this.#where());
+  }
+
+  async #fill(missing: readonly number[], round: number, signal: AbortSignal): Promise<InsertResult> {
+    await this.#refuseDoublingInViews(missing);
+    const { token, records } = this.#batch;
+    const { database, table } = this.#destination.table;
+    const wanted = new Set(missing);
+    const fillToken = token === undefined ? undefined : insertToken(`${token}:fill${round}`, database, table);
+    return this.#send(records.filter(({ offset }) => wanted.has(offset)), fillToken, `${this.#queryId}-fill${round}`, signal);
+  }
+
+  /** The repeated insert has brought every row to the views, also where the table itself took it for a duplicate. */
+  async #refuseDoublingInViews(missing: readonly number[]): Promise<void> {
+    const { table } = this.#destination;
+    const views = (await findTable(this.#way.http, table))?.views ?? table.views;
+    if (views.length === 0 || missing.length === 0) return;
+    const names = views.map((view) => `${view.database}.${view.table}`).join(', ');
+    throw new IngestError('KCR_READ_BACK', `${missing.length} offsets are missing, but inserting them would double them in the materialized views ${names}`, {
+      ...this.#where(),
+      offset: missing[0],
+      hint: 'insert them into a copy of the table and ATTACH PARTITION … FROM it, which does not feed views; then start again',
+    });
+  }
+
+  async #send(records: readonly KafkaRecord[], token: string | undefined, queryId: string, signal: AbortSignal): Promise<InsertResult> {
+    if (records.length === 0) return { rows: 0, bytes: 0 };
+    const slot = await this.#way.slots.take(signal);
+    let bodyFree: Promise<void> = Promise.resolve();
+    try {
+      signal.throwIfAborted();
+      const { body, headers } = await this.#body(slot, records);
+      signal.throwIfAborted();
+      const exchange = this.#way.http.send({ params: this.#params(token, queryId), body, headers, signal });
+      bodyFree = exchange.bodyFree;
+      const answer = await exchange.answer;
+      if (answer.status !== 200 || answer.code !== undefined || answer.text !== '') throw this.#refused(answer, records);
+      this.#way.answered(answer.kept);
+      return { rows: records.length, bytes: body.byteLength };
+    } catch (error) {
+      if (error instanceof ConnectionFailure) throw this.#broken(error);
+      throw error;
+    } finally {
+      void bodyFree.then(() => slot.free());
+    }
+  }
+
+  async #body(slot: Slot, records: readonly KafkaRecord[]): Promise<{ body: Uint8Array; headers: Record<string, string> }> {
+    const target = slot.buffer(this.#encoder.bound(records));
+    const plain = target.subarray(0, this.#encoder.encode(target, records));
+    if (!this.#way.compress) return { body: plain, headers: {} };
+    return { body: await gzipAsync(plain, { level: 1 }), headers: { 'content-encoding': 'gzip' } };
+  }
+
+  #params(token: string | undefined, queryId: string): Record<string, string> {
+    const { settings } = this.#way;
+    const { database, table } = this.#destination.table;
+    return {
+      query: `INSERT INTO ${quotedTable(database, table)} FORMAT JSONEachRow`,
+      query_id: queryId,
+      ...(token === undefined ? settings.plain : { ...settings.deduplicated, insert_deduplication_token: token }),
+    };
+  }
+
+  #where(): { topic: string; partition: number; first: number; last: number; table: string } {
+    const { assignment, afterOffset, lastOffset } = this.#batch;
+    const { database, table } = this.#destination.table;
+    return { topic: assignment.topic, partition: assignment.partition, first: afterOffset + 1, last: lastOffset, table: `${database}.${table}` };
+  }
+
+  #broken(failure: ConnectionFailure): IngestError {
+    this.#way.suspect();
+    const inDoubt = classify({ kind: 'network', phase: failure.phase }) === 'in-doubt';
+    return new IngestError(
+      inDoubt ? 'KCR_INSERT_IN_DOUBT' : 'KCR_INSERT_RETRIABLE',
+      inDoubt ? `the connection failed after the insert was sent: ${failure.message}` : `ClickHouse cannot be reached: ${failure.message}`,
+      { ...this.#where(), cause: failure },
+    );
+  }
+
+  #refused({ status, code, text }: Answer, records: readonly KafkaRecord[]): IngestError {
+    const reason = serverReason(text) || `HTTP status ${status} without a reason`;
+    const fields = { ...this.#where(), serverCode: code ?? `HTTP ${status}` };
+    switch (classify({ kind: 'answer', status, code, text })) {
+      case 'retriable':
+        return new IngestError('KCR_INSERT_RETRIABLE', reason, fields);
+      case 'in-doubt':
+        return new IngestError('KCR_INSERT_IN_DOUBT', reason, {
+          ...fields,
+          hint: failedInView(text) ? 'mend the materialized view; the same insert then completes it' : undefined,
+        });
+      case 'schema':
+        return new IngestError('KCR_SCHEMA', reason, { ...fields, hint: 'change the table or the route; nothing of the batch is lost' });
+      case 'fatal':
+        return new IngestError('KCR_INSERT_FATAL', reason, { ...fields, hint: fatalHint(code) });
+      case 'poison':
+        return this.#poisoned(code, text, reason, records);
+    }
+  }
+
+  #poisoned(code: number | undefined, text: string, reason: string, records: readonly KafkaRecord[]): IngestError {
+    const { topic, partition, first, last, table } = this.#where();
+    const row = rowAtFault(code, text);
+    const offset = row === undefined ? undefined : records[row - 1]?.offset;
+    const place = offset === undefined ? { first, last } : { offset };
+    return new IngestError('KCR_POISON', reason, { topic, partition, ...place, table, serverCode: code, hint: poisonHint(text) });
+  }
+}
+
+interface Comparison extends ReadBack {
+  /** The first offset of which some rows are there and some are not. */
+  readonly partial: { readonly offset: number; readonly rows: number; readonly expected: number } | undefined;
+}
+
+/** Every offset of the batch against the rows the table has of it; a transform may have made several of one. */
+function compare(records: readonly KafkaRecord[], found: ReadonlyMap<number, number>): Comparison {
+  const missing: number[] = [];
+  const doubled: number[] = [];
+  let partial: Comparison['partial'];
+  for (let at = 0; at < records.length; ) {
+    const offset = records[at]?.offset ?? 0;
+    let expected = 0;
+    while (at < records.length && records[at]?.offset === offset) {
+      expected++;
+      at++;
+    }
+    const rows = found.get(offset) ?? 0;
+    if (rows > 0 && rows < expected) partial ??= { offset, rows, expected };
+    if (rows === 0) missing.push(offset);
+    if (rows > expected) doubled.push(offset);
+  }
+  return { missing, doubled, partial };
+}
+
+function fatalHint(code: number | undefined): string | undefined {
+  if (code === 252) return 'the batch spreads over too many ClickHouse partitions: coarsen PARTITION BY, make batches smaller, or raise max_partitions_per_insert_block';
+  if (code === 497) return 'GRANT INSERT on the table to the user';
+  if (code === 516 || code === 194) return 'check username and password';
+  if (code === 164 || code === 452) return 'the user’s profile forbids a setting that exactly-once needs';
+  return code === undefined ? 'the answer is not ClickHouse’s own: check the url, and the proxies on the way' : undefined;
+}
+
+function poisonHint(text: string): string | undefined {
+  const field = /Duplicate field found while parsing JSONEachRow format: (_(?:topic|partition|offset|timestamp|key|headers))\b/.exec(text)?.[1];
+  if (field === undefined) return undefined;
+  return `the value has a field ${field} of its own, which the table's provenance column takes: rename it with a transform, or drop the column`;
+}
+
+/** A promise as a cold Observable: every subscription runs it anew, unsubscribing aborts it. */
+function abortable<T>(run: (signal: AbortSignal) => Promise<T>): Observable<T> {
+  return new Observable<T>((subscriber) => {
+    const abort = new AbortController();
+    run(abort.signal).then(
+      (value) => {
+        subscriber.next(value);
+        subscriber.complete();
+      },
+      (error: unknown) => subscriber.error(error),
+    );
+    return () => abort.abort();
+  });
+}

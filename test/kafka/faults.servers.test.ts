@@ -1,0 +1,256 @@
+// The source while servers and networks fail: nothing is lost or doubled, and it comes back by itself.
+import { spawn } from 'node:child_process';
+import { randomUUID } from 'node:crypto';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import { Partitioners, type Producer } from 'kafkajs';
+import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
+import { checkKafka } from '../../src/kafka/preflight.js';
+import type { KafkaSourceOptions } from '../../src/kafka/source.js';
+import { createTopic, kafkaClient, produce, withAdmin } from '../stack/clients.js';
+import { kafkaServer } from '../stack/kafka.js';
+import { freePort, type ServerProcess } from '../stack/process.js';
+import { TcpProxy } from '../support/tcp-proxy.js';
+import { Watch, type Behaviour } from './watch.js';
+
+const numbers = (count: number, from = 0) => Array.from({ length: count }, (_, i) => i + from);
+const QUICK = { heartbeatIntervalMs: 500, sessionTimeoutMs: 10_000, rebalanceTimeoutMs: 20_000, requestTimeoutMs: 2000, connectTimeoutMs: 1000 } as const;
+
+let server: ServerProcess;
+let proxy: TcpProxy;
+let dir: string;
+/** Past the proxy: for the test's own clients. */
+let direct: string[];
+
+beforeAll(async () => {
+  dir = mkdtempSync(join(tmpdir(), 'kafka-faults-'));
+  const [proxied, plain] = [await freePort(), await freePort()];
+  server = await kafkaServer(dir, {
+    properties: {
+      // Cleaning at once, for the compacted topic.
+      'log.cleaner.backoff.ms': '100',
+      'log.cleaner.enable': 'true',
+      // Two names for one broker: the source goes through the proxy, the test does not.
+      'listener.security.protocol.map': 'CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,DIRECT:PLAINTEXT',
+      'advertised.listeners': `PLAINTEXT://127.0.0.1:${proxied},DIRECT://127.0.0.1:${plain}`,
+    },
+  });
+  await addListener(join(dir, 'server.properties'), `DIRECT://127.0.0.1:${plain}`);
+  proxy = await TcpProxy.start({ to: server.address, port: proxied });
+  direct = [`127.0.0.1:${plain}`];
+  await server.start();
+});
+
+afterAll(async () => {
+  await server?.kill();
+  await proxy?.stop();
+  rmSync(dir, { recursive: true, force: true, maxRetries: 5 });
+});
+
+async function addListener(file: string, listener: string): Promise<void> {
+  const { readFile, writeFile } = await import('node:fs/promises');
+  const text = await readFile(file, 'utf8');
+  await writeFile(file, text.replace(/^listeners=(.*)$/m, `listeners=$1,${listener}`));
+}
+
+async function newTopic(partitions = 1, config: Record<string, string> = {}): Promise<string> {
+  const topic = `faults-${randomUUID()}`;
+  await createTopic(direct, topic, { partitions, config });
+  return topic;
+}
+
+function watch(topic: string, options: Partial<KafkaSourceOptions> = {}, behaviour: Behaviour = {}): Watch {
+  const watching = new Watch({ brokers: [proxy.address], topics: [topic], groupId: topic, fromBeginning: true, ...QUICK, ...options }, behaviour);
+  onTestFinished(() => {
+    proxy.heal();
+    watching.unsubscribe();
+    expect(watching.breaches).toEqual([]);
+  });
+  return watching;
+}
+
+async function producerOf(): Promise<Producer> {
+  const producer = kafkaClient(direct).producer({ createPartitioner: Partitioners.DefaultPartitioner, idempotent: true, maxInFlightRequests: 1 });
+  await producer.connect();
+  onTestFinished(() => producer.disconnect());
+  return producer;
+}
+
+async function committed(topic: string): Promise<string[]> {
+  const [offsets] = await withAdmin(direct, (admin) => admin.fetchOffsets({ groupId: topic, topics: [topic] }));
+  return (offsets?.partitions ?? []).sort((a, b) => a.partition - b.partition).map(({ offset }) => offset);
+}
+
+/** Each offset once, in each partition. */
+function expectAllOnce(watching: Watch, partitions: number, each: number): void {
+  for (const partition of numbers(partitions)) {
+    const offsets = watching.chunks.filter(({ assignment }) => assignment.partition === partition).flatMap(({ records }) => records.map(({ offset }) => offset));
+    expect(offsets).toEqual(numbers(each));
+  }
+}
+
+describe('a broker', () => {
+  test('that is killed and started again is waited for: the same assignment goes on where it was', async () => {
+    const topic = await newTopic(4);
+    const producer = await producerOf();
+    const send = (from: number) => producer.send({ topic, messages: numbers(400, from).map((i) => ({ value: `${i}`, partition: i % 4 })) });
+    await send(0);
+    const watching = watch(topic);
+    await watching.until(({ records }) => records.length === 400);
+    await server.kill();
+    const commit = watching.commit(watching.owned[2]!, 50);
+    await sleep(1500);
+    await server.start();
+    await commit;
+    await send(400);
+    await watching.until(({ records }) => records.length === 800);
+    expectAllOnce(watching, 4, 200);
+    expect(watching.of('assigned')).toHaveLength(4);
+    expect(await committed(topic)).toEqual(['0', '0', '50', '0']);
+    expect(watching.lines.join()).toMatch(/no heartbeat|a fetch failed/);
+  });
+
+  test('that was never there at the start is waited for', async () => {
+    const topic = await newTopic();
+    await produce(direct, topic, ['a']);
+    proxy.down();
+    const watching = watch(topic);
+    await sleep(2000);
+    expect(watching.error).toBeUndefined();
+    proxy.heal();
+    await watching.until(({ records }) => records.length === 1, 20_000);
+  });
+
+  test('that falls silent is not listened to for ever: its connections are opened anew', async () => {
+    const topic = await newTopic();
+    await produce(direct, topic, ['a']);
+    const watching = watch(topic);
+    await watching.until(({ records }) => records.length === 1);
+    // A network that swallows everything and says nothing: the connections look well.
+    proxy.dropReplies();
+    await produce(direct, topic, ['b']);
+    await sleep(3500);
+    expect(watching.records).toHaveLength(1);
+    const connections = proxy.connections;
+    proxy.heal();
+    await watching.until(({ records }) => records.length === 2, 15_000);
+    expect(connections).toBeGreaterThan(0);
+    expect(watching.values).toEqual(['a', 'b']);
+  });
+
+  test('that is frozen and goes on has lost nothing', async () => {
+    const topic = await newTopic(2);
+    await produce(direct, topic, numbers(10).map((i) => ({ value: `${i}`, partition: i % 2 })));
+    const watching = watch(topic);
+    await watching.until(({ records }) => records.length === 10);
+    server.freeze();
+    await sleep(4000);
+    server.thaw();
+    await produce(direct, topic, numbers(10, 10).map((i) => ({ value: `${i}`, partition: i % 2 })));
+    await watching.until(({ records }) => records.length >= 20, 30_000);
+    if (watching.of('assigned').length === 2) expectAllOnce(watching, 2, 10);
+  });
+
+  test('that cannot be reached does not keep an unsubscribed program alive, nor a drained one waiting', async () => {
+    const topic = await newTopic();
+    const watching = watch(topic, { drainTimeoutMs: 1000 }, { onRevoked: ({ assignment, release }, self) => void self.commit(assignment, 1).then(release, release) });
+    await watching.until(({ owned }) => owned.length === 1);
+    proxy.pause();
+    const startMs = Date.now();
+    watching.source.drain();
+    await watching.until(({ isComplete }) => isComplete, 10_000);
+    expect(Date.now() - startMs).toBeLessThan(6000);
+    expect(watching.of('lost')).toHaveLength(1);
+  });
+});
+
+describe('a network', () => {
+  test('that breaks again and again loses no record and doubles none', async () => {
+    const topic = await newTopic(2);
+    const producer = await producerOf();
+    const watching = watch(topic, { maxBytesPerPartition: 4000 });
+    let isOver = false;
+    const cutting = (async () => {
+      while (!isOver) {
+        await sleep(150);
+        proxy.cut();
+      }
+    })();
+    for (let at = 0; at < 2000; at += 100) {
+      await producer.send({ topic, messages: numbers(100, at).map((i) => ({ value: `${i} ${'x'.repeat(100)}`, partition: i % 2 })) });
+      await sleep(100);
+    }
+    isOver = true;
+    await cutting;
+    await watching.until(({ records }) => records.length >= 2000, 30_000);
+    expectAllOnce(watching, 2, 1000);
+  });
+
+  test('that loses the reply to a commit does not make it fail: it is made again', async () => {
+    const topic = await newTopic();
+    await produce(direct, topic, ['a', 'b']);
+    const watching = watch(topic);
+    await watching.until(({ records }) => records.length === 2);
+    proxy.dropReplies();
+    const commit = watching.commit(watching.owned[0]!, 2);
+    await sleep(500);
+    expect(await committed(topic)).toEqual(['2']);
+    proxy.heal();
+    proxy.cut();
+    await commit;
+    expect(await committed(topic)).toEqual(['2']);
+  });
+});
+
+describe('a compacted topic', () => {
+  test('is read to its end, also where compaction left nothing: the lag reaches zero', async () => {
+    const topic = await newTopic(1, { 'cleanup.policy': 'compact', 'segment.ms': '100', 'min.cleanable.dirty.ratio': '0.001', 'max.compaction.lag.ms': '100', 'delete.retention.ms': '0' });
+    const producer = await producerOf();
+    for (let round = 0; round < 30; round++) {
+      await producer.send({ topic, messages: numbers(10).map((key) => ({ key: `${key}`, value: `round ${round}` })) });
+      await sleep(30);
+    }
+    const early = watch(topic, { groupId: `${topic}-probe` });
+    await early.until(({ chunks }) => chunks.at(-1)?.lastOffset === 299);
+    let count = 300;
+    for (const deadline = Date.now() + 40_000; count > 100 && Date.now() < deadline; await sleep(500)) {
+      await producer.send({ topic, messages: [{ key: 'tick', value: 'tick' }] });
+      const probe = watch(topic, { groupId: `${topic}-${randomUUID()}` });
+      await probe.until(({ chunks }) => (chunks.at(-1)?.lastOffset ?? 0) >= 299);
+      count = probe.records.length;
+      probe.unsubscribe();
+    }
+    expect(count).toBeLessThanOrEqual(100);
+    const watching = watch(topic);
+    await watching.until(({ chunks }) => chunks.length > 0 && chunks.at(-1)!.lastOffset + 1 === chunks.at(-1)!.highWatermark);
+    // Each key's last value is there.
+    const last = new Map(watching.records.map(({ key, value }) => [key?.toString(), value?.toString()]));
+    for (const key of numbers(10)) expect(last.get(`${key}`)).toBe('round 29');
+  });
+});
+
+describe('the process', () => {
+  test('ends by itself when the source was drained or unsubscribed: nothing is left open', async () => {
+    const topic = await newTopic();
+    for (const how of ['drain', 'unsubscribe']) {
+      const program = fileURLToPath(new URL('./program.ts', import.meta.url));
+      const child = spawn(process.execPath, ['--import', 'tsx', program, proxy.address, topic, how], { stdio: 'inherit' });
+      const code = await Promise.race([new Promise((resolve) => child.once('exit', resolve)), sleep(15_000, 'still running')]);
+      child.kill('SIGKILL');
+      expect(code).toBe(0);
+    }
+  });
+});
+
+describe('preflight', () => {
+  test('does not hang on a broker that is frozen', async () => {
+    server.freeze();
+    onTestFinished(() => server.thaw());
+    const startMs = Date.now();
+    await expect(checkKafka({ brokers: direct, topics: ['t'] })).rejects.toMatchObject({ code: 'KCR_KAFKA_UNREACHABLE' });
+    expect(Date.now() - startMs).toBeLessThan(12_000);
+  });
+});

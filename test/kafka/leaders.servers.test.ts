@@ -1,0 +1,122 @@
+// Two brokers: a partition's leader moves, and a broker goes away, without a rebalance and without a record lost.
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
+import { kafkaClient, produce, withAdmin } from '../stack/clients.js';
+import { kafkaServer } from '../stack/kafka.js';
+import type { ServerProcess } from '../stack/process.js';
+import { Watch } from './watch.js';
+
+const numbers = (count: number, from = 0) => Array.from({ length: count }, (_, i) => i + from);
+let first: ServerProcess;
+let second: ServerProcess;
+let dir: string;
+let brokers: string[];
+
+beforeAll(async () => {
+  dir = mkdtempSync(join(tmpdir(), 'kafka-leaders-'));
+  first = await kafkaServer(join(dir, '1'));
+  await first.start();
+  second = await anotherBroker(join(dir, '2'));
+  await second.start();
+  brokers = [first.address, second.address];
+  await untilBrokers(2);
+});
+
+afterAll(async () => {
+  await second?.kill();
+  await first?.kill();
+  rmSync(dir, { recursive: true, force: true, maxRetries: 5 });
+});
+
+/** A broker without a controller, in the cluster of the first. */
+async function anotherBroker(own: string): Promise<ServerProcess> {
+  mkdirSync(own, { recursive: true });
+  const property = (file: string, name: string) => new RegExp(`^${name}=(.*)$`, 'm').exec(readFileSync(file, 'utf8'))?.[1] ?? '';
+  const theirs = join(dir, '1', 'server.properties');
+  const properties = { 'process.roles': 'broker', 'node.id': '2', 'controller.quorum.voters': property(theirs, 'controller.quorum.voters') };
+  const server = await kafkaServer(own, { properties });
+  const file = join(own, 'server.properties');
+  writeFileSync(file, readFileSync(file, 'utf8').replace(/^listeners=(PLAINTEXT:[^,]*),.*$/m, 'listeners=$1'));
+  const meta = join(own, 'data', 'meta.properties');
+  const clusterId = property(join(dir, '1', 'data', 'meta.properties'), 'cluster.id');
+  writeFileSync(meta, readFileSync(meta, 'utf8').replace(/^cluster\.id=.*$/m, `cluster.id=${clusterId}`).replace(/^node\.id=.*$/m, 'node.id=2'));
+  return server;
+}
+
+async function untilBrokers(count: number): Promise<void> {
+  await withAdmin([first.address], async (admin) => {
+    while ((await admin.describeCluster()).brokers.length < count) await sleep(100);
+  });
+}
+
+async function topicOn(topic: string, replicas: readonly (readonly number[])[]): Promise<void> {
+  await withAdmin([first.address], async (admin) => {
+    const replicaAssignment = replicas.map((list, partition) => ({ partition, replicas: [...list] }));
+    await admin.createTopics({ topics: [{ topic, replicaAssignment }], waitForLeaders: true });
+  });
+}
+
+async function move(topic: string, partition: number, to: number): Promise<void> {
+  await withAdmin([first.address], async (admin) => {
+    await admin.alterPartitionReassignments({ topics: [{ topic, partitionAssignment: [{ partition, replicas: [to] }] }] });
+    for (;;) {
+      const { topics } = await admin.fetchTopicMetadata({ topics: [topic] });
+      if (topics[0]?.partitions.find(({ partitionId }) => partitionId === partition)?.leader === to) return;
+      await sleep(50);
+    }
+  });
+}
+
+function watch(topic: string): Watch {
+  const watching = new Watch({ brokers, topics: [topic], groupId: topic, fromBeginning: true, heartbeatIntervalMs: 500, sessionTimeoutMs: 10_000 });
+  onTestFinished(() => {
+    watching.unsubscribe();
+    expect(watching.breaches).toEqual([]);
+  });
+  return watching;
+}
+
+describe('two brokers', () => {
+  test('a leader that moves is followed: no rebalance, no record lost or doubled', async () => {
+    await topicOn('moving', [[1], [2], [1]]);
+    const watching = watch('moving');
+    const send = (from: number) => produce([first.address], 'moving', numbers(300, from).map((i) => ({ value: `${i}`, partition: i % 3 })));
+    await send(0);
+    await watching.until(({ records }) => records.length === 300);
+    for (const [round, to] of [2, 1, 2].entries()) {
+      await move('moving', 0, to);
+      await send(300 * (round + 1));
+      await watching.until(({ records }) => records.length === 300 * (round + 2), 20_000);
+    }
+    for (const partition of [0, 1, 2]) {
+      const offsets = watching.chunks.filter(({ assignment }) => assignment.partition === partition).flatMap(({ records }) => records.map(({ offset }) => offset));
+      expect(offsets).toEqual(numbers(400));
+    }
+    expect(watching.of('assigned')).toHaveLength(3);
+    expect(watching.lines.join()).toContain('looking for the leader');
+  });
+
+  test('while one broker is down the partitions of the other go on', async () => {
+    await topicOn('apart', [[1], [2]]);
+    const producer = kafkaClient([first.address]).producer();
+    await producer.connect();
+    onTestFinished(() => producer.disconnect());
+    const watching = watch('apart');
+    await producer.send({ topic: 'apart', messages: numbers(10).map((i) => ({ value: `${i}`, partition: i % 2 })) });
+    await watching.until(({ records }) => records.length === 10);
+    await second.kill();
+    for (let i = 0; i < 10; i++) {
+      await producer.send({ topic: 'apart', messages: [{ value: `alone ${i}`, partition: 0 }] });
+      await sleep(300);
+    }
+    await watching.until(({ records }) => records.length === 20, 5000);
+    await second.start();
+    await producer.send({ topic: 'apart', messages: [{ value: 'back', partition: 1 }] });
+    await watching.until(({ records }) => records.length === 21, 30_000);
+    expect(watching.of('assigned')).toHaveLength(2);
+    expect(watching.of('lost')).toEqual([]);
+  });
+});

@@ -1,0 +1,313 @@
+import { concatMap, delay, of, timer, type Observable } from 'rxjs';
+import { describe, expect, test } from 'vitest';
+import { reconcileWithState, type ReconcileConfig } from '../../operators/reconcile-with-state.js';
+import { Ledger, type LedgerConfig } from '../../src/ledger.js';
+import type { Assignment, Batch } from '../../src/model/record.js';
+import type { PartitionState } from '../../src/model/state.js';
+import { dedupToken } from '../../src/model/token.js';
+import type { InsertBatch } from '../../src/ports.js';
+import {
+  FakeSink, FakeSource, FakeStore, Journal, briefBatch, chunk, failure, insertBatch, intent, p0, p1, reportTo, stateOf, tenure, type Scripts,
+} from '../support/fakes.js';
+import { asText, marbles, type Marbles } from '../support/marbles.js';
+
+interface Setup {
+  readonly journal: Journal;
+  readonly store: FakeStore;
+  readonly ledger: Ledger;
+  stage(config?: ReconcileConfig, assignment?: Assignment): (batches: Observable<Batch>) => Observable<InsertBatch>;
+}
+
+const nothing = stateOf(-1);
+
+/** Scripts: `claim`, `write`, `seek`, `cluster`. */
+function setUp(state: PartitionState, scripts: Scripts = {}, config: Partial<LedgerConfig> = {}): Setup {
+  const journal = new Journal();
+  const store = new FakeStore(journal, state, scripts);
+  const source = new FakeSource(journal, undefined, scripts);
+  const ledger = new Ledger(store, source, { group: 'g1', owner: 'me', retry: { minDelayMs: 3, random: () => 0 }, ...config });
+  const ports = { source, ledger, sink: new FakeSink(journal) };
+  return { journal, store, ledger, stage: (stageConfig = {}, assignment = p0) => reconcileWithState(ports, assignment, stageConfig) };
+}
+
+/** What passes, as `insert 10-14`, `replay 10-14` or `skip 8-9`. */
+const passing = (m: Marbles, source: string, batches: Record<string, Batch>, setup: Setup, config?: ReconcileConfig): Observable<string> =>
+  m.hot<Batch>(source, batches, failure('KCR_KAFKA')).pipe(setup.stage(config), asText(briefBatch));
+
+const ab = { a: chunk(9, 14), b: chunk(14, 19) };
+const legend = { A: 'insert 10-14', B: 'insert 15-19', R: 'replay 10-14', Q: 'replay 15-19' };
+
+describe('reconcileWithState', () => {
+  test('the diagram of its documentation', marbles((m) => {
+    const setup = setUp(stateOf(9, [10, 14]));
+    const passed = passing(m, '-a-----b--------|', { a: chunk(7, 11), b: chunk(11, 19) }, setup);
+    m.expect(passed).toBeObservable('-s-----(ri)-----|', { s: 'skip 8-9', r: 'replay 10-14', i: 'insert 15-19' });
+    m.flush();
+    expect(setup.journal.lines).toEqual(['0 claim 0', '0 seek 0:10', '7 write 0: settled 9, in doubt 10-14 15-19']);
+  }));
+
+  test('never: the partition is claimed all the same', marbles((m) => {
+    const setup = setUp(nothing, { claim: '--k' });
+    m.expect(passing(m, '-', {}, setup)).toBeObservable('-');
+    m.flush();
+    expect(setup.journal.lines).toEqual(['0 claim 0']);
+  }));
+
+  test('empty', marbles((m) => m.expect(passing(m, '----|', {}, setUp(nothing))).toBeObservable('----|')));
+
+  test('one', marbles((m) => m.expect(passing(m, '-a-|', ab, setUp(nothing))).toBeObservable('-A-|', legend)));
+
+  test('many', marbles((m) => {
+    const setup = setUp(nothing, {}, { maxPending: 16 });
+    m.expect(passing(m, '-a--b--|', ab, setup)).toBeObservable('-A--B--|', legend);
+    m.flush();
+    expect(setup.store.stateOf()).toMatchObject({ settled: undefined, pending: [{ first: 10, last: 14 }, { first: 15, last: 19 }] });
+  }));
+
+  test('an error of the source is told', marbles((m) =>
+    m.expect(passing(m, '-a-#', ab, setUp(nothing))).toBeObservable('-A-#', legend, 'KCR_KAFKA')));
+
+  test('everything at once: a store and a source that answer without a delay', marbles((m) => {
+    const setup = setUp(nothing);
+    m.expect(of<Batch>(chunk(9, 14)).pipe(setup.stage(), asText(briefBatch))).toBeObservable('(A|)', legend);
+    m.flush();
+    expect(setup.journal.lines).toEqual(['0 claim 0', '0 write 0: settled none, in doubt 10-14']);
+  }));
+});
+
+describe('the claim', () => {
+  test('is made when the partition is assigned, not when its first batch comes', marbles((m) => {
+    const setup = setUp(nothing, { claim: '--k' });
+    m.expect(passing(m, '-------a', ab, setup)).toBeObservable('-------A', legend);
+    m.flush();
+    expect(setup.journal.of('claim')).toEqual(['0 claim 0']);
+  }));
+
+  test('is waited for: batches that come before it pass behind it, in order', marbles((m) => {
+    const setup = setUp(nothing, { claim: '------k' });
+    m.expect(passing(m, '-a-b------|', ab, setup)).toBeObservable('------(AB)|', legend);
+  }));
+
+  test('is waited for by a revoke: a partition is not released while its claim is under way', marbles((m) => {
+    const setup = setUp(nothing, { claim: '------k' });
+    m.expect(passing(m, '-|', ab, setup)).toBeObservable('------|');
+  }));
+
+  test('is made again while the store does not answer', marbles((m) => {
+    const setup = setUp(nothing, { claim: ['-u', '-u', '-k'] });
+    m.expect(passing(m, '-a', ab, setup)).toBeObservable('------------A', legend);
+    m.flush();
+    expect(setup.journal.of('claim')).toEqual(['0 claim 0', '4 claim 0', '11 claim 0']);
+  }));
+
+  test('that the store refuses ends the stream, and the source is left', marbles((m) => {
+    const setup = setUp(nothing, { claim: '--s' });
+    const source = m.hot<Batch>('-a-b-', ab);
+    m.expect(source.pipe(setup.stage(), asText(briefBatch))).toBeObservable('--#', {}, 'KCR_STORE');
+    m.expect(source).toHaveSubscriptions('^-!');
+  }));
+
+  test('that the store refuses at once ends the stream too', marbles((m) => {
+    const setup = setUp(nothing, { claim: 's' });
+    m.expect(passing(m, '-a-b-', ab, setup)).toBeObservable('#', {}, 'KCR_STORE');
+    m.flush();
+    expect(setup.journal.of('claim')).toHaveLength(1);
+  }));
+
+  test('I9: is dropped when the partition is lost meanwhile: it must not fence the next owner', marbles((m) => {
+    const setup = setUp(nothing, { claim: '-----k' });
+    m.expect(m.hot<Batch>('-a----', ab).pipe(setup.stage()), '^--!').toBeObservable('-');
+    m.flush();
+    expect(setup.journal.lines).toEqual(['0 claim 0', '3 claim 0 dropped']);
+    expect(setup.store.stateOf()).toEqual(nothing);
+  }));
+});
+
+describe('the seek', () => {
+  test('sends the source behind what is settled, whatever the group’s committed offset says', marbles((m) => {
+    const setup = setUp(stateOf(9));
+    passing(m, '-', {}, setup).subscribe();
+    m.flush();
+    expect(setup.journal.of('seek')).toEqual(['0 seek 0:10']);
+  }));
+
+  test('sends the source to the first range in doubt', marbles((m) => {
+    const setup = setUp(stateOf(9, [10, 14], [15, 19]));
+    passing(m, '-', {}, setup).subscribe();
+    m.flush();
+    expect(setup.journal.of('seek')).toEqual(['0 seek 0:10']);
+  }));
+
+  test('is not made for a partition that nothing is known of', marbles((m) => {
+    const setup = setUp(nothing);
+    passing(m, '-a', ab, setup).subscribe();
+    m.flush();
+    expect(setup.journal.of('seek')).toEqual([]);
+  }));
+
+  test('is waited for before anything passes', marbles((m) => {
+    const setup = setUp(stateOf(9), { seek: '-----k' });
+    m.expect(passing(m, '-a', ab, setup)).toBeObservable('-----A', legend);
+  }));
+
+  test('that fails ends the stream: the records between would be lost', marbles((m) => {
+    const setup = setUp(stateOf(9), { seek: '--e' });
+    m.expect(passing(m, '-a', ab, setup)).toBeObservable('--#', {}, 'KCR_KAFKA');
+  }));
+
+  test('makes records come again: what is ahead of it is left for then', marbles((m) => {
+    const passed = passing(m, '-b--a--b', ab, setUp(stateOf(9)));
+    m.expect(passed).toBeObservable('----A--B', legend);
+  }));
+
+  test('makes records come again: half of a range in doubt that was read before is replayed once, and whole', marbles((m) => {
+    const passed = passing(m, '-h--w', { h: chunk(9, 12), w: chunk(9, 19) }, setUp(stateOf(9, [10, 14])));
+    m.expect(passed).toBeObservable('----(RB)', legend);
+  }));
+});
+
+describe('I1: what is new', () => {
+  test('passes only once its range is stored', marbles((m) => {
+    const setup = setUp(nothing, { write: '----k' });
+    const stored = () => setup.store.stateOf().pending.length;
+    const passed = m.hot<Batch>('-a', ab).pipe(setup.stage(), asText((batch) => `${briefBatch(batch)}, stored: ${stored()}`));
+    m.expect(passed).toBeObservable('-----A', { A: 'insert 10-14, stored: 1' });
+  }));
+
+  test('does not pass while the store does not answer', marbles((m) => {
+    const setup = setUp(nothing, { write: ['-u', '-u', '-k'] });
+    m.expect(passing(m, '-a', ab, setup)).toBeObservable('-------------A', legend);
+  }));
+
+  test('does not pass when the store refuses', marbles((m) => {
+    const setup = setUp(nothing, { write: '-s' });
+    m.expect(passing(m, '-a', ab, setup)).toBeObservable('--#', {}, 'KCR_STORE');
+  }));
+
+  test('I4: does not pass when another owner has claimed the partition since', marbles((m) => {
+    const setup = setUp(nothing);
+    timer(1).subscribe(() => setup.store.seize());
+    m.expect(passing(m, '--a', ab, setup)).toBeObservable('--#', {}, 'KCR_FENCED');
+  }));
+
+  test('waits while as many as maxPending are in doubt', marbles((m) => {
+    const setup = setUp(nothing, {}, { maxPending: 1 });
+    timer(6).pipe(concatMap(() => setup.ledger.of(p0).settle(14))).subscribe();
+    m.expect(passing(m, '-ab', ab, setup)).toBeObservable('-A----B', legend);
+    m.flush();
+    expect(setup.journal.of('write')).toHaveLength(2);
+  }));
+
+  test('is recorded with all that a replay needs', marbles((m) => {
+    const batch = chunk(9, 14, { holes: [12] });
+    const recorded = intent(10, 14, { rows: 4, atMs: 3 });
+    const token = dedupToken({ cluster: 'c1', topic: 'clicks', incarnation: 0, partition: 0, intent: recorded });
+    const passed = m.hot<Batch>('---a', { a: batch }).pipe(setUp(nothing).stage());
+    m.expect(passed).toBeObservable('---A', { A: { ...batch, intent: recorded, token, replay: false } });
+  }));
+
+  test('I9: a write under way is dropped when the partition is lost', marbles((m) => {
+    const setup = setUp(nothing, { write: '-----k' });
+    m.expect(m.hot<Batch>('-a----', ab).pipe(setup.stage()), '^--!').toBeObservable('-');
+    m.flush();
+    expect(setup.journal.of('write')).toEqual(['1 write 0: settled none, in doubt 10-14', '3 write 0: settled none, in doubt 10-14 dropped']);
+    expect(setup.store.stateOf()).toEqual(nothing);
+  }));
+});
+
+describe('I2: what was in doubt', () => {
+  test('is replayed under the recorded intent and token, whatever is left of its records', marbles((m) => {
+    const recorded = intent(10, 14, { rows: 5, atMs: 77, settings: 'older', tables: ['db.other'], excluded: [13] });
+    const setup = setUp({ ...stateOf(9), pending: [recorded], incarnation: 2 });
+    const token = dedupToken({ cluster: 'c1', topic: 'clicks', incarnation: 2, partition: 0, intent: recorded });
+    const expected = insertBatch(9, 14, { holes: [10, 13], intent: recorded, token, replay: true });
+    m.expect(m.hot<Batch>('-a', { a: insertBatch(9, 14, { holes: [10] }) }).pipe(setup.stage())).toBeObservable('-A', { A: expected });
+  }));
+
+  test('is replayed without a write: it is recorded already', marbles((m) => {
+    const setup = setUp(stateOf(9, [10, 14]));
+    m.expect(passing(m, '-a', ab, setup)).toBeObservable('-R', legend);
+    m.flush();
+    expect(setup.journal.of('write')).toEqual([]);
+  }));
+
+  test('I3: passes before anything new, both ranges of it', marbles((m) => {
+    const passed = passing(m, '-a-b', { a: chunk(9, 17), b: chunk(17, 24) }, setUp(stateOf(9, [10, 14], [15, 19]), {}, { maxPending: 3 }));
+    m.expect(passed).toBeObservable('-R-(QN)', { ...legend, N: 'insert 20-24' });
+  }));
+
+  test('is held until its end came, on a quiet topic for as long as it takes', marbles((m) => {
+    const passed = passing(m, '-a--------b', { a: chunk(9, 12), b: chunk(12, 14) }, setUp(stateOf(9, [10, 14])));
+    m.expect(passed).toBeObservable('----------R', legend);
+  }));
+
+  test('and is held when the partition is revoked stays in doubt for the next owner', marbles((m) => {
+    const setup = setUp(stateOf(9, [10, 14]));
+    m.expect(passing(m, '-a-|', { a: chunk(9, 12) }, setup)).toBeObservable('---|');
+    m.flush();
+    expect(setup.store.stateOf()).toEqual(stateOf(9, [10, 14]));
+  }));
+});
+
+describe('what is settled', () => {
+  test('passes without records, to be committed only', marbles((m) => {
+    const setup = setUp(stateOf(9));
+    const expected = { ...insertBatch(4, 9), records: [], bytes: 0 };
+    m.expect(m.hot<Batch>('-a', { a: insertBatch(4, 9) }).pipe(setup.stage())).toBeObservable('-A', { A: expected });
+  }));
+});
+
+describe('a gap in the log', () => {
+  const broken = { a: chunk(9, 14), b: chunk(16, 19) };
+
+  test('halts: records that nobody saw are not passed over in silence', marbles((m) => {
+    m.expect(passing(m, '-a-b', broken, setUp(nothing))).toBeObservable('-A-#', legend, 'KCR_OFFSET_GAP');
+  }));
+
+  test('is told and gone behind with onGap continue; the next range covers it', marbles((m) => {
+    const setup = setUp(nothing);
+    m.expect(passing(m, '-a-b', broken, setup, { onGap: 'continue', report: reportTo(setup.journal) })).toBeObservable('-A-B', legend);
+    m.flush();
+    expect(setup.journal.of('event')).toEqual(['3 event gap']);
+  }));
+
+  test('names the offsets that are gone', marbles((m) => {
+    const told: string[] = [];
+    m.hot<Batch>('-a-b', broken).pipe(setUp(nothing).stage()).subscribe({ error: (error: Error) => told.push(error.message) });
+    m.flush();
+    expect(told[0]).toContain('The log goes on at offset 17, but 15 was expected: 2 offsets are gone (topic clicks, partition 0, offsets 15-16)');
+  }));
+});
+
+describe('two partitions', () => {
+  test('a store that is slow for one does not delay the other', marbles((m) => {
+    const setup = setUp(nothing, { write: ['---------k', 'k'] });
+    const other = { x: chunk(9, 14, { of: p1 }) };
+    m.expect(passing(m, '-a', ab, setup)).toBeObservable('----------A', legend);
+    m.expect(m.hot<Batch>('--x', other).pipe(setup.stage({}, p1), asText(briefBatch))).toBeObservable('--A', legend);
+  }));
+
+  test('a tenure that comes back claims anew, and replays what the one before left in doubt', marbles((m) => {
+    const setup = setUp(nothing);
+    const again = tenure(0, 9);
+    m.expect(m.hot<Batch>('-a---', ab).pipe(setup.stage(), asText(briefBatch)), '^--!').toBeObservable('-A', legend);
+    m.expect(m.hot<Batch>('-----x', { x: chunk(9, 16, { of: again }) }).pipe(setup.stage({}, again), asText(briefBatch)), '----^').toBeObservable('-----(RN)', { ...legend, N: 'insert 15-16' });
+  }));
+});
+
+test('a sink that has no route for the topic ends the stream before anything is recorded', marbles((m) => {
+  const journal = new Journal();
+  const store = new FakeStore(journal);
+  const source = new FakeSource(journal);
+  const ledger = new Ledger(store, source, { group: 'g1', owner: 'me' });
+  const sink = { describe: () => { throw failure('KCR_CONFIG'); } };
+  m.expect(m.hot<Batch>('-a', ab).pipe(reconcileWithState({ source, sink, ledger }, p0), asText(briefBatch))).toBeObservable('-#', {}, 'KCR_CONFIG');
+  m.flush();
+  expect(journal.of('write')).toEqual([]);
+}));
+
+test('slow consumers behind it do not make it pass anything before its time', marbles((m) => {
+  const setup = setUp(nothing, { write: '--k' });
+  const slow = m.hot<Batch>('-ab', ab).pipe(setup.stage(), concatMap((batch) => of(batch).pipe(delay(5))), asText(briefBatch));
+  m.expect(slow).toBeObservable('--------A----B', legend);
+}));
