@@ -30,7 +30,12 @@ export class Ingester {
   /** Its log is appended to `logFile`. */
   constructor(configFile: string, logFile: string, onDelivered: (life: Ingester) => void) {
     this.#process = spawn(process.execPath, [program, 'run', configFile, '--log-level', 'debug'], { stdio: ['ignore', 'ignore', 'pipe'] });
-    this.ended = once(this.#process, 'exit').then(([code, signal]) => ({ code: code as number | null, signal: signal as NodeJS.Signals | null }));
+    const endWithUs = () => void this.#process.kill('SIGKILL');
+    process.once('exit', endWithUs);
+    this.ended = once(this.#process, 'exit').then(([code, signal]) => {
+      process.off('exit', endWithUs);
+      return { code: code as number | null, signal: signal as NodeJS.Signals | null };
+    });
     this.#process.stderr!.pipe(createWriteStream(logFile, { flags: 'a' }));
     createInterface({ input: this.#process.stderr! }).on('line', (line) => this.#read(line, onDelivered));
   }

@@ -49,6 +49,9 @@ const options = new Command('demo')
   .parse()
   .opts<Options>();
 
+// The servers end with this process.
+const interrupt = () => process.exit(130);
+process.once('SIGINT', interrupt).once('SIGTERM', interrupt);
 process.exitCode = await demo();
 
 async function demo(): Promise<number> {
@@ -196,5 +199,6 @@ The servers stay up until Ctrl-C. To look at them:
   Kafka      ${brokers.join(',')}  (topic ${topic}, group demo)
   ZooKeeper  ${keeperConnect}  (state under /kafka-clickhouse-rx)
   data, logs (ingester.log) and the configuration: ${root}`);
+  process.off('SIGINT', interrupt).off('SIGTERM', interrupt);
   await new Promise<void>((resolve) => process.once('SIGINT', resolve).once('SIGTERM', resolve));
 }
