@@ -2,10 +2,12 @@
 // call at which a process can die.
 import fc from 'fast-check';
 import type { Observable } from 'rxjs';
-import { describe, expect, test } from 'vitest';
+import { describe, expect, test, vi } from 'vitest';
 import { bufferCountOrTime, commit, consume, groupByPartition, insertDeduped, reconcileWithState } from '../operators/index.js';
 import { Ledger } from '../src/ledger.js';
 import { World, fates, type Fault, type Life } from './support/world.js';
+
+vi.setConfig({ testTimeout: 60_000 });
 
 type Start = (world: World, life: Life) => Observable<unknown>;
 
@@ -117,7 +119,7 @@ describe('exactly-once: whatever call a process dies at', () => {
         expect(world.live(secondLife, start).verdict()).toEqual({ missing: [], doubled: [] });
         expect(world.violations).toEqual([]);
       }),
-      { numRuns: 300 },
+      { numRuns: 100 },
     );
   });
 });

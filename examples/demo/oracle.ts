@@ -55,12 +55,13 @@ async function offsetsOfTopic(brokers: readonly string[], topic: string): Promis
       consumer.on('consumer.crash', ({ payload }) => reject(payload.error));
       void consumer.run({
         autoCommit: false,
-        eachBatch: async ({ batch, resolveOffset, heartbeat }) => {
+        eachBatch: async (payload) => {
+          const { batch } = payload;
           const seen = marks.get(batch.partition);
           for (const { offset } of batch.messages) if (Number(offset) < (seen?.length ?? 0)) seen![Number(offset)] = 1;
           if (Number(batch.lastOffset()) + 1 >= (seen?.length ?? 0)) unread.delete(batch.partition);
-          resolveOffset(batch.lastOffset());
-          await heartbeat();
+          payload.resolveOffset(batch.lastOffset());
+          await payload.heartbeat();
           if (unread.size === 0) resolve();
         },
       });

@@ -30,8 +30,6 @@ export interface Way {
   readonly slots: InsertSlots;
   readonly compress: boolean;
   readonly server: ServerIdentity;
-  /** A connection broke: the server may have been restarted. */
-  suspect(): void;
   /** An insert went through, over a connection that was there before or over a new one. */
   answered(kept: boolean): void;
   /** Asks the server who it is now. */
@@ -257,7 +255,6 @@ export class FrozenBatch implements FrozenInsert {
   }
 
   #broken(failure: ConnectionFailure): IngestError {
-    this.#way.suspect();
     const inDoubt = classify({ kind: 'network', phase: failure.phase }) === 'in-doubt';
     return new IngestError(
       inDoubt ? 'KCR_INSERT_IN_DOUBT' : 'KCR_INSERT_RETRIABLE',

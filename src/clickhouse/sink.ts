@@ -50,6 +50,7 @@ class ClickHouseSink implements BatchSink, Way {
   readonly #tables: ReadonlyMap<string, Destination>;
   #server: ServerIdentity;
   #refreshing = false;
+  /** The server could not be asked, or has been up for too short a time. */
   #stale: boolean;
 
   constructor(
@@ -92,12 +93,10 @@ class ClickHouseSink implements BatchSink, Way {
     return Promise.resolve();
   }
 
-  /** A connection broke: the server may have been restarted, which the next answer is the occasion to find out. */
-  suspect(): void {
-    this.#stale = true;
-  }
-
-  /** An insert went through. What is told of the server may lag behind, which is safe: it then looks restarted. */
+  /**
+   * A restart breaks every connection, so a new one is the occasion to look. What is told of the server may lag behind,
+   * which is safe: it then looks restarted.
+   */
   answered(kept: boolean): void {
     if ((kept && !this.#stale) || this.#refreshing) return;
     this.#refreshing = true;

@@ -186,7 +186,7 @@ export class KeeperConnection {
       send((error, value) => {
         settled();
         if (error === null || error === undefined) return resolve(value);
-        if (!isKeeperError(error, ...inDoubt)) return reject(error);
+        if (!isKeeperError(error, ...inDoubt)) return reject(error as Error);
         const lost = this.#lost(`lost the request: ${messageOf(error)}`);
         reject(lost);
         this.end(lost);

@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { Partitioners, type Producer } from 'kafkajs';
-import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, onTestFinished, test, vi } from 'vitest';
 import { checkKafka } from '../../src/kafka/preflight.js';
 import type { KafkaSourceOptions } from '../../src/kafka/source.js';
 import { createTopic, kafkaClient, produce, withAdmin } from '../stack/clients.js';
@@ -58,8 +58,13 @@ async function addListener(file: string, listener: string): Promise<void> {
 
 async function newTopic(partitions = 1, config: Record<string, string> = {}): Promise<string> {
   const topic = `faults-${randomUUID()}`;
-  await createTopic(direct, topic, { partitions, config });
+  // A broker that was just thawed or started knows of new topics late.
+  await vi.waitFor(() => createTopic(direct, topic, { partitions, config }).catch(ignoreExisting), { timeout: 20_000, interval: 200 });
   return topic;
+}
+
+function ignoreExisting(error: unknown): void {
+  if (!String(error).includes('already exists')) throw error;
 }
 
 function watch(topic: string, options: Partial<KafkaSourceOptions> = {}, behaviour: Behaviour = {}): Watch {
@@ -202,6 +207,24 @@ describe('a network', () => {
     proxy.cut();
     await commit;
     expect(await committed(topic)).toEqual(['2']);
+  });
+});
+
+describe('commits', () => {
+  test('that had to wait go out in their order: an earlier one does not overwrite a later one', async () => {
+    const topic = await newTopic();
+    await produce(direct, topic, numbers(20).map(String));
+    const watching = watch(topic);
+    await watching.until(({ records }) => records.length === 20);
+    proxy.down();
+    const commits: Promise<void>[] = [];
+    for (const next of numbers(20, 1)) {
+      commits.push(watching.commit(watching.owned[0]!, next));
+      await sleep(20);
+    }
+    proxy.heal();
+    await Promise.all(commits);
+    expect(await committed(topic)).toEqual(['20']);
   });
 });
 

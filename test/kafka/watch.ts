@@ -126,8 +126,13 @@ export class Watch {
   async until(condition: (watch: this) => boolean, limitMs = LIMIT_MS): Promise<void> {
     for (const deadline = Date.now() + limitMs; !condition(this); await sleep(10)) {
       if (this.error !== undefined) throw this.error;
-      if (Date.now() > deadline) throw new Error(`It did not come true within ${limitMs} ms: ${condition.toString()}\n${this.lines.join('\n')}`);
+      if (Date.now() > deadline) throw new Error(`It did not come true within ${limitMs} ms: ${condition.toString()}\n${this.#summary()}`);
     }
+  }
+
+  #summary(): string {
+    const told = this.events.map((event) => `${event.kind} ${event.assignment.partition}${event.kind === 'fetched' ? ` to ${event.chunk.lastOffset}` : ''}`);
+    return [...told.slice(-20), `${this.records.length} records in all`, ...this.lines.slice(-30)].join('\n');
   }
 
   /** What the source wrote to its log, details left out. */

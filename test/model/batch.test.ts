@@ -1,8 +1,10 @@
 import fc from 'fast-check';
-import { describe, expect, test } from 'vitest';
+import { describe, expect, test, vi } from 'vitest';
 import { bytesOf, indexAfter, joinBatches, recordBytes, splitBatch } from '../../src/model/batch.js';
 import type { Batch } from '../../src/model/record.js';
 import { chunk, record } from '../support/fakes.js';
+
+vi.setConfig({ testTimeout: 60_000 });
 
 /** A batch with holes anywhere, at its boundaries too. */
 const batches: fc.Arbitrary<Batch> = fc

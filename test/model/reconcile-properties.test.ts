@@ -1,11 +1,13 @@
 // What holds of `reconcile` whatever the state a process died in, and however the stream is cut on the way to it.
 import fc from 'fast-check';
-import { describe, expect, test } from 'vitest';
+import { describe, expect, test, vi } from 'vitest';
 import { beginProgress, reconcile, type Decision } from '../../src/model/reconcile.js';
 import type { Batch } from '../../src/model/record.js';
 import { emptyState, resumeOffset, type Intent, type PartitionState } from '../../src/model/state.js';
 import { dedupToken } from '../../src/model/token.js';
 import { chunk, intent } from '../support/fakes.js';
+
+vi.setConfig({ testTimeout: 60_000 });
 
 /** A stream of one tenure: contiguous batches, at most once begun anew by a seek to where the state resumes. */
 interface Tenure {
@@ -72,7 +74,7 @@ function forAll(check: (tenure: Tenure, emitted: readonly Emitted[], all: readon
       const all = decisionsOn(tenure.state, tenure.batches);
       check(tenure, all.filter(isEmitted), all);
     }),
-    { numRuns: 2000 },
+    { numRuns: 500 },
   );
 }
 
@@ -189,6 +191,6 @@ test('two lives, cut differently, insert the same ranges under the same tokens',
       const table = [...rowsByToken.values()].flat().sort((a, b) => a - b);
       expect(table).toEqual(Array.from({ length: 41 }, (_, i) => i));
     }),
-    { numRuns: 1000 },
+    { numRuns: 500 },
   );
 });

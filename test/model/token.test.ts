@@ -1,7 +1,9 @@
 import fc from 'fast-check';
-import { expect, test } from 'vitest';
+import { expect, test, vi } from 'vitest';
 import { dedupToken, type TokenParts } from '../../src/model/token.js';
 import { intent } from '../support/fakes.js';
+
+vi.setConfig({ testTimeout: 60_000 });
 
 const parts: TokenParts = { cluster: 'c1', topic: 'clicks', incarnation: 0, partition: 3, intent: intent(10, 19) };
 

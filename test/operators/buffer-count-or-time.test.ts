@@ -1,11 +1,13 @@
 import fc from 'fast-check';
 import { NEVER, Subject, VirtualTimeScheduler, concatWith, from, lastValueFrom, of, take, toArray } from 'rxjs';
-import { describe, expect, test } from 'vitest';
+import { describe, expect, test, vi } from 'vitest';
 import { batchLimits, bufferCountOrTime, type BufferConfig } from '../../operators/buffer-count-or-time.js';
 import { bytesOf } from '../../src/model/batch.js';
 import type { Batch, Chunk } from '../../src/model/record.js';
 import { chunk, range, record } from '../support/fakes.js';
 import { asText, marbles, type Marbles } from '../support/marbles.js';
+
+vi.setConfig({ testTimeout: 60_000 });
 
 /** a, b, c…: chunks of one record each, offsets 0, 1, 2… */
 const singles = Object.fromEntries([...'abcdefgh'].map((letter, offset) => [letter, chunk(offset - 1, offset)]));

@@ -49,6 +49,11 @@ async function expectFailure(call: ObservableInput<unknown>, code: ErrorCode): P
   return error;
 }
 
+/** Matches a message. */
+export function containing(part: string): unknown {
+  return expect.stringContaining(part);
+}
+
 let keys = 0;
 
 export function freshKey(): StateKey {

@@ -12,7 +12,7 @@ import { checkKeeper, keeperStore, type KeeperStoreConfig } from '../../src/stat
 import { startStack, type Stack } from '../stack/stack.js';
 import { freePort } from '../stack/process.js';
 import { TcpProxy } from '../support/tcp-proxy.js';
-import { failureOf, freshKey, insist, pause, settledAt, stateStoreContract, stateStoreOutages, until, valueOf, type NetworkStoreUnderTest } from './contract.js';
+import { containing, failureOf, freshKey, insist, pause, settledAt, stateStoreContract, stateStoreOutages, until, valueOf, type NetworkStoreUnderTest } from './contract.js';
 
 const path = '/test/states';
 const operationTimeoutMs = 1500;
@@ -264,7 +264,7 @@ async function runAndExit(address: string, moment: string): Promise<string> {
   const output = Promise.all([text(child.stdout), text(child.stderr)]);
   // Long before the time-outs that it was given, 20 and 30 seconds.
   const killer = setTimeout(() => child.kill('SIGKILL'), 12_000);
-  const [code, signal] = await once(child, 'exit');
+  const [code, signal] = (await once(child, 'exit')) as [number | null, string | null];
   clearTimeout(killer);
   const [out, err] = await output;
   expect({ code, signal, err }).toStrictEqual({ code: 0, signal: null, err: '' });
@@ -288,7 +288,7 @@ describe('checkKeeper', () => {
     const connect = `127.0.0.1:${await freePort()}`;
     await expect(checkKeeper({ connect, operationTimeoutMs: 300 })).rejects.toMatchObject({
       code: 'KCR_STORE_UNREACHABLE',
-      message: expect.stringMatching(new RegExp(`${connect} does not answer: .*ECONNREFUSED.*What to do`)),
+      message: expect.stringMatching(new RegExp(`${connect} does not answer: .*ECONNREFUSED.*What to do`)) as unknown,
     });
   });
 
@@ -297,7 +297,7 @@ describe('checkKeeper', () => {
     await checkKeeper({ connect: stack.keeperConnect, path: root, auth: 'me:secret' });
     await expect(checkKeeper({ connect: stack.keeperConnect, path: root })).rejects.toMatchObject({
       code: 'KCR_STORE',
-      message: expect.stringContaining('set `auth`'),
+      message: containing('set `auth`'),
     });
   });
 });

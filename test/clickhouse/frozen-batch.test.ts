@@ -1,0 +1,37 @@
+import { expect, it } from 'vitest';
+import { noProvenance } from '../../src/clickhouse/encode.js';
+import { FrozenBatch, type Way } from '../../src/clickhouse/frozen-batch.js';
+import type { ClickHouseHttp, Exchange } from '../../src/clickhouse/http.js';
+import { insertSettings } from '../../src/clickhouse/settings.js';
+import { InsertSlots } from '../../src/clickhouse/slots.js';
+import type { Table } from '../../src/clickhouse/tables.js';
+import { batchOf, outcome, record } from './fixtures.js';
+
+const table = { database: 'db', table: 't', family: 'plain', provenance: noProvenance } as Table;
+
+it('a buffer goes to the next insert only when nobody looks at its bytes any more, however long the answer has been there', async () => {
+  let letGo = (): void => undefined;
+  const bodies: Uint8Array[] = [];
+  const send = ({ body }: { body: Uint8Array }): Exchange => {
+    bodies.push(body);
+    const bodyFree = new Promise<void>((resolve) => (letGo = resolve));
+    return { answer: Promise.resolve({ status: 200, code: undefined, text: '', kept: true }), bodyFree };
+  };
+  const way: Way = {
+    http: { send } as unknown as ClickHouseHttp,
+    settings: insertSettings({}, new Set()),
+    slots: new InsertSlots(1, 1e6),
+    compress: false,
+    server: { version: '1', startedMs: 0 },
+    answered: () => undefined,
+    identify: () => Promise.resolve({ version: '1', startedMs: 0 }),
+  };
+  const insert = (value: string) => outcome(new FrozenBatch(way, { table, readBackFault: undefined }, batchOf([record(1, value)])).insert());
+  await insert('{"a":1}');
+  const second = insert('{"b":2}');
+  await new Promise((resolve) => setTimeout(resolve, 20));
+  expect(bodies.map((body) => Buffer.from(body).toString())).toEqual(['{"a":1}\n']);
+  letGo();
+  await second;
+  expect(Buffer.from(bodies[1] ?? []).toString()).toBe('{"b":2}\n');
+});
