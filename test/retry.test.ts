@@ -65,11 +65,11 @@ describe('retryRetryable', () => {
 
   test('the wait does not overflow after a thousand attempts', marbles((m) => {
     const waits: number[] = [];
-    const config = { minDelayMs: 100, maxDelayMs: 200, random: () => 0 };
+    const config = { minDelayMs: 1, maxDelayMs: 2, random: () => 0 };
     const down = Array.from({ length: 1000 }, (): ErrorCode => 'KCR_STORE_UNREACHABLE');
     calls(...down).pipe(again(config, ({ delayMs }) => waits.push(delayMs))).subscribe();
     m.flush();
     expect(waits).toHaveLength(1000);
-    expect(Math.max(...waits)).toBe(200);
+    expect(Math.max(...waits)).toBe(2);
   }));
 });
