@@ -1,10 +1,13 @@
 /**
- * Room: ClickHouse's HTTP interface: one request, one answer read to its end, and queries on top.
- * Knows nothing of batches. node:http directly, since a body that is one Buffer of known length is sent without a copy
- * and with a Content-Length, so that a body which is cut off never counts as a whole one.
+ * Room: ClickHouse's HTTP interface. Queries go through @clickhouse/client. Inserts go through node:http over the same
+ * agent: a body that is one Buffer of known length is sent without a copy and with a Content-Length, which the client's
+ * `exec` cannot do, and where a request broke (before or after it was sent) decides whether it is in doubt.
+ * Knows nothing of batches.
  */
 import http from 'node:http';
 import https from 'node:https';
+import type { Duplex } from 'node:stream';
+import { type ClickHouseClient, ClickHouseError, ClickHouseLogLevel, createClient } from '@clickhouse/client';
 import { IngestError } from '../errors.js';
 import { classify, type Phase, serverReason } from './classify.js';
 
@@ -39,6 +42,12 @@ export interface Answer {
   readonly text: string;
   /** It came over a connection that had been used before: the server is still the same run of itself. */
   readonly kept: boolean;
+}
+
+/** What the server itself said against a statement. */
+export interface ServerError {
+  readonly code: number;
+  readonly text: string;
 }
 
 export interface Exchange {
@@ -77,21 +86,19 @@ const CODE_HEADER = 'x-clickhouse-exception-code';
 export class ClickHouseHttp {
   /** For messages: without credentials. */
   readonly address: string;
-  readonly #client: typeof http | typeof https;
+  readonly #http: typeof http | typeof https;
+  readonly #client: ClickHouseClient;
   readonly #agent: http.Agent;
   readonly #base: http.RequestOptions;
   readonly #path: string;
   readonly #requestTimeoutMs: number;
-  readonly #connectTimeoutMs: number;
 
   constructor(connection: ClickHouseConnection) {
     const url = parseUrl(connection.url);
     const secure = url.protocol === 'https:';
     this.address = url.origin + (url.pathname === '/' ? '' : url.pathname);
-    this.#client = secure ? https : http;
-    this.#agent = secure
-      ? new https.Agent({ keepAlive: true, timeout: IDLE_MS, scheduling: 'lifo', ...connection.tls })
-      : new http.Agent({ keepAlive: true, timeout: IDLE_MS, scheduling: 'lifo' });
+    this.#http = secure ? https : http;
+    this.#agent = agentFor(secure, connection);
     const user = connection.username ?? (decodeURIComponent(url.username) || 'default');
     const password = connection.password ?? decodeURIComponent(url.password);
     this.#base = {
@@ -107,12 +114,22 @@ export class ClickHouseHttp {
     };
     this.#path = url.pathname;
     this.#requestTimeoutMs = connection.requestTimeoutMs ?? REQUEST_TIMEOUT_MS;
-    this.#connectTimeoutMs = connection.connectTimeoutMs ?? CONNECT_TIMEOUT_MS;
+    this.#client = createClient({
+      url: url.origin,
+      ...(url.pathname === '/' ? {} : { pathname: url.pathname }),
+      username: user,
+      password,
+      application: 'kafka-clickhouse-rx',
+      request_timeout: this.#requestTimeoutMs,
+      http_agent: this.#agent,
+      http_headers: lowerCased(connection.headers ?? {}),
+      log: { level: ClickHouseLogLevel.OFF },
+    });
   }
 
   /** Sends at once. Aborting the signal destroys the connection; the server may go on all the same. */
   send({ params, body, headers, signal }: HttpRequest): Exchange {
-    const request = this.#client.request({
+    const request = this.#http.request({
       ...this.#base,
       path: `${this.#path}?${new URLSearchParams(params).toString()}`,
       headers: { ...(this.#base.headers as http.OutgoingHttpHeaders), ...headers, 'content-length': body.byteLength },
@@ -129,19 +146,14 @@ export class ClickHouseHttp {
       };
       const aborted = (): void => fail('the request was aborted');
       const whole = setTimeout(() => fail(`no answer within ${this.#requestTimeoutMs} ms`), this.#requestTimeoutMs);
-      const connect = setTimeout(() => fail(`no connection within ${this.#connectTimeoutMs} ms`), this.#connectTimeoutMs);
-      const connected = (): void => {
-        phase = 'sent';
-        clearTimeout(connect);
-      };
+      const connected = (): void => void (phase = 'sent');
       request.once('socket', (socket) => {
         if (!socket.connecting) connected();
-        else socket.once(this.#client === https ? 'secureConnect' : 'connect', connected);
+        else socket.once(this.#http === https ? 'secureConnect' : 'connect', connected);
       });
       request.on('error', (error) => fail(connectionReason(error, request.reusedSocket), error));
       request.once('close', () => {
         clearTimeout(whole);
-        clearTimeout(connect);
         signal?.removeEventListener('abort', aborted);
         fail('the connection was closed before the answer had ended');
       });
@@ -176,28 +188,59 @@ export class ClickHouseHttp {
    * Errors: `KCR_CLICKHOUSE_UNREACHABLE`, `KCR_TABLE_MISSING`, `KCR_PREFLIGHT` with the server's code.
    */
   async select<Row>(sql: string, values: Readonly<Record<string, string | number>> = {}, signal?: AbortSignal): Promise<Row[]> {
-    const params = Object.fromEntries(Object.entries(values).map(([name, value]) => [`param_${name}`, escapeParameter(value)]));
-    const answer = await this.ask(`${sql}\nFORMAT JSON`, params, signal);
-    if (answer.status !== 200 || answer.code !== undefined) throw queryError(this.address, answer);
-    return parseRows<Row>(this.address, answer);
-  }
-
-  /** Whatever the server answers. Errors: `KCR_CLICKHOUSE_UNREACHABLE`. */
-  async ask(sql: string, params: Readonly<Record<string, string>> = {}, signal?: AbortSignal): Promise<Answer> {
     try {
-      return await this.send({ params, body: Buffer.from(sql), signal }).answer;
-    } catch (failure) {
-      const reason = failure instanceof Error ? failure.message : String(failure);
-      throw new IngestError('KCR_CLICKHOUSE_UNREACHABLE', `ClickHouse does not answer: ${reason}`, {
-        hint: 'check that the url is that of the HTTP interface (port 8123, or 8443 with TLS) and that the server is up',
-        cause: failure,
-      });
+      const answer = await this.#client.query({ query: sql, query_params: values, format: 'JSON', ...(signal === undefined ? {} : { abort_signal: signal }) });
+      return (await answer.json<Row>()).data;
+    } catch (thrown) {
+      throw this.#queryError(thrown);
     }
   }
 
+  /** Undefined when the statement ran, else what the server said. Errors: `KCR_CLICKHOUSE_UNREACHABLE`. */
+  async attempt(sql: string, settings: Readonly<Record<string, string>> = {}): Promise<ServerError | undefined> {
+    try {
+      await this.#client.command({ query: sql, clickhouse_settings: settings });
+      return undefined;
+    } catch (thrown) {
+      const said = serverError(thrown);
+      if (said !== undefined) return said;
+      throw this.#queryError(thrown);
+    }
+  }
+
+  #queryError(thrown: unknown): IngestError {
+    const said = serverError(thrown);
+    if (said !== undefined) return refused(this.address, said);
+    const reason = thrown instanceof Error ? thrown.message || (thrown as NodeJS.ErrnoException).code || thrown.name : String(thrown);
+    return new IngestError('KCR_CLICKHOUSE_UNREACHABLE', `ClickHouse does not answer: ${this.address}: ${reason}`, {
+      hint: 'check that the url is that of the HTTP interface (port 8123, or 8443 with TLS) and that the server is up',
+      cause: thrown,
+    });
+  }
+
   close(): void {
+    void this.#client.close();
     this.#agent.destroy();
   }
+}
+
+type OnConnected = (error: Error | null, stream: Duplex) => void;
+
+/** Keeps connections alive, and gives up one that does not come about in time, TLS handshake included. */
+function agentFor(secure: boolean, { tls, connectTimeoutMs = CONNECT_TIMEOUT_MS }: ClickHouseConnection): http.Agent {
+  const agent = secure
+    ? new https.Agent({ keepAlive: true, timeout: IDLE_MS, scheduling: 'lifo', ...tls })
+    : new http.Agent({ keepAlive: true, timeout: IDLE_MS, scheduling: 'lifo' });
+  const connect = agent.createConnection.bind(agent);
+  agent.createConnection = (options: http.ClientRequestArgs, onConnected?: OnConnected) => {
+    const socket = connect(options, onConnected);
+    if (socket == null) return socket;
+    const late = setTimeout(() => socket.destroy(new Error(`no connection within ${connectTimeoutMs} ms`)), connectTimeoutMs);
+    const settled = (): void => clearTimeout(late);
+    socket.once(secure ? 'secureConnect' : 'connect', settled).once('close', settled);
+    return socket;
+  };
+  return agent;
 }
 
 /** An identifier as ClickHouse reads it, whatever it holds. */
@@ -207,11 +250,6 @@ export function quoteIdentifier(name: string): string {
 
 export function quotedTable(database: string, table: string): string {
   return `${quoteIdentifier(database)}.${quoteIdentifier(table)}`;
-}
-
-/** ClickHouse reads parameters as TSV-escaped text. */
-function escapeParameter(value: string | number): string {
-  return String(value).replaceAll('\\', '\\\\').replaceAll('\t', '\\t').replaceAll('\n', '\\n');
 }
 
 function parseUrl(text: string): URL {
@@ -245,24 +283,20 @@ function connectionReason(error: Error, reusedSocket: boolean): string {
   return reusedSocket && code === 'ECONNRESET' ? `${what} (on a kept-alive connection)` : what;
 }
 
-function queryError(address: string, { status, code, text }: Answer): IngestError {
-  const reason = serverReason(text) || `HTTP status ${status}`;
-  const fields = { serverCode: code ?? `HTTP ${status}` };
+function serverError(thrown: unknown): ServerError | undefined {
+  if (thrown instanceof ClickHouseError) return { code: Number(thrown.code), text: thrown.message };
+  // The client knows an error by its whole shape, which proxies and versions may change.
+  const code = thrown instanceof Error ? /^Code: (\d+)\. DB::Exception/.exec(thrown.message)?.[1] : undefined;
+  return code === undefined ? undefined : { code: Number(code), text: (thrown as Error).message };
+}
+
+function refused(address: string, { code, text }: ServerError): IngestError {
+  const reason = serverReason(text) || `code ${code}`;
+  const fields = { serverCode: code };
   if (code === 60 || code === 81) return new IngestError('KCR_TABLE_MISSING', reason, fields);
-  const verdict = classify({ kind: 'answer', status, code, text });
+  const verdict = classify({ kind: 'answer', status: 500, code, text });
   if (verdict === 'retriable' || verdict === 'in-doubt') {
     return new IngestError('KCR_CLICKHOUSE_UNREACHABLE', `ClickHouse at ${address} cannot answer now: ${reason}`, fields);
   }
   return new IngestError('KCR_PREFLIGHT', `ClickHouse at ${address} refused a query: ${reason}`, fields);
-}
-
-function parseRows<Row>(address: string, { text }: Answer): Row[] {
-  try {
-    return (JSON.parse(text) as { data: Row[] }).data;
-  } catch (cause) {
-    throw new IngestError('KCR_CLICKHOUSE_UNREACHABLE', `${address} gave an answer that is cut off or not ClickHouse's`, {
-      hint: 'check that the url is that of ClickHouse’s HTTP interface',
-      cause,
-    });
-  }
 }

@@ -109,13 +109,13 @@ async function checkServer(http: ClickHouseHttp, findings: Finding[]): Promise<S
 async function checkSettings(http: ClickHouseHttp, options: ClickHouseSinkOptions, { delivery }: Needs, server: Server): Promise<Finding> {
   const { deduplicated, plain } = insertSettings(options.clickhouseSettings ?? {}, server.knownSettings);
   const params = delivery === 'exactly-once' ? deduplicated : plain;
-  const answer = await http.ask('SELECT 1 FORMAT Null', params);
-  if (answer.code === undefined && answer.status === 200) return ok('insert settings', 'the server accepts those every insert is pinned to');
+  const answer = await http.attempt('SELECT 1 FORMAT Null', params);
+  if (answer === undefined) return ok('insert settings', 'the server accepts those every insert is pinned to');
   const reason = serverReason(answer.text);
   if (answer.code === 115) {
     return refusal('KCR_CONFIG', 'insert settings', reason, 'take it out of `clickhouseSettings`, or upgrade the server');
   }
-  const passing = ['retriable', 'in-doubt'].includes(classify({ kind: 'answer', ...answer }));
+  const passing = ['retriable', 'in-doubt'].includes(classify({ kind: 'answer', status: 500, ...answer }));
   return refusal(
     passing ? 'KCR_CLICKHOUSE_UNREACHABLE' : 'KCR_PREFLIGHT',
     'insert settings',
@@ -171,9 +171,9 @@ async function checkRoute(context: Context, route: Route): Promise<Finding[]> {
 
 async function checkGrants(http: ClickHouseHttp, table: Table): Promise<Finding[]> {
   const granted = async (right: string): Promise<boolean> => {
-    const answer = await http.ask(`CHECK GRANT ${right} ON ${quoted(table)}`);
     // A server that does not know the statement: the first insert will tell.
-    return answer.status !== 200 || answer.text.trim() !== '0';
+    const [answer] = await http.select<{ result: number | boolean }>(`CHECK GRANT ${right} ON ${quoted(table)}`).catch(() => []);
+    return answer === undefined || Boolean(Number(answer.result));
   };
   const findings: Finding[] = [];
   if (!(await granted('INSERT'))) {

@@ -186,7 +186,7 @@ export class KeeperConnection {
       send((error, value) => {
         settled();
         if (error === null || error === undefined) return resolve(value);
-        if (!isKeeperError(error, ...inDoubt)) return reject(error as Error);
+        if (!isKeeperError(error, ...inDoubt)) return reject(error instanceof Error ? error : new Error(messageOf(error)));
         const lost = this.#lost(`lost the request: ${messageOf(error)}`);
         reject(lost);
         this.end(lost);

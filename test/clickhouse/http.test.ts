@@ -63,7 +63,7 @@ describe('a query', () => {
     const http = new ClickHouseHttp({ url: server.url });
     server.onSelect = () => [{ one: 1 }];
     await expect(http.select('SELECT {x:String} AS one', { x: "it's" })).resolves.toEqual([{ one: 1 }]);
-    expect(server.queries).toEqual(['SELECT {x:String} AS one\nFORMAT JSON']);
+    expect(server.queries).toEqual(['SELECT {x:String} AS one \nFORMAT JSON']);
     http.close();
   });
 
@@ -75,7 +75,7 @@ describe('a query', () => {
     [200, 241, 'KCR_CLICKHOUSE_UNREACHABLE'],
   ])('that fails with status %i and code %i is %s, with the first line of the reason', async (status, code, expected) => {
     const { http } = await rawServer((socket) => {
-      const text = 'Code: 1. DB::Exception: because (version 26)\nstack';
+      const text = `Code: ${code}. DB::Exception: because (version 26)\nstack`;
       socket.end(`HTTP/1.1 ${status} X\r\nX-ClickHouse-Exception-Code: ${code}\r\nContent-Length: ${text.length}\r\n\r\n${text}`);
     });
     await expect(http.select('SELECT 1')).rejects.toMatchObject({

@@ -7,8 +7,9 @@ import { sourceSettings } from '../../src/kafka/options.js';
 import type { KafkaSourceOptions } from '../../src/kafka/source.js';
 import { openWire } from '../../src/kafka/wire.js';
 import type { Assignment } from '../../src/model/record.js';
-import { createTopic, produce, withAdmin } from '../stack/clients.js';
+import { createTopic, withAdmin } from '../stack/clients.js';
 import { sharedStack } from '../stack/shared.js';
+import { send as produce } from './send.js';
 import { Watch, type Behaviour } from './watch.js';
 
 const { brokers } = sharedStack();

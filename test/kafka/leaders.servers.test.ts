@@ -4,9 +4,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
-import { kafkaClient, produce, withAdmin } from '../stack/clients.js';
+import { kafkaClient, withAdmin } from '../stack/clients.js';
 import { kafkaServer } from '../stack/kafka.js';
 import type { ServerProcess } from '../stack/process.js';
+import { send as produce } from './send.js';
 import { Watch } from './watch.js';
 
 const numbers = (count: number, from = 0) => Array.from({ length: count }, (_, i) => i + from);
@@ -83,12 +84,12 @@ describe('two brokers', () => {
   test('a leader that moves is followed: no rebalance, no record lost or doubled', async () => {
     await topicOn('moving', [[1], [2], [1]]);
     const watching = watch('moving');
-    const send = (from: number) => produce([first.address], 'moving', numbers(300, from).map((i) => ({ value: `${i}`, partition: i % 3 })));
-    await send(0);
+    const sendMore = (from: number) => produce([first.address], 'moving', numbers(300, from).map((i) => ({ value: `${i}`, partition: i % 3 })));
+    await sendMore(0);
     await watching.until(({ records }) => records.length === 300);
     for (const [round, to] of [2, 1, 2].entries()) {
       await move('moving', 0, to);
-      await send(300 * (round + 1));
+      await sendMore(300 * (round + 1));
       await watching.until(({ records }) => records.length === 300 * (round + 2), 20_000);
     }
     for (const partition of [0, 1, 2]) {
@@ -99,9 +100,27 @@ describe('two brokers', () => {
     expect(watching.lines.join()).toContain('looking for the leader');
   });
 
+  test('a coordinator that moves is followed: the same generation goes on', async () => {
+    await topicOn('coordinated', [[1]]);
+    await produce([first.address], 'coordinated', numbers(3).map(String));
+    const watching = watch('coordinated');
+    await watching.until(({ records }) => records.length === 3);
+    await watching.commit(watching.owned[0]!, 1);
+    for (const [next, to] of [[2, 2], [3, 1]] as const) {
+      await move('__consumer_offsets', 0, to);
+      await watching.commit(watching.owned[0]!, next);
+      expect(await watching.committed(watching.owned[0]!)).toMatchObject({ next });
+      await sleep(1500);
+    }
+    expect(watching.of('assigned')).toHaveLength(1);
+    expect(watching.of('lost')).toEqual([]);
+    watching.source.drain();
+    await watching.until(({ isComplete }) => isComplete);
+  });
+
   test('while one broker is down the partitions of the other go on', async () => {
     await topicOn('apart', [[1], [2]]);
-    const producer = kafkaClient([first.address]).producer();
+    const producer = kafkaClient([first.address]).producer({ idempotent: true, maxInFlightRequests: 1 });
     await producer.connect();
     onTestFinished(() => producer.disconnect());
     const watching = watch('apart');

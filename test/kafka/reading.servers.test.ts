@@ -7,8 +7,9 @@ import { beforeAll, describe, expect, onTestFinished, test } from 'vitest';
 import { registerCodecs } from '../../src/kafka/codecs.js';
 import { checkKafka, lagOf } from '../../src/kafka/preflight.js';
 import type { KafkaSourceOptions } from '../../src/kafka/source.js';
-import { createTopic, deleteRecordsBefore, kafkaClient, produce, withAdmin } from '../stack/clients.js';
+import { createTopic, deleteRecordsBefore, kafkaClient, withAdmin } from '../stack/clients.js';
 import { sharedStack } from '../stack/shared.js';
+import { send as produce } from './send.js';
 import { Watch, type Behaviour } from './watch.js';
 
 const { brokers } = sharedStack();

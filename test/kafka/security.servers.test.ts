@@ -7,10 +7,11 @@ import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
 import { checkKafka } from '../../src/kafka/preflight.js';
 import type { KafkaSourceOptions, SaslOptions } from '../../src/kafka/source.js';
-import { createTopic, produce } from '../stack/clients.js';
+import { createTopic } from '../stack/clients.js';
 import { jars, java } from '../stack/jars.js';
 import { kafkaServer } from '../stack/kafka.js';
 import { freePort, type ServerProcess } from '../stack/process.js';
+import { send as produce } from './send.js';
 import { Watch } from './watch.js';
 
 const run = promisify(execFile);
