@@ -7,6 +7,7 @@
 import http from 'node:http';
 import https from 'node:https';
 import type { Duplex } from 'node:stream';
+import { text as readText } from 'node:stream/consumers';
 import { type ClickHouseClient, ClickHouseError, ClickHouseLogLevel, createClient } from '@clickhouse/client';
 import { IngestError } from '../errors.js';
 import { classify, type Phase, serverReason } from './classify.js';
@@ -204,6 +205,16 @@ export class ClickHouseHttp {
     } catch (thrown) {
       const said = serverError(thrown);
       if (said !== undefined) return said;
+      throw this.#queryError(thrown);
+    }
+  }
+
+  /** The answer of a statement that takes no FORMAT. Errors: as `select`. */
+  async text(sql: string): Promise<string> {
+    try {
+      const { stream } = await this.#client.exec({ query: sql });
+      return await readText(stream);
+    } catch (thrown) {
       throw this.#queryError(thrown);
     }
   }

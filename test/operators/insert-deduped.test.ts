@@ -184,6 +184,15 @@ describe('a failed insert', () => {
     ]);
   }));
 
+  test('I8: is made again with bytes that were made once: made anew they might be another block', marbles((m) => {
+    let frozen = 0;
+    const sink = new FakeSink(new Journal(), { 'insert 10-14': ['-t', '-d', '-k'] });
+    const counting = { freeze: (batch: InsertBatch) => { frozen += 1; return sink.freeze(batch); } };
+    m.hot('-b', batches).pipe(insertDeduped(counting, { retry })).subscribe();
+    m.flush();
+    expect(frozen).toBe(1);
+  }));
+
   test('is made again for as long as ClickHouse is down: there is no last attempt', marbles((m) => {
     const setup = inserting(m, '-b', { 'insert 10-14': [...Array.from({ length: 50 }, () => 'c'), 'k'] }, {}, { retry: { minDelayMs: 1, maxDelayMs: 4, random: () => 0 } });
     m.expect(setup.delivered).toBeObservable('196ms B', legend);
