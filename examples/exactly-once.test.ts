@@ -8,7 +8,7 @@ import { expect, test } from 'vitest';
 
 const { marbles } = configure({ run: true, frameworkMatcher: true, assertDeepEqual: (a: unknown, e: unknown) => expect(a).toStrictEqual(e) });
 
-const assignment: Assignment = { topic: 'clicks', partition: 0, epoch: 1, generation: 1 };
+const assignment: Assignment = { topic: 'clicks', partition: 0, epoch: 1, generation: 1, startOffset: 0 };
 const chunk = (first: number, last: number): Chunk => ({
   assignment, afterOffset: first - 1, lastOffset: last, highWatermark: last + 1, bytes: 0,
   records: Array.from({ length: last - first + 1 }, (_, i) => ({ offset: first + i, timestampMs: 0, key: null, value: Buffer.from('{}'), headers: [] })),

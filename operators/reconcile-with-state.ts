@@ -44,8 +44,8 @@ export interface ReconcileConfig {
  *          -s-----(ri)-----|     s: skip 8-9, r: replay 10-14 (held until 14 came), i: insert 15-19
  * ```
  *
- * The state is claimed as soon as the stage is subscribed to, and the source is sent to where the state resumes: the
- * state, not the group's committed offset, says where to go on.
+ * The state is claimed as soon as the stage is subscribed to, and the source is sent to where the state resumes, unless
+ * it begins there: the state, not the group's committed offset, says where to go on.
  *
  * @throws Into the stream: `KCR_FENCED` when another owner has claimed the partition since, `KCR_OFFSET_GAP` under
  * `onGap: 'halt'`, `KCR_STATE_INVALID`, `KCR_STORE`.
@@ -85,7 +85,8 @@ function openAndSeek(
   return ledger.open(assignment).pipe(
     concatMap((opened) => {
       const offset = resumeOffset(opened.state);
-      if (offset === undefined) return of({ opened, sought: false });
+      // Chunks that came before the claim stay valid when the source is where the state resumes.
+      if (offset === undefined || offset === assignment.startOffset) return of({ opened, sought: false });
       return defer(() => from(source.seek(assignment, offset))).pipe(ignoreElements(), endWith({ opened, sought: true }));
     }),
     last(),

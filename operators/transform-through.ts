@@ -28,16 +28,16 @@ import type { Batch, KafkaRecord } from '../src/model/record.js';
 export function transformThrough<B extends Batch>(makeStream: () => Duplex): OperatorFunction<B, B> {
   return concatMap((batch) => {
     const stopping = new AbortController();
-    return defer(() => from(through(makeStream(), batch, stopping.signal))).pipe(finalize(() => stopping.abort()));
+    return defer(() => from(through(makeStream, batch, stopping.signal))).pipe(finalize(() => stopping.abort()));
   });
 }
 
-async function through<B extends Batch>(stream: Duplex, batch: B, signal: AbortSignal): Promise<B> {
+async function through<B extends Batch>(makeStream: () => Duplex, batch: B, signal: AbortSignal): Promise<B> {
   const records: KafkaRecord[] = [];
   try {
     await pipeline(
       batch.records,
-      stream,
+      makeStream(),
       async (made: AsyncIterable<KafkaRecord>) => {
         for await (const record of made) records.push(checked(record, batch));
       },

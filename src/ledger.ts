@@ -8,7 +8,7 @@
  *   after an intent was stored    the range is in doubt; the next owner replays exactly it (W1, W2, W3)
  *   after settling                Kafka's committed offset lags; the next owner skips what is settled (W4)
  */
-import { asyncScheduler, concatMap, defer, from, map, Observable, tap, type SchedulerLike, type Subscription } from 'rxjs';
+import { asyncScheduler, concatMap, defer, from, last, map, Observable, tap, type SchedulerLike, type Subscription } from 'rxjs';
 import { IngestError, asIngestError } from './errors.js';
 import { noReport, type Report } from './events.js';
 import type { Assignment } from './model/record.js';
@@ -53,7 +53,7 @@ export class Ledger {
     const { topic, partition, epoch } = assignment;
     return defer(() => from(this.#source.cluster())).pipe(
       concatMap((cluster) =>
-        defer(() => from(this.#store.claim({ cluster, group, topic, partition }, `${owner}#${epoch}`))),
+        defer(() => from(this.#store.claim({ cluster, group, topic, partition }, `${owner}#${epoch}`))).pipe(last()),
       ),
       retryRetryable(retry, scheduler, (notice) => report({ kind: 'retry', call: 'claim', assignment, ...notice })),
       map((claim) => new PartitionLedger(this.#store, claim, assignment, this.#config)),
@@ -181,6 +181,7 @@ export class PartitionLedger {
     const { retry, report, scheduler } = this.#config;
     const assignment = this.#assignment;
     const write$ = defer(() => from(this.#store.write(this.#claim, next))).pipe(
+      last(),
       retryRetryable(retry, scheduler, (notice) => report({ kind: 'retry', call: 'write', assignment, ...notice })),
     );
     let isDone = false;

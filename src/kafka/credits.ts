@@ -102,11 +102,12 @@ export class Credits {
   fetchBytes(epoch: number, limit: number): number {
     const account = this.#accounts.get(epoch);
     if (account === undefined) return limit;
-    const room = (this.#share() - account.outstanding) / account.ratio;
+    const room = (this.share - account.outstanding) / account.ratio;
     return Math.floor(Math.min(limit, Math.max(room, MIN_FETCH_BYTES)));
   }
 
-  #share(): number {
+  /** What each partition may hold, bytes. */
+  get share(): number {
     return this.#budget / Math.max(1, this.#accounts.size);
   }
 
@@ -120,7 +121,7 @@ export class Credits {
   }
 
   #decide(account: Account): void {
-    const share = this.#share();
+    const { share } = this;
     if (account.outstanding >= share) account.paused = true;
     else if (account.outstanding <= share / 2) account.paused = false;
   }

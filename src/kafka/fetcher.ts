@@ -26,7 +26,7 @@ export interface FetcherPorts {
 
 /** While a partition waits for room, a fetch of the others is not let to wait long at first: it would hold this one up. */
 const SHORT_WAIT_MS = 20;
-/** Memory that a chunk holds on to, about: it ends with the record batch that reaches it. */
+/** Memory that a chunk holds on to, at most and about: it ends with the record batch that reaches it. */
 const CHUNK_BYTES = 4 * 1024 * 1024;
 const PARTITION_RETRY_MS = 200;
 const NO_LEADER_LIMIT_MS = 60_000;
@@ -214,7 +214,7 @@ export class Fetcher {
     const { assignment, unread } = tenure;
     while (unread !== undefined && tenure.unread === unread && !unread.reader.isOver && credits.mayFetch(assignment.epoch)) {
       const offset = tenure.next;
-      const range = await unread.reader.next(CHUNK_BYTES).catch((thrown: unknown) => fail(undecodable(thrown, tenure, offset)));
+      const range = await unread.reader.next(Math.min(CHUNK_BYTES, credits.share / 2)).catch((thrown: unknown) => fail(undecodable(thrown, tenure, offset)));
       // Decompression took its time: ask again. What is dropped here is fetched anew, if it is wanted again.
       if (range === undefined || tenure.unread !== unread || !this.#isWanted(tenure, offset)) {
         if (tenure.unread === unread) tenure.unread = undefined;

@@ -213,7 +213,7 @@ export class Run {
 
   #assign(session: Session, starts: readonly (TopicPartition & { next: number })[]): void {
     for (const { topic, partition, next } of starts) {
-      const assignment: Assignment = Object.freeze({ topic, partition, epoch: this.#nextEpoch(), generation: session.generation });
+      const assignment: Assignment = Object.freeze({ topic, partition, epoch: this.#nextEpoch(), generation: session.generation, startOffset: next });
       this.#tenures.set(assignment.epoch, newTenure(assignment, session, next));
       this.#credits.open(assignment.epoch);
     }

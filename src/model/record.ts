@@ -32,6 +32,8 @@ export interface Assignment {
   readonly epoch: number;
   /** The consumer group's generation under which it was given; commits are pinned to it. */
   readonly generation: number;
+  /** Where the source begins, unless it is told to seek: the group's committed offset, or what stands for none. */
+  readonly startOffset: number;
 }
 
 /**

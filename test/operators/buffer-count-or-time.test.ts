@@ -61,7 +61,9 @@ describe('bufferCountOrTime', () => {
 
   test('an unsubscription while a chunk is being cut starts no clock for its rest', () => {
     const clock = new VirtualTimeScheduler();
-    of(chunk(-1, 9)).pipe(concatWith(NEVER), bufferCountOrTime({ count: 4 }, clock), take(1)).subscribe();
+    const source = new Subject<Chunk>();
+    source.pipe(bufferCountOrTime({ count: 4 }, clock), take(1)).subscribe();
+    source.next(chunk(-1, 9));
     expect(clock.actions.filter(({ closed }) => !closed)).toEqual([]);
   });
 

@@ -46,6 +46,15 @@ describe('reconcileWithState', () => {
     expect(setup.journal.lines).toEqual(['0 claim 0', '0 seek 0:10', '7 write 0: settled 9, in doubt 10-14 15-19']);
   }));
 
+  test('what was fetched while the claim was under way is not fetched twice when the source begins where the state resumes', marbles((m) => {
+    const setup = setUp(stateOf(9, [10, 14]), { claim: '--k' });
+    const source = m.hot<Batch>('-a-----|', { a: chunk(9, 16) });
+    const passed = source.pipe(setup.stage({}, tenure(0, 1, 10)), asText(briefBatch));
+    m.expect(passed).toBeObservable('--(RI)-|', { R: 'replay 10-14', I: 'insert 15-16' });
+    m.flush();
+    expect(setup.journal.lines.filter((line) => line.includes('seek'))).toEqual([]);
+  }));
+
   test('never: the partition is claimed all the same', marbles((m) => {
     const setup = setUp(nothing, { claim: '--k' });
     m.expect(passing(m, '-', {}, setup)).toBeObservable('-');

@@ -34,6 +34,11 @@ describe('transformThrough', () => {
     expect(made.bytes).toBe(bytesOf(made.records));
   });
 
+  test('a stream that cannot be made is a failed transform, naming the range', async () => {
+    const failing = of(chunk(0, 3)).pipe(transformThrough(() => { throw new Error('no such codec'); }));
+    await expect(firstValueFrom(failing)).rejects.toMatchObject({ code: 'KCR_TRANSFORM', fields: { first: 1, last: 3 } });
+  });
+
   test('a record may become several rows, each with its offset; rows that come out of order are put in order', async () => {
     const late: KafkaRecord[] = [];
     const made = await through(chunk(0, 3), (from) => {

@@ -12,8 +12,8 @@ import type {
 
 // --- values
 
-export function tenure(partition = 0, epoch = partition + 1): Assignment {
-  return { topic: 'clicks', partition, epoch, generation: epoch };
+export function tenure(partition = 0, epoch = partition + 1, startOffset = 0): Assignment {
+  return { topic: 'clicks', partition, epoch, generation: epoch, startOffset };
 }
 
 /** The tenures most tests use: of partition 0 and of partition 1. */

@@ -128,8 +128,9 @@ export class World {
 
   #fetch(partition: number, tell: (event: SourceEvent) => void): () => void {
     const { chunkSize } = this.#life;
-    const assignment: Assignment = { topic: 't', partition, epoch: ++this.#epoch, generation: this.#generation };
-    this.#positions.set(assignment.epoch, this.#committed.get(partition) ?? 0);
+    const startOffset = this.#committed.get(partition) ?? 0;
+    const assignment: Assignment = { topic: 't', partition, epoch: ++this.#epoch, generation: this.#generation, startOffset };
+    this.#positions.set(assignment.epoch, startOffset);
     const poll = this.clock.schedule(function (this: { schedule(state: unknown, delayMs: number): unknown }) {
       deliver();
       this.schedule(undefined, fetchMs);
