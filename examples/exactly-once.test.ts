@@ -40,8 +40,8 @@ test('what was in doubt when the process died is inserted again just as it was r
   const next = life(store, m.hot<Chunk>('--------b-c-----|', { b: chunk(0, 2), c: chunk(3, 7) }), sent, true);
   m.expect(dying, '                       ^-----!           ').toBeObservable('-');
   m.expect(next, '                       ------^           ').toBeObservable('-----------(xy)-|', {
-    x: expect.objectContaining({ afterOffset: -1, lastOffset: 4, rows: 5, replay: true }),
-    y: expect.objectContaining({ afterOffset: 4, lastOffset: 7, rows: 3, replay: false }),
+    x: expect.objectContaining({ afterOffset: -1, lastOffset: 4, rows: 5, replay: true }) as unknown,
+    y: expect.objectContaining({ afterOffset: 4, lastOffset: 7, rows: 3, replay: false }) as unknown,
   });
   m.flush();
   expect(sent).toEqual(['kcr1:c1:clicks:0:0:0-4: 5 rows', 'kcr1:c1:clicks:0:0:0-4: 5 rows', 'kcr1:c1:clicks:0:0:5-7: 3 rows']);

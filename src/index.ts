@@ -6,9 +6,11 @@ export { Ledger, type LedgerConfig, type PartitionLedger } from './ledger.js';
 export { toReadable, type Valve } from './node-streams.js';
 
 /** Adapters. */
-export { kafkaSource, type KafkaSourceOptions } from './kafka/source.js';
+export { kafkaSource, type KafkaSource, type KafkaSourceOptions, type OutOfRange, type SaslOptions } from './kafka/source.js';
+export { checkKafka, lagOf, type PartitionLag } from './kafka/preflight.js';
 export { openClickHouseSink, type ClickHouseSinkOptions } from './clickhouse/sink.js';
-export { keeperStore, type KeeperStoreConfig } from './state/keeper.js';
+export { checkClickHouse, type Finding } from './clickhouse/preflight.js';
+export { checkKeeper, keeperStore, type KeeperStoreConfig } from './state/keeper.js';
 export { memoryStore } from './state/memory.js';
 
 /** Ports and values. */

@@ -4,7 +4,8 @@ import type {} from './shared.js';
 import { startStack } from './stack.js';
 
 export default async function setup(project: TestProject): Promise<() => Promise<void>> {
-  const { brokers, clickhouseUrl, keeperConnect, stop } = await startStack();
+  const stack = await startStack();
+  const { brokers, clickhouseUrl, keeperConnect } = stack;
   project.provide('stack', { brokers, clickhouseUrl, keeperConnect });
-  return stop;
+  return () => stack.stop();
 }

@@ -197,18 +197,18 @@ async function inZookeeper<T>(connect: string, use: (client: Client) => Promise<
 
 function create(client: Client, path: string, value: string): Promise<string> {
   return new Promise((resolve, reject) => {
-    client.create(path, Buffer.from(value), zookeeper.CreateMode.PERSISTENT, (error, made) => (error ? reject(error) : resolve(made)));
+    client.create(path, Buffer.from(value), zookeeper.CreateMode.PERSISTENT, (error, made) => (error ? reject(new Error(String(error))) : resolve(made)));
   });
 }
 
 function data(client: Client, path: string): Promise<string> {
   return new Promise((resolve, reject) => {
-    client.getData(path, (error, value) => (error ? reject(error) : resolve(value.toString())));
+    client.getData(path, (error, value) => (error ? reject(new Error(String(error))) : resolve(value.toString())));
   });
 }
 
 function children(client: Client, path: string): Promise<string[]> {
   return new Promise((resolve, reject) => {
-    client.getChildren(path, (error, names) => (error ? reject(error) : resolve(names)));
+    client.getChildren(path, (error, names) => (error ? reject(new Error(String(error))) : resolve(names)));
   });
 }
