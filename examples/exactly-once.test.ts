@@ -1,6 +1,6 @@
 // Exactly-once as a marble test: a process dies in the middle of an insert, the next one reads the topic in other cuts,
 // and still inserts the very range, under the very token, that the first one wrote down.
-import { Ledger, memoryStore, type Assignment, type BatchSink, type Chunk, type StateStore } from 'kafka-clickhouse-rx';
+import { Ledger, memoryStore, type Assignment, type BatchSink, type Chunk, type Delivered, type StateStore } from 'kafka-clickhouse-rx';
 import { bufferCountOrTime, commit, insertDeduped, reconcileWithState } from 'kafka-clickhouse-rx/operators';
 import { NEVER, of, type Observable } from 'rxjs';
 import { configure } from 'rxjs-marbles';
@@ -40,8 +40,8 @@ test('what was in doubt when the process died is inserted again just as it was r
   const next = life(store, m.hot<Chunk>('--------b-c-----|', { b: chunk(0, 2), c: chunk(3, 7) }), sent, true);
   m.expect(dying, '                       ^-----!           ').toBeObservable('-');
   m.expect(next, '                       ------^           ').toBeObservable('-----------(xy)-|', {
-    x: expect.objectContaining({ afterOffset: -1, lastOffset: 4, rows: 5, replay: true }) as unknown,
-    y: expect.objectContaining({ afterOffset: 4, lastOffset: 7, rows: 3, replay: false }) as unknown,
+    x: expect.objectContaining({ afterOffset: -1, lastOffset: 4, rows: 5, replay: true }) as Delivered,
+    y: expect.objectContaining({ afterOffset: 4, lastOffset: 7, rows: 3, replay: false }) as Delivered,
   });
   m.flush();
   expect(sent).toEqual(['kcr1:c1:clicks:0:0:0-4: 5 rows', 'kcr1:c1:clicks:0:0:0-4: 5 rows', 'kcr1:c1:clicks:0:0:5-7: 3 rows']);
