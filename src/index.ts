@@ -1,6 +1,7 @@
 /** Public entry `kafka-clickhouse-rx`. */
 export { ingest, openPorts, type IngestOptions, type OpenPorts } from './ingest.js';
 export { arrange, type ArrangeConfig, type Delivery, type Ports } from './arrange.js';
+export { preflight } from './preflight.js';
 export { checkConfig, type CheckedConfig, type IngestConfig } from './config.js';
 export { Ledger, type LedgerConfig, type PartitionLedger } from './ledger.js';
 export { toReadable, type Valve } from './node-streams.js';

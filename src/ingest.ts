@@ -7,14 +7,14 @@ import { hostname } from 'node:os';
 import { Observable, concatMap, defer, from, type MonoTypeOperatorFunction } from 'rxjs';
 import { transformRows } from '../operators/transform-rows.js';
 import { arrange, type Ports } from './arrange.js';
-import { checkClickHouse, refusalOf, type Finding } from './clickhouse/preflight.js';
+import { refusalOf, type Finding } from './clickhouse/preflight.js';
 import { openClickHouseSink } from './clickhouse/sink.js';
 import { checkConfig, type CheckedConfig, type IngestConfig } from './config.js';
 import { noReport, type Outcome, type Report } from './events.js';
-import { checkKafka } from './kafka/preflight.js';
 import { kafkaSource } from './kafka/source.js';
 import type { InsertBatch, StateStore } from './ports.js';
-import { checkKeeper, keeperStore } from './state/keeper.js';
+import { clickHouseOptions, preflight, topicsOf } from './preflight.js';
+import { keeperStore } from './state/keeper.js';
 import { memoryStore } from './state/memory.js';
 
 export interface IngestOptions {
@@ -56,32 +56,25 @@ export interface OpenPorts extends Ports {
 /**
  * Checks everything a configuration names, then opens it. Kafka's group is not joined yet.
  *
- * @throws What the first failing check says: unreachable servers, missing topics and tables, a dedup window of 0.
+ * @throws Everything the checks refuse, as one error: unreachable servers, missing topics and tables, a dedup window of 0.
  */
 export async function openPorts(config: CheckedConfig, { report = noReport, onFinding }: IngestOptions = {}): Promise<OpenPorts> {
-  const { kafka, clickhouse, routes, delivery, maxPending } = config;
-  const topics = routes.map(({ topic }) => topic);
-  await checkKafka({ ...kafka, topics });
-  const { settings, ...server } = clickhouse;
-  const clickHouseOptions = { ...server, routes, ...(settings === undefined ? {} : { clickhouseSettings: settings }) };
-  const findings = await checkClickHouse(clickHouseOptions, { delivery, maxPending });
+  const findings = await preflight(config);
   const refusal = refusalOf(findings);
   if (refusal !== undefined) throw refusal;
   for (const finding of findings) if (finding.level === 'warning') onFinding?.(finding);
-  const store = await openStore(config);
-  const sink = await openClickHouseSink(clickHouseOptions);
-  const source = kafkaSource({ ...kafka, topics, report });
+  const sink = await openClickHouseSink(clickHouseOptions(config));
+  const store = openStore(config);
+  const source = kafkaSource({ ...config.kafka, topics: topicsOf(config), report });
   const close = async () => {
     await Promise.all([sink.close(), store?.close()]);
   };
   return { source, sink, store, close };
 }
 
-async function openStore({ state, delivery }: CheckedConfig): Promise<StateStore | undefined> {
+function openStore({ state, delivery }: CheckedConfig): StateStore | undefined {
   if (delivery !== 'exactly-once' || state === undefined) return undefined;
-  if (state.store === 'memory') return memoryStore();
-  await checkKeeper(state);
-  return keeperStore(state);
+  return state.store === 'memory' ? memoryStore() : keeperStore(state);
 }
 
 function ingestFrom(ports: OpenPorts, config: CheckedConfig, { signal, report = noReport }: IngestOptions): Observable<Outcome> {

@@ -11,7 +11,8 @@ export const partitions = 4;
 export const allFlights = 3_000_000;
 
 const columns = 'date DateTime64(3), delay Int16, distance Int16, origin String, destination String';
-const linesPerSend = 10_000;
+const linesPerSend = 20_000;
+
 
 /** Loads the Parquet file into the table `flights_source`; resolves to its rows. */
 export async function loadSource(url: string, rows: number): Promise<number> {
@@ -35,18 +36,19 @@ export async function createFlightsTable(url: string): Promise<void> {
 
 /** Produces the source table's rows as JSON to `topic`, in their order, spread over its partitions. Resolves to how many. */
 export async function produceFlights(url: string, brokers: readonly string[], topic: string, onProduced: (rows: number) => void): Promise<number> {
-  const producer = kafkaClient(brokers).producer({ createPartitioner: Partitioners.DefaultPartitioner, idempotent: false });
+  // Idempotent: a send that is made again under load must not put its records into the topic twice.
+  const producer = kafkaClient(brokers).producer({ createPartitioner: Partitioners.DefaultPartitioner, idempotent: true, maxInFlightRequests: 1 });
   await producer.connect();
   try {
     let batch: Message[] = [];
     let sent = 0;
+    let line = 0;
     const send = async () => {
-      await producer.send({ topic, messages: batch, acks: 1 });
+      await producer.send({ topic, messages: batch, acks: -1 });
       sent += batch.length;
       batch = [];
       onProduced(sent);
     };
-    let line = 0;
     for await (const value of selectLines(url, `SELECT * EXCEPT n FROM flights_source ORDER BY n FORMAT JSONEachRow`)) {
       batch.push({ value, partition: Math.floor(line++ / 500) % partitions });
       if (batch.length === linesPerSend) await send();

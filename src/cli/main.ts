@@ -5,6 +5,7 @@
 import { readFileSync } from 'node:fs';
 import { Command, CommanderError } from 'commander';
 import { errorCodes, hasCode } from '../errors.js';
+import { check } from './check.js';
 import { readConfig } from './read-config.js';
 import { run } from './run.js';
 
@@ -34,6 +35,15 @@ program
   .option('--log-level <level>', 'trace, debug, info, warn, error or silent', 'info')
   .action(async (path: string, options: { logLevel: string }) => {
     process.exitCode = await run(await readConfig(path), options);
+  });
+
+program
+  .command('check')
+  .description('look at everything the configuration names, without taking a record; the exit code is that of the worst finding')
+  .argument('<config>', 'as for run')
+  .option('--json', 'print one JSON object: { "findings": [{ "level", "what", "detail", "todo", "code" }] }')
+  .action(async (path: string, options: { json?: boolean }) => {
+    process.exitCode = await check(await readConfig(path), options);
   });
 
 try {

@@ -23,7 +23,7 @@ export async function run(config: CheckedConfig, { logLevel }: RunOptions): Prom
   const outcomes = ingest(config, {
     signal: stopping.signal,
     report: (event) => {
-      tally.event(event);
+      tally.event(event, stopping.signal.aborted);
       logEvent(log, event);
     },
     onFinding: ({ what, detail, todo }) => log.warn({ what, todo }, detail),
@@ -39,7 +39,9 @@ export async function run(config: CheckedConfig, { logLevel }: RunOptions): Prom
     catchError((thrown: unknown) => {
       const error = asIngestError(thrown, 'KCR_INTERNAL', 'the ingestion failed');
       tally.fail(error);
-      logError(log, error, 'ended by an error');
+      // What was refused before the start is for the person who started it, not for a log.
+      if (errorCodes[error.code].exitCode === 3) console.error(`${error.code}: ${error.message}`);
+      else logError(log, error, 'ended by an error');
       return of(undefined);
     }),
   );
@@ -48,6 +50,7 @@ export async function run(config: CheckedConfig, { logLevel }: RunOptions): Prom
   } finally {
     listening.stop();
   }
+  if (tally.worst?.code === 'KCR_DRAIN_TIMEOUT') logError(log, tally.worst, 'not drained');
   log.info({ ...tally.totals }, 'stopped');
   return tally.worst === undefined ? 0 : errorCodes[tally.worst.code].exitCode;
 }

@@ -1,8 +1,9 @@
 /**
  * Room: what a run comes to: its totals, its worst error, and whether anything of it still goes on. Pure.
  */
-import { errorCodes, type IngestError } from '../errors.js';
+import { IngestError, errorCodes } from '../errors.js';
 import type { IngestEvent, Outcome } from '../events.js';
+import type { Assignment } from '../model/record.js';
 
 export interface Totals {
   batches: number;
@@ -22,12 +23,16 @@ export class Tally {
   readonly #going = new Set<number>();
   readonly #halted = new Set<number>();
 
-  event(event: IngestEvent): void {
+  event(event: IngestEvent, isDraining: boolean): void {
     switch (event.kind) {
       case 'assigned':
         this.#going.add(event.assignment.epoch);
         break;
       case 'lost':
+        if (isDraining) this.fail(notDrained(event.assignment));
+        this.#going.delete(event.assignment.epoch);
+        this.#halted.delete(event.assignment.epoch);
+        break;
       case 'released':
         this.#going.delete(event.assignment.epoch);
         this.#halted.delete(event.assignment.epoch);
@@ -71,4 +76,10 @@ export class Tally {
   isAllHalted(): boolean {
     return this.#halted.size > 0 && this.#going.size === 0;
   }
+}
+
+function notDrained({ topic, partition }: Assignment): IngestError {
+  return new IngestError('KCR_DRAIN_TIMEOUT', 'The drain did not end in time: what was in flight is in doubt', {
+    topic, partition, hint: 'start again, and it is resolved; if drains need longer, raise kafka.drainTimeoutMs',
+  });
 }

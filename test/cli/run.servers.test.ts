@@ -225,6 +225,29 @@ describe('before a single record is taken, the program refuses', () => {
   });
 });
 
+describe('check', () => {
+  const check = async (config: unknown, ...args: readonly string[]) => program(['check', configFile(config), ...args]).ended;
+
+  test('tells of everything at once, and takes no record', async () => {
+    const at = await place();
+    await produce(stack().brokers, at.topic, events(0, 5));
+    const { code, stdout } = await check(at.config);
+    expect({ code, stdout }).toEqual({ code: 0, stdout: expect.not.stringContaining('REFUSED') as string });
+    for (const what of [`topic ${at.topic}: 2 partitions`, `dedup window of default.${at.table}`, 'state store: Keeper at']) expect(stdout).toContain(what);
+    expect(await rowsOf(at)).toBe(0);
+  });
+
+  test('names all that is refused, not only the first, with what to do about each', async () => {
+    const at = await place({ topic: false, table: 'CREATE TABLE {table} (id UInt64, text String) ENGINE = MergeTree ORDER BY id' });
+    const { code, stdout } = await check({ ...at.config, state: { ...at.config.state, connect: '127.0.0.1:1' } }, '--json');
+    expect(code).toBe(3);
+    const { findings } = JSON.parse(stdout) as { findings: { level: string; code?: string; todo?: string }[] };
+    const refusals = findings.filter(({ level }) => level === 'refusal');
+    expect(refusals.map((refusal) => refusal.code).sort()).toEqual(['KCR_DEDUP_WINDOW', 'KCR_STORE_UNREACHABLE', 'KCR_TOPIC_MISSING']);
+    for (const { todo } of refusals) expect(todo).toBeTruthy();
+  });
+});
+
 describe('signals', () => {
   test('a second SIGTERM ends at once, in the middle of an insert, and nothing is lost or doubled by it', async () => {
     // The constraint makes each insert take two seconds.
@@ -239,6 +262,23 @@ describe('signals', () => {
     running.signal('SIGTERM');
     expect((await running.ended).code).toBe(143);
     const again = runConfig(config);
+    await again.until(() => again.stderr.includes('range that was in doubt is settled'), 'the range in doubt was settled');
+    again.signal('SIGTERM');
+    expect((await again.ended).code).toBe(0);
+    expect(await exactness(at)).toEqual({ rows: 10, distinct: 10 });
+  });
+
+  test('a drain that does not end in time says so with its exit code, and the next start resolves what is in doubt', async () => {
+    const slow = goodTable('{table}').replace('_offset UInt64)', '_offset UInt64, CONSTRAINT slow CHECK sleep(3) = 0)');
+    const at = await place({ partitions: 1, table: slow });
+    await produce(stack().brokers, at.topic, events(0, 10));
+    const config = { ...at.config, kafka: { ...at.config.kafka, drainTimeoutMs: 300 } };
+    const running = runConfig(config, {}, ['--log-level', 'debug']);
+    await running.until(() => running.stderr.includes('stateWritten'), 'the insert was under way');
+    running.signal('SIGTERM');
+    const { code, stderr } = await running.ended;
+    expect({ code, stderr }).toEqual({ code: 7, stderr: expect.stringContaining('KCR_DRAIN_TIMEOUT') as string });
+    const again = runConfig(at.config);
     await again.until(() => again.stderr.includes('range that was in doubt is settled'), 'the range in doubt was settled');
     again.signal('SIGTERM');
     expect((await again.ended).code).toBe(0);

@@ -100,7 +100,9 @@ export async function produce(
   const { transactional } = options;
   const producer = kafkaClient(brokers).producer({
     createPartitioner: Partitioners.DefaultPartitioner,
-    ...(transactional ? { transactionalId: options.transactionalId ?? randomUUID(), idempotent: true, maxInFlightRequests: 1 } : {}),
+    // Idempotent, where the acknowledgements allow it: a send that is made again must not produce its records twice.
+    ...((options.acks ?? -1) === -1 ? { idempotent: true, maxInFlightRequests: 1 } : {}),
+    ...(transactional ? { transactionalId: options.transactionalId ?? randomUUID() } : {}),
   });
   const batch: ProducerRecord = {
     topic,

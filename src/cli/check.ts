@@ -1,0 +1,21 @@
+/**
+ * Room: the command `check`: the findings of the preflight, a line each or as JSON, and an exit code by the worst.
+ */
+import { refusalOf, type Finding } from '../clickhouse/preflight.js';
+import type { CheckedConfig } from '../config.js';
+import { errorCodes } from '../errors.js';
+import { preflight } from '../preflight.js';
+
+const marks = { ok: 'ok      ', warning: 'warning ', refusal: 'REFUSED ' } as const;
+
+/** Resolves with the exit code: 0 also for warnings. */
+export async function check(config: CheckedConfig, { json = false }: { readonly json?: boolean }): Promise<number> {
+  const findings = await preflight(config);
+  console.log(json ? JSON.stringify({ findings }) : findings.map(line).join('\n'));
+  const refusal = refusalOf(findings);
+  return refusal === undefined ? 0 : errorCodes[refusal.code].exitCode;
+}
+
+function line({ level, what, detail, todo }: Finding): string {
+  return `${marks[level]} ${what}: ${detail}${todo === undefined ? '' : `\n           → ${todo}`}`;
+}
