@@ -92,7 +92,7 @@ function writeConfig({ brokers, clickhouseUrl, keeperConnect, root }: Stack, row
     state: { store: 'keeper', connect: keeperConnect, path: '/kafka-clickhouse-rx' },
     delivery: 'exactly-once',
     routes: [{ topic, table: 'flights' }],
-    batch: { count: Math.max(200, Math.min(50_000, Math.floor(rows / 60))), bytes: 32 * 1024 * 1024, maxWaitMs: 1_000 },
+    batch: { count: Math.max(10, Math.min(50_000, Math.floor(rows / 60))), bytes: 32 * 1024 * 1024, maxWaitMs: 1_000 },
   };
   const file = join(root, 'demo.json');
   writeFileSync(file, JSON.stringify(config, null, 2));
@@ -120,6 +120,7 @@ async function ingestWithKills(stack: Stack, target: number): Promise<Ingested> 
     if (next === undefined || total < next || total >= target || !life.isRunning) return;
     life.signal('SIGKILL');
     kills += 1;
+    screen.update(total, `kills ${kills}`);
     screen.say(`  SIGKILL ${kills} at ${total.toLocaleString('en')} rows, after ${life.delivered.toLocaleString('en')} of this life`);
   };
   for (let isDone = false; !isDone; ) {
