@@ -9,6 +9,7 @@ const report = join(scratch, 'report.json');
 
 /** Each is one check that passes or fails. */
 const checks = [
+  ['lock file', 'npm', 'ci', '--dry-run', '--ignore-scripts', '--silent'],
   ['build', 'npm', 'run', '--silent', 'build'],
   ['types', 'npm', 'run', '--silent', 'typecheck'],
   ['lint', 'npm', 'run', '--silent', 'lint'],
