@@ -64,6 +64,14 @@ const state = z.discriminatedUnion('store', [
     auth: z.string().min(1).exactOptional(),
   }),
   z.strictObject({
+    /** A KeeperMap table in the ClickHouse that `clickhouse` names. */
+    store: z.literal('keeper-map'),
+    table: z.string().min(1).exactOptional(),
+    /** Beneath the server's `keeper_map_path_prefix`. */
+    path: z.string().regex(/^\/./, 'expected an absolute path such as "/kafka_clickhouse_rx"').exactOptional(),
+    requestTimeoutMs: durationMs.exactOptional(),
+  }),
+  z.strictObject({
     store: z.literal('memory'),
     /** The state is gone with the process, and with it exactly-once over restarts; say that you know. */
     allowVolatile: z.literal(true).exactOptional(),
@@ -141,7 +149,7 @@ function crossCheck(config: CheckedConfig): void {
   if (delivery === 'exactly-once' && store?.store === 'memory' && store.allowVolatile !== true) {
     refuse(
       'state.store: "memory" forgets what is in doubt when the process ends, so rows could double after a crash',
-      'use "keeper"; for a trial add "allowVolatile": true beside it',
+      'use "keeper" or "keeper-map"; for a trial add "allowVolatile": true beside it',
     );
   }
   const { sessionTimeoutMs = 30_000, heartbeatIntervalMs = 3_000, rebalanceTimeoutMs = 60_000, drainTimeoutMs } = config.kafka;

@@ -12,6 +12,7 @@ export { checkKafka, lagOf, type PartitionLag } from './kafka/preflight.js';
 export { openClickHouseSink, type ClickHouseSinkOptions } from './clickhouse/sink.js';
 export { checkClickHouse, type Finding } from './clickhouse/preflight.js';
 export { checkKeeper, keeperStore, type KeeperStoreConfig } from './state/keeper.js';
+export { checkKeeperMap, keeperMapStore, type KeeperMapStoreConfig } from './state/keeper-map.js';
 export { memoryStore } from './state/memory.js';
 
 /** Ports and values. */

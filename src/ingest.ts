@@ -13,7 +13,8 @@ import { checkConfig, type CheckedConfig, type IngestConfig } from './config.js'
 import { noReport, type Outcome, type Report } from './events.js';
 import { kafkaSource } from './kafka/source.js';
 import type { InsertBatch, StateStore } from './ports.js';
-import { clickHouseOptions, preflight, topicsOf } from './preflight.js';
+import { clickHouseOptions, keeperMapConfig, preflight, topicsOf } from './preflight.js';
+import { keeperMapStore } from './state/keeper-map.js';
 import { keeperStore } from './state/keeper.js';
 import { memoryStore } from './state/memory.js';
 
@@ -72,9 +73,17 @@ export async function openPorts(config: CheckedConfig, { report = noReport, onFi
   return { source, sink, store, close };
 }
 
-function openStore({ state, delivery }: CheckedConfig): StateStore | undefined {
+function openStore(config: CheckedConfig): StateStore | undefined {
+  const { state, delivery } = config;
   if (delivery !== 'exactly-once' || state === undefined) return undefined;
-  return state.store === 'memory' ? memoryStore() : keeperStore(state);
+  switch (state.store) {
+    case 'keeper':
+      return keeperStore(state);
+    case 'keeper-map':
+      return keeperMapStore(keeperMapConfig(config, state));
+    case 'memory':
+      return memoryStore();
+  }
 }
 
 function ingestFrom(ports: OpenPorts, config: CheckedConfig, { signal, report = noReport }: IngestOptions): Observable<Outcome> {

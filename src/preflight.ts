@@ -7,6 +7,7 @@ import type { ClickHouseSinkOptions } from './clickhouse/options.js';
 import type { CheckedConfig } from './config.js';
 import { asIngestError } from './errors.js';
 import { checkKafka } from './kafka/preflight.js';
+import { checkKeeperMap, type KeeperMapStoreConfig } from './state/keeper-map.js';
 import { checkKeeper } from './state/keeper.js';
 
 /** All findings, in the order of the data: Kafka, ClickHouse, the state store. */
@@ -19,6 +20,14 @@ export async function preflight(config: CheckedConfig): Promise<readonly Finding
 export function clickHouseOptions({ clickhouse, routes }: CheckedConfig): ClickHouseSinkOptions {
   const { settings, ...server } = clickhouse;
   return { ...server, routes, ...(settings === undefined ? {} : { clickhouseSettings: settings }) };
+}
+
+type KeeperMapState = Extract<CheckedConfig['state'], { store: 'keeper-map' }>;
+
+/** The store's table is in the ClickHouse that the rows go to. */
+export function keeperMapConfig({ clickhouse: { url, database, username, password } }: CheckedConfig, state: KeeperMapState): KeeperMapStoreConfig {
+  const { store: _store, ...own } = state;
+  return { url, database, username, password, ...own };
 }
 
 export const topicsOf = ({ routes }: CheckedConfig): readonly string[] => routes.map(({ topic }) => topic);
@@ -44,13 +53,18 @@ async function clickHouseFindings(config: CheckedConfig): Promise<readonly Findi
   }
 }
 
-async function storeFindings({ delivery, state }: CheckedConfig): Promise<readonly Finding[]> {
+async function storeFindings(config: CheckedConfig): Promise<readonly Finding[]> {
+  const { delivery, state } = config;
   if (delivery !== 'exactly-once' || state === undefined) return [];
   if (state.store === 'memory') {
     const detail = 'in memory: what is in doubt is forgotten with the process, and rows may double after a crash';
     return [{ level: 'warning', what: 'state store', detail, todo: 'use "keeper"' }];
   }
   try {
+    if (state.store === 'keeper-map') {
+      const { server, table } = await checkKeeperMap(keeperMapConfig(config, state));
+      return [{ level: 'ok', what: 'state store', detail: `KeeperMap table ${table} at ${server}, writable` }];
+    }
     const { server, path } = await checkKeeper(state);
     return [{ level: 'ok', what: 'state store', detail: `Keeper at ${server}, writable under ${path}` }];
   } catch (thrown) {

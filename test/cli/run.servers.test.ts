@@ -98,6 +98,25 @@ describe('the program ingests', () => {
     expect(await exactness(at)).toEqual({ rows: 5_000, distinct: 5_000 });
   });
 
+  test('with its state in a KeeperMap table it is killed and goes on as with Keeper', async () => {
+    const at = await place();
+    const config = {
+      ...at.config, state: { store: 'keeper-map', table: `state_${at.table}`, path: `/${at.table}` },
+      kafka: { ...at.config.kafka, sessionTimeoutMs: 2_000, heartbeatIntervalMs: 300 }, batch: { count: 100, maxWaitMs: 20 },
+    };
+    await produce(stack().brokers, at.topic, events(0, 3_000));
+    const first = runConfig(config);
+    await first.until(async () => (await rowsOf(at)) >= 500, '500 rows were there');
+    first.signal('SIGKILL');
+    await first.ended;
+    const second = runConfig(config);
+    await second.until(async () => second.stderr.includes('claimed') && (await exactness(at)).distinct === 3_000, 'every record was there');
+    second.signal('SIGTERM');
+    expect((await second.ended).code).toBe(0);
+    expect(await exactness(at)).toEqual({ rows: 3_000, distinct: 3_000 });
+    expect(await query(stack().clickhouseUrl, `SELECT count() AS n FROM state_${at.table}`)).toEqual([{ n: 2 }]);
+  });
+
   test.each(['at-most-once', 'at-least-once'])('%s needs no state, and inserts equal batches twice when they are produced twice', async (delivery) => {
     const at = await place({ partitions: 1 });
     const { state: _state, ...rest } = at.config;
