@@ -11,7 +11,7 @@ import { refusalOf, type Finding } from './clickhouse/preflight.js';
 import { openClickHouseSink } from './clickhouse/sink.js';
 import { checkConfig, type CheckedConfig, type IngestConfig } from './config.js';
 import { noReport, type Outcome, type Report } from './events.js';
-import { kafkaSource } from './kafka/source.js';
+import { kafkaSource, type OutOfRange } from './kafka/source.js';
 import type { InsertBatch, StateStore } from './ports.js';
 import { clickHouseOptions, keeperMapConfig, preflight, topicsOf } from './preflight.js';
 import { keeperMapStore } from './state/keeper-map.js';
@@ -66,7 +66,9 @@ export async function openPorts(config: CheckedConfig, { report = noReport, onFi
   for (const finding of findings) if (finding.level === 'warning') onFinding?.(finding);
   const sink = await openClickHouseSink(clickHouseOptions(config));
   const store = openStore(config);
-  const source = kafkaSource({ ...config.kafka, topics: topicsOf(config), report });
+  // Under `continue` what retention took is passed over; a log that ends too early still stops the source.
+  const onOutOfRange = ({ wanted, logStart }: OutOfRange) => (config.onGap === 'continue' && wanted < logStart ? logStart : undefined);
+  const source = kafkaSource({ ...config.kafka, topics: topicsOf(config), report, onOutOfRange });
   const close = async () => {
     await Promise.all([sink.close(), store?.close()]);
   };

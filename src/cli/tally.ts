@@ -13,12 +13,14 @@ export interface Totals {
   retries: number;
   stateWrites: number;
   filtered: number;
+  /** Offsets that were gone before they were read. */
+  gone: number;
   abandoned: number;
   halted: number;
 }
 
 export class Tally {
-  readonly totals: Totals = { batches: 0, rows: 0, bytes: 0, replayed: 0, retries: 0, stateWrites: 0, filtered: 0, abandoned: 0, halted: 0 };
+  readonly totals: Totals = { batches: 0, rows: 0, bytes: 0, replayed: 0, retries: 0, stateWrites: 0, filtered: 0, gone: 0, abandoned: 0, halted: 0 };
   worst: IngestError | undefined;
   readonly #going = new Set<number>();
   readonly #halted = new Set<number>();
@@ -45,6 +47,9 @@ export class Tally {
         break;
       case 'filtered':
         this.totals.filtered += event.records;
+        break;
+      case 'gap':
+        this.totals.gone += event.found - event.expected;
         break;
       case 'abandoned':
         this.totals.abandoned += event.rows;

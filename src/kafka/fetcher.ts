@@ -283,6 +283,13 @@ export class Fetcher {
     if (goOnAt === undefined) return this.#ports.fail(outOfRange(where));
     settings.log('warn', 'an offset was out of range, going on at another', { ...where, goOnAt });
     tenure.next = goOnAt;
+    if (goOnAt <= wanted) return;
+    // What is gone is told, and covered by a chunk without records: chunks stay contiguous, whoever waits for `wanted`.
+    settings.report({ kind: 'gap', assignment: tenure.assignment, expected: wanted, found: goOnAt });
+    const gone: Chunk = {
+      assignment: tenure.assignment, afterOffset: wanted - 1, lastOffset: goOnAt - 1, records: [], bytes: 0, highWatermark: where.logEnd,
+    };
+    this.#ports.deliver(tenure, gone);
   }
 
   #refresh(): Promise<void> {

@@ -4,7 +4,7 @@
  */
 import type { ConnectionOptions } from 'node:tls';
 import { IngestError } from '../errors.js';
-import type { Report } from '../events.js';
+import { noReport, type Report } from '../events.js';
 
 export type LogLevel = 'error' | 'warn' | 'info' | 'debug';
 
@@ -83,7 +83,8 @@ export interface KafkaSourceOptions extends KafkaClientOptions {
   readonly metadataMaxAgeMs?: number | undefined;
   /**
    * Decides when an offset is out of the log's range: the offset to go on at, or undefined to stop with
-   * `KCR_OFFSET_RANGE`. @default stops: going on would skip or repeat records without a word
+   * `KCR_OFFSET_RANGE`. Offsets that are passed over are told as the event `gap`, and covered by a chunk without
+   * records. @default stops: going on would skip or repeat records without a word
    */
   readonly onOutOfRange?: ((where: OutOfRange) => number | undefined) | undefined;
 }
@@ -113,6 +114,7 @@ export interface SourceSettings extends ClientSettings {
   readonly isolation: 'read_committed' | 'read_uncommitted';
   readonly metadataMaxAgeMs: number;
   readonly onOutOfRange: (where: OutOfRange) => number | undefined;
+  readonly report: Report;
 }
 
 const DRAIN_TIMEOUT_MS = 30_000;
@@ -155,6 +157,7 @@ export function sourceSettings(options: KafkaSourceOptions): SourceSettings {
     isolation: options.isolation ?? 'read_committed',
     metadataMaxAgeMs: options.metadataMaxAgeMs ?? 60_000,
     onOutOfRange: options.onOutOfRange ?? (() => undefined),
+    report: options.report ?? noReport,
   };
   check(settings);
   return settings;

@@ -97,7 +97,7 @@ export function outOfRange(where: { topic: string; partition: number; wanted: nu
     ? `Offset ${wanted} is gone: the log begins at ${logStart} and ends at ${logEnd}; ${logStart - wanted} offsets were deleted before they were read`
     : `Offset ${wanted} is beyond the log, which begins at ${logStart} and ends at ${logEnd}: the topic was created anew or truncated`;
   const hint = gone
-    ? 'raise retention.ms or retention.bytes of the topic; to go on without what is lost, let onOutOfRange give logStart'
+    ? 'raise retention.ms or retention.bytes of the topic; to go on without what is lost, set onGap to "continue"'
     : "find out what became of the topic; to read it anew, let onOutOfRange give an offset, or reset the group's offsets";
   return new IngestError('KCR_OFFSET_RANGE', message, { topic, partition, offset: wanted, hint });
 }

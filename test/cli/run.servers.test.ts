@@ -1,7 +1,7 @@
 // The program on real servers, as a user starts and stops it.
 import { randomUUID } from 'node:crypto';
 import { describe, expect, test } from 'vitest';
-import { command, createTopic, produce, query, withAdmin } from '../stack/clients.js';
+import { command, createTopic, deleteRecordsBefore, produce, query, withAdmin } from '../stack/clients.js';
 import { sharedStack } from '../stack/shared.js';
 import { configFile, program, runConfig } from './program.js';
 
@@ -241,6 +241,31 @@ describe('before a single record is taken, the program refuses', () => {
     await running.until(async () => (await rowsOf(at)) === 5, 'the five rows were there');
     running.signal('SIGTERM');
     expect((await running.ended).code).toBe(0);
+  });
+});
+
+describe('records that retention took before they were read', () => {
+  test('stop the program, which names them; only onGap "continue" passes over them, and counts them', async () => {
+    const at = await place({ partitions: 1 });
+    await produce(stack().brokers, at.topic, events(0, 10));
+    const first = runConfig(at.config);
+    await first.until(async () => (await rowsOf(at)) === 10, 'the first ten were there');
+    first.signal('SIGTERM');
+    expect((await first.ended).code).toBe(0);
+    await produce(stack().brokers, at.topic, events(10, 20));
+    await deleteRecordsBefore(stack().brokers, at.topic, 0, 25n);
+
+    const halted = await runConfig(at.config).ended;
+    expect({ code: halted.code, stderr: halted.stderr }).toEqual({ code: 5, stderr: expect.stringMatching(/KCR_OFFSET_RANGE.*Offset 10 is gone.*15 offsets.*onGap/) as string });
+    expect(await rowsOf(at)).toBe(10);
+
+    const going = runConfig({ ...at.config, onGap: 'continue' });
+    await going.until(async () => (await rowsOf(at)) === 15, 'what is left was there');
+    going.signal('SIGTERM');
+    const { code, stderr } = await going.ended;
+    expect(code).toBe(0);
+    expect(JSON.parse(stderr.trim().split('\n').at(-1)!)).toMatchObject({ msg: 'stopped', gone: 15, rows: 5 });
+    expect(await committed(at)).toEqual([30]);
   });
 });
 

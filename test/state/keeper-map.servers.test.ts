@@ -6,7 +6,7 @@ import { text as readText } from 'node:stream/consumers';
 import { from } from 'rxjs';
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
 import { emptyState } from '../../src/model/state.js';
-import type { StateKey, StateStore } from '../../src/ports.js';
+import type { Claim, StateKey, StateStore } from '../../src/ports.js';
 import { checkKeeperMap, keeperMapStore, type KeeperMapStoreConfig } from '../../src/state/keeper-map.js';
 import { clickhouseServer, type ClickhouseOptions } from '../stack/clickhouse.js';
 import { command, query } from '../stack/clients.js';
@@ -74,6 +74,13 @@ async function openProxy({ stopsWithTest = true } = {}): Promise<TcpProxy> {
   return proxy;
 }
 
+async function startClickhouse(name: string, options: ClickhouseOptions): Promise<string> {
+  const server = await clickhouseServer(`${stack.root}/${name}`, options);
+  onTestFinished(() => server.kill());
+  await server.start();
+  return server.address;
+}
+
 interface Exchange {
   readonly statement: string;
   /** Sends the request on to ClickHouse, as it came or with another url. */
@@ -134,28 +141,47 @@ describe('the KeeperMap store', () => {
     }
   });
 
+  test('two servers share the states; a claim through one that is slow never undoes a write through the other', async () => {
+    const link = await TcpProxy.start({ to: stack.keeperConnect });
+    onTestFinished(() => link.stop());
+    const slowServer = await startClickhouse('slow', { keeper: link.address });
+    await checkKeeperMap({ url: slowServer, table, path });
+    const [store, slow] = [open(), open({ url: slowServer })];
+    for (let round = 0; round < 3; round++) {
+      const key = freshKey();
+      let claim = await valueOf(store.claim(key, 'owner'));
+      // Between what it reads from Keeper and what it sets there are 120 ms now, in which the owner writes twice.
+      link.delay(60);
+      const claiming = valueOf(slow.claim(key, 'heir'));
+      let acknowledged = -1;
+      for (let settled = 0; settled < 15; settled++) {
+        const outcome = await valueOf(store.write(claim, settledAt(settled))).catch((error: unknown) => error);
+        if (outcome instanceof Error) {
+          expect(outcome).toMatchObject({ code: 'KCR_FENCED' });
+          break;
+        }
+        claim = outcome as Claim;
+        acknowledged = settled;
+        await pause(40);
+      }
+      const heir = await claiming;
+      expect(heir.state.settled ?? -1).toBe(acknowledged);
+      expect((await valueOf(store.read(key))).settled ?? -1).toBe(acknowledged);
+      link.heal();
+      await valueOf(slow.write(heir, settledAt(99)));
+    }
+  });
+
   test('a row is written once for each claim and write, and both are done when they are answered', async () => {
     const store = open();
     const key = freshKey();
     let claim = await valueOf(store.claim(key, 'owner'));
     expect((await rowOf(key))?.version).toBe(0);
-    const times: number[] = [];
     for (let settled = 0; settled < 100; settled++) {
-      const beginMs = performance.now();
       claim = await valueOf(store.write(claim, settledAt(settled)));
-      times.push(performance.now() - beginMs);
       const row = await rowOf(key);
       expect(row).toMatchObject({ version: settled + 1, value: containing(`"settled":${settled},`) });
     }
-    times.sort((a, b) => a - b);
-    const claimMs: number[] = [];
-    for (let round = 0; round < 50; round++) {
-      const beginMs = performance.now();
-      await valueOf(store.claim(key, 'owner'));
-      claimMs.push(performance.now() - beginMs);
-    }
-    claimMs.sort((a, b) => a - b);
-    if (process.env['SHOW_TIMES']) console.log({ writeP50: times[50], writeP99: times[98], claimP50: claimMs[25], claimMax: claimMs[49] });
   });
 
   test('an update is done when it is answered: no mutation stays behind', async () => {
@@ -354,13 +380,6 @@ describe('the KeeperMap store', () => {
 });
 
 describe('checkKeeperMap', () => {
-  async function startClickhouse(name: string, options: ClickhouseOptions): Promise<string> {
-    const server = await clickhouseServer(`${stack.root}/${name}`, options);
-    onTestFinished(() => server.kill());
-    await server.start();
-    return server.address;
-  }
-
   test('says which server answered and where states are kept, and leaves no row behind', async () => {
     const own = { url, table: 'it`s a "table"', path: "/it's" };
     const check = await checkKeeperMap(own);
