@@ -59,10 +59,14 @@ export class IngestError extends Error {
   readonly code: ErrorCode;
   readonly retryable: boolean;
   readonly fields: ErrorFields;
+  /** The message without what to do about it. */
+  readonly detail: string;
 
   constructor(code: ErrorCode, message: string, fields: ErrorFields = {}) {
-    super(describe(message, fields), fields.cause === undefined ? undefined : { cause: fields.cause });
+    const detail = describe(message, fields);
+    super(fields.hint === undefined ? detail : `${detail}. What to do: ${fields.hint}`, fields.cause === undefined ? undefined : { cause: fields.cause });
     this.code = code;
+    this.detail = detail;
     this.retryable = errorCodes[code].retryable;
     this.fields = fields;
   }
@@ -89,6 +93,5 @@ function describe(message: string, fields: ErrorFields): string {
     fields.serverCode === undefined ? '' : `server code ${fields.serverCode}`,
   ].filter((part) => part !== '');
   const place = where.length === 0 ? '' : ` (${where.join(', ')})`;
-  const todo = fields.hint === undefined ? '' : ` What to do: ${fields.hint}`;
-  return `${message}${place}${todo === '' ? '' : `.${todo}`}`;
+  return `${message}${place}`;
 }

@@ -73,7 +73,6 @@ async function storeFindings(config: CheckedConfig): Promise<readonly Finding[]>
 }
 
 function refusalFrom(what: string, thrown: unknown): Finding {
-  const { code, message, fields } = asIngestError(thrown, 'KCR_PREFLIGHT', 'the check failed');
-  const [detail = message] = message.split('. What to do: ', 1);
+  const { code, detail, fields } = asIngestError(thrown, 'KCR_PREFLIGHT', 'the check failed');
   return { level: 'refusal', code, what, detail, ...(fields.hint === undefined ? {} : { todo: fields.hint }) };
 }

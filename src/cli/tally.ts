@@ -32,12 +32,10 @@ export class Tally {
         break;
       case 'lost':
         if (isDraining) this.fail(notDrained(event.assignment));
-        this.#going.delete(event.assignment.epoch);
-        this.#halted.delete(event.assignment.epoch);
+        this.#end(event.assignment.epoch);
         break;
       case 'released':
-        this.#going.delete(event.assignment.epoch);
-        this.#halted.delete(event.assignment.epoch);
+        this.#end(event.assignment.epoch);
         break;
       case 'retry':
         this.totals.retries += 1;
@@ -56,6 +54,11 @@ export class Tally {
         break;
       default:
     }
+  }
+
+  #end(epoch: number): void {
+    this.#going.delete(epoch);
+    this.#halted.delete(epoch);
   }
 
   outcome(outcome: Outcome): void {

@@ -100,7 +100,7 @@ async function checkServer(http: ClickHouseHttp, findings: Finding[]): Promise<S
     if (!(error instanceof IngestError)) throw error;
     const denied = error.fields.serverCode === 516 || error.fields.serverCode === 194 || error.fields.serverCode === 'HTTP 401';
     const todo = denied ? 'check username and password' : error.fields.hint;
-    findings.push(refusal(error.code, denied ? 'user' : 'server', withoutHint(error), todo));
+    findings.push(refusal(error.code, denied ? 'user' : 'server', error.detail, todo));
     return undefined;
   }
 }
@@ -147,7 +147,7 @@ async function readDefaults(http: ClickHouseHttp, findings: Finding[]): Promise<
   } catch (error) {
     if (!hasCode(error, 'KCR_PREFLIGHT')) throw error;
     const todo = 'GRANT SELECT ON system.merge_tree_settings, SELECT ON system.replicated_merge_tree_settings, or state the window in the table’s own SETTINGS';
-    findings.push(warning('server defaults', `the server’s own dedup window cannot be seen: ${withoutHint(error)}`, todo));
+    findings.push(warning('server defaults', `the server’s own dedup window cannot be seen: ${error.detail}`, todo));
     return { window: undefined, replicatedWindow: undefined, replicatedSeconds: undefined };
   }
 }
@@ -160,7 +160,7 @@ async function checkRoute(context: Context, route: Route): Promise<Finding[]> {
     table = await requireTable(http, name);
   } catch (error) {
     if (!hasCode(error, 'KCR_TABLE_MISSING')) throw error;
-    return [refusal('KCR_TABLE_MISSING', `table ${plainTable(name.database, name.table)}`, withoutHint(error), error.fields.hint)];
+    return [refusal('KCR_TABLE_MISSING', `table ${plainTable(name.database, name.table)}`, error.detail, error.fields.hint)];
   }
   const grants = await checkGrants(http, table);
   if (needs.delivery !== 'exactly-once') return [ok(`table ${nameOf(table)}`, table.engine), ...grants];
@@ -275,10 +275,6 @@ function checkTarget(context: Context, view: TableName, target: Table): Finding[
 }
 
 /** The hint becomes the finding's todo. */
-function withoutHint({ message, fields: { hint } }: IngestError): string {
-  return hint === undefined ? message : message.replace(`. What to do: ${hint}`, '');
-}
-
 function nameOf({ database, table }: TableName): string {
   return `${database}.${table}`;
 }
