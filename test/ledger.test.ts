@@ -51,6 +51,13 @@ describe('writes', () => {
     expect(writes(setup)).toEqual(['5 write 0: settled 14, in doubt 15-19']);
   }));
 
+  test('a store that ends without saying that it wrote is an error, not a partition that waits for ever', marbles((m) => {
+    const setup = claimed(stateOf(-1), { write: '--|' });
+    noteAt(setup, 0, 'intent', () => setup.book.intend(intent(0, 4)));
+    m.flush();
+    expect(setup.journal.of('told')).toEqual(['2 told intent: KCR_INTERNAL']);
+  }));
+
   for (const maxPending of [1, 2]) {
     test(`cost one a batch in steady state with maxPending ${maxPending}`, marbles((m) => {
       const setup = claimed(stateOf(-1), { write: '--k' }, { maxPending });

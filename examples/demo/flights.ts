@@ -13,7 +13,6 @@ export const allFlights = 3_000_000;
 const columns = 'date DateTime64(3), delay Int16, distance Int16, origin String, destination String';
 const linesPerSend = 20_000;
 
-
 /** Loads the Parquet file into the table `flights_source`; resolves to its rows. */
 export async function loadSource(url: string, rows: number): Promise<number> {
   const main = createRequire(import.meta.url).resolve('vega-datasets');

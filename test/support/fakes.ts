@@ -1,6 +1,6 @@
 // Ports for marble tests. Each call plays a script, `'--k'`: it takes two frames and ends as `k` says (see `endings`);
-// `'--'` never answers. The last script of a list is played again and again. Every call is noted with its frame.
-import { NEVER, asyncScheduler, concatMap, defer, finalize, of, tap, throwError, timer, type Observable } from 'rxjs';
+// `'--'` never answers, `'--|'` ends without a value. The last script of a list is played again and again. Every call is noted with its frame.
+import { EMPTY, NEVER, asyncScheduler, concatMap, defer, finalize, of, tap, throwError, timer, type Observable } from 'rxjs';
 import { IngestError, type ErrorCode } from '../../src/errors.js';
 import type { Delivered, IngestEvent } from '../../src/events.js';
 import { bytesOf } from '../../src/model/batch.js';
@@ -102,7 +102,8 @@ export function failure(code: ErrorCode): IngestError {
 function play<T>(script: string, succeed: () => T): Observable<T> {
   const letter = script.at(-1) ?? 'k';
   if (letter === '-') return NEVER;
-  const answer$ = defer(() => {
+  const answer$ = defer((): Observable<T> => {
+    if (letter === '|') return EMPTY;
     const code = endings[letter];
     if (code !== undefined) return throwError(() => failure(code));
     if (letter !== 'k') throw new Error(`no script ends with ${letter}: ${script}`);
