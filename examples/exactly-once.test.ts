@@ -16,12 +16,12 @@ const chunk = (first: number, last: number): Chunk => ({
 
 /** A life of a process: its pipeline over the store that outlives it. `sent` is what it sends to the table. */
 function life(store: StateStore, chunks: Observable<Chunk>, sent: string[], isAnswered: boolean) {
-  const source = { cluster: () => of('c1'), seek: () => of(undefined), commit: () => of(undefined) };
+  const source = { cluster: () => of('c1'), log: () => of({ start: 0, end: 100 }), seek: () => of(undefined), commit: () => of(undefined) };
   const sink: Pick<BatchSink, 'freeze' | 'describe'> = {
     describe: () => ({ tables: ['clicks'], settings: 's1' }),
     freeze: ({ token, records }) => ({
       insert: () => (sent.push(`${token}: ${records.length} rows`), isAnswered ? of({ rows: records.length, bytes: 0 }) : NEVER),
-      readBackWhenInDoubt: false, readBack: () => NEVER, fill: () => NEVER, release: () => undefined,
+      tokenDoubt: () => undefined, readBackWhenInDoubt: false, readBack: () => NEVER, fill: () => NEVER, release: () => undefined,
     }),
   };
   const ledger = new Ledger(store, source, { group: 'g', owner: 'me' });

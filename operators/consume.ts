@@ -56,6 +56,7 @@ function guard(tenures: Tenures, event: SourceEvent): readonly SourceEvent[] {
       current.delete(key);
       return [event];
     case 'fetched':
+    case 'failed':
       return isCurrent ? [event] : [];
     case 'revoked': {
       const release = () => {

@@ -41,11 +41,13 @@ export interface GroupByPartitionConfig {
  * - **lost**: the inner stream is unsubscribed at once, before any later tenure of the partition begins.
  * - **error** of an inner stream: its partition halts. `{ kind: 'halted', assignment, error }` is emitted, no more of
  *   the partition is fetched, the others go on. Nothing was skipped: the next owner begins at the same record.
- *   An error that says the partition is somebody else's (`KCR_FENCED`) only discards the tenure.
+ *   An error that says the partition is somebody else's (`KCR_FENCED`) only discards the tenure, and the source is
+ *   asked to renew it, should the group still say it is ours.
+ * - **failed**: the source cannot go on with the partition; it halts likewise.
  * - every value `project` emits returns its bytes to the source's budget, so emit one for each batch.
  */
 export function groupByPartition<T extends Covered>(
-  source: Pick<RecordSource, 'done' | 'halt'>,
+  source: Pick<RecordSource, 'done' | 'halt' | 'renew'>,
   project: (partition: PartitionStream) => ObservableInput<T>,
   config: GroupByPartitionConfig = {},
 ): OperatorFunction<SourceEvent, T | Halted> {
@@ -80,7 +82,7 @@ class Tenures<T extends Covered> {
   #isSourceDone = false;
 
   constructor(
-    private readonly source: Pick<RecordSource, 'done' | 'halt'>,
+    private readonly source: Pick<RecordSource, 'done' | 'halt' | 'renew'>,
     private readonly project: (partition: PartitionStream) => ObservableInput<T>,
     private readonly report: Report,
     private readonly subscriber: Subscriber<T | Halted>,
@@ -94,6 +96,8 @@ class Tenures<T extends Covered> {
         return this.#begin(event.assignment);
       case 'fetched':
         return tenure === undefined ? undefined : this.#deliver(tenure, event.chunk);
+      case 'failed':
+        return tenure === undefined ? undefined : this.#halt(tenure, event.error);
       case 'revoked':
         return tenure === undefined ? event.release() : this.#finish(tenure, event.release);
       case 'lost':
@@ -159,11 +163,14 @@ class Tenures<T extends Covered> {
     const { assignment } = tenure;
     if (tenure.isOver) return;
     const error = asIngestError(thrown, 'KCR_INTERNAL', 'the pipeline of a partition threw', assignment);
+    const isFenced = hasCode(error, 'KCR_FENCED');
     this.source.halt(assignment);
     this.#discard(tenure);
     // Told before the release, which may let the source complete: after that nothing can be told.
-    if (!hasCode(error, 'KCR_FENCED')) this.subscriber.next({ kind: 'halted', assignment, error });
+    if (!isFenced) this.subscriber.next({ kind: 'halted', assignment, error });
     this.#release(tenure);
+    // Is it ours nevertheless, somebody must claim it again: a claim that came late belongs to a process that is gone.
+    if (isFenced && tenure.release === undefined) this.source.renew(assignment);
     this.#completeWhenEmpty();
   }
 

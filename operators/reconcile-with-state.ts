@@ -2,7 +2,7 @@
  * Stage 4 of 6: reconcileWithState. Batches meet what the state store knows of them. Ports and the model may enter.
  */
 import {
-  EMPTY, Observable, asyncScheduler, concat, concatMap, defer, endWith, from, ignoreElements, last, map, of, shareReplay, throwError,
+  EMPTY, Observable, Subject, asyncScheduler, concat, concatMap, defer, endWith, from, identity, ignoreElements, last, map, of, shareReplay, takeUntil, throwError,
   type OperatorFunction, type SchedulerLike,
 } from 'rxjs';
 import { IngestError } from '../src/errors.js';
@@ -26,6 +26,8 @@ export interface ReconcileConfig {
    * `continue` behind them. @default 'halt'
    */
   readonly onGap?: 'halt' | 'continue';
+  /** Let only ranges pass that are in doubt, then complete: for a drain before an upgrade. @default false */
+  readonly onlyInDoubt?: boolean;
   readonly report?: Report;
 }
 
@@ -58,18 +60,20 @@ export function reconcileWithState(
 ): OperatorFunction<Batch, InsertBatch> {
   return (batches) =>
     new Observable<InsertBatch>((subscriber) => {
-      const stage$ = openAndSeek(ports, assignment).pipe(
-        map(({ opened, sought }) => decider(opened, sought, ports, assignment, config, scheduler)),
+      const resolved = new Subject<void>();
+      const stage$ = openAndSeek(ports, assignment, config.report ?? noReport).pipe(
+        map(({ opened, sought }) => decider(opened, sought, ports, assignment, { ...config, onResolved: () => resolved.next() }, scheduler)),
         shareReplay({ bufferSize: 1, refCount: true }),
       );
-      const claimed = stage$.subscribe({ error: (error: unknown) => subscriber.error(error) });
       const passing = batches
         .pipe(
           concatMap((batch) => stage$.pipe(concatMap((decide) => decide(batch)))),
           // A partition that is revoked before its claim came must not be released before the claim is done.
           (passing$) => concat(passing$, stage$.pipe(ignoreElements())),
+          config.onlyInDoubt === true ? takeUntil(resolved) : identity,
         )
         .subscribe(subscriber);
+      const claimed = stage$.subscribe({ error: (error: unknown) => subscriber.error(error) });
       return () => {
         claimed.unsubscribe();
         passing.unsubscribe();
@@ -81,12 +85,14 @@ export function reconcileWithState(
 function openAndSeek(
   { ledger, source }: ReconcilePorts,
   assignment: Assignment,
+  report: Report,
 ): Observable<{ readonly opened: PartitionLedger; readonly sought: boolean }> {
   return ledger.open(assignment).pipe(
     concatMap((opened) => {
       const offset = resumeOffset(opened.state);
       // Chunks that came before the claim stay valid when the source is where the state resumes.
       if (offset === undefined || offset === assignment.startOffset) return of({ opened, sought: false });
+      report({ kind: 'resumed', assignment, committed: assignment.startOffset, resume: offset });
       return defer(() => from(source.seek(assignment, offset))).pipe(ignoreElements(), endWith({ opened, sought: true }));
     }),
     last(),
@@ -99,10 +105,12 @@ function decider(
   sought: boolean,
   { sink }: ReconcilePorts,
   assignment: Assignment,
-  { onGap = 'halt', report = noReport }: ReconcileConfig,
+  { onGap = 'halt', report = noReport, onResolved }: ReconcileConfig & { readonly onResolved: () => void },
   scheduler: SchedulerLike,
 ): (batch: Batch) => Observable<InsertBatch> {
   let progress = beginProgress(opened.state, sought);
+  let inDoubt = opened.state.pending.length;
+  if (inDoubt === 0) onResolved();
   const pass = (decision: Decision): Observable<InsertBatch> => {
     switch (decision.kind) {
       case 'skip': {
@@ -111,7 +119,8 @@ function decider(
         return of({ ...decision.batch, records: [], bytes: 0, intent: undefined, token: undefined, replay: false });
       }
       case 'replay':
-        return of(withIntent(opened, decision.batch, decision.intent, true));
+        inDoubt -= 1;
+        return concat(of(withIntent(opened, decision.batch, decision.intent, true)), defer(() => (inDoubt === 0 ? (onResolved(), EMPTY) : EMPTY)));
       case 'insert': {
         const intent = intentOf(decision.batch, sink.describe(assignment.topic), scheduler.now());
         return opened.intend(intent).pipe(map(() => withIntent(opened, decision.batch, intent, false)));

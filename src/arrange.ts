@@ -38,6 +38,12 @@ export interface ArrangeConfig {
   readonly maxPending?: number;
   /** @default 'halt' */
   readonly onGap?: 'halt' | 'continue';
+  /** A topic that was created anew or truncated. @default 'halt' */
+  readonly onReset?: 'halt' | 'restart';
+  /** A record that ClickHouse refuses: halt its partition, or go on without it, which is told and counted. @default 'halt' */
+  readonly onPoison?: 'halt' | 'exclude';
+  /** Exactly-once: resolve what is in doubt and take nothing new. @default false */
+  readonly onlyInDoubt?: boolean;
   readonly retry?: RetryConfig;
   readonly report?: Report;
 }
@@ -62,7 +68,7 @@ export function arrange(ports: Ports, config: ArrangeConfig, scheduler: Schedule
 
 function arrangement(
   { source, sink, store }: Ports,
-  { delivery, group, owner, batch = {}, transform, maxPending = 2, onGap = 'halt', retry = {} }: ArrangeConfig,
+  { delivery, group, owner, batch = {}, transform, maxPending = 2, onGap = 'halt', onReset = 'halt', onlyInDoubt = false, retry = {} }: ArrangeConfig,
   effects: { readonly report?: Report },
   scheduler: SchedulerLike,
 ): (partition: PartitionStream) => Observable<Delivered> {
@@ -91,11 +97,11 @@ function arrangement(
         );
     case 'exactly-once': {
       if (store === undefined) throw new IngestError('KCR_CONFIG', 'exactly-once needs a state store, got none');
-      const ledger = new Ledger(store, source, { group, owner, maxPending, retry, scheduler, ...effects });
+      const ledger = new Ledger(store, source, { group, owner, maxPending, onReset, retry, scheduler, ...effects });
       return ({ assignment, chunks }) =>
         chunks.pipe(
           bufferCountOrTime(batch, scheduler),
-          reconcileWithState({ ledger, source, sink }, assignment, { onGap, ...effects }, scheduler),
+          reconcileWithState({ ledger, source, sink }, assignment, { onGap, onlyInDoubt, ...effects }, scheduler),
           custom(assignment.topic),
           insertDeduped(sink, inserting, scheduler),
           commit(source, ledger, effects),

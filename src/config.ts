@@ -101,6 +101,8 @@ const schema = z.strictObject({
   /** Ranges of one partition that may be in doubt, and inserts of it under way, at once. */
   maxPending: positive(16).default(2),
   onGap: z.enum(['halt', 'continue']).default('halt'),
+  onReset: z.enum(['halt', 'restart']).default('halt'),
+  onPoison: z.enum(['halt', 'exclude']).default('halt'),
   retry: z
     .strictObject({
       minDelayMs: durationMs.exactOptional(),

@@ -30,6 +30,7 @@ export const errorCodes = {
   KCR_STATE_INVALID: { retryable: false, exitCode: 5, means: 'a stored state is not one this version understands' },
   KCR_FENCED: { retryable: false, exitCode: 6, means: 'another process has taken the partition over' },
   KCR_OFFSET_GAP: { retryable: false, exitCode: 5, means: 'records that were expected are not in the log any more' },
+  KCR_TOPIC_RESET: { retryable: false, exitCode: 5, means: 'the topic was created anew or truncated: offsets do not mean what they meant' },
   KCR_OFFSET_RANGE: { retryable: false, exitCode: 5, means: 'an offset is outside of what the log holds' },
   KCR_DRAIN_TIMEOUT: { retryable: false, exitCode: 7, means: 'the drain did not end in time' },
   KCR_INTERNAL: { retryable: false, exitCode: 1, means: 'a defect of this program' },

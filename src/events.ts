@@ -3,7 +3,7 @@
  * the pipeline depends on who listens.
  */
 import type { IngestError } from './errors.js';
-import type { Assignment } from './model/record.js';
+import type { Assignment, KafkaRecord } from './model/record.js';
 
 /** What left the pipeline: one value for each batch, in the order of its partition. */
 export type Outcome = Delivered | Halted;
@@ -31,7 +31,7 @@ export interface Halted {
 }
 
 export type IngestEvent =
-  | { readonly kind: 'assigned' | 'revoked' | 'lost' | 'released'; readonly assignment: Assignment }
+  | { readonly kind: 'assigned' | 'failed' | 'revoked' | 'lost' | 'released'; readonly assignment: Assignment }
   | {
       /** The state was claimed. */
       readonly kind: 'claimed';
@@ -39,12 +39,36 @@ export type IngestEvent =
       readonly settled: number | undefined;
       readonly inDoubt: number;
     }
+  | {
+      /** The topic was created anew or truncated, and the policy says `restart`: the partition goes on at `startOffset`. */
+      readonly kind: 'restarted';
+      readonly assignment: Assignment;
+      readonly reason: 'recreated' | 'truncated';
+      /** What the state told of the log that is gone; ranges in doubt of it are given up. */
+      readonly settled: number | undefined;
+      readonly inDoubt: readonly { readonly first: number; readonly last: number }[];
+      readonly startOffset: number;
+    }
+  | {
+      /** The group's committed offset is beyond what the state says is next, or was set back: the state decides. */
+      readonly kind: 'resumed';
+      readonly assignment: Assignment;
+      readonly committed: number;
+      readonly resume: number;
+    }
+  | {
+      /** A record is left out of its batch for good, as the policy for poison says. */
+      readonly kind: 'excluded';
+      readonly assignment: Assignment;
+      readonly record: KafkaRecord | undefined;
+      readonly error: IngestError;
+    }
   | { readonly kind: 'fenced'; readonly assignment: Assignment; readonly error: IngestError }
   | { readonly kind: 'skipped'; readonly assignment: Assignment; readonly first: number; readonly last: number }
   | {
       /** A port call failed and will be made again. */
       readonly kind: 'retry';
-      readonly call: 'insert' | 'readBack' | 'fill' | 'claim' | 'write';
+      readonly call: 'insert' | 'readBack' | 'fill' | 'claim' | 'log' | 'write';
       readonly assignment: Assignment;
       readonly attempt: number;
       readonly delayMs: number;

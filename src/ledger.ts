@@ -8,10 +8,11 @@
  *   after an intent was stored    the range is in doubt; the next owner replays exactly it (W1, W2, W3)
  *   after settling                Kafka's committed offset lags; the next owner skips what is settled (W4)
  */
-import { asyncScheduler, concatMap, defer, from, last, map, Observable, tap, type SchedulerLike, type Subscription } from 'rxjs';
+import { asyncScheduler, concatMap, defer, from, last, map, Observable, of, tap, throwError, timer, type SchedulerLike, type Subscription } from 'rxjs';
 import { IngestError, asIngestError } from './errors.js';
 import { noReport, type Report } from './events.js';
 import type { Assignment } from './model/record.js';
+import { standing, type Standing } from './model/standing.js';
 import { lastKnownOffset, resumeOffset, type Intent, type PartitionState } from './model/state.js';
 import { dedupToken } from './model/token.js';
 import type { Claim, RecordSource, StateStore } from './ports.js';
@@ -24,27 +25,37 @@ export interface LedgerConfig {
   readonly owner: string;
   /** Ranges of one partition that may be in doubt at once. @default 2 */
   readonly maxPending?: number;
+  /**
+   * A topic that was created anew or truncated since the state was written: `halt` the partition, or `restart` it where
+   * its log begins (anew) or ends (truncated), under tokens that were never used. @default 'halt'
+   */
+  readonly onReset?: 'halt' | 'restart';
   /** For calls to the store. */
   readonly retry?: RetryConfig;
   readonly report?: Report;
   readonly scheduler?: SchedulerLike;
 }
 
+type LedgerSource = Pick<RecordSource, 'cluster' | 'log'>;
+
+/** A new leader may tell too early an end at first, until it has caught up: a truncation is believed when it stays. */
+const truncationLooks = { count: 5, everyMs: 1000 };
+
 /** The states of all partitions of one pipeline. */
 export class Ledger {
   readonly #store: StateStore;
-  readonly #source: Pick<RecordSource, 'cluster'>;
+  readonly #source: LedgerSource;
   readonly #config: Required<LedgerConfig>;
   readonly #open = new WeakMap<Assignment, PartitionLedger>();
 
-  constructor(store: StateStore, source: Pick<RecordSource, 'cluster'>, config: LedgerConfig) {
-    const { group, owner, maxPending = 2, retry = {}, report = noReport, scheduler = asyncScheduler } = config;
+  constructor(store: StateStore, source: LedgerSource, config: LedgerConfig) {
+    const { group, owner, maxPending = 2, onReset = 'halt', retry = {}, report = noReport, scheduler = asyncScheduler } = config;
     if (!Number.isInteger(maxPending) || maxPending < 1 || maxPending > 16) {
       throw new IngestError('KCR_CONFIG', `Expected \`maxPending\` to be an integer from 1 to 16, got ${maxPending}`);
     }
     this.#store = store;
     this.#source = source;
-    this.#config = { group, owner, maxPending, retry, report, scheduler };
+    this.#config = { group, owner, maxPending, onReset, retry, report, scheduler };
   }
 
   /** Claims the partition's state for this tenure. Emits once; waits for a store that does not answer. */
@@ -56,11 +67,39 @@ export class Ledger {
         defer(() => from(this.#store.claim({ cluster, group, topic, partition }, `${owner}#${epoch}`))).pipe(last()),
       ),
       retryRetryable(retry, scheduler, (notice) => report({ kind: 'retry', call: 'claim', assignment, ...notice })),
-      map((claim) => new PartitionLedger(this.#store, claim, assignment, this.#config)),
+      concatMap((claim) => this.#stand(claim, assignment).pipe(map((state) => new PartitionLedger(this.#store, { ...claim, state }, assignment, this.#config)))),
       tap((opened) => {
         this.#open.set(assignment, opened);
         const { settled, pending } = opened.state;
         report({ kind: 'claimed', assignment, settled, inDoubt: pending.length });
+      }),
+    );
+  }
+
+  /** The claimed state, or the one to go on with where the log is not the one that the state speaks of. Not stored yet. */
+  #stand({ state }: Claim, assignment: Assignment): Observable<PartitionState> {
+    if (lastKnownOffset(state) === undefined) return of({ ...state, topicId: assignment.topicId ?? state.topicId });
+    const { onReset, report } = this.#config;
+    return this.#look(state, assignment, truncationLooks.count).pipe(
+      concatMap((found) => {
+        if (found.kind === 'same') return of(found.state);
+        if (onReset === 'halt' || found.restarted === undefined) return throwError(() => resetError(assignment, found));
+        const { settled, pending } = state;
+        report({ kind: 'restarted', assignment, reason: found.kind, settled, inDoubt: pending, startOffset: (found.restarted.settled ?? -1) + 1 });
+        return of(found.restarted);
+      }),
+    );
+  }
+
+  #look(state: PartitionState, assignment: Assignment, looksLeft: number): Observable<Standing & { readonly end: number }> {
+    const { retry, report, scheduler } = this.#config;
+    return defer(() => from(this.#source.log(assignment))).pipe(
+      last(),
+      retryRetryable(retry, scheduler, (notice) => report({ kind: 'retry', call: 'log', assignment, ...notice })),
+      concatMap((log) => {
+        const found = standing(state, { topicId: assignment.topicId, ...log });
+        if (found.kind !== 'truncated' || looksLeft <= 1) return of({ ...found, end: log.end });
+        return timer(truncationLooks.everyMs, scheduler).pipe(concatMap(() => this.#look(state, assignment, looksLeft - 1)));
       }),
     );
   }
@@ -77,6 +116,22 @@ export class Ledger {
   }
 }
 
+function resetError({ topic, partition, topicId }: Assignment, found: Exclude<Standing, { kind: 'same' }> & { readonly end: number }): IngestError {
+  if (found.kind === 'recreated') {
+    return new IngestError('KCR_TOPIC_RESET', `The topic was deleted and created anew: the state is of the topic with the id ${found.was}, Kafka has ${topicId}`, {
+      topic, partition,
+      hint: 'to ingest the new topic from its beginning set onReset to "restart"; its rows join those of the old one in the table',
+    });
+  }
+  const hint =
+    found.restarted === undefined
+      ? 'a range in doubt reaches into what is gone: look it up in the table by _partition and _offset, then set the state with "state reset"'
+      : 'to go on where the log ends set onReset to "restart"; offsets beyond it then stand in the table twice, with the lost records and with new ones';
+  return new IngestError('KCR_TOPIC_RESET', `The log ends at ${found.end}, but the state tells of offset ${found.known}: the topic was truncated or created anew`, {
+    topic, partition, offset: found.known, hint,
+  });
+}
+
 interface Waiter<T> {
   readonly value: T;
   readonly stored: () => void;
@@ -90,6 +145,7 @@ export class PartitionLedger {
   readonly #config: Required<LedgerConfig>;
   #claim: Claim;
   #intents: Waiter<Intent>[] = [];
+  #exclusions: Waiter<Intent>[] = [];
   #settles: Waiter<number>[] = [];
   #writing: Subscription | undefined;
   #ended: unknown;
@@ -108,7 +164,8 @@ export class PartitionLedger {
 
   token(intent: Intent): string {
     const { cluster, topic, partition } = this.#claim.key;
-    return dedupToken({ cluster, topic, partition, incarnation: this.state.incarnation, intent });
+    const { incarnation, topicId } = this.state;
+    return dedupToken({ cluster, topic, topicId, partition, incarnation, intent });
   }
 
   /** Emits the intent once it is stored (I1). Waits while `maxPending` ranges are in doubt. */
@@ -164,17 +221,49 @@ export class PartitionLedger {
     });
   }
 
+  /**
+   * Leaves further offsets out of a range in doubt, which makes another batch of it, under another token. Emits the
+   * intent without them once it is stored (I12): inserted before that, a restart would insert the range under its old
+   * token.
+   */
+  exclude(intent: Intent, offsets: readonly number[]): Observable<Intent> {
+    return new Observable<Intent>((subscriber) => {
+      const excluded = [...new Set([...intent.excluded, ...offsets])].sort((a, b) => a - b);
+      const waiter: Waiter<Intent> = {
+        value: { ...intent, excluded },
+        stored: () => {
+          subscriber.next(waiter.value);
+          subscriber.complete();
+        },
+        failed: (error) => subscriber.error(error),
+      };
+      if (!this.state.pending.some(({ first }) => first === intent.first)) {
+        subscriber.error(this.#broken(`an exclusion from ${intent.first}-${intent.last}, which is not in doubt`));
+        return;
+      }
+      this.#exclusions.push(waiter);
+      this.#pump();
+      return () => {
+        this.#exclusions = this.#exclusions.filter((other) => other !== waiter);
+        this.#stopWhenUnwanted();
+      };
+    });
+  }
+
   #pump(): void {
     if (this.#ended !== undefined) return this.#fail(this.#ended);
     if (this.#writing !== undefined) return;
     const settles = this.#settles;
     const settled = settles.reduce<number | undefined>((most, { value }) => Math.max(most ?? value, value), this.state.settled);
-    const inDoubt = this.state.pending.filter((intent) => settled === undefined || intent.last > settled);
+    const exclusions = this.#exclusions;
+    const inDoubt = this.state.pending
+      .filter((intent) => settled === undefined || intent.last > settled)
+      .map((intent) => exclusions.find(({ value }) => value.first === intent.first)?.value ?? intent);
     // A predecessor with a larger maxPending may have left more in doubt than there is room for.
     const intents = this.#intents.slice(0, Math.max(0, this.#config.maxPending - inDoubt.length));
-    if (settles.length === 0 && intents.length === 0) return;
+    if (settles.length + exclusions.length + intents.length === 0) return;
     const next: PartitionState = { ...this.state, settled, pending: [...inDoubt, ...intents.map(({ value }) => value)] };
-    this.#write(next, [...settles, ...intents]);
+    this.#write(next, [...settles, ...exclusions, ...intents]);
   }
 
   #write(next: PartitionState, waiters: readonly Waiter<unknown>[]): void {
@@ -192,6 +281,7 @@ export class PartitionLedger {
         this.#writing = undefined;
         const gone = new Set(waiters);
         this.#settles = this.#settles.filter((waiter) => !gone.has(waiter));
+        this.#exclusions = this.#exclusions.filter((waiter) => !gone.has(waiter));
         this.#intents = this.#intents.filter((waiter) => !gone.has(waiter));
         report({ kind: 'stateWritten', assignment, pending: next.pending.length });
         for (const waiter of waiters) waiter.stored();
@@ -211,15 +301,16 @@ export class PartitionLedger {
   #fail(error: unknown): void {
     this.#ended = error;
     this.#writing = undefined;
-    const waiters = [...this.#settles, ...this.#intents];
+    const waiters = [...this.#settles, ...this.#exclusions, ...this.#intents];
     this.#settles = [];
+    this.#exclusions = [];
     this.#intents = [];
     for (const waiter of waiters) waiter.failed(error);
   }
 
   /** Nobody waits any more: the tenure was lost. A write under way may still land; the claim decides. */
   #stopWhenUnwanted(): void {
-    if (this.#writing === undefined || this.#settles.length + this.#intents.length > 0) return;
+    if (this.#writing === undefined || this.#settles.length + this.#exclusions.length + this.#intents.length > 0) return;
     this.#writing.unsubscribe();
     this.#writing = undefined;
     this.#ended = this.#broken('a write whose outcome nobody waited for');

@@ -6,11 +6,15 @@
  * lets marble tests run the stages in virtual time. A call takes effect when it is subscribed to.
  */
 import type { Observable, ObservableInput } from 'rxjs';
+import type { IngestError } from './errors.js';
 import type { Assignment, Batch, Chunk } from './model/record.js';
 import type { Intent, PartitionState } from './model/state.js';
 
-/** What a source tells. Of one assignment: `assigned`, then any number of `fetched`, then `revoked` or `lost`. */
-export type SourceEvent = Assigned | Fetched | Revoked | Lost;
+/**
+ * What a source tells. Of one assignment: `assigned`, then any number of `fetched`, perhaps `failed`, then `revoked` or
+ * `lost`.
+ */
+export type SourceEvent = Assigned | Fetched | Failed | Revoked | Lost;
 
 export interface Assigned {
   readonly kind: 'assigned';
@@ -22,6 +26,13 @@ export interface Fetched {
   readonly kind: 'fetched';
   readonly assignment: Assignment;
   readonly chunk: Chunk;
+}
+
+/** No further chunk of this assignment can be had. It stays assigned, and the others go on. */
+export interface Failed {
+  readonly kind: 'failed';
+  readonly assignment: Assignment;
+  readonly error: IngestError;
 }
 
 /**
@@ -40,6 +51,12 @@ export interface Lost {
   readonly assignment: Assignment;
 }
 
+/** What a partition's log holds at this moment: offsets from `start` up to `end`, which the next record will get. */
+export interface LogEnds {
+  readonly start: number;
+  readonly end: number;
+}
+
 /** Where records come from: a member of a consumer group. */
 export interface RecordSource {
   /**
@@ -49,6 +66,8 @@ export interface RecordSource {
   readonly events: Observable<SourceEvent>;
   /** Kafka's cluster id; a part of every token and state key. */
   cluster(): ObservableInput<string>;
+  /** Asked after a claim: is what the state tells of still in the log? Errors: `KCR_KAFKA_UNREACHABLE` (retryable). */
+  log(assignment: Assignment): ObservableInput<LogEnds>;
   /** The next chunk of this assignment begins at `offset`; chunks read before are not delivered any more. */
   seek(assignment: Assignment, offset: number): ObservableInput<void>;
   /**
@@ -60,6 +79,12 @@ export interface RecordSource {
   done(assignment: Assignment, lastOffset: number): void;
   /** No more chunks of this assignment are wanted; it stays assigned, and heartbeats go on. */
   halt(assignment: Assignment): void;
+  /**
+   * This tenure cannot go on, though the group still says the partition is ours: its state was claimed by another, or
+   * the outcome of a write will never be known. `lost` follows, then after a while `assigned` with a new epoch, unless
+   * the partition was given away meanwhile.
+   */
+  renew(assignment: Assignment): void;
   /** No more chunks of any assignment, until `resume`. For consumers that are slower than the ingestion. */
   pause(): void;
   resume(): void;
@@ -85,6 +110,13 @@ export interface Claim {
   readonly version: unknown;
 }
 
+/** What a store keeps of one partition. */
+export interface Stored {
+  readonly state: PartitionState;
+  /** Who wrote it last; undefined: nobody ever did. */
+  readonly owner: string | undefined;
+}
+
 /** Where the state of partitions is kept. One contract, one contract test for all: `test/state/contract.ts`. */
 export interface StateStore {
   readonly name: string;
@@ -100,7 +132,7 @@ export interface StateStore {
    */
   write(claim: Claim, state: PartitionState): ObservableInput<Claim>;
   /** Reads without claiming. */
-  read(key: StateKey): ObservableInput<PartitionState>;
+  read(key: StateKey): ObservableInput<Stored>;
   /** Gives connections back. A promise, not cold: calling it is enough. */
   close(): Promise<void>;
 }
@@ -137,13 +169,22 @@ export interface FrozenInsert {
   /** Completes with one result once the server's answer was read to its end. */
   insert(): ObservableInput<InsertResult>;
   /**
+   * Why the server may not know the token any more, so that the table must be asked before an attempt is sent: the
+   * intent is older than the dedup budget, or the server is another version than the one it was recorded for.
+   * Undefined: the token tells. Asked before each attempt: a process that was frozen must not wake up and send.
+   */
+  tokenDoubt(nowMs: number): string | undefined;
+  /**
    * Must the range be read back before it is settled, when an attempt was ambiguous or the batch is a replay? On a
    * plain MergeTree yes: the server writes the token to its log before it renames the part, so a kill in between makes
    * the retry answer 200 with the rows missing.
    */
   readonly readBackWhenInDoubt: boolean;
-  /** Errors with `KCR_READ_BACK` where the table has no provenance columns and the doubt cannot be cleared otherwise. */
-  readBack(): ObservableInput<ReadBack>;
+  /**
+   * Asks the table. `tokenDoubt`: why it is asked before an attempt instead of after one. Errors with `KCR_READ_BACK`
+   * where the table has no provenance columns and the doubt cannot be cleared otherwise.
+   */
+  readBack(tokenDoubt?: string): ObservableInput<ReadBack>;
   /**
    * Inserts exactly these offsets of the batch, under the token `<token>:fill<round>`, which does not depend on the
    * offsets: a ClickHouse partition's block is there or not as a whole, so a fill that an earlier owner has under way

@@ -100,6 +100,10 @@ export class FrozenBatch implements FrozenInsert {
     return this.#token !== undefined && (table.family === 'plain' || (otherVersion && readBackFault === undefined));
   }
 
+  tokenDoubt(): string | undefined {
+    return undefined;
+  }
+
   insert(): Observable<InsertResult> {
     return abortable((signal) => this.#send(this.#batch.records, this.#token, this.#queryId, signal));
   }

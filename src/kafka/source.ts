@@ -81,6 +81,8 @@ export function kafkaSource(options: KafkaSourceOptions): KafkaSource {
         run.seek(tenure, offset);
         return of(undefined);
       }),
+    log: () => defer(() => of({ start: 0, end: Number.MAX_SAFE_INTEGER })),
+    renew: () => undefined,
     done: (assignment, lastOffset) => run?.done(assignment, lastOffset),
     halt: (assignment) => {
       const tenure = run?.get(assignment);

@@ -34,6 +34,8 @@ export interface Assignment {
   readonly generation: number;
   /** Where the source begins, unless it is told to seek: the group's committed offset, or what stands for none. */
   readonly startOffset: number;
+  /** Kafka's id of the topic, which a topic that is created anew under the same name does not share; undefined: the brokers give none. */
+  readonly topicId?: string | undefined;
 }
 
 /**

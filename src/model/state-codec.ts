@@ -3,7 +3,7 @@
  * error class. No store, no client library may enter.
  *
  * ```json
- * {"v":1,"owner":"ingest-7/412","write":"9f2c41d0a7b3-5","settled":41,"incarnation":0,"pending":[
+ * {"v":2,"owner":"ingest-7/412","write":"9f2c41d0a7b3-5","settled":41,"incarnation":0,"topicId":"h1Qq…","pending":[
  *   {"first":42,"last":99,"rows":57,"atMs":1795000000000,"settings":"…","tables":["db.t"],"excluded":"43,50-52"}]}
  * ```
  */
@@ -28,7 +28,9 @@ export interface StateName {
 }
 
 /** The format that is written. A change that an older program must not ignore needs the next number. */
-export const stateFormat = 1;
+export const stateFormat = 2;
+/** The oldest that is read. It knows neither `topicId` nor `token`. */
+const oldestFormat = 1;
 
 /**
  * Limits of a stored value. `bytes` is below what Kafka takes as the metadata of an offset commit (4,096). The space
@@ -48,11 +50,11 @@ export function encodeState(stored: StoredState, name: StateName): string {
   checkState(state, refuse);
   if (jsonBytes(owner) > stateLimits.ownerBytes) refuse(`the owner's name takes more than ${stateLimits.ownerBytes} bytes`);
   if (jsonBytes(write) > stateLimits.writeBytes) refuse(`the write's name takes more than ${stateLimits.writeBytes} bytes`);
-  const { settled = null, incarnation } = state;
-  const pending = state.pending.map(({ first, last, rows, atMs, settings, tables, excluded }) => ({
-    first, last, rows, atMs, settings, tables, excluded: toRanges(excluded),
+  const { settled = null, incarnation, topicId } = state;
+  const pending = state.pending.map(({ first, last, rows, atMs, settings, tables, excluded, token }) => ({
+    first, last, rows, atMs, settings, tables, excluded: toRanges(excluded), token,
   }));
-  const text = JSON.stringify({ v: stateFormat, owner, write, settled, incarnation, pending });
+  const text = JSON.stringify({ v: stateFormat, owner, write, settled, incarnation, topicId, pending });
   const spare = stateLimits.ownerBytes - jsonBytes(owner) + stateLimits.writeBytes - jsonBytes(write);
   const bytes = utf8Bytes(text) + spare;
   if (bytes > stateLimits.bytes) {
@@ -69,14 +71,14 @@ export function decodeState(text: string, name: StateName): StoredState {
   };
   const value = parsed(text, refuse);
   if (!isObject(value)) return refuse('it is not a JSON object');
-  const { v, owner, write, settled, incarnation, pending } = value;
+  const { v, owner, write, settled, incarnation, topicId, pending } = value;
   if (isSafe(v) && v > stateFormat) {
     return refuse(
       `it was written by a newer version of this program (format ${v}; this version knows format ${stateFormat})`,
       'upgrade this program to the version of the one that wrote it.',
     );
   }
-  if (v !== stateFormat) return refuse(`its format "v" is ${shown(v)}, expected ${stateFormat}`);
+  if (!isSafe(v, oldestFormat)) return refuse(`its format "v" is ${shown(v)}, expected ${stateFormat}`);
   if (typeof owner !== 'string') return refuse(`"owner" is ${shown(owner)}, expected a string`);
   if (typeof write !== 'string') return refuse(`"write" is ${shown(write)}, expected a string`);
   if (!Array.isArray(pending)) return refuse(`"pending" is ${shown(pending)}, expected a list`);
@@ -85,6 +87,7 @@ export function decodeState(text: string, name: StateName): StoredState {
     settled: settled === null ? undefined : settled,
     pending: pending.map((entry, index) => toIntent(entry, `pending[${index}]`, refuse)),
     incarnation,
+    topicId,
   } as PartitionState;
   checkState(state, refuse);
   return { state, owner, write };
@@ -99,9 +102,10 @@ type Refuse = (why: string) => never;
 
 /** Everything a state must fulfil, whether it is about to be written or was just read. */
 function checkState(state: PartitionState, refuse: Refuse): void {
-  const { settled, pending, incarnation } = state;
+  const { settled, pending, incarnation, topicId } = state;
   if (settled !== undefined && !isSafe(settled, -1)) refuse(`"settled" is ${shown(settled)}, expected an offset`);
   if (!isSafe(incarnation)) refuse(`"incarnation" is ${shown(incarnation)}, expected a whole number from 0`);
+  if (topicId !== undefined && (typeof topicId !== 'string' || topicId === '')) refuse(`"topicId" is ${shown(topicId)}, expected Kafka's id of the topic`);
   let before = settled;
   pending.forEach((intent, index) => {
     const at = `pending[${index}]`;
@@ -115,11 +119,12 @@ function checkState(state: PartitionState, refuse: Refuse): void {
 }
 
 function checkIntent(intent: Intent, at: string, refuse: Refuse): void {
-  const { first, last, rows, atMs, settings, tables, excluded } = intent;
+  const { first, last, rows, atMs, settings, tables, excluded, token } = intent;
   for (const [field, value] of Object.entries({ first, last, rows, atMs })) {
     if (!isSafe(value)) refuse(`${at}.${field} is ${shown(value)}, expected a whole number from 0 to 2^53 - 1`);
   }
   if (first > last) refuse(`${at} begins at ${first}, after its end ${last}`);
+  if (token !== undefined && typeof token !== 'string') refuse(`${at}.token is ${shown(token)}, expected a string`);
   if (typeof settings !== 'string') refuse(`${at}.settings is ${shown(settings)}, expected a string`);
   if (!Array.isArray(tables) || tables.some((table) => typeof table !== 'string')) {
     refuse(`${at}.tables is ${shown(tables)}, expected a list of strings`);
@@ -136,8 +141,9 @@ function checkIntent(intent: Intent, at: string, refuse: Refuse): void {
 
 function toIntent(value: unknown, at: string, refuse: Refuse): Intent {
   if (!isObject(value)) return refuse(`${at} is ${shown(value)}, expected an object`);
-  const { first, last, rows, atMs, settings, tables, excluded } = value;
-  return { first, last, rows, atMs, settings, tables, excluded: fromRanges(excluded, `${at}.excluded`, refuse) } as Intent;
+  const { first, last, rows, atMs, settings, tables, excluded, token } = value;
+  const intent = { first, last, rows, atMs, settings, tables, excluded: fromRanges(excluded, `${at}.excluded`, refuse) };
+  return (token === undefined ? intent : { ...intent, token }) as Intent;
 }
 
 /** `[43, 50, 51, 52]` as `43,50-52`. */

@@ -16,19 +16,26 @@ export interface Intent {
   readonly tables: readonly string[];
   /** Offsets that are not part of the batch (poison), ascending. They change the token. */
   readonly excluded: readonly number[];
+  /** The dedup token under which another program has inserted the range; it is sent as it stands. */
+  readonly token?: string;
 }
 
 /** What is known of one partition: one value in the state store. */
 export interface PartitionState {
-  /** Everything up to and including this offset is in ClickHouse; undefined: nothing was ever settled. */
+  /**
+   * Everything up to and including this offset is in ClickHouse; -1: nothing is, and offset 0 comes next; undefined:
+   * nothing was ever settled, and the consumer group says what comes next.
+   */
   readonly settled: number | undefined;
   /** Ranges in doubt: ascending, contiguous, the first begins at settled + 1. */
   readonly pending: readonly Intent[];
   /** Tells a re-created topic from the one before; part of every token. */
   readonly incarnation: number;
+  /** Kafka's id of the topic that the offsets are of; part of every token. Undefined: the brokers gave none. */
+  readonly topicId: string | undefined;
 }
 
-export const emptyState: PartitionState = Object.freeze({ settled: undefined, pending: Object.freeze([]), incarnation: 0 });
+export const emptyState: PartitionState = Object.freeze({ settled: undefined, pending: Object.freeze([]), incarnation: 0, topicId: undefined });
 
 /** The offset at which an owner of this state goes on; undefined: wherever the consumer group stands. */
 export function resumeOffset(state: PartitionState): number | undefined {

@@ -46,8 +46,8 @@ import { type ClickHouseClient, ClickHouseError, ClickHouseLogLevel, createClien
 import { IngestError, type ErrorFields } from '../errors.js';
 import { decodeState, encodeState, neverStored } from '../model/state-codec.js';
 import type { PartitionState } from '../model/state.js';
-import type { Claim, StateKey, StateStore } from '../ports.js';
-import { fencedBy, nextText, untilUnsubscribed, type Mark } from './tenure.js';
+import type { Claim, StateKey, StateStore, Stored } from '../ports.js';
+import { asStored, fencedBy, nextText, untilUnsubscribed, type Mark } from './tenure.js';
 
 export interface KeeperMapStoreConfig {
   /** Where ClickHouse listens for HTTP, for example `http://localhost:8123`; a path is kept, for proxies. */
@@ -226,10 +226,10 @@ async function readBack(table: Statements, rowKey: string, failure: IngestError 
 }
 
 /** As the server that is asked has it, which may be behind: only a claim makes it certain. */
-function read(map: KeeperMap, key: StateKey, signal: AbortSignal): Promise<PartitionState> {
+function read(map: KeeperMap, key: StateKey, signal: AbortSignal): Promise<Stored> {
   return map.call('Reading', key, signal, async (table) => {
     const row = await table.select(rowKeyOf(key));
-    return row === undefined ? neverStored.state : decodeState(row.text, key).state;
+    return asStored(row === undefined ? neverStored : decodeState(row.text, key));
   });
 }
 

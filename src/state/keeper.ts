@@ -34,9 +34,9 @@ import { defer } from 'rxjs';
 import { IngestError, asIngestError, hasCode } from '../errors.js';
 import { decodeState, encodeState, neverStored } from '../model/state-codec.js';
 import type { PartitionState } from '../model/state.js';
-import type { Claim, StateKey, StateStore } from '../ports.js';
+import type { Claim, StateKey, StateStore, Stored } from '../ports.js';
 import { KeeperConnection, isKeeperError, keeperErrors, type KeeperServer } from './keeper-connection.js';
-import { fencedBy, nextText, untilUnsubscribed, type Mark } from './tenure.js';
+import { asStored, fencedBy, nextText, untilUnsubscribed, type Mark } from './tenure.js';
 
 export interface KeeperStoreConfig {
   /** Servers as `host:port,host:port`, with a path that everything goes beneath if one follows: `host:port/path`. */
@@ -144,10 +144,10 @@ function write(keeper: Keeper, { key, owner, version }: Claim, state: PartitionS
 }
 
 /** As the server that is asked has it, which may be behind: only a claim makes it certain. */
-function read(keeper: Keeper, key: StateKey): Promise<PartitionState> {
+function read(keeper: Keeper, key: StateKey): Promise<Stored> {
   return keeper.call('Reading', key, async (connection) => {
     const node = await connection.get(pathOf(keeper.root, key));
-    return node === undefined || node.text === '' ? neverStored.state : decodeState(node.text, key).state;
+    return asStored(node === undefined || node.text === '' ? neverStored : decodeState(node.text, key));
   });
 }
 

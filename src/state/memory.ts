@@ -5,7 +5,7 @@ import { defer, of } from 'rxjs';
 import { IngestError } from '../errors.js';
 import { decodeState, encodeState, neverStored } from '../model/state-codec.js';
 import type { Claim, StateKey, StateStore } from '../ports.js';
-import { fencedBy, nextText, type Mark } from './tenure.js';
+import { asStored, fencedBy, nextText, type Mark } from './tenure.js';
 
 /** What a memory store holds: text by key, with the number of writes it has seen. */
 export type MemoryNodes = Map<string, { readonly text: string; readonly version: number }>;
@@ -46,7 +46,7 @@ export function memoryStore(nodes: MemoryNodes = new Map()): StateStore {
         return of<Claim>({ key, owner, state, version: next });
       }),
 
-    read: (key) => defer(() => of(stored(key).state)),
+    read: (key) => defer(() => of(asStored(stored(key)))),
 
     close: () => Promise.resolve(),
   };

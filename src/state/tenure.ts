@@ -7,7 +7,7 @@ import { defer, finalize, from, type Observable } from 'rxjs';
 import { IngestError } from '../errors.js';
 import { decodeState, encodeState, stateName, type StoredState } from '../model/state-codec.js';
 import type { PartitionState } from '../model/state.js';
-import type { StateKey } from '../ports.js';
+import type { StateKey, Stored } from '../ports.js';
 
 /** A `Claim`'s `version`, for stores whose values have a number that grows by one with every write. */
 export interface Mark {
@@ -25,6 +25,11 @@ export interface Mark {
  */
 export function nextText(key: StateKey, owner: string, { tenure, writes }: Mark, state: PartitionState): string {
   return encodeState({ state, owner, write: `${tenure}-${writes + 1}` }, key);
+}
+
+/** As `StateStore.read` gives it. */
+export function asStored({ state, owner }: StoredState): Stored {
+  return { state, owner: owner === '' ? undefined : owner };
 }
 
 /** Why a write failed, from what the store holds instead of the value that the claim stands on. */

@@ -6,7 +6,7 @@ import { emptyState, type Intent, type PartitionState } from '../../src/model/st
 
 const name = { cluster: 'lkc-1', group: 'ingest', topic: 'events', partition: 3 };
 const intent: Intent = { first: 42, last: 99, rows: 57, atMs: 1_795_000_000_000, settings: 'f00d', tables: ['db.t'], excluded: [43, 50, 51, 52] };
-const stored: StoredState = { owner: 'ingest-7#412', write: 'q9-5', state: { settled: 41, pending: [intent], incarnation: 0 } };
+const stored: StoredState = { owner: 'ingest-7#412', write: 'q9-5', state: { settled: 41, pending: [intent], incarnation: 0, topicId: 'h1Qq' } };
 const valid = JSON.parse(encodeState(stored, name)) as Record<string, unknown> & { pending: [Record<string, unknown>] };
 
 function withState(state: Partial<PartitionState>): StoredState {
@@ -26,11 +26,11 @@ function refusal(call: () => unknown): IngestError {
 describe('the text', () => {
   test('is one line of JSON that a person can read', () => {
     expect(encodeState(stored, name)).toBe(
-      '{"v":1,"owner":"ingest-7#412","write":"q9-5","settled":41,"incarnation":0,"pending":[' +
+      '{"v":2,"owner":"ingest-7#412","write":"q9-5","settled":41,"incarnation":0,"topicId":"h1Qq","pending":[' +
         '{"first":42,"last":99,"rows":57,"atMs":1795000000000,"settings":"f00d","tables":["db.t"],"excluded":"43,50-52"}]}',
     );
     expect(encodeState({ ...stored, state: emptyState }, name)).toBe(
-      '{"v":1,"owner":"ingest-7#412","write":"q9-5","settled":null,"incarnation":0,"pending":[]}',
+      '{"v":2,"owner":"ingest-7#412","write":"q9-5","settled":null,"incarnation":0,"pending":[]}',
     );
   });
 
@@ -59,7 +59,7 @@ const anyState = fc
       first = last + 1;
       return { ...rest, first: from, last, excluded: without.map((at) => from + at).filter((at) => at <= last).sort((a, b) => a - b) };
     });
-    return { settled: isFresh ? undefined : begin - 1, pending, incarnation };
+    return { settled: isFresh ? undefined : begin - 1, pending, incarnation, topicId: isFresh ? undefined : `topic-${incarnation}` };
   });
 const anyName = (maxLength: number) => fc.string({ maxLength, unit: 'binary' });
 
@@ -182,7 +182,7 @@ describe('a text that is no state is refused', () => {
     ['a list', '[1]', 'not a JSON object'],
     ['a number', '17', 'not a JSON object'],
     ['an object of somebody else', '{"state":"BEFORE_PROCESSING"}', '"v" is missing'],
-    ['an older format', JSON.stringify({ ...valid, v: 0 }), '"v" is 0, expected 1'],
+    ['an older format', JSON.stringify({ ...valid, v: 0 }), '"v" is 0, expected 2'],
     ['a format that is no number', JSON.stringify({ ...valid, v: '1' }), '"v" is "1"'],
     ['a format between two', JSON.stringify({ ...valid, v: 1.5 }), '"v" is 1.5'],
     ['no owner', JSON.stringify({ ...valid, owner: undefined }), '"owner" is missing'],
@@ -212,9 +212,9 @@ describe('a text that is no state is refused', () => {
   });
 
   test('a newer format is told apart, whatever else it holds', () => {
-    const error = refusal(() => decodeState('{"v":2,"who":"a later owner"}', name));
+    const error = refusal(() => decodeState('{"v":3,"who":"a later owner"}', name));
     expect(error.message).toContain('newer version');
-    expect(error.message).toContain('format 2');
+    expect(error.message).toContain('format 3');
     expect(error.message).toContain('upgrade');
   });
 

@@ -37,6 +37,11 @@ export function valueOf<T>(call: ObservableInput<T>): Promise<T> {
   return lastValueFrom(from(call));
 }
 
+/** The state a plain read gives. */
+export async function stateIn(store: StateStore, key: StateKey): Promise<PartitionState> {
+  return (await valueOf(store.read(key))).state;
+}
+
 export async function failureOf(call: ObservableInput<unknown>): Promise<IngestError> {
   const outcome: unknown = await valueOf(call).then((value) => ({ value }), (error: unknown) => error);
   if (outcome instanceof IngestError) return outcome;
@@ -65,7 +70,7 @@ export function intent(first: number, last: number, excluded: readonly number[] 
 }
 
 export function settledAt(settled: number, ...pending: Intent[]): PartitionState {
-  return { settled, pending, incarnation: 0 };
+  return { settled, pending, incarnation: 0, topicId: undefined };
 }
 
 export async function until(what: string, holds: () => boolean | Promise<boolean>): Promise<void> {
@@ -95,7 +100,7 @@ export function stateStoreContract(name: string, make: () => Promise<StoreUnderT
     test('what nobody ever claimed is the empty state', async () => {
       const store = open();
       const key = freshKey();
-      expect(await valueOf(store.read(key))).toStrictEqual(emptyState);
+      expect(await stateIn(store, key)).toStrictEqual(emptyState);
       const claim = await valueOf(store.claim(key, 'first'));
       expect(claim).toMatchObject({ key, owner: 'first', state: emptyState });
     });
@@ -105,16 +110,17 @@ export function stateStoreContract(name: string, make: () => Promise<StoreUnderT
       const key = freshKey();
       let claim = await valueOf(store.claim(key, 'first'));
       const states = [
-        { settled: undefined, pending: [intent(500, 509)], incarnation: 0 },
+        { ...emptyState, pending: [intent(500, 509)] },
         settledAt(509),
         settledAt(509, intent(510, 519, [512, 513, 514, 518]), intent(520, 520)),
-        { ...settledAt(520), incarnation: 7 },
+        { ...settledAt(520), incarnation: 7, topicId: 'h1QqWk3RTAyz0aBcDeFgHi' },
+        { ...settledAt(-1), incarnation: 8 },
         settledAt(Number.MAX_SAFE_INTEGER),
       ];
       for (const state of states) {
         claim = await valueOf(store.write(claim, state));
         expect(claim).toMatchObject({ key, owner: 'first', state });
-        expect(await valueOf(other.read(key))).toStrictEqual(state);
+        expect(await stateIn(other, key)).toStrictEqual(state);
       }
       expect(await valueOf(other.claim(key, 'second'))).toMatchObject({ owner: 'second', state: states.at(-1) });
     });
@@ -131,7 +137,7 @@ export function stateStoreContract(name: string, make: () => Promise<StoreUnderT
       expect(error.retryable).toBe(false);
       expect(await valueOf(heir.write(current, settledAt(3)))).toMatchObject({ state: settledAt(3) });
       await expectFailure(zombie.write(old, settledAt(2)), 'KCR_FENCED');
-      expect(await valueOf(zombie.read(key))).toStrictEqual(settledAt(3));
+      expect(await stateIn(zombie, key)).toStrictEqual(settledAt(3));
     });
 
     test('a claim by the same owner fences the earlier one too', async () => {
@@ -162,7 +168,7 @@ export function stateStoreContract(name: string, make: () => Promise<StoreUnderT
         const winners = writes.flatMap((write, index) => (write.status === 'fulfilled' ? [index] : []));
         expect(winners).toHaveLength(1);
         for (const write of writes) if (write.status === 'rejected') expect(write.reason).toMatchObject({ code: 'KCR_FENCED' });
-        expect(await valueOf(rivals[0]!.read(key))).toStrictEqual(settledAt(winners[0]!));
+        expect(await stateIn(rivals[0]!, key)).toStrictEqual(settledAt(winners[0]!));
       }
     });
 
@@ -188,7 +194,7 @@ export function stateStoreContract(name: string, make: () => Promise<StoreUnderT
         }
       }));
       expect(claims).toBe(40);
-      expect((await valueOf(stores[0]!.read(key))).settled).toBe(landed - 1);
+      expect((await stateIn(stores[0]!, key)).settled).toBe(landed - 1);
     });
 
     test('a write repeated with the same claim and state succeeds, as after a lost reply', async () => {
@@ -199,7 +205,7 @@ export function stateStoreContract(name: string, make: () => Promise<StoreUnderT
       const again = await valueOf(store.write(claim, settledAt(1)));
       expect(again.state).toStrictEqual(settledAt(1));
       const next = await valueOf(store.write(again, settledAt(2)));
-      expect(await valueOf(store.read(key))).toStrictEqual(settledAt(2));
+      expect(await stateIn(store, key)).toStrictEqual(settledAt(2));
       await valueOf(store.write(next, settledAt(2)));
     });
 
@@ -209,7 +215,7 @@ export function stateStoreContract(name: string, make: () => Promise<StoreUnderT
       const claim = await valueOf(store.claim(key, 'first'));
       await valueOf(store.write(claim, settledAt(1)));
       expect((await expectFailure(store.write(claim, settledAt(2)), 'KCR_FENCED')).message).toContain('used up');
-      expect(await valueOf(store.read(key))).toStrictEqual(settledAt(1));
+      expect(await stateIn(store, key)).toStrictEqual(settledAt(1));
     });
 
     test('equal states of different writes are different writes', async () => {
@@ -235,7 +241,7 @@ export function stateStoreContract(name: string, make: () => Promise<StoreUnderT
       const store = open();
       const key = freshKey();
       await valueOf(store.claim(key, 'first'));
-      const newer = JSON.stringify({ v: 2, owner: 'someone newer', write: 'x', everything: 'else' });
+      const newer = JSON.stringify({ v: 3, owner: 'someone newer', write: 'x', everything: 'else' });
       await world.poke(key, newer);
       for (const call of [store.claim(key, 'older'), store.read(key)]) {
         const error = await expectFailure(call, 'KCR_STATE_INVALID');
@@ -263,11 +269,11 @@ export function stateStoreContract(name: string, make: () => Promise<StoreUnderT
       const run = Array.from({ length: 5000 }, (_, index) => 1000 + index);
       const fits = settledAt(0, intent(1, 9999, run));
       let claim = await valueOf(store.write(await valueOf(store.claim(key, 'first')), fits));
-      expect(await valueOf(store.read(key))).toStrictEqual(fits);
+      expect(await stateIn(store, key)).toStrictEqual(fits);
       const scattered = run.map((offset) => offset * 2 - 1000);
       const error = await expectFailure(store.write(claim, settledAt(0, intent(1, 99_999, scattered))), 'KCR_STATE_INVALID');
       expect(error.message).toContain('5000 excluded offsets');
-      expect(await valueOf(store.read(key))).toStrictEqual(fits);
+      expect(await stateIn(store, key)).toStrictEqual(fits);
       claim = await valueOf(store.write(claim, settledAt(9999)));
       expect((await world.peek(key))!.length).toBeLessThan(4000);
     });
@@ -300,7 +306,7 @@ export function stateStoreContract(name: string, make: () => Promise<StoreUnderT
         expect(claim.state).toStrictEqual(emptyState);
         await valueOf(store.write(claim, settledAt(index)));
       }
-      for (const [index, key] of all.entries()) expect((await valueOf(store.read(key))).settled).toBe(index);
+      for (const [index, key] of all.entries()) expect((await stateIn(store, key)).settled).toBe(index);
     });
 
     test('whatever the order of claims and writes, exactly the last claim writes', async () => {
@@ -335,7 +341,7 @@ export function stateStoreContract(name: string, make: () => Promise<StoreUnderT
               expect(outcome).toMatchObject(isFine ? { state } : { code: 'KCR_FENCED' });
               if (isFine) mine.claim = outcome as Claim;
             }
-            expect(await valueOf(stores[0]!.read(key))).toStrictEqual(expected);
+            expect(await stateIn(stores[0]!, key)).toStrictEqual(expected);
           }
         }),
         { numRuns: 25 },
@@ -363,7 +369,7 @@ export function stateStoreOutages(name: string, make: () => Promise<NetworkStore
       return { store, direct, proxy, key, claim };
     }
 
-    const hasSettled = async (store: StateStore, key: StateKey, settled: number) => (await valueOf(store.read(key))).settled === settled;
+    const hasSettled = async (store: StateStore, key: StateKey, settled: number) => (await stateIn(store, key)).settled === settled;
 
     test('the reply to a write is lost: the write is found and counts once', async () => {
       const { store, direct, proxy, key, claim } = await setUp();
@@ -374,7 +380,7 @@ export function stateStoreOutages(name: string, make: () => Promise<NetworkStore
       proxy.cut();
       const next = await valueOf(store.write(await writing, settledAt(2)));
       expect(next.state).toStrictEqual(settledAt(2));
-      expect(await valueOf(direct.read(key))).toStrictEqual(settledAt(2));
+      expect(await stateIn(direct, key)).toStrictEqual(settledAt(2));
     });
 
     test('the reply is lost and the caller is told so: the same write once more succeeds', async () => {
@@ -411,7 +417,7 @@ export function stateStoreOutages(name: string, make: () => Promise<NetworkStore
       expect(proxy.heldBytes).toBeGreaterThan(0);
       proxy.releaseRequests();
       await pause(300);
-      expect(await valueOf(direct.read(key))).toStrictEqual(settledAt(2));
+      expect(await stateIn(direct, key)).toStrictEqual(settledAt(2));
       await valueOf(store.write(second, settledAt(3)));
     });
 
@@ -441,7 +447,7 @@ export function stateStoreOutages(name: string, make: () => Promise<NetworkStore
       expect(heir.state).toStrictEqual(settledAt(0));
       proxy.releaseRequests();
       await pause(300);
-      expect(await valueOf(direct.read(key))).toStrictEqual(settledAt(0));
+      expect(await stateIn(direct, key)).toStrictEqual(settledAt(0));
       await valueOf(direct.write(heir, settledAt(5)));
       proxy.heal();
       expect(await failureOf(store.write(claim, settledAt(1)))).toMatchObject({ code: 'KCR_FENCED' });
@@ -483,7 +489,7 @@ export function stateStoreOutages(name: string, make: () => Promise<NetworkStore
       writing.unsubscribe();
       proxy.heal();
       await pause(world.patienceMs);
-      expect(await valueOf(direct.read(key))).toStrictEqual(settledAt(0));
+      expect(await stateIn(direct, key)).toStrictEqual(settledAt(0));
     });
 
     test('a short interruption is not noticed', async () => {
@@ -513,7 +519,7 @@ export function stateStoreOutages(name: string, make: () => Promise<NetworkStore
         }
       }));
       await cutting;
-      for (const key of partitions) expect((await valueOf(direct.read(key))).settled).toBe(59);
+      for (const key of partitions) expect((await stateIn(direct, key)).settled).toBe(59);
     });
   });
 }

@@ -5,7 +5,7 @@ import { describe, expect, onTestFinished, test } from 'vitest';
 import { emptyState } from '../../src/model/state.js';
 import { KeeperConnection } from '../../src/state/keeper-connection.js';
 import { keeperStore } from '../../src/state/keeper.js';
-import { containing, freshKey, pause, until, valueOf } from './contract.js';
+import { containing, freshKey, pause, stateIn, until, valueOf } from './contract.js';
 
 const requestTimeoutMs = 300;
 const noNode = -101;
@@ -187,7 +187,7 @@ test('half a reply does not spoil the next connection', async () => {
   });
   const store = keeperStore({ connect: server.address, operationTimeoutMs: 2000 });
   onTestFinished(() => valueOf(store.close()));
-  expect(await valueOf(store.read(freshKey()))).toStrictEqual(emptyState);
+  expect(await stateIn(store, freshKey())).toStrictEqual(emptyState);
   expect(server.sockets).toHaveLength(2);
 });
 
@@ -195,7 +195,7 @@ test('a server that is silent after the session was given: the call goes on with
   const server = await scriptedServer({ answer: (xid, connection) => (connection > 0 ? reply(xid, noNode) : undefined) });
   const store = keeperStore({ connect: server.address, operationTimeoutMs: 900 });
   onTestFinished(() => valueOf(store.close()));
-  expect(await valueOf(store.read(freshKey()))).toStrictEqual(emptyState);
+  expect(await stateIn(store, freshKey())).toStrictEqual(emptyState);
   await until('the socket is closed', () => server.sockets[0]!.destroyed);
 });
 
@@ -216,7 +216,7 @@ test('many calls while nobody answers share the attempts to connect, and no warn
 test('close does not wait for a server that is silent', async () => {
   const server = await scriptedServer({ answer: (xid, _, socket) => (socket.pause(), reply(xid, noNode)) });
   const store = keeperStore({ connect: server.address });
-  await valueOf(store.read(freshKey()));
+  await stateIn(store, freshKey());
   const beginMs = performance.now();
   await valueOf(store.close());
   expect(performance.now() - beginMs).toBeLessThan(1500);

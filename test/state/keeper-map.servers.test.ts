@@ -13,7 +13,7 @@ import { command, query } from '../stack/clients.js';
 import { freePort } from '../stack/process.js';
 import { startStack, type Stack } from '../stack/stack.js';
 import { TcpProxy } from '../support/tcp-proxy.js';
-import { containing, failureOf, freshKey, insist, pause, settledAt, stateStoreContract, stateStoreOutages, until, valueOf, type NetworkStoreUnderTest } from './contract.js';
+import { containing, failureOf, freshKey, insist, pause, settledAt, stateIn, stateStoreContract, stateStoreOutages, until, valueOf, type NetworkStoreUnderTest } from './contract.js';
 
 const table = 'states';
 const path = '/states';
@@ -137,7 +137,7 @@ describe('the KeeperMap store', () => {
       const live = writes.flatMap((outcome, index) => (outcome instanceof Error ? [] : [index]));
       expect(live).toHaveLength(1);
       for (const outcome of writes) if (outcome instanceof Error) expect(outcome).toMatchObject({ code: 'KCR_FENCED' });
-      expect((await valueOf(rivals[0]!.read(key))).settled).toBe(round * 8 + live[0]!);
+      expect((await stateIn(rivals[0]!, key)).settled).toBe(round * 8 + live[0]!);
     }
   });
 
@@ -166,7 +166,7 @@ describe('the KeeperMap store', () => {
       }
       const heir = await claiming;
       expect(heir.state.settled ?? -1).toBe(acknowledged);
-      expect((await valueOf(store.read(key))).settled ?? -1).toBe(acknowledged);
+      expect((await stateIn(store, key)).settled ?? -1).toBe(acknowledged);
       link.heal();
       await valueOf(slow.write(heir, settledAt(99)));
     }
@@ -209,7 +209,7 @@ describe('the KeeperMap store', () => {
     expect(claim).toMatchObject({ owner: 'after', state: former?.state ?? emptyState });
     if (former !== undefined) expect(await failureOf(direct.write(former, settledAt(42)))).toMatchObject({ code: 'KCR_FENCED' });
     await valueOf(store.write(claim, settledAt(43)));
-    expect(await valueOf(direct.read(key))).toStrictEqual(settledAt(43));
+    expect(await stateIn(direct, key)).toStrictEqual(settledAt(43));
   });
 
   test('ClickHouse stumbles over its own first request to Keeper: "Bad version" and "Node exists" are not believed', async () => {
@@ -238,7 +238,7 @@ describe('the KeeperMap store', () => {
     let claim = await valueOf(store.claim(key, 'owner'));
     swallow = 2;
     claim = await valueOf(store.write(claim, settledAt(1)));
-    expect(await valueOf(open().read(key))).toStrictEqual(settledAt(1));
+    expect(await stateIn(open(), key)).toStrictEqual(settledAt(1));
     await valueOf(store.write(claim, settledAt(2)));
   });
 
@@ -260,7 +260,7 @@ describe('the KeeperMap store', () => {
     const next = await valueOf(store.write(claim, settledAt(2)));
     expect(times).toBeLessThan(1);
     await valueOf(store.write(next, settledAt(3)));
-    expect(await valueOf(open().read(key))).toStrictEqual(settledAt(3));
+    expect(await stateIn(open(), key)).toStrictEqual(settledAt(3));
   });
 
   test('a row that was deleted under its owner is not written again', async () => {
@@ -270,7 +270,7 @@ describe('the KeeperMap store', () => {
     await removeRow(key);
     const error = await failureOf(store.write(claim, settledAt(1)));
     expect(error).toMatchObject({ code: 'KCR_STORE', message: containing('deleted while it was claimed') });
-    expect(await valueOf(store.read(key))).toStrictEqual(emptyState);
+    expect(await stateIn(store, key)).toStrictEqual(emptyState);
   });
 
   test('a row that was deleted and made anew is not written under the old claim, though its version is the same', async () => {
@@ -329,7 +329,7 @@ describe('the KeeperMap store', () => {
     expect(error).toMatchObject({ code: 'KCR_STORE_UNREACHABLE', retryable: true });
     const next = await insist(() => store.write(claim, settledAt(2)));
     await insist(() => store.write(next, settledAt(3)));
-    expect(await valueOf(store.read(key))).toStrictEqual(settledAt(3));
+    expect(await stateIn(store, key)).toStrictEqual(settledAt(3));
   });
 
   test('after close every call is refused, those under way too, and close may be called again', async () => {
@@ -351,7 +351,7 @@ describe('the KeeperMap store', () => {
     const fresh = { table: `fresh_${Date.now()}`, path: `/fresh_${Date.now()}` };
     const store = open(fresh);
     const key = freshKey();
-    expect(await valueOf(store.read(key))).toStrictEqual(emptyState);
+    expect(await stateIn(store, key)).toStrictEqual(emptyState);
     expect(await query(url, `SELECT name FROM system.tables WHERE name = '${fresh.table}'`)).toStrictEqual([]);
     const claims = await Promise.all([1, 2, 3, 4].map((partition) => valueOf(open(fresh).claim({ ...key, partition }, 'owner'))));
     await Promise.all(claims.map((claim) => valueOf(store.write(claim, settledAt(claim.key.partition)))));

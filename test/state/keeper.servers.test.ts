@@ -12,7 +12,7 @@ import { checkKeeper, keeperStore, type KeeperStoreConfig } from '../../src/stat
 import { startStack, type Stack } from '../stack/stack.js';
 import { freePort } from '../stack/process.js';
 import { TcpProxy } from '../support/tcp-proxy.js';
-import { containing, failureOf, freshKey, insist, pause, settledAt, stateStoreContract, stateStoreOutages, until, valueOf, type NetworkStoreUnderTest } from './contract.js';
+import { containing, failureOf, freshKey, insist, pause, settledAt, stateIn, stateStoreContract, stateStoreOutages, until, valueOf, type NetworkStoreUnderTest } from './contract.js';
 
 const path = '/test/states';
 const operationTimeoutMs = 1500;
@@ -68,7 +68,7 @@ describe('the Keeper store', () => {
     const [store, direct] = [open({ connect: proxy.address, operationTimeoutMs }), open()];
     const key = freshKey();
     const former = await valueOf(direct.write(await valueOf(direct.claim(key, 'former')), settledAt(41)));
-    await valueOf(store.read(key));
+    await stateIn(store, key);
     // The first reply tells the value and its version, the second one that the claim has taken effect.
     proxy.dropReplies({ after: 1 });
     const claiming = valueOf(store.claim(key, 'after'));
@@ -79,7 +79,7 @@ describe('the Keeper store', () => {
     const claim = await claiming;
     expect(claim).toMatchObject({ owner: 'after', state: settledAt(41) });
     await valueOf(store.write(claim, settledAt(42)));
-    expect(await valueOf(direct.read(key))).toStrictEqual(settledAt(42));
+    expect(await stateIn(direct, key)).toStrictEqual(settledAt(42));
   });
 
   test('the reply to the creation of a node is lost: the partition is claimed all the same', async () => {
@@ -95,7 +95,7 @@ describe('the Keeper store', () => {
     proxy.cut();
     const claim = await claiming;
     await valueOf(store.write(claim, settledAt(42)));
-    expect(await valueOf(direct.read(key))).toStrictEqual(settledAt(42));
+    expect(await stateIn(direct, key)).toStrictEqual(settledAt(42));
   });
 
   test('a session that has expired is replaced, and the claim still holds', async () => {
@@ -128,7 +128,7 @@ describe('the Keeper store', () => {
     await stack.zookeeper!.kill();
     expect(await failureOf(store.write(claim, settledAt(2)))).toMatchObject({ code: 'KCR_STORE_UNREACHABLE', retryable: true });
     await stack.zookeeper!.start();
-    expect(await valueOf(store.read(key))).toStrictEqual(settledAt(1));
+    expect(await stateIn(store, key)).toStrictEqual(settledAt(1));
     await valueOf(store.write(await valueOf(store.write(claim, settledAt(2))), settledAt(3)));
   });
 
@@ -162,7 +162,7 @@ describe('the Keeper store', () => {
     const connect = `${nobody},127.0.0.1:${(silent.address() as AddressInfo).port},${stack.keeperConnect}`;
     for (let round = 0; round < 4; round++) {
       const store = open({ connect, operationTimeoutMs: 1500 });
-      expect(await valueOf(store.read(freshKey()))).toStrictEqual(emptyState);
+      expect(await stateIn(store, freshKey())).toStrictEqual(emptyState);
     }
   });
 
@@ -195,7 +195,7 @@ describe('the Keeper store', () => {
     onTestFinished(() => raw.close());
     await valueOf(store.claim({ ...key, partition: 99 }, 'makes the parents'));
     await raw.create(`${path}/${key.cluster}/${key.group}/${key.topic}/${key.partition}`, '');
-    expect(await valueOf(store.read(key))).toStrictEqual(emptyState);
+    expect(await stateIn(store, key)).toStrictEqual(emptyState);
     await valueOf(store.write(await valueOf(store.claim(key, 'owner')), settledAt(1)));
   });
 
@@ -207,7 +207,7 @@ describe('the Keeper store', () => {
     onTestFinished(() => raw.close());
     await raw.remove(`${path}/${key.cluster}/${key.group}/${key.topic}/${key.partition}`);
     expect(await failureOf(store.write(claim, settledAt(1)))).toMatchObject({ code: 'KCR_STORE' });
-    expect(await valueOf(store.read(key))).toStrictEqual(emptyState);
+    expect(await stateIn(store, key)).toStrictEqual(emptyState);
   });
 
   test('after close every call is refused, and close may be called again', async () => {
@@ -224,7 +224,7 @@ describe('the Keeper store', () => {
     const proxy = await openProxy();
     const store = open({ connect: proxy.address });
     const sessionsBefore = await sessions();
-    await valueOf(store.read(freshKey()));
+    await stateIn(store, freshKey());
     expect(await sessions()).toBe(sessionsBefore + 1);
     const beginMs = performance.now();
     await valueOf(store.close());

@@ -7,7 +7,7 @@ import { bytesOf } from '../../src/model/batch.js';
 import type { Assignment, Chunk, KafkaRecord } from '../../src/model/record.js';
 import { emptyState, type Intent, type PartitionState } from '../../src/model/state.js';
 import type {
-  BatchSink, Claim, FrozenInsert, InsertBatch, InsertResult, ReadBack, RecordSource, SourceEvent, StateKey, StateStore,
+  BatchSink, Claim, FrozenInsert, InsertBatch, InsertResult, LogEnds, ReadBack, RecordSource, SourceEvent, StateKey, StateStore, Stored,
 } from '../../src/ports.js';
 
 // --- values
@@ -167,7 +167,7 @@ export function reportTo(journal: Journal): (event: IngestEvent) => void {
 
 // --- ports
 
-/** Calls: `cluster`, `seek`, `commit`. */
+/** Calls: `cluster`, `log`, `seek`, `commit`. */
 export class FakeSource implements RecordSource {
   readonly #player: Player;
 
@@ -181,6 +181,14 @@ export class FakeSource implements RecordSource {
 
   cluster(): Observable<string> {
     return defer(() => this.#player.play('cluster', () => 'c1'));
+  }
+
+  /** What every partition's log holds. */
+  ends: LogEnds = { start: 0, end: 1_000_000 };
+
+  /** Not noted: it is asked once for each claim. */
+  log(): Observable<LogEnds> {
+    return defer(() => this.#player.play('log', () => this.ends));
   }
 
   seek({ partition }: Assignment, offset: number): Observable<void> {
@@ -197,6 +205,10 @@ export class FakeSource implements RecordSource {
 
   halt({ partition }: Assignment): void {
     this.journal.note(`halt ${partition}`);
+  }
+
+  renew({ partition }: Assignment): void {
+    this.journal.note(`renew ${partition}`);
   }
 
   pause(): void {}
@@ -241,8 +253,8 @@ export class FakeStore implements StateStore {
     );
   }
 
-  read({ partition }: StateKey): Observable<PartitionState> {
-    return defer(() => of(this.#of(partition).state));
+  read({ partition }: StateKey): Observable<Stored> {
+    return defer(() => of(this.#of(partition)));
   }
 
   close(): Promise<void> {
@@ -271,6 +283,8 @@ export class FakeStore implements StateStore {
 
 export interface FakeSinkConfig {
   readonly readBackWhenInDoubt?: boolean;
+  /** Why the table must be asked before each attempt. */
+  readonly tokenDoubt?: string;
   /** Answers to `readBack`, one after the other; then nothing is missing. */
   readonly readBacks?: readonly Partial<ReadBack>[];
   /** Freezing a batch with this offset fails. */
@@ -292,13 +306,14 @@ export class FakeSink implements BatchSink {
   }
 
   freeze(batch: InsertBatch): FrozenInsert {
-    const { readBackWhenInDoubt = false, poison } = this.config;
+    const { readBackWhenInDoubt = false, poison, tokenDoubt } = this.config;
     if (batch.records.some(({ offset }) => offset === poison)) throw failure('KCR_POISON');
     const where = batch.assignment.partition === 0 ? range(batch) : `p${batch.assignment.partition}:${range(batch)}`;
     const call = <T>(name: string, more: string, succeed: () => T): Observable<T> =>
       this.journal.call(`${name}${more}`, defer(() => this.#player.play(name, succeed)));
     const result = (rows: number): InsertResult => ({ rows, bytes: 10 * rows });
     return {
+      tokenDoubt: () => tokenDoubt,
       readBackWhenInDoubt,
       insert: () => call(`insert ${where}`, '', () => result(batch.records.length)),
       readBack: () => call(`readBack ${where}`, '', () => ({ missing: [], doubled: [], ...this.#readBacks.shift() })),
@@ -320,6 +335,7 @@ export class FakeSink implements BatchSink {
 
 export const assigned = (assignment: Assignment): SourceEvent => ({ kind: 'assigned', assignment });
 export const lost = (assignment: Assignment): SourceEvent => ({ kind: 'lost', assignment });
+export const failed = (assignment: Assignment, error: IngestError): SourceEvent => ({ kind: 'failed', assignment, error });
 export const fetched = (batch: Chunk): SourceEvent => ({ kind: 'fetched', assignment: batch.assignment, chunk: batch });
 export const revoked = (assignment: Assignment, release: () => void = () => undefined): SourceEvent => ({ kind: 'revoked', assignment, release });
 

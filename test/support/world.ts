@@ -83,10 +83,12 @@ export class World {
       return () => fetching.forEach((stop) => stop());
     }),
     cluster: () => this.#call('cluster', () => 'c1'),
+    log: ({ partition }) => this.#call('log', () => ({ start: 0, end: this.logs[partition] ?? 0 })),
     seek: (assignment, offset) => this.#call('seek', () => void this.#positions.set(assignment.epoch, offset)),
     commit: (assignment, nextOffset) => this.#call('commit', () => this.#commit(assignment, nextOffset), 'KCR_KAFKA'),
     done: () => undefined,
     halt: ({ epoch }) => void this.#positions.delete(epoch),
+    renew: () => undefined,
     pause: () => undefined,
     resume: () => undefined,
     drain: () => undefined,
@@ -99,7 +101,7 @@ export class World {
       return this.#call('claim', () => this.#put({ key, owner, version }, this.#kept(key).state), 'KCR_STORE_UNREACHABLE');
     },
     write: (claim, state) => this.#call('write', () => this.#put(claim, state)),
-    read: (key) => [this.#kept(key).state],
+    read: (key) => [{ state: this.#kept(key).state, owner: undefined }],
     close: () => Promise.resolve(),
   };
 
@@ -113,6 +115,7 @@ export class World {
           if (!isKnown) this.#rows.push(...records.map(({ offset }) => `${partition}:${offset}`));
           return { rows: records.length, bytes: 0 };
         }, 'KCR_INSERT_IN_DOUBT'),
+      tokenDoubt: () => undefined,
       readBackWhenInDoubt: false,
       readBack: () => [{ missing: [], doubled: [] }],
       fill: () => [{ rows: 0, bytes: 0 }],
