@@ -4,7 +4,7 @@ import { defineConfig } from 'vitest/config';
 const here = (path: string) => fileURLToPath(new URL(path, import.meta.url));
 
 /** `unit` needs no server; `servers` starts one stack for all its files. */
-const servers = ['test/stack/**/*.test.ts', 'test/servers/**/*.test.ts', 'test/kafka/**/*.servers.test.ts', 'test/clickhouse/**/*.servers.test.ts', 'test/state/**/*.servers.test.ts', 'test/cli/**/*.servers.test.ts', 'test/examples/**/*.servers.test.ts'];
+const servers = ['test/stack/**/*.test.ts', 'test/**/*.servers.test.ts'];
 
 export default defineConfig({
   resolve: {

@@ -78,7 +78,6 @@ export class Ledger {
 
   /** The claimed state, or the one to go on with where the log is not the one that the state speaks of. Not stored yet. */
   #stand({ state }: Claim, assignment: Assignment): Observable<PartitionState> {
-    if (lastKnownOffset(state) === undefined) return of({ ...state, topicId: assignment.topicId ?? state.topicId });
     const { onReset, report } = this.#config;
     return this.#look(state, assignment, truncationLooks.count).pipe(
       concatMap((found) => {

@@ -1,8 +1,9 @@
-import { timer, type Observable } from 'rxjs';
+import { concatWith, map, timer, type Observable } from 'rxjs';
 import { describe, expect, test } from 'vitest';
 import { Ledger, type LedgerConfig, type PartitionLedger } from '../src/ledger.js';
+import type { PartitionState } from '../src/model/state.js';
 import { dedupToken } from '../src/model/token.js';
-import { FakeSource, FakeStore, Journal, intent, p0, reportTo, stateOf, tenure, type Scripts } from './support/fakes.js';
+import { FakeSource, FakeStore, Journal, briefState, intent, p0, reportTo, stateOf, tenure, type Scripts } from './support/fakes.js';
 import { asText, errorsAsCodes, marbles } from './support/marbles.js';
 
 /** No jitter, so that waits can be drawn: 10, 20, 40 frames. */
@@ -255,6 +256,132 @@ describe('a tenure that is lost', () => {
     at(2, () => setup.book.settle(14).subscribe());
     m.flush();
     expect(setup.store.stateOf()).toEqual(stateOf(14));
+  }));
+});
+
+describe('I12: leaving a poison record out of a range in doubt', () => {
+  test('is stored before it is told', marbles((m) => {
+    const setup = claimed(stateOf(9, [10, 14], [15, 19]), { write: '---k' });
+    noteAt(setup, 0, 'exclusion', () => setup.book.exclude(intent(10, 14), [12]).pipe(map(({ excluded }) => excluded.join())));
+    m.flush();
+    expect(setup.journal.lines.slice(1)).toEqual(['0 write 0: settled 9, in doubt 10-14 15-19', '3 told exclusion']);
+    expect(setup.store.stateOf().pending.map(({ excluded }) => excluded)).toEqual([[12], []]);
+  }));
+
+  test('a second record joins the first, in the order of the offsets', marbles((m) => {
+    const setup = claimed(stateOf(9, [10, 14]));
+    setup.book.exclude(intent(10, 14), [13]).subscribe((less) => setup.book.exclude(less, [11]).subscribe());
+    m.flush();
+    expect(setup.store.stateOf().pending.map(({ excluded }) => excluded)).toEqual([[11, 13]]);
+  }));
+
+  test('goes into one write with what else waits', marbles((m) => {
+    const setup = claimed(stateOf(9, [10, 14], [15, 19]), { write: '---k' }, { maxPending: 3 });
+    setup.book.intend(intent(20, 24)).subscribe();
+    at(1, () => setup.book.settle(14).subscribe());
+    at(1, () => setup.book.exclude(intent(15, 19), [16]).subscribe());
+    m.flush();
+    expect(writes(setup)).toEqual(['0 write 0: settled 9, in doubt 10-14 15-19 20-24', '3 write 0: settled 14, in doubt 15-19 20-24']);
+    expect(setup.store.stateOf().pending.map(({ excluded }) => excluded)).toEqual([[16], []]);
+  }));
+
+  test('is refused for a range that is not in doubt', marbles((m) => {
+    const setup = claimed(stateOf(9, [10, 14]));
+    noteAt(setup, 0, 'exclusion', () => setup.book.exclude(intent(15, 19), [16]));
+    m.flush();
+    expect(setup.journal.of('told', 'write')).toEqual(['0 told exclusion: KCR_INTERNAL']);
+  }));
+
+  test('fails with the tenure, and nothing is inserted on it', marbles((m) => {
+    const setup = claimed(stateOf(9, [10, 14]), { write: '--x' });
+    noteAt(setup, 0, 'exclusion', () => setup.book.exclude(intent(10, 14), [12]));
+    noteAt(setup, 5, 'another', () => setup.book.exclude(intent(10, 14), [13]));
+    m.flush();
+    expect(setup.journal.of('told')).toEqual(['2 told exclusion: KCR_FENCED', '5 told another: KCR_FENCED']);
+  }));
+
+  test('one who stops waiting before it was sent does not have it written', marbles((m) => {
+    const setup = claimed(stateOf(9, [10, 14]), { write: '---k' }, { maxPending: 2 });
+    setup.book.intend(intent(15, 19)).subscribe();
+    const waiting = setup.book.exclude(intent(10, 14), [12]).subscribe();
+    at(1, () => waiting.unsubscribe());
+    m.flush();
+    expect(setup.store.stateOf().pending.map(({ excluded }) => excluded)).toEqual([[], []]);
+  }));
+});
+
+describe('a state that does not speak of the log that is there', () => {
+  interface Claiming {
+    readonly journal: Journal;
+    readonly store: FakeStore;
+    readonly source: FakeSource;
+    readonly opened: Observable<string>;
+  }
+  function claiming(initial: PartitionState, config: Partial<LedgerConfig> = {}, scripts: Scripts = {}): Claiming {
+    const journal = new Journal();
+    const store = new FakeStore(journal, initial);
+    const source = new FakeSource(journal, undefined, scripts);
+    const ledger = new Ledger(store, source, { group: 'g1', owner: 'me', retry, report: reportTo(journal), ...config });
+    const opened = ledger.open({ ...p0, topicId: 'B' }).pipe(asText(({ state }) => `${briefState(state)} of ${state.topicId}@${state.incarnation}`));
+    return { journal, store, source, opened };
+  }
+  const ofA = (state: PartitionState): PartitionState => ({ ...state, topicId: 'A' });
+
+  test('of a topic that was created anew halts, though the log has grown past it', marbles((m) => {
+    const { opened } = claiming(ofA(stateOf(9)));
+    m.expect(opened).toBeObservable('#', {}, 'KCR_TOPIC_RESET');
+  }));
+
+  test('of a topic that was created anew begins it under `restart`, with tokens that were never used', marbles((m) => {
+    const { opened, journal, store } = claiming(ofA(stateOf(9, [10, 14])), { onReset: 'restart' });
+    m.expect(opened).toBeObservable('(s|)', { s: 'settled -1 of B@1' });
+    m.flush();
+    expect(journal.of('event')).toEqual(['0 event restarted', '0 event claimed']);
+    expect(store.stateOf().topicId).toBe('A'); // Stored with the first intent: until then the next claim finds the same.
+  }));
+
+  test('a new owner that dies before its first intent leaves the decision to the next', marbles((m) => {
+    const { opened, store } = claiming(ofA(stateOf(9)), { onReset: 'restart' });
+    m.expect(opened.pipe(concatWith(opened))).toBeObservable('(ss|)', { s: 'settled -1 of B@1' });
+    m.flush();
+    expect(store.stateOf()).toEqual(ofA(stateOf(9)));
+  }));
+
+  test('that reaches beyond the log’s end halts, once the end has stayed there: a new leader catches up first', marbles((m) => {
+    const { opened, source } = claiming({ ...stateOf(9), topicId: 'B' });
+    source.ends = { start: 0, end: 5 };
+    m.expect(opened).toBeObservable('4s #', {}, 'KCR_TOPIC_RESET');
+  }));
+
+  test('that is only ahead of a leader that has yet to catch up goes on', marbles((m) => {
+    const { opened, source } = claiming({ ...stateOf(9), topicId: 'B' });
+    source.ends = { start: 0, end: 5 };
+    at(2500, () => (source.ends = { start: 0, end: 10 }));
+    m.expect(opened).toBeObservable('3s (s|)', { s: 'settled 9 of B@0' });
+  }));
+
+  test('goes on where the log ends under `restart`', marbles((m) => {
+    const { opened, source } = claiming({ ...stateOf(9), topicId: 'B' }, { onReset: 'restart' });
+    source.ends = { start: 0, end: 5 };
+    m.expect(opened).toBeObservable('4s (s|)', { s: 'settled 4 of B@1' });
+  }));
+
+  test('halts even under `restart` when a range in doubt reaches into what is gone', marbles((m) => {
+    const { opened, source } = claiming({ ...stateOf(3, [4, 9]), topicId: 'B' }, { onReset: 'restart' });
+    source.ends = { start: 0, end: 5 };
+    m.expect(opened).toBeObservable('4s #', {}, 'KCR_TOPIC_RESET');
+  }));
+
+  test('the topic’s id is learnt by a state without one', marbles((m) => {
+    m.expect(claiming(stateOf(9)).opened).toBeObservable('(s|)', { s: 'settled 9 of B@0' });
+    m.expect(claiming(stateOf(-1)).opened).toBeObservable('(s|)', { s: 'settled none of B@0' });
+  }));
+
+  test('a broker that does not answer is asked again', marbles((m) => {
+    const { opened, journal } = claiming({ ...stateOf(9), topicId: 'B' }, {}, { log: ['-u', '-k'] });
+    m.expect(opened).toBeObservable('12ms (s|)', { s: 'settled 9 of B@0' });
+    m.flush();
+    expect(journal.lines).toEqual(['0 claim 0', '1 event retry', '12 event claimed']);
   }));
 });
 

@@ -168,7 +168,7 @@ describe('a partition with a poison record', () => {
     m.hot('----s').subscribe(() => setup.store.seize(0));
     m.expect(setup.outcomes).toBeObservable('-');
     m.flush();
-    expect(setup.journal.of('insert', 'halt')).toEqual(['3 insert 10-14', '5 insert 10-14 dropped', '5 halt 0']);
+    expect(setup.journal.of('insert', 'halt', 'renew')).toEqual(['3 insert 10-14', '5 insert 10-14 dropped', '5 halt 0', '5 renew 0']);
   }));
 });
 

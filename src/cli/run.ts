@@ -9,6 +9,9 @@ import type { IngestEvent, Outcome } from '../events.js';
 import { ingest } from '../ingest.js';
 import { Tally } from './tally.js';
 
+/** Of a record's value, in a log line. */
+const LOGGED_VALUE_BYTES = 512;
+
 export interface RunOptions {
   readonly logLevel: string;
 }
@@ -81,6 +84,7 @@ function logOutcome(log: Logger, outcome: Outcome): void {
 
 function logEvent(log: Logger, event: IngestEvent): void {
   if (event.kind === 'kafka') return log[event.level](event.fields, `kafka: ${event.message}`);
+  if (event.kind === 'excluded') return logExcluded(log, event);
   const { kind, assignment: { topic, partition, epoch, generation }, ...rest } = event;
   const line = { topic, partition, epoch, generation, ...rest, ...('error' in rest ? { error: rest.error.message, code: rest.error.code } : {}) };
   switch (kind) {
@@ -88,9 +92,12 @@ function logEvent(log: Logger, event: IngestEvent): void {
     case 'revoked':
     case 'claimed':
     case 'verified':
+    case 'resumed':
       return log.info(line, kind);
+    case 'failed':
     case 'lost':
     case 'fenced':
+    case 'restarted':
     case 'retry':
     case 'gap':
     case 'commitFailed':
@@ -99,6 +106,12 @@ function logEvent(log: Logger, event: IngestEvent): void {
     default:
       return log.debug(line, kind);
   }
+}
+
+/** With the record, since it is nowhere else any more once retention has taken it. */
+function logExcluded(log: Logger, { assignment: { topic, partition }, record, error }: Extract<IngestEvent, { kind: 'excluded' }>): void {
+  const value = record?.value?.toString('utf8', 0, LOGGED_VALUE_BYTES);
+  log.warn({ topic, partition, offset: error.fields.offset, code: error.code, error: error.detail, value }, 'record left out of its batch');
 }
 
 function logError(log: Logger, error: IngestError, what: string): void {

@@ -16,11 +16,15 @@ export interface Totals {
   /** Offsets that were gone before they were read. */
   gone: number;
   abandoned: number;
+  /** Records left out of their batches, as the policy for poison says. */
+  excluded: number;
+  /** Partitions that began anew, their topic having been created anew or truncated. */
+  restarted: number;
   halted: number;
 }
 
 export class Tally {
-  readonly totals: Totals = { batches: 0, rows: 0, bytes: 0, replayed: 0, retries: 0, stateWrites: 0, filtered: 0, gone: 0, abandoned: 0, halted: 0 };
+  readonly totals: Totals = { batches: 0, rows: 0, bytes: 0, replayed: 0, retries: 0, stateWrites: 0, filtered: 0, gone: 0, abandoned: 0, excluded: 0, restarted: 0, halted: 0 };
   worst: IngestError | undefined;
   readonly #going = new Set<number>();
   readonly #halted = new Set<number>();
@@ -51,6 +55,12 @@ export class Tally {
         break;
       case 'abandoned':
         this.totals.abandoned += event.rows;
+        break;
+      case 'excluded':
+        this.totals.excluded += 1;
+        break;
+      case 'restarted':
+        this.totals.restarted += 1;
         break;
       default:
     }

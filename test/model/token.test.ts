@@ -18,7 +18,15 @@ test('a token can be read by a person who looks for it in the server', () => {
 });
 
 test('I10: rows of a re-created topic are not eaten by the tokens of the one before', () => {
+  expect(dedupToken({ ...parts, topicId: 'B' })).not.toBe(dedupToken({ ...parts, topicId: 'A' }));
+  expect(dedupToken({ ...parts, topicId: 'A' })).toBe('kcr1:c1:clicks@A:0:3:10-19');
   expect(dedupToken({ ...parts, incarnation: 1 })).not.toBe(dedupToken(parts));
+});
+
+test('a range that another program has inserted goes under the token of that program', () => {
+  const foreign = intent(10, 19, { token: 'clicks-3-10-19' });
+  expect(dedupToken({ ...parts, topicId: 'A', incarnation: 2, intent: foreign })).toBe('clicks-3-10-19');
+  expect(dedupToken({ ...parts, intent: { ...foreign, excluded: [12] } })).toBe('clicks-3-10-19:without=12');
 });
 
 test('I12: a batch without its poison records is another batch', () => {

@@ -1,10 +1,11 @@
 import { NEVER, Observable, Subject, concatMap, delay, ignoreElements, map, merge, of, take, tap, throwError, timer, type ObservableInput } from 'rxjs';
 import { describe, expect, test } from 'vitest';
 import { groupByPartition, type GroupByPartitionConfig, type PartitionStream } from '../../operators/group-by-partition.js';
+import type { ErrorCode } from '../../src/errors.js';
 import type { Halted } from '../../src/events.js';
 import type { Assignment, Chunk } from '../../src/model/record.js';
 import type { SourceEvent } from '../../src/ports.js';
-import { FakeSource, Journal, assigned, chunk, failure, fetched, lost, reportTo, revoked, tenure } from '../support/fakes.js';
+import { FakeSource, Journal, assigned, chunk, failed, failure, fetched, lost, reportTo, revoked, tenure } from '../support/fakes.js';
 import { asText, marbles, type Marbles } from '../support/marbles.js';
 
 const one = tenure(1, 1);
@@ -20,7 +21,7 @@ function eventsOf(journal: Journal): Record<string, SourceEvent> {
   const revoking = (assignment: Assignment) => revoked(assignment, () => journal.note(`released ${assignment.partition}`));
   return {
     A: assigned(one), B: assigned(two), C: assigned(oneAgain),
-    R: revoking(one), S: revoking(two), L: lost(two), K: lost(one),
+    F: failed(one, failure('KCR_OFFSET_RANGE')), R: revoking(one), S: revoking(two), L: lost(two), K: lost(one),
     ...Object.fromEntries(Object.entries(chunks).map(([letter, value]) => [letter, fetched(value)])),
   };
 }
@@ -254,6 +255,29 @@ describe('a partition whose pipeline fails', () => {
     expect(journal.of('halt')).toEqual(['1 halt 1']);
   }));
 
+  test('KCR_FENCED has the source renew it: a claim that came late must not leave it idle until the next rebalance', marbles((m) => {
+    const fenced: Project = (partition) => (partition.assignment === one ? throwError(() => failure('KCR_FENCED')) : inserting(partition));
+    const { grouped, journal } = run(m, '-A----K-C-c------|', fenced);
+    m.expect(grouped).toBeObservable('--------------c--|');
+    m.flush();
+    expect(journal.of('halt', 'renew', 'done')).toEqual(['1 halt 1', '1 renew 1', '14 done 1:14']);
+  }));
+
+  test('KCR_FENCED while it is being revoked releases it, and nothing is renewed', marbles((m) => {
+    const fenced: Project = ({ chunks: chunks$ }) => chunks$.pipe(ignoreElements(), failingAtTheEnd('KCR_FENCED'));
+    const { grouped, journal } = run(m, '-A-a-R-|', fenced);
+    m.expect(grouped).toBeObservable('-------|');
+    m.flush();
+    expect(journal.of('released', 'renew')).toEqual(['5 released 1']);
+  }));
+
+  test('a partition that the source cannot go on with halts like one whose pipeline fails; the other goes on', marbles((m) => {
+    const { grouped, journal } = run(m, '-A-B-a-x-b-F-y-------|');
+    m.expect(grouped).toBeObservable('   ---------a-(hx)--y---|', { h: '1 halted: KCR_OFFSET_RANGE', a: 'a', x: 'x', y: 'y' });
+    m.flush();
+    expect(journal.of('halt')).toEqual(['11 halt 1']);
+  }));
+
   test('the failure is told though the source has completed already: a drain does not swallow poison', marbles((m) => {
     const late: Project = (partition) => inserting(partition).pipe(tap(() => { throw failure('KCR_POISON'); }));
     const { grouped } = run(m, '-A-a-|', late);
@@ -320,6 +344,6 @@ test('lifetimes are reported in their order, for logs and metrics', marbles((m) 
   expect(journal.lines).toEqual(['1 event assigned', '3 event assigned', '7 event revoked', '9 event released', '13 event lost']);
 }));
 
-function failingAtTheEnd<T>(): (source: Observable<T>) => Observable<T> {
-  return (source) => new Observable((subscriber) => source.subscribe({ complete: () => subscriber.error(failure('KCR_POISON')) }));
+function failingAtTheEnd<T>(code: ErrorCode = 'KCR_POISON'): (source: Observable<T>) => Observable<T> {
+  return (source) => new Observable((subscriber) => source.subscribe({ complete: () => subscriber.error(failure(code)) }));
 }

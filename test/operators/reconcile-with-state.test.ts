@@ -320,3 +320,38 @@ test('slow consumers behind it do not make it pass anything before its time', ma
   const slow = m.hot<Batch>('-ab', ab).pipe(setup.stage(), concatMap((batch) => of(batch).pipe(delay(5))), asText(briefBatch));
   m.expect(slow).toBeObservable('--------A----B', legend);
 }));
+
+describe('onlyInDoubt: a drain before an upgrade', () => {
+  const only: ReconcileConfig = { onlyInDoubt: true };
+
+  test('lets the ranges in doubt pass, then completes: nothing new is recorded', marbles((m) => {
+    const setup = setUp(stateOf(9, [10, 14], [15, 19]));
+    const source = m.hot<Batch>('-a---b---c--|', { a: chunk(9, 14), b: chunk(14, 25), c: chunk(25, 30) });
+    m.expect(source.pipe(setup.stage(only), asText(briefBatch))).toBeObservable('-R---(Q|)', legend);
+    m.expect(source).toHaveSubscriptions('^----!');
+    m.flush();
+    expect(setup.journal.of('write')).toEqual([]);
+  }));
+
+  test('completes at the claim when nothing is in doubt', marbles((m) => {
+    const setup = setUp(stateOf(9), { claim: '--k' });
+    m.expect(passing(m, '-a---b---|', ab, setup, only)).toBeObservable('--|');
+    m.flush();
+    expect(setup.journal.of('write')).toEqual([]);
+  }));
+
+  test('completes at once with a store that answers at once', marbles((m) =>
+    m.expect(passing(m, '-a---b---|', ab, setUp(stateOf(9)), only)).toBeObservable('|')));
+});
+
+describe('the state decides where to go on, not the group’s committed offset', () => {
+  for (const [committed, what] of [[0, 'was set back'], [50, 'is beyond it']] as const) {
+    test(`one that ${what} is told`, marbles((m) => {
+      const setup = setUp(stateOf(9));
+      const source = m.hot<Batch>('--|', {});
+      m.expect(source.pipe(setup.stage({ report: reportTo(setup.journal) }, tenure(0, 1, committed)), asText(briefBatch))).toBeObservable('--|');
+      m.flush();
+      expect(setup.journal.lines).toEqual(['0 claim 0', '0 event resumed', '0 seek 0:10']);
+    }));
+  }
+});
