@@ -5,11 +5,11 @@ import { defer, finalize, from, tap, type Observable, type ObservableInput } fro
 import { arrange } from '../../src/arrange.js';
 import { checkConfig } from '../../src/config.js';
 import { asIngestError } from '../../src/errors.js';
-import { openPorts, type OpenPorts } from '../../src/ingest.js';
-import type { FrozenInsert } from '../../src/ports.js';
+import { openPorts } from '../../src/ingest.js';
+import { aroundPorts, type PortCall } from './around-ports.js';
 
 export interface Told {
-  readonly what: 'claim' | 'write' | 'insert' | 'readBack' | 'fill' | 'commit' | 'assigned' | 'lost' | 'delivered' | 'halted' | 'ended';
+  readonly what: PortCall['what'] | 'assigned' | 'lost' | 'delivered' | 'halted' | 'ended';
   readonly stage?: 'begins' | 'done' | 'failed' | 'dropped';
   readonly partition?: number;
   readonly detail?: string;
@@ -20,7 +20,7 @@ function tell(told: Told): void {
 }
 
 /** The call, told when it is made (which is when it is subscribed to), and when it ends. */
-function telling<T>(told: Told, call: () => ObservableInput<T>): Observable<T> {
+function telling<T>(told: PortCall, call: () => ObservableInput<T>): Observable<T> {
   return defer(() => {
     tell({ ...told, stage: 'begins' });
     let isOver = false;
@@ -37,39 +37,8 @@ function telling<T>(told: Told, call: () => ObservableInput<T>): Observable<T> {
   });
 }
 
-function tellingPorts({ source, sink, store, close }: OpenPorts): OpenPorts {
-  const frozenOf = (frozen: FrozenInsert, partition: number, detail: string): FrozenInsert => ({
-    insert: () => telling({ what: 'insert', partition, detail }, () => frozen.insert()),
-    tokenDoubt: (nowMs) => frozen.tokenDoubt(nowMs),
-    get readBackWhenInDoubt() {
-      return frozen.readBackWhenInDoubt;
-    },
-    readBack: (tokenDoubt) => telling({ what: 'readBack', partition, detail }, () => frozen.readBack(tokenDoubt)),
-    fill: (missing, round) => telling({ what: 'fill', partition, detail }, () => frozen.fill(missing, round)),
-    release: () => frozen.release(),
-  });
-  return {
-    source: {
-      ...source,
-      commit: (assignment, next) => telling({ what: 'commit', partition: assignment.partition, detail: `${next}` }, () => source.commit(assignment, next)),
-    },
-    sink: {
-      describe: (topic) => sink.describe(topic),
-      freeze: (batch) => frozenOf(sink.freeze(batch), batch.assignment.partition, `${batch.afterOffset + 1}-${batch.lastOffset}`),
-      close: () => sink.close(),
-    },
-    store: store && {
-      ...store,
-      claim: (key, owner) => telling({ what: 'claim', partition: key.partition }, () => store.claim(key, owner)),
-      write: (claim, state) =>
-        telling({ what: 'write', partition: claim.key.partition, detail: `settled ${state.settled}, ${state.pending.length} in doubt` }, () => store.write(claim, state)),
-    },
-    close,
-  };
-}
-
 const config = checkConfig(JSON.parse(readFileSync(process.argv[2]!, 'utf8')));
-const ports = tellingPorts(await openPorts(config));
+const ports = aroundPorts(await openPorts(config), telling);
 process.on('SIGTERM', () => ports.source.drain());
 arrange(ports, {
   ...config,
