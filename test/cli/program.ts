@@ -6,6 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
+import { onTestFinished } from 'vitest';
 
 const main = fileURLToPath(new URL('../../dist/src/cli/main.js', import.meta.url));
 const root = fileURLToPath(new URL('../../', import.meta.url));
@@ -36,6 +37,8 @@ export class Program {
       code: code as number | null, signal: signal as NodeJS.Signals | null, stdout: this.stdout, stderr: this.stderr,
     }));
     running.add(child);
+    // A test that failed leaves nothing behind; SIGKILL ends also what was stopped.
+    onTestFinished(() => void child.kill('SIGKILL'));
     child.once('close', () => running.delete(child));
   }
 
