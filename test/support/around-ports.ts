@@ -12,7 +12,8 @@ export interface PortCall {
 /** Called when the port is; `call` makes the call when what it gives is subscribed to. */
 export type Around = <T>(of: PortCall, call: () => ObservableInput<T>) => Observable<T>;
 
-export function aroundPorts({ source, sink, store, close }: OpenPorts, around: Around): OpenPorts {
+export function aroundPorts(ports: OpenPorts, around: Around): OpenPorts {
+  const { source, sink, store } = ports;
   const frozenOf = (frozen: FrozenInsert, partition: number, detail: string): FrozenInsert => ({
     insert: () => around({ what: 'insert', partition, detail }, () => frozen.insert()),
     tokenDoubt: (nowMs) => frozen.tokenDoubt(nowMs),
@@ -39,6 +40,6 @@ export function aroundPorts({ source, sink, store, close }: OpenPorts, around: A
       write: (claim, state) =>
         around({ what: 'write', partition: claim.key.partition, detail: `settled ${state.settled}, ${state.pending.length} in doubt` }, () => store.write(claim, state)),
     },
-    close,
+    close: () => ports.close(),
   };
 }
