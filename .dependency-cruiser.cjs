@@ -29,7 +29,7 @@ module.exports = {
       name: 'adapters-do-not-know-each-other',
       severity: 'error',
       from: { path: '^src/(kafka|clickhouse|state)/' },
-      to: { path: '^(src/(kafka|clickhouse|state|cli|testing)/|operators/)', pathNot: '^src/$1/' },
+      to: { path: '^(src/(kafka|clickhouse|state|cli|testing|tools)/|operators/)', pathNot: '^src/$1/' },
     },
     {
       name: 'client-libraries-in-adapters-only',
@@ -42,6 +42,13 @@ module.exports = {
       severity: 'error',
       from: { path: '^src/', pathNot: '^src/cli/' },
       to: { path: '^src/cli/' },
+    },
+    {
+      name: 'the-pipeline-does-not-know-the-tools',
+      comment: 'src/tools is what people do about a pipeline from outside: look, repair, verify, take over',
+      severity: 'error',
+      from: { path: '^(src|operators)/', pathNot: '^src/(cli|tools|index)' },
+      to: { path: '^src/tools/' },
     },
     { name: 'nothing-shipped-knows-tests', severity: 'error', from: { path: '^(src|operators)/' }, to: { path: '^(test|examples)/' } },
     { name: 'no-undeclared', severity: 'error', from: { path: '^(src|operators)/' }, to: { dependencyTypes: ['npm-no-pkg', 'npm-dev', 'unknown'], pathNot: 'node_modules/rxjs' } },

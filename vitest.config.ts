@@ -9,6 +9,7 @@ const servers = ['test/stack/**/*.test.ts', 'test/**/*.servers.test.ts'];
 export default defineConfig({
   resolve: {
     alias: {
+      'kafka-clickhouse-rx/testing': here('./src/testing/index.ts'),
       'kafka-clickhouse-rx/operators': here('./operators/index.ts'),
       'kafka-clickhouse-rx': here('./src/index.ts'),
     },

@@ -135,8 +135,10 @@ class Tenures<T extends Covered> {
       },
       error: (thrown: unknown) => this.#halt(tenure, thrown),
       complete: () => {
-        if (tenure.release === undefined && !tenure.isOver) this.source.halt(assignment);
+        const isByItself = tenure.release === undefined && !tenure.isOver;
+        if (isByItself) this.source.halt(assignment);
         this.#end(tenure);
+        if (isByItself) this.report({ kind: 'finished', assignment });
       },
     });
     tenure.inner = inner;

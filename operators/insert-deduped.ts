@@ -1,16 +1,20 @@
 /**
  * Stage 5 of 6: insertDeduped. Batches go into the table, each exactly once. Only ports and the model may enter.
  */
-import {
-  Observable, asyncScheduler, catchError, concatMap, defer, from, last, map, of, throwError,
-  type ObservableInput, type OperatorFunction, type SchedulerLike,
-} from 'rxjs';
-import { IngestError, hasCode } from '../src/errors.js';
+import { asyncScheduler, catchError, concatMap, defer, last, map, of, tap, throwError, using, type Observable, type OperatorFunction, type SchedulerLike } from 'rxjs';
+import { IngestError, asIngestError, hasCode } from '../src/errors.js';
 import { noReport, type Delivered, type Report } from '../src/events.js';
+import type { Ledger } from '../src/ledger.js';
+import { bytesOf } from '../src/model/batch.js';
 import type { Batch } from '../src/model/record.js';
+import type { Intent } from '../src/model/state.js';
 import type { BatchSink, FrozenInsert, InsertBatch, InsertResult } from '../src/ports.js';
-import { retryRetryable, type RetryConfig } from '../src/retry.js';
+import type { RetryConfig } from '../src/retry.js';
+import { VerifiedInsert, type Doubt, type Effects, type Inserted } from './internal/insert-verified.js';
 import { mapInOrder } from './internal/map-in-order.js';
+
+/** `describe` says what an intent that is renewed records. */
+type InsertSink = Pick<BatchSink, 'freeze'> & Partial<Pick<BatchSink, 'describe'>>;
 
 export interface InsertConfig {
   /** Batches of one partition that may be under way at once; results come out in order. @default 2 */
@@ -21,6 +25,14 @@ export interface InsertConfig {
    * the batch, which at-most-once asks for; abandoned rows are counted in the event `abandoned`. @default 'retry'
    */
   readonly whenInDoubt?: 'retry' | 'abandon';
+  /**
+   * A record that the table cannot take: `halt` the partition, or `exclude` the record from its batch, which is told in
+   * the event `excluded`. At most a hundred of one batch, and not most of it: then the table is wrong, or the topic.
+   * @default 'halt'
+   */
+  readonly onPoison?: 'halt' | 'exclude';
+  /** That of reconcileWithState. What is left out of a recorded range is recorded with it before the rest is inserted. */
+  readonly ledger?: Pick<Ledger, 'of'>;
   readonly report?: Report;
 }
 
@@ -28,7 +40,8 @@ export interface InsertConfig {
  * Inserts each batch and emits it as delivered, in order, once the server's answer was read to its end. A failed
  * attempt is made again with the same bytes and the same token. After an ambiguous one (the connection broke, the
  * server was restarted), and for every replay, a table whose server can forget the rows but not the token is read back
- * and filled with exactly what is missing.
+ * and filled with exactly what is missing. A range whose token the server may have forgotten is looked for before it is
+ * sent: what is there already is not sent again.
  *
  * In plain words: asks again until the server says yes, with a name on the parcel so that it is taken in only once.
  *
@@ -47,18 +60,18 @@ export interface InsertConfig {
  * Nothing of the failed batch was settled.
  */
 export function insertDeduped(
-  sink: Pick<BatchSink, 'freeze'>,
+  sink: InsertSink,
   config: InsertConfig = {},
   scheduler: SchedulerLike = asyncScheduler,
 ): OperatorFunction<Batch | InsertBatch, Delivered> {
-  const { concurrency = 2, retry = {}, whenInDoubt = 'retry', report = noReport } = config;
+  const { concurrency = 2, retry = {}, whenInDoubt = 'retry', onPoison = 'halt', ledger, report = noReport } = config;
   if (!Number.isInteger(concurrency) || concurrency < 1) {
     throw new IngestError('KCR_CONFIG', `Expected \`concurrency\` to be a positive integer, got ${concurrency}`);
   }
-  const effects = { retry, whenInDoubt, report };
+  const stage: Stage = { sink, onPoison, ledger, retry, whenInDoubt, report, scheduler };
   // A former owner stops at once; behind any other error what is under way is finished.
   const isUrgent = (error: unknown) => hasCode(error, 'KCR_FENCED');
-  return mapInOrder((batch) => deliver(sink, asInsertBatch(batch), effects, scheduler), concurrency, isUrgent);
+  return mapInOrder((batch) => deliver(asInsertBatch(batch), stage), concurrency, isUrgent);
 }
 
 /** A batch that no intent was recorded for: the other two arrangements. */
@@ -66,76 +79,166 @@ export function asInsertBatch(batch: Batch | InsertBatch): InsertBatch {
   return 'replay' in batch ? batch : { ...batch, intent: undefined, token: undefined, replay: false };
 }
 
-type Effects = Required<Omit<InsertConfig, 'concurrency'>>;
-
-function deliver(sink: Pick<BatchSink, 'freeze'>, batch: InsertBatch, effects: Effects, scheduler: SchedulerLike): Observable<Delivered> {
-  const { assignment, afterOffset, lastOffset, replay } = batch;
-  const delivered = ({ rows, bytes }: InsertResult): Delivered => ({
-    kind: 'delivered', assignment, afterOffset, lastOffset, rows, bytes, replay,
-  });
-  if (batch.records.length === 0) return of(delivered({ rows: 0, bytes: 0 }));
-  return new Observable<Delivered>((subscriber) => {
-    const frozen = sink.freeze(batch);
-    const inserting = insertAndVerify(frozen, batch, effects, scheduler)
-      .pipe(
-        catchError((thrown: unknown) => {
-          if (effects.whenInDoubt !== 'abandon' || !hasCode(thrown, 'KCR_INSERT_IN_DOUBT')) return throwError(() => thrown);
-          effects.report({ kind: 'abandoned', assignment, first: afterOffset + 1, last: lastOffset, rows: batch.records.length, error: thrown });
-          return of<InsertResult>({ rows: 0, bytes: 0 });
-        }),
-        map(delivered),
-      )
-      .subscribe(subscriber);
-    return () => {
-      inserting.unsubscribe();
-      frozen.release();
-    };
-  });
+interface Stage extends Effects {
+  readonly sink: InsertSink;
+  readonly onPoison: 'halt' | 'exclude';
+  readonly ledger: Pick<Ledger, 'of'> | undefined;
 }
 
-function insertAndVerify(frozen: FrozenInsert, batch: InsertBatch, effects: Effects, scheduler: SchedulerLike): Observable<InsertResult> {
-  let isInDoubt = batch.replay;
-  const attempt = <T>(call: PortCall, port: () => ObservableInput<T>): Observable<T> =>
-    defer(() => from(port())).pipe(
-      last(),
-      retryRetryable<T>(
-        effects.retry,
-        scheduler,
-        (notice) => {
-          if (hasCode(notice.error, 'KCR_INSERT_IN_DOUBT')) isInDoubt = true;
-          effects.report({ kind: 'retry', call, assignment: batch.assignment, ...notice });
-        },
-        (error) => error.retryable && !(effects.whenInDoubt === 'abandon' && error.code === 'KCR_INSERT_IN_DOUBT'),
-      ),
-    );
-  const verify = (result: InsertResult, round: number): Observable<InsertResult> =>
-    attempt('readBack', () => frozen.readBack()).pipe(
-      concatMap(({ missing, doubled }) => {
-        const { afterOffset, lastOffset, assignment } = batch;
-        effects.report({ kind: 'verified', assignment, first: afterOffset + 1, last: lastOffset, missing: missing.length });
-        if (doubled.length > 0) return throwError(() => unverifiable(batch, `has ${doubled.length} offsets twice, first ${doubled[0]}`));
-        if (missing.length === 0) return of(result);
-        if (round > maxFillRounds) return throwError(() => unverifiable(batch, `lacks ${missing.length} offsets, first ${missing[0]}`));
-        return attempt('fill', () => frozen.fill(missing, round)).pipe(concatMap(() => verify(result, round + 1)));
-      }),
-    );
-  return attempt('insert', () => frozen.insert()).pipe(
-    concatMap((result) => (isInDoubt && frozen.readBackWhenInDoubt ? verify(result, 1) : of(result))),
+/** How far one batch has come; its records become fewer, and with them its intent and token others. */
+interface Course {
+  readonly batch: InsertBatch;
+  readonly doubt: Doubt;
+  /** Records that may still be left out. */
+  readonly exclusionsLeft: number;
+  /** Its intent was just recorded anew. */
+  readonly isRenewed: boolean;
+}
+
+const nothing: InsertResult = { rows: 0, bytes: 0 };
+
+function deliver(batch: InsertBatch, stage: Stage): Observable<Delivered> {
+  const { assignment, afterOffset, lastOffset, replay } = batch;
+  const course: Course = { batch, doubt: { isInDoubt: replay }, exclusionsLeft: exclusionsOf(batch), isRenewed: false };
+  return insertRest(course, stage).pipe(
+    catchError((thrown: unknown) => {
+      if (stage.whenInDoubt !== 'abandon' || !hasCode(thrown, 'KCR_INSERT_IN_DOUBT')) return throwError(() => thrown);
+      stage.report({ kind: 'abandoned', assignment, first: afterOffset + 1, last: lastOffset, rows: batch.records.length, error: thrown });
+      return of(nothing);
+    }),
+    map(({ rows, bytes }): Delivered => ({ kind: 'delivered', assignment, afterOffset, lastOffset, rows, bytes, replay })),
   );
 }
 
-/** Fills of one batch before it is given up. Each one lost to a kill of the server within about 100 microseconds. */
-const maxFillRounds = 5;
+type Tried = Inserted | { readonly kind: 'poison'; readonly error: IngestError };
 
-type PortCall = 'insert' | 'readBack' | 'fill';
+function insertRest(course: Course, stage: Stage): Observable<InsertResult> {
+  const { batch, doubt } = course;
+  const { ledger, scheduler, onPoison } = stage;
+  if (batch.records.length === 0) return of(nothing);
+  const tried$ = whileFrozen(batch, stage, (frozen): Observable<Tried> => {
+    const canRenew = ledger !== undefined && batch.intent !== undefined;
+    // A doubt that a renewal has not cleared is not renewed again.
+    const mayBeUnsent = canRenew && !(course.isRenewed && frozen.tokenDoubt(scheduler.now()) !== undefined);
+    return new VerifiedInsert(frozen, batch, stage, doubt).insert(mayBeUnsent);
+  }).pipe(
+    catchError((thrown: unknown) => {
+      const isExcluded = onPoison === 'exclude' && hasCode(thrown, 'KCR_POISON');
+      return isExcluded ? of<Tried>({ kind: 'poison', error: thrown }) : throwError(() => thrown);
+    }),
+  );
+  return tried$.pipe(
+    concatMap((tried) => {
+      switch (tried.kind) {
+        case 'inserted':
+          return of(tried.result);
+        case 'unsent':
+          return renew(course, stage);
+        case 'poison':
+          return exclude(tried.error, course, stage);
+      }
+    }),
+  );
+}
 
-function unverifiable(batch: InsertBatch, what: string): IngestError {
-  const { assignment, afterOffset, lastOffset } = batch;
-  return new IngestError('KCR_READ_BACK', `Read back after a doubtful insert, the table still ${what}`, {
-    topic: assignment.topic,
-    partition: assignment.partition,
-    first: afterOffset + 1,
-    last: lastOffset,
-    hint: 'compare the table with the topic by _partition and _offset, repair it, then start again: the range is still recorded as in doubt',
+/** Freezes, and gives the bytes back once what is done with them has ended, or nobody waits for it any more. */
+function whileFrozen<T>(batch: InsertBatch, { sink }: Stage, use: (frozen: FrozenInsert) => Observable<T>): Observable<T> {
+  return defer(() => {
+    const frozen = sink.freeze(batch);
+    let isReleased = false;
+    const release = (): void => {
+      if (!isReleased) frozen.release();
+      isReleased = true;
+    };
+    return using(
+      () => ({ unsubscribe: release }),
+      () => use(frozen).pipe(last(), tap(release)),
+    );
+  });
+}
+
+/**
+ * Of a range that was recorded long ago but never sent only another owner can have sent something. That there is none
+ * the state store tells, by taking a write; where there is one this is KCR_FENCED. No table needs to be asked.
+ */
+function renew(course: Course, stage: Stage): Observable<InsertResult> {
+  return record(course.batch, [], stage).pipe(concatMap((batch) => insertRest({ ...course, batch, isRenewed: true }, stage)));
+}
+
+/** Records the range anew, without `offsets` and from now on; emits the batch under what is stored then. */
+function record(batch: InsertBatch, offsets: readonly number[], { sink, ledger, scheduler }: Stage): Observable<InsertBatch> {
+  const { intent, assignment } = batch;
+  if (intent === undefined || ledger === undefined) return of(batch);
+  return defer(() => {
+    const opened = ledger.of(assignment);
+    const renewed: Intent = { ...intent, ...sink.describe?.(assignment.topic), atMs: scheduler.now() };
+    return opened.exclude(renewed, offsets).pipe(last(), map((stored) => ({ ...batch, intent: stored, token: opened.token(stored) })));
+  });
+}
+
+/** Most records of one batch that are left out, and those of a batch of any size. */
+const maxExcluded = 100;
+const fewExcluded = 10;
+
+function exclusionsOf({ records, intent }: InsertBatch): number {
+  const before = intent?.excluded.length ?? 0;
+  return Math.min(maxExcluded, Math.max(fewExcluded, Math.floor((records.length + before) / 2))) - before;
+}
+
+/** The batch without the record at fault is another batch (I12): recorded as such first, then inserted under its own token. */
+function exclude(error: IngestError, course: Course, stage: Stage): Observable<InsertResult> {
+  const { batch, doubt, exclusionsLeft } = course;
+  const { offset } = error.fields;
+  const poison = batch.records.find((one) => one.offset === offset);
+  if (offset === undefined || poison === undefined) return throwError(() => kept(error, 'the error does not name the record'));
+  if (batch.intent !== undefined && stage.ledger === undefined) return throwError(() => kept(error, 'insertDeduped was not given the ledger that recorded the range'));
+  if (exclusionsLeft <= 0) {
+    const why = `too many others of its batch were left out already (at most ${maxExcluded}, and half of a batch of more than ${2 * fewExcluded}): the table or the topic is wrong, not a record`;
+    return throwError(() => kept(error, why));
+  }
+  const rest = without(batch, offset);
+  const isAbsent$ = batch.intent !== undefined && doubt.isInDoubt ? isAbsent(rest, error, stage) : of(true);
+  return isAbsent$.pipe(
+    concatMap((absent) => {
+      if (!absent) return throwError(() => kept(error, 'an earlier attempt may have landed, and rows of its range are in the table'));
+      return record(rest, [offset], stage);
+    }),
+    concatMap((next) => {
+      stage.report({ kind: 'excluded', assignment: batch.assignment, record: poison, error });
+      // Nothing was ever sent under the new token.
+      return insertRest({ batch: next, doubt: { isInDoubt: false }, exclusionsLeft: exclusionsLeft - 1, isRenewed: true }, stage);
+    }),
+  );
+}
+
+/**
+ * Is no row of the batch in the table? Frozen under the old token only to look: nothing is sent. What cannot even be
+ * frozen cannot have been sent either.
+ */
+function isAbsent(batch: InsertBatch, error: IngestError, stage: Stage): Observable<boolean> {
+  if (batch.records.length === 0) return of(true);
+  return whileFrozen(batch, stage, (frozen) => new VerifiedInsert(frozen, batch, stage, { isInDoubt: true }).isAbsent()).pipe(
+    catchError((thrown: unknown) => {
+      const failure = asIngestError(thrown, 'KCR_INTERNAL', 'the range could not be read back');
+      const { offset } = failure.fields;
+      const further = failure.code === 'KCR_POISON' && offset !== undefined ? without(batch, offset) : batch;
+      if (further.records.length < batch.records.length) return isAbsent(further, error, stage);
+      return throwError(() => kept(error, `an earlier attempt may have landed, and that cannot be verified: ${failure.detail}`));
+    }),
+  );
+}
+
+function without(batch: InsertBatch, offset: number): InsertBatch {
+  const records = batch.records.filter((one) => one.offset !== offset);
+  return { ...batch, records, bytes: bytesOf(records) };
+}
+
+/** Poison that is not left out, although the policy says so. */
+function kept(error: IngestError, why: string): IngestError {
+  const reason = error.detail.replace(/ \(topic [^()]*\)$/, '');
+  return new IngestError('KCR_POISON', `${reason}; the record is not left out, since ${why}`, {
+    ...error.fields,
+    hint: error.fields.hint ?? 'mend the table, or drop such records with a transform; the range is still recorded as in doubt',
+    cause: error,
   });
 }

@@ -68,11 +68,11 @@ export function arrange(ports: Ports, config: ArrangeConfig, scheduler: Schedule
 
 function arrangement(
   { source, sink, store }: Ports,
-  { delivery, group, owner, batch = {}, transform, maxPending = 2, onGap = 'halt', onReset = 'halt', onlyInDoubt = false, retry = {} }: ArrangeConfig,
+  { delivery, group, owner, batch = {}, transform, maxPending = 2, onGap = 'halt', onReset = 'halt', onPoison = 'halt', onlyInDoubt = false, retry = {} }: ArrangeConfig,
   effects: { readonly report?: Report },
   scheduler: SchedulerLike,
 ): (partition: PartitionStream) => Observable<Delivered> {
-  const inserting = { concurrency: maxPending, retry, ...effects };
+  const inserting = { concurrency: maxPending, onPoison, retry, ...effects };
   const custom = (topic: string) => transform?.(topic) ?? ((same: Observable<InsertBatch>) => same);
   const plain = map(asInsertBatch);
 
@@ -103,7 +103,7 @@ function arrangement(
           bufferCountOrTime(batch, scheduler),
           reconcileWithState({ ledger, source, sink }, assignment, { onGap, onlyInDoubt, ...effects }, scheduler),
           custom(assignment.topic),
-          insertDeduped(sink, inserting, scheduler),
+          insertDeduped(sink, { ...inserting, ledger }, scheduler),
           commit(source, ledger, effects),
         );
     }

@@ -49,6 +49,7 @@ const clickhouse = z.strictObject({
   requestTimeoutMs: durationMs.exactOptional(),
   /** Inserts under way at once, all partitions together. */
   maxInFlight: positive(1_000).exactOptional(),
+  dedupBudgetMs: durationMs.exactOptional(),
   /** Further settings of each insert; those that exactly-once rests on cannot be changed. */
   settings: z.record(z.string(), z.union([z.string(), z.number(), z.boolean()])).exactOptional(),
 });
@@ -71,6 +72,8 @@ const state = z.discriminatedUnion('store', [
     path: z.string().regex(/^\/./, 'expected an absolute path such as "/kafka_clickhouse_rx"').exactOptional(),
     requestTimeoutMs: durationMs.exactOptional(),
   }),
+  /** Beside the committed offsets of the consumer group. */
+  z.strictObject({ store: z.literal('kafka') }),
   z.strictObject({
     store: z.literal('memory'),
     /** The state is gone with the process, and with it exactly-once over restarts; say that you know. */
@@ -151,7 +154,7 @@ function crossCheck(config: CheckedConfig): void {
   if (delivery === 'exactly-once' && store?.store === 'memory' && store.allowVolatile !== true) {
     refuse(
       'state.store: "memory" forgets what is in doubt when the process ends, so rows could double after a crash',
-      'use "keeper" or "keeper-map"; for a trial add "allowVolatile": true beside it',
+      'use "keeper", "keeper-map" or "kafka"; for a trial add "allowVolatile": true beside it',
     );
   }
   const { sessionTimeoutMs = 30_000, heartbeatIntervalMs = 3_000, rebalanceTimeoutMs = 60_000, drainTimeoutMs } = config.kafka;

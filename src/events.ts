@@ -33,6 +33,11 @@ export interface Halted {
 export type IngestEvent =
   | { readonly kind: 'assigned' | 'failed' | 'revoked' | 'lost' | 'released'; readonly assignment: Assignment }
   | {
+      /** The pipeline of the partition completed by itself: nothing more of it is taken, and it stays assigned. */
+      readonly kind: 'finished';
+      readonly assignment: Assignment;
+    }
+  | {
       /** The state was claimed. */
       readonly kind: 'claimed';
       readonly assignment: Assignment;

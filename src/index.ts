@@ -11,6 +11,10 @@ export { kafkaSource, type KafkaSource, type KafkaSourceOptions, type OutOfRange
 export { checkKafka, lagOf, type PartitionLag } from './kafka/preflight.js';
 export { openClickHouseSink, type ClickHouseSinkOptions } from './clickhouse/sink.js';
 export { checkClickHouse, type Finding } from './clickhouse/preflight.js';
+export {
+  checkKafkaStore, kafkaStore, offsetOf, stateFromOffset,
+  type CommittedOffset, type KafkaStore, type KafkaStoreCheck, type KafkaStoreConfig, type OffsetsAdmin, type OffsetSource,
+} from './state/kafka.js';
 export { checkKeeper, keeperStore, type KeeperStoreConfig } from './state/keeper.js';
 export { checkKeeperMap, keeperMapStore, type KeeperMapStoreConfig } from './state/keeper-map.js';
 export { memoryStore } from './state/memory.js';

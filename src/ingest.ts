@@ -11,9 +11,10 @@ import { refusalOf, type Finding } from './clickhouse/preflight.js';
 import { openClickHouseSink } from './clickhouse/sink.js';
 import { checkConfig, type CheckedConfig, type IngestConfig } from './config.js';
 import { noReport, type Outcome, type Report } from './events.js';
-import { kafkaSource, type OutOfRange } from './kafka/source.js';
-import type { InsertBatch, StateStore } from './ports.js';
+import { kafkaSource, type KafkaSource, type OutOfRange } from './kafka/source.js';
+import type { InsertBatch } from './ports.js';
 import { clickHouseOptions, keeperMapConfig, preflight, topicsOf } from './preflight.js';
+import { kafkaStore } from './state/kafka.js';
 import { keeperMapStore } from './state/keeper-map.js';
 import { keeperStore } from './state/keeper.js';
 import { memoryStore } from './state/memory.js';
@@ -65,26 +66,29 @@ export async function openPorts(config: CheckedConfig, { report = noReport, onFi
   if (refusal !== undefined) throw refusal;
   for (const finding of findings) if (finding.level === 'warning') onFinding?.(finding);
   const sink = await openClickHouseSink(clickHouseOptions(config));
-  const store = openStore(config);
-  // Under `continue` what retention took is passed over; a log that ends too early still stops the source.
+  // Under `continue` what retention took is passed over; a log that ends too early is a reset.
   const onOutOfRange = ({ wanted, logStart }: OutOfRange) => (config.onGap === 'continue' && wanted < logStart ? logStart : undefined);
-  const source = kafkaSource({ ...config.kafka, topics: topicsOf(config), report, onOutOfRange });
+  const member = kafkaSource({ ...config.kafka, topics: topicsOf(config), report, onOutOfRange, onReset: config.onReset, stateDecides: config.delivery === 'exactly-once' });
+  const { source, store } = openStore(config, member, report);
   const close = async () => {
     await Promise.all([sink.close(), store?.close()]);
   };
   return { source, sink, store, close };
 }
 
-function openStore(config: CheckedConfig): StateStore | undefined {
+/** The store, and the source to be used with it. */
+function openStore(config: CheckedConfig, source: KafkaSource, report: Report): Pick<Ports, 'source' | 'store'> {
   const { state, delivery } = config;
-  if (delivery !== 'exactly-once' || state === undefined) return undefined;
+  if (delivery !== 'exactly-once' || state === undefined) return { source };
   switch (state.store) {
     case 'keeper':
-      return keeperStore(state);
+      return { source, store: keeperStore(state) };
     case 'keeper-map':
-      return keeperMapStore(keeperMapConfig(config, state));
+      return { source, store: keeperMapStore(keeperMapConfig(config, state)) };
+    case 'kafka':
+      return kafkaStore(source, { group: config.kafka.groupId, report });
     case 'memory':
-      return memoryStore();
+      return { source, store: memoryStore() };
   }
 }
 

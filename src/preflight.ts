@@ -5,14 +5,22 @@
 import { checkClickHouse, type Finding } from './clickhouse/preflight.js';
 import type { ClickHouseSinkOptions } from './clickhouse/options.js';
 import type { CheckedConfig } from './config.js';
-import { asIngestError } from './errors.js';
+import { IngestError, asIngestError } from './errors.js';
+import { withAdmin } from './kafka/admin.js';
+import { Membership } from './kafka/membership.js';
+import { clientSettings, sourceSettings } from './kafka/options.js';
 import { checkKafka } from './kafka/preflight.js';
+import { kafkaError, kafkaType, troubleOf } from './kafka/trouble.js';
+import { openWire } from './kafka/wire.js';
+import { checkKafkaStore } from './state/kafka.js';
 import { checkKeeperMap, type KeeperMapStoreConfig } from './state/keeper-map.js';
 import { checkKeeper } from './state/keeper.js';
 
 /** All findings, in the order of the data: Kafka, ClickHouse, the state store. */
 export async function preflight(config: CheckedConfig): Promise<readonly Finding[]> {
-  const all = await Promise.all([kafkaFindings(config), clickHouseFindings(config), storeFindings(config)]);
+  const kafka = kafkaFindings(config);
+  const clickHouse = kafka.then(({ partitions }) => clickHouseFindings(config, partitions));
+  const all = await Promise.all([kafka.then(({ findings }) => findings), clickHouse, storeFindings(config)]);
   return all.flat();
 }
 
@@ -32,22 +40,30 @@ export function keeperMapConfig({ clickhouse: { url, database, username, passwor
 
 export const topicsOf = ({ routes }: CheckedConfig): readonly string[] => routes.map(({ topic }) => topic);
 
-async function kafkaFindings(config: CheckedConfig): Promise<readonly Finding[]> {
+interface KafkaFindings {
+  readonly findings: readonly Finding[];
+  /** Of all topics together: so many may have ranges in doubt in one table at once. Undefined: Kafka did not tell. */
+  readonly partitions: number | undefined;
+}
+
+async function kafkaFindings(config: CheckedConfig): Promise<KafkaFindings> {
   try {
     const { clusterId, topics } = await checkKafka({ ...config.kafka, topics: topicsOf(config) });
-    return [
+    const findings: Finding[] = [
       { level: 'ok', what: 'Kafka', detail: `cluster ${clusterId} at ${config.kafka.brokers.join(', ')}` },
       ...topics.map(({ topic, partitions }): Finding => ({ level: 'ok', what: `topic ${topic}`, detail: `${partitions} partitions` })),
     ];
+    return { findings, partitions: topics.reduce((sum, { partitions }) => sum + partitions, 0) };
   } catch (thrown) {
-    return [refusalFrom('Kafka', thrown)];
+    return { findings: [refusalFrom('Kafka', thrown)], partitions: undefined };
   }
 }
 
-async function clickHouseFindings(config: CheckedConfig): Promise<readonly Finding[]> {
+async function clickHouseFindings(config: CheckedConfig, kafkaPartitions: number | undefined): Promise<readonly Finding[]> {
   const { delivery, maxPending } = config;
   try {
-    return await checkClickHouse(clickHouseOptions(config), { delivery, maxPending });
+    const needs = { delivery, maxPending, ...(kafkaPartitions === undefined ? {} : { kafkaPartitions }) };
+    return await checkClickHouse(clickHouseOptions(config), needs);
   } catch (thrown) {
     return [refusalFrom('ClickHouse', thrown)];
   }
@@ -61,6 +77,7 @@ async function storeFindings(config: CheckedConfig): Promise<readonly Finding[]>
     return [{ level: 'warning', what: 'state store', detail, todo: 'use "keeper"' }];
   }
   try {
+    if (state.store === 'kafka') return await kafkaStoreFindings(config);
     if (state.store === 'keeper-map') {
       const { server, table } = await checkKeeperMap(keeperMapConfig(config, state));
       return [{ level: 'ok', what: 'state store', detail: `KeeperMap table ${table} at ${server}, writable` }];
@@ -69,6 +86,59 @@ async function storeFindings(config: CheckedConfig): Promise<readonly Finding[]>
     return [{ level: 'ok', what: 'state store', detail: `Keeper at ${server}, writable under ${path}` }];
   } catch (thrown) {
     return [refusalFrom('state store', thrown)];
+  }
+}
+
+async function kafkaStoreFindings(config: CheckedConfig): Promise<readonly Finding[]> {
+  const { groupId: group } = config.kafka;
+  const what = 'state store';
+  const topics = topicsOf(config);
+  // This first: it waits for the coordinator of a cluster's first group.
+  await mayCommit(config);
+  const found = await withAdmin(clientSettings(config.kafka), 'Reading the offsets of the group', (admin) => checkKafkaStore(admin, { group, topics }));
+  const { partitions, kept, metadataMaxBytes, retentionMinutes } = found;
+  const days = retentionMinutes === undefined ? '' : `; forgotten ${retentionMinutes / 1440} days after the last member has left`;
+  const detail = `beside the offsets of the group ${group}, ${kept} of ${partitions} partitions have a state${days}`;
+  if (metadataMaxBytes !== undefined) return [{ level: 'ok', what, detail }];
+  return [{ level: 'warning', what, detail: `${detail}; the brokers do not tell how much they keep`, todo: 'see that offset.metadata.max.bytes is at least 4096, and allow DESCRIBE_CONFIGS on the cluster' }];
+}
+
+/**
+ * As a member that no group has, for a partition that no topic has: refused, and what for tells whether this user may
+ * commit. Kafka looks at rights first, then whether it knows the partition, then at the group.
+ */
+const nobody = { memberId: 'preflight', groupGenerationId: 0x7fffffff };
+const nowhere = { partition: 0x7fffffff, offset: '0', metadata: null };
+const commitLimitMs = 10_000;
+const hintCoordinator = 'grant READ on the consumer group to this user, without which the group has no coordinator for it; else look at the brokers';
+
+async function mayCommit(config: CheckedConfig): Promise<void> {
+  const topics = topicsOf(config);
+  const settings = sourceSettings({ ...config.kafka, topics });
+  const wire = openWire(settings);
+  const membership = new Membership(wire, settings);
+  const endMs = performance.now() + commitLimitMs;
+  const isRefused = async (topic: string): Promise<boolean> => {
+    try {
+      await membership.ask((coordinator) => coordinator.offsetCommit({ ...nobody, groupId: settings.groupId, topics: [{ topic, partitions: [nowhere] }] }));
+    } catch (thrown) {
+      if (troubleOf(thrown) === 'fenced' || kafkaType(thrown) === 'UNKNOWN_TOPIC_OR_PARTITION') return true;
+      // A coordinator that was just made is not there yet.
+      if (troubleOf(thrown) !== 'fatal' && performance.now() < endMs) return false;
+      const { detail, fields } = kafkaError(thrown, `Committing offsets of the topic ${topic}`);
+      throw new IngestError('KCR_KAFKA', detail, { hint: fields.hint ?? hintCoordinator, cause: thrown });
+    }
+    throw new IngestError('KCR_PREFLIGHT', `The brokers took a commit of a member that the group ${settings.groupId} does not have: generations are no fence there`, {
+      hint: 'this is not how Kafka behaves; use the store "keeper" or "keeper-map"',
+    });
+  };
+  try {
+    await wire.cluster.connect();
+    // One at a time: kafkajs tells of the first refusal only.
+    for (const topic of topics) while (!(await isRefused(topic))) await new Promise((resolve) => setTimeout(resolve, 200));
+  } finally {
+    await wire.cluster.disconnect().catch(() => undefined);
+    wire.cut();
   }
 }
 

@@ -33,6 +33,7 @@ describe('a mistake is named by its place', () => {
     ['an unknown key below', { ...good, batch: { counts: 1 } }, /batch: unknown key "counts"; known here: count, bytes, maxWaitMs/],
     ['an unknown key in a route', { ...good, routes: [{ topic: 'a', table: 'b', tabel: 'c' }] }, /routes\[0\]: unknown key "tabel"/],
     ['an unknown key of a store', { ...good, state: { ...good.state, url: 'x' } }, /state: unknown key "url"; known here: .*connect/],
+    ['a key of the store that has none', { ...good, state: { store: 'kafka', path: '/x' } }, /state: unknown key "path"/],
     ['a wrong type', { ...good, kafka: { ...good.kafka, groupId: 5 } }, /kafka\.groupId: .*expected string/],
     ['a delivery nobody knows', { ...good, delivery: 'maybe' }, /delivery: .*at-most-once/],
     ['no routes', { ...good, routes: [] }, /routes: /],
@@ -54,6 +55,10 @@ describe('what does not fit together is refused, since it would lose or double r
   test('exactly-once with a state that dies with the process, unless one says that one knows', () => {
     expect(refusal({ ...good, state: { store: 'memory' } })).toMatch(/forgets what is in doubt/);
     expect(checkConfig({ ...good, state: { store: 'memory', allowVolatile: true } }, {}).state).toMatchObject({ store: 'memory' });
+  });
+
+  test("the state in Kafka's own offsets needs nothing further", () => {
+    expect(checkConfig({ ...good, state: { store: 'kafka' } }, {}).state).toEqual({ store: 'kafka' });
   });
 
   test('one topic in two routes', () => {

@@ -3,24 +3,36 @@
  * Room: the program `kafka-clickhouse-rx`: its commands and arguments. An ordinary user of the public entries.
  */
 import { readFileSync } from 'node:fs';
-import { Command, CommanderError } from 'commander';
+import { Command, CommanderError, InvalidArgumentError } from 'commander';
 import { errorCodes, hasCode } from '../errors.js';
 import { check } from './check.js';
+import { drainCommand, type DrainCommandOptions } from './drain.js';
+import { importConnect, type ImportConnectOptions } from './import-connect.js';
 import { readConfig } from './read-config.js';
 import { run } from './run.js';
+import { stateReset, type StateResetOptions } from './state-reset.js';
+import { stateShow } from './state-show.js';
+import { verifyCommand } from './verify.js';
 
 const { version } = JSON.parse(readFileSync(new URL('../../../package.json', import.meta.url), 'utf8')) as { version: string };
 
 const exitCodes = `
 Exit codes:
-  0    drained after SIGTERM or SIGINT: everything taken was inserted, settled and committed
+  0    done; run: drained after SIGTERM or SIGINT: everything taken was inserted, settled and committed
   1    a defect of this program
   2    the command line or the configuration cannot be used
   3    a check before the start refused (server unreachable, topic or table missing, dedup window); no record was taken
   4    a partition halted at a record that cannot be inserted or transformed
-  5    Kafka, ClickHouse or the state refused something that a retry does not mend
+  5    Kafka, ClickHouse or the state refused something that a retry does not mend;
+       verify: the table differs from the topic; drain: something is still in doubt; import-connect: refused
   7    the drain did not end in time
   130  a second SIGINT, 143 a second SIGTERM: ended at once; what was in flight is in doubt and will be replayed`;
+
+const verifyHelp = `
+Missing: settled, in the log, and fewer rows in the table than it should have. A record that was left out as poison
+(onPoison "exclude") is missing too: after its range was settled nobody knows of it any more; the log of run named it.
+Doubled: more rows than it should have. Not in topic: rows of an offset that has no record.
+Aborted and compacted records are no records. A transform is applied again to know how many rows a record should have.`;
 
 const program = new Command('kafka-clickhouse-rx')
   .description('Kafka into ClickHouse exactly once')
@@ -45,6 +57,82 @@ program
   .action(async (path: string, options: { json?: boolean }) => {
     process.exitCode = await check(await readConfig(path), options);
   });
+
+program
+  .command('drain')
+  .description('resolve everything that is in doubt, take nothing new, and end: before an upgrade or a change of route')
+  .argument('<config>', 'as for run')
+  .option('--timeout <seconds>', 'give up after so long; what is in doubt stays so', wholeNumber(1), 300)
+  .option('--json', 'print one JSON object: { "resolved", "given", "halted", "inDoubt", "timedOut" }')
+  .action(async (path: string, options: DrainCommandOptions) => {
+    process.exitCode = await drainCommand(await readConfig(path), options);
+  });
+
+program
+  .command('verify')
+  .description('compare the topic with the table, offset by offset, up to what is settled')
+  .argument('<config>', 'as for run')
+  .option('--topic <topic>', 'only this topic')
+  .option('--partition <number>', 'only this partition', wholeNumber(0))
+  .option('--from-offset <offset>', 'begin here; without it at the least _offset that the table has of a partition, or where the log begins', wholeNumber(0))
+  .option('--show <count>', 'offsets to name of each kind and partition', wholeNumber(0), 5)
+  .option('--json', 'print one JSON object: { "clean", "partitions", "notes" }')
+  .addHelpText('after', verifyHelp)
+  .action(async (path: string, options: Parameters<typeof verifyCommand>[1]) => {
+    process.exitCode = await verifyCommand(await readConfig(path), options);
+  });
+
+const state = program.command('state').description('look at the stored state of partitions, or set it');
+
+state
+  .command('show')
+  .description('what is settled, in doubt and left to do, for each partition')
+  .argument('<config>', 'as for run')
+  .option('--topic <topic>', 'only this topic')
+  .option('--partition <number>', 'only this partition', wholeNumber(0))
+  .option('--json', 'print one JSON object: { "cluster", "group", "store", "partitions", "totals" }')
+  .action(async (path: string, options: Parameters<typeof stateShow>[1]) => {
+    process.exitCode = await stateShow(await readConfig(path), options);
+  });
+
+state
+  .command('reset')
+  .description('let partitions go on at another offset; says what it means, and does it with --apply')
+  .argument('<config>', 'as for run')
+  .option('--topic <topic>', 'only this topic')
+  .option('--partition <number>', 'only this partition', wholeNumber(0))
+  .option('--to-offset <offset>', 'the offset that comes next, of one partition', wholeNumber(0))
+  .option('--to-beginning', 'where the log begins')
+  .option('--to-end', 'where the log ends')
+  .option('--to-committed', 'where the group has committed')
+  .option('--apply', 'do it; without it nothing is changed')
+  .option('--json', 'print one JSON object: { "applied", "partitions" }')
+  .action(async (path: string, options: StateResetOptions) => {
+    process.exitCode = await stateReset(await readConfig(path), options);
+  });
+
+state
+  .command('import-connect')
+  .description('take over from clickhouse-kafka-connect, exactly once; says what it means, and does it with --apply')
+  .argument('<config>', 'as for run')
+  .requiredOption('--connect-table <name>', 'its state table: the option zkDatabase of the connector, connect_state unless it was set')
+  .option('--connect-database <name>', 'where that table is; without it the database of the configuration')
+  .option('--connect-group <group>', 'its consumer group, "connect-" and its name unless it was set; must have no members')
+  .option('--overwrite', 'replace states that partitions have already')
+  .option('--apply', 'do it; without it nothing is changed')
+  .option('--json', 'print one JSON object: { "applied", "group", "partitions", "ignored" }')
+  .action(async (path: string, options: ImportConnectOptions) => {
+    process.exitCode = await importConnect(await readConfig(path), options);
+  });
+
+/** For options that are numbers. */
+function wholeNumber(least: number): (text: string) => number {
+  return (text) => {
+    const value = Number(text);
+    if (/^\d+$/.test(text) && Number.isSafeInteger(value) && value >= least) return value;
+    throw new InvalidArgumentError(`Expected a whole number from ${least}.`);
+  };
+}
 
 try {
   await program.parseAsync();

@@ -6,20 +6,16 @@ import { randomUUID } from 'node:crypto';
 import { promisify } from 'node:util';
 import { gzip } from 'node:zlib';
 import { Observable } from 'rxjs';
-import { IngestError } from '../errors.js';
+import { hasCode, IngestError } from '../errors.js';
 import type { KafkaRecord } from '../model/record.js';
 import type { FrozenInsert, InsertBatch, InsertResult, ReadBack } from '../ports.js';
 import { classify, failedInView, rowAtFault, serverReason } from './classify.js';
 import { RowEncoder } from './encode.js';
 import { type Answer, type ClickHouseHttp, ConnectionFailure, quotedTable } from './http.js';
-import { objectFault } from './json-object.js';
-import { BLOCK_BYTES, BLOCK_ROWS, type InsertSettings, insertToken, parseFingerprint, queryIdOf, sameRun, type ServerIdentity } from './settings.js';
+import { type InsertSettings, insertToken, parseFingerprint, queryIdOf, sameRun, type ServerIdentity } from './settings.js';
 import type { InsertSlots, Slot } from './slots.js';
-import { findTable, provenanceStatement, type Table } from './tables.js';
-
-/** A batch is one block of the server: half of the block's limits leaves room for what a row grows to in memory. */
-const MAX_BATCH_ROWS = BLOCK_ROWS / 2;
-const MAX_BATCH_BYTES = BLOCK_BYTES / 2;
+import { findTable, provenanceStatement, type Table, type TableName } from './tables.js';
+import { tokenDoubt } from './token-doubt.js';
 
 const gzipAsync = promisify(gzip);
 
@@ -30,6 +26,9 @@ export interface Way {
   readonly slots: InsertSlots;
   readonly compress: boolean;
   readonly server: ServerIdentity;
+  /** By token: until when the server itself does not know what becomes of an attempt. */
+  readonly unknownUntilMs: Map<string, number>;
+  now(): number;
   /** An insert went through, over a connection that was there before or over a new one. */
   answered(kept: boolean): void;
   /** Asks the server who it is now. */
@@ -40,33 +39,16 @@ export interface Destination {
   readonly table: Table;
   /** Why a range cannot be read back from it; undefined: it can. */
   readonly readBackFault: string | undefined;
+  /** How long after a range was recorded its token is relied on. */
+  readonly dedupBudgetMs: number;
 }
 
-/** Throws for the first record that is not one JSON object, and for a batch that would be more than one block. */
-export function checkRecords({ assignment: { topic, partition }, afterOffset, lastOffset, records }: InsertBatch): void {
-  let bytes = 0;
-  for (const { offset, value } of records) {
-    const fault = value === null ? 'is a tombstone: the message has no value' : objectFault(value);
-    if (fault !== undefined) {
-      throw new IngestError('KCR_POISON', `the value ${fault}`, {
-        topic,
-        partition,
-        offset,
-        hint: 'a transform can drop such records or turn them into one JSON object each',
-      });
-    }
-    bytes += value?.length ?? 0;
-  }
-  if (records.length > MAX_BATCH_ROWS || bytes > MAX_BATCH_BYTES) {
-    throw new IngestError('KCR_CONFIG', `a batch of ${records.length} rows and ${bytes} bytes is more than one block of ClickHouse may be`, {
-      topic,
-      partition,
-      first: afterOffset + 1,
-      last: lastOffset,
-      hint: `make batches smaller than ${MAX_BATCH_ROWS} rows and ${MAX_BATCH_BYTES} bytes`,
-    });
-  }
-}
+/**
+ * After code 319 the server checks by itself whether it keeps the part or drops it, in about 300 s. Until then the
+ * table may show rows that go, and rows twice of which one goes.
+ */
+const UNKNOWN_STATUS_MS = 330_000;
+const UNKNOWN_STATUS_OF_INSERT = 319;
 
 export class FrozenBatch implements FrozenInsert {
   readonly #way: Way;
@@ -77,6 +59,10 @@ export class FrozenBatch implements FrozenInsert {
   readonly #queryId: string;
   /** What the intent says of the server. */
   readonly #recorded: ServerIdentity | undefined;
+  /** An attempt of this process or of one before it may have landed. */
+  #mayHaveLanded: boolean;
+  /** When the table was asked for the range last. */
+  #lookedMs: number | undefined;
 
   constructor(way: Way, destination: Destination, batch: InsertBatch) {
     const { topic, partition } = batch.assignment;
@@ -85,9 +71,10 @@ export class FrozenBatch implements FrozenInsert {
     this.#destination = destination;
     this.#batch = batch;
     this.#encoder = new RowEncoder(table.provenance, topic, partition);
-    this.#token = batch.token === undefined ? undefined : insertToken(batch.token, table.database, table.table);
+    this.#token = batch.token === undefined ? undefined : this.#tokenAsSent(batch.token);
     this.#queryId = this.#token === undefined ? `kcr-${randomUUID()}` : queryIdOf(this.#token);
     this.#recorded = batch.intent === undefined ? undefined : parseFingerprint(batch.intent.settings);
+    this.#mayHaveLanded = batch.replay;
   }
 
   /**
@@ -100,16 +87,19 @@ export class FrozenBatch implements FrozenInsert {
     return this.#token !== undefined && (table.family === 'plain' || (otherVersion && readBackFault === undefined));
   }
 
-  tokenDoubt(): string | undefined {
-    return undefined;
+  tokenDoubt(nowMs: number): string | undefined {
+    const { intent } = this.#batch;
+    if (intent === undefined || this.#token === undefined) return undefined;
+    const { server, settings } = this.#way;
+    return tokenDoubt(intent, { budgetMs: this.#destination.dedupBudgetMs, server, settings: settings.fingerprint }, nowMs);
   }
 
   insert(): Observable<InsertResult> {
-    return abortable((signal) => this.#send(this.#batch.records, this.#token, this.#queryId, signal));
+    return abortable((signal) => this.#insert(signal));
   }
 
-  readBack(): Observable<ReadBack> {
-    return abortable((signal) => this.#readBack(signal));
+  readBack(doubt?: string): Observable<ReadBack> {
+    return abortable((signal) => this.#readBack(doubt, signal));
   }
 
   fill(missing: readonly number[], round: number): Observable<InsertResult> {
@@ -120,10 +110,37 @@ export class FrozenBatch implements FrozenInsert {
     // The bytes live in a slot only while an attempt is on its way.
   }
 
-  async #readBack(signal: AbortSignal): Promise<ReadBack> {
-    const { table, readBackFault: fault } = this.#destination;
+  async #insert(signal: AbortSignal): Promise<InsertResult> {
+    // A connection that broke may have been the server's upgrade, after which it may make its tokens in another way.
+    if (this.#mayHaveLanded && this.#batch.intent !== undefined) await this.#way.identify();
+    return this.#send(this.#batch.records, this.#token, this.#queryId, signal);
+  }
+
+  async #readBack(doubt: string | undefined, signal: AbortSignal): Promise<ReadBack> {
+    const { readBackFault: fault } = this.#destination;
+    if (fault !== undefined && doubt !== undefined) throw this.#unverifiable(doubt, fault);
     if (fault !== undefined) return this.#clearDoubt(fault);
     await this.#refuseWhileRunning(signal);
+    const askedMs = this.#way.now();
+    const { missing, doubled, partial } = compare(this.#batch.records, await this.#look(signal));
+    const isWhole = missing.length === 0 && doubled.length === 0 && partial === undefined;
+    // An insert that was answered well since is there, whatever becomes of the one before; without it nothing is sure.
+    if (!isWhole || doubt !== undefined) this.#refuseWhileUnknown();
+    if (partial !== undefined) {
+      throw new IngestError('KCR_READ_BACK', `of one record ${partial.rows} of ${partial.expected} rows are in the table, and which ones cannot be told`, {
+        ...this.#where(),
+        offset: partial.offset,
+        hint: 'delete the rows of this offset by hand; the rest is then done by itself',
+      });
+    }
+    if (doubt !== undefined) await this.#refuseUnknownViews(doubt, missing);
+    this.#lookedMs = askedMs;
+    return { missing, doubled };
+  }
+
+  /** How many rows the table has of each offset of the range. */
+  async #look(signal: AbortSignal): Promise<ReadonlyMap<number, number>> {
+    const { table } = this.#destination;
     const { assignment, afterOffset, lastOffset, records } = this.#batch;
     const first = Math.min(afterOffset + 1, records[0]?.offset ?? lastOffset);
     const topic = table.provenance.topic ? { clause: ' AND _topic = {topic:String}', values: { topic: assignment.topic } } : { clause: '', values: {} };
@@ -138,16 +155,7 @@ export class FrozenBatch implements FrozenInsert {
       .catch((error: unknown) => {
         throw this.#unreadable(error);
       });
-    const found = new Map(rows.map(({ o, n }) => [Number(o), Number(n)]));
-    const { missing, doubled, partial } = compare(records, found);
-    if (partial !== undefined) {
-      throw new IngestError('KCR_READ_BACK', `of one record ${partial.rows} of ${partial.expected} rows are in the table, and which ones cannot be told`, {
-        ...this.#where(),
-        offset: partial.offset,
-        hint: 'delete the rows of this offset by hand; the rest is then done by itself',
-      });
-    }
-    return { missing, doubled };
+    return new Map(rows.map(({ o, n }) => [Number(o), Number(n)]));
   }
 
   #unreadable(error: unknown): unknown {
@@ -159,6 +167,52 @@ export class FrozenBatch implements FrozenInsert {
       hint: serverCode === 497 ? 'GRANT SELECT on the table to the user' : undefined,
       cause: error,
     });
+  }
+
+  #unverifiable(doubt: string, fault: string): IngestError {
+    const statement = provenanceStatement(this.#destination.table) ?? 'put _offset into the sorting key';
+    return new IngestError('KCR_READ_BACK', `the range is not sent again, since it could double: ${doubt}; whether it is in the table cannot be verified: ${fault}`, {
+      ...this.#where(),
+      hint: `look the range up by hand, then set what is settled with "kafka-clickhouse-rx state reset"; to have it verified from now on: ${statement}`,
+    });
+  }
+
+  /** The table's block is written before its views are fed: of a range without a row they have none either. */
+  async #refuseUnknownViews(doubt: string, missing: readonly number[]): Promise<void> {
+    const offsets = new Set(this.#batch.records.map(({ offset }) => offset)).size;
+    if (missing.length === offsets) return;
+    const views = await this.#views();
+    if (views.length === 0) return;
+    const present = offsets - missing.length;
+    throw new IngestError(
+      'KCR_READ_BACK',
+      `the range is not sent again, since it could double: ${doubt}; of its ${offsets} offsets ${present} are in the table, and whether the materialized views ${nameAll(views)} have them cannot be verified`,
+      {
+        ...this.#where(),
+        hint: 'compare what the views wrote with the range, mend it by hand, then set what is settled with "kafka-clickhouse-rx state reset"',
+      },
+    );
+  }
+
+  /** As they are now: one may have been made since the sink was opened. */
+  async #views(): Promise<readonly TableName[]> {
+    const { table } = this.#destination;
+    return (await findTable(this.#way.http, table))?.views ?? table.views;
+  }
+
+  #refuseWhileUnknown(): void {
+    const untilMs = this.#way.unknownUntilMs.get(this.#token ?? '') ?? -Infinity;
+    if (this.#way.now() >= untilMs) return;
+    const until = new Date(untilMs).toISOString();
+    throw new IngestError('KCR_INSERT_IN_DOUBT', `the server does not know yet whether it keeps an attempt (code 319): what the table has is believed from ${until} on`, this.#where());
+  }
+
+  /** Kept beside the sink, since the range may be frozen anew meanwhile. */
+  #noteUnknown(): void {
+    const { unknownUntilMs } = this.#way;
+    const nowMs = this.#way.now();
+    for (const [token, untilMs] of unknownUntilMs) if (untilMs <= nowMs) unknownUntilMs.delete(token);
+    if (this.#token !== undefined) unknownUntilMs.set(this.#token, nowMs + UNKNOWN_STATUS_MS);
   }
 
   /** Without columns to read by: only a server that died can have lost what it answered for. */
@@ -194,19 +248,17 @@ export class FrozenBatch implements FrozenInsert {
   async #fill(missing: readonly number[], round: number, signal: AbortSignal): Promise<InsertResult> {
     await this.#refuseDoublingInViews(missing);
     const { token, records } = this.#batch;
-    const { database, table } = this.#destination.table;
     const wanted = new Set(missing);
-    const fillToken = token === undefined ? undefined : insertToken(`${token}:fill${round}`, database, table);
+    const fillToken = token === undefined ? undefined : this.#tokenAsSent(`${token}:fill${round}`);
     return this.#send(records.filter(({ offset }) => wanted.has(offset)), fillToken, `${this.#queryId}-fill${round}`, signal);
   }
 
   /** The repeated insert has brought every row to the views, also where the table itself took it for a duplicate. */
   async #refuseDoublingInViews(missing: readonly number[]): Promise<void> {
-    const { table } = this.#destination;
-    const views = (await findTable(this.#way.http, table))?.views ?? table.views;
-    if (views.length === 0 || missing.length === 0) return;
-    const names = views.map((view) => `${view.database}.${view.table}`).join(', ');
-    throw new IngestError('KCR_READ_BACK', `${missing.length} offsets are missing, but inserting them would double them in the materialized views ${names}`, {
+    if (missing.length === 0) return;
+    const views = await this.#views();
+    if (views.length === 0) return;
+    throw new IngestError('KCR_READ_BACK', `${missing.length} offsets are missing, but inserting them would double them in the materialized views ${nameAll(views)}`, {
       ...this.#where(),
       offset: missing[0],
       hint: 'insert them into a copy of the table and ATTACH PARTITION … FROM it, which does not feed views; then start again',
@@ -221,6 +273,7 @@ export class FrozenBatch implements FrozenInsert {
       signal.throwIfAborted();
       const { body, headers } = await this.#body(slot, records);
       signal.throwIfAborted();
+      this.#refuseUnasked();
       const exchange = this.#way.http.send({ params: this.#params(token, queryId), body, headers, signal });
       bodyFree = exchange.bodyFree;
       const answer = await exchange.answer;
@@ -228,11 +281,30 @@ export class FrozenBatch implements FrozenInsert {
       this.#way.answered(answer.kept);
       return { rows: records.length, bytes: body.byteLength };
     } catch (error) {
-      if (error instanceof ConnectionFailure) throw this.#broken(error);
-      throw error;
+      const failure = error instanceof ConnectionFailure ? this.#broken(error) : error;
+      if (hasCode(failure, 'KCR_INSERT_IN_DOUBT')) this.#mayHaveLanded = true;
+      throw failure;
     } finally {
       void bodyFree.then(() => slot.free());
     }
+  }
+
+  /**
+   * The last moment. Since the caller asked for a doubt there was a wait for a slot, and perhaps a process that was
+   * frozen: what it missed meanwhile (another owner's insert of this range) the server may have forgotten already.
+   */
+  #refuseUnasked(): void {
+    const nowMs = this.#way.now();
+    const doubt = this.tokenDoubt(nowMs);
+    if (doubt === undefined) return;
+    if (this.#lookedMs !== undefined && nowMs - this.#lookedMs <= this.#destination.dedupBudgetMs) return;
+    throw new IngestError('KCR_INSERT_RETRIABLE', `not sent before the table was asked: ${doubt}`, this.#where());
+  }
+
+  /** Another program's token is sent as it stands: with anything added it would be another one. */
+  #tokenAsSent(token: string): string {
+    const { database, table } = this.#destination.table;
+    return this.#batch.intent?.token === undefined ? insertToken(token, database, table) : token;
   }
 
   async #body(slot: Slot, records: readonly KafkaRecord[]): Promise<{ body: Uint8Array; headers: Record<string, string> }> {
@@ -270,6 +342,7 @@ export class FrozenBatch implements FrozenInsert {
   #refused({ status, code, text }: Answer, records: readonly KafkaRecord[]): IngestError {
     const reason = serverReason(text) || `HTTP status ${status} without a reason`;
     const fields = { ...this.#where(), serverCode: code ?? `HTTP ${status}` };
+    if (code === UNKNOWN_STATUS_OF_INSERT) this.#noteUnknown();
     switch (classify({ kind: 'answer', status, code, text })) {
       case 'retriable':
         return new IngestError('KCR_INSERT_RETRIABLE', reason, fields);
@@ -319,6 +392,10 @@ function compare(records: readonly KafkaRecord[], found: ReadonlyMap<number, num
     if (rows > expected) doubled.push(offset);
   }
   return { missing, doubled, partial };
+}
+
+function nameAll(tables: readonly TableName[]): string {
+  return tables.map(({ database, table }) => `${database}.${table}`).join(', ');
 }
 
 function fatalHint(code: number | undefined): string | undefined {

@@ -78,7 +78,7 @@ export interface HttpRequest {
   readonly signal?: AbortSignal | undefined;
 }
 
-const REQUEST_TIMEOUT_MS = 120_000;
+export const REQUEST_TIMEOUT_MS = 120_000;
 const CONNECT_TIMEOUT_MS = 10_000;
 /** Servers hang up on idle connections, ClickHouse after 10 s or less; whoever is earlier avoids a request in doubt. */
 const IDLE_MS = 2_500;

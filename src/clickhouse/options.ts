@@ -26,6 +26,12 @@ export interface ClickHouseSinkOptions extends ClickHouseConnection {
    * `input_format_skip_unknown_fields` is 1 unless it is set here.
    */
   readonly clickhouseSettings?: Readonly<Record<string, string | number | boolean>>;
+  /**
+   * How long after a range was recorded its token is relied on, milliseconds. Beyond it the table is asked before the
+   * range is sent again. Of a replicated table at most half of its `replicated_deduplication_window_seconds` counts.
+   * @default 600000
+   */
+  readonly dedupBudgetMs?: number;
   /** Of the request's body. Worth its processor time only where the network is the bottleneck. @default 'none' */
   readonly compression?: 'none' | 'gzip';
 }
@@ -37,7 +43,7 @@ export function databaseOf(options: Pick<ClickHouseSinkOptions, 'database'>, rou
 }
 
 /** Throws `KCR_CONFIG` that says what was expected and what was given. */
-export function checkOptions({ routes, maxInFlight = MAX_IN_FLIGHT, requestTimeoutMs, connectTimeoutMs, compression, clickhouseSettings = {} }: ClickHouseSinkOptions): void {
+export function checkOptions({ routes, maxInFlight = MAX_IN_FLIGHT, requestTimeoutMs, connectTimeoutMs, dedupBudgetMs, compression, clickhouseSettings = {} }: ClickHouseSinkOptions): void {
   const refuse = (expected: string, got: unknown): never => {
     throw new IngestError('KCR_CONFIG', `Expected ${expected}, got ${JSON.stringify(got) ?? String(got)}`);
   };
@@ -47,6 +53,7 @@ export function checkOptions({ routes, maxInFlight = MAX_IN_FLIGHT, requestTimeo
   positive('maxInFlight', maxInFlight);
   positive('requestTimeoutMs', requestTimeoutMs);
   positive('connectTimeoutMs', connectTimeoutMs);
+  positive('dedupBudgetMs', dedupBudgetMs);
   if (compression !== undefined && compression !== 'none' && compression !== 'gzip') refuse("`compression` to be 'none' or 'gzip'", compression);
   insertSettings(clickhouseSettings, new Set());
   if (routes.length === 0) refuse('`routes` to name at least one topic and its table', routes);

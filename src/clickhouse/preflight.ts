@@ -4,10 +4,11 @@
  */
 import { type ErrorCode, hasCode, IngestError } from '../errors.js';
 import { classify, serverReason } from './classify.js';
-import { ClickHouseHttp } from './http.js';
+import { ClickHouseHttp, REQUEST_TIMEOUT_MS } from './http.js';
 import { checkOptions, type ClickHouseSinkOptions, databaseOf, type Route } from './options.js';
 import { insertSettings } from './settings.js';
-import { findTable, findTarget, plainTable, provenanceStatement, readBackFault, readServer, requireTable, type Server, type Table, type TableName } from './tables.js';
+import { findTable, findTarget, plainName, plainTable, provenanceStatement, readBackFault, readServer, requireTable, type Server, type Table, type TableName, tableSetting } from './tables.js';
+import { volatileColumns, volatileIn } from './volatile.js';
 
 export interface Finding {
   readonly level: 'ok' | 'warning' | 'refusal';
@@ -25,6 +26,11 @@ export interface Needs {
   readonly delivery: 'at-most-once' | 'at-least-once' | 'exactly-once';
   /** Ranges of one Kafka partition that may be in doubt at once. */
   readonly maxPending: number;
+  /**
+   * Kafka partitions whose batches may go into one table: those of all topics, where several share it.
+   * @default 1, of which nothing can be concluded for more
+   */
+  readonly kafkaPartitions?: number;
   /** ClickHouse partitions one batch spreads over at most: each takes an entry of the dedup window. @default 1 */
   readonly partitionsPerBatch?: number;
 }
@@ -32,7 +38,20 @@ export interface Needs {
 /** Entries the window is recommended to have: it is one for the whole table, all Kafka partitions together. */
 const WINDOW = 10_000;
 const SMALL_WINDOW = 1_000;
+/** How often what may be in doubt at once has to fit into the window: others insert while a range is retried. */
+const WINDOW_ROOM = 10;
 const SHORT_WINDOW_S = 3_600;
+
+/** What the tests of this program run against. */
+const TESTED = '26.7';
+/** Below it the tokens of materialized views, among others, were made in ways that differ from release to release. */
+const OLDEST_EXPECTED = [24, 8] as const;
+/** The first release in which a materialized view's token is made from its source's token by the server alone. */
+const OLDEST_WITH_VIEWS = [24, 7] as const;
+/** The first release that has `insert_deduplication_token`. */
+const OLDEST = [22, 1] as const;
+/** ClickHouse's own default of `max_partitions_per_insert_block`. */
+const USUAL_PARTITIONS = 100;
 
 /**
  * Looks at the server, its settings, every route's table and the materialized views behind it.
@@ -45,11 +64,11 @@ export async function checkClickHouse(options: ClickHouseSinkOptions, needs: Nee
   const http = new ClickHouseHttp(options);
   try {
     const findings: Finding[] = [];
-    const server = await checkServer(http, findings);
+    const server = await checkServer(http, needs, findings);
     if (server === undefined) return findings;
-    findings.push(await checkSettings(http, options, needs, server));
+    findings.push(await checkSettings(http, options, needs, server), ...(await checkLimits(http, options, needs)));
     const defaults = await readDefaults(http, findings);
-    for (const route of options.routes) findings.push(...(await checkRoute({ http, options, needs, defaults }, route)));
+    for (const route of options.routes) findings.push(...(await checkRoute({ http, options, needs, defaults, server }, route)));
     return unique(findings);
   } finally {
     http.close();
@@ -77,6 +96,7 @@ interface Context {
   readonly options: ClickHouseSinkOptions;
   readonly needs: Needs;
   readonly defaults: Defaults;
+  readonly server: Server;
 }
 
 function refusal(code: ErrorCode, what: string, detail: string, todo?: string): Finding {
@@ -91,10 +111,10 @@ function ok(what: string, detail: string): Finding {
   return { level: 'ok', what, detail };
 }
 
-async function checkServer(http: ClickHouseHttp, findings: Finding[]): Promise<Server | undefined> {
+async function checkServer(http: ClickHouseHttp, needs: Needs, findings: Finding[]): Promise<Server | undefined> {
   try {
     const server = await readServer(http);
-    findings.push(ok('server', `ClickHouse ${server.version} at ${http.address}`));
+    findings.push(checkVersion(http.address, server, needs));
     return server;
   } catch (error) {
     if (!(error instanceof IngestError)) throw error;
@@ -103,6 +123,44 @@ async function checkServer(http: ClickHouseHttp, findings: Finding[]): Promise<S
     findings.push(refusal(error.code, denied ? 'user' : 'server', error.detail, todo));
     return undefined;
   }
+}
+
+function checkVersion(address: string, { version }: Server, { delivery }: Needs): Finding {
+  const name = `ClickHouse ${version} at ${address}`;
+  if (delivery !== 'exactly-once' || !isBefore(version, OLDEST_EXPECTED)) return ok('server', name);
+  if (isBefore(version, OLDEST)) return refusal('KCR_PREFLIGHT', 'server', `${name} does not know dedup tokens`, 'upgrade the server, or choose at-least-once');
+  return warning('server', `${name} is older than what exactly-once was thought through for; it was tested with ${TESTED} only`, `upgrade the server to ${OLDEST_EXPECTED.join('.')} or later`);
+}
+
+function isBefore(version: string, [year, release]: readonly [number, number]): boolean {
+  const [major = 0, minor = 0] = version.split('.').map(Number);
+  return major < year || (major === year && minor < release);
+}
+
+/** What the server allows an insert of this user; a setting of one's own comes before the profile's. */
+async function checkLimits(http: ClickHouseHttp, { clickhouseSettings = {}, requestTimeoutMs = REQUEST_TIMEOUT_MS }: ClickHouseSinkOptions, { partitionsPerBatch = 1 }: Needs): Promise<Finding[]> {
+  const names = ['max_execution_time', 'max_partitions_per_insert_block', 'throw_on_max_partitions_per_insert_block'];
+  const rows = await http.select<{ name: string; value: string }>(`SELECT name, value FROM system.settings WHERE name IN ('${names.join("', '")}')`);
+  const limits = new Map(rows.map(({ name, value }) => [name, Number(clickhouseSettings[name] ?? value)]));
+  const seconds = limits.get('max_execution_time') ?? 0;
+  const throws = limits.get('throw_on_max_partitions_per_insert_block') !== 0;
+  const partitions = throws ? (limits.get('max_partitions_per_insert_block') ?? 0) : 0;
+  const findings: Finding[] = [];
+  if (seconds > 0 && seconds * 1000 < requestTimeoutMs) {
+    const detail = `max_execution_time is ${seconds} s: an insert that takes longer is ended and made again, for ever`;
+    findings.push(warning('limits of the user', detail, 'set max_execution_time to 0 in the settings of the inserts'));
+  }
+  const raise = (to: number): string => `set max_partitions_per_insert_block to ${to} in the settings of the inserts`;
+  if (partitions > 0 && partitions < partitionsPerBatch) {
+    const detail = `max_partitions_per_insert_block is ${partitions}, but a batch may spread over ${partitionsPerBatch} ClickHouse partitions: it is refused as a whole`;
+    findings.push(refusal('KCR_PREFLIGHT', 'limits of the user', detail, raise(partitionsPerBatch)));
+  } else if (partitions > 0 && partitions < USUAL_PARTITIONS) {
+    const detail = `max_partitions_per_insert_block is ${partitions}: a batch that spreads over more ClickHouse partitions is refused as a whole, and its Kafka partition halts`;
+    findings.push(warning('limits of the user', detail, raise(USUAL_PARTITIONS)));
+  }
+  if (findings.length > 0) return findings;
+  const parts = partitions === 0 ? 'any number of' : `up to ${partitions}`;
+  return [ok('limits of the user', `inserts of ${seconds === 0 ? 'any length' : `up to ${seconds} s`}, over ${parts} ClickHouse partitions each`)];
 }
 
 /** The server itself is asked: only it knows what the user's profile allows. */
@@ -166,7 +224,14 @@ async function checkRoute(context: Context, route: Route): Promise<Finding[]> {
   if (needs.delivery !== 'exactly-once') return [ok(`table ${nameOf(table)}`, table.engine), ...grants];
   const suitable = checkEngine(table);
   if (suitable.level === 'refusal') return [suitable, ...grants];
-  return [suitable, ...grants, checkWindow(context, table, 'table'), ...checkProvenance(options, table, route), ...(await checkViews(context, table))];
+  return [
+    suitable,
+    ...grants,
+    checkWindow(context, table, 'table'),
+    ...checkVolatile(table),
+    ...checkProvenance(options, table, route),
+    ...(await checkViews(context, table)),
+  ];
 }
 
 async function checkGrants(http: ClickHouseHttp, table: Table): Promise<Finding[]> {
@@ -197,19 +262,19 @@ function checkWindow({ needs, defaults }: Context, table: Table, role: 'table' |
   const setting = table.family === 'plain' ? 'non_replicated_deduplication_window' : 'replicated_deduplication_window';
   const window = tableSetting(table, setting) ?? (table.family === 'plain' ? defaults.window : defaults.replicatedWindow);
   const what = `dedup window of ${nameOf(table)}`;
-  const todo = `ALTER TABLE ${quoted(table)} MODIFY SETTING ${setting} = ${WINDOW}`;
+  const { maxPending, kafkaPartitions = 1, partitionsPerBatch = 1 } = needs;
+  const least = maxPending * kafkaPartitions * partitionsPerBatch;
+  const roomy = Math.max(SMALL_WINDOW, least * WINDOW_ROOM);
+  const todo = `ALTER TABLE ${quoted(table)} MODIFY SETTING ${setting} = ${Math.max(WINDOW, roomy)}`;
   if (window === undefined) return warning(what, 'cannot be seen; if it is 0, repeated inserts double their rows', todo);
   if (window === 0) {
     const whose = role === 'table' ? 'the table forgets every token' : 'a materialized view writes into it';
     return refusal('KCR_DEDUP_WINDOW', what, `it is 0: ${whose}, and a repeated insert doubles its rows`, todo);
   }
-  const least = needs.maxPending * (needs.partitionsPerBatch ?? 1);
-  if (window < least) {
-    const detail = `it is ${window}, less than the ${least} entries one Kafka partition may have in doubt`;
-    return refusal('KCR_DEDUP_WINDOW', what, detail, todo);
-  }
-  if (window < SMALL_WINDOW) {
-    const detail = `it is ${window} blocks, all Kafka partitions together: what is replayed after more than that is doubled`;
+  const sum = `${maxPending} batches in doubt of each of ${kafkaPartitions} Kafka partitions, over ${partitionsPerBatch} ClickHouse partitions each`;
+  if (window < least) return refusal('KCR_DEDUP_WINDOW', what, `it is ${window} entries, less than the ${least} that may be needed at once (${sum})`, todo);
+  if (window < roomy) {
+    const detail = `it is ${window} entries, all Kafka partitions together: what is replayed after more than that is doubled; ${least} may be needed at once (${sum})`;
     return warning(what, detail, todo);
   }
   const seconds = table.family === 'plain' ? undefined : (tableSetting(table, 'replicated_deduplication_window_seconds') ?? defaults.replicatedSeconds);
@@ -217,14 +282,34 @@ function checkWindow({ needs, defaults }: Context, table: Table, role: 'table' |
     const detail = `tokens are kept for ${seconds} s: a replay after a longer outage doubles its rows`;
     return warning(what, detail, `ALTER TABLE ${quoted(table)} MODIFY SETTING replicated_deduplication_window_seconds = 604800`);
   }
-  return ok(what, `${window} blocks${seconds === undefined ? '' : `, ${seconds} s`}`);
+  return ok(what, `${window} entries${seconds === undefined ? '' : `, ${seconds} s`}`);
 }
 
-/** Of the table's own SETTINGS. */
-function tableSetting({ engineFull }: Table, name: string): number | undefined {
-  const settings = engineFull.slice(engineFull.lastIndexOf(' SETTINGS ') + 1);
-  const found = new RegExp(`(?:^SETTINGS |, )${name} = '?(\\d+)`).exec(settings)?.[1];
-  return found === undefined ? undefined : Number(found);
+/** A repeated insert gets other values from a volatile default; in another ClickHouse partition its token is not known. */
+function checkVolatile(table: Table): Finding[] {
+  const what = `defaults of ${nameOf(table)}`;
+  const inKey = volatileIn(table.partitionKey);
+  if (inKey !== undefined) {
+    const detail = `PARTITION BY calls ${inKey}(): a repeated insert may go into another ClickHouse partition, where its token is not known, and double its rows`;
+    return [refusal('KCR_TABLE_UNSUITABLE', what, detail, 'partition the table by what the records bring')];
+  }
+  const columns = volatileColumns(table.columns, filledColumns(table));
+  const keys = columns.filter(({ column }) => column.inPartitionKey);
+  const findings = keys.map(({ column, because, always }) => {
+    const { name, defaultKind } = column;
+    const detail = `PARTITION BY depends on ${name}, which is ${defaultKind} by ${because}: a repeated insert may go into another ClickHouse partition, where its token is not known, and double its rows`;
+    const todo = `ALTER TABLE ${quoted(table)} MODIFY COLUMN ${plainName(name)} REMOVE ${defaultKind}, and let every record bring it (_timestamp, of type DateTime, is filled with the record's own time)`;
+    return always ? refusal('KCR_TABLE_UNSUITABLE', what, detail, todo) : warning(what, detail, todo);
+  });
+  const others = columns.filter(({ column }) => !column.inPartitionKey).map(({ column, because }) => `${column.name} by ${because}`);
+  if (others.length === 0) return findings;
+  return [...findings, ok(what, `${others.join(', ')}: rows that are inserted again by a fill get new values; harmless for which rows there are`)];
+}
+
+/** The provenance columns: every row brings them. */
+function filledColumns({ provenance }: Table): ReadonlySet<string> {
+  const { topic, partition, offset, timestamp, key, headers } = provenance;
+  return new Set(Object.entries({ topic, partition, offset, timestamp, key, headers }).flatMap(([name, filled]) => (filled === undefined || filled === false ? [] : [`_${name}`])));
 }
 
 function checkProvenance(options: ClickHouseSinkOptions, table: Table, route: Route): Finding[] {
@@ -244,6 +329,11 @@ function checkProvenance(options: ClickHouseSinkOptions, table: Table, route: Ro
 /** Down the chain: a view's target may have views of its own. */
 async function checkViews(context: Context, table: Table): Promise<Finding[]> {
   const findings: Finding[] = [];
+  const { version } = context.server;
+  if (table.views.length > 0 && isBefore(version, OLDEST_WITH_VIEWS)) {
+    const detail = `ClickHouse ${version} makes the tokens of materialized views in another way than ${OLDEST_WITH_VIEWS.join('.')} and later: their rows may be lost or doubled when an insert is repeated`;
+    findings.push(refusal('KCR_PREFLIGHT', `views of ${nameOf(table)}`, detail, 'upgrade the server, or choose at-least-once'));
+  }
   const seen = new Set<string>([nameOf(table)]);
   const queue: { readonly view: TableName; readonly source: Table }[] = table.views.map((view) => ({ view, source: table }));
   for (let next = queue.shift(); next !== undefined; next = queue.shift()) {
@@ -256,7 +346,7 @@ async function checkViews(context: Context, table: Table): Promise<Finding[]> {
     }
     if (seen.has(nameOf(target))) continue;
     seen.add(nameOf(target));
-    findings.push(...checkTarget(context, view, target));
+    findings.push(...checkTarget(context, view, target), ...(await checkViewQuery(context, view, target)));
     queue.push(...target.views.map((further) => ({ view: further, source: target })));
   }
   if (table.family === 'plain' && table.views.length > 0) {
@@ -266,8 +356,18 @@ async function checkViews(context: Context, table: Table): Promise<Finding[]> {
   return findings;
 }
 
+/** What a view makes of a block must be the same when the block comes again. */
+async function checkViewQuery({ http }: Context, view: TableName, target: Table): Promise<Finding[]> {
+  if (!target.columns.some(({ inPartitionKey }) => inPartitionKey)) return [];
+  const query = (await findTable(http, view))?.createQuery ?? '';
+  const called = volatileIn(query.slice(query.indexOf(' AS SELECT ') + 1));
+  if (called === undefined) return [];
+  const detail = `its query calls ${called}(): if the PARTITION BY of ${nameOf(target)} depends on that, a repeated insert may go into another ClickHouse partition there and double its rows`;
+  return [warning(`view ${nameOf(view)}`, detail, 'partition the target by what the records bring')];
+}
+
 function checkTarget(context: Context, view: TableName, target: Table): Finding[] {
-  if (target.family !== 'none') return [checkWindow(context, target, 'view target')];
+  if (target.family !== 'none') return [checkWindow(context, target, 'view target'), ...checkVolatile(target)];
   // Nothing is kept in a Null table; what counts is behind it.
   if (target.engine === 'Null') return [ok(`view ${nameOf(view)}`, `writes into ${nameOf(target)}, engine Null`)];
   const detail = `writes into ${nameOf(target)}, whose engine ${target.engine} keeps no dedup tokens: a repeated insert doubles its rows there`;

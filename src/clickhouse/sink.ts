@@ -3,12 +3,14 @@
  */
 import { IngestError } from '../errors.js';
 import type { BatchSink, FrozenInsert, InsertBatch } from '../ports.js';
-import { checkRecords, type Destination, FrozenBatch, type Way } from './frozen-batch.js';
+import { checkRecords, checkTable } from './check-batch.js';
+import { type Destination, FrozenBatch, type Way } from './frozen-batch.js';
 import { ClickHouseHttp } from './http.js';
 import { checkOptions, type ClickHouseSinkOptions, databaseOf, MAX_IN_FLIGHT } from './options.js';
 import { fingerprintOf, type InsertSettings, insertSettings, type ServerIdentity } from './settings.js';
 import { InsertSlots } from './slots.js';
-import { readBackFault, readServer, readServerIdentity, requireTable } from './tables.js';
+import { readBackFault, readServer, readServerIdentity, readWindowSeconds, requireTable } from './tables.js';
+import { budgetWithin, DEDUP_BUDGET_MS } from './token-doubt.js';
 
 export type { ClickHouseSinkOptions } from './options.js';
 
@@ -19,9 +21,11 @@ const RETAIN_BYTES = 64 * 1024 * 1024;
  * Opens the way into ClickHouse: looks at the server and at every route's table once. A table that is altered later,
  * by a provenance column for example, is seen after the next opening.
  *
+ * `now` tells how old a recorded range is; it must be the clock that recorded it, as the stages' scheduler does.
+ *
  * Errors: `KCR_CONFIG`, `KCR_CLICKHOUSE_UNREACHABLE`, `KCR_TABLE_MISSING`, `KCR_PREFLIGHT`.
  */
-export async function openClickHouseSink(options: ClickHouseSinkOptions): Promise<BatchSink> {
+export async function openClickHouseSink(options: ClickHouseSinkOptions, now: () => number = Date.now): Promise<BatchSink> {
   checkOptions(options);
   const http = new ClickHouseHttp(options);
   try {
@@ -33,9 +37,10 @@ export async function openClickHouseSink(options: ClickHouseSinkOptions): Promis
       const shared = options.routes.some(
         (other) => other.topic !== route.topic && other.table === route.table && databaseOf(options, other) === table.database,
       );
-      tables.set(route.topic, { table, readBackFault: readBackFault(table, shared) });
+      const dedupBudgetMs = budgetWithin(options.dedupBudgetMs ?? DEDUP_BUDGET_MS, await readWindowSeconds(http, table));
+      tables.set(route.topic, { table, readBackFault: readBackFault(table, shared), dedupBudgetMs });
     }
-    return new ClickHouseSink(http, options, settings, tables, server);
+    return new ClickHouseSink(http, options, settings, tables, server, now);
   } catch (error) {
     http.close();
     throw error;
@@ -47,6 +52,7 @@ class ClickHouseSink implements BatchSink, Way {
   readonly settings: InsertSettings;
   readonly slots: InsertSlots;
   readonly compress: boolean;
+  readonly unknownUntilMs = new Map<string, number>();
   readonly #tables: ReadonlyMap<string, Destination>;
   #server: ServerIdentity;
   #refreshing = false;
@@ -59,6 +65,7 @@ class ClickHouseSink implements BatchSink, Way {
     settings: InsertSettings,
     tables: ReadonlyMap<string, Destination>,
     server: ServerIdentity,
+    readonly now: () => number,
   ) {
     this.http = http;
     this.settings = settings;
@@ -76,6 +83,7 @@ class ClickHouseSink implements BatchSink, Way {
   freeze(batch: InsertBatch): FrozenInsert {
     const { topic } = batch.assignment;
     const destination = this.#destination(topic);
+    checkTable(batch, destination.table);
     checkRecords(batch);
     return new FrozenBatch(this, destination, batch);
   }

@@ -1,7 +1,7 @@
 /**
  * Room: what ClickHouse tells about the server and its tables, read once when a sink opens or a check runs.
  */
-import { IngestError } from '../errors.js';
+import { hasCode, IngestError } from '../errors.js';
 import { noProvenance, type Provenance } from './encode.js';
 import type { ClickHouseHttp } from './http.js';
 import { conditionalSettings, MIN_UPTIME_S, type ServerIdentity } from './settings.js';
@@ -19,6 +19,9 @@ export interface Column {
   readonly type: string;
   /** '', DEFAULT, MATERIALIZED, ALIAS or EPHEMERAL. */
   readonly defaultKind: string;
+  /** What a row gets that has no value for it; '' for none. */
+  readonly defaultExpression: string;
+  readonly inPartitionKey: boolean;
 }
 
 export interface Table extends TableName {
@@ -27,6 +30,7 @@ export interface Table extends TableName {
   /** Rows of equal sorting key are merged into one, as ReplacingMergeTree does. */
   readonly collapses: boolean;
   readonly sortingKey: string;
+  readonly partitionKey: string;
   readonly engineFull: string;
   readonly createQuery: string;
   readonly columns: readonly Column[];
@@ -70,6 +74,7 @@ interface TableRow {
   engine: string;
   engine_full: string;
   sorting_key: string;
+  partition_key: string;
   create_table_query: string;
   dependencies_database: string[];
   dependencies_table: string[];
@@ -78,16 +83,18 @@ interface TableRow {
 /** Undefined when there is no such table, or the user may not see it. */
 export async function findTable(http: ClickHouseHttp, { database, table }: TableName): Promise<Table | undefined> {
   const [row] = await http.select<TableRow>(
-    `SELECT engine, engine_full, sorting_key, create_table_query, dependencies_database, dependencies_table
+    `SELECT engine, engine_full, sorting_key, partition_key, create_table_query, dependencies_database, dependencies_table
      FROM system.tables WHERE database = {database:String} AND name = {table:String}`,
     { database, table },
   );
   if (row === undefined) return undefined;
-  const columns = await http.select<Column>(
-    `SELECT name, type, default_kind AS defaultKind FROM system.columns
-     WHERE database = {database:String} AND table = {table:String} ORDER BY position`,
-    { database, table },
-  );
+  const columns = (
+    await http.select<Omit<Column, 'inPartitionKey'> & { inPartitionKey: number }>(
+      `SELECT name, type, default_kind AS defaultKind, default_expression AS defaultExpression, is_in_partition_key AS inPartitionKey
+       FROM system.columns WHERE database = {database:String} AND table = {table:String} ORDER BY position`,
+      { database, table },
+    )
+  ).map((column): Column => ({ ...column, inPartitionKey: Boolean(column.inPartitionKey) }));
   return {
     database,
     table,
@@ -95,6 +102,7 @@ export async function findTable(http: ClickHouseHttp, { database, table }: Table
     family: familyOf(row.engine),
     collapses: /^(Replicated|Shared)?(Replacing|Summing|Aggregating|Collapsing|VersionedCollapsing|Graphite|Coalescing)MergeTree$/.test(row.engine),
     sortingKey: row.sorting_key,
+    partitionKey: row.partition_key,
     engineFull: row.engine_full,
     createQuery: row.create_table_query,
     columns,
@@ -152,6 +160,28 @@ export async function requireTable(http: ClickHouseHttp, name: TableName): Promi
         table: `${database}.${table}`,
         hint: seen === '' ? 'create it, or GRANT SELECT, INSERT on it' : `create it, grant it, or take one of those there are: ${seen}`,
       });
+}
+
+/** Of the table's own SETTINGS. */
+export function tableSetting({ engineFull }: Pick<Table, 'engineFull'>, name: string): number | undefined {
+  const settings = engineFull.slice(engineFull.lastIndexOf(' SETTINGS ') + 1);
+  const found = new RegExp(`(?:^SETTINGS |, )${name} = '?(\\d+)`).exec(settings)?.[1];
+  return found === undefined ? undefined : Number(found);
+}
+
+/** For how long the table keeps tokens; undefined: they do not grow old, or the user may not see it. */
+export async function readWindowSeconds(http: ClickHouseHttp, table: Table): Promise<number | undefined> {
+  const name = 'replicated_deduplication_window_seconds';
+  if (table.family !== 'replicated') return undefined;
+  const own = tableSetting(table, name);
+  if (own !== undefined) return own;
+  const [row] = await http
+    .select<{ value: string }>('SELECT value FROM system.replicated_merge_tree_settings WHERE name = {name:String}', { name })
+    .catch((error: unknown) => {
+      if (hasCode(error, 'KCR_PREFLIGHT', 'KCR_TABLE_MISSING')) return [];
+      throw error;
+    });
+  return row === undefined ? undefined : Number(row.value);
 }
 
 function familyOf(engine: string): Family {
@@ -250,6 +280,6 @@ export function plainTable(database: string, table: string): string {
   return `${plainName(database)}.${plainName(table)}`;
 }
 
-function plainName(name: string): string {
+export function plainName(name: string): string {
   return /^[A-Za-z_]\w*$/.test(name) ? name : `\`${name.replaceAll('\\', '\\\\').replaceAll('`', '\\`')}\``;
 }

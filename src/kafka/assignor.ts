@@ -19,8 +19,9 @@ export interface Member {
   readonly memberMetadata: Buffer;
 }
 
-export function subscription(topics: readonly string[]): { name: string; metadata: Buffer } {
-  return { name: ASSIGNOR_NAME, metadata: MemberMetadata.encode({ version: VERSION, topics: [...topics], userData: Buffer.alloc(0) }) };
+/** `userData` means nothing to anybody; but who joins with another one than before makes the group begin a new generation. */
+export function subscription(topics: readonly string[], userData: Buffer = Buffer.alloc(0)): { name: string; metadata: Buffer } {
+  return { name: ASSIGNOR_NAME, metadata: MemberMetadata.encode({ version: VERSION, topics: [...topics], userData }) };
 }
 
 export function topicsOf(metadata: Buffer): readonly string[] {

@@ -1,23 +1,35 @@
 /**
- * Room: one fetch from one broker: kafkajs sends and receives it, the answer is taken apart here, as raw bytes of each
- * partition with an error code of its own. No decoding of records (records.ts), no positions (fetcher.ts).
+ * Room: one fetch from one broker, by topic id where the broker speaks it and by name where not; the answer is taken
+ * apart into the raw bytes of each partition with an error code of its own. No decoding of records (records.ts), no
+ * positions (fetcher.ts).
  */
 import { IngestError } from '../errors.js';
 import type { AbortedTransaction } from './aborted.js';
 import type { TopicPartition } from './assignor.js';
-import { through, type TopicPartitions, type WireBroker, type WireResponse } from './wire.js';
+import { AnswerReader, FlexibleWriter, type EncodedRequest } from './protocol.js';
+import { maxVersion, through, type TopicPartitions, type WireBroker, type WireResponse } from './broker.js';
 
 const FETCH_API = 1;
 /** The first whose answers carry record batches and aborted transactions: Kafka 0.11. */
 const MIN_VERSION = 4;
 /** The last that kafkajs speaks. */
-const MAX_VERSION = 11;
+const MAX_NAMED_VERSION = 11;
+/** Topics go by their id: Kafka 3.1. */
+export const ID_VERSION = 13;
+const NETWORK_DELAY_MS = 100;
+
+export interface FetchPartition extends TopicPartition {
+  /** What it is fetched by, where the broker speaks it: a topic that was created anew answers under its own id only. */
+  readonly topicId?: string | undefined;
+  readonly offset: number;
+  readonly maxBytes: number;
+}
 
 export interface FetchRequest {
   readonly maxWaitMs: number;
   readonly maxBytes: number;
   readonly isolation: 'read_committed' | 'read_uncommitted';
-  readonly partitions: readonly (TopicPartition & { readonly offset: number; readonly maxBytes: number })[];
+  readonly partitions: readonly FetchPartition[];
 }
 
 export interface FetchedPartition extends TopicPartition {
@@ -29,6 +41,31 @@ export interface FetchedPartition extends TopicPartition {
 }
 
 export async function fetchFrom(broker: WireBroker, request: FetchRequest): Promise<readonly FetchedPartition[]> {
+  const speaksIds = (await maxVersion(broker, FETCH_API)) >= ID_VERSION;
+  const byId = request.partitions.filter(({ topicId }) => speaksIds && topicId !== undefined);
+  const byName = request.partitions.filter((partition) => !byId.includes(partition));
+  // Brokers that give ids give them to all topics: as a rule one of the two is empty.
+  const answers = await Promise.all([
+    byId.length === 0 ? [] : fetchById(broker, { ...request, partitions: shuffled(byId) }),
+    byName.length === 0 ? [] : fetchByName(broker, { ...request, partitions: byName }),
+  ]);
+  return answers.flat();
+}
+
+async function fetchById(broker: WireBroker, request: FetchRequest): Promise<readonly FetchedPartition[]> {
+  const names = new Map(request.partitions.map(({ topic, topicId }) => [topicId, topic]));
+  const answer = broker.connectionPool.send({
+    request: { apiKey: FETCH_API, apiVersion: ID_VERSION, apiName: 'Fetch', encode: async () => encodeFetchById(request) },
+    response: {
+      decode: async (payload) => decodeAnswer(payload, ID_VERSION, (id) => names.get(id)),
+      parse: async (decoded) => decoded,
+    },
+    requestTimeout: request.maxWaitMs + NETWORK_DELAY_MS,
+  });
+  return (await answer) as readonly FetchedPartition[];
+}
+
+async function fetchByName(broker: WireBroker, request: FetchRequest): Promise<readonly FetchedPartition[]> {
   let hooked = false;
   const view = through(broker, (pool, wire) => {
     if (wire.request.apiKey !== FETCH_API) return pool.send(wire);
@@ -36,7 +73,7 @@ export async function fetchFrom(broker: WireBroker, request: FetchRequest): Prom
     return pool.send({ ...wire, response: responseOf(wire.request.apiVersion) });
   });
   const answer = await view.fetch({
-    isolationLevel: request.isolation === 'read_committed' ? 1 : 0,
+    isolationLevel: isolationLevel(request),
     maxWaitTime: request.maxWaitMs,
     minBytes: 1,
     maxBytes: request.maxBytes,
@@ -44,6 +81,10 @@ export async function fetchFrom(broker: WireBroker, request: FetchRequest): Prom
   });
   if (!hooked) throw new IngestError('KCR_KAFKAJS_HOOKS', "kafkajs's fetch did not pass through the hook", { hint: 'install kafkajs 2.2.4 unchanged' });
   return answer as readonly FetchedPartition[];
+}
+
+function isolationLevel({ isolation }: FetchRequest): number {
+  return isolation === 'read_committed' ? 1 : 0;
 }
 
 function requestTopics(partitions: FetchRequest['partitions']): TopicPartitions<{ partition: number; fetchOffset: string; maxBytes: number }>[] {
@@ -56,9 +97,46 @@ function requestTopics(partitions: FetchRequest['partitions']): TopicPartitions<
   return [...topics].map(([topic, list]) => ({ topic, partitions: list }));
 }
 
+/** A broker fills its answer in the order of the request: nobody may always be last. */
+function shuffled<T>(items: readonly T[]): T[] {
+  const list = [...items];
+  for (let i = list.length - 1; i > 0; i--) {
+    const j = Math.floor(Math.random() * (i + 1));
+    [list[i], list[j]] = [list[j] as T, list[i] as T];
+  }
+  return list;
+}
+
+/** https://kafka.apache.org/protocol#The_Messages_Fetch, version 13. */
+export function encodeFetchById(request: FetchRequest): EncodedRequest {
+  const writer = new FlexibleWriter();
+  const { maxWaitMs, maxBytes, partitions } = request;
+  writer.int32(-1).int32(maxWaitMs).int32(1).int32(maxBytes).int8(isolationLevel(request));
+  writer.int32(0).int32(-1); // no fetch session
+  writer.array(neighbours(partitions), ([topicId, list]) => {
+    writer.id(topicId).array(list, ({ partition, offset, maxBytes: partitionMaxBytes }) => {
+      writer.int32(partition).int32(-1).int64(offset).int32(-1).int64(-1).int32(partitionMaxBytes).tags();
+    });
+    writer.tags();
+  });
+  writer.array([], () => undefined); // nothing is left out of a session
+  return writer.string('').tags().encoded();
+}
+
+/** Partitions of one topic that follow one another, in the same order. */
+function neighbours(partitions: FetchRequest['partitions']): [string | undefined, FetchPartition[]][] {
+  const topics: [string | undefined, FetchPartition[]][] = [];
+  for (const partition of partitions) {
+    const last = topics.at(-1);
+    if (last !== undefined && last[0] === partition.topicId) last[1].push(partition);
+    else topics.push([partition.topicId, [partition]]);
+  }
+  return topics;
+}
+
 function responseOf(version: number): WireResponse {
-  if (version < MIN_VERSION || version > MAX_VERSION) {
-    throw new IngestError('KCR_KAFKA', `The broker speaks version ${version} of the fetch protocol; ${MIN_VERSION} to ${MAX_VERSION} are understood`, {
+  if (version < MIN_VERSION || version > MAX_NAMED_VERSION) {
+    throw new IngestError('KCR_KAFKA', `The broker speaks version ${version} of the fetch protocol; ${MIN_VERSION} to ${MAX_NAMED_VERSION} are understood`, {
       hint: 'use brokers of Kafka 0.11 or newer',
     });
   }
@@ -68,74 +146,41 @@ function responseOf(version: number): WireResponse {
   };
 }
 
-/** https://kafka.apache.org/protocol#The_Messages_Fetch, versions 4 to 11. */
-export function decodeAnswer(payload: Buffer, version: number): FetchedPartition[] {
-  const reader = new Reader(payload);
+/**
+ * https://kafka.apache.org/protocol#The_Messages_Fetch, versions 4 to 11 and 13. `nameOf`: the name of a topic that was
+ * asked for by id; what nobody asked for is left out.
+ */
+export function decodeAnswer(payload: Buffer, version: number, nameOf: (topicId: string | undefined) => string | undefined = () => undefined): FetchedPartition[] {
+  const isById = version >= ID_VERSION;
+  const reader = new AnswerReader(payload, isById);
   reader.int32(); // throttle time: the broker throttles by answering late
   if (version >= 7) {
     const errorCode = reader.int16();
     if (errorCode !== 0) throw new IngestError('KCR_KAFKA', 'The broker refused a fetch', { serverCode: errorCode });
     reader.int32(); // session id
   }
-  const fetched: FetchedPartition[] = [];
-  for (let topics = reader.int32(); topics > 0; topics--) {
-    const topic = reader.string();
-    for (let partitions = reader.int32(); partitions > 0; partitions--) fetched.push(decodePartition(reader, topic, version));
-  }
-  return fetched;
+  const topics = reader.array(() => {
+    const topic = isById ? nameOf(reader.id()) : reader.string();
+    const partitions = reader.array(() => decodePartition(reader, topic ?? '', version));
+    reader.tags();
+    return topic === undefined ? [] : partitions;
+  });
+  return topics.flat();
 }
 
-function decodePartition(reader: Reader, topic: string, version: number): FetchedPartition {
+function decodePartition(reader: AnswerReader, topic: string, version: number): FetchedPartition {
   const partition = reader.int32();
   const errorCode = reader.int16();
   const highWatermark = reader.int64();
   reader.int64(); // last stable offset
   if (version >= 5) reader.int64(); // log start offset
-  const aborted: AbortedTransaction[] = [];
-  // -1 when there is no list.
-  for (let count = reader.int32(); count > 0; count--) aborted.push({ producerId: reader.bigint64(), firstOffset: reader.int64() });
+  const aborted = reader.array(() => {
+    const transaction = { producerId: reader.bigint64(), firstOffset: reader.int64() };
+    reader.tags();
+    return transaction;
+  });
   if (version >= 11) reader.int32(); // preferred read replica: only with a rack id
   const data = reader.bytes();
+  reader.tags();
   return { topic, partition, errorCode, highWatermark, aborted, data };
-}
-
-class Reader {
-  readonly #data: Buffer;
-  #at = 0;
-
-  constructor(data: Buffer) {
-    this.#data = data;
-  }
-
-  int16(): number {
-    this.#at += 2;
-    return this.#data.readInt16BE(this.#at - 2);
-  }
-
-  int32(): number {
-    this.#at += 4;
-    return this.#data.readInt32BE(this.#at - 4);
-  }
-
-  bigint64(): bigint {
-    this.#at += 8;
-    return this.#data.readBigInt64BE(this.#at - 8);
-  }
-
-  int64(): number {
-    return Number(this.bigint64());
-  }
-
-  string(): string {
-    const length = this.int16();
-    this.#at += length;
-    return this.#data.toString('utf8', this.#at - length, this.#at);
-  }
-
-  bytes(): Buffer {
-    const length = Math.max(0, this.int32());
-    this.#at += length;
-    if (this.#at > this.#data.length) throw new RangeError('a fetch answer is shorter than it says');
-    return this.#data.subarray(this.#at - length, this.#at);
-  }
 }

@@ -5,22 +5,29 @@
  */
 import { IngestError } from '../errors.js';
 import type { Chunk } from '../model/record.js';
-import type { TopicPartition } from './assignor.js';
 import type { Credits } from './credits.js';
 import { fetchFrom, type FetchedPartition } from './fetch.js';
 import type { SourceSettings } from './options.js';
-import { EARLIEST, LATEST, listOffsets, outOfRange } from './positions.js';
+import { nameOf, type Reset } from './places.js';
+import { EARLIEST, LATEST, listOffsets, outOfRange, type Beyond } from './positions.js';
 import { LogReader } from './records.js';
 import type { Tenure } from './tenure.js';
-import { isTimeout, kafkaError, reasonOf, troubleOf } from './trouble.js';
+import { knownTopicId, topicTrouble } from './topic-ids.js';
+import { isTimeout, kafkaError, kafkaType, reasonOf, troubleOf } from './trouble.js';
 import { Backoff, sleep } from './wait.js';
-import { checkedBroker, type Wire } from './wire.js';
+import { checkedBroker, forgetVersions } from './broker.js';
+import type { Wire } from './wire.js';
 
 export interface FetcherPorts {
   readonly wire: Wire;
   readonly settings: SourceSettings;
   readonly credits: Credits;
   readonly deliver: (tenure: Tenure, chunk: Chunk) => void;
+  /** This partition cannot go on; the others can. */
+  readonly failed: (tenure: Tenure, error: IngestError) => void;
+  /** Its topic is not the one any more that the tenure began with. */
+  readonly reset: (tenure: Tenure, reset: Reset) => void;
+  /** Nothing can go on. */
   readonly fail: (error: IngestError) => void;
 }
 
@@ -30,6 +37,11 @@ const SHORT_WAIT_MS = 20;
 const CHUNK_BYTES = 4 * 1024 * 1024;
 const PARTITION_RETRY_MS = 200;
 const NO_LEADER_LIMIT_MS = 60_000;
+/** A broker may lag behind: what would end a tenure is believed when it was seen so often in a row. */
+const LOOKS = 3;
+/** How long a partition without a place to begin waits for its claim to send it to one. */
+const CLAIM_LIMIT_MS = 30_000;
+const CLAIM_RETRY_MS = 500;
 
 const CODES: Readonly<Record<number, string>> = {
   1: 'OFFSET_OUT_OF_RANGE',
@@ -41,6 +53,8 @@ const CODES: Readonly<Record<number, string>> = {
   74: 'FENCED_LEADER_EPOCH',
   75: 'UNKNOWN_LEADER_EPOCH',
   78: 'OFFSET_NOT_AVAILABLE',
+  100: 'UNKNOWN_TOPIC_ID',
+  103: 'INCONSISTENT_TOPIC_ID',
 };
 
 export class Fetcher {
@@ -54,7 +68,7 @@ export class Fetcher {
   #tenures: readonly Tenure[] = [];
   #paused = false;
   #woken = false;
-  #refreshing: Promise<void> | undefined;
+  #refreshing: Promise<boolean> | undefined;
   #timer: NodeJS.Timeout | undefined;
 
   constructor(ports: FetcherPorts, signal: AbortSignal) {
@@ -121,14 +135,19 @@ export class Fetcher {
 
   #leaderOf(tenure: Tenure): number | undefined {
     const { topic, partition } = tenure.assignment;
+    const { cluster } = this.#ports.wire;
     let leader: number | undefined;
+    let type = topicTrouble(cluster, topic) ?? 'LEADER_NOT_AVAILABLE';
     try {
-      leader = this.#ports.wire.cluster.findTopicPartitionMetadata(topic).find(({ partitionId }) => partitionId === partition)?.leader;
+      const partitions = cluster.findTopicPartitionMetadata(topic);
+      leader = partitions.find(({ partitionId }) => partitionId === partition)?.leader;
+      if (partitions.length > 0 && leader === undefined) type = 'UNKNOWN_TOPIC_OR_PARTITION';
     } catch {
       // kafkajs throws when it has no metadata at all.
     }
     if (leader !== undefined && leader >= 0) return leader;
-    this.#lookForLeader(tenure, 'LEADER_NOT_AVAILABLE');
+    if (troubleOf({ type }) === 'fatal') this.#ports.failed(tenure, refused(type, tenure));
+    else this.#lookForLeader(tenure, type);
     return undefined;
   }
 
@@ -137,14 +156,15 @@ export class Fetcher {
     this.#busy.add(leader);
     const asked = tenures.map((tenure) => {
       tenure.busy = true;
-      const { topic, partition, epoch } = tenure.assignment;
-      return { tenure, topic, partition, offset: tenure.next, maxBytes: credits.fetchBytes(epoch, settings.maxBytesPerPartition) };
+      const { topic, topicId, partition, epoch } = tenure.assignment;
+      return { tenure, topic, topicId, partition, offset: tenure.next, maxBytes: credits.fetchBytes(epoch, settings.maxBytesPerPartition) };
     });
     try {
       const broker = checkedBroker(await wire.cluster.findBroker({ nodeId: leader }));
       const maxWaitMs = others ? this.#shortWait(leader) : settings.maxWaitMs;
       const { maxBytes, isolation } = settings;
       const answer = await fetchFrom(broker, { maxWaitMs, maxBytes, isolation, partitions: asked }).catch((thrown: unknown) => {
+        forgetVersions(broker);
         if (isTimeout(thrown)) wire.cut(broker.connectionPool);
         throw thrown;
       });
@@ -195,6 +215,7 @@ export class Fetcher {
 
   async #open(tenure: Tenure, offset: number, { data, aborted, highWatermark }: FetchedPartition): Promise<void> {
     tenure.leaderlessSinceMs = undefined;
+    tenure.doubt = undefined;
     if (data.length === 0) return;
     const { isolation } = this.#ports.settings;
     try {
@@ -202,7 +223,7 @@ export class Fetcher {
       if (reader.isOver) tenure.notBeforeMs = performance.now() + PARTITION_RETRY_MS; // not one whole batch: do not spin
       else tenure.unread = { reader, highWatermark };
     } catch (thrown) {
-      this.#ports.fail(undecodable(thrown, tenure, offset));
+      this.#ports.failed(tenure, undecodable(thrown, tenure, offset));
       return;
     }
     await this.#read(tenure);
@@ -210,11 +231,11 @@ export class Fetcher {
 
   /** Decodes and delivers what was fetched, as far as there is room for it. */
   async #read(tenure: Tenure): Promise<void> {
-    const { credits, deliver, fail } = this.#ports;
+    const { credits, deliver, failed } = this.#ports;
     const { assignment, unread } = tenure;
     while (unread !== undefined && tenure.unread === unread && !unread.reader.isOver && credits.mayFetch(assignment.epoch)) {
       const offset = tenure.next;
-      const range = await unread.reader.next(Math.min(CHUNK_BYTES, credits.share / 2)).catch((thrown: unknown) => fail(undecodable(thrown, tenure, offset)));
+      const range = await unread.reader.next(Math.min(CHUNK_BYTES, credits.share / 2)).catch((thrown: unknown) => failed(tenure, undecodable(thrown, tenure, offset)));
       // Decompression took its time: ask again. What is dropped here is fetched anew, if it is wanted again.
       if (range === undefined || tenure.unread !== unread || !this.#isWanted(tenure, offset)) {
         if (tenure.unread === unread) tenure.unread = undefined;
@@ -222,6 +243,7 @@ export class Fetcher {
       }
       const { records, lastOffset, bytes, heldBytes: held, takenBytes: fetched } = range;
       tenure.next = lastOffset + 1;
+      tenure.isUnproven = false;
       this.#shortWaits.clear();
       credits.delivered(assignment.epoch, { lastOffset, held, fetched });
       deliver(tenure, { assignment, afterOffset: offset - 1, lastOffset, records, bytes, highWatermark: unread.highWatermark });
@@ -238,14 +260,14 @@ export class Fetcher {
 
   async #partitionFailed(tenure: Tenure, offset: number, errorCode: number): Promise<void> {
     const type = CODES[errorCode] ?? `error ${errorCode}`;
-    const { topic, partition } = tenure.assignment;
-    if (type === 'OFFSET_OUT_OF_RANGE') return this.#outOfRange(tenure, offset);
-    const trouble = troubleOf({ type });
-    if (trouble === 'fatal') {
-      this.#ports.fail(kafkaError(Object.assign(new Error(type), { type }), 'Fetching', { topic, partition }));
-      return;
+    try {
+      if (type === 'OFFSET_OUT_OF_RANGE') return await this.#outOfRange(tenure, offset);
+    } catch (thrown) {
+      if (troubleOf(thrown) !== 'fatal') return this.#lookForLeader(tenure, kafkaType(thrown) ?? reasonOf(thrown));
+      return this.#ports.failed(tenure, kafkaError(thrown, 'Asking for the ends of the log', whereOf(tenure)));
     }
-    this.#lookForLeader(tenure, type);
+    if (troubleOf({ type }) === 'fatal') this.#ports.failed(tenure, refused(type, tenure));
+    else this.#lookForLeader(tenure, type);
   }
 
   /** The leader moved, is being elected, or the topic is gone. No rebalance: the partition stays ours. */
@@ -259,50 +281,100 @@ export class Fetcher {
     }
     if (type === 'UNKNOWN_TOPIC_OR_PARTITION' && nowMs - tenure.leaderlessSinceMs > NO_LEADER_LIMIT_MS) {
       const message = 'The topic or partition does not exist any more';
-      this.#ports.fail(new IngestError('KCR_TOPIC_MISSING', message, { topic, partition, hint: 'create it again, or take it off the list' }));
+      this.#ports.failed(tenure, new IngestError('KCR_TOPIC_MISSING', message, { topic, partition, hint: 'create it again, or take it off the list' }));
       return;
     }
-    void this.#refresh().then(() => this.wake());
+    void this.#refresh().then((isFresh) => {
+      if (isFresh) this.#compareIds(tenure);
+      this.wake();
+    });
+  }
+
+  /** A leader that does not know the id may be behind, or ahead: the topic was created anew when Kafka keeps saying so. */
+  #compareIds(tenure: Tenure): void {
+    const { topic, topicId: was } = tenure.assignment;
+    const topicId = knownTopicId(this.#ports.wire.cluster, topic);
+    if (topicId === was) tenure.doubt = undefined;
+    if (was === undefined || topicId === undefined || topicId === was || tenure.state !== 'active' || tenure.halted) return;
+    if (this.#believes(tenure, topicId)) this.#ports.reset(tenure, { kind: 'recreated', was, topicId });
+  }
+
+  #believes(tenure: Tenure, what: string): boolean {
+    const looks = tenure.doubt?.what === what ? tenure.doubt.looks + 1 : 1;
+    tenure.doubt = { what, looks };
+    tenure.notBeforeMs = performance.now() + PARTITION_RETRY_MS;
+    return looks >= LOOKS;
   }
 
   async #outOfRange(tenure: Tenure, wanted: number): Promise<void> {
-    const { topic, partition } = tenure.assignment;
-    const { settings, wire } = this.#ports;
+    const { settings, wire, failed, reset } = this.#ports;
     const ends = async (timestamp: string): Promise<number> => {
-      const [end] = await listOffsets(wire, [{ topic, partition }], { timestamp, isolation: 'read_uncommitted' });
+      const [end] = await listOffsets(wire, [whereOf(tenure)], { timestamp, isolation: 'read_uncommitted' });
       return end?.offset ?? -1;
     };
-    const where = { topic, partition, wanted, logStart: await ends(EARLIEST), logEnd: await ends(LATEST) };
+    const where = { ...whereOf(tenure), wanted, logStart: await ends(EARLIEST), logEnd: await ends(LATEST) };
     if (!this.#isWanted(tenure, wanted)) return;
     if (wanted >= where.logStart && wanted <= where.logEnd) {
       // A new leader that has yet to catch up, or records that came just now.
       tenure.notBeforeMs = performance.now() + PARTITION_RETRY_MS;
+      tenure.doubt = undefined;
       return;
     }
     const goOnAt = settings.onOutOfRange(where);
-    if (goOnAt === undefined) return this.#ports.fail(outOfRange(where));
+    if (goOnAt !== undefined) return this.#goOnAt(tenure, goOnAt, where);
+    if (this.#awaitsClaim(tenure, where)) return;
+    if (wanted < where.logStart) return failed(tenure, outOfRange(where));
+    if (!this.#believes(tenure, 'truncated')) return;
+    // Nobody sent it elsewhere in all the time: there is no state to decide, only the group's word.
+    if (tenure.isUnproven && settings.onReset === 'halt') return failed(tenure, outOfRange(where));
+    reset(tenure, { kind: 'truncated', ...where });
+  }
+
+  /** The group's offset is only where to begin unless the state says otherwise, which takes a while. */
+  #awaitsClaim(tenure: Tenure, where: Beyond): boolean {
+    if (!this.#ports.settings.stateDecides || !tenure.isUnproven) return false;
+    const nowMs = performance.now();
+    if (tenure.heldSinceMs === undefined) {
+      tenure.heldSinceMs = nowMs;
+      this.#ports.settings.log('warn', "the group's offset is out of range, waiting for the state to say where to go on", { ...where });
+    }
+    tenure.notBeforeMs = nowMs + CLAIM_RETRY_MS;
+    return nowMs - tenure.heldSinceMs < CLAIM_LIMIT_MS;
+  }
+
+  #goOnAt(tenure: Tenure, goOnAt: number, where: Beyond): void {
+    const { settings, deliver } = this.#ports;
+    const { wanted, logEnd } = where;
     settings.log('warn', 'an offset was out of range, going on at another', { ...where, goOnAt });
     tenure.next = goOnAt;
     if (goOnAt <= wanted) return;
     // What is gone is told, and covered by a chunk without records: chunks stay contiguous, whoever waits for `wanted`.
     settings.report({ kind: 'gap', assignment: tenure.assignment, expected: wanted, found: goOnAt });
-    const gone: Chunk = {
-      assignment: tenure.assignment, afterOffset: wanted - 1, lastOffset: goOnAt - 1, records: [], bytes: 0, highWatermark: where.logEnd,
-    };
-    this.#ports.deliver(tenure, gone);
+    deliver(tenure, { assignment: tenure.assignment, afterOffset: wanted - 1, lastOffset: goOnAt - 1, records: [], bytes: 0, highWatermark: logEnd });
   }
 
-  #refresh(): Promise<void> {
+  /** Tells whether a broker has answered. */
+  #refresh(): Promise<boolean> {
     this.#refreshing ??= this.#ports.wire.cluster
       .refreshMetadata()
-      .catch((thrown: unknown) => this.#ports.settings.log('warn', 'no broker told its metadata', { reason: reasonOf(thrown) }))
+      .then(
+        () => true,
+        (thrown: unknown) => {
+          this.#ports.settings.log('warn', 'no broker told its metadata', { reason: reasonOf(thrown) });
+          return false;
+        },
+      )
       .finally(() => (this.#refreshing = undefined));
     return this.#refreshing;
   }
 }
 
-function nameOf({ topic, partition }: TopicPartition): string {
-  return `${topic}/${partition}`;
+function whereOf({ assignment: { topic, partition } }: Tenure): { topic: string; partition: number } {
+  return { topic, partition };
+}
+
+function refused(type: string, tenure: Tenure): IngestError {
+  return kafkaError(Object.assign(new Error(type), { type }), 'Fetching', whereOf(tenure));
 }
 
 function undecodable(thrown: unknown, { assignment: { topic, partition } }: Tenure, offset: number): IngestError {

@@ -2,12 +2,15 @@
  * Room: the protocol of a consumer group, one call at a time: join, heartbeat, commit, leave. Knows generations and
  * coordinators, not what the partitions are used for; that is run.ts. No timers but the wait before a retry.
  */
+import { randomBytes } from 'node:crypto';
 import { IngestError } from '../errors.js';
 import { assign, assignedPartitions, ASSIGNOR_NAME, subscription, topicsOf, type TopicPartition } from './assignor.js';
 import type { SourceSettings } from './options.js';
-import { isTimeout, kafkaError, kafkaType, reasonOf, troubleOf } from './trouble.js';
+import { isGone } from './topic-ids.js';
+import { commitOutcome, isTimeout, kafkaError, kafkaType, reasonOf, troubleOf } from './trouble.js';
 import { Backoff, sleep, unlessAborted, within } from './wait.js';
-import { checkedBroker, through, type Wire, type WireBroker } from './wire.js';
+import { checkedBroker, through, type WireBroker } from './broker.js';
+import type { Wire } from './wire.js';
 
 /** What a join gave: commits are pinned to it. */
 export interface Session {
@@ -26,12 +29,21 @@ export interface CommitRequest extends TopicPartition {
   readonly metadata: string | null;
 }
 
+/** A commit of which nobody knows whether it took, or will take, effect. */
+export class UnknownOutcome extends Error {
+  override readonly name = 'UnknownOutcome';
+}
+
 const LEAVE_LIMIT_MS = 1500;
+/** A broker that was just started knows of no topic: so often is it asked again before a topic is dealt to nobody. */
+const DEAL_LOOKS = 5;
+const DEAL_LOOK_MS = 200;
 
 export class Membership {
   readonly #wire: Wire;
   readonly #settings: SourceSettings;
   #memberId = '';
+  #userData = Buffer.alloc(0);
   #coordinator: Promise<WireBroker> | undefined;
 
   constructor(wire: Wire, settings: SourceSettings) {
@@ -68,14 +80,14 @@ export class Membership {
         sessionTimeout: sessionTimeoutMs,
         rebalanceTimeout: rebalanceTimeoutMs,
         memberId: this.#memberId,
-        groupProtocols: [subscription(topics)],
+        groupProtocols: [subscription(topics, this.#userData)],
       }),
     );
     this.#memberId = joined.memberId;
     const { memberId, generationId } = joined;
     const leader = joined.leaderId === memberId;
     if (joined.groupProtocol !== ASSIGNOR_NAME) throw new Error(`the group chose the assignor ${joined.groupProtocol}`);
-    const groupAssignment = leader ? await this.#deal(joined.members) : [];
+    const groupAssignment = leader ? await this.#deal(joined.members, signal) : [];
     const synced = await this.ask((coordinator) => coordinator.syncGroup({ groupId, generationId, memberId, groupAssignment }));
     return { memberId, generation: generationId, leader, partitions: assignedPartitions(synced.memberAssignment) };
   }
@@ -98,15 +110,19 @@ export class Membership {
     });
   }
 
-  async #deal(members: readonly { memberId: string; memberMetadata: Buffer }[]): Promise<{ memberId: string; memberAssignment: Buffer }[]> {
+  async #deal(members: readonly { memberId: string; memberMetadata: Buffer }[], signal: AbortSignal): Promise<{ memberId: string; memberAssignment: Buffer }[]> {
     const { cluster } = this.#wire;
     // Other members may read topics that this one does not.
     const topics = [...new Set(members.flatMap(({ memberMetadata }) => topicsOf(memberMetadata)))];
     await cluster.addMultipleTargetTopics(topics).catch((thrown: unknown) => {
       // Theirs to complain about.
-      if (kafkaType(thrown) !== 'UNKNOWN_TOPIC_OR_PARTITION') throw thrown;
+      if (troubleOf(thrown) === 'transient') throw thrown;
     });
-    await cluster.refreshMetadata();
+    for (let looks = 1; ; looks++) {
+      await cluster.refreshMetadata();
+      if (looks === DEAL_LOOKS || !topics.some((topic) => isGone(cluster, topic))) break;
+      await sleep(DEAL_LOOK_MS, signal);
+    }
     return assign(members, (topic) => cluster.findTopicPartitionMetadata(topic).map(({ partitionId }) => partitionId));
   }
 
@@ -151,6 +167,55 @@ export class Membership {
       }
     }
     throw fenced(topic, partition, next, undefined);
+  }
+
+  /**
+   * Commits as `commit` does, but in one attempt, for a value that must not be overwritten by an older one: commits carry
+   * no order, so a copy that hangs in a broker or in the network overwrites whatever was committed since, as long as its
+   * generation lasts. So where the outcome is not known, `UnknownOutcome` is thrown, and nothing more may be committed
+   * for the partition before the next generation: `demandGeneration`, and join.
+   *
+   * @throws `KCR_FENCED`; `KCR_STORE`; `KCR_KAFKA_UNREACHABLE` when it may be made again; `UnknownOutcome`.
+   */
+  async commitOnce({ memberId, generation }: Session, { topic, partition, next, metadata }: CommitRequest): Promise<void> {
+    const { groupId } = this.#settings;
+    const topics = [{ topic, partitions: [{ partition, offset: String(next), metadata }] }];
+    let isSent = false;
+    const once = (coordinator: WireBroker): Promise<unknown> =>
+      through(coordinator, (pool, wire) => {
+        const encode = async () => {
+          isSent = true; // nearly: a connection that breaks in this moment counts as sent
+          return wire.request.encode();
+        };
+        return pool.send({ ...wire, request: { ...wire.request, encode } });
+      }).offsetCommit({ groupId, groupGenerationId: generation, memberId, topics });
+    try {
+      await this.ask(once);
+    } catch (thrown) {
+      const fields = { topic, partition, serverCode: kafkaType(thrown), cause: thrown };
+      switch (commitOutcome(thrown, isSent)) {
+        case 'fenced':
+          throw fenced(topic, partition, next, thrown);
+        case 'refused':
+          throw kafkaError(thrown, `Committing offset ${next}`, { topic, partition });
+        case 'tooLarge':
+          throw new IngestError('KCR_STORE', `Kafka does not keep ${metadata?.length ?? 0} characters beside a committed offset`, {
+            ...fields, hint: "raise the brokers' offset.metadata.max.bytes",
+          });
+        case 'before':
+          throw new IngestError('KCR_KAFKA_UNREACHABLE', `Offset ${next} was not committed: ${reasonOf(thrown)}`, fields);
+        case 'unknown':
+          throw new UnknownOutcome(reasonOf(thrown), { cause: thrown });
+      }
+    }
+  }
+
+  /**
+   * The next join will make the group begin a new generation, in which every late commit of the present one is refused.
+   * Without it the coordinator answers a member that joins as it did before with the generation that is.
+   */
+  demandGeneration(): void {
+    this.#userData = randomBytes(8);
   }
 
   /**

@@ -82,11 +82,22 @@ export interface KafkaSourceOptions extends KafkaClientOptions {
   /** How often topics are looked at for new partitions, milliseconds. @default 60000 */
   readonly metadataMaxAgeMs?: number | undefined;
   /**
-   * Decides when an offset is out of the log's range: the offset to go on at, or undefined to stop with
-   * `KCR_OFFSET_RANGE`. Offsets that are passed over are told as the event `gap`, and covered by a chunk without
-   * records. @default stops: going on would skip or repeat records without a word
+   * Decides when an offset is out of the log's range: the offset to go on at, or undefined to let the partition fail
+   * with `KCR_OFFSET_RANGE`. Offsets that are passed over are told as the event `gap`, and covered by a chunk without
+   * records. @default fails: going on would skip or repeat records without a word
    */
   readonly onOutOfRange?: ((where: OutOfRange) => number | undefined) | undefined;
+  /**
+   * A topic that was created anew or truncated while it was read: the partition fails with `KCR_TOPIC_RESET`, or begins
+   * anew, in a new tenure, where the log begins (anew) or ends (truncated). @default 'halt'
+   */
+  readonly onReset?: 'halt' | 'restart' | undefined;
+  /**
+   * Whoever is given a partition claims its state in a store, which says where to go on. Then a partition whose topic
+   * was created anew or truncated is lost and assigned again in any case, for the claim to compare and decide; and one
+   * that cannot begin where the group's offset says is given time to be sent elsewhere. @default false
+   */
+  readonly stateDecides?: boolean | undefined;
 }
 
 export interface ClientSettings {
@@ -114,6 +125,8 @@ export interface SourceSettings extends ClientSettings {
   readonly isolation: 'read_committed' | 'read_uncommitted';
   readonly metadataMaxAgeMs: number;
   readonly onOutOfRange: (where: OutOfRange) => number | undefined;
+  readonly onReset: 'halt' | 'restart';
+  readonly stateDecides: boolean;
   readonly report: Report;
 }
 
@@ -157,6 +170,8 @@ export function sourceSettings(options: KafkaSourceOptions): SourceSettings {
     isolation: options.isolation ?? 'read_committed',
     metadataMaxAgeMs: options.metadataMaxAgeMs ?? 60_000,
     onOutOfRange: options.onOutOfRange ?? (() => undefined),
+    onReset: options.onReset ?? 'halt',
+    stateDecides: options.stateDecides ?? false,
     report: options.report ?? noReport,
   };
   check(settings);
@@ -172,6 +187,7 @@ function check(settings: SourceSettings): void {
   if (!['read_committed', 'read_uncommitted'].includes(settings.isolation)) {
     throw expected('isolation', '"read_committed" or "read_uncommitted"', settings.isolation);
   }
+  if (!['halt', 'restart'].includes(settings.onReset)) throw expected('onReset', '"halt" or "restart"', settings.onReset);
   positive(
     settings, 'sessionTimeoutMs', 'rebalanceTimeoutMs', 'heartbeatIntervalMs', 'drainTimeoutMs', 'maxWaitMs',
     'maxBytesPerPartition', 'maxBytes', 'budgetBytes', 'metadataMaxAgeMs',

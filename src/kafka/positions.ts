@@ -3,8 +3,9 @@
  */
 import { IngestError } from '../errors.js';
 import type { TopicPartition } from './assignor.js';
+import type { PartitionError, TopicPartitions, WireBroker } from './broker.js';
 import { isTimeout } from './trouble.js';
-import type { PartitionError, TopicPartitions, Wire, WireBroker } from './wire.js';
+import type { Wire } from './wire.js';
 
 export const EARLIEST = '-2';
 export const LATEST = '-1';
@@ -89,8 +90,16 @@ export function byTopic(partitions: readonly TopicPartition[]): { topic: string;
   return [...topics].map(([topic, list]) => ({ topic, partitions: list }));
 }
 
-/** The error for an offset that the log does not hold. */
-export function outOfRange(where: { topic: string; partition: number; wanted: number; logStart: number; logEnd: number }): IngestError {
+/** An offset that the log does not hold. */
+export interface Beyond {
+  readonly topic: string;
+  readonly partition: number;
+  readonly wanted: number;
+  readonly logStart: number;
+  readonly logEnd: number;
+}
+
+export function outOfRange(where: Beyond): IngestError {
   const { topic, partition, wanted, logStart, logEnd } = where;
   const gone = wanted < logStart;
   const message = gone

@@ -3,25 +3,28 @@
  * when; the protocol is membership.ts, fetching is fetcher.ts.
  */
 import type { Subscriber } from 'rxjs';
-import { IngestError } from '../errors.js';
+import { hasCode, IngestError } from '../errors.js';
 import type { Assignment } from '../model/record.js';
-import type { SourceEvent } from '../ports.js';
+import type { LogEnds, SourceEvent } from '../ports.js';
 import type { TopicPartition } from './assignor.js';
 import { Credits } from './credits.js';
 import { Fetcher } from './fetcher.js';
-import { fenced, Membership, type CommitRequest, type Session } from './membership.js';
+import { fenced, Membership, UnknownOutcome, type CommitRequest, type Session } from './membership.js';
 import type { SourceSettings } from './options.js';
+import { nameOf, Places, resetError, type Place, type Reset } from './places.js';
 import { committedOffsets, EARLIEST, LATEST, listOffsets, type Committed } from './positions.js';
+import { Renewals } from './renewals.js';
 import { endTenure, newTenure, type Tenure } from './tenure.js';
+import { knownTopicId } from './topic-ids.js';
 import { kafkaError, kafkaType, reasonOf, troubleOf } from './trouble.js';
+import { Turn } from './turn.js';
 import { Backoff, sleep, unlessAborted, within } from './wait.js';
 import { openWire, type Wire } from './wire.js';
 
-/** Why a session ends. `fenced` may still follow upon the others. */
-type End = 'rebalance' | 'fenced' | 'drain';
-
 const DISCONNECT_LIMIT_MS = 1000;
 const UNHEARD_RETRY_MS = 500;
+/** The shortest wait before a partition is begun anew. */
+const ANEW_PAUSE_MS = 500;
 
 export class Run {
   readonly #settings: SourceSettings;
@@ -36,8 +39,8 @@ export class Run {
   /** No more joins. */
   readonly #leaving = new AbortController();
   readonly #tenures = new Map<number, Tenure>();
-  /** How many partitions each topic had when this process saw it first. */
-  readonly #firstCounts = new Map<string, number>();
+  readonly #places: Places;
+  readonly #renewals = new Renewals();
   #turn: Turn | undefined;
   #closing: Promise<void> | undefined;
 
@@ -47,6 +50,7 @@ export class Run {
     this.#nextEpoch = nextEpoch;
     this.#wire = openWire(settings);
     this.#membership = new Membership(this.#wire, settings);
+    this.#places = new Places(this.#wire, settings, this.#membership);
     this.#credits = new Credits(settings.budgetBytes);
     this.#fetcher = new Fetcher(
       {
@@ -54,6 +58,8 @@ export class Run {
         settings,
         credits: this.#credits,
         deliver: ({ assignment }, chunk) => this.#emit({ kind: 'fetched', assignment, chunk }),
+        failed: (tenure, error) => this.#failed(tenure, error),
+        reset: (tenure, reset) => this.#reset(tenure, reset),
         fail: (error) => this.#fail(error),
       },
       this.#over.signal,
@@ -91,26 +97,62 @@ export class Run {
   }
 
   commit(assignment: Assignment, next: number, metadata: string | null): Promise<void> {
+    return this.#inTurn(assignment, next, metadata, (tenure, request) => this.#membership.commit(tenure.session, request, tenure.ended.signal));
+  }
+
+  commitOnce(assignment: Assignment, next: number, metadata: string | null): Promise<void> {
+    return this.#inTurn(assignment, next, metadata, async (tenure, request) => {
+      if (tenure.state === 'ended') throw fenced(request.topic, request.partition, next, undefined);
+      await this.#membership.commitOnce(tenure.session, request);
+    });
+  }
+
+  /** One after the other: an earlier one that is tried again must not overwrite a later one. */
+  #inTurn(
+    assignment: Assignment,
+    next: number,
+    metadata: string | null,
+    call: (tenure: Tenure, request: CommitRequest) => Promise<void>,
+  ): Promise<void> {
     const { topic, partition } = assignment;
     const tenure = this.get(assignment);
     if (tenure === undefined) return Promise.reject(fenced(topic, partition, next, undefined));
-    // One after the other: an earlier one that is tried again must not overwrite a later one.
-    const committing = tenure.committing.then(() => this.#commit(tenure, { topic, partition, next, metadata }));
+    const committing = tenure.committing.then(() => this.#commit(tenure, { topic, partition, next, metadata }, call));
     tenure.committing = committing.catch(() => undefined);
     return committing;
   }
 
-  async #commit(tenure: Tenure, request: CommitRequest): Promise<void> {
+  async #commit(tenure: Tenure, request: CommitRequest, call: (tenure: Tenure, request: CommitRequest) => Promise<void>): Promise<void> {
+    const { topic, partition, next } = request;
+    if (tenure.isCommitUnknown) throw unknownOutcome(request);
     try {
-      await this.#membership.commit(tenure.session, request, tenure.ended.signal);
+      await call(tenure, request);
     } catch (thrown) {
+      if (thrown instanceof UnknownOutcome) {
+        tenure.isCommitUnknown = true;
+        this.#settings.log('warn', 'the outcome of a commit is not known, joining again', { topic, partition, next, reason: thrown.message });
+        this.#joinAnew(tenure.session);
+        throw unknownOutcome(request, thrown);
+      }
       // The broker knows better than our next heartbeat.
-      const isFence = thrown instanceof IngestError && thrown.code === 'KCR_FENCED';
-      if (isFence && tenure.state !== 'ended' && this.#turn?.session === tenure.session) this.#turn.end('fenced');
+      if (hasCode(thrown, 'KCR_FENCED') && tenure.state !== 'ended' && this.#turn?.session === tenure.session) this.#turn.end('fenced');
       throw thrown;
     }
   }
 
+  /** The group begins a new generation: whatever of the present one is still on its way will be refused. */
+  #joinAnew(session: Session): void {
+    this.#membership.demandGeneration();
+    if (this.#turn?.session === session) this.#turn.end('rebalance');
+  }
+
+  /**
+   * What the group has committed for the partition. Asked after the join, it includes every commit of former owners
+   * that was ever accepted. The coordinator accepts a commit of an old generation only until the join of the new one is
+   * complete; it has then appended it to its log, and it appends the new generation's assignment behind it. It answers
+   * our SyncGroup only when that is replicated, so everything before it is, and it makes commits visible in that order.
+   * (What `requireStable` of newer versions waits for are offsets in transactions, which nobody writes for this group.)
+   */
   async committed(assignment: Assignment): Promise<Committed> {
     const { topic, partition } = assignment;
     const [committed] = await this.#membership.ask((coordinator) =>
@@ -119,8 +161,50 @@ export class Run {
     return committed ?? { topic, partition, next: undefined, metadata: '' };
   }
 
+  assignmentOf(topic: string, partition: number): Assignment | undefined {
+    return [...this.#tenures.values()].find(({ assignment }) => assignment.topic === topic && assignment.partition === partition)?.assignment;
+  }
+
+  /** The ends of the very log that the assignment is of. */
+  async log(assignment: Assignment): Promise<LogEnds> {
+    const { topic, partition, topicId } = assignment;
+    const { cluster } = this.#wire;
+    const ask = async (): Promise<LogEnds> => {
+      const isolation = 'read_uncommitted';
+      const [start] = await listOffsets(this.#wire, [{ topic, partition }], { timestamp: EARLIEST, isolation });
+      const [end] = await listOffsets(this.#wire, [{ topic, partition }], { timestamp: LATEST, isolation });
+      await cluster.refreshMetadata();
+      // They were asked for by name. Another topic's would tell that this one was truncated.
+      if (knownTopicId(cluster, topic) !== topicId) throw new Error('the topic is gone, or was created anew');
+      if (start === undefined || end === undefined) throw new Error('the answer lacks the partition');
+      return { start: start.offset, end: end.offset };
+    };
+    try {
+      return await ask();
+    } catch (thrown) {
+      if (thrown instanceof IngestError && !thrown.retryable) throw thrown;
+      if (troubleOf(thrown) === 'fatal') throw kafkaError(thrown, 'Asking for the ends of the log', { topic, partition });
+      await cluster.refreshMetadata().catch(() => undefined); // the leader may have moved
+      throw new IngestError('KCR_KAFKA_UNREACHABLE', `The ends of the log are not known: ${reasonOf(thrown)}`, { topic, partition, cause: thrown });
+    }
+  }
+
+  renew(assignment: Assignment): void {
+    const { topic, partition } = assignment;
+    const tenure = this.get(assignment);
+    const turn = this.#turn;
+    // Neither one that is lost, nor one that is draining: the group has it given away by then.
+    if (tenure === undefined || turn?.session !== tenure.session || turn.ended.signal.aborted) return;
+    const pauseMs = this.#renewals.pause(nameOf(assignment), this.#settings.sessionTimeoutMs, performance.now());
+    const why = 'the group says that a partition is ours, but its state was claimed by another or the outcome of a write is not known: it is claimed anew after a pause';
+    this.#settings.log('warn', why, { topic, partition, pauseMs });
+    this.#lose(tenure);
+    void this.#beginAnew(turn, assignment, pauseMs);
+  }
+
   seek(tenure: Tenure, offset: number): void {
     tenure.next = offset;
+    tenure.isUnproven = false;
     tenure.unread = undefined;
     this.#credits.forget(tenure.assignment.epoch);
     this.#fetcher.wake();
@@ -160,7 +244,7 @@ export class Run {
         });
       }
     });
-    for (const topic of topics) this.#firstCounts.set(topic, this.#count(topic));
+    for (const topic of topics) this.#places.saw(topic, this.#count(topic));
   }
 
   async #serve(session: Session): Promise<void> {
@@ -172,8 +256,9 @@ export class Run {
     void this.#beat(turn);
     if (session.leader) void this.#watchTopics(turn);
     try {
-      const starts = await this.#starts(session, turn.ended.signal);
-      if (starts !== undefined && !turn.ended.signal.aborted) this.#assign(session, starts);
+      this.#places.keepOnly(session.partitions);
+      const places = await this.#find(turn, session.partitions);
+      if (places !== undefined && !turn.ended.signal.aborted) this.#assign(turn, session.partitions, places);
       const end = await turn.end_;
       this.#settings.log('info', 'leaving the generation', { groupId, generation: session.generation, reason: end });
       await this.#giveUp(turn);
@@ -183,43 +268,100 @@ export class Run {
   }
 
   /** Where each partition begins, or undefined when the session ended meanwhile. */
-  async #starts(session: Session, signal: AbortSignal): Promise<readonly (TopicPartition & { next: number })[] | undefined> {
-    const { partitions } = session;
-    if (partitions.length === 0) return [];
-    return this.#insist('Reading the committed offsets', signal, async () => {
-      const committed = await this.#membership.ask((coordinator) => committedOffsets(coordinator, this.#settings.groupId, partitions));
-      const unknown = committed.filter(({ next }) => next === undefined);
-      const [early, late] = [unknown.filter((each) => this.#beginsEarly(each)), unknown.filter((each) => !this.#beginsEarly(each))];
-      const { isolation } = this.#settings;
-      const ends = [
-        ...(await listOffsets(this.#wire, early, { timestamp: EARLIEST, isolation })),
-        ...(await listOffsets(this.#wire, late, { timestamp: LATEST, isolation })),
-      ];
-      // The end of the log moves: what is produced while we are down must not be skipped the next time.
-      for (const { topic, partition, offset } of ends) {
-        await this.#membership.commit(session, { topic, partition, next: offset, metadata: null }, signal);
-      }
-      return partitions.map(({ topic, partition }) => {
-        const same = (each: TopicPartition): boolean => each.topic === topic && each.partition === partition;
-        return { topic, partition, next: committed.find(same)?.next ?? ends.find(same)?.offset ?? 0 };
-      });
-    });
+  #find(turn: Turn, partitions: readonly TopicPartition[]): Promise<readonly Place[] | undefined> {
+    if (partitions.length === 0) return Promise.resolve([]);
+    return this.#insist('Reading the committed offsets', turn.ended.signal, () => this.#certainly(turn, () => this.#places.of(turn.session, partitions)));
   }
 
-  /** A partition that was added while we were looking begins at its beginning, whatever the group begins at. */
-  #beginsEarly({ topic, partition }: TopicPartition): boolean {
-    return this.#settings.fromBeginning || partition >= (this.#firstCounts.get(topic) ?? Infinity);
-  }
-
-  #assign(session: Session, starts: readonly (TopicPartition & { next: number })[]): void {
-    for (const { topic, partition, next } of starts) {
-      const assignment: Assignment = Object.freeze({ topic, partition, epoch: this.#nextEpoch(), generation: session.generation, startOffset: next });
-      this.#tenures.set(assignment.epoch, newTenure(assignment, session, next));
-      this.#credits.open(assignment.epoch);
+  async #certainly<T>(turn: Turn, attempt: () => Promise<T>): Promise<T> {
+    try {
+      return await attempt();
+    } catch (thrown) {
+      if (!(thrown instanceof UnknownOutcome)) throw thrown;
+      this.#settings.log('warn', 'the outcome of a first commit is not known, joining again', { reason: thrown.message });
+      this.#joinAnew(turn.session);
+      throw new IngestError('KCR_FENCED', 'The outcome of a first commit is not known', { cause: thrown });
     }
-    const tenures = [...this.#tenures.values()];
-    for (const { assignment } of tenures) this.#emit({ kind: 'assigned', assignment });
-    this.#fetcher.serve(tenures);
+  }
+
+  /** Begins the tenures of these partitions. Those whose topic Kafka does not tell of follow when it does. */
+  #assign(turn: Turn, wanted: readonly TopicPartition[], places: readonly Place[]): void {
+    const found = new Set(places.map(nameOf));
+    const begun = places.map((place) => {
+      const { topic, topicId, partition, next } = place;
+      const assignment: Assignment = Object.freeze({ topic, partition, epoch: this.#nextEpoch(), generation: turn.session.generation, startOffset: next, topicId });
+      const tenure = newTenure(assignment, turn.session, next);
+      this.#tenures.set(assignment.epoch, tenure);
+      this.#credits.open(assignment.epoch);
+      return { place, tenure };
+    });
+    for (const { place, tenure } of begun) {
+      const { onReset, stateDecides } = this.#settings;
+      this.#emit({ kind: 'assigned', assignment: tenure.assignment });
+      if (place.recreatedFrom === undefined || stateDecides || onReset === 'restart') this.#places.begun(place);
+      else this.#failed(tenure, resetError(place, { kind: 'recreated', was: place.recreatedFrom, topicId: place.topicId as string }));
+    }
+    this.#fetcher.serve([...this.#tenures.values()]);
+    for (const missing of wanted.filter((each) => !found.has(nameOf(each)))) {
+      const pauseMs = this.#renewals.pause(nameOf(missing), ANEW_PAUSE_MS, performance.now());
+      this.#settings.log('warn', 'Kafka does not tell of a topic, its partition waits', { ...missing, pauseMs });
+      void this.#beginAnew(turn, missing, pauseMs);
+    }
+  }
+
+  /**
+   * After a pause, in the same generation. `at`: where, instead of at the committed offset, unless the topic has become
+   * another one.
+   */
+  async #beginAnew(turn: Turn, { topic, partition }: TopicPartition, pauseMs: number, at?: number): Promise<void> {
+    const { signal } = turn.ended;
+    const wanted = [{ topic, partition }];
+    await sleep(pauseMs, signal);
+    try {
+      const places = await this.#find(turn, wanted);
+      const moved = places?.map((place) => (at === undefined || place.recreatedFrom !== undefined ? place : { ...place, next: at }));
+      if (moved === undefined) return;
+      const isKept = at === undefined || this.#settings.stateDecides;
+      if (isKept || (await this.#writeDown(turn, moved)) === true) this.#assign(turn, wanted, moved);
+    } catch (thrown) {
+      this.#fail(kafkaError(thrown, 'Beginning a partition anew'));
+    }
+  }
+
+  /** True, or undefined when the session ended meanwhile. */
+  #writeDown(turn: Turn, places: readonly Place[]): Promise<boolean | undefined> {
+    const write = async (): Promise<boolean> => {
+      for (const place of places) await this.#places.writeDown(turn.session, place);
+      return true;
+    };
+    return this.#insist('Writing down where to go on', turn.ended.signal, () => this.#certainly(turn, write));
+  }
+
+  /** The topic is not the one any more that the tenure began with: whoever decides hears of it in a new one. */
+  #reset(tenure: Tenure, reset: Reset): void {
+    const { onReset, stateDecides, log } = this.#settings;
+    const { topic, partition } = tenure.assignment;
+    const turn = this.#turn;
+    if (tenure.state !== 'active' || tenure.halted || turn?.session !== tenure.session || turn.ended.signal.aborted) return;
+    if (onReset === 'halt' && !stateDecides) return this.#failed(tenure, resetError({ topic, partition }, reset));
+    const pauseMs = this.#renewals.pause(nameOf(tenure.assignment), ANEW_PAUSE_MS, performance.now());
+    log('warn', `a topic was ${reset.kind}, its partition begins anew`, { topic, partition, ...reset, pauseMs });
+    this.#lose(tenure);
+    const at = reset.kind === 'recreated' ? undefined : onReset === 'restart' ? reset.logEnd : reset.wanted;
+    void this.#beginAnew(turn, tenure.assignment, pauseMs, at);
+  }
+
+  /** It stays assigned, and gives nothing more. */
+  #failed(tenure: Tenure, error: IngestError): void {
+    if (tenure.state !== 'active' || tenure.halted) return;
+    this.#settings.log('warn', 'a partition cannot go on', { topic: tenure.assignment.topic, partition: tenure.assignment.partition, reason: error.message });
+    this.halt(tenure);
+    this.#emit({ kind: 'failed', assignment: tenure.assignment, error });
+  }
+
+  #lose(tenure: Tenure): void {
+    this.#forget(tenure);
+    this.#emit({ kind: 'lost', assignment: tenure.assignment });
   }
 
   /** Revokes everything and waits for the releases; what the group has taken already, or what takes too long, is lost. */
@@ -235,9 +377,7 @@ export class Run {
       limit.abort();
     }
     for (const tenure of tenures) {
-      if (tenure.state === 'ended') continue;
-      this.#forget(tenure);
-      this.#emit({ kind: 'lost', assignment: tenure.assignment });
+      if (tenure.state !== 'ended') this.#lose(tenure);
     }
   }
 
@@ -342,30 +482,6 @@ export class Run {
   }
 }
 
-/** One generation. */
-class Turn {
-  readonly session: Session;
-  /** It will be over: nothing new is begun. */
-  readonly ended = new AbortController();
-  /** The group has given our partitions to others. */
-  readonly fenced = new AbortController();
-  /** It is over: no more heartbeats. */
-  readonly closed = new AbortController();
-  readonly end_: Promise<End>;
-  #resolve!: (end: End) => void;
-
-  constructor(session: Session) {
-    this.session = session;
-    this.end_ = new Promise((resolve) => (this.#resolve = resolve));
-  }
-
-  end(end: End): void {
-    if (end === 'fenced') this.fenced.abort();
-    this.#resolve(end);
-    this.ended.abort();
-  }
-
-  close(): void {
-    this.closed.abort();
-  }
+function unknownOutcome({ topic, partition, next }: CommitRequest, cause?: unknown): IngestError {
+  return new IngestError('KCR_FENCED', `The outcome of the commit of offset ${next} is not known: the partition is claimed anew`, { topic, partition, cause });
 }

@@ -19,16 +19,28 @@ export interface KafkaSource extends RecordSource {
   commit(assignment: Assignment, nextOffset: number, metadata?: string): ObservableInput<void>;
   /** What the group has committed for the partition. */
   committed(assignment: Assignment): ObservableInput<Committed>;
+  /**
+   * One attempt of such a commit, for a state that is kept there: what `commit` does when it tries again could overwrite
+   * a newer value.
+   *
+   * @throws `KCR_FENCED` when the generation of the assignment is over, or when the outcome is not known: then this
+   * member joins again, so that a late copy of the commit is refused, and the partition is to be claimed anew;
+   * `KCR_KAFKA_UNREACHABLE` (retryable) when it had no effect that could come later; `KCR_STORE` for metadata that is
+   * too large.
+   */
+  commitOnce(assignment: Assignment, nextOffset: number, metadata: string): ObservableInput<void>;
+  /** The present tenure of this process over the partition. */
+  assignmentOf(topic: string, partition: number): Assignment | undefined;
   /** Memory of records that were delivered and are not done, bytes. */
   readonly outstandingBytes: number;
 }
 
 /**
  * A member of a consumer group. Its commits are pinned to the generation of the assignment, it waits for revoked
- * partitions to be released before it joins again, heartbeats go on meanwhile, and an offset out of range stops it
- * instead of being reset.
+ * partitions to be released before it joins again, heartbeats go on meanwhile. An offset out of range is never reset: its
+ * partition fails, as one does that cannot be read, or whose topic was created anew; the others go on.
  *
- * @throws `KCR_CONFIG` at once; `KCR_KAFKAJS_HOOKS`, `KCR_TOPIC_MISSING`, `KCR_OFFSET_RANGE`, `KCR_KAFKA` into `events`.
+ * @throws `KCR_CONFIG` at once; `KCR_KAFKAJS_HOOKS`, `KCR_TOPIC_MISSING`, `KCR_KAFKA` into `events`.
  * Lost connections are not errors: they are mended for as long as it takes.
  */
 export function kafkaSource(options: KafkaSourceOptions): KafkaSource {
@@ -72,6 +84,12 @@ export function kafkaSource(options: KafkaSourceOptions): KafkaSource {
         checkOffset('nextOffset', nextOffset);
         return run === undefined ? throwError(() => notOurs(assignment)) : from(run.commit(assignment, nextOffset, metadata ?? null));
       }),
+    commitOnce: (assignment, nextOffset, metadata) =>
+      defer(() => {
+        checkOffset('nextOffset', nextOffset);
+        return run === undefined ? throwError(() => notOurs(assignment)) : from(run.commitOnce(assignment, nextOffset, metadata));
+      }),
+    assignmentOf: (topic, partition) => run?.assignmentOf(topic, partition),
     committed: (assignment) => defer(() => (run === undefined ? throwError(() => notOurs(assignment)) : from(run.committed(assignment)))),
     seek: (assignment, offset) =>
       defer(() => {
@@ -81,8 +99,9 @@ export function kafkaSource(options: KafkaSourceOptions): KafkaSource {
         run.seek(tenure, offset);
         return of(undefined);
       }),
-    log: () => defer(() => of({ start: 0, end: Number.MAX_SAFE_INTEGER })),
-    renew: () => undefined,
+    log: (assignment) =>
+      defer(() => (run?.get(assignment) === undefined ? throwError(() => notOurs(assignment)) : from(run.log(assignment)))),
+    renew: (assignment) => run?.renew(assignment),
     done: (assignment, lastOffset) => run?.done(assignment, lastOffset),
     halt: (assignment) => {
       const tenure = run?.get(assignment);

@@ -24,6 +24,14 @@ export interface Tenure {
   notBeforeMs: number;
   /** Since when its leader is being looked for, on the same clock. */
   leaderlessSinceMs: number | undefined;
+  /** Neither was anything delivered nor has anybody sought: the place to begin is the group's word only. */
+  isUnproven: boolean;
+  /** Since when it waits, on the same clock, to be sent to an offset that the log holds. */
+  heldSinceMs: number | undefined;
+  /** What was seen of the topic, and how often in a row: a broker may lag behind. */
+  doubt: { readonly what: string; readonly looks: number } | undefined;
+  /** The outcome of a commit is not known: none may follow in this generation. */
+  isCommitUnknown: boolean;
   /** Aborted when it ends: nothing is committed for it any more. */
   readonly ended: AbortController;
 }
@@ -36,7 +44,7 @@ export interface Unread {
 export function newTenure(assignment: Assignment, session: Session, next: number): Tenure {
   return {
     assignment, session, next, state: 'active', unread: undefined, halted: false, busy: false, committing: Promise.resolve(), notBeforeMs: 0, leaderlessSinceMs: undefined,
-    ended: new AbortController(),
+    isUnproven: true, heldSinceMs: undefined, doubt: undefined, isCommitUnknown: false, ended: new AbortController(),
   };
 }
 

@@ -27,6 +27,8 @@ const BY_TYPE: Readonly<Record<string, Trouble>> = {
   FENCED_LEADER_EPOCH: 'leader',
   UNKNOWN_LEADER_EPOCH: 'leader',
   UNKNOWN_TOPIC_OR_PARTITION: 'leader',
+  UNKNOWN_TOPIC_ID: 'leader',
+  INCONSISTENT_TOPIC_ID: 'leader',
   REPLICA_NOT_AVAILABLE: 'leader',
   KAFKA_STORAGE_ERROR: 'leader',
   OFFSET_NOT_AVAILABLE: 'transient',
@@ -109,6 +111,37 @@ export function troubleOf(thrown: unknown): Trouble {
     if (name === 'KafkaJSServerDoesNotSupportApiKey') return 'fatal';
   }
   return 'transient';
+}
+
+/**
+ * What became of a commit that failed:
+ *
+ * - `fenced`: refused, its generation is over.
+ * - `refused`: no retry mends it.
+ * - `tooLarge`: the broker keeps no metadata of that size.
+ * - `before`: nothing of it can take effect after what a coordinator accepts from now on. It was never sent, or the one
+ *   who answered does not coordinate the group: should it have been appended all the same, as a coordinator that is
+ *   just going may do, then before everything that the next one appends. So it may be made again.
+ * - `unknown`: it may take effect at any later time. It was sent and no answer came, so a copy may still lie in the
+ *   buffers of a broker that hangs; or the answer says only that it is not replicated yet.
+ */
+export type CommitOutcome = 'fenced' | 'refused' | 'tooLarge' | 'before' | 'unknown';
+
+const BEFORE: ReadonlySet<string> = new Set([
+  'NOT_COORDINATOR_FOR_GROUP', 'GROUP_LOAD_IN_PROGRESS', 'REBALANCE_IN_PROGRESS', 'UNKNOWN_TOPIC_OR_PARTITION',
+]);
+const TOO_LARGE: ReadonlySet<string> = new Set(['OFFSET_METADATA_TOO_LARGE', 'INVALID_COMMIT_OFFSET_SIZE']);
+
+/** `isSent`: its bytes may have left this process. */
+export function commitOutcome(thrown: unknown, isSent: boolean): CommitOutcome {
+  const trouble = troubleOf(thrown);
+  if (!isSent) return trouble === 'fatal' ? 'refused' : 'before';
+  const type = kafkaType(thrown);
+  if (type === undefined) return 'unknown';
+  if (trouble === 'fenced') return 'fenced';
+  if (TOO_LARGE.has(type)) return 'tooLarge';
+  if (BEFORE.has(type)) return 'before';
+  return trouble === 'fatal' ? 'refused' : 'unknown';
 }
 
 /** What was thrown, in words. */

@@ -1,105 +1,16 @@
 /**
- * Room: the part of kafkajs that is used underneath its consumer: its Cluster and Brokers, that is connections,
- * metadata and requests. Group, heartbeats and fetching are ours (membership.ts, fetcher.ts). The classes are not
- * public as a whole, so their shape is written down and checked here, for exactly one version of kafkajs.
+ * Room: opens the part of kafkajs that broker.ts describes, with the hook in its metadata. Group, heartbeats and
+ * fetching are ours (membership.ts, fetcher.ts); kafkajs's consumer is never run.
  */
 import { createRequire } from 'node:module';
 import { PartitionAssigners, type Cluster } from 'kafkajs';
 import { IngestError } from '../errors.js';
+import { checkedCluster, KAFKAJS_VERSION, type WireCluster } from './broker.js';
 import { createClient, type KafkaClient } from './client.js';
 import type { SourceSettings } from './options.js';
+import { demandTopics, hookMetadata } from './topic-ids.js';
 
-export const KAFKAJS_VERSION = '2.2.4';
-
-export interface TopicPartitions<Partition> {
-  readonly topic: string;
-  readonly partitions: readonly Partition[];
-}
-
-export interface WireRequest {
-  readonly request: { readonly apiKey: number; readonly apiVersion: number };
-  readonly response: WireResponse;
-  readonly requestTimeout?: number;
-}
-
-export interface WireResponse {
-  decode(payload: Buffer): Promise<unknown>;
-  parse(decoded: unknown): Promise<unknown>;
-}
-
-export interface WirePool {
-  readonly host: string;
-  readonly port: number;
-  send(request: WireRequest): Promise<unknown>;
-  getConnection(index: number): Promise<{ send(request: WireRequest): Promise<unknown> }>;
-}
-
-export interface PartitionError {
-  readonly partition: number;
-  readonly errorCode: number;
-}
-
-export interface WireBroker {
-  readonly nodeId: number;
-  readonly connectionPool: WirePool;
-  isConnected(): boolean;
-  joinGroup(request: {
-    groupId: string;
-    sessionTimeout: number;
-    rebalanceTimeout: number;
-    memberId: string;
-    groupProtocols: readonly { name: string; metadata: Buffer }[];
-  }): Promise<{
-    generationId: number;
-    groupProtocol: string;
-    leaderId: string;
-    memberId: string;
-    members: readonly { memberId: string; memberMetadata: Buffer }[];
-  }>;
-  syncGroup(request: {
-    groupId: string;
-    generationId: number;
-    memberId: string;
-    groupAssignment: readonly { memberId: string; memberAssignment: Buffer }[];
-  }): Promise<{ memberAssignment: Buffer }>;
-  heartbeat(request: { groupId: string; groupGenerationId: number; memberId: string }): Promise<unknown>;
-  leaveGroup(request: { groupId: string; memberId: string }): Promise<unknown>;
-  offsetCommit(request: {
-    groupId: string;
-    groupGenerationId: number;
-    memberId: string;
-    topics: readonly TopicPartitions<{ partition: number; offset: string; metadata: string | null }>[];
-  }): Promise<unknown>;
-  offsetFetch(request: { groupId: string; topics: readonly TopicPartitions<{ partition: number }>[] }): Promise<{
-    responses: readonly TopicPartitions<{ partition: number; offset: string; metadata: string | null }>[];
-  }>;
-  listOffsets(request: {
-    isolationLevel: number;
-    topics: readonly TopicPartitions<{ partition: number; timestamp: string }>[];
-  }): Promise<{ responses: readonly TopicPartitions<PartitionError & { offset: string }>[] }>;
-  fetch(request: {
-    isolationLevel: number;
-    maxWaitTime: number;
-    minBytes: number;
-    maxBytes: number;
-    topics: readonly TopicPartitions<{ partition: number; fetchOffset: string; maxBytes: number }>[];
-  }): Promise<unknown>;
-}
-
-export interface PartitionMetadata {
-  readonly partitionId: number;
-  readonly leader: number;
-}
-
-export interface WireCluster {
-  connect(): Promise<void>;
-  disconnect(): Promise<void>;
-  addMultipleTargetTopics(topics: readonly string[]): Promise<void>;
-  refreshMetadata(): Promise<void>;
-  findTopicPartitionMetadata(topic: string): readonly PartitionMetadata[];
-  findBroker(node: { nodeId: number }): Promise<WireBroker>;
-  findGroupCoordinator(group: { groupId: string }): Promise<WireBroker>;
-}
+export { checkedBroker } from './broker.js';
 
 export interface Wire extends KafkaClient {
   readonly cluster: WireCluster;
@@ -125,14 +36,14 @@ export function openWire(settings: SourceSettings): Wire {
       },
     ],
   });
-  return { ...client, cluster: checkedCluster(seen) };
-}
-
-/** A broker whose requests pass through `send`; everything else stays the broker's own. */
-export function through(broker: WireBroker, send: (pool: WirePool, request: WireRequest) => Promise<unknown>): WireBroker {
-  const pool = broker.connectionPool;
-  const view = Object.create(pool, { send: { value: (request: WireRequest) => send(pool, request) } }) as WirePool;
-  return Object.create(broker, { connectionPool: { value: view } }) as WireBroker;
+  const cluster = checkedCluster(seen);
+  hookMetadata(cluster.brokerPool);
+  const add = cluster.addMultipleTargetTopics.bind(cluster);
+  cluster.addMultipleTargetTopics = async (topics) => {
+    await add(topics);
+    demandTopics(cluster, topics);
+  };
+  return { ...client, cluster };
 }
 
 function installedVersion(): string {
@@ -144,32 +55,5 @@ export function checkVersion(version: string): void {
   if (version === KAFKAJS_VERSION) return;
   throw new IngestError('KCR_KAFKAJS_HOOKS', `Expected kafkajs ${KAFKAJS_VERSION}, found ${version}`, {
     hint: `install kafkajs ${KAFKAJS_VERSION}: what lies beneath its consumer is used, and was proved with that version only`,
-  });
-}
-
-const CLUSTER_CALLS = [
-  'connect', 'disconnect', 'addMultipleTargetTopics', 'refreshMetadata', 'findTopicPartitionMetadata', 'findBroker', 'findGroupCoordinator',
-] as const satisfies readonly (keyof WireCluster)[];
-
-const BROKER_CALLS = [
-  'isConnected', 'joinGroup', 'syncGroup', 'heartbeat', 'leaveGroup', 'offsetCommit', 'offsetFetch', 'listOffsets', 'fetch',
-] as const satisfies readonly (keyof WireBroker)[];
-
-export function checkedCluster(cluster: unknown): WireCluster {
-  demand('Cluster', cluster, CLUSTER_CALLS);
-  return cluster as WireCluster;
-}
-
-export function checkedBroker(broker: unknown): WireBroker {
-  demand('Broker', broker, BROKER_CALLS);
-  demand('ConnectionPool', (broker as WireBroker).connectionPool, ['send', 'getConnection']);
-  return broker as WireBroker;
-}
-
-function demand(what: string, object: unknown, calls: readonly string[]): void {
-  const missing = calls.filter((name) => typeof (object as Record<string, unknown> | undefined)?.[name] !== 'function');
-  if (missing.length === 0) return;
-  throw new IngestError('KCR_KAFKAJS_HOOKS', `kafkajs's ${what} lacks ${missing.join(', ')}`, {
-    hint: `install kafkajs ${KAFKAJS_VERSION} unchanged`,
   });
 }

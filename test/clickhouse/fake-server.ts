@@ -17,6 +17,10 @@ export interface FakeOptions {
   readonly version?: string;
   readonly views?: readonly string[];
   readonly settings?: readonly string[];
+  /** The server's default of `replicated_deduplication_window_seconds`; undefined: the user may not see it. */
+  readonly windowSeconds?: number;
+  /** The table's own SETTINGS. */
+  readonly tableSettings?: string;
 }
 
 export interface FakeServer {
@@ -37,19 +41,21 @@ export interface FakeServer {
 }
 
 export async function fakeClickHouse(options: FakeOptions = {}): Promise<FakeServer> {
-  const { engine = 'MergeTree', version = '26.7.2.1', views = [], settings = ['deduplicate_insert'] } = options;
+  const { engine = 'MergeTree', version = '26.7.2.1', views = [], settings = ['deduplicate_insert'], windowSeconds, tableSettings = 'non_replicated_deduplication_window = 1000' } = options;
   const columns = options.columns ?? { id: 'UInt64', _topic: 'String', _partition: 'Int32', _offset: 'Int64' };
-  const healthy = (sql: string): readonly object[] => {
+  const healthy = (sql: string): readonly object[] | number => {
     if (sql.includes('version()')) return [{ version, timezone: 'UTC', now: '1763800200000', uptime: 1000 }];
     if (sql.includes('system.settings')) return settings.map((name) => ({ name }));
-    if (sql.includes('system.columns')) return Object.entries(columns).map(([name, type]) => ({ name, type, defaultKind: '' }));
+    if (sql.includes('system.columns')) return Object.entries(columns).map(([name, type]) => ({ name, type, defaultKind: '', defaultExpression: '', inPartitionKey: 0 }));
     if (sql.includes('system.processes')) return [];
+    if (sql.includes('system.replicated_merge_tree_settings')) return windowSeconds === undefined ? 497 : [{ value: String(windowSeconds) }];
     if (!sql.includes('system.tables')) return [];
     return [
       {
         engine,
-        engine_full: `${engine} ORDER BY id SETTINGS non_replicated_deduplication_window = 1000`,
+        engine_full: `${engine} ORDER BY id SETTINGS ${tableSettings}`,
         sorting_key: 'id',
+        partition_key: '',
         create_table_query: '',
         dependencies_database: views.map(() => 'default'),
         dependencies_table: views,

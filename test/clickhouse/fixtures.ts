@@ -49,7 +49,7 @@ export function intentOf(sink: BatchSink, batch: InsertBatch): Intent {
     first: batch.afterOffset + 1,
     last: batch.lastOffset,
     rows: batch.records.length,
-    atMs: TIMESTAMP_MS,
+    atMs: Date.now(),
     excluded: [],
     ...sink.describe(batch.assignment.topic),
   };

@@ -23,10 +23,12 @@ it('a buffer goes to the next insert only when nobody looks at its bytes any mor
     slots: new InsertSlots(1, 1e6),
     compress: false,
     server: { version: '1', startedMs: 0 },
+    unknownUntilMs: new Map(),
+    now: () => 0,
     answered: () => undefined,
     identify: () => Promise.resolve({ version: '1', startedMs: 0 }),
   };
-  const insert = (value: string) => outcome(new FrozenBatch(way, { table, readBackFault: undefined }, batchOf([record(1, value)])).insert());
+  const insert = (value: string) => outcome(new FrozenBatch(way, { table, readBackFault: undefined, dedupBudgetMs: 1000 }, batchOf([record(1, value)])).insert());
   await insert('{"a":1}');
   const second = insert('{"b":2}');
   await new Promise((resolve) => setTimeout(resolve, 20));

@@ -130,8 +130,58 @@ describe('a table', () => {
     const findings = await check(['some']);
     expect(bad(findings)).toEqual([]);
     expect(findings.map(({ what }) => what)).toEqual([
-      'server', 'insert settings', 'table default.some', 'dedup window of default.some', 'provenance columns of default.some',
+      'server', 'insert settings', 'limits of the user', 'table default.some', 'dedup window of default.some', 'provenance columns of default.some',
     ]);
+  });
+});
+
+describe('volatile defaults', () => {
+  const SETTINGS = 'ORDER BY k SETTINGS non_replicated_deduplication_window = 10000';
+  const columns = 'k UInt64, _topic String, _partition Int32, _offset Int64';
+  const twice = async (table: string) => {
+    for (let attempt = 0; attempt < 2; attempt++) {
+      await command(url, `INSERT INTO ${table} FORMAT JSONEachRow`, { data: '{"k":1}\n{"k":2}\n{"k":3}\n{"k":4}', settings: { async_insert: 0, insert_deduplication_token: 'x' } });
+    }
+    return Number((await command(url, `SELECT count() FROM ${table}`)).trim());
+  };
+
+  it('in the PARTITION BY double a repeated insert, so the table is refused, with the statement that mends it', async () => {
+    await run(`CREATE TABLE by_chance (${columns}, r UInt64 DEFAULT rand64()) ENGINE = MergeTree PARTITION BY r % 50 ${SETTINGS}`);
+    expect(await twice('by_chance')).toBeGreaterThan(4);
+    const refused = refusalOf(await check(['by_chance']));
+    expect(refused).toMatchObject({ code: 'KCR_TABLE_UNSUITABLE', message: expect.stringContaining('PARTITION BY depends on r, which is DEFAULT by rand64()') as string });
+    const statement = String(refused?.fields.hint).split(',')[0] ?? '';
+    expect(statement).toBe('ALTER TABLE default.by_chance MODIFY COLUMN r REMOVE DEFAULT');
+    await run(statement);
+    expect(refusalOf(await check(['by_chance']))).toBeUndefined();
+  });
+
+  it('also through another column, or materialized', async () => {
+    await run(`CREATE TABLE by_day (${columns}, at DateTime MATERIALIZED now(), day Date DEFAULT toDate(at)) ENGINE = MergeTree PARTITION BY day ${SETTINGS}`);
+    expect(refusalOf(await check(['by_day']))).toMatchObject({ code: 'KCR_TABLE_UNSUITABLE', message: expect.stringContaining('which is DEFAULT by now() through at') as string });
+    await run(`CREATE TABLE by_minute (${columns}, at DateTime MATERIALIZED now()) ENGINE = MergeTree PARTITION BY toStartOfMinute(at) ${SETTINGS}`);
+    expect(refusalOf(await check(['by_minute']))).toMatchObject({ fields: { hint: expect.stringContaining('MODIFY COLUMN at REMOVE MATERIALIZED') as string } });
+  });
+
+  it('in other columns are told, and harmless; those of a provenance column are never used', async () => {
+    await run(`CREATE TABLE stamped (${columns}, _timestamp DateTime DEFAULT now(), at DateTime DEFAULT now(), id UUID DEFAULT generateUUIDv4()) ENGINE = MergeTree PARTITION BY toYYYYMM(_timestamp) ${SETTINGS}`);
+    expect(await twice('stamped')).toBe(4);
+    const findings = await check(['stamped']);
+    expect(bad(findings)).toEqual([]);
+    expect(findings).toContainEqual({
+      level: 'ok',
+      what: 'defaults of default.stamped',
+      detail: 'at by now(), id by generateUUIDv4(): rows that are inserted again by a fill get new values; harmless for which rows there are',
+    });
+  });
+
+  it('of a view’s target, and of its query', async () => {
+    await run(`CREATE TABLE fed (${columns}) ENGINE = MergeTree ${SETTINGS}`);
+    await run(`CREATE TABLE fed_target (k UInt64, at DateTime DEFAULT now()) ENGINE = MergeTree PARTITION BY toDate(at) ${SETTINGS}`);
+    await run(`CREATE TABLE fed_other (k UInt64, day Date) ENGINE = MergeTree PARTITION BY day ${SETTINGS}`);
+    await run('CREATE MATERIALIZED VIEW fed_view TO fed_target AS SELECT k FROM fed');
+    await run('CREATE MATERIALIZED VIEW fed_today TO fed_other AS SELECT k, today() AS day FROM fed');
+    expect(bad(await check(['fed'])).sort()).toEqual(['refusal: defaults of default.fed_target', 'warning: view default.fed_today', 'warning: views of default.fed']);
   });
 });
 

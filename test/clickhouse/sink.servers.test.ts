@@ -54,8 +54,9 @@ describe('a batch', () => {
   });
 
   it('is one block for each ClickHouse partition, however many rows it has', async () => {
-    const sink = await sinkFor('one_block', 'k UInt64', { clickhouseSettings: { max_insert_threads: 8, max_threads: 8 } });
+    // Made first: while it is being made no timer runs that would give up an idle connection.
     const large = batchOf(numbers(0, 300_000).map((offset) => record(offset, { k: offset })));
+    const sink = await sinkFor('one_block', 'k UInt64', { clickhouseSettings: { max_insert_threads: 8, max_threads: 8 } });
     await outcome(sink.freeze(large).insert());
     expect(await sql(`SELECT rows FROM system.parts WHERE database = '${database}' AND table = 'one_block' AND level = 0`)).toEqual([{ rows: 300_000 }]);
   });

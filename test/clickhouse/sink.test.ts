@@ -14,12 +14,12 @@ import { batchOf, intentOf, numbers, outcome, record } from './fixtures.js';
 let server: FakeServer;
 const open: BatchSink[] = [];
 
-async function openSink(options: Partial<ClickHouseSinkOptions> = {}, fake: FakeOptions = {}): Promise<BatchSink> {
+async function openSink(options: Partial<ClickHouseSinkOptions> = {}, fake: FakeOptions = {}, now?: () => number): Promise<BatchSink> {
   if (Object.keys(fake).length > 0) {
     await server.close();
     server = await fakeClickHouse(fake);
   }
-  const sink = await openClickHouseSink({ url: server.url, routes: [{ topic: 'orders', table: 't' }], ...options });
+  const sink = await openClickHouseSink({ url: server.url, routes: [{ topic: 'orders', table: 't' }], ...options }, now);
   open.push(sink);
   return sink;
 }

@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { type Column, provenanceOf, provenanceStatement, readBackFault, statedTarget, type Table } from '../../src/clickhouse/tables.js';
 
 const columns = (types: Readonly<Record<string, string>>, defaultKind = ''): Column[] =>
-  Object.entries(types).map(([name, type]) => ({ name, type, defaultKind }));
+  Object.entries(types).map(([name, type]) => ({ name, type, defaultKind, defaultExpression: '', inPartitionKey: false }));
 
 const provenance = (types: Readonly<Record<string, string>>) => provenanceOf(columns(types)).provenance;
 
@@ -54,7 +54,7 @@ describe('provenance columns', () => {
 });
 
 const table = (types: Readonly<Record<string, string>>, more: Partial<Table> = {}): Table => ({
-  database: 'db', table: 't', engine: 'MergeTree', family: 'plain', collapses: false, sortingKey: 'id', engineFull: '', createQuery: '', views: [],
+  database: 'db', table: 't', engine: 'MergeTree', family: 'plain', collapses: false, sortingKey: 'id', partitionKey: '', engineFull: '', createQuery: '', views: [],
   columns: columns(types), ...provenanceOf(columns(types)), ...more,
 });
 const full = { id: 'UInt64', _topic: 'String', _partition: 'Int32', _offset: 'Int64' };

@@ -226,6 +226,89 @@ describe('commits', () => {
   });
 });
 
+describe('a commit in one attempt, for a state that is kept beside the offset', () => {
+  test('that hangs in the network is never called undone: the member joins again, and the late copy does not overwrite what came after', async () => {
+    const topic = await newTopic(2);
+    const released: (() => void)[] = [];
+    const behaviour: Behaviour = { onRevoked: ({ release }) => void released.push(release) };
+    const members = [watch(topic, {}, behaviour), watch(topic, {}, behaviour)];
+    const releaseAll = setInterval(() => released.splice(0).forEach((release) => release()), 700);
+    onTestFinished(() => clearInterval(releaseAll));
+    await vi.waitUntil(() => members.every(({ owned }) => owned.length === 1), { timeout: 20_000 });
+    // The group's leader gets a new generation whenever it joins; another member only when it asks for one.
+    const joins = (member: Watch) => member.log.filter(({ message }) => message === 'joined the group');
+    const follower = members.find((member) => joins(member).at(-1)?.fields['leader'] === false)!;
+    const [old] = follower.owned;
+    await follower.commitOnce(old!, 3, 'first');
+    proxy.holdRequests();
+    await expect(follower.commitOnce(old!, 5, 'doubtful')).rejects.toMatchObject({ code: 'KCR_FENCED', message: expect.stringContaining('not known') as string });
+    expect(proxy.heldBytes).toBeGreaterThan(0);
+    await expect(follower.commitOnce(old!, 6, 'still the old tenure')).rejects.toMatchObject({ code: 'KCR_FENCED' });
+    const next = () => members.flatMap((member) => member.owned.filter(({ partition, generation }) => partition === old!.partition && generation > old!.generation).map((assignment) => ({ member, assignment })))[0];
+    await vi.waitUntil(() => next() !== undefined, { timeout: 30_000 });
+    const { member, assignment } = next()!;
+    expect(await member.committed(assignment)).toMatchObject({ next: 3, metadata: 'first' });
+    await member.commitOnce(assignment, 9, 'later');
+    proxy.releaseRequests();
+    await sleep(1500);
+    expect(await member.committed(assignment)).toMatchObject({ next: 9, metadata: 'later' });
+  });
+
+  test('that never left may be made again under the same assignment', async () => {
+    const topic = await newTopic();
+    const watching = watch(topic);
+    await watching.until(({ owned }) => owned.length === 1);
+    const [assignment] = watching.owned;
+    proxy.down();
+    await sleep(300);
+    await expect(watching.commitOnce(assignment!, 5, 'state')).rejects.toMatchObject({ code: 'KCR_KAFKA_UNREACHABLE', retryable: true });
+    proxy.heal();
+    await vi.waitFor(() => watching.commitOnce(assignment!, 5, 'state'), { timeout: 10_000, interval: 100 });
+    expect(await watching.committed(assignment!)).toMatchObject({ next: 5, metadata: 'state' });
+    expect(watching.of('assigned')).toHaveLength(1);
+  });
+
+  test('that is too large says so, and the member stays', async () => {
+    const topic = await newTopic();
+    const watching = watch(topic);
+    await watching.until(({ owned }) => owned.length === 1);
+    await expect(watching.commitOnce(watching.owned[0]!, 5, 'x'.repeat(4097))).rejects.toMatchObject({ code: 'KCR_STORE', retryable: false });
+    await watching.commitOnce(watching.owned[0]!, 5, 'x'.repeat(4096));
+    expect(watching.of('assigned')).toHaveLength(1);
+  });
+});
+
+describe('a log that was truncated while it was read', () => {
+  test('fails where nobody decides, begins anew at its end, or is given to the claim: the lost offsets are never taken for read', async () => {
+    const topic = await newTopic();
+    await produce(direct, topic, numbers(10).map(String));
+    const halting = watch(topic, { groupId: `${topic}-halt` });
+    const restarting = watch(topic, { groupId: `${topic}-restart`, onReset: 'restart' });
+    const claiming = watch(topic, { groupId: `${topic}-claim`, stateDecides: true });
+    const all = [halting, restarting, claiming];
+    for (const watching of all) await watching.until(({ records }) => records.length === 10);
+    // As after an unclean election: the topic is the same, and its log is shorter than what was read of it.
+    await server.stop();
+    rmSync(join(server.dataDir, `${topic}-0`), { recursive: true });
+    await server.start();
+    await halting.until((self) => self.of('failed').length === 1);
+    expect(halting.of('failed')[0]?.error).toMatchObject({ code: 'KCR_TOPIC_RESET', message: expect.stringContaining('Offset 10 is beyond the log, which begins at 0 and ends at 0') as string });
+    for (const [watching, startOffset] of [[restarting, 0], [claiming, 10]] as const) {
+      await watching.until((self) => self.of('assigned').length >= 2 && self.owned.length === 1, 30_000);
+      const { topicId } = watching.of('assigned')[0]!.assignment;
+      expect(watching.owned[0]).toMatchObject({ startOffset, topicId });
+    }
+    expect(await claiming.logEnds(claiming.owned[0]!)).toEqual({ start: 0, end: 0 });
+    await claiming.seek(claiming.owned[0]!, 0);
+    await produce(direct, topic, ['new']);
+    for (const watching of [restarting, claiming]) {
+      await watching.until(({ records }) => records.length === 11);
+      expect(watching.values.at(-1)).toBe('new');
+    }
+    expect(halting.records).toHaveLength(10);
+  });
+});
+
 describe('a compacted topic', () => {
   test('is read to its end, also where compaction left nothing: the lag reaches zero', async () => {
     const topic = await newTopic(1, { 'cleanup.policy': 'compact', 'segment.ms': '100', 'min.cleanable.dirty.ratio': '0.001', 'max.compaction.lag.ms': '100', 'delete.retention.ms': '0' });

@@ -220,20 +220,24 @@ describe('where reading begins', () => {
 });
 
 describe('an offset that the log does not hold', () => {
-  test('stops the source with what was wanted and what there is, and nothing is reset', async () => {
-    const topic = await newTopic();
-    await produce(brokers, topic, numbers(10).map(String));
+  test('fails with what was wanted and what there is, and nothing is reset; the other partitions go on', async () => {
+    const topic = await newTopic(2);
+    await produce(brokers, topic, numbers(10).map((i) => ({ value: `${i}`, partition: 0 })));
     const groupId = `group-${topic}`;
     await withAdmin(brokers, (admin) => admin.setOffsets({ groupId, topic, partitions: [{ partition: 0, offset: '2' }] }));
     await deleteRecordsBefore(brokers, topic, 0, 6n);
     const watching = watch(topic);
-    await expect(watching.until(() => false)).rejects.toMatchObject({
+    await watching.until((self) => self.of('failed').length === 1);
+    expect(watching.of('failed')[0]?.error).toMatchObject({
       code: 'KCR_OFFSET_RANGE',
       fields: { topic, partition: 0, offset: 2 },
       message: expect.stringMatching(/Offset 2 is gone: the log begins at 6 and ends at 10; 4 offsets were deleted.*What to do/) as string,
     });
-    expect(watching.records).toEqual([]);
-    expect(await committed(groupId, topic)).toEqual({ 0: '2' });
+    await produce(brokers, topic, [{ value: 'of another', partition: 1 }]);
+    await watching.until(({ records }) => records.length > 0);
+    expect(watching.values).toEqual(['of another']);
+    expect(watching.owned).toHaveLength(2);
+    expect(await committed(groupId, topic)).toEqual({ 0: '2', 1: '0' });
   });
 
   test('is told apart from a topic that was made anew', async () => {
@@ -242,7 +246,8 @@ describe('an offset that the log does not hold', () => {
     const groupId = `group-${topic}`;
     await withAdmin(brokers, (admin) => admin.setOffsets({ groupId, topic, partitions: [{ partition: 0, offset: '900' }] }));
     const watching = watch(topic);
-    await expect(watching.until(() => false)).rejects.toThrow(/Offset 900 is beyond the log, which begins at 0 and ends at 1: the topic was created anew/);
+    await watching.until((self) => self.of('failed').length === 1);
+    expect(watching.of('failed')[0]?.error.message).toMatch(/Offset 900 is beyond the log, which begins at 0 and ends at 1: the topic was created anew/);
     expect(await committed(groupId, topic)).toEqual({ 0: '900' });
   });
 

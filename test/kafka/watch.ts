@@ -3,7 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { firstValueFrom, from, type Subscription } from 'rxjs';
 import { kafkaSource, type KafkaSource, type KafkaSourceOptions } from '../../src/kafka/source.js';
 import type { Assignment, Chunk, KafkaRecord } from '../../src/model/record.js';
-import type { Revoked, SourceEvent } from '../../src/ports.js';
+import type { LogEnds, Revoked, SourceEvent } from '../../src/ports.js';
 
 const LIMIT_MS = 60_000;
 
@@ -31,7 +31,7 @@ export class Watch {
   isComplete = false;
   readonly #behaviour: Behaviour;
   readonly #subscription: Subscription;
-  readonly #state = new Map<number, { next: number | undefined; isOpen: boolean }>();
+  readonly #state = new Map<number, { next: number | undefined; isOpen: boolean; isFailed: boolean }>();
 
   constructor(options: KafkaSourceOptions, behaviour: Behaviour = {}) {
     this.#behaviour = behaviour;
@@ -64,13 +64,16 @@ export class Watch {
     if (event.kind === 'assigned') {
       if (known !== undefined) breach('assigned twice');
       if ([...this.#state.keys()].some((earlier) => earlier >= epoch)) breach('epoch does not grow');
-      this.#state.set(epoch, { next: undefined, isOpen: true });
+      this.#state.set(epoch, { next: undefined, isOpen: true, isFailed: false });
       return;
     }
     if (known === undefined) return void breach(`${event.kind} before assigned`);
-    if (event.kind === 'fetched') {
+    if (event.kind === 'failed') {
+      if (!known.isOpen || known.isFailed) breach('failed after its end');
+      known.isFailed = true;
+    } else if (event.kind === 'fetched') {
       const { chunk } = event;
-      if (!known.isOpen) breach('fetched after revoked or lost');
+      if (!known.isOpen || known.isFailed) breach('fetched after failed, revoked or lost');
       if (known.next !== undefined && chunk.afterOffset + 1 !== known.next) breach(`chunk begins at ${chunk.afterOffset + 1}, not at ${known.next}`);
       if (chunk.lastOffset <= chunk.afterOffset) breach('empty range');
       let last = chunk.afterOffset;
@@ -94,6 +97,14 @@ export class Watch {
 
   commit(assignment: Assignment, next: number, metadata?: string): Promise<void> {
     return firstValueFrom(from(this.source.commit(assignment, next, metadata)), { defaultValue: undefined });
+  }
+
+  commitOnce(assignment: Assignment, next: number, metadata = ''): Promise<void> {
+    return firstValueFrom(from(this.source.commitOnce(assignment, next, metadata)), { defaultValue: undefined });
+  }
+
+  logEnds(assignment: Assignment): Promise<LogEnds> {
+    return firstValueFrom(from(this.source.log(assignment)));
   }
 
   committed(assignment: Assignment): Promise<{ readonly next: number | undefined; readonly metadata: string }> {

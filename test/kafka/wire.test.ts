@@ -2,8 +2,9 @@ import { describe, expect, test } from 'vitest';
 import { decodeAnswer } from '../../src/kafka/fetch.js';
 import { sourceSettings, type KafkaSourceOptions } from '../../src/kafka/options.js';
 import { kafkaSource } from '../../src/kafka/source.js';
-import { isLoginFailure, isTimeout, kafkaError, kafkaType, troubleOf } from '../../src/kafka/trouble.js';
-import { checkedBroker, checkedCluster, checkVersion, openWire } from '../../src/kafka/wire.js';
+import { commitOutcome, isLoginFailure, isTimeout, kafkaError, kafkaType, troubleOf } from '../../src/kafka/trouble.js';
+import { checkedBroker, checkedCluster } from '../../src/kafka/broker.js';
+import { checkVersion, openWire } from '../../src/kafka/wire.js';
 
 const options: KafkaSourceOptions = { brokers: ['127.0.0.1:1'], groupId: 'g', topics: ['t'] };
 
@@ -49,6 +50,21 @@ describe("kafkajs's errors", () => {
     expect(isTimeout(Object.assign(new Error('x'), { name: 'KafkaJSRequestTimeoutError' }))).toBe(true);
   });
 
+  test('a commit that may still take effect later is never called undone', () => {
+    const outcome = (type: string, isSent = true) => commitOutcome(wrapped(type), isSent);
+    const broken = (name: string) => Object.assign(new Error('x'), { name });
+    for (const unknown of ['GROUP_COORDINATOR_NOT_AVAILABLE', 'REQUEST_TIMED_OUT', 'UNKNOWN', 'NOT_ENOUGH_REPLICAS', 'A_TYPE_OF_TOMORROW']) expect(outcome(unknown)).toBe('unknown');
+    for (const name of ['KafkaJSRequestTimeoutError', 'KafkaJSConnectionClosedError', 'KafkaJSConnectionError']) {
+      expect(commitOutcome(broken(name), true)).toBe('unknown');
+      expect(commitOutcome(broken(name), false)).toBe('before');
+    }
+    for (const before of ['NOT_COORDINATOR_FOR_GROUP', 'GROUP_LOAD_IN_PROGRESS']) expect(outcome(before)).toBe('before');
+    for (const over of ['ILLEGAL_GENERATION', 'UNKNOWN_MEMBER_ID']) expect(outcome(over)).toBe('fenced');
+    expect(outcome('OFFSET_METADATA_TOO_LARGE')).toBe('tooLarge');
+    expect(outcome('GROUP_AUTHORIZATION_FAILED')).toBe('refused');
+    expect(outcome('SASL_AUTHENTICATION_FAILED', false)).toBe('refused');
+  });
+
   test('a refused login is called that, with what to do', () => {
     const thrown = Object.assign(new Error('bad password'), { name: 'KafkaJSSASLAuthenticationError' });
     expect(isLoginFailure(thrown)).toBe(true);
@@ -64,6 +80,7 @@ describe('options', () => {
     refused({ brokers: ['localhost'] }, /"host:port" in each place, got "localhost"/);
     refused({ groupId: '' }, /`groupId`/);
     refused({ topics: ['a b'] }, /`topics` to be Kafka topic names, got "a b"/);
+    refused({ onReset: 'begin' as 'halt' }, /`onReset` to be "halt" or "restart", got "begin"/);
     refused({ maxWaitMs: 0 }, /`maxWaitMs` to be a positive integer/);
     refused({ heartbeatIntervalMs: 20_000 }, /half of sessionTimeoutMs \(30000\), got 20000/);
     refused({ drainTimeoutMs: 60_000 }, /`drainTimeoutMs`.*rebalanceTimeoutMs \(60000\)/);

@@ -1,10 +1,12 @@
-import { NEVER, Observable, concat, of, timer, type ObservableInput } from 'rxjs';
+import { NEVER, Observable, concat, concatMap, of, timer, type ObservableInput } from 'rxjs';
 import { describe, expect, test } from 'vitest';
 import { insertDeduped, type InsertConfig } from '../../operators/insert-deduped.js';
 import type { Delivered, IngestEvent } from '../../src/events.js';
 import type { Batch } from '../../src/model/record.js';
+import { Ledger } from '../../src/ledger.js';
+import { emptyState } from '../../src/model/state.js';
 import type { FrozenInsert, InsertBatch, InsertResult } from '../../src/ports.js';
-import { FakeSink, Journal, briefDelivered, chunk, failure, insertBatch, intent, p1, reportTo, type FakeSinkConfig, type Scripts } from '../support/fakes.js';
+import { FakeSink, FakeSource, FakeStore, Journal, briefDelivered, chunk, failure, insertBatch, intent, p1, reportTo, type FakeSinkConfig, type Scripts } from '../support/fakes.js';
 import { asText, errorsAsCodes, marbles, type Marbles } from '../support/marbles.js';
 
 const b = insertBatch(9, 14, { intent: intent(10, 14), token: 't:10-14' });
@@ -313,6 +315,161 @@ describe('I11: on a table whose server can forget the rows but not the token', (
     m.flush();
     expect(setup.journal.of('readBack')).toEqual([]);
   }));
+});
+
+describe('a token that the server may have forgotten', () => {
+  const all = [10, 11, 12, 13, 14];
+  const old = { tokenDoubt: 'it is old' };
+  const forgetful = { ...old, readBackWhenInDoubt: true };
+
+  test('nothing is missing: nothing is sent, and the range is delivered with no rows', marbles((m) => {
+    const journal = new Journal();
+    const rows = m.hot('-r', batches).pipe(insertDeduped(new FakeSink(journal, { 'readBack 10-14': '--k' }, old)), asText(({ rows: n, bytes }) => `${n} rows, ${bytes} bytes`));
+    m.expect(rows).toBeObservable('---R', { R: '0 rows, 0 bytes' });
+    m.flush();
+    expect(journal.lines).toEqual(['1 readBack 10-14 since it is old', '3 release 10-14']);
+  }));
+
+  test('everything is missing: it is inserted under the recorded token, so that a late attempt of another is still deduplicated', marbles((m) => {
+    const sink = new FakeSink(new Journal(), { 'readBack 10-14': '--k', 'insert 10-14': '--k' }, { ...old, readBacks: [{ missing: all }] });
+    m.expect(m.hot('-r', batches).pipe(insertDeduped(sink), asText(briefDelivered))).toBeObservable('-----R', legend);
+    m.flush();
+    expect(sink.journal.of('readBack', 'insert')).toEqual(['1 readBack 10-14 since it is old', '3 insert 10-14']);
+    expect(sink.tokens).toEqual(['t:10-14']);
+  }));
+
+  test('everything is missing, on a table that forgets rows: after the insert it is read back as every replay is', marbles((m) => {
+    const setup = inserting(m, '-r', {}, { ...forgetful, readBacks: [{ missing: all }, { missing: [11] }, {}] });
+    m.expect(setup.delivered).toBeObservable('-R', legend);
+    m.flush();
+    expect(calls(setup)).toEqual([
+      '1 readBack 10-14 since it is old', '1 insert 10-14', '1 readBack 10-14', '1 fill 10-14 with 11 round 1', '1 readBack 10-14',
+    ]);
+  }));
+
+  test('some is missing: exactly that is filled and read back, and the insert is not made', marbles((m) => {
+    const journal = new Journal();
+    const sink = new FakeSink(journal, {}, { ...old, readBacks: [{ missing: [12, 13] }, {}] });
+    m.expect(m.hot('-r', batches).pipe(insertDeduped(sink), asText(({ rows }) => `${rows} rows`))).toBeObservable('-R', { R: '2 rows' });
+    m.flush();
+    expect(journal.lines).toEqual(['1 readBack 10-14 since it is old', '1 fill 10-14 with 12,13 round 1', '1 readBack 10-14', '1 release 10-14']);
+  }));
+
+  test('rows that are there twice stop the partition', marbles((m) => {
+    const setup = inserting(m, '-r', {}, { ...old, readBacks: [{ doubled: [12] }] });
+    m.expect(setup.delivered).toBeObservable('-#', {}, 'KCR_READ_BACK');
+    m.flush();
+    expect(calls(setup)).toEqual(['1 readBack 10-14 since it is old']);
+  }));
+
+  test('a table that cannot be asked stops the partition: nothing is sent blindly', marbles((m) => {
+    const setup = inserting(m, '-r', { 'readBack 10-14': '-v' }, old);
+    m.expect(setup.delivered).toBeObservable('--#', {}, 'KCR_READ_BACK');
+    m.flush();
+    expect(setup.journal.of('insert', 'fill')).toEqual([]);
+  }));
+
+  test('a look that fails for the moment is made again before anything is sent', marbles((m) => {
+    const setup = inserting(m, '-r', { 'readBack 10-14': ['-c', '-k'] }, { ...old, readBacks: [{ missing: all }] });
+    m.expect(setup.delivered).toBeObservable('------R', legend);
+    m.flush();
+    expect(calls(setup)).toEqual(['1 readBack 10-14 since it is old', '5 readBack 10-14 since it is old', '6 insert 10-14']);
+  }));
+
+  test('the table is asked before each attempt, not only before the first', marbles((m) => {
+    const setup = inserting(m, '-r', { 'insert 10-14': ['-d', '-k'] }, { ...old, readBacks: [{ missing: all }, {}] });
+    m.expect(setup.delivered).toBeObservable('-----R', legend);
+    m.flush();
+    // The first attempt has landed, though its answer was lost.
+    expect(calls(setup)).toEqual(['1 readBack 10-14 since it is old', '1 insert 10-14', '5 readBack 10-14 since it is old']);
+  }));
+
+  test('a batch that is retried for so long that it grows old is looked for before the next attempt', marbles((m) => {
+    const tokenDoubt = (_batch: InsertBatch, nowMs: number) => (nowMs > 10 ? 'it is old' : undefined);
+    const setup = inserting(m, '-b', { 'insert 10-14': ['-d', '-t', '-k'] }, { tokenDoubt, readBacks: [{ missing: all }] });
+    m.expect(setup.delivered).toBeObservable('-------------B', legend);
+    m.flush();
+    expect(calls(setup)).toEqual(['1 insert 10-14', '5 insert 10-14', '12 readBack 10-14 since it is old', '12 insert 10-14']);
+  }));
+
+  test('so is a fill', marbles((m) => {
+    const tokenDoubt = (_batch: InsertBatch, nowMs: number) => (nowMs > 3 ? 'it is old' : undefined);
+    const readBacks = [{ missing: [11, 12] }, { missing: [12] }, {}];
+    const setup = inserting(m, '-r', { 'fill 10-14': ['-d', '-k'] }, { tokenDoubt, readBackWhenInDoubt: true, readBacks });
+    m.expect(setup.delivered).toBeObservable('------R', legend);
+    m.flush();
+    expect(calls(setup)).toEqual([
+      '1 insert 10-14', '1 readBack 10-14', '1 fill 10-14 with 11,12 round 1',
+      '5 readBack 10-14 since it is old', '5 fill 10-14 with 12 round 1', '6 readBack 10-14',
+    ]);
+  }));
+
+  test('what was looked for is reported as verified, and a retry as the call that failed', marbles((m) => {
+    const events: IngestEvent[] = [];
+    const sink = new FakeSink(new Journal(), { 'readBack 10-14': ['-c', 'k'], 'insert 10-14': ['-t', 'k'] }, { ...old, readBacks: [{ missing: all }, { missing: all }] });
+    m.hot('-r', batches).pipe(insertDeduped(sink, { retry, report: (event) => events.push(event) })).subscribe();
+    m.flush();
+    const seen = events.map((event) => (event.kind === 'retry' ? `retry ${event.call}` : event.kind === 'verified' ? `missing ${event.missing}` : event.kind));
+    expect(seen).toEqual(['retry readBack', 'missing 5', 'retry insert', 'missing 5']);
+  }));
+
+  describe('of a range that was recorded but never sent', () => {
+    const recorded = { ...emptyState, settled: 9, pending: [b.intent!] };
+    const isOld = (batch: InsertBatch, nowMs: number) => (nowMs - (batch.intent?.atMs ?? 0) > 10 ? 'it is old' : undefined);
+
+    function withLedger(m: Marbles, scripts: Scripts, config: FakeSinkConfig, storeScripts: Scripts = {}) {
+      const journal = new Journal();
+      const store = new FakeStore(journal, recorded, storeScripts);
+      const ledger = new Ledger(store, new FakeSource(journal), { group: 'g1', owner: 'me', retry });
+      const sink = new FakeSink(journal, scripts, config);
+      const source = m.cold('-b', batches);
+      const delivered = ledger.open(b.assignment).pipe(
+        concatMap(() => source.pipe(insertDeduped(sink, { retry, ledger }))),
+        asText(briefDelivered),
+      );
+      return { journal, store, sink, delivered, calls: () => journal.of('write', 'insert', 'readBack') };
+    }
+
+    test('a write to the store tells that nobody else has sent it: the table is not asked, and the token goes on', marbles((m) => {
+      // ClickHouse was away for longer than the token is relied on.
+      const setup = withLedger(m, { 'insert 10-14': ['-t', '-t', '-k'] }, { tokenDoubt: isOld, readBackWhenInDoubt: true });
+      m.expect(setup.delivered).toBeObservable('-------------B', legend);
+      m.flush();
+      expect(setup.calls()).toEqual(['1 insert 10-14', '5 insert 10-14', '12 write 0: settled 9, in doubt 10-14', '12 insert 10-14']);
+      expect(setup.store.stateOf().pending).toMatchObject([{ first: 10, last: 14, atMs: 12 }]);
+      expect(setup.sink.tokens).toEqual(['kcr1:c1:clicks:0:0:10-14']);
+    }));
+
+    test('a process that was frozen wakes up as a former owner: it sends nothing', marbles((m) => {
+      const setup = withLedger(m, { 'insert 10-14': ['-t', '-k'] }, { tokenDoubt: (_batch, nowMs) => (nowMs > 2 ? 'it is old' : undefined) });
+      m.cold('---s').subscribe(() => setup.store.seize());
+      m.expect(setup.delivered).toBeObservable('-----#', {}, 'KCR_FENCED');
+      m.flush();
+      expect(setup.journal.of('insert')).toEqual(['1 insert 10-14']);
+    }));
+
+    test('however long ClickHouse is away', marbles((m) => {
+      const setup = withLedger(m, { 'insert 10-14': [...Array.from({ length: 8 }, () => '-t'), '-k'] }, { tokenDoubt: isOld });
+      setup.delivered.subscribe();
+      m.flush();
+      expect(setup.journal.of('readBack')).toEqual([]);
+      expect(setup.sink.tokens).toHaveLength(1);
+    }));
+
+    test('a doubt that does not go with it is looked at', marbles((m) => {
+      const setup = withLedger(m, {}, { tokenDoubt: 'it is another version', readBacks: [{ missing: all }] });
+      m.expect(setup.delivered).toBeObservable('-B', legend);
+      m.flush();
+      expect(setup.calls()).toEqual(['1 write 0: settled 9, in doubt 10-14', '1 readBack 10-14 since it is another version', '1 insert 10-14']);
+    }));
+
+    test('once an attempt may have landed, only the table can tell', marbles((m) => {
+      const setup = withLedger(m, { 'insert 10-14': ['-d', '-t', '-k'] }, { tokenDoubt: isOld, readBacks: [{}] });
+      setup.delivered.subscribe();
+      m.flush();
+      expect(setup.calls()).toEqual(['1 insert 10-14', '5 insert 10-14', '12 readBack 10-14 since it is old']);
+    }));
+  });
 });
 
 describe('at-most-once: whenInDoubt abandon', () => {

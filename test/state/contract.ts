@@ -28,6 +28,10 @@ export interface NetworkStoreUnderTest extends StoreUnderTest {
 export interface ContractConfig {
   /** Names of clusters and groups that a store could mix up. */
   readonly oddNames?: readonly string[];
+  /** Keys that a store could mix up, for one that cannot have them all. @default by cluster, group, topic and partition */
+  readonly keys?: (base: StateKey) => readonly StateKey[];
+  /** The greatest offset that can be settled. @default 2^53 - 1 */
+  readonly lastOffset?: number;
 }
 
 const oddNames = ['a', 'a/b', 'a%2Fb', 'a%b', '.', '..', '%2E', '', '%', 'a.b', 'a b', 'ä', 'A', 'zookeeper', '\u0000', "it's", '"', '\\'];
@@ -115,7 +119,7 @@ export function stateStoreContract(name: string, make: () => Promise<StoreUnderT
         settledAt(509, intent(510, 519, [512, 513, 514, 518]), intent(520, 520)),
         { ...settledAt(520), incarnation: 7, topicId: 'h1QqWk3RTAyz0aBcDeFgHi' },
         { ...settledAt(-1), incarnation: 8 },
-        settledAt(Number.MAX_SAFE_INTEGER),
+        settledAt(config.lastOffset ?? Number.MAX_SAFE_INTEGER),
       ];
       for (const state of states) {
         claim = await valueOf(store.write(claim, state));
@@ -293,7 +297,7 @@ export function stateStoreContract(name: string, make: () => Promise<StoreUnderT
       const store = open();
       const names = config.oddNames ?? oddNames;
       const base = freshKey();
-      const all: StateKey[] = [
+      const all: readonly StateKey[] = config.keys?.(base) ?? [
         ...names.map((cluster) => ({ ...base, cluster })),
         ...names.map((name) => ({ ...base, group: base.group + name })),
         ...['a.b', 'a_b', 'a-b', 'A.b', '...'].map((topic) => ({ ...base, topic })),

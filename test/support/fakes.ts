@@ -1,7 +1,7 @@
 // Ports for marble tests. Each call plays a script, `'--k'`: it takes two frames and ends as `k` says (see `endings`);
 // `'--'` never answers, `'--|'` ends without a value. The last script of a list is played again and again. Every call is noted with its frame.
 import { EMPTY, NEVER, asyncScheduler, concatMap, defer, finalize, of, tap, throwError, timer, type Observable } from 'rxjs';
-import { IngestError, type ErrorCode } from '../../src/errors.js';
+import { IngestError, type ErrorCode, type ErrorFields } from '../../src/errors.js';
 import type { Delivered, IngestEvent } from '../../src/events.js';
 import { bytesOf } from '../../src/model/batch.js';
 import type { Assignment, Chunk, KafkaRecord } from '../../src/model/record.js';
@@ -90,12 +90,13 @@ const endings: Readonly<Record<string, ErrorCode>> = {
   d: 'KCR_INSERT_IN_DOUBT',
   p: 'KCR_POISON',
   f: 'KCR_INSERT_FATAL',
+  v: 'KCR_READ_BACK',
   c: 'KCR_CLICKHOUSE_UNREACHABLE',
   e: 'KCR_KAFKA',
 };
 
-export function failure(code: ErrorCode): IngestError {
-  return new IngestError(code, `scripted ${code}`);
+export function failure(code: ErrorCode, fields: ErrorFields = {}): IngestError {
+  return new IngestError(code, `scripted ${code}`, fields);
 }
 
 /** Waits as long as the script says, then calls `succeed` or fails. */
@@ -283,18 +284,25 @@ export class FakeStore implements StateStore {
 
 export interface FakeSinkConfig {
   readonly readBackWhenInDoubt?: boolean;
-  /** Why the table must be asked before each attempt. */
-  readonly tokenDoubt?: string;
+  /** Why the table must be asked before an attempt, or what tells it of a batch at a time. */
+  readonly tokenDoubt?: string | ((batch: InsertBatch, nowMs: number) => string | undefined);
   /** Answers to `readBack`, one after the other; then nothing is missing. */
   readonly readBacks?: readonly Partial<ReadBack>[];
-  /** Freezing a batch with this offset fails. */
-  readonly poison?: number;
+  /** Freezing a batch with one of these offsets fails. */
+  readonly poison?: number | readonly number[];
+  /** Inserting a batch with one of these offsets fails, and names the first of them. */
+  readonly refuses?: readonly number[];
 }
 
-/** Calls: `insert 10-14`, `readBack 10-14`, `fill 10-14`; partition 1's are `insert p1:10-14`. */
+/**
+ * Calls: `insert 10-14`, `readBack 10-14`, `fill 10-14`; partition 1's are `insert p1:10-14`. They are noted with what
+ * the batch is without, and why it is read back: `insert 10-14 without 12`, `readBack 10-14 since it is old`.
+ */
 export class FakeSink implements BatchSink {
   readonly #player: Player;
   readonly #readBacks: Partial<ReadBack>[];
+  /** Of every insert, in order. */
+  readonly tokens: (string | undefined)[] = [];
 
   constructor(
     readonly journal: Journal,
@@ -306,19 +314,29 @@ export class FakeSink implements BatchSink {
   }
 
   freeze(batch: InsertBatch): FrozenInsert {
-    const { readBackWhenInDoubt = false, poison, tokenDoubt } = this.config;
-    if (batch.records.some(({ offset }) => offset === poison)) throw failure('KCR_POISON');
+    const { readBackWhenInDoubt = false, poison = [], tokenDoubt, refuses = [] } = this.config;
+    const offsetIn = (offsets: readonly number[]) => batch.records.find(({ offset }) => offsets.includes(offset))?.offset;
+    const unfit = offsetIn(typeof poison === 'number' ? [poison] : poison);
+    if (unfit !== undefined) throw failure('KCR_POISON', { offset: unfit });
     const where = batch.assignment.partition === 0 ? range(batch) : `p${batch.assignment.partition}:${range(batch)}`;
+    const { excluded = [] } = batch.intent ?? {};
+    const without = excluded.length === 0 ? '' : ` without ${excluded.join(',')}`;
     const call = <T>(name: string, more: string, succeed: () => T): Observable<T> =>
-      this.journal.call(`${name}${more}`, defer(() => this.#player.play(name, succeed)));
+      this.journal.call(`${name} ${where}${without}${more}`, defer(() => this.#player.play(`${name} ${where}`, succeed)));
     const result = (rows: number): InsertResult => ({ rows, bytes: 10 * rows });
+    const insert = (): InsertResult => {
+      const refused = offsetIn(refuses);
+      if (refused !== undefined) throw failure('KCR_POISON', { offset: refused });
+      this.tokens.push(batch.token);
+      return result(batch.records.length);
+    };
     return {
-      tokenDoubt: () => tokenDoubt,
+      tokenDoubt: (nowMs) => (typeof tokenDoubt === 'function' ? tokenDoubt(batch, nowMs) : tokenDoubt),
       readBackWhenInDoubt,
-      insert: () => call(`insert ${where}`, '', () => result(batch.records.length)),
-      readBack: () => call(`readBack ${where}`, '', () => ({ missing: [], doubled: [], ...this.#readBacks.shift() })),
-      fill: (missing, round) => call(`fill ${where}`, ` with ${missing.join(',')} round ${round}`, () => result(missing.length)),
-      release: () => this.journal.note(`release ${where}`),
+      insert: () => call('insert', '', insert),
+      readBack: (why) => call('readBack', why === undefined ? '' : ` since ${why}`, () => ({ missing: [], doubled: [], ...this.#readBacks.shift() })),
+      fill: (missing, round) => call('fill', ` with ${missing.join(',')} round ${round}`, () => result(missing.length)),
+      release: () => this.journal.note(`release ${where}${without}`),
     };
   }
 

@@ -1,0 +1,66 @@
+/**
+ * What is ingested: a table, a topic and its records, for each workload.
+ */
+import { Partitioners, type Message } from 'kafkajs';
+import { command, createTopic, kafkaClient } from '../test/stack/clients.js';
+import type { Stack } from '../test/stack/stack.js';
+import { loadSource, produceFlights } from '../examples/demo/flights.js';
+
+export interface Workload {
+  readonly name: 'flights' | 'event244' | 'event1k';
+  readonly columns: string;
+  readonly rows: number;
+  readonly partitions: number;
+}
+
+export const workloads: Readonly<Record<Workload['name'], Omit<Workload, 'rows' | 'partitions'>>> = {
+  flights: { name: 'flights', columns: 'date DateTime64(3), delay Int16, distance Int16, origin String, destination String' },
+  event244: { name: 'event244', columns: 'id UInt64, at UInt64, user UInt32, kind LowCardinality(String), url String, agent String, amount Float64' },
+  event1k: { name: 'event1k', columns: 'id UInt64, at UInt64, user UInt32, kind LowCardinality(String), url String, agent String, amount Float64, body String' },
+};
+
+/** A JSON event of 244 bytes, or of 1,024. */
+export function event(id: number, name: Workload['name']): string {
+  const kind = ['view', 'click', 'order', 'login'][id % 4]!;
+  const fixed = { id, at: 1_795_000_000_000 + id, user: (id * 2654435761) % 1_000_003, kind, url: `https://shop.example/items/${id % 9973}?ref=mail`, agent: 'Mozilla/5.0 (X11; Linux x86_64) Gecko/20100101', amount: (id % 10_000) / 100 };
+  const size = name === 'event1k' ? 1024 : 244;
+  const short = JSON.stringify(name === 'event1k' ? { ...fixed, body: '' } : fixed);
+  const pad = 'x'.repeat(Math.max(0, size - short.length));
+  return JSON.stringify(name === 'event1k' ? { ...fixed, body: pad } : { ...fixed, url: fixed.url + pad });
+}
+
+/** Makes the topic and fills it. Resolves to the bytes of all values. */
+export async function produceWorkload(stack: Stack, topic: string, { name, rows, partitions }: Workload): Promise<number> {
+  await createTopic(stack.brokers, topic, { partitions });
+  if (name === 'flights') {
+    await loadSource(stack.clickhouseUrl, rows);
+    const producedBytes = { total: 0 };
+    await produceFlights(stack.clickhouseUrl, stack.brokers, topic, () => undefined);
+    const answer = await command(stack.clickhouseUrl, 'SELECT sum(length(formatRowNoNewline(\'JSONEachRow\', date, delay, distance, origin, destination))) FROM flights_source');
+    producedBytes.total = Number(answer);
+    return producedBytes.total;
+  }
+  const producer = kafkaClient(stack.brokers).producer({ createPartitioner: Partitioners.DefaultPartitioner, idempotent: true, maxInFlightRequests: 1 });
+  await producer.connect();
+  let bytes = 0;
+  const perSend = name === 'event1k' ? 800 : 3000;
+  for (let first = 0; first < rows; first += perSend) {
+    const messages: Message[] = [];
+    for (let id = first; id < Math.min(rows, first + perSend); id++) {
+      const value = event(id, name);
+      bytes += value.length;
+      messages.push({ value, partition: Math.floor(id / 500) % partitions });
+    }
+    await producer.send({ topic, messages, acks: -1 });
+  }
+  await producer.disconnect();
+  return bytes;
+}
+
+export async function createTable(url: string, table: string, columns: string): Promise<void> {
+  await command(
+    url,
+    `CREATE OR REPLACE TABLE ${table} (${columns}, _topic LowCardinality(String), _partition UInt32, _offset UInt64)
+     ENGINE = MergeTree ORDER BY (_partition, _offset) SETTINGS non_replicated_deduplication_window = 10000`,
+  );
+}

@@ -1,0 +1,161 @@
+/**
+ * Room: a helper of insertDeduped: one frozen batch on its way into the table, asked for where a token alone does not
+ * tell. Ports and the model may enter.
+ */
+import { concatMap, defer, from, last, map, of, tap, throwError, type Observable, type ObservableInput, type SchedulerLike } from 'rxjs';
+import { IngestError, hasCode } from '../../src/errors.js';
+import type { Report } from '../../src/events.js';
+import type { FrozenInsert, InsertBatch, InsertResult, ReadBack } from '../../src/ports.js';
+import { retryRetryable, type RetryConfig } from '../../src/retry.js';
+
+export interface Effects {
+  readonly retry: RetryConfig;
+  readonly whenInDoubt: 'retry' | 'abandon';
+  readonly report: Report;
+  readonly scheduler: SchedulerLike;
+}
+
+/** What is known of one token's attempts; shared by everything that is done under it. */
+export interface Doubt {
+  /** An attempt under this token, of this process or of one before it, may have landed. */
+  isInDoubt: boolean;
+}
+
+export type Inserted =
+  | { readonly kind: 'inserted'; readonly result: InsertResult }
+  /** Nothing was sent: the token became doubtful before its first attempt, and a fenced write can clear that. */
+  | { readonly kind: 'unsent' };
+
+type Attempted = { readonly kind: 'sent'; readonly result: InsertResult } | { readonly kind: 'found'; readonly found: ReadBack } | { readonly kind: 'unsent' };
+
+/** Fills of one batch before it is given up. Each one lost to a kill of the server within about 100 microseconds. */
+const maxFillRounds = 5;
+
+const nothing: InsertResult = { rows: 0, bytes: 0 };
+
+type PortCall = 'insert' | 'readBack' | 'fill';
+
+/**
+ * Inserts, then reads back where the outcome was ambiguous. Before each attempt the token is asked about: a process
+ * that was frozen must not wake up and send what the server has forgotten it already has.
+ */
+export class VerifiedInsert {
+  readonly #frozen: FrozenInsert;
+  readonly #batch: InsertBatch;
+  readonly #effects: Effects;
+  readonly #doubt: Doubt;
+  readonly #offsets: number;
+
+  constructor(frozen: FrozenInsert, batch: InsertBatch, effects: Effects, doubt: Doubt) {
+    this.#frozen = frozen;
+    this.#batch = batch;
+    this.#effects = effects;
+    this.#doubt = doubt;
+    this.#offsets = new Set(batch.records.map(({ offset }) => offset)).size;
+  }
+
+  /** `mayBeUnsent`: the caller knows how to clear a doubt about a token that was never sent. */
+  insert(mayBeUnsent: boolean): Observable<Inserted> {
+    const attempted$ = this.#attempt((calling): Observable<Attempted> => {
+      const sent$ = defer(() => {
+        calling('insert');
+        return from(this.#frozen.insert());
+      }).pipe(last(), map((result): Attempted => ({ kind: 'sent', result })));
+      const why = this.#tokenDoubt();
+      if (why === undefined) return sent$;
+      if (mayBeUnsent && !this.#doubt.isInDoubt) return of({ kind: 'unsent' });
+      calling('readBack');
+      return this.#readBack(why).pipe(
+        concatMap((found): Observable<Attempted> => (found.missing.length === this.#offsets ? sent$ : of({ kind: 'found', found }))),
+      );
+    });
+    return attempted$.pipe(
+      concatMap((attempted): Observable<Inserted> => {
+        if (attempted.kind === 'unsent') return of(attempted);
+        if (attempted.kind === 'found') return this.#complete(attempted.found, undefined, 1);
+        const { result } = attempted;
+        return this.#doubt.isInDoubt && this.#frozen.readBackWhenInDoubt ? this.#verify(result, 1) : of({ kind: 'inserted', result });
+      }),
+    );
+  }
+
+  /** Is not one row of the batch in the table? */
+  isAbsent(): Observable<boolean> {
+    return this.#attempt((calling) => {
+      calling('readBack');
+      return this.#readBack();
+    }).pipe(map(({ missing }) => missing.length === this.#offsets));
+  }
+
+  /** `result`: of the insert; undefined where nothing but fills was sent. */
+  #verify(result: InsertResult | undefined, round: number): Observable<Inserted> {
+    return this.#attempt((calling) => {
+      calling('readBack');
+      return this.#readBack();
+    }).pipe(concatMap((found) => this.#complete(found, result, round)));
+  }
+
+  #complete({ missing, doubled }: ReadBack, result: InsertResult | undefined, round: number): Observable<Inserted> {
+    if (doubled.length > 0) return throwError(() => this.#unverifiable(`has ${doubled.length} offsets twice, first ${doubled[0]}`));
+    if (missing.length === 0) return of({ kind: 'inserted', result: result ?? nothing });
+    if (round > maxFillRounds) return throwError(() => this.#unverifiable(`lacks ${missing.length} offsets, first ${missing[0]}`));
+    return this.#fill(missing, round).pipe(concatMap((filled) => this.#verify(result ?? filled, round + 1)));
+  }
+
+  /** A fill that has to be made again after a while is looked for first, as an insert is. */
+  #fill(missing: readonly number[], round: number): Observable<InsertResult> {
+    let isFirst = true;
+    return this.#attempt((calling) => {
+      const filling = (offsets: readonly number[]) =>
+        defer(() => {
+          calling('fill');
+          return from(this.#frozen.fill(offsets, round));
+        }).pipe(last());
+      const why = isFirst ? undefined : this.#tokenDoubt();
+      isFirst = false;
+      if (why === undefined) return filling(missing);
+      calling('readBack');
+      return this.#readBack(why).pipe(concatMap((found) => (found.missing.length === 0 ? of(nothing) : filling(found.missing))));
+    });
+  }
+
+  #tokenDoubt(): string | undefined {
+    return this.#frozen.tokenDoubt(this.#effects.scheduler.now());
+  }
+
+  #readBack(why?: string): Observable<ReadBack> {
+    const { assignment, afterOffset, lastOffset } = this.#batch;
+    return defer(() => from(this.#frozen.readBack(why))).pipe(
+      last(),
+      tap(({ missing }) => this.#effects.report({ kind: 'verified', assignment, first: afterOffset + 1, last: lastOffset, missing: missing.length })),
+    );
+  }
+
+  /** Makes the calls of `port` again until they succeed; `calling` says which one is under way. */
+  #attempt<T>(port: (calling: (call: PortCall) => void) => ObservableInput<T>): Observable<T> {
+    const { retry, scheduler, report, whenInDoubt } = this.#effects;
+    let call: PortCall = 'insert';
+    return defer(() => from(port((next) => void (call = next)))).pipe(
+      retryRetryable<T>(
+        retry,
+        scheduler,
+        (notice) => {
+          if (hasCode(notice.error, 'KCR_INSERT_IN_DOUBT')) this.#doubt.isInDoubt = true;
+          report({ kind: 'retry', call, assignment: this.#batch.assignment, ...notice });
+        },
+        (error) => error.retryable && !(whenInDoubt === 'abandon' && error.code === 'KCR_INSERT_IN_DOUBT'),
+      ),
+    );
+  }
+
+  #unverifiable(what: string): IngestError {
+    const { assignment, afterOffset, lastOffset } = this.#batch;
+    return new IngestError('KCR_READ_BACK', `Read back after a doubtful insert, the table still ${what}`, {
+      topic: assignment.topic,
+      partition: assignment.partition,
+      first: afterOffset + 1,
+      last: lastOffset,
+      hint: 'compare the table with the topic by _partition and _offset, repair it, then start again: the range is still recorded as in doubt',
+    });
+  }
+}

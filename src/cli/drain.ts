@@ -1,0 +1,71 @@
+/**
+ * Room: the command `drain`: resolves what is in doubt, says what became of it, and lists what is left.
+ */
+import type { CheckedConfig } from '../config.js';
+import { errorCodes } from '../errors.js';
+import type { IngestEvent } from '../events.js';
+import { openStateAccess } from '../tools/access.js';
+import { drain, type Drained } from '../tools/drain.js';
+import { look, type Look, type PartitionLook } from '../tools/look.js';
+import { durationText, plural, rangeText, wrap } from './text.js';
+
+export interface DrainCommandOptions {
+  readonly timeout: number;
+  readonly json?: boolean;
+}
+
+export async function drainCommand(config: CheckedConfig, { timeout, json = false }: DrainCommandOptions): Promise<number> {
+  const access = openStateAccess(config);
+  try {
+    const drained = await drain(config, { timeoutMs: timeout * 1000, report: tell });
+    const after = await look(config, access);
+    const left = after.partitions.filter((at) => inDoubt(at).length > 0);
+    console.log(json ? JSON.stringify(drainJson(drained, left)) : drainText(drained, after, left, Date.now()));
+    return exitCodeOf(drained, left);
+  } finally {
+    await access.close();
+  }
+}
+
+const inDoubt = ({ stored }: PartitionLook) => stored?.state.pending ?? [];
+
+/** Troubles on the way, for who waits: a server that does not answer. */
+function tell(event: IngestEvent): void {
+  if (event.kind === 'retry' && event.attempt === 3) console.error(`${event.assignment.topic}/${event.assignment.partition}: ${event.call} failed and is tried again: ${event.error.detail}`);
+}
+
+/** A halted partition says more than the time-out that may have followed. */
+export function exitCodeOf({ halted, isLate }: Pick<Drained, 'halted' | 'isLate'>, left: readonly unknown[]): number {
+  const [first] = halted;
+  if (first !== undefined) return errorCodes[first.error.code].exitCode;
+  if (isLate) return errorCodes.KCR_DRAIN_TIMEOUT.exitCode;
+  return left.length === 0 ? 0 : 5;
+}
+
+export function drainText({ resolved, given, halted, isLate }: Drained, { partitions, members }: Look, left: readonly PartitionLook[], nowMs: number): string {
+  const lines = resolved.map(({ assignment, afterOffset, lastOffset, rows }) => {
+    const range = rangeText({ first: afterOffset + 1, last: lastOffset });
+    return `${assignment.topic}/${assignment.partition}: ${range} was in doubt and is settled (${plural(rows, 'row')} sent; what had landed before was not doubled)`;
+  });
+  const halts = halted.map(({ topic, partition, error }) => wrap(`${topic}/${partition}: HALTED: ${error.code}: ${error.message}`));
+  const mine = `${plural(given.length, 'partition')} of ${partitions.length} looked after by this process, ${plural(resolved.length, 'range')} resolved`;
+  const others =
+    given.length >= partitions.length
+      ? ''
+      : `; ${members.length === 0 ? 'the others were not assigned to it' : `the others belong to ${plural(members.length, 'other member')} of the group, which resolve their own: stop them, then drain again`}`;
+  const rest = left.flatMap((at) =>
+    inDoubt(at).map((intent) => `${at.topic}/${at.partition}: ${rangeText(intent)} is STILL IN DOUBT (${durationText(nowMs - intent.atMs)} old, owner ${at.stored?.owner ?? 'unknown'})`),
+  );
+  const end = isLate ? 'Time was up before everything was resolved.' : left.length === 0 ? 'Nothing is in doubt.' : '';
+  return [...lines, ...halts, wrap(`${mine}${others}.`), ...rest, ...(end === '' ? [] : [end])].join('\n');
+}
+
+function drainJson({ resolved, given, halted, isLate }: Drained, left: readonly PartitionLook[]): unknown {
+  return {
+    resolved: resolved.map(({ assignment: { topic, partition }, afterOffset, lastOffset, rows }) => ({ topic, partition, first: afterOffset + 1, last: lastOffset, rows })),
+    given,
+    halted: halted.map(({ topic, partition, error }) => ({ topic, partition, code: error.code, message: error.message })),
+    inDoubt: left.flatMap((at) => inDoubt(at).map(({ first, last, atMs }) => ({ topic: at.topic, partition: at.partition, first, last, atMs, owner: at.stored?.owner ?? null }))),
+    timedOut: isLate,
+  };
+}

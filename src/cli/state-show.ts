@@ -1,0 +1,85 @@
+/**
+ * Room: the command `state show`: what is known of each partition, as a table or as JSON.
+ */
+import type { CheckedConfig } from '../config.js';
+import type { PartitionState } from '../model/state.js';
+import { openStateAccess } from '../tools/access.js';
+import { lagOf, look, type Look, type PartitionLook, type Selection } from '../tools/look.js';
+import { absent, durationText, plural, rangeText, table } from './text.js';
+
+export async function stateShow(config: CheckedConfig, options: Selection & { readonly json?: boolean }): Promise<number> {
+  const access = openStateAccess(config);
+  try {
+    const found = await look(config, access, options);
+    console.log(options.json === true ? JSON.stringify(stateJson(found, access.name, Date.now())) : stateText(found, Date.now()));
+    return 0;
+  } finally {
+    await access.close();
+  }
+}
+
+export function stateText({ partitions, group, members }: Look, nowMs: number): string {
+  const rows = partitions.map((at) => {
+    const state = at.stored?.state;
+    const doubt = (state?.pending ?? []).map((intent) => `${rangeText(intent)} (${durationText(nowMs - intent.atMs)}${intent.token === undefined ? '' : ', imported'})`);
+    const inDoubt = state === undefined ? 'no state' : doubt.length === 0 ? absent : doubt.join('\n');
+    return [
+      at.topic, String(at.partition), settledText(state), inDoubt, String(at.committed ?? absent), String(at.logEnd), String(lagOf(at)),
+      state === undefined ? absent : String(state.incarnation), at.stored?.owner ?? absent,
+    ];
+  });
+  const right = { align: 'right' } as const;
+  const text = table(
+    [
+      { title: 'topic' }, { title: 'partition', ...right }, { title: 'settled', ...right }, { title: 'in doubt' }, { title: 'committed', ...right },
+      { title: 'log end', ...right }, { title: 'lag', ...right }, { title: 'incarnation', ...right }, { title: 'owner' },
+    ],
+    rows,
+  );
+  return `${text}\n\n${totalsText(partitions, nowMs)}; group ${group} has ${plural(members.length, 'member')}`;
+}
+
+function settledText(state: PartitionState | undefined): string {
+  return state?.settled === -1 ? 'none' : String(state?.settled ?? absent);
+}
+
+function totalsText(partitions: readonly PartitionLook[], nowMs: number): string {
+  const { withoutState, inDoubt, lag } = totals(partitions);
+  const oldestMs = inDoubt.reduce((oldest, { atMs }) => Math.min(oldest, atMs), Infinity);
+  const offsets = inDoubt.reduce((sum, { first, last }) => sum + last - first + 1, 0);
+  return [
+    `${plural(partitions.length, 'partition')}${withoutState === 0 ? '' : ` (${withoutState} without a state)`}`,
+    inDoubt.length === 0 ? 'nothing in doubt' : `${plural(inDoubt.length, 'range')} in doubt (${plural(offsets, 'offset')}, the oldest ${durationText(nowMs - oldestMs)})`,
+    `lag ${lag}`,
+  ].join(', ');
+}
+
+function totals(partitions: readonly PartitionLook[]) {
+  return {
+    withoutState: partitions.filter(({ stored }) => stored === undefined).length,
+    inDoubt: partitions.flatMap(({ stored }) => stored?.state.pending ?? []),
+    lag: partitions.reduce((sum, at) => sum + lagOf(at), 0),
+  };
+}
+
+export function stateJson({ cluster, group, members, partitions }: Look, store: string, nowMs: number): unknown {
+  const { withoutState, inDoubt, lag } = totals(partitions);
+  return {
+    cluster, group, store, members: members.length,
+    partitions: partitions.map((at) => {
+      const { topic, partition, stored, committed, logStart, logEnd } = at;
+      const state = stored?.state;
+      return {
+        topic, partition,
+        hasState: state !== undefined,
+        settled: state?.settled ?? null,
+        inDoubt: (state?.pending ?? []).map((intent) => ({ ...intent, ageMs: nowMs - intent.atMs })),
+        incarnation: state?.incarnation ?? null,
+        topicId: state?.topicId ?? null,
+        owner: stored?.owner ?? null,
+        committed: committed ?? null, logStart, logEnd, lag: lagOf(at),
+      };
+    }),
+    totals: { partitions: partitions.length, withoutState, inDoubt: inDoubt.length, lag },
+  };
+}

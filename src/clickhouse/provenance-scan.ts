@@ -1,0 +1,92 @@
+/**
+ * Room: which offsets a table has rows of, by its provenance columns, for people who compare it with the topic. Reads
+ * only; the work is the server's, and what comes back is runs of offsets, not rows.
+ */
+import { IngestError } from '../errors.js';
+import { ClickHouseHttp, quotedTable } from './http.js';
+import { checkOptions, databaseOf, type ClickHouseSinkOptions } from './options.js';
+import { provenanceStatement, readBackFault, requireTable, type Table } from './tables.js';
+
+/** Consecutive offsets that have the same number of rows each. Both ends are included. */
+export interface OffsetRun {
+  readonly first: number;
+  readonly last: number;
+  readonly rows: number;
+}
+
+/** What a table has of one partition. */
+export interface Extent {
+  readonly rows: number;
+  readonly first: number;
+  readonly last: number;
+}
+
+export interface ProvenanceScan {
+  /** `database.table` */
+  readonly table: string;
+  readonly engine: string;
+  /** Its merges make one row of several: a count may be another one a minute later. */
+  readonly collapses: boolean;
+  /** Undefined: no row at all. */
+  extent(partition: number): Promise<Extent | undefined>;
+  /** Ascending; offsets without a row are in none. */
+  runs(partition: number, first: number, last: number): Promise<readonly OffsetRun[]>;
+  close(): void;
+}
+
+/**
+ * @throws `KCR_TABLE_UNSUITABLE` with the statement that mends it, for a table whose rows cannot be told apart by offset;
+ * `KCR_TABLE_MISSING`, `KCR_CLICKHOUSE_UNREACHABLE`, `KCR_PREFLIGHT`.
+ */
+export async function openProvenanceScan(options: ClickHouseSinkOptions, topic: string): Promise<ProvenanceScan> {
+  const route = options.routes.find((each) => each.topic === topic);
+  if (route === undefined) throw new IngestError('KCR_CONFIG', 'there is no route for this topic', { topic });
+  checkOptions(options);
+  const http = new ClickHouseHttp(options);
+  try {
+    const table = await requireTable(http, { database: databaseOf(options, route), table: route.table });
+    const shared = options.routes.some((other) => other.topic !== topic && other.table === route.table && databaseOf(options, other) === table.database);
+    const fault = readBackFault(table, shared);
+    if (fault !== undefined) throw unsuitable(table, fault, topic);
+    return scanOf(http, table, topic);
+  } catch (error) {
+    http.close();
+    throw error;
+  }
+}
+
+function scanOf(http: ClickHouseHttp, table: Table, topic: string): ProvenanceScan {
+  const ofTopic = table.provenance.topic ? ' AND _topic = {topic:String}' : '';
+  const from = `FROM ${quotedTable(table.database, table.table)} WHERE _partition = {partition:Int32}${ofTopic}`;
+  type Numbers<Name extends string> = Record<Name, string | number>;
+  return {
+    table: `${table.database}.${table.table}`,
+    engine: table.engine,
+    collapses: table.collapses,
+    extent: async (partition) => {
+      const sql = `SELECT count() AS rows, min(toInt64(_offset)) AS first, max(toInt64(_offset)) AS last ${from}`;
+      const [found] = await http.select<Numbers<'rows' | 'first' | 'last'>>(sql, { partition, topic });
+      if (found === undefined || Number(found.rows) === 0) return undefined;
+      return { rows: Number(found.rows), first: Number(found.first), last: Number(found.last) };
+    },
+    runs: async (partition, first, last) => {
+      const counts = `SELECT toInt64(_offset) AS o, count() AS n ${from} AND _offset BETWEEN {first:Int64} AND {last:Int64} GROUP BY o`;
+      // Within a run the offset and its rank grow together, so their difference names the run.
+      const ranked = `SELECT o, n, o - toInt64(row_number() OVER (PARTITION BY n ORDER BY o)) AS run FROM (${counts})`;
+      const found = await http.select<Numbers<'a' | 'b' | 'n'>>(`SELECT min(o) AS a, max(o) AS b, n FROM (${ranked}) GROUP BY n, run ORDER BY a`, {
+        partition, topic, first, last,
+      });
+      return found.map(({ a, b, n }) => ({ first: Number(a), last: Number(b), rows: Number(n) }));
+    },
+    close: () => http.close(),
+  };
+}
+
+function unsuitable(table: Table, fault: string, topic: string): IngestError {
+  const statement = provenanceStatement(table);
+  const hint =
+    statement === undefined
+      ? 'put _offset into the sorting key of a new table; rows that were merged away cannot be told from rows that were never there'
+      : `${statement}; rows that are in the table already will not have the values, so compare from the first offset that is ingested after it (--from-offset)`;
+  return new IngestError('KCR_TABLE_UNSUITABLE', `The table cannot be compared with the topic: ${fault}`, { topic, table: `${table.database}.${table.table}`, hint });
+}

@@ -1,0 +1,165 @@
+/**
+ * Room: the part of kafkajs that is used underneath its consumer: its Cluster and Brokers, that is connections,
+ * metadata and requests. The classes are not public as a whole, so their shape is written down and checked here, for
+ * exactly one version of kafkajs.
+ */
+import { IngestError } from '../errors.js';
+import type { EncodedRequest } from './protocol.js';
+
+export const KAFKAJS_VERSION = '2.2.4';
+
+export interface TopicPartitions<Partition> {
+  readonly topic: string;
+  readonly partitions: readonly Partition[];
+}
+
+export interface WireRequest {
+  readonly request: { readonly apiKey: number; readonly apiVersion: number; readonly apiName: string; encode(): Promise<EncodedRequest> };
+  readonly response: WireResponse;
+  readonly requestTimeout?: number;
+}
+
+export interface WireResponse {
+  decode(payload: Buffer): Promise<unknown>;
+  parse(decoded: unknown): Promise<unknown>;
+}
+
+export interface WirePool {
+  readonly host: string;
+  readonly port: number;
+  send(request: WireRequest): Promise<unknown>;
+  getConnection(index: number): Promise<{ send(request: WireRequest): Promise<unknown> }>;
+}
+
+export interface PartitionError {
+  readonly partition: number;
+  readonly errorCode: number;
+}
+
+export interface WireBroker {
+  readonly nodeId: number;
+  readonly connectionPool: WirePool;
+  isConnected(): boolean;
+  apiVersions(): Promise<Readonly<Record<number, { readonly maxVersion: number }>>>;
+  metadata: (this: WireBroker, topics: readonly string[]) => Promise<unknown>;
+  joinGroup(request: {
+    groupId: string;
+    sessionTimeout: number;
+    rebalanceTimeout: number;
+    memberId: string;
+    groupProtocols: readonly { name: string; metadata: Buffer }[];
+  }): Promise<{
+    generationId: number;
+    groupProtocol: string;
+    leaderId: string;
+    memberId: string;
+    members: readonly { memberId: string; memberMetadata: Buffer }[];
+  }>;
+  syncGroup(request: {
+    groupId: string;
+    generationId: number;
+    memberId: string;
+    groupAssignment: readonly { memberId: string; memberAssignment: Buffer }[];
+  }): Promise<{ memberAssignment: Buffer }>;
+  heartbeat(request: { groupId: string; groupGenerationId: number; memberId: string }): Promise<unknown>;
+  leaveGroup(request: { groupId: string; memberId: string }): Promise<unknown>;
+  offsetCommit(request: {
+    groupId: string;
+    groupGenerationId: number;
+    memberId: string;
+    topics: readonly TopicPartitions<{ partition: number; offset: string; metadata: string | null }>[];
+  }): Promise<unknown>;
+  offsetFetch(request: { groupId: string; topics: readonly TopicPartitions<{ partition: number }>[] }): Promise<{
+    responses: readonly TopicPartitions<{ partition: number; offset: string; metadata: string | null }>[];
+  }>;
+  listOffsets(request: {
+    isolationLevel: number;
+    topics: readonly TopicPartitions<{ partition: number; timestamp: string }>[];
+  }): Promise<{ responses: readonly TopicPartitions<PartitionError & { offset: string }>[] }>;
+  fetch(request: {
+    isolationLevel: number;
+    maxWaitTime: number;
+    minBytes: number;
+    maxBytes: number;
+    topics: readonly TopicPartitions<{ partition: number; fetchOffset: string; maxBytes: number }>[];
+  }): Promise<unknown>;
+}
+
+export interface PartitionMetadata {
+  readonly partitionErrorCode: number;
+  readonly partitionId: number;
+  /** -1: none. */
+  readonly leader: number;
+}
+
+export interface WireBrokerPool {
+  readonly metadata: { readonly topicMetadata: readonly { readonly topic: string; readonly topicErrorCode: number }[] } | null;
+  createBroker: (options: unknown) => WireBroker;
+}
+
+export interface WireCluster {
+  readonly brokerPool: WireBrokerPool;
+  connect(): Promise<void>;
+  disconnect(): Promise<void>;
+  addMultipleTargetTopics(topics: readonly string[]): Promise<void>;
+  refreshMetadata(): Promise<void>;
+  findTopicPartitionMetadata(topic: string): readonly PartitionMetadata[];
+  findBroker(node: { nodeId: number }): Promise<WireBroker>;
+  findGroupCoordinator(group: { groupId: string }): Promise<WireBroker>;
+}
+
+const versions = new WeakMap<WireBroker, ReturnType<WireBroker['apiVersions']>>();
+
+/**
+ * The newest version of a request that this very broker speaks, -1 for none. kafkajs believes of all brokers what the
+ * first one told, which is wrong while they are upgraded one by one.
+ */
+export async function maxVersion(broker: WireBroker, apiKey: number): Promise<number> {
+  let asked = versions.get(broker);
+  if (asked === undefined) {
+    asked = broker.apiVersions();
+    versions.set(broker, asked);
+    asked.catch(() => forgetVersions(broker));
+  }
+  return (await asked)[apiKey]?.maxVersion ?? -1;
+}
+
+/** It may come back as another version. */
+export function forgetVersions(broker: WireBroker): void {
+  versions.delete(broker);
+}
+
+/** A broker whose requests pass through `send`; everything else stays the broker's own. */
+export function through(broker: WireBroker, send: (pool: WirePool, request: WireRequest) => Promise<unknown>): WireBroker {
+  const pool = broker.connectionPool;
+  const view = Object.create(pool, { send: { value: (request: WireRequest) => send(pool, request) } }) as WirePool;
+  return Object.create(broker, { connectionPool: { value: view } }) as WireBroker;
+}
+
+const CLUSTER_CALLS = [
+  'connect', 'disconnect', 'addMultipleTargetTopics', 'refreshMetadata', 'findTopicPartitionMetadata', 'findBroker', 'findGroupCoordinator',
+] as const satisfies readonly (keyof WireCluster)[];
+
+const BROKER_CALLS = [
+  'isConnected', 'apiVersions', 'metadata', 'joinGroup', 'syncGroup', 'heartbeat', 'leaveGroup', 'offsetCommit', 'offsetFetch', 'listOffsets', 'fetch',
+] as const satisfies readonly (keyof WireBroker)[];
+
+export function checkedCluster(cluster: unknown): WireCluster {
+  demand('Cluster', cluster, CLUSTER_CALLS);
+  demand('BrokerPool', (cluster as WireCluster).brokerPool, ['createBroker']);
+  return cluster as WireCluster;
+}
+
+export function checkedBroker(broker: unknown): WireBroker {
+  demand('Broker', broker, BROKER_CALLS);
+  demand('ConnectionPool', (broker as WireBroker).connectionPool, ['send', 'getConnection']);
+  return broker as WireBroker;
+}
+
+function demand(what: string, object: unknown, calls: readonly string[]): void {
+  const missing = calls.filter((name) => typeof (object as Record<string, unknown> | undefined)?.[name] !== 'function');
+  if (missing.length === 0) return;
+  throw new IngestError('KCR_KAFKAJS_HOOKS', `kafkajs's ${what} lacks ${missing.join(', ')}`, {
+    hint: `install kafkajs ${KAFKAJS_VERSION} unchanged`,
+  });
+}

@@ -1,0 +1,126 @@
+/**
+ * Room: a consumer group and its topics as they stand at this moment, looked at from outside: nobody joins. One
+ * connection, which is closed again.
+ */
+import type { Admin } from 'kafkajs';
+import { withAdmin } from './admin.js';
+import { clientSettings, sourceSettings, type KafkaClientOptions } from './options.js';
+import { exactOffset } from './positions.js';
+import { topicMissing } from './preflight.js';
+import { IngestError } from '../errors.js';
+import { kafkaError, kafkaType, troubleOf } from './trouble.js';
+import { Backoff, sleep, within } from './wait.js';
+import { checkedBroker, openWire } from './wire.js';
+
+export interface GroupPartition {
+  readonly topic: string;
+  readonly partition: number;
+  /** The first offset the log holds. */
+  readonly logStart: number;
+  /** The offset the next record will get. */
+  readonly logEnd: number;
+  /** The offset the group begins at next; undefined: it has committed nothing. */
+  readonly committed: number | undefined;
+  /** What stands beside the committed offset. */
+  readonly metadata: string;
+}
+
+export interface GroupNow {
+  /** Kafka's cluster id. */
+  readonly cluster: string;
+  /** The members, as `client id at host`. */
+  readonly members: readonly string[];
+  /** By topic, in the order that was asked for, then by partition. */
+  readonly partitions: readonly GroupPartition[];
+}
+
+type Asked = KafkaClientOptions & { readonly groupId: string; readonly topics: readonly string[] };
+
+/** @throws `KCR_KAFKA_UNREACHABLE` within about ten seconds, `KCR_TOPIC_MISSING`, `KCR_PREFLIGHT`, `KCR_KAFKA`. */
+export async function groupNow(options: Asked): Promise<GroupNow> {
+  const { groupId, topics, brokers } = options;
+  const missing = (thrown: unknown): never => {
+    throw kafkaType(thrown) === 'UNKNOWN_TOPIC_OR_PARTITION' ? topicMissing(topics, brokers) : thrown;
+  };
+  return withAdmin(clientSettings(options), `Looking at the group ${groupId}`, async (admin) => {
+    const { clusterId: cluster } = await admin.describeCluster();
+    // A coordinator that has just been elected, or the first group of a cluster: asked again soon.
+    const committed = await insist(() => admin.fetchOffsets({ groupId, topics: [...topics] })).catch(missing);
+    const { groups } = await insist(() => admin.describeGroups([groupId]));
+    const members = groups.flatMap((group) => group.members.map(({ clientId, clientHost }) => `${clientId} at ${clientHost.replace(/^\//, '')}`));
+    const partitions: GroupPartition[] = [];
+    for (const topic of topics) {
+      const ends = await admin.fetchTopicOffsets(topic).catch(missing);
+      partitions.push(...partitionsOf(topic, ends, committed.find((each) => each.topic === topic)?.partitions ?? []));
+    }
+    return { cluster, members, partitions };
+  });
+}
+
+type Ends = Awaited<ReturnType<Admin['fetchTopicOffsets']>>;
+type Committed = Awaited<ReturnType<Admin['fetchOffsets']>>[number]['partitions'];
+
+function partitionsOf(topic: string, ends: Ends, committed: Committed): GroupPartition[] {
+  const places = ends.map(({ partition, low, high }): GroupPartition => {
+    const place = { topic, partition };
+    const known = committed.find((each) => each.partition === partition);
+    const next = known === undefined ? -1 : exactOffset(known.offset, place);
+    return {
+      ...place, logStart: exactOffset(low, place), logEnd: exactOffset(high, place), committed: next < 0 ? undefined : next, metadata: known?.metadata ?? '',
+    };
+  });
+  return places.sort((a, b) => a.partition - b.partition);
+}
+
+export interface GroupCommit {
+  readonly topic: string;
+  readonly partition: number;
+  readonly next: number;
+  readonly metadata: string;
+}
+
+/**
+ * Commits in the name of nobody, which Kafka allows while the group has no members.
+ *
+ * @throws `KCR_KAFKA` when it has, and nothing was changed; `KCR_KAFKA_UNREACHABLE` when the outcome is not known.
+ */
+export async function commitToEmptyGroup(options: Asked, { topic, partition, next, metadata }: GroupCommit): Promise<void> {
+  const { groupId } = options;
+  const wire = openWire(sourceSettings(options));
+  try {
+    await wire.cluster.connect();
+    const coordinator = checkedBroker(await insist(() => wire.cluster.findGroupCoordinator({ groupId })));
+    const topics = [{ topic, partitions: [{ partition, offset: String(next), metadata }] }];
+    await insist(() => coordinator.offsetCommit({ groupId, groupGenerationId: -1, memberId: '', topics }));
+  } catch (thrown) {
+    const type = kafkaType(thrown);
+    if (type === 'UNKNOWN_MEMBER_ID' || type === 'REBALANCE_IN_PROGRESS' || type === 'ILLEGAL_GENERATION') {
+      throw new IngestError('KCR_KAFKA', `The group ${groupId} has members, so that nobody else may commit for it`, {
+        topic, partition, serverCode: type, hint: 'stop every process of the group, wait until it is empty (kafka.sessionTimeoutMs after a kill), then do it again',
+      });
+    }
+    if (type !== undefined || thrown instanceof IngestError) throw kafkaError(thrown, 'Committing for the group', { topic, partition });
+    throw new IngestError('KCR_KAFKA_UNREACHABLE', 'Whether the offset was committed is not known: the connection to the coordinator broke', {
+      topic, partition, offset: next, hint: 'look with "state show", then do it again if it was not', cause: thrown,
+    });
+  } finally {
+    await within(wire.cluster.disconnect(), CLOSE_LIMIT_MS);
+    wire.cut();
+  }
+}
+
+const CLOSE_LIMIT_MS = 500;
+const COORDINATOR_LIMIT_MS = 20_000;
+
+async function insist<T>(ask: () => Promise<T>): Promise<T> {
+  const backoff = new Backoff();
+  const endMs = performance.now() + COORDINATOR_LIMIT_MS;
+  for (;;) {
+    try {
+      return await ask();
+    } catch (thrown) {
+      if (troubleOf(thrown) !== 'coordinator' || performance.now() > endMs) throw thrown;
+      await sleep(backoff.next(), new AbortController().signal);
+    }
+  }
+}

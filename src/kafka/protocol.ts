@@ -1,0 +1,174 @@
+/**
+ * Room: the bytes of Kafka's protocol, for the requests that are newer than kafkajs: numbers, compact strings and
+ * arrays, topic ids, tagged fields. Pure; knows no request.
+ */
+
+/** What kafkajs puts behind the header that it writes. */
+export interface EncodedRequest {
+  readonly buf: Buffer;
+  readonly buffer: Buffer;
+  size(): number;
+}
+
+const NO_ID = Buffer.alloc(16);
+
+/** Kafka writes a topic's id as its 16 bytes in base64url. */
+export function idText(bytes: Buffer): string | undefined {
+  return bytes.equals(NO_ID) ? undefined : bytes.toString('base64url');
+}
+
+/** What is written here goes out as one flexible request: kafkajs's header lacks the tagged fields, so they come first. */
+export class FlexibleWriter {
+  readonly #parts: Buffer[] = [Buffer.from([0])];
+
+  int8(value: number): this {
+    return this.#push(1, (data) => data.writeInt8(value));
+  }
+
+  int32(value: number): this {
+    return this.#push(4, (data) => data.writeInt32BE(value));
+  }
+
+  int64(value: number): this {
+    return this.#push(8, (data) => data.writeBigInt64BE(BigInt(value)));
+  }
+
+  bool(value: boolean): this {
+    return this.int8(value ? 1 : 0);
+  }
+
+  uvarint(value: number): this {
+    const bytes: number[] = [];
+    let left = value;
+    for (; left >= 0x80; left = Math.floor(left / 0x80)) bytes.push((left % 0x80) | 0x80);
+    bytes.push(left);
+    this.#parts.push(Buffer.from(bytes));
+    return this;
+  }
+
+  string(value: string): this {
+    const bytes = Buffer.from(value);
+    this.uvarint(bytes.length + 1);
+    this.#parts.push(bytes);
+    return this;
+  }
+
+  /** Undefined: no id. */
+  id(text: string | undefined): this {
+    this.#parts.push(text === undefined ? NO_ID : Buffer.from(text, 'base64url'));
+    return this;
+  }
+
+  array<T>(items: readonly T[], write: (item: T) => void): this {
+    this.uvarint(items.length + 1);
+    for (const item of items) write(item);
+    return this;
+  }
+
+  /** No tagged fields: at the end of the request and of each structure in it. */
+  tags(): this {
+    return this.uvarint(0);
+  }
+
+  encoded(): EncodedRequest {
+    const bytes = Buffer.concat(this.#parts);
+    return { buf: bytes, buffer: bytes, size: () => bytes.length };
+  }
+
+  #push(length: number, write: (data: Buffer) => void): this {
+    const data = Buffer.alloc(length);
+    write(data);
+    this.#parts.push(data);
+    return this;
+  }
+}
+
+/** Reads an answer from its beginning. `flexible`: lengths are compact and structures end with tagged fields. */
+export class AnswerReader {
+  readonly flexible: boolean;
+  readonly #data: Buffer;
+  #at = 0;
+
+  constructor(data: Buffer, flexible: boolean) {
+    this.#data = data;
+    this.flexible = flexible;
+    this.tags(); // of the header, which kafkajs took for a part of the answer
+  }
+
+  int8(): number {
+    return this.#data.readInt8(this.#take(1));
+  }
+
+  int16(): number {
+    return this.#data.readInt16BE(this.#take(2));
+  }
+
+  int32(): number {
+    return this.#data.readInt32BE(this.#take(4));
+  }
+
+  bigint64(): bigint {
+    return this.#data.readBigInt64BE(this.#take(8));
+  }
+
+  int64(): number {
+    return Number(this.bigint64());
+  }
+
+  id(): string | undefined {
+    const at = this.#take(16);
+    return idText(this.#data.subarray(at, at + 16));
+  }
+
+  /** Null reads as the empty one. */
+  string(): string {
+    const length = Math.max(0, this.flexible ? this.#uvarint() - 1 : this.int16());
+    const at = this.#take(length);
+    return this.#data.toString('utf8', at, at + length);
+  }
+
+  /** Null reads as the empty one. */
+  bytes(): Buffer {
+    const length = Math.max(0, this.#length());
+    const at = this.#take(length);
+    return this.#data.subarray(at, at + length);
+  }
+
+  /** Null reads as the empty one. */
+  array<T>(read: () => T): T[] {
+    const items: T[] = [];
+    for (let left = this.#length(); left > 0; left--) items.push(read());
+    return items;
+  }
+
+  /** Tagged fields, all of which are passed over. */
+  tags(): void {
+    if (!this.flexible) return;
+    for (let left = this.#uvarint(); left > 0; left--) {
+      this.#uvarint();
+      this.#take(this.#uvarint());
+    }
+  }
+
+  #length(): number {
+    return this.flexible ? this.#uvarint() - 1 : this.int32();
+  }
+
+  #uvarint(): number {
+    let value = 0;
+    for (let factor = 1; ; factor *= 0x80) {
+      const byte = this.#data.readUInt8(this.#take(1));
+      value += (byte & 0x7f) * factor;
+      if (byte < 0x80) return value;
+      if (factor > 0x80 ** 4) throw new RangeError('a length of more than 35 bits in an answer');
+    }
+  }
+
+  /** Where so many bytes begin, which are read then. */
+  #take(length: number): number {
+    const at = this.#at;
+    this.#at += length;
+    if (this.#at > this.#data.length) throw new RangeError('an answer is shorter than it says');
+    return at;
+  }
+}

@@ -1,0 +1,127 @@
+/**
+ * Room: a partition's log read from one offset to another, without a group: what is to be compared with the table. One
+ * fetch at a time; nothing is committed, nobody joins.
+ */
+import { IngestError } from '../errors.js';
+import type { KafkaRecord } from '../model/record.js';
+import { fetchFrom, type FetchedPartition } from './fetch.js';
+import { sourceSettings, type KafkaSourceOptions, type SourceSettings } from './options.js';
+import { EARLIEST, listOffsets } from './positions.js';
+import { LogReader } from './records.js';
+import { kafkaError, reasonOf, troubleOf } from './trouble.js';
+import { Backoff, sleep, within } from './wait.js';
+import { checkedBroker, openWire, type Wire } from './wire.js';
+
+export interface ScanRange {
+  readonly topic: string;
+  readonly partition: number;
+  /** Both ends are included. */
+  readonly first: number;
+  readonly last: number;
+}
+
+/** A part of the range; the parts are contiguous. */
+export interface ScannedChunk {
+  readonly first: number;
+  readonly last: number;
+  /** What a reader of committed records gets, ascending; none where the log has holes. */
+  readonly records: readonly KafkaRecord[];
+  /** Retention took these offsets while they were about to be read: what the log held is not known any more. */
+  readonly isGone: boolean;
+}
+
+/** Decoded records that are held at once, bytes, about. */
+const CHUNK_BYTES = 8 * 1024 * 1024;
+const DISCONNECT_LIMIT_MS = 1000;
+/** A broker that cannot answer, a leader that is being elected, a transaction that stays open: given up after so long. */
+const PATIENCE_MS = 30_000;
+const OUT_OF_RANGE = 1;
+const never = new AbortController().signal;
+
+/** Reads any number of ranges over one connection to each broker. `close` it. */
+export class LogScan {
+  readonly #settings: SourceSettings;
+  readonly #wire: Wire;
+  readonly #connected: Promise<void>;
+
+  constructor(options: KafkaSourceOptions) {
+    this.#settings = sourceSettings(options);
+    this.#wire = openWire(this.#settings);
+    this.#connected = this.#connect();
+    this.#connected.catch(() => undefined);
+  }
+
+  /** @throws `KCR_KAFKA_UNREACHABLE`, `KCR_KAFKA`, `KCR_OFFSET_RANGE` for a range that the log does not reach to. */
+  async *read(range: ScanRange): AsyncGenerator<ScannedChunk, void, undefined> {
+    await this.#connected;
+    let next = range.first;
+    while (next <= range.last) {
+      const fetched = await this.#fetch(range, next);
+      if (fetched === undefined) {
+        const start = await this.#start(range);
+        if (start <= next) throw this.#unreached(range, next);
+        const last = Math.min(start - 1, range.last);
+        yield { first: next, last, records: [], isGone: true };
+        next = last + 1;
+        continue;
+      }
+      const reader = new LogReader({ data: fetched.data, fromOffset: next, aborted: fetched.aborted });
+      while (!reader.isOver && next <= range.last) {
+        const { records, lastOffset } = await reader.next(CHUNK_BYTES);
+        const last = Math.min(lastOffset, range.last);
+        yield { first: next, last, records: lastOffset > last ? records.filter(({ offset }) => offset <= last) : records, isGone: false };
+        next = last + 1;
+      }
+    }
+  }
+
+  async close(): Promise<void> {
+    await within(this.#wire.cluster.disconnect(), DISCONNECT_LIMIT_MS);
+    this.#wire.cut();
+  }
+
+  async #connect(): Promise<void> {
+    const { cluster } = this.#wire;
+    try {
+      await cluster.connect();
+      await cluster.addMultipleTargetTopics(this.#settings.topics);
+    } catch (thrown) {
+      throw kafkaError(thrown, 'Connecting to read the log');
+    }
+  }
+
+  /** Undefined: the offset is out of the log's range. Tries again until something came or patience is at its end. */
+  async #fetch({ topic, partition, last }: ScanRange, offset: number): Promise<FetchedPartition | undefined> {
+    const { maxWaitMs, maxBytes, isolation } = this.#settings;
+    const endMs = performance.now() + PATIENCE_MS;
+    const backoff = new Backoff();
+    for (;;) {
+      let why: string;
+      try {
+        const leader = this.#wire.cluster.findTopicPartitionMetadata(topic).find(({ partitionId }) => partitionId === partition)?.leader ?? -1;
+        const broker = checkedBroker(await this.#wire.cluster.findBroker({ nodeId: leader }));
+        const [fetched] = await fetchFrom(broker, { maxWaitMs, maxBytes, isolation, partitions: [{ topic, partition, offset, maxBytes }] });
+        if (fetched?.errorCode === OUT_OF_RANGE) return undefined;
+        if (fetched?.errorCode === 0 && fetched.data.length > 0) return fetched;
+        why = fetched === undefined || fetched.errorCode !== 0 ? `Kafka's error ${fetched?.errorCode ?? -1}` : `no record came up to ${last}; is a transaction open?`;
+      } catch (thrown) {
+        if (troubleOf(thrown) === 'fatal') throw kafkaError(thrown, 'Reading the log', { topic, partition, offset });
+        why = reasonOf(thrown);
+      }
+      if (performance.now() > endMs) throw new IngestError('KCR_KAFKA_UNREACHABLE', `The log could not be read within ${PATIENCE_MS / 1000} s: ${why}`, { topic, partition, offset });
+      await sleep(backoff.next(), never);
+      await this.#wire.cluster.refreshMetadata().catch(() => undefined);
+    }
+  }
+
+  async #start({ topic, partition }: ScanRange): Promise<number> {
+    const [start] = await listOffsets(this.#wire, [{ topic, partition }], { timestamp: EARLIEST, isolation: 'read_uncommitted' });
+    return start?.offset ?? 0;
+  }
+
+  #unreached({ topic, partition, last }: ScanRange, offset: number): IngestError {
+    return new IngestError('KCR_OFFSET_RANGE', `The log ends before offset ${last}, which it should hold`, {
+      topic, partition, offset, hint: 'the topic was truncated or created anew; see `state show`',
+    });
+  }
+}

@@ -1,0 +1,140 @@
+/**
+ * Room: the metadata of topics, asked in the version that tells Kafka's topic ids, and taken topic by topic: kafkajs's
+ * own answer has no ids, and one topic that is gone, or one partition without a leader, makes it fail for all of them.
+ */
+import { IngestError } from '../errors.js';
+import { AnswerReader, FlexibleWriter, type EncodedRequest } from './protocol.js';
+import { maxVersion, through, type PartitionMetadata, type WireBrokerPool, type WireCluster, type WireRequest } from './broker.js';
+
+const METADATA_API = 3;
+/** The first with topic ids: Kafka 2.8. */
+const ID_VERSION = 10;
+const UNKNOWN_TOPIC = 3;
+const TOPIC_ERRORS: Readonly<Record<number, string>> = {
+  3: 'UNKNOWN_TOPIC_OR_PARTITION', 5: 'LEADER_NOT_AVAILABLE', 17: 'INVALID_TOPIC_EXCEPTION', 29: 'TOPIC_AUTHORIZATION_FAILED',
+};
+
+/** As kafkajs keeps it, with the id. */
+export interface TopicMetadata {
+  readonly topicErrorCode: number;
+  readonly topic: string;
+  /** Undefined: the brokers give none. */
+  readonly topicId: string | undefined;
+  readonly partitionMetadata: readonly PartitionMetadata[];
+}
+
+export interface ClusterMetadata {
+  readonly brokers: readonly { readonly nodeId: number; readonly host: string; readonly port: number; readonly rack: string | null }[];
+  readonly clusterId: string;
+  readonly controllerId: number;
+  readonly topicMetadata: readonly TopicMetadata[];
+}
+
+/** Every broker that the cluster makes from now on is asked for metadata in our way. */
+export function hookMetadata(pool: WireBrokerPool): void {
+  const create = pool.createBroker;
+  pool.createBroker = (options) => {
+    const broker = create(options);
+    const plain = broker.metadata;
+    broker.metadata = async (topics) => {
+      const newest = await maxVersion(broker, METADATA_API);
+      return plain.call(through(broker, (connections, wire) => connections.send(inOurWay(wire, topics, newest))), topics);
+    };
+    return broker;
+  };
+}
+
+function inOurWay(wire: WireRequest, topics: readonly string[], newest: number): WireRequest {
+  if (wire.request.apiKey !== METADATA_API) return wire;
+  if (newest < ID_VERSION) return { ...wire, response: { decode: (payload) => wire.response.decode(payload), parse: async (decoded) => tolerant(decoded as ClusterMetadata) } };
+  const request = { apiKey: METADATA_API, apiVersion: ID_VERSION, apiName: 'Metadata', encode: async () => encodeMetadataRequest(topics) };
+  return { ...wire, request, response: { decode: async (payload) => decodeMetadata(payload), parse: async (decoded) => tolerant(decoded as ClusterMetadata) } };
+}
+
+/** Errors stay where they are: with their topic, or as a partition that nobody leads. */
+function tolerant(metadata: ClusterMetadata): ClusterMetadata {
+  const topicMetadata = metadata.topicMetadata.map((topic) => ({
+    ...topic,
+    topicId: topic.topicErrorCode === 0 ? topic.topicId : undefined,
+    partitionMetadata: topic.topicErrorCode === 0 ? topic.partitionMetadata : [],
+  }));
+  return { ...metadata, topicMetadata };
+}
+
+/** https://kafka.apache.org/protocol#The_Messages_Metadata, version 10. */
+export function encodeMetadataRequest(topics: readonly string[]): EncodedRequest {
+  const writer = new FlexibleWriter();
+  return writer
+    .array(topics, (topic) => writer.id(undefined).string(topic).tags())
+    .bool(false) // no topic is created by asking
+    .bool(false)
+    .bool(false) // nor is anybody's authorization asked for
+    .tags()
+    .encoded();
+}
+
+export function decodeMetadata(payload: Buffer): ClusterMetadata {
+  const reader = new AnswerReader(payload, true);
+  reader.int32(); // throttle time
+  const brokers = reader.array(() => {
+    const broker = { nodeId: reader.int32(), host: reader.string(), port: reader.int32(), rack: reader.string() || null };
+    reader.tags();
+    return broker;
+  });
+  const [clusterId, controllerId] = [reader.string(), reader.int32()];
+  const topicMetadata = reader.array(() => {
+    const [topicErrorCode, topic, topicId] = [reader.int16(), reader.string(), reader.id()];
+    reader.int8(); // internal
+    const partitionMetadata = reader.array(() => decodePartition(reader));
+    reader.int32(); // authorized operations
+    reader.tags();
+    return { topicErrorCode, topic, topicId, partitionMetadata };
+  });
+  return { brokers, clusterId, controllerId, topicMetadata };
+}
+
+function decodePartition(reader: AnswerReader): PartitionMetadata {
+  const [partitionErrorCode, partitionId, leader] = [reader.int16(), reader.int32(), reader.int32()];
+  reader.int32(); // leader epoch
+  for (let lists = 3; lists > 0; lists--) reader.array(() => reader.int32()); // replicas: all, in sync, offline
+  reader.tags();
+  return { partitionErrorCode, partitionId, leader };
+}
+
+/** What the last refresh told of a topic. */
+export function knownTopic({ brokerPool }: Pick<WireCluster, 'brokerPool'>, topic: string): TopicMetadata | undefined {
+  const known = brokerPool.metadata?.topicMetadata as readonly TopicMetadata[] | undefined;
+  return known?.find((each) => each.topic === topic);
+}
+
+/** Kafka's id of the topic, as the last refresh told it. */
+export function knownTopicId(cluster: Pick<WireCluster, 'brokerPool'>, topic: string): string | undefined {
+  return knownTopic(cluster, topic)?.topicId;
+}
+
+/** Does the topic not exist, as far as the last refresh told? */
+export function isGone(cluster: Pick<WireCluster, 'brokerPool'>, topic: string): boolean {
+  return knownTopic(cluster, topic)?.topicErrorCode === UNKNOWN_TOPIC;
+}
+
+/** Kafka's name for what is wrong with the topic, as the last refresh told it; undefined: nothing. */
+export function topicTrouble(cluster: Pick<WireCluster, 'brokerPool'>, topic: string): string | undefined {
+  const code = knownTopic(cluster, topic)?.topicErrorCode ?? 0;
+  return code === 0 ? undefined : (TOPIC_ERRORS[code] ?? `error ${code}`);
+}
+
+/** What kafkajs does by itself when its metadata is not taken topic by topic. Throws as it would. */
+export function demandTopics(cluster: Pick<WireCluster, 'brokerPool'>, topics: readonly string[]): void {
+  checkHooked(cluster);
+  for (const topic of topics) {
+    const type = topicTrouble(cluster, topic);
+    if (type !== undefined) throw Object.assign(new Error(`${type}: topic ${topic}`), { type });
+  }
+}
+
+/** @throws `KCR_KAFKAJS_HOOKS`: kafkajs asked for metadata in its own way. */
+function checkHooked(cluster: Pick<WireCluster, 'brokerPool'>): void {
+  const [first] = cluster.brokerPool.metadata?.topicMetadata ?? [];
+  if (first === undefined || 'topicId' in first) return;
+  throw new IngestError('KCR_KAFKAJS_HOOKS', "kafkajs's metadata did not pass through the hook", { hint: 'install kafkajs 2.2.4 unchanged' });
+}

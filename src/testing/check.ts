@@ -1,0 +1,53 @@
+/**
+ * Room: the verdict: the table against the topic. Looks at nothing the pipeline says of itself.
+ */
+import type { KafkaRecord } from '../model/record.js';
+import type { Row } from './table.js';
+import type { SimulatedWorld } from './world.js';
+
+/** Offsets as `partition:offset`, in the order of the log. */
+export interface Comparison {
+  readonly missing: readonly string[];
+  readonly doubled: readonly string[];
+}
+
+export interface Verdict extends Comparison {
+  /** Records that the table refuses and has no row of. */
+  readonly refused: readonly string[];
+  /** The targets of materialized views, by name. */
+  readonly views: Readonly<Record<string, Comparison>>;
+}
+
+/**
+ * Compares the table, and the targets of its views, with the log. A record that the log does not hold any more
+ * (compaction, retention, a topic that was created anew) may have its rows, but not twice.
+ */
+export function checkExactlyOnce(world: SimulatedWorld): Verdict {
+  const views: Record<string, Comparison> = {};
+  for (const [name, rows] of world.table.views) {
+    const { missing, doubled } = compare(world, rows);
+    views[name] = { missing, doubled };
+  }
+  return { ...compare(world, world.table.rows), views };
+}
+
+function compare({ log, table, rowsOf }: SimulatedWorld, rows: readonly Row[]): Comparison & { readonly refused: readonly string[] } {
+  const found = new Map<number, number>();
+  for (const { timestampMs } of rows) found.set(timestampMs, (found.get(timestampMs) ?? 0) + 1);
+  const missing: string[] = [];
+  const refused: string[] = [];
+  for (let partition = 0; partition < log.partitions; partition++) {
+    for (const record of log.records(partition)) {
+      if ((found.get(record.timestampMs) ?? 0) >= rowsOf(record)) continue;
+      const isRefused = table.config.isPoison?.({ topic: log.topic, partition, ...record }) === true;
+      (isRefused ? refused : missing).push(`${partition}:${record.offset}`);
+    }
+  }
+  const isTooMany = ({ timestampMs }: Row) => (found.get(timestampMs) ?? 0) > expected(log.produced(timestampMs), rowsOf);
+  const doubled = [...new Set(rows.filter(isTooMany).map(({ partition, offset }) => `${partition}:${offset}`))];
+  return { missing, doubled, refused };
+}
+
+function expected(record: KafkaRecord | undefined, rowsOf: (record: KafkaRecord) => number): number {
+  return record === undefined ? 0 : rowsOf(record);
+}

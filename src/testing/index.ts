@@ -1,0 +1,12 @@
+/**
+ * Public entry `kafka-clickhouse-rx/testing`: a world to test one's own pipeline in, with everything that can go wrong.
+ * Needs no server, no test framework, and runs in virtual time.
+ */
+export { SimulatedWorld, type Life, type Process, type WorldConfig } from './world.js';
+export { checkExactlyOnce, type Comparison, type Verdict } from './check.js';
+export { type Fate, type Fault, type PortName } from './faults.js';
+export { SimulatedLog, type Value } from './log.js';
+export { SimulatedTable, type InsertOptions, type Row, type TableConfig } from './table.js';
+export { type Invariant, type Violation } from './watch.js';
+export { type ConsumerGroup, type Member } from './group.js';
+export { type Outcome, type Pace, type SimulatedProcess, type Step } from './process.js';

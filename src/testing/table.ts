@@ -1,0 +1,172 @@
+/**
+ * Room: the simulated table, as ClickHouse keeps it: tokens by block and by ClickHouse partition, a window of them, the
+ * targets of materialized views. Only the model and errors may enter. What was measured of the real one is in
+ * `docs/guarantees.md`.
+ */
+import { IngestError } from '../errors.js';
+import type { KafkaRecord } from '../model/record.js';
+
+/** A row, by what its provenance columns say. */
+export interface Row {
+  readonly topic: string;
+  readonly partition: number;
+  readonly offset: number;
+  /** The record's timestamp, unique in a simulated world. */
+  readonly timestampMs: number;
+  readonly value: Buffer | null;
+}
+
+export interface TableConfig {
+  /** Blocks whose tokens are remembered, the oldest forgotten first. @default 10000 */
+  readonly dedupWindow?: number;
+  /** How long a token is remembered, milliseconds; undefined: for as long as the window has room. */
+  readonly dedupWindowMs?: number;
+  /** How long the sink relies on a token, milliseconds. @default as the sink that ships: ten minutes, at most half of the above */
+  readonly budgetMs?: number;
+  /** Names of the tables that materialized views fill from this one. @default [] */
+  readonly views?: readonly string[];
+  /** PARTITION BY: rows of one insert that differ in it are blocks of their own. @default one partition */
+  readonly partitionBy?: (row: Row) => string;
+  /** The table has provenance columns, by which a range can be read back. @default true */
+  readonly provenance?: boolean;
+  /** A plain MergeTree can forget the rows but not the token when it is killed; a replicated one cannot. @default 'plain' */
+  readonly family?: 'plain' | 'replicated';
+  /** A row the server refuses, with the whole insert. @default none */
+  readonly isPoison?: (row: Row) => boolean;
+  /**
+   * Rows of a block: settings that are not pinned would cut an insert into several.
+   * @default Infinity: one block
+   */
+  readonly blockRows?: number;
+}
+
+/** The token window of one table. */
+class Window {
+  readonly #known = new Map<string, number>();
+
+  constructor(
+    private readonly size: number,
+    private readonly ageMs: number,
+  ) {}
+
+  /** Remembers a block; false: it was known already, which does not make it younger. */
+  take(block: string, nowMs: number): boolean {
+    this.#forget(nowMs);
+    if (this.#known.has(block)) return false;
+    this.#known.set(block, nowMs);
+    if (this.#known.size > this.size) this.#known.delete(this.#known.keys().next().value!);
+    return true;
+  }
+
+  blocks(): readonly string[] {
+    return [...this.#known.keys()];
+  }
+
+  #forget(nowMs: number): void {
+    if (this.ageMs === Infinity) return;
+    for (const [block, atMs] of this.#known) {
+      if (nowMs - atMs <= this.ageMs) return;
+      this.#known.delete(block);
+    }
+  }
+}
+
+export interface InsertOptions {
+  readonly nowMs: number;
+  /** The server dies after it has noted the token of this block, counted from 0, and before the rows are there. */
+  readonly dieAtBlock?: number | undefined;
+  readonly blockRows?: number | undefined;
+}
+
+/** A table and the targets of its views. It outlives every process. */
+export class SimulatedTable {
+  readonly config: TableConfig;
+  readonly rows: Row[] = [];
+  readonly views: ReadonlyMap<string, Row[]>;
+  readonly #window: Window;
+  readonly #viewWindows: ReadonlyMap<string, Window>;
+  #isMended = false;
+
+  constructor(config: TableConfig = {}) {
+    const { dedupWindow = 10_000, dedupWindowMs = Infinity, views = [] } = config;
+    this.config = config;
+    this.#window = new Window(dedupWindow, dedupWindowMs);
+    this.views = new Map(views.map((name) => [name, []]));
+    this.#viewWindows = new Map(views.map((name) => [name, new Window(dedupWindow, dedupWindowMs)]));
+  }
+
+  /** From now on no row is refused any more: somebody altered the table. */
+  mend(): void {
+    this.#isMended = true;
+  }
+
+  isPoison(row: Row): boolean {
+    return !this.#isMended && this.config.isPoison?.(row) === true;
+  }
+
+  /**
+   * All blocks or, when the server dies in between, the first ones. A refused row refuses the whole insert.
+   * Errors: `KCR_POISON` with the offset, `KCR_INSERT_IN_DOUBT` when the server died.
+   */
+  insert(rows: readonly Row[], token: string | undefined, { nowMs, dieAtBlock, blockRows = this.config.blockRows }: InsertOptions): void {
+    const poison = rows.find((row) => this.isPoison(row));
+    if (poison !== undefined) {
+      const { topic, partition, offset } = poison;
+      throw new IngestError('KCR_POISON', 'the row is refused', { topic, partition, offset });
+    }
+    this.#blocks(rows, blockRows).forEach(([name, block], index) => {
+      const isNew = token === undefined || this.#window.take(`${token}|${name}`, nowMs);
+      if (index === dieAtBlock) throw new IngestError('KCR_INSERT_IN_DOUBT', 'the server died in the middle of the insert');
+      if (isNew) this.rows.push(...block);
+      // A view is given the block also when the table has it already; its own target's window decides.
+      for (const [view, target] of this.views) {
+        if (token === undefined || this.#viewWindows.get(view)!.take(`${token}|${name}`, nowMs)) target.push(...block);
+      }
+    });
+  }
+
+  /** Another writer's blocks push the oldest tokens out of the window. */
+  fillWindow(blocks: number, nowMs: number): void {
+    for (let i = 0; i < blocks; i++) {
+      const block = `other|${nowMs}|${i}`;
+      this.#window.take(block, nowMs);
+      for (const window of this.#viewWindows.values()) window.take(block, nowMs);
+    }
+  }
+
+  /** The blocks whose tokens are remembered, the oldest first. */
+  knownBlocks(): readonly string[] {
+    return this.#window.blocks();
+  }
+
+  /** Rows by offset, as `SELECT _offset, count() … GROUP BY _offset` tells them. */
+  count(topic: string, partition: number, first: number, last: number): ReadonlyMap<number, number> {
+    const found = new Map<number, number>();
+    for (const row of this.rows) {
+      if (row.topic !== topic || row.partition !== partition || row.offset < first || row.offset > last) continue;
+      found.set(row.offset, (found.get(row.offset) ?? 0) + 1);
+    }
+    return found;
+  }
+
+  #blocks(rows: readonly Row[], blockRows = Infinity): (readonly [name: string, block: readonly Row[]])[] {
+    const { partitionBy } = this.config;
+    if (partitionBy === undefined && rows.length <= blockRows) return [['all|0', rows]];
+    const cut = blockRows === Infinity ? [rows] : Array.from({ length: Math.ceil(rows.length / blockRows) }, (_, i) => rows.slice(i * blockRows, (i + 1) * blockRows));
+    return cut.flatMap((part, ordinal) => {
+      const groups = new Map<string, Row[]>();
+      for (const row of part) {
+        const key = partitionBy?.(row) ?? 'all';
+        const group = groups.get(key);
+        if (group === undefined) groups.set(key, [row]);
+        else group.push(row);
+      }
+      return [...groups].map(([key, block]) => [`${key}|${ordinal}`, block] as const);
+    });
+  }
+}
+
+/** The row that a record becomes. */
+export function rowOf(topic: string, partition: number, { offset, timestampMs, value }: KafkaRecord): Row {
+  return { topic, partition, offset, timestampMs, value };
+}

@@ -1,0 +1,182 @@
+/**
+ * Room: the watcher at the ports. It sees every call and both sides' truth, and tells which invariant of the design was
+ * broken, at the moment it is. The model may enter; it changes nothing.
+ */
+import type { Assignment, KafkaRecord } from '../model/record.js';
+import type { Intent, PartitionState } from '../model/state.js';
+import { dedupToken } from '../model/token.js';
+import type { Claim, InsertBatch, SourceEvent, StateKey } from '../ports.js';
+import type { SimulatedLog } from './log.js';
+import type { SimulatedTable } from './table.js';
+
+/** The invariants of the exactly-once arrangement, by the numbers `docs/testing.md` gives them. */
+export type Invariant = 'I1' | 'I2' | 'I3' | 'I4' | 'I5' | 'I6' | 'I7' | 'I8' | 'I9' | 'I10' | 'I11' | 'I12';
+
+export interface Violation {
+  readonly invariant: Invariant;
+  readonly what: string;
+}
+
+interface Recorded {
+  readonly intent: Intent;
+  readonly topicId: string | undefined;
+  readonly incarnation: number;
+}
+
+interface ClaimSeen {
+  readonly state: PartitionState;
+  /** Tokens of ranges in doubt at the claim that this tenure has sent or asked for. */
+  readonly resolved: Set<number>;
+}
+
+export class Watch {
+  readonly violations: Violation[] = [];
+  readonly #recorded = new Map<string, Recorded>();
+  readonly #states = new Map<number, PartitionState>();
+  readonly #claims = new Map<number, ClaimSeen>();
+  readonly #lost = new Set<number>();
+  readonly #topicOfToken = new Map<string, string | undefined>();
+  readonly #blockRows = new Map<string, number>();
+  readonly #torn = new Set<string>();
+
+  constructor(
+    private readonly log: SimulatedLog,
+    private readonly table: SimulatedTable,
+    private readonly rowsOf: (record: KafkaRecord) => number,
+  ) {}
+
+  told(event: SourceEvent): void {
+    if (event.kind === 'lost') this.#lost.add(event.assignment.epoch);
+  }
+
+  asked(call: string, { partition, epoch }: Pick<Assignment, 'partition' | 'epoch'>): void {
+    if (this.#lost.has(epoch)) this.#break('I9', `${call} of partition ${partition} for tenure ${epoch}, which was lost`);
+  }
+
+  claiming({ partition }: StateKey, owner: string): void {
+    this.asked('claim', { partition, epoch: epochOf(owner) });
+  }
+
+  claimed({ key, owner, state }: Claim): void {
+    this.#states.set(key.partition, state);
+    this.#claims.set(epochOf(owner), { state, resolved: new Set() });
+    this.#record(key, state);
+  }
+
+  writing({ key, owner }: Claim): void {
+    this.asked('write', { partition: key.partition, epoch: epochOf(owner) });
+  }
+
+  written(key: StateKey, after: PartitionState): void {
+    const before = this.#states.get(key.partition);
+    this.#states.set(key.partition, after);
+    this.#record(key, after);
+    if (before === undefined || before.incarnation !== after.incarnation || before.topicId !== after.topicId) {
+      if (before !== undefined && after.incarnation < before.incarnation) this.#break('I4', `partition ${key.partition}: incarnation ${before.incarnation} became ${after.incarnation}`);
+      return;
+    }
+    const settled = after.settled ?? -1;
+    if (settled < (before.settled ?? -1)) this.#break('I4', `partition ${key.partition}: settled ${before.settled} became ${after.settled}`);
+    for (const { first, last } of before.pending) {
+      const isKept = last <= settled || after.pending.some((intent) => intent.first === first && intent.last === last);
+      if (!isKept) this.#break('I4', `partition ${key.partition}: ${first}-${last} was in doubt and is not told of any more`);
+    }
+    if (settled > (before.settled ?? -1)) this.#expectInTable(key.partition, before, after);
+    for (const intent of after.pending) {
+      const isNew = !before.pending.some(({ first }) => first === intent.first);
+      const there = this.#live(key.partition, intent.first, intent.last, after.topicId).length;
+      if (isNew && intent.rows < there) this.#break('I7', `partition ${key.partition}: ${intent.first}-${intent.last} is recorded with ${intent.rows} records, the log has ${there}`);
+    }
+  }
+
+  committing({ partition, topicId }: Assignment, nextOffset: number): void {
+    const state = this.#states.get(partition);
+    if (state === undefined || state.topicId !== topicId) return;
+    if (nextOffset > (state.settled ?? -1) + 1) this.#break('I6', `partition ${partition}: committed ${nextOffset}, settled ${state.settled ?? 'nothing'}`);
+  }
+
+  /** An insert, or a look at the table instead of one, is about to be sent. */
+  inserting(call: string, batch: InsertBatch): void {
+    const { assignment, afterOffset, lastOffset, token, intent } = batch;
+    this.asked(call, assignment);
+    if (token === undefined || intent === undefined) return;
+    const { partition, topicId } = assignment;
+    const range = `partition ${partition}: ${afterOffset + 1}-${lastOffset}`;
+    if (this.#topicOfToken.has(token) && this.#topicOfToken.get(token) !== topicId) this.#break('I10', `${range} has the token of another topic: ${token}`);
+    this.#topicOfToken.set(token, topicId);
+    const recorded = this.#recorded.get(token);
+    if (recorded === undefined) {
+      const isRecorded = [...this.#recorded.values()].some((other) => other.topicId === topicId && other.intent.first === intent.first && other.intent.last === intent.last);
+      this.#break(isRecorded ? 'I2' : 'I1', `${range} is sent under ${token}, which is not recorded`);
+    } else if (recorded.intent.first !== afterOffset + 1 || recorded.intent.last !== lastOffset) {
+      this.#break('I2', `${range} is sent as ${recorded.intent.first}-${recorded.intent.last}`);
+    }
+    this.#expectResolved(batch, range);
+    // A look may be taken at a part of it: nothing is sent.
+    if (call === 'insert') this.#expectWhole(batch, recorded?.intent ?? intent, range);
+  }
+
+  blocks(token: string, rows: number, blockRows: number): void {
+    const cut = rows > blockRows ? blockRows : Infinity;
+    const before = this.#blockRows.get(token) ?? cut;
+    if (before !== cut) this.#break('I8', `${token}: blocks of ${before} rows, then of ${cut}`);
+    this.#blockRows.set(token, cut);
+  }
+
+  /** The server was killed in the middle of this insert. */
+  torn({ assignment: { partition }, records }: InsertBatch): void {
+    for (const { offset } of records) this.#torn.add(`${partition}:${offset}`);
+  }
+
+  #expectResolved({ assignment: { partition, epoch }, intent, replay }: InsertBatch, range: string): void {
+    const claim = this.#claims.get(epoch);
+    if (claim === undefined || intent === undefined) return;
+    claim.resolved.add(intent.first);
+    const { state } = claim;
+    const now = this.#states.get(partition);
+    if (replay || now === undefined || now.incarnation !== state.incarnation || now.topicId !== state.topicId) return;
+    for (const { first, last, excluded } of state.pending) {
+      if (first >= intent.first || claim.resolved.has(first)) continue;
+      const left = this.#live(partition, first, last, state.topicId).filter((record) => !excluded.includes(record.offset) && this.rowsOf(record) > 0);
+      if (left.length > 0) this.#break('I3', `${range} is sent before ${first}-${last}, which was in doubt at the claim`);
+    }
+  }
+
+  #expectWhole({ assignment, afterOffset, lastOffset, records }: InsertBatch, { excluded }: Intent, range: string): void {
+    const sent = new Set(records.map(({ offset }) => offset));
+    const live = this.#live(assignment.partition, afterOffset + 1, lastOffset, assignment.topicId);
+    const left = live.find((record) => !sent.has(record.offset) && !excluded.includes(record.offset) && this.rowsOf(record) > 0);
+    if (left !== undefined) this.#break('I12', `${range} is sent without ${left.offset}, and that is not recorded`);
+  }
+
+  #expectInTable(partition: number, before: PartitionState, after: PartitionState): void {
+    const first = (before.settled ?? this.log.ends(partition).start - 1) + 1;
+    const settled = after.settled ?? -1;
+    const excluded = new Set(before.pending.flatMap((intent) => intent.excluded));
+    const found = this.table.count(this.log.topic, partition, first, settled);
+    for (const record of this.#live(partition, first, settled, after.topicId)) {
+      if (excluded.has(record.offset) || this.rowsOf(record) === 0 || (found.get(record.offset) ?? 0) > 0) continue;
+      const isTorn = this.#torn.has(`${partition}:${record.offset}`);
+      this.#break(isTorn ? 'I11' : 'I5', `partition ${partition}: settled ${settled}, but ${record.offset} is not in the table`);
+      return;
+    }
+  }
+
+  #live(partition: number, first: number, last: number, topicId: string | undefined): readonly KafkaRecord[] {
+    if (topicId !== undefined && topicId !== this.log.topicId) return [];
+    return this.log.records(partition).filter(({ offset }) => offset >= first && offset <= last);
+  }
+
+  #record({ cluster, topic, partition }: StateKey, { pending, topicId, incarnation }: PartitionState): void {
+    for (const intent of pending) this.#recorded.set(dedupToken({ cluster, topic, topicId, incarnation, partition, intent }), { intent, topicId, incarnation });
+  }
+
+  #break(invariant: Invariant, what: string): void {
+    this.violations.push({ invariant, what });
+  }
+}
+
+/** The ledger claims as `<owner>#<epoch>`. */
+function epochOf(owner: string): number {
+  return Number(owner.slice(owner.lastIndexOf('#') + 1));
+}

@@ -1,0 +1,220 @@
+/**
+ * Room: the simulated world: a topic, a consumer group, a state store and a table, which outlive the processes that work
+ * on them, all in virtual time. Ports, the model and rxjs may enter; no client library.
+ */
+import { Observable, asyncScheduler, takeUntil, type SchedulerLike } from 'rxjs';
+import type { KafkaRecord } from '../model/record.js';
+import type { BatchSink, RecordSource, StateStore } from '../ports.js';
+import type { MemoryNodes } from '../state/memory.js';
+import type { Fault } from './faults.js';
+import { ConsumerGroup, Member } from './group.js';
+import { SimulatedLog, type Value } from './log.js';
+import { SimulatedProcess, type Pace, type Step } from './process.js';
+import { simulatedSink } from './sink.js';
+import { simulatedStore } from './store.js';
+import { SimulatedTable, type TableConfig } from './table.js';
+import { Watch, type Violation } from './watch.js';
+
+export interface WorldConfig {
+  /** @default 'simulated' */
+  readonly topic?: string;
+  /** Records that each partition begins with; more come by `log.produce`. @default [10] */
+  readonly partitions?: readonly number[];
+  readonly table?: TableConfig;
+  /** Rows that a record becomes, where a transform drops or multiplies records. @default one */
+  readonly rowsOf?: (record: KafkaRecord) => number;
+  /** A call's way to the server and back, milliseconds. @default 4 */
+  readonly latencyMs?: number;
+  /** Between two fetches, milliseconds. @default 3 */
+  readonly fetchMs?: number;
+  /** After which the group gives up a member that is dead or frozen, milliseconds. @default 30 */
+  readonly sessionMs?: number;
+  /** For how long a rebalance waits for partitions to be released, milliseconds. @default 60 */
+  readonly drainMs?: number;
+  /** When the request of a process that died lands that was to land late, milliseconds. @default 100 */
+  readonly lateMs?: number;
+  /** Told what happens, line by line. */
+  readonly tell?: (line: string) => void;
+  /** @default asyncScheduler, which RxJS's `TestScheduler` turns to virtual time in its run mode */
+  readonly scheduler?: SchedulerLike;
+  /** Decides when a step takes place instead of time. */
+  readonly pace?: Pace;
+}
+
+/** One life of one process. */
+export interface Life {
+  /** What goes wrong in it. @default nothing */
+  readonly faults?: readonly Fault[];
+  /** Records that a fetch brings at most: other sizes, other cuts. @default 3 */
+  readonly chunkSize?: number;
+  /** As of `arrange`; the source jumps behind what retention took under `continue`. @default 'halt' */
+  readonly onGap?: 'halt' | 'continue';
+  /** As of `arrange`; the source waits for a seek where its offset is beyond the log, under `restart`. @default 'halt' */
+  readonly onReset?: 'halt' | 'restart';
+  /** Rows of a block that the table makes of this process's inserts, as unpinned settings would. @default Infinity */
+  readonly blockRows?: number;
+}
+
+/** What a pipeline is given: the ports of one process, and its clock. */
+export interface Process {
+  /** Unique in its world: `a`, `b`, … */
+  readonly name: string;
+  readonly source: RecordSource;
+  readonly store: StateStore;
+  readonly sink: BatchSink;
+  /** Stands still while the process is frozen. Give it to the pipeline when it is not run by a `TestScheduler`. */
+  readonly scheduler: SchedulerLike;
+  /** As by SIGKILL. */
+  kill(): void;
+  /** As by SIGSTOP, and SIGCONT after `ms`. */
+  freeze(ms: number): void;
+}
+
+export class SimulatedWorld {
+  readonly log: SimulatedLog;
+  readonly table: SimulatedTable;
+  readonly group: ConsumerGroup;
+  /** The state store's values: JSON by key. */
+  readonly nodes: MemoryNodes = new Map();
+  readonly rowsOf: (record: KafkaRecord) => number;
+  /** Processes that ever lived. */
+  lives = 0;
+  readonly #watch: Watch;
+  readonly #scheduler: SchedulerLike;
+  readonly #members = new Map<SimulatedProcess, Member>();
+  readonly #running = new Set<Step>();
+  readonly #config: WorldConfig;
+  readonly #sessionMs: number;
+  readonly #lateMs: number;
+  readonly #latencyMs: number;
+  readonly #pace: Pace;
+  #storeDownUntilMs = 0;
+  #tableDownUntilMs = 0;
+
+  constructor(config: WorldConfig = {}) {
+    const {
+      topic = 'simulated', partitions = [10], table = {}, rowsOf = () => 1, latencyMs = 4, fetchMs = 3, sessionMs = 30, drainMs = 60, lateMs = 100, scheduler = asyncScheduler, pace,
+    } = config;
+    this.#config = config;
+    this.#scheduler = scheduler;
+    this.#sessionMs = sessionMs;
+    this.#lateMs = lateMs;
+    this.#latencyMs = latencyMs;
+    this.#pace = pace ?? this.#timed();
+    this.rowsOf = rowsOf;
+    this.log = new SimulatedLog(topic, partitions.length);
+    this.table = new SimulatedTable(table);
+    this.#watch = new Watch(this.log, this.table, rowsOf);
+    this.group = new ConsumerGroup({ ...this.#surroundings(), log: this.log, timing: { fetchMs, sessionMs, drainMs }, watch: this.#watch });
+    partitions.forEach((count, partition) => this.produce(partition, ...Array.from({ length: count }, (_, offset) => ({ partition, offset }))));
+  }
+
+  /** What was broken of the invariants, in the order in which it was. */
+  get violations(): readonly Violation[] {
+    return this.#watch.violations;
+  }
+
+  /** Appends records, which the members then fetch. */
+  produce(partition: number, ...values: readonly Value[]): void {
+    this.log.produce(partition, ...values);
+    this.fetchOn();
+  }
+
+  /** After the log was changed through `log`: members look again. */
+  fetchOn(): void {
+    for (const member of this.#members.values()) member.fetchOn();
+  }
+
+  /** Begins a life whose pipeline is started by the caller. */
+  process({ faults = [], chunkSize = 3, onGap = 'halt', onReset = 'halt', blockRows = Infinity }: Life = {}): { readonly process: Process; readonly self: SimulatedProcess; readonly member: Member } {
+    const self = new SimulatedProcess(nameOfLife(this.lives++), this.#surroundings(), faults);
+    const member = new Member(self, this.group, chunkSize, { onGap, onReset });
+    this.#members.set(self, member);
+    const process: Process = {
+      name: self.name,
+      source: member.source,
+      store: simulatedStore(self, { nodes: this.nodes, watch: this.#watch, isStoreDown: () => this.#nowMs() < this.#storeDownUntilMs }),
+      sink: simulatedSink(self, {
+        table: this.table, watch: this.#watch, nowMs: () => this.#nowMs(), isTableDown: () => this.#nowMs() < this.#tableDownUntilMs,
+        isRunning: (token) => [...this.#running].some((step) => step.token === token || step.token?.startsWith(`${token}:fill`) === true),
+      }, blockRows),
+      scheduler: self.scheduler,
+      kill: () => self.kill(),
+      freeze: (ms) => self.freeze(ms),
+    };
+    return { process, self, member };
+  }
+
+  /**
+   * A life of a process: subscribing starts its pipeline, and the observable completes when the process dies.
+   *
+   * ```
+   * concat(world.live(pipeline, { faults: [{ port: 'insert', nth: 2, fate: 'die after' }] }), world.live(pipeline))
+   * ```
+   */
+  live<T>(pipeline: (process: Process) => Observable<T>, life: Life = {}): Observable<T> {
+    return new Observable<T>((subscriber) => {
+      const { process, self } = this.process(life);
+      return pipeline(process).pipe(takeUntil(self.died)).subscribe(subscriber);
+    });
+  }
+
+  /** The store does not answer for so long. */
+  storeDown(ms: number): void {
+    this.#storeDownUntilMs = this.#nowMs() + ms;
+  }
+
+  /** ClickHouse does not answer for so long. */
+  tableDown(ms: number): void {
+    this.#tableDownUntilMs = this.#nowMs() + ms;
+  }
+
+  #nowMs(): number {
+    return this.#scheduler.now();
+  }
+
+  #timed(): Pace {
+    return {
+      step: (step, delayMs) => {
+        if (step.isEvent) return void step.process.later(() => step.take(), delayMs);
+        if (step.token !== undefined) this.#running.add(step);
+        this.#scheduler.schedule(() => {
+          this.#running.delete(step);
+          step.take();
+        }, delayMs);
+      },
+      reply: (process, deliver) => process.later(deliver, this.#latencyMs / 2),
+    };
+  }
+
+  #surroundings() {
+    const { tell } = this.#config;
+    return {
+      scheduler: this.#scheduler,
+      pace: this.#pace,
+      latencyMs: this.#latencyMs,
+      lateMs: this.#lateMs,
+      note: (line: () => string) => tell?.(`${this.#nowMs()} ${line()}`),
+      died: (process: SimulatedProcess) => this.#silent(process, () => true),
+      froze: (process: SimulatedProcess, ms: number) => {
+        if (ms > this.#sessionMs) this.#silent(process, () => process.isFrozen);
+      },
+      thawed: (process: SimulatedProcess) => {
+        process.later(() => this.#members.get(process)?.catchUp(), this.#sessionMs / 3);
+      },
+    };
+  }
+
+  #silent(process: SimulatedProcess, isStill: () => boolean): void {
+    const member = this.#members.get(process);
+    if (member === undefined || this.group.isManual) return;
+    this.#scheduler.schedule(() => {
+      if (isStill()) this.group.leave(member, true);
+    }, this.#sessionMs);
+  }
+}
+
+function nameOfLife(index: number): string {
+  const letter = String.fromCharCode(97 + (index % 26));
+  return index < 26 ? letter : `${letter}${Math.floor(index / 26)}`;
+}

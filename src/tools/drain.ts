@@ -1,0 +1,112 @@
+/**
+ * Room: what is in doubt, resolved; nothing new is taken. For the moments before an upgrade, a change of the route or of
+ * the store. A member of the group like any other, with the stages of exactly-once; it ends by itself.
+ */
+import { randomUUID } from 'node:crypto';
+import { hostname } from 'node:os';
+import { lastValueFrom, takeUntil, tap, timer } from 'rxjs';
+import { transformRows } from '../../operators/transform-rows.js';
+import { arrange } from '../arrange.js';
+import type { CheckedConfig } from '../config.js';
+import type { IngestError } from '../errors.js';
+import type { Delivered, IngestEvent, Outcome } from '../events.js';
+import { openPorts } from '../ingest.js';
+
+export interface DrainOptions {
+  readonly timeoutMs: number;
+  /** Called with what happens on the way. */
+  readonly report?: (event: IngestEvent) => void;
+}
+
+export interface Drained {
+  /** Ranges that were in doubt and are settled now, in the order in which they were. */
+  readonly resolved: readonly Delivered[];
+  /** Partitions this process was given, by their last tenure. */
+  readonly given: readonly { readonly topic: string; readonly partition: number }[];
+  /** Partitions that halted, and why. */
+  readonly halted: readonly { readonly topic: string; readonly partition: number; readonly error: IngestError }[];
+  readonly isLate: boolean;
+}
+
+/** @throws what a check before the start refuses, and what the source cannot go on after. */
+export async function drain(config: CheckedConfig, { timeoutMs, report }: DrainOptions): Promise<Drained> {
+  const ports = await openPorts(config, {});
+  const progress = new DrainProgress(() => ports.source.drain());
+  const transforms = new Map(config.routes.map(({ topic, transform }) => [topic, transform]));
+  const outcomes = arrange(ports, {
+    ...config,
+    onlyInDoubt: true,
+    group: config.kafka.groupId,
+    owner: `${hostname()}:${process.pid}:${randomUUID().slice(0, 8)}`,
+    transform: (topic) => {
+      const transform = transforms.get(topic);
+      return transform === undefined ? undefined : transformRows(transform);
+    },
+    report: (event) => {
+      progress.event(event);
+      report?.(event);
+    },
+  });
+  const time = timer(timeoutMs);
+  let isLate = false;
+  try {
+    await lastValueFrom(outcomes.pipe(tap((outcome) => progress.outcome(outcome)), takeUntil(time.pipe(tap(() => (isLate = true))))), { defaultValue: undefined });
+  } finally {
+    await ports.close();
+  }
+  return { ...progress.result, isLate };
+}
+
+/** Sees when every partition of this process is through. Pure but for the call of `through`. */
+export class DrainProgress {
+  readonly #through: () => void;
+  readonly #tenures = new Map<number, 'open' | 'over'>();
+  readonly #given = new Map<string, { readonly topic: string; readonly partition: number }>();
+  readonly #halted = new Map<string, Drained['halted'][number]>();
+  readonly #resolved: Delivered[] = [];
+
+  constructor(through: () => void) {
+    this.#through = through;
+  }
+
+  get result(): Omit<Drained, 'isLate'> {
+    return { resolved: this.#resolved, given: [...this.#given.values()], halted: [...this.#halted.values()] };
+  }
+
+  event(event: IngestEvent): void {
+    // A generation that gives us nothing: the group has more members than partitions.
+    if (event.kind === 'kafka') return event.fields['partitions'] === 0 && this.#tenures.size === 0 ? this.#through() : undefined;
+    const { epoch, topic, partition } = event.assignment;
+    switch (event.kind) {
+      case 'assigned':
+        this.#tenures.set(epoch, 'open');
+        this.#given.set(`${topic}/${partition}`, { topic, partition });
+        this.#halted.delete(`${topic}/${partition}`);
+        return;
+      case 'finished':
+        return this.#over(epoch);
+      case 'lost':
+      case 'released':
+        // Given away before it was through: it will be assigned again, or to another member.
+        this.#tenures.delete(epoch);
+        return;
+      default:
+    }
+  }
+
+  outcome(outcome: Outcome): void {
+    const { assignment } = outcome;
+    if (outcome.kind === 'delivered') {
+      if (outcome.replay) this.#resolved.push(outcome);
+      return;
+    }
+    const { topic, partition, epoch } = assignment;
+    this.#halted.set(`${topic}/${partition}`, { topic, partition, error: outcome.error });
+    this.#over(epoch);
+  }
+
+  #over(epoch: number): void {
+    this.#tenures.set(epoch, 'over');
+    if ([...this.#tenures.values()].every((state) => state === 'over')) this.#through();
+  }
+}

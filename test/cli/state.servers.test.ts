@@ -1,0 +1,132 @@
+// What people do about a pipeline, on real servers: look, drain, verify, reset.
+import { describe, expect, test } from 'vitest';
+import { produce } from '../stack/clients.js';
+import { event, events, Place } from './place.js';
+import { configFile, program } from './program.js';
+
+interface Shown {
+  readonly partitions: readonly object[];
+  readonly totals: object;
+}
+
+interface Compared {
+  readonly clean: boolean;
+  readonly partitions: readonly object[];
+}
+
+const none = { count: 0, first: [] };
+
+describe('a process that was killed in the middle of an insert', () => {
+  test('leaves a range that state show tells, that drain resolves and takes nothing new, and that verify finds exactly once', async () => {
+    // The constraint makes each insert take two seconds.
+    const slow = `CREATE TABLE {table} (id UInt64, text String, _partition UInt32, _offset UInt64, CONSTRAINT slow CHECK sleep(2) = 0)
+      ENGINE = MergeTree ORDER BY id SETTINGS non_replicated_deduplication_window = 1000`;
+    const at = await Place.make({ partitions: 2, table: slow });
+    const { brokers } = at.stack;
+    await produce(brokers, at.name, events(0, 10));
+    expect((await at.run('state show')).stdout).toMatch(/no state .* 10 +10 +– +–\n[^]*2 partitions \(2 without a state\), nothing in doubt, lag 10/);
+
+    const running = program(['run', at.file, '--log-level', 'debug']);
+    await running.until(() => running.stderr.includes('stateWritten'), 'the insert was under way');
+    running.signal('SIGKILL');
+    await running.ended;
+    await produce(brokers, at.name, events(10, 5));
+    const killed = await at.json<Shown>('state show');
+    expect(killed).toMatchObject({
+      exit: 0, totals: { partitions: 2, inDoubt: 1, lag: 15 },
+      partitions: [{ settled: null, inDoubt: [{ first: 0, last: 9, rows: 10, tables: [`default.${at.name}`] }], owner: expect.any(String) as string }, { settled: null, inDoubt: [] }],
+    });
+
+    const late = await at.run('drain', '--timeout', '1');
+    expect(late.stdout).toMatch(/0-9 is STILL IN DOUBT[^]*Time was up/);
+    expect(late.code).toBe(7);
+    const drained = await at.run('drain');
+    expect(drained.stdout).toContain(`${at.name}/0: 0-9 was in doubt and is settled (10 rows sent`);
+    expect(drained.stdout).toMatch(/2 partitions of 2 looked after[^]*Nothing is in doubt\.\n$/);
+    expect(drained.code).toBe(0);
+
+    expect(await at.settled()).toBe(9);
+    expect(await at.rows('SELECT count() AS n, uniqExact(id) AS ids FROM {table}')).toEqual([{ n: 10, ids: 10 }]);
+    const verified = await at.run('verify');
+    expect(verified.stdout).toMatch(/0-9 +10 +0 +0 +0\n[^]*nothing is settled[^]*every one is in the table exactly once/);
+    expect(verified.code).toBe(0);
+  });
+});
+
+describe('verify and reset', () => {
+  test('what was done to the table by hand is found; a reset says what it means, fences what runs, and does it', async () => {
+    const at = await Place.make();
+    const { brokers } = at.stack;
+    await produce(brokers, at.name, events(0, 10)); // 0-9
+    await produce(brokers, at.name, events(100, 3), { transactional: 'abort' }); // 10-12, and 13 is its marker
+    await produce(brokers, at.name, events(20, 6), { transactional: 'commit' }); // 14-19, and 20 is its marker
+    const running = program(['run', at.file]);
+    await running.until(async () => (await at.settled()) === 20, 'everything was settled');
+    expect(await at.verified()).toMatchObject({ partitions: [{ range: { first: 0, last: 20 }, records: 16, missing: none, doubled: none, unexpected: none, beyond: undefined }] });
+
+    await at.sql(`ALTER TABLE {table} DELETE WHERE _offset IN (0, 5, 17) SETTINGS mutations_sync = 1`);
+    await at.sql(`INSERT INTO {table} VALUES (3, '', '${at.name}', 0, 3), (4, '', '${at.name}', 0, 4), (9, '', '${at.name}', 0, 11), (9, '', '${at.name}', 0, 99), (9, '', 'other', 0, 6)`);
+    const differs = await at.json<Compared>('verify', '--from-offset', '0', '--show', '1');
+    expect(differs).toMatchObject({
+      exit: 5, clean: false,
+      partitions: [{ missing: { count: 3, first: [0] }, doubled: { count: 2, first: [3] }, unexpected: { count: 1, first: [11] }, beyond: 99 }],
+    });
+    // The least offset that the table has is where it begins of itself.
+    expect((await at.verified()).partitions[0]).toMatchObject({ range: { first: 1, last: 20 }, missing: { count: 2 } });
+
+    const dry = await at.run('state reset', '--to-offset', '15');
+    expect(dry.stdout).toMatch(/settled 20 → goes on at offset 15, incarnation 0 → 1\n {2}TWICE: offsets 15-20 \(6\)[^]*has a member[^]*Nothing was changed/);
+    expect(await at.settled()).toBe(20);
+    expect((await at.run('state reset', '--to-offset', '15', '--apply')).code).toBe(0);
+    // Its next write fails; then it claims anew, and goes on where it was told to.
+    await produce(brokers, at.name, [event(30)]);
+    await running.until(async () => (await at.settled()) === 21, 'it was settled again');
+    running.signal('SIGTERM');
+    expect((await running.ended).code).toBe(0);
+    expect(running.stderr).toContain('fenced');
+    expect(await at.rows('SELECT _offset AS o, count() AS n FROM {table} WHERE o BETWEEN 14 AND 21 GROUP BY o ORDER BY o')).toEqual(
+      [[14, 1], [15, 2], [16, 2], [17, 1], [18, 2], [19, 2], [21, 1]].map(([o, n]) => ({ o, n })),
+    );
+  });
+
+  test('a transform is applied to know how many rows a record has; without provenance columns the statement that adds them is told', async () => {
+    const at = await Place.make();
+    const text = `export default { ...${JSON.stringify(at.config)}, routes: [{ topic: '${at.name}', table: '${at.name}', transform: (record) => {
+      const row = JSON.parse(String(record.value)); return row.id % 2 ? null : row.id % 4 ? row : [row, row]; } }] };`;
+    const file = configFile(text, 'config.mjs');
+    await produce(at.stack.brokers, at.name, events(0, 20));
+    const running = program(['run', file]);
+    await running.until(async () => (await at.settled()) === 19, 'everything was settled');
+    running.signal('SIGTERM');
+    await running.ended;
+    expect(await at.rows('SELECT count() AS n FROM {table}')).toEqual([{ n: 15 }]);
+    const verified = await program(['verify', file]).ended;
+    expect(verified).toMatchObject({ code: 0, stdout: expect.stringMatching(/0-19 +10 +0 +0 +0\n/) as string });
+    // As if there were none: ten records seem to be missing, five to be there twice.
+    expect(await at.verified()).toMatchObject({ partitions: [{ missing: { count: 10 }, doubled: { count: 5 }, unexpected: none }] });
+
+    await at.sql('ALTER TABLE {table} DROP COLUMN _offset');
+    const refused = await at.run('verify');
+    expect(refused.code).toBe(3);
+    expect(refused.stderr).toMatch(/KCR_TABLE_UNSUITABLE.*no column _offset.*ALTER TABLE default\.\w+ ADD COLUMN _offset Int64/);
+  });
+});
+
+test('a state that is kept beside the committed offsets is reset while the group is empty, and only then', async () => {
+  const at = await Place.make({ config: { state: { store: 'kafka' } } });
+  await produce(at.stack.brokers, at.name, events(0, 10));
+  const running = program(['run', at.file]);
+  await running.until(async () => (await at.settled()) === 9, 'everything was settled');
+  const refused = await at.run('state reset', '--to-offset', '4', '--apply');
+  expect(refused).toMatchObject({ code: 5, stderr: expect.stringMatching(/KCR_KAFKA: The group \w+ has members.*stop every process of the group/) as string });
+  expect(await at.settled()).toBe(9);
+  running.signal('SIGTERM');
+  await running.ended;
+  expect(await at.json('state reset', '--to-offset', '4', '--apply')).toMatchObject({ exit: 0, applied: true, partitions: [{ to: 4, settledBefore: 9, twice: { first: 4, last: 9 } }] });
+  expect(await at.settled()).toBe(3);
+  const again = program(['run', at.file]);
+  await again.until(async () => (await at.settled()) === 9, 'it was settled again');
+  again.signal('SIGTERM');
+  expect((await again.ended).code).toBe(0);
+  expect(await at.rows('SELECT count() AS n, countIf(_offset >= 4) AS twice FROM {table}')).toEqual([{ n: 16, twice: 12 }]);
+});

@@ -1,0 +1,106 @@
+// Checks before the start, on servers that there is no real one of: old versions, other limits.
+import { afterEach, describe, expect, it } from 'vitest';
+import { checkClickHouse, type Finding, type Needs, refusalOf } from '../../src/clickhouse/preflight.js';
+import type { ClickHouseSinkOptions } from '../../src/clickhouse/sink.js';
+import { fakeClickHouse, type FakeOptions, type FakeServer } from './fake-server.js';
+
+let server: FakeServer;
+afterEach(() => server.close());
+
+interface Given {
+  readonly fake?: FakeOptions;
+  readonly limits?: Readonly<Record<string, number>>;
+  readonly needs?: Partial<Needs>;
+  readonly options?: Partial<ClickHouseSinkOptions>;
+}
+
+async function check({ fake = {}, limits = {}, needs = {}, options = {} }: Given): Promise<readonly Finding[]> {
+  server = await fakeClickHouse(fake);
+  server.onSelect = (sql) => {
+    if (sql.includes('max_execution_time')) return Object.entries(limits).map(([name, value]) => ({ name, value: String(value) }));
+    if (sql.includes('AS SELECT')) return undefined;
+    return sql.includes('target_table') ? [{ uuid: 'u', create_table_query: '', target_database: 'default', target_table: 'target' }] : undefined;
+  };
+  return checkClickHouse({ url: server.url, routes: [{ topic: 'orders', table: 't' }], ...options }, { delivery: 'exactly-once', maxPending: 2, ...needs });
+}
+
+const of = (findings: readonly Finding[], what: string) => findings.filter((finding) => finding.what === what);
+
+describe('the version of the server', () => {
+  it.each([
+    ['26.7.2.1', 'ok'],
+    ['24.8.1.1', 'ok'],
+    ['24.7.9.9', 'warning'],
+    ['22.1.1.1', 'warning'],
+    ['21.12.1.1', 'refusal'],
+    ['9.1.1', 'refusal'],
+  ] as const)('%s: %s', async (version, level) => {
+    const [found] = of(await check({ fake: { version } }), 'server');
+    expect(found).toMatchObject({ level, detail: expect.stringContaining(version) as string });
+    if (level === 'warning') expect(found?.detail).toContain('tested with 26.7 only');
+  });
+
+  it('is no matter where nothing is promised', async () => {
+    expect(of(await check({ fake: { version: '21.3.1.1' }, needs: { delivery: 'at-least-once' } }), 'server')).toMatchObject([{ level: 'ok' }]);
+  });
+
+  it.each([
+    ['24.7.1.1', []],
+    ['24.6.9.9', ['refusal']],
+  ] as const)('%s with materialized views behind the table', async (version, levels) => {
+    const findings = of(await check({ fake: { version, views: ['view'], engine: 'ReplicatedMergeTree' } }), 'views of default.t');
+    expect(findings.map(({ level }) => level)).toEqual(levels);
+  });
+});
+
+describe('the limits of the user', () => {
+  const usual = { max_execution_time: 0, max_partitions_per_insert_block: 100, throw_on_max_partitions_per_insert_block: 1 };
+  const found = async (given: Given) => of(await check(given), 'limits of the user');
+
+  it('that are the usual ones are in order', async () => {
+    expect(await found({ limits: usual })).toEqual([{ level: 'ok', what: 'limits of the user', detail: 'inserts of any length, over up to 100 ClickHouse partitions each' }]);
+  });
+
+  it('end an insert before it could be through', async () => {
+    expect(await found({ limits: { ...usual, max_execution_time: 60 } })).toMatchObject([{ level: 'warning', detail: expect.stringContaining('max_execution_time is 60 s') as string, todo: expect.stringContaining('max_execution_time to 0') as string }]);
+    expect(await found({ limits: { ...usual, max_execution_time: 60 }, options: { requestTimeoutMs: 60_000 } })).toMatchObject([{ level: 'ok' }]);
+    expect(await found({ limits: { ...usual, max_execution_time: 60 }, options: { clickhouseSettings: { max_execution_time: 0 } } })).toMatchObject([{ level: 'ok' }]);
+  });
+
+  it('refuse a batch that spreads over more ClickHouse partitions', async () => {
+    const limits = { ...usual, max_partitions_per_insert_block: 20 };
+    expect(await found({ limits })).toMatchObject([{ level: 'warning', detail: expect.stringContaining('max_partitions_per_insert_block is 20') as string }]);
+    expect(await found({ limits, needs: { partitionsPerBatch: 21 } })).toMatchObject([{ level: 'refusal', todo: 'set max_partitions_per_insert_block to 21 in the settings of the inserts' }]);
+    expect(await found({ limits: { ...limits, throw_on_max_partitions_per_insert_block: 0 } })).toMatchObject([{ level: 'ok', detail: expect.stringContaining('any number of') as string }]);
+    expect(await found({ limits: { ...limits, max_partitions_per_insert_block: 0 }, needs: { partitionsPerBatch: 21 } })).toMatchObject([{ level: 'ok' }]);
+  });
+});
+
+describe('the dedup window', () => {
+  const window = async (entries: number, needs: Partial<Needs>) => {
+    const findings = await check({ fake: { tableSettings: `non_replicated_deduplication_window = ${entries}` }, needs });
+    return { found: of(findings, 'dedup window of default.t')[0], refusal: refusalOf(findings) };
+  };
+
+  it.each([
+    [199, { kafkaPartitions: 100 }, 'refusal'],
+    [200, { kafkaPartitions: 100 }, 'warning'],
+    [1999, { kafkaPartitions: 100 }, 'warning'],
+    [2000, { kafkaPartitions: 100 }, 'ok'],
+    [5999, { kafkaPartitions: 100, maxPending: 3, partitionsPerBatch: 2 }, 'warning'],
+    [6000, { kafkaPartitions: 100, maxPending: 3, partitionsPerBatch: 2 }, 'ok'],
+    [999, {}, 'warning'],
+    [1000, {}, 'ok'],
+  ] as const)('of %i entries for %o: %s', async (entries, needs, level) => {
+    expect((await window(entries, needs)).found).toMatchObject({ level, what: 'dedup window of default.t' });
+  });
+
+  it('says what it is counted from, and the statement that makes it large enough', async () => {
+    const { refusal } = await window(1000, { kafkaPartitions: 600 });
+    expect(refusal).toMatchObject({
+      code: 'KCR_DEDUP_WINDOW',
+      message: expect.stringContaining('it is 1000 entries, less than the 1200 that may be needed at once (2 batches in doubt of each of 600 Kafka partitions, over 1 ClickHouse partitions each)') as string,
+      fields: { hint: 'ALTER TABLE default.t MODIFY SETTING non_replicated_deduplication_window = 12000' },
+    });
+  });
+});

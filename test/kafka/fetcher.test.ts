@@ -1,0 +1,258 @@
+// The fetcher against a broker made of answers, in fake time: what a partition makes of each error.
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
+import type { IngestError } from '../../src/errors.js';
+import type { WireRequest } from '../../src/kafka/broker.js';
+import { Credits } from '../../src/kafka/credits.js';
+import type { FetchedPartition } from '../../src/kafka/fetch.js';
+import { Fetcher } from '../../src/kafka/fetcher.js';
+import { sourceSettings, type KafkaSourceOptions } from '../../src/kafka/options.js';
+import type { Reset } from '../../src/kafka/places.js';
+import { newTenure, type Tenure } from '../../src/kafka/tenure.js';
+import type { Wire } from '../../src/kafka/wire.js';
+import type { Chunk } from '../../src/model/record.js';
+import { encodeBatch } from './bytes.js';
+
+const OUT_OF_RANGE = 1;
+const UNKNOWN_TOPIC = 3;
+const NOT_AUTHORIZED = 29;
+const UNKNOWN_ID = 100;
+
+beforeEach(() => void vi.useFakeTimers());
+afterEach(() => void vi.useRealTimers());
+
+/** One broker that leads every partition of topic `t`. */
+class FakeKafka {
+  /** The error of each fetch of the partition, or records. */
+  readonly answers = new Map<number, number | Buffer>();
+  topicId = 'id-1';
+  topicError = 0;
+  isSilent = false;
+  log = { start: 0, end: 100 };
+  fetches = 0;
+  refreshes = 0;
+  readonly events: { kind: string; partition: number; what?: unknown }[] = [];
+  readonly chunks: Chunk[] = [];
+  readonly tenures: Tenure[];
+  readonly fetcher: Fetcher;
+  #told: unknown = { topicMetadata: [] };
+
+  constructor(partitions: number, options: Partial<KafkaSourceOptions> = {}) {
+    const settings = sourceSettings({ brokers: ['127.0.0.1:1'], groupId: 'g', topics: ['t'], ...options });
+    const credits = new Credits(settings.budgetBytes);
+    this.tell();
+    const tell = (kind: string, { assignment: { partition } }: Tenure, what: unknown) => this.events.push({ kind, partition, what });
+    const ports = {
+      wire: this.#wire(partitions), settings, credits,
+      deliver: (_: Tenure, chunk: Chunk) => this.chunks.push(chunk),
+      failed: (tenure: Tenure, error: IngestError) => {
+        tenure.halted = true;
+        tell('failed', tenure, error.code);
+      },
+      reset: (tenure: Tenure, reset: Reset) => {
+        tenure.state = 'ended';
+        tell('reset', tenure, reset);
+      },
+      fail: (error: IngestError) => this.events.push({ kind: 'all failed', partition: -1, what: error.code }),
+    };
+    this.fetcher = new Fetcher(ports, new AbortController().signal);
+    const session = { memberId: 'm', generation: 1, leader: true, partitions: [] };
+    this.tenures = Array.from({ length: partitions }, (_, partition) => {
+      credits.open(partition);
+      return newTenure({ topic: 't', topicId: 'id-1', partition, epoch: partition, generation: 1, startOffset: 10 }, session, 10);
+    });
+    this.fetcher.serve(this.tenures);
+  }
+
+  /** What the next refresh of the metadata brings. */
+  tell(partitions = 2): void {
+    const partitionMetadata = this.topicError === 0 ? Array.from({ length: partitions }, (_, partitionId) => ({ partitionErrorCode: 0, partitionId, leader: 1 })) : [];
+    this.#told = { topicMetadata: [{ topic: 't', topicErrorCode: this.topicError, topicId: this.topicError === 0 ? this.topicId : undefined, partitionMetadata }] };
+  }
+
+  #wire(partitions: number): Wire {
+    const nothing = async () => undefined;
+    const names = ['isConnected', 'metadata', 'joinGroup', 'syncGroup', 'heartbeat', 'leaveGroup', 'offsetCommit', 'offsetFetch', 'fetch'];
+    const broker = {
+      ...Object.fromEntries(names.map((name) => [name, nothing])),
+      apiVersions: async () => ({ 1: { maxVersion: 13 } }),
+      connectionPool: { host: 'h', port: 1, getConnection: nothing, send: (request: WireRequest) => this.#answer(request, partitions) },
+      listOffsets: async ({ topics: [first] }: { topics: { partitions: { partition: number; timestamp: string }[] }[] }) => ({
+        responses: [{ topic: 't', partitions: first!.partitions.map(({ partition, timestamp }) => ({ partition, offset: String(timestamp === '-2' ? this.log.start : this.log.end) })) }],
+      }),
+    };
+    const told = (): unknown => this.#told;
+    const brokerPool = { get metadata() { return told(); } };
+    const refreshMetadata = async () => {
+      if (this.isSilent) throw new Error('no broker answers');
+      this.refreshes++;
+      this.tell(partitions);
+    };
+    const findTopicPartitionMetadata = () => (this.#told as { topicMetadata: { partitionMetadata: unknown[] }[] }).topicMetadata[0]!.partitionMetadata;
+    return { cluster: { brokerPool, refreshMetadata, findTopicPartitionMetadata, findBroker: async () => broker }, cut: () => undefined } as unknown as Wire;
+  }
+
+  async #answer({ request }: WireRequest, partitions: number): Promise<readonly FetchedPartition[]> {
+    expect(request.apiVersion).toBe(13);
+    this.fetches++;
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    return Array.from({ length: partitions }, (_, partition): FetchedPartition => {
+      const answer = this.answers.get(partition) ?? 0;
+      const [errorCode, data] = typeof answer === 'number' ? [answer, Buffer.alloc(0)] : [0, answer];
+      if (errorCode === 0) this.answers.delete(partition);
+      return { topic: 't', partition, errorCode, highWatermark: 100, aborted: [], data };
+    });
+  }
+
+  get kinds(): string[] {
+    return this.events.map(({ kind, partition, what }) => `${kind} ${partition}: ${typeof what === 'string' ? what : (what as Reset).kind}`);
+  }
+}
+
+const batch = (base: number) => encodeBatch({ base, records: [{ delta: 0, value: Buffer.from('v') }] });
+
+describe('a topic id that the leader does not know', () => {
+  test('is waited for while the metadata still tells the same: it may be a leader that lags behind', async () => {
+    const kafka = new FakeKafka(1);
+    kafka.answers.set(0, UNKNOWN_ID);
+    await vi.advanceTimersByTimeAsync(30_000);
+    expect(kafka.events).toEqual([]);
+    kafka.answers.set(0, batch(10));
+    await vi.advanceTimersByTimeAsync(1000);
+    expect(kafka.chunks).toMatchObject([{ lastOffset: 10 }]);
+  });
+
+  test('means that the topic was created anew only when Kafka keeps saying so', async () => {
+    const kafka = new FakeKafka(1);
+    kafka.answers.set(0, UNKNOWN_ID);
+    await vi.advanceTimersByTimeAsync(60);
+    // Told by some that lag behind, or that are ahead.
+    for (const [topicId, refreshes] of [['id-2', 2], ['id-1', 1], ['id-2', 2], ['id-3', 1], ['id-2', 1], ['id-1', 1]] as const) {
+      kafka.topicId = topicId;
+      kafka.refreshes = 0;
+      while (kafka.refreshes < refreshes) await vi.advanceTimersByTimeAsync(10);
+    }
+    expect(kafka.events).toEqual([]);
+    kafka.topicId = 'id-2';
+    await vi.advanceTimersByTimeAsync(2000);
+    expect(kafka.events).toEqual([{ kind: 'reset', partition: 0, what: { kind: 'recreated', was: 'id-1', topicId: 'id-2' } }]);
+  });
+
+  test('is not decided upon by what was told before all brokers fell silent', async () => {
+    const kafka = new FakeKafka(1);
+    kafka.answers.set(0, UNKNOWN_ID);
+    await vi.advanceTimersByTimeAsync(60);
+    kafka.topicId = 'id-2';
+    await vi.advanceTimersByTimeAsync(250);
+    kafka.isSilent = true;
+    await vi.advanceTimersByTimeAsync(5000);
+    expect(kafka.events).toEqual([]);
+  });
+});
+
+describe('one partition that cannot go on', () => {
+  test('because its topic is gone for too long fails alone', async () => {
+    const kafka = new FakeKafka(2);
+    kafka.answers.set(0, UNKNOWN_TOPIC);
+    await vi.advanceTimersByTimeAsync(50_000);
+    expect(kafka.events).toEqual([]);
+    await vi.advanceTimersByTimeAsync(15_000);
+    expect(kafka.kinds).toEqual(['failed 0: KCR_TOPIC_MISSING']);
+    kafka.answers.set(1, batch(10));
+    await vi.advanceTimersByTimeAsync(1000);
+    expect(kafka.chunks).toMatchObject([{ assignment: { partition: 1 } }]);
+  });
+
+  test('because the metadata says that the topic is gone fails too, and not sooner', async () => {
+    const kafka = new FakeKafka(1);
+    kafka.answers.set(0, UNKNOWN_ID);
+    kafka.topicError = UNKNOWN_TOPIC;
+    await vi.advanceTimersByTimeAsync(50_000);
+    expect(kafka.events).toEqual([]);
+    await vi.advanceTimersByTimeAsync(15_000);
+    expect(kafka.kinds).toEqual(['failed 0: KCR_TOPIC_MISSING']);
+  });
+
+  test('because it may not be read any more fails alone', async () => {
+    const kafka = new FakeKafka(2);
+    kafka.answers.set(1, NOT_AUTHORIZED);
+    kafka.answers.set(0, batch(10));
+    await vi.advanceTimersByTimeAsync(1000);
+    expect(kafka.kinds).toEqual(['failed 1: KCR_KAFKA']);
+    expect(kafka.chunks).toMatchObject([{ assignment: { partition: 0 } }]);
+  });
+
+  test('because its records cannot be decoded fails alone, whether at the head or in what is inside', async () => {
+    const kafka = new FakeKafka(2);
+    const old = Buffer.from(batch(10));
+    old.writeInt8(1, 16);
+    kafka.answers.set(0, old);
+    await vi.advanceTimersByTimeAsync(1000);
+    expect(kafka.kinds).toEqual(['failed 0: KCR_KAFKA']);
+    kafka.answers.set(1, encodeBatch({ base: 10, records: [{ delta: 0 }], codec: 6 }));
+    await vi.advanceTimersByTimeAsync(1000);
+    expect(kafka.kinds).toEqual(['failed 0: KCR_KAFKA', 'failed 1: KCR_KAFKA']);
+    expect(kafka.chunks).toEqual([]);
+  });
+});
+
+describe('an offset out of range', () => {
+  test('that retention took fails its partition', async () => {
+    const kafka = new FakeKafka(1);
+    kafka.answers.set(0, OUT_OF_RANGE);
+    kafka.log = { start: 20, end: 100 };
+    await vi.advanceTimersByTimeAsync(1000);
+    expect(kafka.kinds).toEqual(['failed 0: KCR_OFFSET_RANGE']);
+  });
+
+  test('beyond the log at the beginning of a tenure is the word of the group alone: it fails, or restarts', async () => {
+    for (const onReset of ['halt', 'restart'] as const) {
+      const kafka = new FakeKafka(1, { onReset });
+      kafka.answers.set(0, OUT_OF_RANGE);
+      kafka.log = { start: 0, end: 5 };
+      await vi.advanceTimersByTimeAsync(2000);
+      expect(kafka.kinds).toEqual([onReset === 'halt' ? 'failed 0: KCR_OFFSET_RANGE' : 'reset 0: truncated']);
+    }
+  });
+
+  test('beyond a log that was read is a truncation, when the log stays that short', async () => {
+    const kafka = new FakeKafka(1);
+    kafka.answers.set(0, batch(10));
+    await vi.advanceTimersByTimeAsync(60);
+    kafka.answers.set(0, OUT_OF_RANGE);
+    kafka.log = { start: 0, end: 5 };
+    for (let round = 0; round < 3; round++) {
+      kafka.log = { start: 0, end: 5 };
+      await vi.advanceTimersByTimeAsync(300);
+      kafka.log = { start: 0, end: 100 }; // it was a leader that lagged behind
+      await vi.advanceTimersByTimeAsync(300);
+    }
+    expect(kafka.events).toEqual([]);
+    kafka.log = { start: 0, end: 5 };
+    await vi.advanceTimersByTimeAsync(2000);
+    expect(kafka.events).toMatchObject([{ kind: 'reset', what: { kind: 'truncated', wanted: 11, logStart: 0, logEnd: 5 } }]);
+  });
+
+  test('waits for the claim where the state decides: the group\'s offset is not what counts', async () => {
+    for (const log of [{ start: 20, end: 100 }, { start: 0, end: 5 }]) {
+      const kafka = new FakeKafka(1, { stateDecides: true });
+      kafka.answers.set(0, OUT_OF_RANGE);
+      kafka.log = log;
+      await vi.advanceTimersByTimeAsync(20_000);
+      expect(kafka.events).toEqual([]);
+      expect(kafka.fetches).toBeLessThan(60);
+      const [tenure] = kafka.tenures as [Tenure];
+      [tenure.next, tenure.isUnproven] = [30, false]; // a seek
+      kafka.answers.set(0, batch(30));
+      await vi.advanceTimersByTimeAsync(1000);
+      expect(kafka.chunks).toMatchObject([{ afterOffset: 29 }]);
+    }
+  });
+
+  test('that no claim corrects fails after a while', async () => {
+    const kafka = new FakeKafka(1, { stateDecides: true });
+    kafka.answers.set(0, OUT_OF_RANGE);
+    kafka.log = { start: 20, end: 100 };
+    await vi.advanceTimersByTimeAsync(40_000);
+    expect(kafka.kinds).toEqual(['failed 0: KCR_OFFSET_RANGE']);
+  });
+});

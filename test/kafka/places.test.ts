@@ -1,0 +1,138 @@
+import { describe, expect, test, vi } from 'vitest';
+import type { Membership, Session } from '../../src/kafka/membership.js';
+import { Membership as RealMembership } from '../../src/kafka/membership.js';
+import { assignedPartitions, subscription } from '../../src/kafka/assignor.js';
+import { sourceSettings, type KafkaSourceOptions } from '../../src/kafka/options.js';
+import { Places } from '../../src/kafka/places.js';
+import type { Wire } from '../../src/kafka/wire.js';
+
+const session: Session = { memberId: 'm', generation: 1, leader: true, partitions: [] };
+const partitions = [{ topic: 't', partition: 0 }, { topic: 'u', partition: 0 }];
+
+/** Topics `t` and `u` with one partition each, whose log holds 5 to 50. */
+class FakeKafka {
+  readonly calls: string[] = [];
+  readonly ids: Record<string, string | undefined> = { t: 'id-t', u: 'id-u' };
+  readonly committed: Record<string, number> = {};
+  readonly places: Places;
+  #told: unknown = null;
+
+  constructor(options: Partial<KafkaSourceOptions> = {}) {
+    const settings = sourceSettings({ brokers: ['127.0.0.1:1'], groupId: 'g', topics: ['t', 'u'], ...options });
+    const membership = {
+      ask: (call: (coordinator: unknown) => unknown) => call(this.#coordinator()),
+      commitOnce: async (_: Session, { topic, next, metadata }: { topic: string; next: number; metadata: null }) => void this.calls.push(`commit ${topic} ${next} ${metadata}`),
+    };
+    this.places = new Places(this.wire(), settings, membership as unknown as Membership);
+  }
+
+  #coordinator(): unknown {
+    return {
+      offsetFetch: async ({ topics }: { topics: { topic: string }[] }) => {
+        this.calls.push(`offsets of ${topics.map(({ topic }) => topic).join()}`);
+        return { responses: topics.map(({ topic }) => ({ topic, partitions: [{ partition: 0, offset: String(this.committed[topic] ?? -1), metadata: '' }] })) };
+      },
+    };
+  }
+
+  wire(): Wire {
+    const told = (): unknown => this.#told;
+    const brokerPool = { get metadata() { return told(); } };
+    const partitionMetadata = [{ partitionErrorCode: 0, partitionId: 0, leader: 1 }];
+    const listOffsets = async ({ topics }: { topics: { topic: string; partitions: { timestamp: string }[] }[] }) => ({
+      responses: topics.map(({ topic, partitions: list }) => ({ topic, partitions: list.map(({ timestamp }) => ({ partition: 0, offset: timestamp === '-2' ? '5' : '50' })) })),
+    });
+    const refreshMetadata = async () => {
+      this.calls.push('ids');
+      this.#told = { topicMetadata: Object.entries(this.ids).map(([topic, topicId]) => ({ topic, topicErrorCode: topicId === undefined ? 3 : 0, topicId, partitionMetadata: topicId === undefined ? [] : partitionMetadata })) };
+    };
+    const findTopicPartitionMetadata = (topic: string) => (this.ids[topic] === undefined ? [] : partitionMetadata);
+    return { cluster: { brokerPool, refreshMetadata, findTopicPartitionMetadata, findBroker: async () => ({ listOffsets }), addMultipleTargetTopics: async () => undefined }, cut: () => undefined } as unknown as Wire;
+  }
+
+  async begin(wanted = partitions): Promise<string[]> {
+    this.calls.length = 0;
+    const places = await this.places.of(session, wanted);
+    places.forEach((place) => this.places.begun(place));
+    return places.map(({ topic, topicId, next, recreatedFrom }) => `${topic} ${topicId} at ${next}${recreatedFrom === undefined ? '' : `, was ${recreatedFrom}`}`);
+  }
+}
+
+describe('where a partition begins', () => {
+  test('the ids are asked before the offsets: an offset of the old topic is never paired with the id of the new one', async () => {
+    const kafka = new FakeKafka();
+    kafka.committed['t'] = kafka.committed['u'] = 7;
+    expect(await kafka.begin()).toEqual(['t id-t at 7', 'u id-u at 7']);
+    expect(kafka.calls).toEqual(['ids', 'offsets of t,u']);
+  });
+
+  test('a place is written down only where nothing was committed: metadata that is kept there is not wiped out', async () => {
+    for (const stateDecides of [false, true]) {
+      const kafka = new FakeKafka({ stateDecides });
+      kafka.committed['t'] = 7;
+      expect(await kafka.begin()).toEqual(['t id-t at 7', 'u id-u at 50']);
+      expect(kafka.calls.slice(2)).toEqual(['commit u 50 null']);
+    }
+  });
+
+  test('a topic that Kafka does not tell of is left out, since without its id another could be read in its place', async () => {
+    const kafka = new FakeKafka();
+    kafka.committed['u'] = 7;
+    kafka.ids['t'] = undefined;
+    expect(await kafka.begin()).toEqual(['u id-u at 7']);
+  });
+
+  test('a topic that was created anew begins at its beginning, which is written down where no state is kept', async () => {
+    for (const [options, commits] of [[{ onReset: 'restart' }, ['commit t 5 null']], [{ stateDecides: true }, []], [{ stateDecides: true, onReset: 'restart' }, []]] as const) {
+      const kafka = new FakeKafka(options);
+      kafka.committed['t'] = kafka.committed['u'] = 7;
+      await kafka.begin();
+      kafka.ids['t'] = 'id-t2';
+      expect(await kafka.begin()).toEqual(['t id-t2 at 5, was id-t', 'u id-u at 7']);
+      expect(kafka.calls.slice(2)).toEqual(commits);
+    }
+  });
+
+  test('and where nobody decides, no end of the new log is written down, which would skip what it holds', async () => {
+    const kafka = new FakeKafka();
+    kafka.committed['t'] = kafka.committed['u'] = 7;
+    await kafka.begin();
+    kafka.ids['t'] = 'id-t2';
+    delete kafka.committed['t'];
+    expect(await kafka.begin()).toContain('t id-t2 at 50, was id-t');
+    expect(kafka.calls.slice(2)).toEqual([]);
+  });
+
+  test('a partition that was with another member meanwhile begins where the group stands: the other has begun it anew', async () => {
+    const kafka = new FakeKafka({ onReset: 'restart' });
+    kafka.committed['t'] = kafka.committed['u'] = 7;
+    await kafka.begin();
+    kafka.places.keepOnly([partitions[1]!]);
+    kafka.ids['t'] = 'id-t2';
+    kafka.committed['t'] = 9;
+    expect(await kafka.begin()).toContain('t id-t2 at 9');
+  });
+});
+
+describe('the deal of a group', () => {
+  test('does not leave a topic out at once that a broker has not heard of yet', async () => {
+    const kafka = new FakeKafka();
+    kafka.ids['t'] = undefined;
+    setTimeout(() => (kafka.ids['t'] = 'id-t'), 300);
+    const dealt: Buffer[] = [];
+    const coordinator = {
+      ...Object.fromEntries(['isConnected', 'apiVersions', 'metadata', 'heartbeat', 'leaveGroup', 'offsetCommit', 'offsetFetch', 'listOffsets', 'fetch'].map((name) => [name, vi.fn()])),
+      connectionPool: { send: vi.fn(), getConnection: vi.fn() },
+      joinGroup: async () => ({ generationId: 1, groupProtocol: 'RoundRobinAssigner', leaderId: 'm', memberId: 'm', members: [{ memberId: 'm', memberMetadata: subscription(['t', 'u']).metadata }] }),
+      syncGroup: async ({ groupAssignment }: { groupAssignment: { memberAssignment: Buffer }[] }) => {
+        dealt.push(groupAssignment[0]!.memberAssignment);
+        return { memberAssignment: groupAssignment[0]!.memberAssignment };
+      },
+    };
+    const wire = kafka.wire();
+    const cluster = { ...wire.cluster, findGroupCoordinator: async () => coordinator };
+    const membership = new RealMembership({ ...wire, cluster } as unknown as Wire, sourceSettings({ brokers: ['127.0.0.1:1'], groupId: 'g', topics: ['t', 'u'] }));
+    await membership.join(new AbortController().signal);
+    expect(assignedPartitions(dealt[0]!)).toEqual(partitions);
+  });
+});

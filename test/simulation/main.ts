@@ -1,0 +1,113 @@
+// Room: the command `npm run simulate`. Reads the arguments, prints; what is run stands in the files beside it.
+//
+//   --seeds N [--from S] [--seconds T]   random worlds, one a seed; the last line is the count
+//   --seed S                             one world, step by step; when it fails, also its shortest story
+//   --sabotage I4 | all                  an invariant broken on purpose: found?
+//   --exhaustive [--seconds T]           every order of two owners' steps in small worlds
+//   --json                               nothing but the last line, as JSON
+import { parseArgs } from 'node:util';
+import { exhaust, smallWorlds } from './exhaustive.js';
+import { play, type PlayOptions } from './play.js';
+import { campaign, hunt } from './random.js';
+import { sabotages } from './sabotage.js';
+import { scenarioOf, type Scenario } from './scenario.js';
+import { shrink } from './shrink.js';
+
+const { values } = parseArgs({
+  options: {
+    seeds: { type: 'string' }, from: { type: 'string', default: '1' }, seconds: { type: 'string' }, seed: { type: 'string' },
+    sabotage: { type: 'string' }, exhaustive: { type: 'boolean', default: false }, json: { type: 'boolean', default: false },
+  },
+});
+
+// Errors are values in a campaign, made by the million: their stacks are not looked at.
+if (values.seed === undefined) Error.stackTraceLimit = 0;
+
+const say = (line: string) => void (values.json || console.log(line));
+
+/** The last line: for people, or as JSON. */
+function conclude(result: Readonly<Record<string, unknown>>, isGood: boolean): void {
+  console.log(values.json ? JSON.stringify(result) : Object.entries(result).map(([name, value]) => `${name} ${typeof value === 'string' ? value : JSON.stringify(value)}`).join(', '));
+  if (!isGood) process.exitCode = 1;
+}
+
+function number(name: string, text: string): number {
+  const value = Number(text);
+  if (!Number.isSafeInteger(value) || value < 0) throw new RangeError(`Expected --${name} to be a whole number, got ${text}`);
+  return value;
+}
+
+/** What this process has had of a core; on a busy machine less than what went by. */
+function cpuSeconds(): number {
+  const { user, system } = process.cpuUsage();
+  return (user + system) / 1e6;
+}
+
+const round = (seconds: number) => Math.round(seconds * 10) / 10;
+
+function tellStory(scenario: Scenario, options: PlayOptions = {}): void {
+  say(JSON.stringify(scenario));
+  const { findings } = play(scenario, { ...options, tell: say });
+  for (const { kind, what } of findings) say(`FOUND ${kind}: ${what}`);
+}
+
+function replay(seed: number): void {
+  const broken = values.sabotage === undefined ? undefined : Object.entries(sabotages).find(([name]) => name === values.sabotage)?.[1];
+  const options: PlayOptions = broken ?? {};
+  const scenario = scenarioOf(seed);
+  tellStory(scenario, options);
+  const { findings, lives } = play(scenario, options);
+  if (findings.length > 0) {
+    const shrunk = shrink(scenario, options);
+    say(`\nThe shortest story that fails the same way (${shrunk.tries} tries):`);
+    tellStory(shrunk.scenario, options);
+  }
+  conclude({ seed, lives, violations: findings.length, findings }, findings.length === 0);
+}
+
+function sabotage(name: string): void {
+  const names = name === 'all' ? Object.keys(sabotages) : [name];
+  const hunts = names.map((one) => hunt(one, { from: number('from', values.from), maxSeconds: Number(values.seconds ?? 60) }));
+  const lines = hunts.map(({ by, seconds, ...rest }) => ({ ...rest, seconds: round(seconds), by: by?.kind }));
+  if (name === 'all') for (const line of lines) console.log(JSON.stringify(line));
+  else for (const one of hunts) if (one.by !== undefined) say(`${one.by.kind}: ${one.by.what}`);
+  const all = hunts.every(({ found }) => found);
+  conclude(name === 'all' ? { sabotages: names.length, found: hunts.filter(({ found }) => found).length } : lines[0]!, all);
+}
+
+function exhaustively(): void {
+  const maxSeconds = Number(values.seconds ?? 600);
+  const total = { worlds: 0, complete: 0, orders: 0n, moments: 0, runs: 0, lives: 0, violations: 0, seconds: 0 };
+  for (const small of smallWorlds) {
+    const done = exhaust(small, { maxSeconds: Math.min(maxSeconds / 4, maxSeconds - total.seconds) });
+    say(`${small.name}: ${done.orders} orders over ${done.moments} moments in ${done.runs} runs, ${done.isComplete ? 'all' : 'not all'} (${round(done.seconds)} s)`);
+    for (const { kind, what, story } of done.findings.slice(0, 3)) say(`FOUND ${kind}: ${what}\n  ${story.join('\n  ')}`);
+    total.worlds += 1;
+    total.complete += done.isComplete ? 1 : 0;
+    total.orders += done.orders;
+    total.moments += done.moments;
+    total.runs += done.runs;
+    total.lives += done.lives;
+    total.violations += done.findings.length;
+    total.seconds += done.seconds;
+  }
+  conclude({ ...total, orders: String(total.orders), seconds: round(total.seconds) }, total.violations === 0);
+}
+
+function many(seeds: number): void {
+  const { failures, ...done } = campaign({
+    seeds, from: number('from', values.from), maxSeconds: Number(values.seconds ?? Infinity), onSeeds: (count, lives) => say(`${count} seeds, ${lives} lives`),
+  });
+  for (const { seed, findings } of failures.slice(0, 20)) say(`seed ${seed}: ${findings.map(({ kind, what }) => `${kind} (${what})`).join(', ')}`);
+  if (failures.length > 0) {
+    const shrunk = shrink(scenarioOf(failures[0]!.seed));
+    say(`\nThe first one, as short as it gets; replay it with --seed ${failures[0]!.seed}:`);
+    tellStory(shrunk.scenario);
+  }
+  conclude({ seeds: done.seeds, lives: done.lives, violations: failures.length, seconds: round(done.seconds), cpuSeconds: round(cpuSeconds()) }, failures.length === 0);
+}
+
+if (values.seed !== undefined) replay(number('seed', values.seed));
+else if (values.sabotage !== undefined) sabotage(values.sabotage);
+else if (values.exhaustive) exhaustively();
+else many(number('seeds', values.seeds ?? '1000'));

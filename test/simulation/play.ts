@@ -1,0 +1,168 @@
+// Room: one run of a scenario: the very operators that ship, over the simulated world, to the end and beyond it. Then
+// the verdict. The runner, the shrinker and the tests stand on this.
+import { VirtualAction, VirtualTimeScheduler, type Observable } from 'rxjs';
+import { arrange } from '../../src/arrange.js';
+import { decodeState } from '../../src/model/state-codec.js';
+import { SimulatedWorld, checkExactlyOnce, type Process, type Row } from '../../src/testing/index.js';
+import { Dice, type Happening, type LifePlan, type Scenario } from './scenario.js';
+
+export interface Finding {
+  /** An invariant's number; `missing`, `doubled`, `unsettled`; `stuck` or `crash` when a run did not end well. */
+  readonly kind: string;
+  readonly what: string;
+}
+
+export interface Played {
+  readonly findings: readonly Finding[];
+  readonly lives: number;
+  readonly rows: number;
+}
+
+/** How a process is composed: as it ships, or sabotaged. */
+export type Compose = (process: Process, plan: LifePlan, scenario: Scenario, dice: Dice) => Observable<unknown>;
+
+export interface PlayOptions {
+  readonly compose?: Compose;
+  readonly tell?: (line: string) => void;
+  /** Sabotage I8: the settings of the blocks are not pinned. */
+  readonly isUnpinned?: boolean;
+  /** Tokens are relied on for ever. */
+  readonly isTrusting?: boolean;
+}
+
+export const asShipped: Compose = (process, plan, scenario, dice) => arrange(process, configOf(process, plan, scenario, dice), process.scheduler);
+
+export function configOf(process: Process, { batch }: LifePlan, { maxPending, onGap, onPoison }: Scenario, dice: Dice) {
+  return {
+    delivery: 'exactly-once' as const, group: 'g', owner: process.name, batch, maxPending, onGap, onPoison, onReset: 'restart' as const,
+    retry: { minDelayMs: 3, maxDelayMs: 50, random: dice.draw },
+  };
+}
+
+/** When everything that goes wrong has gone wrong, and the last, healthy life begins. */
+const healMs = 1_200;
+/** Zombies that were frozen for hours have woken up, and are done, by then. */
+const endMs = 24 * 3_600_000;
+
+export function play(scenario: Scenario, { compose = asShipped, tell, isUnpinned = false, isTrusting = false }: PlayOptions = {}): Played {
+  const clock = new VirtualTimeScheduler(VirtualAction, endMs);
+  const dice = new Dice(scenario.seed + 7);
+  const world = worldOf(scenario, clock, tell, isTrusting);
+  const begun: (Process | undefined)[] = [];
+  const errors: Finding[] = [];
+  const begin = (plan: LifePlan): Process => {
+    const { process, self } = world.process({ faults: plan.faults, chunkSize: plan.chunkSize, onGap: scenario.onGap, onReset: 'restart', blockRows: isUnpinned ? plan.blockRows : Infinity });
+    const running = compose(process, plan, scenario, dice).subscribe({
+      next: (outcome) => tell?.(`${clock.now()} ${process.name} → ${brief(outcome)}`),
+      error: (error: unknown) => errors.push({ kind: 'crash', what: String(error) }),
+    });
+    self.died.subscribe(() => running.unsubscribe());
+    return process;
+  };
+  scenario.lives.forEach((plan, index) => clock.schedule(() => (begun[index] = begin(plan)), plan.startMs));
+  for (const happening of scenario.happenings) clock.schedule(() => happen(happening, world, begun, clock), happening.atMs);
+  clock.schedule(() => {
+    tell?.(`${clock.now()} — the last, healthy life —`);
+    world.table.mend();
+    for (const process of begun) process?.kill();
+    begin({ startMs: 0, chunkSize: 4, batch: { count: 5, bytes: 10_000, maxWaitMs: 5 }, blockRows: 2, faults: [] });
+  }, healMs);
+  const isStuck = !flush(clock);
+  const findings = [...errors, ...judge(world, scenario), ...(isStuck ? [{ kind: 'stuck', what: 'the run does not come to rest' }] : [])];
+  return { findings, lives: world.lives, rows: world.table.rows.length };
+}
+
+function worldOf(scenario: Scenario, clock: VirtualTimeScheduler, tell: PlayOptions['tell'], isTrusting: boolean): SimulatedWorld {
+  const { records, spread, views, family, dedupWindowMs, poisonEvery } = scenario;
+  return new SimulatedWorld({
+    partitions: records, scheduler: clock, ...(tell === undefined ? {} : { tell }),
+    table: {
+      views, family,
+      ...(isTrusting ? { budgetMs: Infinity } : {}),
+      ...(dedupWindowMs === 0 ? {} : { dedupWindowMs }),
+      ...(spread === 1 ? {} : { partitionBy: ({ offset }: Row) => String(offset % spread) }),
+      ...(poisonEvery === 0 ? {} : { isPoison: ({ offset }: Row) => offset % poisonEvery === poisonEvery - 1 }),
+    },
+  });
+}
+
+/** Runs the clock until nothing is left to do; false: too much was done for a run that ends. */
+function flush(clock: VirtualTimeScheduler): boolean {
+  let actions = 0;
+  const count = clock.schedule.bind(clock);
+  const most = 60_000;
+  class Endless extends Error {}
+  clock.schedule = ((...args: Parameters<typeof count>) => {
+    if (++actions > most) throw new Endless('endless');
+    return count(...args);
+  }) as typeof clock.schedule;
+  try {
+    clock.flush();
+    return true;
+  } catch (error) {
+    if (error instanceof Endless) return false;
+    throw error;
+  }
+}
+
+function happen(happening: Happening, world: SimulatedWorld, begun: readonly (Process | undefined)[], clock: VirtualTimeScheduler): void {
+  switch (happening.kind) {
+    case 'produce':
+      world.log.leaveHole(happening.partition, happening.hole);
+      return world.produce(happening.partition, ...Array.from({ length: happening.records }, (_, n) => ({ n })));
+    case 'rebalance':
+      return world.group.rebalance();
+    case 'kill':
+      return begun[happening.life]?.kill();
+    case 'drain':
+      return begun[happening.life]?.source.drain();
+    case 'freeze':
+      return begun[happening.life]?.freeze(happening.ms);
+    case 'store down':
+      return world.storeDown(happening.ms);
+    case 'table down':
+      return world.tableDown(happening.ms);
+    case 'compact':
+      return world.log.compact(happening.partition, happening.offset);
+    case 'retain': {
+      // Retention takes what was read long ago; what nobody has read is lost by Kafka, not by us.
+      const committed = world.group.committed.get(happening.partition) ?? 0;
+      return world.log.retainFrom(happening.partition, Math.min(happening.offset, committed));
+    }
+    case 'recreate':
+      world.log.recreate();
+      world.group.committed.clear();
+      for (let partition = 0; partition < world.log.partitions; partition++) world.produce(partition, { again: 1 }, { again: 2 }, { again: 3 });
+      return world.group.rebalance();
+    case 'other writers':
+      return world.table.fillWindow(5, clock.now());
+  }
+}
+
+function judge(world: SimulatedWorld, scenario: Scenario): Finding[] {
+  const { missing, doubled, views } = checkExactlyOnce(world);
+  const findings: Finding[] = world.violations.map(({ invariant, what }) => ({ kind: invariant, what }));
+  if (missing.length > 0) findings.push({ kind: 'missing', what: missing.join(' ') });
+  if (doubled.length > 0) findings.push({ kind: 'doubled', what: doubled.join(' ') });
+  for (const [name, view] of Object.entries(views)) {
+    if (view.missing.length > 0) findings.push({ kind: 'missing', what: `${name}: ${view.missing.join(' ')}` });
+    if (view.doubled.length > 0) findings.push({ kind: 'doubled', what: `${name}: ${view.doubled.join(' ')}` });
+  }
+  scenario.records.forEach((_, partition) => {
+    const { end } = world.log.ends(partition);
+    const settled = settledOf(world, partition);
+    if (end > 0 && settled !== end - 1) findings.push({ kind: 'unsettled', what: `partition ${partition}: settled ${settled}, the log ends at ${end}` });
+  });
+  return findings;
+}
+
+function settledOf(world: SimulatedWorld, partition: number): number | undefined {
+  const key = { cluster: 'simulated', group: 'g', topic: world.log.topic, partition };
+  const node = world.nodes.get(JSON.stringify([key.cluster, key.group, key.topic, key.partition]));
+  return node === undefined ? undefined : decodeState(node.text, key).state.settled;
+}
+
+function brief(outcome: unknown): string {
+  const { kind, assignment, afterOffset, lastOffset, error } = outcome as { kind: string; assignment: { partition: number }; afterOffset?: number; lastOffset?: number; error?: Error };
+  return kind === 'halted' ? `halted ${assignment.partition}: ${error?.message}` : `${kind} ${assignment.partition}:${(afterOffset ?? 0) + 1}-${lastOffset}`;
+}

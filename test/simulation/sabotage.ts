@@ -1,0 +1,199 @@
+// Room: for each invariant a pipeline that breaks just that one: ports that lie, and stages exchanged for broken ones.
+// Nothing of it ships. A simulation that does not find one of them is blind.
+import {
+  EMPTY, Observable, Subject, catchError, concatMap, defer, delay, filter, from, ignoreElements, last, map, merge, of, throwError,
+  type MonoTypeOperatorFunction, type ObservableInput,
+} from 'rxjs';
+import { bufferCountOrTime, commit, insertDeduped, reconcileWithState } from '../../operators/index.js';
+import { arrange, type ArrangeConfig } from '../../src/arrange.js';
+import { hasCode } from '../../src/errors.js';
+import { Ledger } from '../../src/ledger.js';
+import type { Assignment, Chunk } from '../../src/model/record.js';
+import { dedupToken } from '../../src/model/token.js';
+import { lastKnownOffset } from '../../src/model/state.js';
+import type { BatchSink, Claim, Fetched, FrozenInsert, InsertBatch, RecordSource, SourceEvent, StateStore } from '../../src/ports.js';
+import type { Invariant, Process } from '../../src/testing/index.js';
+import { configOf, type Compose } from './play.js';
+
+export interface Sabotage {
+  /** What is broken, in a sentence. */
+  readonly means: string;
+  readonly compose: Compose;
+  readonly isUnpinned?: boolean;
+  readonly isTrusting?: boolean;
+}
+
+/** What a sabotage exchanges; the rest is as it ships. */
+interface Exchanged {
+  readonly source?: RecordSource;
+  readonly store?: StateStore;
+  readonly sink?: BatchSink;
+  readonly transform?: MonoTypeOperatorFunction<InsertBatch>;
+}
+
+function exchanging(exchange: (process: Process) => Exchanged): Compose {
+  return (process, plan, scenario, dice) => {
+    const { source = process.source, store = process.store, sink = process.sink, transform } = exchange(process);
+    const config: ArrangeConfig = { ...configOf(process, plan, scenario, dice), ...(transform === undefined ? {} : { transform: () => transform }) };
+    return arrange({ source, store, sink }, config, process.scheduler);
+  };
+}
+
+/** Answers before it is done: the write goes out later, and nobody looks at its reply. */
+function answersEarly({ store, scheduler }: Process): StateStore {
+  const real = new Map<string, Observable<Claim>>();
+  return {
+    ...store,
+    write: (claim, state) => {
+      const before = real.get(claim.owner) ?? of(claim);
+      const written = before.pipe(last(), delay(6, scheduler), concatMap((stored) => store.write(stored, state)), catchError(() => EMPTY), keep());
+      real.set(claim.owner, written);
+      return of({ ...claim, state });
+    },
+  };
+}
+
+/** Runs at once, and gives its values to whoever comes later. */
+function keep<T>(): MonoTypeOperatorFunction<T> {
+  return (source) => {
+    const values: T[] = [];
+    const waiting = new Set<() => void>();
+    let isDone = false;
+    source.subscribe({ next: (value) => values.push(value), complete: () => ((isDone = true), waiting.forEach((wake) => wake())) });
+    return new Observable<T>((subscriber) => {
+      const give = () => (values.forEach((value) => subscriber.next(value)), subscriber.complete());
+      if (isDone) give();
+      else waiting.add(give);
+      return () => waiting.delete(give);
+    });
+  };
+}
+
+/** Each frozen insert changed. */
+function withFrozen(sink: BatchSink, change: (frozen: FrozenInsert, batch: InsertBatch) => Partial<FrozenInsert>): BatchSink {
+  return {
+    ...sink,
+    freeze: (batch) => {
+      const frozen = sink.freeze(batch);
+      // Methods and getters of the frozen insert stay those of the sink.
+      return Object.assign(Object.create(frozen) as FrozenInsert, change(frozen, batch));
+    },
+  };
+}
+
+const tokenFromReceived: MonoTypeOperatorFunction<InsertBatch> = map((batch) => {
+  const { token, intent, records, assignment } = batch;
+  if (token === undefined || intent === undefined || records.length === 0) return batch;
+  const received = { ...intent, first: records[0]!.offset, last: records.at(-1)!.offset };
+  return { ...batch, token: dedupToken({ cluster: 'simulated', topic: assignment.topic, topicId: assignment.topicId, incarnation: 0, partition: assignment.partition, intent: received }) };
+});
+
+/** Forgets at the claim what was in doubt, as if it had been settled. */
+function forgetsDoubt(store: StateStore): StateStore {
+  return {
+    ...store,
+    claim: (key, owner) =>
+      from(store.claim(key, owner)).pipe(map((claim) => ({ ...claim, state: { ...claim.state, settled: lastKnownOffset(claim.state), pending: [] } }))),
+  };
+}
+
+/** Writes on whatever version the store has: by claiming once more just before. */
+function writesBlindly(store: StateStore): StateStore {
+  return { ...store, write: (claim, state) => from(store.claim(claim.key, claim.owner)).pipe(concatMap((now) => store.write(now, state))) };
+}
+
+/** Emits success before the answer was read. */
+function doesNotWait(frozen: FrozenInsert, { records }: InsertBatch): Partial<FrozenInsert> {
+  return {
+    insert: () => {
+      from(frozen.insert()).subscribe({ error: () => undefined });
+      return of({ rows: records.length, bytes: 0 });
+    },
+  };
+}
+
+/** Every seventh chunk is dropped, and the next one says that it covers its offsets too. */
+function dropsChunks(source: RecordSource): RecordSource {
+  let count = 0;
+  const dropped = new Map<number, number>();
+  const events = source.events.pipe(
+    map((event): SourceEvent | undefined => {
+      if (event.kind !== 'fetched') return event;
+      const { epoch } = event.assignment;
+      if (++count % 7 === 0) return void dropped.set(epoch, event.chunk.afterOffset);
+      const afterOffset = dropped.get(epoch);
+      dropped.delete(epoch);
+      return afterOffset === undefined ? event : ({ ...event, chunk: { ...event.chunk, afterOffset: Math.min(afterOffset, event.chunk.afterOffset) } } satisfies Fetched);
+    }),
+    filter((event) => event !== undefined),
+  );
+  return { ...source, events };
+}
+
+/** The stages over a groupByPartition that goes on with a tenure that was lost. */
+function keepingTheLost(process: Process, { batch = {}, retry = {}, maxPending = 2, onPoison = 'halt' }: ArrangeConfig): Observable<unknown> {
+  const { source, sink, store, scheduler } = process;
+  const ledger = new Ledger(store, source, { group: 'g', owner: process.name, maxPending, onReset: 'restart', retry, scheduler });
+  const stages = (assignment: Assignment, chunks: Observable<Chunk>): Observable<unknown> =>
+    chunks.pipe(
+      bufferCountOrTime(batch, scheduler),
+      reconcileWithState({ ledger, source, sink }, assignment, { onGap: 'continue' }, scheduler),
+      insertDeduped(sink, { concurrency: maxPending, onPoison, retry, ledger }, scheduler),
+      commit(source, ledger),
+    );
+  return new Observable<unknown>((subscriber) => {
+    const open = new Map<number, Subject<Chunk>>();
+    const running = source.events.subscribe((event) => {
+      const { assignment } = event;
+      const chunks = open.get(assignment.epoch);
+      if (event.kind === 'assigned') {
+        const begun = new Subject<Chunk>();
+        open.set(assignment.epoch, begun);
+        running.add(stages(assignment, begun).subscribe({ error: () => source.renew(assignment) }));
+      }
+      if (event.kind === 'fetched') chunks?.next(event.chunk);
+      if (event.kind !== 'revoked') return;
+      chunks?.complete();
+      event.release();
+    });
+    subscriber.add(running);
+  });
+}
+
+/** Inserts the rest without the record at fault, under the token of the whole, and tells nobody. */
+function leavesOutSilently(sink: BatchSink): BatchSink {
+  const insert = (batch: InsertBatch): ObservableInput<{ readonly rows: number; readonly bytes: number }> =>
+    from(sink.freeze(batch).insert()).pipe(
+      catchError((error: unknown) => {
+        if (!hasCode(error, 'KCR_POISON')) return throwError(() => error);
+        const records = batch.records.filter(({ offset }) => offset !== error.fields.offset);
+        return records.length === 0 ? of({ rows: 0, bytes: 0 }) : insert({ ...batch, records });
+      }),
+    );
+  return withFrozen(sink, (_frozen, batch) => ({ insert: () => insert(batch) }));
+}
+
+/** Each breaks the invariant of its name; `expiry` what stands beside them: a token that may be forgotten is not relied on. */
+export const sabotages: Readonly<Record<Invariant | 'expiry', Sabotage>> = {
+  I1: { means: 'the insert is sent before its intent is stored', compose: exchanging((process) => ({ store: answersEarly(process) })) },
+  I2: { means: 'the token is made from the records that were received', compose: exchanging(() => ({ transform: tokenFromReceived })) },
+  I3: { means: 'what is in doubt at the claim is taken for settled', compose: exchanging(({ store }) => ({ store: forgetsDoubt(store) })) },
+  I4: { means: 'writes are not compare-and-set', compose: exchanging(({ store }) => ({ store: writesBlindly(store) })) },
+  I5: { means: 'settled before the insert was answered', compose: exchanging(({ sink }) => ({ sink: withFrozen(sink, doesNotWait) })) },
+  I6: {
+    means: 'committed before it is settled',
+    compose: exchanging(({ source }) => ({
+      transform: concatMap((batch) => merge(of(batch), defer(() => from(source.commit(batch.assignment, batch.lastOffset + 1))).pipe(ignoreElements(), catchError(() => EMPTY)))),
+    })),
+  },
+  I7: { means: 'a chunk is dropped, and the next one covers for it', compose: exchanging(({ source }) => ({ source: dropsChunks(source) })) },
+  I8: { means: 'block settings are not pinned: another process cuts a batch into other blocks', compose: exchanging(() => ({})), isUnpinned: true },
+  I9: { means: 'work of a lost tenure goes on', compose: (process, plan, scenario, dice) => keepingTheLost(process, configOf(process, plan, scenario, dice)) },
+  I10: {
+    means: 'the token does not name the topic’s id and incarnation',
+    compose: exchanging(() => ({ transform: map((batch) => (batch.token === undefined ? batch : { ...batch, token: batch.token.replace(/@[^:]*:\d+:/, ':0:') })) })),
+  },
+  I11: { means: 'a range is not read back after an ambiguous failure', compose: exchanging(({ sink }) => ({ sink: withFrozen(sink, () => ({ readBackWhenInDoubt: false })) })) },
+  I12: { means: 'a poison record is left out without being recorded', compose: exchanging(({ sink }) => ({ sink: leavesOutSilently(sink) })) },
+  expiry: { means: 'a token is relied on although the window may have forgotten it', compose: exchanging(() => ({})), isTrusting: true },
+};

@@ -1,0 +1,155 @@
+// Room: what a simulated run is made of, as plain data that can be drawn from a seed, printed and shrunk. No world here.
+import type { Fate, Fault, PortName } from '../../src/testing/index.js';
+
+export interface LifePlan {
+  readonly startMs: number;
+  readonly chunkSize: number;
+  readonly batch: { readonly count: number; readonly bytes: number; readonly maxWaitMs: number };
+  readonly blockRows: number;
+  readonly faults: readonly Fault[];
+}
+
+/** What happens to the world at a time. */
+export type Happening =
+  | { readonly kind: 'produce'; readonly atMs: number; readonly partition: number; readonly records: number; readonly hole: number }
+  | { readonly kind: 'rebalance'; readonly atMs: number }
+  | { readonly kind: 'kill' | 'drain'; readonly atMs: number; readonly life: number }
+  | { readonly kind: 'freeze'; readonly atMs: number; readonly life: number; readonly ms: number }
+  | { readonly kind: 'store down' | 'table down'; readonly atMs: number; readonly ms: number }
+  | { readonly kind: 'compact'; readonly atMs: number; readonly partition: number; readonly offset: number }
+  | { readonly kind: 'retain'; readonly atMs: number; readonly partition: number; readonly offset: number }
+  | { readonly kind: 'recreate'; readonly atMs: number }
+  | { readonly kind: 'other writers'; readonly atMs: number };
+
+export interface Scenario {
+  readonly seed: number;
+  readonly records: readonly number[];
+  readonly maxPending: number;
+  /** A row whose offset this divides is refused; 0: none is. */
+  readonly poisonEvery: number;
+  readonly onPoison: 'halt' | 'exclude';
+  readonly onGap: 'halt' | 'continue';
+  /** ClickHouse partitions that rows spread over. */
+  readonly spread: number;
+  readonly views: readonly string[];
+  readonly family: 'plain' | 'replicated';
+  /** How long tokens are remembered; 0: long enough. */
+  readonly dedupWindowMs: number;
+  readonly lives: readonly LifePlan[];
+  readonly happenings: readonly Happening[];
+}
+
+/** Small, fast, and the same everywhere: mulberry32. */
+export class Dice {
+  #state: number;
+
+  constructor(seed: number) {
+    this.#state = (seed * 0x9e3779b1) >>> 0;
+  }
+
+  /** From 0 up to 1, not included. */
+  readonly draw = (): number => {
+    this.#state = (this.#state + 0x6d2b79f5) >>> 0;
+    let t = this.#state;
+    t = Math.imul(t ^ (t >>> 15), t | 1);
+    t ^= t + Math.imul(t ^ (t >>> 7), t | 61);
+    return ((t ^ (t >>> 14)) >>> 0) / 4_294_967_296;
+  };
+
+  int(least: number, most: number): number {
+    return least + Math.floor(this.draw() * (most - least + 1));
+  }
+
+  chance(share: number): boolean {
+    return this.draw() < share;
+  }
+
+  of<T>(...values: readonly T[]): T {
+    return values[Math.floor(this.draw() * values.length)]!;
+  }
+
+  list<T>(length: number, make: () => T): T[] {
+    return Array.from({ length }, make);
+  }
+}
+
+const hourMs = 3_600_000;
+
+/** Where most faults aim at: the calls with an effect that outlives the process. */
+const aims: readonly (PortName | undefined)[] = ['insert', 'insert', 'insert', 'write', 'write', 'claim', 'commit', 'readBack', 'fill', undefined];
+
+function fate(dice: Dice, isTearing: boolean): Fate {
+  const kinds: Fate[] = [
+    'die before', 'die after', 'die, lands late', 'lose reply', 'lose reply',
+    { landsAfterMs: dice.int(2, 400) }, { delayMs: dice.int(1, 120) }, { freezeMs: dice.int(20, 900) }, { freezeMs: dice.int(1, 3) * hourMs },
+    { failWith: 'KCR_INSERT_RETRIABLE' },
+  ];
+  if (isTearing) kinds.push('kill server', 'kill server');
+  return dice.of(...kinds);
+}
+
+function fault(dice: Dice, isTearing: boolean): Fault {
+  const port = dice.of(...aims);
+  const chosen = fate(dice, isTearing);
+  const isMisplaced = (chosen === 'kill server' || (typeof chosen === 'object' && 'failWith' in chosen)) && port !== 'insert' && port !== 'fill';
+  const aimed = isMisplaced ? 'insert' : port;
+  return { ...(aimed === undefined ? {} : { port: aimed }), nth: dice.int(1, aimed === undefined ? 25 : 5), fate: chosen };
+}
+
+function life(dice: Dice, startMs: number, isTearing: boolean): LifePlan {
+  return {
+    startMs,
+    chunkSize: dice.int(1, 7),
+    batch: { count: dice.of(1, 2, 3, 5, 100), bytes: dice.of(20, 60, 10_000), maxWaitMs: dice.of(1, 4, 10, 40) },
+    blockRows: dice.of(1, 2, 3),
+    faults: dice.list(dice.of(0, 1, 1, 2, 3), () => fault(dice, isTearing)),
+  };
+}
+
+function happening(dice: Dice, partitions: number, lives: number, isReset: boolean): Happening {
+  const atMs = dice.int(20, 700);
+  const partition = dice.int(0, partitions - 1);
+  const kinds = [
+    (): Happening => ({ kind: 'produce', atMs, partition, records: dice.int(1, 8), hole: dice.of(0, 0, 1, 3) }),
+    (): Happening => ({ kind: 'rebalance', atMs }),
+    (): Happening => ({ kind: 'kill', atMs, life: dice.int(0, lives - 1) }),
+    (): Happening => ({ kind: 'drain', atMs, life: dice.int(0, lives - 1) }),
+    (): Happening => ({ kind: 'freeze', atMs, life: dice.int(0, lives - 1), ms: dice.of(dice.int(10, 500), dice.int(1, 4) * hourMs) }),
+    (): Happening => ({ kind: 'store down', atMs, ms: dice.int(5, 400) }),
+    (): Happening => ({ kind: 'table down', atMs, ms: dice.int(5, 400) }),
+    (): Happening => ({ kind: 'compact', atMs, partition, offset: dice.int(0, 20) }),
+    (): Happening => ({ kind: 'retain', atMs, partition, offset: dice.int(0, 15) }),
+    (): Happening => ({ kind: 'other writers', atMs }),
+  ];
+  if (isReset && dice.chance(0.3)) return { kind: 'recreate', atMs };
+  return dice.of(...kinds)();
+}
+
+/** The same seed gives the same scenario. */
+export function scenarioOf(seed: number): Scenario {
+  const dice = new Dice(seed);
+  const partitions = dice.int(1, 3);
+  const family = dice.of('plain', 'plain', 'plain', 'replicated');
+  const views = dice.chance(0.2) ? ['by_hour'] : [];
+  // What a kill between token and part takes cannot be filled where views hang on the table: a person has to.
+  const isTearing = views.length === 0;
+  const lives = dice.int(1, 4);
+  const dedupWindowMs = dice.of(0, hourMs);
+  // A read-back cannot tell the rows of the topic that was there before from those of the new one.
+  const isReset = family === 'replicated' && dedupWindowMs === 0;
+  let startMs = 0;
+  return {
+    seed,
+    records: dice.list(partitions, () => dice.int(0, 14)),
+    maxPending: dice.of(1, 2, 2, 3),
+    poisonEvery: dice.of(0, 0, 0, 3, 5, 7),
+    onPoison: dice.of('halt', 'exclude'),
+    onGap: 'continue',
+    spread: dice.of(1, 1, 2, 3),
+    views,
+    family,
+    dedupWindowMs,
+    lives: dice.list(lives, () => life(dice, (startMs += dice.int(0, 200)), isTearing)),
+    happenings: dice.list(dice.int(0, 6), () => happening(dice, partitions, lives, isReset)),
+  };
+}

@@ -1,0 +1,65 @@
+// Room: a failing scenario made short: whatever can be left out while it still fails is left out.
+import { play, type PlayOptions, type Played } from './play.js';
+import type { Scenario } from './scenario.js';
+
+export interface Shrunk {
+  readonly scenario: Scenario;
+  readonly played: Played;
+  readonly tries: number;
+}
+
+/** Keeps the kind of the first finding, so that another bug does not take its place. */
+export function shrink(scenario: Scenario, options: PlayOptions = {}, most = 600): Shrunk {
+  let best = scenario;
+  let played = play(best, options);
+  const kind = played.findings[0]?.kind;
+  let tries = 0;
+  if (kind === undefined) return { scenario, played, tries };
+  for (let isShorter = true; isShorter && tries < most; ) {
+    isShorter = false;
+    for (const candidate of shorter(best)) {
+      if (++tries > most) break;
+      const again = play(candidate, options);
+      if (!again.findings.some((finding) => finding.kind === kind)) continue;
+      best = candidate;
+      played = again;
+      isShorter = true;
+      break;
+    }
+  }
+  return { scenario: best, played, tries };
+}
+
+function* shorter(scenario: Scenario): Generator<Scenario> {
+  const { happenings, lives, records } = scenario;
+  for (let i = 0; i < happenings.length; i++) yield { ...scenario, happenings: without(happenings, i) };
+  for (let i = 0; i < lives.length; i++) {
+    const left = happenings
+      .filter((one) => !('life' in one) || one.life !== i)
+      .map((one) => ('life' in one && one.life > i ? { ...one, life: one.life - 1 } : one));
+    yield { ...scenario, lives: without(lives, i), happenings: left };
+    const life = lives[i]!;
+    for (let f = 0; f < life.faults.length; f++) yield { ...scenario, lives: lives.with(i, { ...life, faults: without(life.faults, f) }) };
+  }
+  for (let p = 0; p < records.length; p++) {
+    if (p === records.length - 1 && records.length > 1) yield { ...scenario, records: without(records, p), happenings: happenings.filter((one) => !('partition' in one) || one.partition !== p) };
+    const count = records[p]!;
+    if (count > 1) yield { ...scenario, records: records.with(p, count >> 1) };
+    if (count > 0) yield { ...scenario, records: records.with(p, count - 1) };
+  }
+  if (scenario.poisonEvery !== 0) yield { ...scenario, poisonEvery: 0 };
+  if (scenario.spread !== 1) yield { ...scenario, spread: 1 };
+  if (scenario.views.length > 0) yield { ...scenario, views: [] };
+  if (scenario.dedupWindowMs !== 0) yield { ...scenario, dedupWindowMs: 0 };
+  if (scenario.maxPending !== 1) yield { ...scenario, maxPending: 1 };
+  for (let i = 0; i < lives.length; i++) {
+    const life = lives[i]!;
+    if (life.batch.bytes < 10_000) yield { ...scenario, lives: lives.with(i, { ...life, batch: { ...life.batch, bytes: 10_000 } }) };
+    if (life.chunkSize !== 3) yield { ...scenario, lives: lives.with(i, { ...life, chunkSize: 3 }) };
+    if (life.startMs !== 0) yield { ...scenario, lives: lives.with(i, { ...life, startMs: life.startMs >> 1 }) };
+  }
+}
+
+function without<T>(list: readonly T[], index: number): T[] {
+  return list.filter((_, i) => i !== index);
+}

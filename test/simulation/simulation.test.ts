@@ -1,0 +1,68 @@
+// The simulation at a small, fixed size: what `npm run simulate` does at any size. A red test names the seed; replay it
+// with `npm run simulate -- --seed N`.
+import { describe, expect, test, vi } from 'vitest';
+import type { Invariant } from '../../src/testing/index.js';
+import { exhaust, smallWorlds } from './exhaustive.js';
+import { play } from './play.js';
+import { campaign, hunt } from './random.js';
+import { sabotages } from './sabotage.js';
+import { scenarioOf } from './scenario.js';
+import { shrink } from './shrink.js';
+
+vi.setConfig({ testTimeout: 120_000 });
+
+describe('random worlds', () => {
+  test('1,000 seeds: nothing is missing, doubled or left unsettled, and every invariant holds at the ports', () => {
+    expect(campaign({ seeds: 1000 }).failures).toEqual([]);
+  });
+
+  test('a seed replays: the same story, line by line', () => {
+    const story = () => {
+      const lines: string[] = [];
+      const { findings, lives } = play(scenarioOf(17), { tell: (line) => lines.push(line) });
+      return { lines, findings, lives };
+    };
+    const first = story();
+    expect(first.lines.length).toBeGreaterThan(50);
+    expect(story()).toEqual(first);
+  });
+});
+
+describe('sabotage: an invariant that is broken on purpose is found', () => {
+  const names = Object.keys(sabotages) as (Invariant | 'expiry')[];
+
+  test('there is one for each invariant, and one for the window of tokens', () => {
+    expect(names).toEqual(['I1', 'I2', 'I3', 'I4', 'I5', 'I6', 'I7', 'I8', 'I9', 'I10', 'I11', 'I12', 'expiry']);
+  });
+
+  for (const name of names) {
+    test(`${name}: ${sabotages[name].means}`, () => {
+      expect(hunt(name)).toMatchObject({ found: true });
+    });
+  }
+
+  // I6 and I9 have a second line of defence behind them, the claim: they are seen at the ports only.
+  for (const name of ['I1', 'I2', 'I3', 'I4', 'I5', 'I7', 'I8', 'I10', 'I11', 'I12', 'expiry'] as const) {
+    test(`${name}: the verdict over the table and the topic alone finds it too`, () => {
+      const isWrong = (seed: number) => play(scenarioOf(seed), sabotages[name]).findings.some(({ kind }) => kind === 'missing' || kind === 'doubled');
+      expect(Array.from({ length: 1500 }, (_, i) => i + 1).find(isWrong)).toBeDefined();
+    });
+  }
+
+  test('what fails shrinks to a short story', () => {
+    const { compose } = sabotages.I11;
+    const seed = hunt('I11').seed!;
+    const { scenario, played } = shrink(scenarioOf(seed), { compose });
+    expect(played.findings[0]?.kind).toBe('I11');
+    const faults = scenario.lives.reduce((sum, life) => sum + life.faults.length, 0);
+    expect(faults + scenario.happenings.length).toBeLessThanOrEqual(2);
+  });
+});
+
+describe('small worlds, every order of two owners’ steps', () => {
+  for (const world of smallWorlds.slice(0, 4)) {
+    test(world.name, () => {
+      expect(exhaust(world, { maxSeconds: 100 })).toMatchObject({ isComplete: true, findings: [] });
+    });
+  }
+});
