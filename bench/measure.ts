@@ -36,7 +36,7 @@ export function start(name: string, parameters: Parameters): Running {
   const child = spawn(process.execPath, ['--import', 'tsx', contenderFile, name, JSON.stringify(parameters)], { stdio: ['ignore', 'pipe', 'inherit'] });
   children.add(child);
   let last: unknown;
-  createInterface({ input: child.stdout }).on('line', (line) => (last = JSON.parse(line)));
+  createInterface({ input: child.stdout }).on('line', (line) => (last = JSON.parse(line) as unknown));
   const used = once(child, 'close').then(([code]: unknown[]) => {
     children.delete(child);
     if (code !== 0) throw new Error(`${name} ended with ${String(code)}`);

@@ -138,7 +138,8 @@ function decider(
 }
 
 function withIntent(opened: PartitionLedger, batch: Batch, intent: Intent, replay: boolean): InsertBatch {
-  return { ...batch, intent, token: opened.token(intent), replay };
+  const { isAnew } = opened.state;
+  return { ...batch, intent, token: opened.token(intent), replay, ...(isAnew === true ? { isAnew } : {}) };
 }
 
 function intentOf(batch: Batch, { tables, settings }: ReturnType<BatchSink['describe']>, atMs: number): Intent {

@@ -145,6 +145,8 @@ export interface InsertBatch extends Batch {
   readonly token: string | undefined;
   /** The range was in doubt when this process took the partition over. */
   readonly replay: boolean;
+  /** The table may have other rows under the same offsets: of the topic as it was, or of an earlier reading. */
+  readonly isAnew?: boolean;
 }
 
 export interface InsertResult {

@@ -82,7 +82,8 @@ export class FrozenBatch implements FrozenInsert {
    * asked again is another version, which may make tokens in another way. Without a token nothing was promised.
    */
   get readBackWhenInDoubt(): boolean {
-    const { table, readBackFault } = this.#destination;
+    const { table } = this.#destination;
+    const readBackFault = this.#readBackFault;
     const otherVersion = this.#batch.intent !== undefined && this.#recorded?.version !== this.#way.server.version;
     return this.#token !== undefined && (table.family === 'plain' || (otherVersion && readBackFault === undefined));
   }
@@ -92,6 +93,11 @@ export class FrozenBatch implements FrozenInsert {
     if (intent === undefined || this.#token === undefined) return undefined;
     const { server, settings } = this.#way;
     return tokenDoubt(intent, { budgetMs: this.#destination.dedupBudgetMs, server, settings: settings.fingerprint }, nowMs);
+  }
+
+  get #readBackFault(): string | undefined {
+    if (this.#batch.isAnew === true) return 'the partition was begun anew, so other rows may stand under the same offsets';
+    return this.#destination.readBackFault;
   }
 
   insert(): Observable<InsertResult> {
@@ -117,7 +123,7 @@ export class FrozenBatch implements FrozenInsert {
   }
 
   async #readBack(doubt: string | undefined, signal: AbortSignal): Promise<ReadBack> {
-    const { readBackFault: fault } = this.#destination;
+    const fault = this.#readBackFault;
     if (fault !== undefined && doubt !== undefined) throw this.#unverifiable(doubt, fault);
     if (fault !== undefined) return this.#clearDoubt(fault);
     await this.#refuseWhileRunning(signal);

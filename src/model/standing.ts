@@ -50,5 +50,5 @@ export function standing(state: PartitionState, log: LogNow): Standing {
 
 /** Goes on at `offset` under tokens that were never used. */
 export function restartedAt(offset: number, before: PartitionState, topicId: string | undefined): PartitionState {
-  return { settled: offset - 1, pending: [], incarnation: before.incarnation + 1, topicId };
+  return { settled: offset - 1, pending: [], incarnation: before.incarnation + 1, topicId, isAnew: true };
 }

@@ -50,11 +50,11 @@ export function encodeState(stored: StoredState, name: StateName): string {
   checkState(state, refuse);
   if (jsonBytes(owner) > stateLimits.ownerBytes) refuse(`the owner's name takes more than ${stateLimits.ownerBytes} bytes`);
   if (jsonBytes(write) > stateLimits.writeBytes) refuse(`the write's name takes more than ${stateLimits.writeBytes} bytes`);
-  const { settled = null, incarnation, topicId } = state;
+  const { settled = null, incarnation, topicId, isAnew } = state;
   const pending = state.pending.map(({ first, last, rows, atMs, settings, tables, excluded, token }) => ({
     first, last, rows, atMs, settings, tables, excluded: toRanges(excluded), token,
   }));
-  const text = JSON.stringify({ v: stateFormat, owner, write, settled, incarnation, topicId, pending });
+  const text = JSON.stringify({ v: stateFormat, owner, write, settled, incarnation, topicId, isAnew, pending });
   const spare = stateLimits.ownerBytes - jsonBytes(owner) + stateLimits.writeBytes - jsonBytes(write);
   const bytes = utf8Bytes(text) + spare;
   if (bytes > stateLimits.bytes) {
@@ -71,7 +71,7 @@ export function decodeState(text: string, name: StateName): StoredState {
   };
   const value = parsed(text, refuse);
   if (!isObject(value)) return refuse('it is not a JSON object');
-  const { v, owner, write, settled, incarnation, topicId, pending } = value;
+  const { v, owner, write, settled, incarnation, topicId, isAnew, pending } = value;
   if (isSafe(v) && v > stateFormat) {
     return refuse(
       `it was written by a newer version of this program (format ${v}; this version knows format ${stateFormat})`,
@@ -88,6 +88,7 @@ export function decodeState(text: string, name: StateName): StoredState {
     pending: pending.map((entry, index) => toIntent(entry, `pending[${index}]`, refuse)),
     incarnation,
     topicId,
+    ...(isAnew === true ? { isAnew } : {}),
   } as PartitionState;
   checkState(state, refuse);
   return { state, owner, write };

@@ -33,6 +33,11 @@ export interface PartitionState {
   readonly incarnation: number;
   /** Kafka's id of the topic that the offsets are of; part of every token. Undefined: the brokers gave none. */
   readonly topicId: string | undefined;
+  /**
+   * The partition was begun anew: the table may have other rows under the same offsets, so that it cannot be asked
+   * which of a range are there.
+   */
+  readonly isAnew?: true;
 }
 
 export const emptyState: PartitionState = Object.freeze({ settled: undefined, pending: Object.freeze([]), incarnation: 0, topicId: undefined });

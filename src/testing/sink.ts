@@ -69,7 +69,7 @@ function frozen(process: SimulatedProcess, world: SinkSurroundings, batch: Inser
     readBack: () => {
       watch.inserting('readBack', batch);
       lookedMs = world.nowMs();
-      return process.call({ port: 'readBack', partition, what: () => range, effect: () => readBack(world, batch, provenance) });
+      return process.call({ port: 'readBack', partition, what: () => range, effect: () => readBack(world, batch, provenance && batch.isAnew !== true) });
     },
     fill: (missing, round) => {
       watch.asked('fill', batch.assignment);

@@ -59,7 +59,9 @@ export class Watch {
 
   claimed({ key, owner, state }: Claim): void {
     this.#states.set(key.partition, state);
-    this.#claims.set(epochOf(owner), { state, resolved: new Set() });
+    // A claim whose reply was late is made again: what was sent under the first one stays sent.
+    const epoch = epochOf(owner);
+    this.#claims.set(epoch, { state, resolved: this.#claims.get(epoch)?.resolved ?? new Set() });
     this.#record(key, state);
   }
 

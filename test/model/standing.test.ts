@@ -9,7 +9,7 @@ const log = (fields: Partial<LogNow> = {}): LogNow => ({ topicId: 'A', start: 0,
 const known = (settled: number, ...pending: [number, number][]): PartitionState => ({ ...stateOf(settled, ...pending), topicId: 'A', incarnation: 3 });
 const nameless = (settled: number, ...pending: [number, number][]): PartitionState => ({ ...known(settled, ...pending), topicId: undefined });
 
-const restarted = (settled: number, topicId: string | undefined): unknown => ({ settled, pending: [], incarnation: 4, topicId });
+const restarted = (settled: number, topicId: string | undefined): unknown => ({ settled, pending: [], incarnation: 4, topicId, isAnew: true });
 
 describe('a stored state still speaks of the log', () => {
   const table: readonly (readonly [string, PartitionState, LogNow, ReturnType<typeof standing>])[] = [

@@ -3,8 +3,8 @@
 import { VirtualAction, VirtualTimeScheduler, type Observable } from 'rxjs';
 import { arrange } from '../../src/arrange.js';
 import { decodeState } from '../../src/model/state-codec.js';
-import { SimulatedWorld, checkExactlyOnce, type Process, type Row } from '../../src/testing/index.js';
-import { Dice, type Happening, type LifePlan, type Scenario } from './scenario.js';
+import { SimulatedWorld, checkExactlyOnce, type Process, type Row, type SimulatedProcess } from '../../src/testing/index.js';
+import { Dice, drawn, type Happening, type LifePlan, type Scenario } from './scenario.js';
 
 export interface Finding {
   /** An invariant's number; `missing`, `doubled`, `unsettled`; `stuck` or `crash` when a run did not end well. */
@@ -48,23 +48,29 @@ export function play(scenario: Scenario, { compose = asShipped, tell, isUnpinned
   const clock = new VirtualTimeScheduler(VirtualAction, endMs);
   const dice = new Dice(scenario.seed + 7);
   const world = worldOf(scenario, clock, tell, isTrusting);
-  const begun: (Process | undefined)[] = [];
+  const begun: (SimulatedProcess | undefined)[] = [];
+  const drains: (() => void)[] = [];
   const errors: Finding[] = [];
-  const begin = (plan: LifePlan): Process => {
+  const begin = (plan: LifePlan): { readonly process: Process; readonly self: SimulatedProcess } => {
     const { process, self } = world.process({ faults: plan.faults, chunkSize: plan.chunkSize, onGap: scenario.onGap, onReset: 'restart', blockRows: isUnpinned ? plan.blockRows : Infinity });
     const running = compose(process, plan, scenario, dice).subscribe({
       next: (outcome) => tell?.(`${clock.now()} ${process.name} → ${brief(outcome)}`),
       error: (error: unknown) => errors.push({ kind: 'crash', what: String(error) }),
     });
     self.died.subscribe(() => running.unsubscribe());
-    return process;
+    return { process, self };
   };
-  scenario.lives.forEach((plan, index) => clock.schedule(() => (begun[index] = begin(plan)), plan.startMs));
-  for (const happening of scenario.happenings) clock.schedule(() => happen(happening, world, begun, clock), happening.atMs);
+  scenario.lives.forEach((plan, index) => clock.schedule(() => {
+      const { process, self } = begin(plan);
+      begun[index] = self;
+      drains[index] = () => process.source.drain();
+    }, plan.startMs));
+  for (const happening of scenario.happenings) clock.schedule(() => happen(happening, world, begun, drains, clock), happening.atMs);
   clock.schedule(() => {
     tell?.(`${clock.now()} — the last, healthy life —`);
-    world.table.mend();
-    for (const process of begun) process?.kill();
+    if (scenario.onPoison === 'halt' || drawn.tableMendedUnderAZombie) world.table.mend();
+    // A zombie sleeps on, wakes up when everything is done, and goes on where it stood.
+    for (const process of begun) if (process?.isFrozen === false) process.kill();
     begin({ startMs: 0, chunkSize: 4, batch: { count: 5, bytes: 10_000, maxWaitMs: 5 }, blockRows: 2, faults: [] });
   }, healMs);
   const isStuck = !flush(clock);
@@ -105,7 +111,7 @@ function flush(clock: VirtualTimeScheduler): boolean {
   }
 }
 
-function happen(happening: Happening, world: SimulatedWorld, begun: readonly (Process | undefined)[], clock: VirtualTimeScheduler): void {
+function happen(happening: Happening, world: SimulatedWorld, begun: readonly (SimulatedProcess | undefined)[], drains: readonly (() => void)[], clock: VirtualTimeScheduler): void {
   switch (happening.kind) {
     case 'produce':
       world.log.leaveHole(happening.partition, happening.hole);
@@ -115,7 +121,7 @@ function happen(happening: Happening, world: SimulatedWorld, begun: readonly (Pr
     case 'kill':
       return begun[happening.life]?.kill();
     case 'drain':
-      return begun[happening.life]?.source.drain();
+      return drains[happening.life]?.();
     case 'freeze':
       return begun[happening.life]?.freeze(happening.ms);
     case 'store down':
@@ -125,9 +131,10 @@ function happen(happening: Happening, world: SimulatedWorld, begun: readonly (Pr
     case 'compact':
       return world.log.compact(happening.partition, happening.offset);
     case 'retain': {
-      // Retention takes what was read long ago; what nobody has read is lost by Kafka, not by us.
       const committed = world.group.committed.get(happening.partition) ?? 0;
-      return world.log.retainFrom(happening.partition, Math.min(happening.offset, committed));
+      const most = drawn.retentionBeyondTheState ? Infinity : committed;
+      world.log.retainFrom(happening.partition, Math.min(happening.offset, most));
+      return world.fetchOn();
     }
     case 'recreate':
       world.log.recreate();
@@ -151,7 +158,8 @@ function judge(world: SimulatedWorld, scenario: Scenario): Finding[] {
   scenario.records.forEach((_, partition) => {
     const { end } = world.log.ends(partition);
     const settled = settledOf(world, partition);
-    if (end > 0 && settled !== end - 1) findings.push({ kind: 'unsettled', what: `partition ${partition}: settled ${settled}, the log ends at ${end}` });
+    const isOpen = world.log.records(partition).some(({ offset }) => offset > (settled ?? -1));
+    if (isOpen) findings.push({ kind: 'unsettled', what: `partition ${partition}: settled ${settled}, the log ends at ${end}` });
   });
   return findings;
 }

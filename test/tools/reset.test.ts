@@ -38,8 +38,8 @@ describe('what going on elsewhere means', () => {
 
 describe('a reset', () => {
   test('gives the next incarnation, nothing in doubt, and the topic id is learnt anew', () => {
-    expect(planReset(at(doubt), { kind: 'offset', offset: 12 }).after).toEqual({ settled: 11, pending: [], incarnation: 5, topicId: undefined });
-    expect(planReset(at(undefined), { kind: 'beginning' }).after).toEqual({ settled: 1, pending: [], incarnation: 1, topicId: undefined });
+    expect(planReset(at(doubt), { kind: 'offset', offset: 12 }).after).toEqual({ settled: 11, pending: [], incarnation: 5, topicId: undefined, isAnew: true });
+    expect(planReset(at(undefined), { kind: 'beginning' }).after).toEqual({ settled: 1, pending: [], incarnation: 1, topicId: undefined, isAnew: true });
   });
 
   test.each([
@@ -71,7 +71,7 @@ describe('doing it', () => {
   test('writes what was planned on the claimed state, and tells that plan', async () => {
     const written: PartitionState[] = [];
     const done = await applyReset(claiming({ ...doubt, incarnation: 8 }, written) as StateAccess, at(settled9), { kind: 'offset', offset: 12 }, 'me');
-    expect(written).toEqual([{ settled: 11, pending: [], incarnation: 9, topicId: undefined }]);
+    expect(written).toEqual([{ settled: 11, pending: [], incarnation: 9, topicId: undefined, isAnew: true }]);
     expect(done).toMatchObject({ perhapsLost: range(10, 11), perhapsTwice: range(12, 19) });
   });
 

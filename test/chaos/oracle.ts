@@ -1,0 +1,118 @@
+// The judge of the chaos run. Reads the topics with Kafka's own Java client, whose reading of transactions owes nothing to
+// ours, checks that against what the producer knows, and compares the table with it, row by row, by place and contents.
+import { execFile } from 'node:child_process';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { promisify } from 'node:util';
+import { command, query } from '../stack/clients.js';
+import { jars, java } from '../stack/jars.js';
+import { topics, valueOf, type Traffic } from './traffic.js';
+
+export const table = 'chaos';
+
+export async function createTable(url: string): Promise<void> {
+  await command(
+    url,
+    `CREATE TABLE ${table} (id UInt64, pad String, _topic LowCardinality(String), _partition UInt32, _offset UInt64, _key String)
+     ENGINE = MergeTree ORDER BY (_topic, _partition, _offset) SETTINGS non_replicated_deduplication_window = 10000`,
+  );
+}
+
+interface LogRecord {
+  readonly key: string;
+  readonly value: string;
+}
+
+/** By `topic/partition`, then by offset. */
+export type Log = ReadonlyMap<string, ReadonlyMap<number, LogRecord>>;
+
+export interface Verdict {
+  /** Records that the topics hold for a reader of committed ones. */
+  readonly produced: number;
+  readonly rows: number;
+  /** Rows of records that compaction has taken meanwhile. */
+  readonly compactedAway: number;
+  /** Each list as `topic/partition@offset`. */
+  readonly missing: readonly string[];
+  readonly doubled: readonly string[];
+  /** Rows with other contents than the record, and rows of no record at all. */
+  readonly wrong: readonly string[];
+}
+
+/** The topics, once no transaction is open any more. */
+export async function readLog(brokers: readonly string[], limitMs = 60_000): Promise<Log> {
+  const classpath = join(await jars('kafka'), '*');
+  const program = fileURLToPath(new URL('ReadCommitted.java', import.meta.url));
+  const names = Object.values(topics).map(({ topic }) => topic);
+  for (const endMs = performance.now() + limitMs; ; await sleep(1000)) {
+    const args = ['-XX:+UseSerialGC', '-XX:TieredStopAtLevel=1', '-Dorg.slf4j.simpleLogger.defaultLogLevel=error', '-cp', classpath, program, brokers.join(','), ...names];
+    const { stdout } = await promisify(execFile)(java(), args, { maxBuffer: 2 ** 30, timeout: 180_000 });
+    const lines = stdout.split('\n').filter(Boolean).map((line) => line.split('\t'));
+    const open = lines.filter(([kind, , , stable, high]) => kind === 'E' && stable !== high);
+    if (open.length === 0) return logOf(lines);
+    if (performance.now() > endMs) throw new Error(`transactions stay open: ${JSON.stringify(open)}`);
+  }
+}
+
+function logOf(lines: readonly string[][]): Log {
+  const log = new Map<string, Map<number, LogRecord>>();
+  for (const [kind, topic, partition, offset, key, value] of lines) {
+    const place = `${topic}/${partition}`;
+    if (!log.has(place)) log.set(place, new Map());
+    if (kind === 'R') log.get(place)!.set(Number(offset), { key: key!, value: value! });
+  }
+  return log;
+}
+
+/** What Kafka holds against what the producer was answered: a difference means that nothing can be judged by it. */
+export function checkLog(log: Log, { fates }: Traffic): void {
+  for (const [topic, fateOf] of fates) {
+    const held = new Set<number>();
+    for (const [place, records] of log) {
+      if (place.startsWith(`${topic}/`)) for (const { value } of records.values()) held.add((JSON.parse(value) as { id: number }).id);
+    }
+    const isCompacted = topic === topics.compacted.topic;
+    for (const [id, fate] of fateOf) {
+      if (fate === 'aborted' && held.has(id)) throw new Error(`${topic}: record ${id} was aborted, and Kafka gives it`);
+      if (fate === 'committed' && !isCompacted && !held.has(id)) throw new Error(`${topic}: record ${id} was committed, and Kafka has lost it`);
+    }
+  }
+}
+
+/** Waits until the table has the last record of each partition; false when it has not in time. */
+export async function isCaughtUp(url: string, log: Log, limitMs: number): Promise<boolean> {
+  // The log is read in order, so its greatest offset comes last.
+  const lastOf = [...log].map(([place, records]) => [place, [...records.keys()].at(-1) ?? -1] as const);
+  for (const endMs = performance.now() + limitMs; performance.now() < endMs; await sleep(500)) {
+    const rows = await query<{ place: string; last: number }>(url, `SELECT concat(_topic, '/', toString(_partition)) AS place, max(_offset) AS last FROM ${table} GROUP BY place`);
+    const reached = new Map(rows.map(({ place, last }) => [place, last]));
+    if (lastOf.every(([place, last]) => (reached.get(place) ?? -1) >= last)) return true;
+  }
+  return false;
+}
+
+export async function judge(url: string, log: Log, { fates }: Traffic): Promise<Verdict> {
+  const text = await command(url, `SELECT _topic, _partition, _offset, id, pad, _key FROM ${table} ORDER BY _topic, _partition, _offset FORMAT TabSeparated`);
+  const seen = new Map([...log.keys()].map((place) => [place, new Set<number>()]));
+  const found = { rows: 0, compactedAway: 0, doubled: [] as string[], wrong: [] as string[] };
+  for (const line of text.split('\n').filter(Boolean)) {
+    const [topic, partition, offsetText, id, pad, key] = line.split('\t') as [string, string, string, string, string, string];
+    const [place, offset] = [`${topic}/${partition}`, Number(offsetText)];
+    const at = `${place}@${offset}`;
+    found.rows++;
+    const offsets = seen.get(place);
+    if (offsets?.has(offset)) found.doubled.push(at);
+    offsets?.add(offset);
+    const record = log.get(place)?.get(offset);
+    const value = JSON.stringify({ id: Number(id), pad });
+    if (record !== undefined) {
+      if (record.value !== value || record.key !== key) found.wrong.push(at);
+    } else if (topic === topics.compacted.topic && (fates.get(topic)?.get(Number(id)) ?? 'aborted') !== 'aborted' && value === valueOf(Number(id))) {
+      found.compactedAway++;
+    } else found.wrong.push(at);
+  }
+  const missing = [...log].flatMap(([place, records]) => [...records.keys()].filter((offset) => !seen.get(place)!.has(offset)).map((offset) => `${place}@${offset}`));
+  const produced = [...log.values()].reduce((sum, { size }) => sum + size, 0);
+  return { produced, missing, ...found };
+}
