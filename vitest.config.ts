@@ -23,7 +23,7 @@ export default defineConfig({
           name: 'servers',
           include: servers,
           globalSetup: ['test/stack/global-setup.ts'],
-          fileParallelism: false,
+          maxWorkers: 2,
           testTimeout: 120_000,
           hookTimeout: 180_000,
         },

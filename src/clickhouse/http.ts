@@ -1,8 +1,8 @@
 /**
- * Room: ClickHouse's HTTP interface. Queries go through @clickhouse/client. Inserts go through node:http over the same
- * agent: a body that is one Buffer of known length is sent without a copy and with a Content-Length, which the client's
- * `exec` cannot do, and where a request broke (before or after it was sent) decides whether it is in doubt.
- * Knows nothing of batches.
+ * Room: ClickHouse's HTTP interface. Queries go through @clickhouse/client. Inserts go through node:http: a body that is
+ * one Buffer of known length is sent without a copy and with a Content-Length, which the client's `exec` cannot do, and
+ * where a request broke (before or after it was sent) decides whether it is in doubt. Each has connections of its own:
+ * the client cuts those that it thinks idle, also while an insert waits on them. Knows nothing of batches.
  */
 import http from 'node:http';
 import https from 'node:https';
@@ -90,6 +90,7 @@ export class ClickHouseHttp {
   readonly #http: typeof http | typeof https;
   readonly #client: ClickHouseClient;
   readonly #agent: http.Agent;
+  readonly #queryAgent: http.Agent;
   readonly #base: http.RequestOptions;
   readonly #path: string;
   readonly #requestTimeoutMs: number;
@@ -100,6 +101,7 @@ export class ClickHouseHttp {
     this.address = url.origin + (url.pathname === '/' ? '' : url.pathname);
     this.#http = secure ? https : http;
     this.#agent = agentFor(secure, connection);
+    this.#queryAgent = agentFor(secure, connection);
     const user = connection.username ?? (decodeURIComponent(url.username) || 'default');
     const password = connection.password ?? decodeURIComponent(url.password);
     this.#base = {
@@ -122,7 +124,7 @@ export class ClickHouseHttp {
       password,
       application: 'kafka-clickhouse-rx',
       request_timeout: this.#requestTimeoutMs,
-      http_agent: this.#agent,
+      http_agent: this.#queryAgent,
       http_headers: lowerCased(connection.headers ?? {}),
       log: { level: ClickHouseLogLevel.OFF },
     });
@@ -232,6 +234,7 @@ export class ClickHouseHttp {
   close(): void {
     void this.#client.close();
     this.#agent.destroy();
+    this.#queryAgent.destroy();
   }
 }
 

@@ -3,7 +3,7 @@
  * adapter may enter.
  */
 import { throwError, type Observable } from 'rxjs';
-import { fingerprintOf, type ServerIdentity } from '../clickhouse/settings.js';
+import { fingerprintOf, parseFingerprint, sameRun, type ServerIdentity } from '../clickhouse/settings.js';
 import { DEDUP_BUDGET_MS, budgetWithin, tokenDoubt } from '../clickhouse/token-doubt.js';
 import { IngestError } from '../errors.js';
 import type { KafkaRecord } from '../model/record.js';
@@ -21,14 +21,13 @@ export interface SinkSurroundings {
   isRunning(token: string): boolean;
 }
 
-const server: ServerIdentity = { version: 'simulated', startedMs: 0 };
 const settings = 'pinned';
-const fingerprint = fingerprintOf(server, settings);
+const serverOf = ({ startedMs }: SimulatedTable): ServerIdentity => ({ version: 'simulated', startedMs });
 
 export function simulatedSink(process: SimulatedProcess, world: SinkSurroundings, blockRows = Infinity): BatchSink {
   return {
     freeze: (batch) => frozen(process, world, batch, blockRows),
-    describe: () => ({ tables: ['simulated'], settings: fingerprint }),
+    describe: () => ({ tables: ['simulated'], settings: fingerprintOf(serverOf(world.table), settings) }),
     close: () => Promise.resolve(),
   };
 }
@@ -39,7 +38,7 @@ function frozen(process: SimulatedProcess, world: SinkSurroundings, batch: Inser
   const { provenance = true, family = 'plain', dedupWindowMs } = table.config;
   const budgetMs = table.config.budgetMs ?? budgetWithin(DEDUP_BUDGET_MS, dedupWindowMs === undefined ? undefined : dedupWindowMs / 1000);
   let lookedMs = -Infinity;
-  const doubt = (nowMs: number) => (intent === undefined || token === undefined ? undefined : tokenDoubt(intent, { budgetMs, server, settings }, nowMs));
+  const doubt = (nowMs: number) => (intent === undefined || token === undefined ? undefined : tokenDoubt(intent, { budgetMs, server: serverOf(table), settings }, nowMs));
   // As the sink that ships: the last moment before something is sent.
   const unlessUnasked = (call: () => Observable<InsertResult>): Observable<InsertResult> => {
     const nowMs = world.nowMs();
@@ -66,10 +65,10 @@ function frozen(process: SimulatedProcess, world: SinkSurroundings, batch: Inser
         return process.call({ port: 'insert', partition, token, what: () => range, effect: (isServerKilled) => insert(records, token, isServerKilled) });
       });
     },
-    readBack: () => {
+    readBack: (why) => {
       watch.inserting('readBack', batch);
       lookedMs = world.nowMs();
-      return process.call({ port: 'readBack', partition, what: () => range, effect: () => readBack(world, batch, provenance && batch.isAnew !== true) });
+      return process.call({ port: 'readBack', partition, what: () => range, effect: () => (provenance && batch.isAnew !== true ? readBack(world, batch) : clearDoubt(world, batch, why)) });
     },
     fill: (missing, round) => {
       watch.asked('fill', batch.assignment);
@@ -87,9 +86,8 @@ function frozen(process: SimulatedProcess, world: SinkSurroundings, batch: Inser
   };
 }
 
-function readBack(world: SinkSurroundings, { assignment: { topic, partition }, afterOffset, lastOffset, records, token }: InsertBatch, provenance: boolean): ReadBack {
+function readBack(world: SinkSurroundings, { assignment: { topic, partition }, afterOffset, lastOffset, records, token }: InsertBatch): ReadBack {
   if (world.isTableDown()) throw unreachable();
-  if (!provenance) throw new IngestError('KCR_READ_BACK', 'the table has no provenance columns', { topic, partition });
   if (token !== undefined && world.isRunning(token)) throw new IngestError('KCR_INSERT_IN_DOUBT', 'an earlier attempt of this insert is still running', { topic, partition });
   const found = world.table.count(topic, partition, afterOffset + 1, lastOffset);
   const expected = new Map<number, number>();
@@ -103,6 +101,14 @@ function readBack(world: SinkSurroundings, { assignment: { topic, partition }, a
     if (there > rows) doubled.push(offset);
   }
   return { missing, doubled };
+}
+
+/** As the sink that ships, where a range cannot be read back: only a server that died can have lost what it answered for. */
+function clearDoubt(world: SinkSurroundings, { intent, assignment: { topic, partition } }: InsertBatch, why: string | undefined): ReadBack {
+  if (world.isTableDown()) throw unreachable();
+  const isSameRun = sameRun(intent === undefined ? undefined : parseFingerprint(intent.settings), serverOf(world.table));
+  if (why === undefined && isSameRun) return { missing: [], doubled: [] };
+  throw new IngestError('KCR_READ_BACK', 'whether the range is in the table cannot be verified', { topic, partition });
 }
 
 function unreachable(): IngestError {

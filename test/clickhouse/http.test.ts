@@ -56,6 +56,15 @@ describe('the bytes of a body', () => {
   });
 });
 
+it('an insert that follows upon a query and takes three seconds is not cut off as an idle connection', async () => {
+  const server = await fakeClickHouse();
+  server.onInsert = ({ response }) => void setTimeout(() => response.end(), 3_000);
+  const http = new ClickHouseHttp({ url: server.url });
+  closing.push(() => (http.close(), void server.close()));
+  await http.select('SELECT version() AS v');
+  await expect(http.send({ params: { query: 'INSERT INTO t FORMAT JSONEachRow' }, body: Buffer.from('{}') }).answer).resolves.toMatchObject({ status: 200 });
+});
+
 describe('a query', () => {
   it('sends values as parameters, never inside of the text', async () => {
     const server = await fakeClickHouse();

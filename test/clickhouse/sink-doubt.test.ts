@@ -265,7 +265,8 @@ describe('after code 319 the server itself does not know for about 300 s whether
 
 describe('a partition that was begun anew', () => {
   it('has no range read back: rows of the topic as it was would be taken for its own, and its own be lost', async () => {
-    const sink = await openSink({ select: found({ 10: 1, 12: 1, 13: 1 }) });
+    const sink = await openSink();
+    server.onSelect = found({ 10: 1, 12: 1, 13: 1 });
     const frozen = sink.freeze({ ...recordedBatch(sink), isAnew: true });
     nowMs += 11 * MINUTE;
     const why = frozen.tokenDoubt(nowMs);
@@ -273,7 +274,8 @@ describe('a partition that was begun anew', () => {
   });
 
   it('is still known by its tokens while the server is the one it was recorded for', async () => {
-    const sink = await openSink({ select: found({ 10: 1 }) });
+    const sink = await openSink();
+    server.onSelect = found({ 10: 1 });
     const frozen = sink.freeze({ ...recordedBatch(sink), isAnew: true });
     expect(await outcome(frozen.readBack())).toEqual({ missing: [], doubled: [] });
   });

@@ -443,6 +443,8 @@ describe('a table without provenance columns', () => {
 
 it('a new connection is the occasion to look whether the server was restarted while nothing was under way', async () => {
   const sink = await openSink();
+  await outcome(sink.freeze(batch).insert()); // over the first connection, which is a new one too
+  await sleep(50);
   const before = sink.describe('orders').settings;
   server.onSelect = (sql) => (sql.includes('version()') ? [{ version: '26.7.2.1', timezone: 'UTC', now: '1763800300000', uptime: 10 }] : undefined);
   await outcome(sink.freeze(batch).insert());

@@ -149,14 +149,15 @@ export function scenarioOf(seed: number): Scenario {
   const isTearing = views.length === 0;
   const lives = dice.int(1, 4);
   const dedupWindowMs = dice.of(0, hourMs);
-  const isReset = drawn.readBackBesideOlderRows || (family === 'replicated' && dedupWindowMs === 0);
+  const isReset = drawn.readBackBesideOlderRows || (dedupWindowMs === 0 && (family === 'replicated' || !isTearing));
   const isFreezing = drawn.zombieOfAnOlderTopic || !isReset;
   let startMs = 0;
   return {
     seed,
     records: dice.list(partitions, () => dice.int(0, 14)),
     maxPending: dice.of(1, 2, 2, 3),
-    poisonEvery: dice.of(0, 0, 0, 3, 5, 7),
+    // Begun anew, a range with poison in it cannot be looked up, and halts.
+    poisonEvery: isReset ? 0 : dice.of(0, 0, 0, 3, 5, 7),
     onPoison: dice.of('halt', 'exclude'),
     onGap: 'continue',
     spread: dice.of(1, 1, 2, 3),

@@ -185,7 +185,7 @@ describe('the Keeper store', () => {
     expect(error.message).toContain('auth');
     expect(await failureOf(open({ path: own.path, auth: 'me:guessed' }).claim(key, 'stranger'))).toMatchObject({ code: 'KCR_STORE' });
     await valueOf(store.write(claim, settledAt(1)));
-    expect(await valueOf(open(own).read(key))).toStrictEqual(settledAt(1));
+    expect(await stateIn(open(own), key)).toStrictEqual(settledAt(1));
   });
 
   test('a node without a value counts as never claimed', async () => {
