@@ -109,7 +109,7 @@ async function kafkaStoreFindings(config: CheckedConfig): Promise<readonly Findi
  */
 const nobody = { memberId: 'preflight', groupGenerationId: 0x7fffffff };
 const nowhere = { partition: 0x7fffffff, offset: '0', metadata: null };
-const commitLimitMs = 10_000;
+const commitLimitMs = 30_000;
 const hintCoordinator = 'grant READ on the consumer group to this user, without which the group has no coordinator for it; else look at the brokers';
 
 async function mayCommit(config: CheckedConfig): Promise<void> {

@@ -76,7 +76,13 @@ export async function createTopic(
   const configEntries = Object.entries(options.config ?? {}).map(([name, value]) => ({ name, value }));
   await withAdmin(brokers, async (admin) => {
     const topics = [{ topic, numPartitions: options.partitions ?? 1, replicationFactor: 1, configEntries }];
-    await admin.createTopics({ topics, waitForLeaders: true });
+    try {
+      await admin.createTopics({ topics, waitForLeaders: true });
+    } catch (thrown) {
+      // On a loaded broker the topic may not have come to be known yet when kafkajs looks for its leaders.
+      if ((thrown as { type?: unknown }).type !== 'UNKNOWN_TOPIC_OR_PARTITION') throw thrown;
+      await admin.createTopics({ topics, waitForLeaders: true });
+    }
   });
 }
 
