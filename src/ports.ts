@@ -66,7 +66,10 @@ export interface RecordSource {
   readonly events: Observable<SourceEvent>;
   /** Kafka's cluster id; a part of every token and state key. */
   cluster(): ObservableInput<string>;
-  /** Asked after a claim: is what the state tells of still in the log? Errors: `KCR_KAFKA_UNREACHABLE` (retryable). */
+  /**
+   * Asked after a claim: is what the state tells of still in the log? Errors: `KCR_KAFKA_UNREACHABLE` (retryable), also
+   * while the topic is not the one of the assignment: a process that was frozen must not judge by a topic that is gone.
+   */
   log(assignment: Assignment): ObservableInput<LogEnds>;
   /** The next chunk of this assignment begins at `offset`; chunks read before are not delivered any more. */
   seek(assignment: Assignment, offset: number): ObservableInput<void>;
