@@ -165,7 +165,7 @@ export class Member {
       };
     }),
     cluster: () => this.process.call({ port: 'cluster', what: () => '', effect: () => 'simulated' }),
-    log: (assignment) => this.process.call<LogEnds>({ port: 'log', partition: assignment.partition, what: () => `${assignment.partition}`, effect: () => this.group.world.log.ends(assignment.partition) }),
+    log: (assignment) => this.process.call<LogEnds>({ port: 'log', partition: assignment.partition, what: () => `${assignment.partition}`, effect: () => this.#ends(assignment) }),
     // Within the process: nothing is sent.
     seek: (assignment, offset) => {
       this.group.world.watch.asked('seek', assignment);
@@ -288,7 +288,7 @@ export class Member {
       tenure.isFetching = false;
       if (!isWanted() || !isThere()) return;
       const { start, end } = log.ends(assignment.partition);
-      if (tenure.position < start && this.policy.onGap === 'continue') tenure.position = start;
+      if (tenure.position < start && this.policy.onGap === 'continue') return this.#coverGap(tenure, { start, end });
       // Beyond the end, or another topic: under `restart` the state says where to go on, and a seek comes.
       const isBeyond = tenure.position > end || assignment.topicId !== log.topicId;
       if (isBeyond && this.policy.onReset === 'restart') return;
@@ -299,6 +299,21 @@ export class Member {
       this.#tell({ kind: 'fetched', assignment, chunk });
       this.#fetch(tenure);
     }, timing.fetchMs);
+  }
+
+  /** As the Kafka source: a topic that is not the one of the assignment is nothing to judge a state by. */
+  #ends({ partition, topicId }: Assignment): LogEnds {
+    const { log } = this.group.world;
+    if (topicId === log.topicId) return log.ends(partition);
+    throw new IngestError('KCR_KAFKA_UNREACHABLE', 'the topic is not the one that was assigned', { topic: log.topic, partition });
+  }
+
+  /** What retention took is covered by a chunk without records: chunks stay contiguous, whoever waits for the position. */
+  #coverGap(tenure: Tenure, { start, end }: LogEnds): void {
+    const { assignment, position } = tenure;
+    tenure.position = start;
+    this.#tell({ kind: 'fetched', assignment, chunk: { assignment, afterOffset: position - 1, lastOffset: start - 1, records: [], bytes: 0, highWatermark: end } });
+    this.#fetch(tenure);
   }
 
   #fail(tenure: Tenure): void {

@@ -130,12 +130,9 @@ function happen(happening: Happening, world: SimulatedWorld, begun: readonly (Si
       return world.tableDown(happening.ms);
     case 'compact':
       return world.log.compact(happening.partition, happening.offset);
-    case 'retain': {
-      const committed = world.group.committed.get(happening.partition) ?? 0;
-      const most = drawn.retentionBeyondTheState ? Infinity : committed;
-      world.log.retainFrom(happening.partition, Math.min(happening.offset, most));
+    case 'retain':
+      world.log.retainFrom(happening.partition, happening.offset);
       return world.fetchOn();
-    }
     case 'recreate':
       world.log.recreate();
       world.group.committed.clear();

@@ -75,13 +75,9 @@ export class Dice {
 
 const hourMs = 3_600_000;
 
-/** What is drawn only where the ingester has an answer to it. Each was found here; set one to true and look. */
+/** What is drawn only where the ingester has an answer other than to halt. Each was found here; set one to true and look. */
 export const drawn = {
-  /** A zombie whose assignment is of the topic as it was before it was created anew. */
-  zombieOfAnOlderTopic: false,
-  /** Retention beyond the offset at which the state resumes. */
-  retentionBeyondTheState: false,
-  /** A read-back in a table that has rows of the topic that was there before. */
+  /** A read-back in a table that has rows of the topic that was there before: the partition halts. */
   readBackBesideOlderRows: false,
   /** A row that was left out as poison fits the table again while a zombie still holds the range with it. */
   tableMendedUnderAZombie: false,
@@ -90,31 +86,31 @@ export const drawn = {
 /** Where most faults aim at: the calls with an effect that outlives the process. */
 const aims: readonly (PortName | undefined)[] = ['insert', 'insert', 'insert', 'write', 'write', 'claim', 'commit', 'readBack', 'fill', undefined];
 
-function fate(dice: Dice, isTearing: boolean, isFreezing: boolean): Fate {
+function fate(dice: Dice, isTearing: boolean): Fate {
   const kinds: Fate[] = [
     'die before', 'die after', 'die, lands late', 'lose reply', 'lose reply',
-    { landsAfterMs: dice.int(2, 400) }, { delayMs: dice.int(1, 120) }, { failWith: 'KCR_INSERT_RETRIABLE' },
+    { landsAfterMs: dice.int(2, 400) }, { delayMs: dice.int(1, 120) }, { freezeMs: dice.int(20, 900) }, { freezeMs: dice.int(1, 3) * hourMs },
+    { failWith: 'KCR_INSERT_RETRIABLE' },
   ];
-  if (isFreezing) kinds.push({ freezeMs: dice.int(20, 900) }, { freezeMs: dice.int(1, 3) * hourMs });
   if (isTearing) kinds.push('kill server', 'kill server');
   return dice.of(...kinds);
 }
 
-function fault(dice: Dice, isTearing: boolean, isFreezing: boolean): Fault {
+function fault(dice: Dice, isTearing: boolean): Fault {
   const port = dice.of(...aims);
-  const chosen = fate(dice, isTearing, isFreezing);
+  const chosen = fate(dice, isTearing);
   const isMisplaced = (chosen === 'kill server' || (typeof chosen === 'object' && 'failWith' in chosen)) && port !== 'insert' && port !== 'fill';
   const aimed = isMisplaced ? 'insert' : port;
   return { ...(aimed === undefined ? {} : { port: aimed }), nth: dice.int(1, aimed === undefined ? 25 : 5), fate: chosen };
 }
 
-function life(dice: Dice, startMs: number, isTearing: boolean, isFreezing: boolean): LifePlan {
+function life(dice: Dice, startMs: number, isTearing: boolean): LifePlan {
   return {
     startMs,
     chunkSize: dice.int(1, 7),
     batch: { count: dice.of(1, 2, 3, 5, 100), bytes: dice.of(20, 60, 10_000), maxWaitMs: dice.of(1, 4, 10, 40) },
     blockRows: dice.of(1, 2, 3),
-    faults: dice.list(dice.of(0, 1, 1, 2, 3), () => fault(dice, isTearing, isFreezing)),
+    faults: dice.list(dice.of(0, 1, 1, 2, 3), () => fault(dice, isTearing)),
   };
 }
 
@@ -134,9 +130,7 @@ function happening(dice: Dice, partitions: number, lives: number, isReset: boole
     (): Happening => ({ kind: 'other writers', atMs }),
   ];
   if (isReset && dice.chance(0.3)) return { kind: 'recreate', atMs };
-  const one = dice.of(...kinds)();
-  const isUnanswered = isReset && ((one.kind === 'freeze' && !drawn.zombieOfAnOlderTopic) || (one.kind === 'retain' && !drawn.retentionBeyondTheState));
-  return isUnanswered ? { kind: 'rebalance', atMs } : one;
+  return dice.of(...kinds)();
 }
 
 /** The same seed gives the same scenario. */
@@ -150,7 +144,6 @@ export function scenarioOf(seed: number): Scenario {
   const lives = dice.int(1, 4);
   const dedupWindowMs = dice.of(0, hourMs);
   const isReset = drawn.readBackBesideOlderRows || (dedupWindowMs === 0 && (family === 'replicated' || !isTearing));
-  const isFreezing = drawn.zombieOfAnOlderTopic || !isReset;
   let startMs = 0;
   return {
     seed,
@@ -164,7 +157,7 @@ export function scenarioOf(seed: number): Scenario {
     views,
     family,
     dedupWindowMs,
-    lives: dice.list(lives, () => life(dice, (startMs += dice.int(0, 200)), isTearing, isFreezing)),
+    lives: dice.list(lives, () => life(dice, (startMs += dice.int(0, 200)), isTearing)),
     happenings: dice.list(dice.int(0, 6), () => happening(dice, partitions, lives, isReset)),
   };
 }
