@@ -79,11 +79,11 @@ export class VerifiedInsert {
     );
   }
 
-  /** Is not one row of the batch in the table? */
+  /** Is not one row of the batch in the table? An error where that cannot be told: "none is missing" would be another answer. */
   isAbsent(): Observable<boolean> {
     return this.#attempt((calling) => {
       calling('readBack');
-      return this.#readBack();
+      return this.#readBack('a record of it is refused now');
     }).pipe(map(({ missing }) => missing.length === this.#offsets));
   }
 

@@ -179,7 +179,7 @@ describe('after an attempt that may have landed', () => {
     m.flush();
     // Looked at under the old token, whose attempt might still be running.
     expect(setup.calls()).toEqual([
-      '1 insert 10-14', '1 release 10-14', '1 readBack 10-14', '1 release 10-14',
+      '1 insert 10-14', '1 release 10-14', '1 readBack 10-14 since a record of it is refused now', '1 release 10-14',
       '1 write 0: settled 9, in doubt 10-14', '1 insert 10-14 without 12', '1 release 10-14 without 12',
     ]);
   }));
@@ -205,7 +205,7 @@ describe('after an attempt that may have landed', () => {
     const setup = excluding(b, m, { 'insert 10-14': ['-d', '-k'] }, { refuses: [12], readBacks: [{ missing: [] }] });
     m.expect(setup.delivered.pipe(asText(briefDelivered))).toBeObservable('------#', {}, 'KCR_POISON');
     m.flush();
-    expect(setup.journal.of('readBack')).toEqual(['6 readBack 10-14']);
+    expect(setup.journal.of('readBack')).toEqual(['6 readBack 10-14 since a record of it is refused now']);
     expect(setup.journal.of('write')).toEqual([]);
   }));
 
@@ -221,7 +221,7 @@ describe('after an attempt that may have landed', () => {
     m.expect(setup.delivered.pipe(asText(briefDelivered))).toBeObservable('-R', legend);
     m.flush();
     // After the first exclusion nothing can have been sent under the new token.
-    expect(setup.journal.of('readBack')).toEqual(['1 readBack 10-14']);
+    expect(setup.journal.of('readBack')).toEqual(['1 readBack 10-14 since a record of it is refused now']);
     expect(told(setup)).toEqual([11, 12]);
   }));
 
@@ -230,7 +230,7 @@ describe('after an attempt that may have landed', () => {
     const setup = excluding({ ...replay }, m, { 'insert 10-14': '---------k' }, { refuses: [12], readBacks: [absent], tokenDoubt });
     m.expect(setup.delivered.pipe(asText(briefDelivered))).toBeObservable('-------------------R', legend);
     m.flush();
-    expect(setup.journal.of('readBack')).toEqual(['10 readBack 10-14']);
+    expect(setup.journal.of('readBack')).toEqual(['10 readBack 10-14 since a record of it is refused now']);
   }));
 });
 
