@@ -1,6 +1,6 @@
 /**
  * One contender as a process of its own: `node --import tsx bench/contender.ts <name> <parameters as JSON>`. The library
- * is the built one. Prints `{"ready":true}` when it begins, and at its end what it used; SIGTERM ends it.
+ * is the built one. Prints what it used at its end; SIGTERM ends it.
  */
 import { request, Agent } from 'node:http';
 import { Kafka, logLevel } from 'kafkajs';
@@ -27,17 +27,23 @@ export interface Used {
   readonly inserts: number;
   readonly cpuSeconds: number;
   readonly peakRssMb: number;
-  /** From the first record to the last, for contenders that put nothing into a table. */
+  /** From when it could begin to its last record. */
   readonly seconds?: number;
 }
 
-type Contender = (parameters: Parameters, count: (rows: number, inserts?: number) => void, stopping: AbortSignal) => Promise<void>;
+interface Meter {
+  /** Records may come from now on; what came before is the start of a process. Called again it does nothing. */
+  begin(): void;
+  count(rows: number, inserts?: number): void;
+}
+
+type Contender = (parameters: Parameters, meter: Meter, stopping: AbortSignal) => Promise<void>;
 
 /** The built one. */
 const library = () => import(new URL('../dist/src/index.js', import.meta.url).href) as Promise<{ ingest: typeof ingest; kafkaSource: typeof kafkaSource }>;
 
 function ours(delivery: IngestConfig['delivery'], state: (parameters: Parameters) => unknown): Contender {
-  return async (parameters, count, stopping) => {
+  return async (parameters, meter, stopping) => {
     const built = await library();
     const { brokers, group, clickhouseUrl, topic, table, batchRows, maxWaitMs, maxPending } = parameters;
     const config = {
@@ -48,10 +54,10 @@ function ours(delivery: IngestConfig['delivery'], state: (parameters: Parameters
     const draining = new AbortController();
     stopping.addEventListener('abort', () => draining.abort());
     await new Promise<void>((resolve, reject) => {
-      built.ingest(config, { signal: draining.signal }).subscribe({
+      built.ingest(config, { signal: draining.signal, report: ({ kind }) => (kind === 'assigned' ? meter.begin() : undefined) }).subscribe({
         next: (outcome) => {
           if (outcome.kind === 'halted') return reject(outcome.error);
-          count(outcome.rows, outcome.rows > 0 ? 1 : 0);
+          meter.count(outcome.rows, outcome.rows > 0 ? 1 : 0);
         },
         error: reject,
         complete: resolve,
@@ -61,7 +67,7 @@ function ours(delivery: IngestConfig['delivery'], state: (parameters: Parameters
 }
 
 /** What a Node developer writes today: `eachBatch`, `JSON.parse`, `client.insert`, commit. */
-const naive: Contender = async ({ brokers, group, topic, table, clickhouseUrl }, count, stopping) => {
+const naive: Contender = async ({ brokers, group, topic, table, clickhouseUrl }, meter, stopping) => {
   const client = createClient({ url: clickhouseUrl });
   const consumer = new Kafka({ brokers: [...brokers], logLevel: logLevel.NOTHING }).consumer({ groupId: group });
   await consumer.connect();
@@ -69,6 +75,7 @@ const naive: Contender = async ({ brokers, group, topic, table, clickhouseUrl },
   await consumer.run({
     autoCommit: false,
     eachBatch: async (payload) => {
+      meter.begin();
       const { batch } = payload;
       const values = batch.messages.map(({ value, offset }): unknown => ({
         ...(JSON.parse(String(value)) as object), _topic: batch.topic, _partition: batch.partition, _offset: Number(offset),
@@ -76,7 +83,7 @@ const naive: Contender = async ({ brokers, group, topic, table, clickhouseUrl },
       await client.insert({ table, values, format: 'JSONEachRow' });
       await consumer.commitOffsets([{ topic: batch.topic, partition: batch.partition, offset: String(BigInt(batch.lastOffset()) + 1n) }]);
       await payload.heartbeat();
-      count(values.length, 1);
+      meter.count(values.length, 1);
     },
   });
   await new Promise((resolve) => stopping.addEventListener('abort', resolve));
@@ -85,17 +92,18 @@ const naive: Contender = async ({ brokers, group, topic, table, clickhouseUrl },
 };
 
 /** Records fetched and dropped, by our source. */
-const consumerOnly: Contender = async ({ brokers, group, topic }, count, stopping) => {
+const consumerOnly: Contender = async ({ brokers, group, topic }, meter, stopping) => {
   const built = await library();
   const source = built.kafkaSource({ brokers: [...brokers], groupId: group, topics: [topic], fromBeginning: true });
   await new Promise<void>((resolve, reject) => {
     stopping.addEventListener('abort', () => source.drain());
     source.events.subscribe({
       next: (event) => {
+        meter.begin();
         if (event.kind === 'revoked') event.release();
         if (event.kind !== 'fetched') return;
         source.done(event.assignment, event.chunk.lastOffset);
-        count(event.chunk.records.length);
+        meter.count(event.chunk.records.length);
       },
       error: reject,
       complete: resolve,
@@ -104,7 +112,7 @@ const consumerOnly: Contender = async ({ brokers, group, topic }, count, stoppin
 };
 
 /** The same bytes, made before the clock starts, posted by a bare HTTP client, two at a time. */
-const ceiling: Contender = async (parameters, count, stopping) => {
+const ceiling: Contender = async (parameters, meter, stopping) => {
   const { rows, batchRows, table, clickhouseUrl, topic } = parameters;
   const { event } = await import('./workloads.js');
   const name = topic.includes('event1k') ? 'event1k' : 'event244';
@@ -114,7 +122,7 @@ const ceiling: Contender = async (parameters, count, stopping) => {
   const agent = new Agent({ keepAlive: true });
   const settings = `async_insert=0&max_insert_block_size=10000000&min_insert_block_size_rows=10000000&min_insert_block_size_bytes=2000000000&input_format_parallel_parsing=0`;
   let sent = 0;
-  console.log(JSON.stringify({ ready: true }));
+  meter.begin();
   const post = (n: number): Promise<void> =>
     new Promise((resolve, reject) => {
       const url = new URL(`/?query=${encodeURIComponent(`INSERT INTO ${table} FORMAT JSONEachRow`)}&insert_deduplication_token=ceiling-${n}&${settings}`, clickhouseUrl);
@@ -126,7 +134,7 @@ const ceiling: Contender = async (parameters, count, stopping) => {
   const lane = async (): Promise<void> => {
     while (sent * batchRows < rows && !stopping.aborted) {
       await post(sent++);
-      count(batchRows, 1);
+      meter.count(batchRows, 1);
     }
   };
   await Promise.all([lane(), lane()]);
@@ -151,16 +159,20 @@ if (contender === undefined) throw new Error(`no contender ${name}; there are ${
 const stopping = new AbortController();
 process.on('SIGTERM', () => stopping.abort());
 let [rows, inserts, firstMs, lastMs] = [0, 0, 0, 0];
-let cpu = process.cpuUsage();
-const count = (more: number, insertsMade = 0): void => {
-  // The first batch is where the clock and the meter begin: what came before is the start of a process.
-  if (rows === 0) [firstMs, cpu] = [performance.now(), process.cpuUsage()];
-  rows += more;
-  inserts += insertsMade;
-  lastMs = performance.now();
-  if (parameters.endsByItself && rows >= parameters.rows) stopping.abort();
+let cpu: NodeJS.CpuUsage | undefined;
+const meter: Meter = {
+  begin() {
+    if (cpu !== undefined) return;
+    [firstMs, cpu] = [performance.now(), process.cpuUsage()];
+  },
+  count(more, insertsMade = 0) {
+    rows += more;
+    inserts += insertsMade;
+    lastMs = performance.now();
+    if (parameters.endsByItself && rows >= parameters.rows) stopping.abort();
+  },
 };
-await contender(parameters, count, stopping.signal);
+await contender(parameters, meter, stopping.signal);
 const { user, system } = process.cpuUsage(cpu);
 const used: Used = { rows, inserts, cpuSeconds: (user + system) / 1e6, peakRssMb: Math.round(process.resourceUsage().maxRSS / 1024), seconds: (lastMs - firstMs) / 1000 };
 console.log(JSON.stringify(used));
