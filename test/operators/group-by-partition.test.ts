@@ -229,6 +229,15 @@ describe('a lost partition', () => {
   }));
 });
 
+test('a pipeline that completes by itself is told as finished, one that was revoked is not: a drain waits for it', marbles((m) => {
+  const first: Project = ({ assignment, chunks: chunks$ }) => (assignment === one ? inserting({ assignment, chunks: chunks$.pipe(take(1)) }) : inserting({ assignment, chunks: chunks$ }));
+  const told: string[] = [];
+  const { grouped } = run(m, '-A-B-a-x-S---|', first, { report: ({ kind, ...event }) => void ('assignment' in event && told.push(`${kind} ${event.assignment.partition}`)) });
+  m.expect(grouped).toBeObservable('---------a-x-|');
+  m.flush();
+  expect(told.filter((line) => line.startsWith('finished') || line.startsWith('released'))).toEqual(['finished 1', 'released 2']);
+}));
+
 describe('a partition whose pipeline fails', () => {
   const poisonOn = (assignment: Assignment): Project => (partition) =>
     partition.assignment === assignment ? partition.chunks.pipe(map(() => { throw failure('KCR_POISON'); })) : inserting(partition);
