@@ -4,7 +4,7 @@
 import { IngestError } from '../errors.js';
 import { withAdmin } from './admin.js';
 import { clientSettings, type KafkaClientOptions } from './options.js';
-import { kafkaError, kafkaType } from './trouble.js';
+import { kafkaError, kafkaType, reasonOf, troubleOf } from './trouble.js';
 
 export { lagOf, type PartitionLag } from './admin.js';
 
@@ -24,7 +24,12 @@ export async function checkKafka(options: KafkaClientOptions & { readonly topics
     const missing = options.topics.filter((topic) => !existing.has(topic));
     if (missing.length > 0) throw topicMissing(missing, options.brokers);
     const { topics } = await admin.fetchTopicMetadata({ topics: [...options.topics] }).catch((thrown: unknown) => {
-      throw kafkaType(thrown) === 'UNKNOWN_TOPIC_OR_PARTITION' ? topicMissing(options.topics, options.brokers) : kafkaError(thrown, 'Looking at the topics');
+      if (kafkaType(thrown) === 'UNKNOWN_TOPIC_OR_PARTITION') throw topicMissing(options.topics, options.brokers);
+      if (troubleOf(thrown) === 'fatal') throw kafkaError(thrown, 'Looking at the topics');
+      // A broker that has just been started, or an election: the same start may succeed later.
+      throw new IngestError('KCR_KAFKA_UNREACHABLE', `Looking at the topics failed: ${reasonOf(thrown)}`, {
+        serverCode: kafkaType(thrown), hint: 'the cluster is not ready: try again in a while', cause: thrown,
+      });
     });
     const partitions = new Map(topics.map(({ name, partitions: list }) => [name, list.length]));
     return { clusterId, topics: options.topics.map((topic) => ({ topic, partitions: partitions.get(topic) ?? 0 })) };

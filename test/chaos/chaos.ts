@@ -152,7 +152,7 @@ async function settle({ brokers, clickhouseUrl }: Stack, fleet: Fleet, traffic: 
   await fleet.drain();
   // Compaction may have gone on meanwhile.
   const log = await readLog(brokers);
-  checkLog(log, traffic);
+  for (const contradicted of checkLog(log, traffic)) onTrouble(contradicted);
   return log;
 }
 
