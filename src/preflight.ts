@@ -7,6 +7,7 @@ import type { ClickHouseSinkOptions } from './clickhouse/options.js';
 import type { CheckedConfig } from './config.js';
 import { IngestError, asIngestError } from './errors.js';
 import { withAdmin } from './kafka/admin.js';
+import { groupNow } from './kafka/group.js';
 import { Membership } from './kafka/membership.js';
 import { clientSettings, sourceSettings } from './kafka/options.js';
 import { checkKafka } from './kafka/preflight.js';
@@ -20,7 +21,8 @@ import { checkKeeper } from './state/keeper.js';
 export async function preflight(config: CheckedConfig): Promise<readonly Finding[]> {
   const kafka = kafkaFindings(config);
   const clickHouse = kafka.then(({ partitions }) => clickHouseFindings(config, partitions));
-  const all = await Promise.all([kafka.then(({ findings }) => findings), clickHouse, storeFindings(config)]);
+  const group = kafka.then(async ({ partitions }) => (partitions === undefined ? [] : [await groupFinding(config)]));
+  const all = await Promise.all([kafka.then(({ findings }) => findings), group, clickHouse, storeFindings(config)]);
   return all.flat();
 }
 
@@ -56,6 +58,28 @@ async function kafkaFindings(config: CheckedConfig): Promise<KafkaFindings> {
     return { findings, partitions: topics.reduce((sum, { partitions }) => sum + partitions, 0) };
   } catch (thrown) {
     return { findings: [refusalFrom('Kafka', thrown)], partitions: undefined };
+  }
+}
+
+/** The group as it stands: a start does not wait for its coordinator, so that what cannot be seen is a warning. */
+async function groupFinding(config: CheckedConfig): Promise<Finding> {
+  const { groupId, fromBeginning = false } = config.kafka;
+  const what = `group ${groupId}`;
+  try {
+    const { members, partitions } = await groupNow({ ...config.kafka, topics: topicsOf(config) });
+    const known = partitions.filter(({ committed }) => committed !== undefined);
+    const outside = known.find(({ committed = 0, logStart, logEnd }) => committed < logStart || committed > logEnd);
+    if (outside !== undefined) {
+      const { topic, partition, committed, logStart, logEnd } = outside;
+      const detail = `its offset ${committed} of ${topic}/${partition} is outside of the log, which holds ${logStart} to ${logEnd - 1}`;
+      return { level: 'warning', what, detail, todo: 'exactly-once goes by its state: see "state show"; else look at onGap and onReset' };
+    }
+    const lag = known.reduce((sum, { committed = 0, logEnd }) => sum + logEnd - committed, 0);
+    const begins = known.length === partitions.length ? '' : `; the others begin at the ${fromBeginning ? 'beginning' : 'end'} of their logs`;
+    return { level: 'ok', what, detail: `${members.length} members, ${known.length} of ${partitions.length} partitions have an offset, ${lag} offsets behind${begins}` };
+  } catch (thrown) {
+    const { detail, fields } = asIngestError(thrown, 'KCR_KAFKA', 'the group could not be looked at');
+    return { level: 'warning', what, detail, ...(fields.hint === undefined ? {} : { todo: fields.hint }) };
   }
 }
 
@@ -109,7 +133,7 @@ async function kafkaStoreFindings(config: CheckedConfig): Promise<readonly Findi
  */
 const nobody = { memberId: 'preflight', groupGenerationId: 0x7fffffff };
 const nowhere = { partition: 0x7fffffff, offset: '0', metadata: null };
-const commitLimitMs = 30_000;
+const commitLimitMs = 10_000;
 const hintCoordinator = 'grant READ on the consumer group to this user, without which the group has no coordinator for it; else look at the brokers';
 
 async function mayCommit(config: CheckedConfig): Promise<void> {

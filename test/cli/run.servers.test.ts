@@ -277,7 +277,7 @@ describe('check', () => {
     await produce(stack().brokers, at.topic, events(0, 5));
     const { code, stdout } = await check(at.config);
     expect({ code, stdout }).toEqual({ code: 0, stdout: expect.not.stringContaining('REFUSED') as string });
-    for (const what of [`topic ${at.topic}: 2 partitions`, `dedup window of default.${at.table}`, 'state store: Keeper at']) expect(stdout).toContain(what);
+    for (const what of [`topic ${at.topic}: 2 partitions`, `group ${at.group}: 0 members, 0 of 2 partitions have an offset`, `dedup window of default.${at.table}`, 'state store: Keeper at']) expect(stdout).toContain(what);
     expect(await rowsOf(at)).toBe(0);
   });
 
