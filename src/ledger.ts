@@ -221,8 +221,8 @@ export class PartitionLedger {
   }
 
   /**
-   * Leaves further offsets out of a range in doubt, which makes another batch of it, under another token. Emits the
-   * intent without them once it is stored (I12): inserted before that, a restart would insert the range under its old
+   * Records a range in doubt anew, as `intent` has it and with further offsets left out: with any it is another batch,
+   * under another token; with none it is confirmed, which only its owner can. Emits the intent once it is stored (I12): inserted before that, a restart would insert the range under its old
    * token.
    */
   exclude(intent: Intent, offsets: readonly number[]): Observable<Intent> {

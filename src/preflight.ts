@@ -61,7 +61,7 @@ async function kafkaFindings(config: CheckedConfig): Promise<KafkaFindings> {
   }
 }
 
-/** The group as it stands: a start does not wait for its coordinator, so that what cannot be seen is a warning. */
+/** The group as it stands. What cannot be seen within the ten seconds of such a question is a warning: the join will tell. */
 async function groupFinding(config: CheckedConfig): Promise<Finding> {
   const { groupId, fromBeginning = false } = config.kafka;
   const what = `group ${groupId}`;

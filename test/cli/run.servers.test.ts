@@ -1,7 +1,7 @@
 // The program on real servers, as a user starts and stops it.
 import { randomUUID } from 'node:crypto';
 import { describe, expect, test } from 'vitest';
-import { command, createTopic, deleteRecordsBefore, produce, query, withAdmin } from '../stack/clients.js';
+import { command, committedOffsets, createTopic, deleteRecordsBefore, produce, query } from '../stack/clients.js';
 import { sharedStack } from '../stack/shared.js';
 import { configFile, program, runConfig } from './program.js';
 
@@ -57,10 +57,7 @@ async function exactness({ table }: Place): Promise<{ rows: number; distinct: nu
   return row!;
 }
 
-async function committed({ topic, group }: Place): Promise<number[]> {
-  const [entry] = await withAdmin(stack().brokers, (admin) => admin.fetchOffsets({ groupId: group, topics: [topic] }));
-  return entry!.partitions.sort((a, b) => a.partition - b.partition).map(({ offset }) => Number(offset));
-}
+const committed = async ({ topic, group }: Place): Promise<number[]> => (await committedOffsets(stack().brokers, group, topic)).map(Number);
 
 describe('the program ingests', () => {
   test('the configuration of the README works as it stands, and SIGTERM loses nothing', async () => {

@@ -7,10 +7,10 @@ import { sourceSettings } from '../../src/kafka/options.js';
 import type { KafkaSourceOptions } from '../../src/kafka/source.js';
 import { openWire } from '../../src/kafka/wire.js';
 import type { Assignment } from '../../src/model/record.js';
-import { createTopic, withAdmin } from '../stack/clients.js';
+import { committedOffsets, createTopic, withAdmin } from '../stack/clients.js';
 import { sharedStack } from '../stack/shared.js';
 import { send as produce } from './send.js';
-import { Watch, type Behaviour } from './watch.js';
+import { watchInTest, type Behaviour, type Watch } from './watch.js';
 
 const { brokers } = sharedStack();
 const numbers = (count: number, from = 0) => Array.from({ length: count }, (_, i) => i + from);
@@ -24,18 +24,10 @@ async function newTopic(partitions = 1): Promise<string> {
 }
 
 function watch(topic: string, options: Partial<KafkaSourceOptions> = {}, behaviour: Behaviour = {}): Watch {
-  const watching = new Watch({ brokers, topics: [topic], groupId: topic, fromBeginning: true, ...QUICK, ...options }, behaviour);
-  onTestFinished(() => {
-    watching.unsubscribe();
-    expect(watching.breaches).toEqual([]);
-  });
-  return watching;
+  return watchInTest({ brokers, topics: [topic], groupId: topic, fromBeginning: true, ...QUICK, ...options }, behaviour);
 }
 
-async function committed(topic: string): Promise<string[]> {
-  const [offsets] = await withAdmin(brokers, (admin) => admin.fetchOffsets({ groupId: topic, topics: [topic] }));
-  return (offsets?.partitions ?? []).sort((a, b) => a.partition - b.partition).map(({ offset }) => offset);
-}
+const committed = (topic: string): Promise<string[]> => committedOffsets(brokers, topic, topic);
 
 async function members(topic: string): Promise<string[]> {
   const { groups } = await withAdmin(brokers, (admin) => admin.describeGroups([topic]));

@@ -1,12 +1,12 @@
 // The source against a real broker while topics are deleted, created anew, or retained away under it.
 import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { beforeAll, describe, expect, onTestFinished, test, vi } from 'vitest';
+import { beforeAll, describe, expect, test, vi } from 'vitest';
 import type { KafkaSourceOptions } from '../../src/kafka/source.js';
-import { createTopic, deleteRecordsBefore, withAdmin } from '../stack/clients.js';
+import { committedOffsets, createTopic, deleteRecordsBefore, withAdmin } from '../stack/clients.js';
 import { sharedStack } from '../stack/shared.js';
 import { send as produce } from './send.js';
-import { Watch, type Behaviour } from './watch.js';
+import { watchInTest, type Behaviour, type Watch } from './watch.js';
 
 const { brokers } = sharedStack();
 const numbers = (count: number, from = 0) => Array.from({ length: count }, (_, i) => i + from);
@@ -26,18 +26,10 @@ async function recreate(topic: string, partitions = 1): Promise<void> {
 
 function watch(topics: string | string[], options: Partial<KafkaSourceOptions> = {}, behaviour: Behaviour = {}): Watch {
   const list = [topics].flat();
-  const watching = new Watch({ brokers, topics: list, groupId: list[0] as string, fromBeginning: true, ...QUICK, ...options }, behaviour);
-  onTestFinished(() => {
-    watching.unsubscribe();
-    expect(watching.breaches).toEqual([]);
-  });
-  return watching;
+  return watchInTest({ brokers, topics: list, groupId: list[0] as string, fromBeginning: true, ...QUICK, ...options }, behaviour);
 }
 
-async function committed(topic: string): Promise<string[]> {
-  const [offsets] = await withAdmin(brokers, (admin) => admin.fetchOffsets({ groupId: topic, topics: [topic] }));
-  return (offsets?.partitions ?? []).sort((a, b) => a.partition - b.partition).map(({ offset }) => offset);
-}
+const committed = (topic: string): Promise<string[]> => committedOffsets(brokers, topic, topic);
 
 /** What was delivered under each epoch, in their order. */
 function byTenure(watching: Watch): string[][] {

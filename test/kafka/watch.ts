@@ -1,6 +1,7 @@
 // Subscribes to a source, keeps what it tells, and checks the contract of the port while it does.
 import { setTimeout as sleep } from 'node:timers/promises';
 import { firstValueFrom, from, type Subscription } from 'rxjs';
+import { expect, onTestFinished } from 'vitest';
 import { kafkaSource, type KafkaSource, type KafkaSourceOptions } from '../../src/kafka/source.js';
 import type { Assignment, Chunk, KafkaRecord } from '../../src/model/record.js';
 import type { LogEnds, Revoked, SourceEvent } from '../../src/ports.js';
@@ -19,6 +20,16 @@ export interface LogLine {
   readonly level: string;
   readonly message: string;
   readonly fields: Readonly<Record<string, unknown>>;
+}
+
+/** For one test: at its end the subscription is ended, and the contract of the port must not have been breached. */
+export function watchInTest(options: KafkaSourceOptions, behaviour: Behaviour = {}): Watch {
+  const watching = new Watch(options, behaviour);
+  onTestFinished(() => {
+    watching.unsubscribe();
+    expect(watching.breaches).toEqual([]);
+  });
+  return watching;
 }
 
 export class Watch {

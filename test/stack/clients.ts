@@ -136,6 +136,12 @@ export async function topicEnd(brokers: readonly string[], topic: string): Promi
   return new Map(offsets.map(({ partition, high }) => [partition, BigInt(high)]));
 }
 
+/** What a group has committed of a topic, by partition; "-1" where it has nothing. */
+export async function committedOffsets(brokers: readonly string[], groupId: string, topic: string): Promise<string[]> {
+  const [offsets] = await withAdmin(brokers, (admin) => admin.fetchOffsets({ groupId, topics: [topic] }));
+  return (offsets?.partitions ?? []).sort((a, b) => a.partition - b.partition).map(({ offset }) => offset);
+}
+
 /** Deletes a partition's records below an offset, as retention would. */
 export async function deleteRecordsBefore(brokers: readonly string[], topic: string, partition: number, offset: bigint): Promise<void> {
   await withAdmin(brokers, async (admin) => {
