@@ -174,6 +174,7 @@ const meter: Meter = {
 };
 await contender(parameters, meter, stopping.signal);
 const { user, system } = process.cpuUsage(cpu);
+if (process.env.KCR_SHOW) console.error("user", user / 1e6, "system", system / 1e6);
 const used: Used = { rows, inserts, cpuSeconds: (user + system) / 1e6, peakRssMb: Math.round(process.resourceUsage().maxRSS / 1024), seconds: (lastMs - firstMs) / 1000 };
 console.log(JSON.stringify(used));
 process.exit(0);

@@ -4,6 +4,7 @@
 import { Observable, asyncScheduler, timer, type OperatorFunction, type SchedulerLike, type Subscriber, type Subscription } from 'rxjs';
 import { IngestError } from '../src/errors.js';
 import { joinBatches, recordBytes, splitBatch } from '../src/model/batch.js';
+import { cursorOver } from '../src/model/packed-records.js';
 import type { Batch } from '../src/model/record.js';
 
 /** A batch is one block in ClickHouse; these keep it well below the block size that every insert pins. */
@@ -130,12 +131,14 @@ class Buffering {
     if (this.#count + records.length <= this.maxCount && this.#bytes + chunk.bytes <= this.maxBytes) return chunk.lastOffset;
     let bytes = this.#bytes;
     const roomFor = this.maxCount - this.#count;
-    for (let i = 0; i < records.length; i++) {
-      const record = records[i]!;
-      bytes += recordBytes(record);
-      const isOver = bytes > this.maxBytes && this.#count + i > 0;
-      if (isOver) return i === 0 ? chunk.afterOffset : records[i - 1]!.offset;
-      if (i + 1 >= roomFor || bytes >= this.maxBytes) return i + 1 === records.length ? chunk.lastOffset : record.offset;
+    let before = chunk.afterOffset;
+    const cursor = cursorOver(records);
+    for (let count = 1; cursor.next(); count++) {
+      bytes += recordBytes(cursor);
+      const isOver = bytes > this.maxBytes && this.#count + count > 1;
+      if (isOver) return before;
+      before = cursor.offset;
+      if (count >= roomFor || bytes >= this.maxBytes) return count === records.length ? chunk.lastOffset : before;
     }
     return chunk.lastOffset;
   }

@@ -5,6 +5,7 @@
 import { concatMap, defer, from, last, map, of, tap, throwError, type Observable, type ObservableInput, type SchedulerLike } from 'rxjs';
 import { IngestError, hasCode } from '../../src/errors.js';
 import type { Report } from '../../src/events.js';
+import { countOffsets } from '../../src/model/batch.js';
 import type { FrozenInsert, InsertBatch, InsertResult, ReadBack } from '../../src/ports.js';
 import { retryRetryable, type RetryConfig } from '../../src/retry.js';
 
@@ -44,14 +45,12 @@ export class VerifiedInsert {
   readonly #batch: InsertBatch;
   readonly #effects: Effects;
   readonly #doubt: Doubt;
-  readonly #offsets: number;
 
   constructor(frozen: FrozenInsert, batch: InsertBatch, effects: Effects, doubt: Doubt) {
     this.#frozen = frozen;
     this.#batch = batch;
     this.#effects = effects;
     this.#doubt = doubt;
-    this.#offsets = new Set(batch.records.map(({ offset }) => offset)).size;
   }
 
   /** `mayBeUnsent`: the caller knows how to clear a doubt about a token that was never sent. */
@@ -66,7 +65,7 @@ export class VerifiedInsert {
       if (mayBeUnsent && !this.#doubt.isInDoubt) return of({ kind: 'unsent' });
       calling('readBack');
       return this.#readBack(why).pipe(
-        concatMap((found): Observable<Attempted> => (found.missing.length === this.#offsets ? sent$ : of({ kind: 'found', found }))),
+        concatMap((found): Observable<Attempted> => (found.missing.length === countOffsets(this.#batch.records) ? sent$ : of({ kind: 'found', found }))),
       );
     });
     return attempted$.pipe(
@@ -84,7 +83,7 @@ export class VerifiedInsert {
     return this.#attempt((calling) => {
       calling('readBack');
       return this.#readBack('a record of it is refused now');
-    }).pipe(map(({ missing }) => missing.length === this.#offsets));
+    }).pipe(map(({ missing }) => missing.length === countOffsets(this.#batch.records)));
   }
 
   /** `result`: of the insert; undefined where nothing but fills was sent. */

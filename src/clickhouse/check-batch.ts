@@ -3,6 +3,7 @@
  */
 import { IngestError } from '../errors.js';
 import type { InsertBatch } from '../ports.js';
+import { cursorOver } from '../model/packed-records.js';
 import { objectFault } from './json-object.js';
 import { BLOCK_BYTES, BLOCK_ROWS } from './settings.js';
 import type { TableName } from './tables.js';
@@ -28,8 +29,9 @@ export function checkTable({ assignment: { topic, partition }, intent }: InsertB
 /** Throws for the first record that is not one JSON object, and for a batch that would be more than one block. */
 export function checkRecords({ assignment: { topic, partition }, afterOffset, lastOffset, records }: InsertBatch): void {
   let bytes = 0;
-  for (const { offset, value } of records) {
-    const fault = value === null ? 'is a tombstone: the message has no value' : objectFault(value);
+  for (const cursor = cursorOver(records); cursor.next(); ) {
+    const { offset, data, valueStart, valueLength } = cursor;
+    const fault = valueLength < 0 ? 'is a tombstone: the message has no value' : objectFault(data, valueStart, valueStart + valueLength);
     if (fault !== undefined) {
       throw new IngestError('KCR_POISON', `the value ${fault}`, {
         topic,
@@ -38,7 +40,7 @@ export function checkRecords({ assignment: { topic, partition }, afterOffset, la
         hint: 'a transform can drop such records or turn them into one JSON object each',
       });
     }
-    bytes += value?.length ?? 0;
+    bytes += valueLength;
   }
   if (records.length > MAX_BATCH_ROWS || bytes > MAX_BATCH_BYTES) {
     throw new IngestError('KCR_CONFIG', `a batch of ${records.length} rows and ${bytes} bytes is more than one block of ClickHouse may be`, {

@@ -7,7 +7,9 @@ import { promisify } from 'node:util';
 import { gzip } from 'node:zlib';
 import { Observable } from 'rxjs';
 import { hasCode, IngestError } from '../errors.js';
-import type { KafkaRecord } from '../model/record.js';
+import { countOffsets } from '../model/batch.js';
+import { cursorOver } from '../model/packed-records.js';
+import type { Records } from '../model/record.js';
 import type { FrozenInsert, InsertBatch, InsertResult, ReadBack } from '../ports.js';
 import { classify, failedInView, rowAtFault, serverReason } from './classify.js';
 import { RowEncoder } from './encode.js';
@@ -148,7 +150,7 @@ export class FrozenBatch implements FrozenInsert {
   async #look(signal: AbortSignal): Promise<ReadonlyMap<number, number>> {
     const { table } = this.#destination;
     const { assignment, afterOffset, lastOffset, records } = this.#batch;
-    const first = Math.min(afterOffset + 1, records[0]?.offset ?? lastOffset);
+    const first = Math.min(afterOffset + 1, records.at(0)?.offset ?? lastOffset);
     const topic = table.provenance.topic ? { clause: ' AND _topic = {topic:String}', values: { topic: assignment.topic } } : { clause: '', values: {} };
     const rows = await this.#way.http
       .select<{ o: string | number; n: string | number }>(
@@ -185,7 +187,7 @@ export class FrozenBatch implements FrozenInsert {
 
   /** The table's block is written before its views are fed: of a range without a row they have none either. */
   async #refuseUnknownViews(doubt: string, missing: readonly number[]): Promise<void> {
-    const offsets = new Set(this.#batch.records.map(({ offset }) => offset)).size;
+    const offsets = countOffsets(this.#batch.records);
     if (missing.length === offsets) return;
     const views = await this.#views();
     if (views.length === 0) return;
@@ -271,7 +273,7 @@ export class FrozenBatch implements FrozenInsert {
     });
   }
 
-  async #send(records: readonly KafkaRecord[], token: string | undefined, queryId: string, signal: AbortSignal): Promise<InsertResult> {
+  async #send(records: Records, token: string | undefined, queryId: string, signal: AbortSignal): Promise<InsertResult> {
     if (records.length === 0) return { rows: 0, bytes: 0 };
     const slot = await this.#way.slots.take(signal);
     let bodyFree: Promise<void> = Promise.resolve();
@@ -313,7 +315,7 @@ export class FrozenBatch implements FrozenInsert {
     return this.#batch.intent?.token === undefined ? insertToken(token, database, table) : token;
   }
 
-  async #body(slot: Slot, records: readonly KafkaRecord[]): Promise<{ body: Uint8Array; headers: Record<string, string> }> {
+  async #body(slot: Slot, records: Records): Promise<{ body: Uint8Array; headers: Record<string, string> }> {
     const target = slot.buffer(this.#encoder.bound(records));
     const plain = target.subarray(0, this.#encoder.encode(target, records));
     if (!this.#way.compress) return { body: plain, headers: {} };
@@ -345,7 +347,7 @@ export class FrozenBatch implements FrozenInsert {
     );
   }
 
-  #refused({ status, code, text }: Answer, records: readonly KafkaRecord[]): IngestError {
+  #refused({ status, code, text }: Answer, records: Records): IngestError {
     const reason = serverReason(text) || `HTTP status ${status} without a reason`;
     const fields = { ...this.#where(), serverCode: code ?? `HTTP ${status}` };
     if (code === UNKNOWN_STATUS_OF_INSERT) this.#noteUnknown();
@@ -366,10 +368,10 @@ export class FrozenBatch implements FrozenInsert {
     }
   }
 
-  #poisoned(code: number | undefined, text: string, reason: string, records: readonly KafkaRecord[]): IngestError {
+  #poisoned(code: number | undefined, text: string, reason: string, records: Records): IngestError {
     const { topic, partition, first, last, table } = this.#where();
     const row = rowAtFault(code, text);
-    const offset = row === undefined ? undefined : records[row - 1]?.offset;
+    const offset = row === undefined || row < 1 ? undefined : records.at(row - 1)?.offset;
     const place = offset === undefined ? { first, last } : { offset };
     return new IngestError('KCR_POISON', reason, { topic, partition, ...place, table, serverCode: code, hint: poisonHint(text) });
   }
@@ -381,17 +383,15 @@ interface Comparison extends ReadBack {
 }
 
 /** Every offset of the batch against the rows the table has of it; a transform may have made several of one. */
-function compare(records: readonly KafkaRecord[], found: ReadonlyMap<number, number>): Comparison {
+function compare(records: Records, found: ReadonlyMap<number, number>): Comparison {
   const missing: number[] = [];
   const doubled: number[] = [];
   let partial: Comparison['partial'];
-  for (let at = 0; at < records.length; ) {
-    const offset = records[at]?.offset ?? 0;
+  const cursor = cursorOver(records);
+  for (let isMore = cursor.next(); isMore; ) {
+    const { offset } = cursor;
     let expected = 0;
-    while (at < records.length && records[at]?.offset === offset) {
-      expected++;
-      at++;
-    }
+    for (; isMore && cursor.offset === offset; isMore = cursor.next()) expected++;
     const rows = found.get(offset) ?? 0;
     if (rows > 0 && rows < expected) partial ??= { offset, rows, expected };
     if (rows === 0) missing.push(offset);

@@ -18,29 +18,28 @@ const CLOSE = 125;
 const LOWER_U = 117;
 const UNICODE_DIGITS = 4;
 
-/** Why the value is not exactly one JSON object, to be read after "the value"; undefined when it is one. */
-export function objectFault(value: Uint8Array): string | undefined {
-  const end = value.length;
-  let at = 0;
-  while (at < end && isSpace(value[at])) at++;
-  if (at === end) return end === 0 ? 'is empty' : 'is nothing but whitespace';
-  if (value[at] !== OPEN) return wrongStart(value, at);
+/** Why the value, which lies in `data` from `start` up to `end`, is not exactly one JSON object, to be read after "the value"; undefined when it is one. */
+export function objectFault(data: Uint8Array, start = 0, end = data.length): string | undefined {
+  let at = start;
+  while (at < end && isSpace(data[at])) at++;
+  if (at === end) return end === start ? 'is empty' : 'is nothing but whitespace';
+  if (data[at] !== OPEN) return wrongStart(data.subarray(start, end), at - start);
 
   let depth = 0;
   for (; at < end; at++) {
-    const byte = value[at];
+    const byte = data[at];
     if (byte === QUOTE) {
-      for (at++; at < end && value[at] !== QUOTE; at++) {
-        if (value[at] !== BACKSLASH) continue;
+      for (at++; at < end && data[at] !== QUOTE; at++) {
+        if (data[at] !== BACKSLASH) continue;
         at++;
         // ClickHouse takes the four bytes after \u whatever they are, the closing quote too.
-        if (value[at] === LOWER_U && !isHex(value, at + 1)) return `has an invalid \\u escape at byte ${at - 1}`;
+        if (at < end && data[at] === LOWER_U && !isHex(data, at + 1, end)) return `has an invalid \\u escape at byte ${at - 1 - start}`;
       }
       if (at >= end) return 'ends inside of a string';
     } else if (byte === OPEN) {
       depth++;
     } else if (byte === CLOSE && --depth === 0) {
-      return afterObject(value, at + 1);
+      return afterObject(data, at + 1, start, end);
     }
   }
   return `is cut off: ${depth} closing ${depth === 1 ? 'brace is' : 'braces are'} missing`;
@@ -51,11 +50,11 @@ export function isSpace(byte: number | undefined): boolean {
   return byte === SPACE || byte === LINE_FEED || byte === RETURN || byte === TAB;
 }
 
-function afterObject(value: Uint8Array, from: number): string | undefined {
+function afterObject(data: Uint8Array, from: number, start: number, end: number): string | undefined {
   let at = from;
-  while (at < value.length && isSpace(value[at])) at++;
-  if (at === value.length) return undefined;
-  return value[at] === OPEN ? 'holds more than one object' : `goes on after its object, at byte ${at}`;
+  while (at < end && isSpace(data[at])) at++;
+  if (at === end) return undefined;
+  return data[at] === OPEN ? 'holds more than one object' : `goes on after its object, at byte ${at - start}`;
 }
 
 function wrongStart(value: Uint8Array, at: number): string {
@@ -69,9 +68,9 @@ function wrongStart(value: Uint8Array, at: number): string {
   return `does not begin with an opening brace but with byte 0x${(value[at] ?? 0).toString(16).padStart(2, '0')}`;
 }
 
-function isHex(value: Uint8Array, from: number): boolean {
+function isHex(data: Uint8Array, from: number, end: number): boolean {
   for (let at = from; at < from + UNICODE_DIGITS; at++) {
-    const byte = value[at] ?? 0;
+    const byte = at < end ? data[at]! : 0;
     const digit = byte >= 48 && byte <= 57;
     const letter = (byte | 32) >= 97 && (byte | 32) <= 102;
     if (!digit && !letter) return false;

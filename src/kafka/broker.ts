@@ -24,11 +24,17 @@ export interface WireResponse {
   parse(decoded: unknown): Promise<unknown>;
 }
 
+export interface WireConnection {
+  /** What has come of the next answer so far. */
+  chunks: Buffer[];
+  send(request: WireRequest): Promise<unknown>;
+}
+
 export interface WirePool {
   readonly host: string;
   readonly port: number;
   send(request: WireRequest): Promise<unknown>;
-  getConnection(index: number): Promise<{ send(request: WireRequest): Promise<unknown> }>;
+  getConnection(index: number): Promise<WireConnection>;
 }
 
 export interface PartitionError {
@@ -134,6 +140,22 @@ export function through(broker: WireBroker, send: (pool: WirePool, request: Wire
   const pool = broker.connectionPool;
   const view = Object.create(pool, { send: { value: (request: WireRequest) => send(pool, request) } }) as WirePool;
   return Object.create(broker, { connectionPool: { value: view } }) as WireBroker;
+}
+
+const whole = new WeakSet<WireConnection>();
+
+/**
+ * kafkajs keeps what is left behind an answer, as a rule an empty Buffer, and joins it with the next answer, which copies
+ * that. Answers come whole here (frames.ts): nothing is left, and nothing need be joined.
+ */
+export function joinNothing(connection: WireConnection): void {
+  if (whole.has(connection)) return;
+  whole.add(connection);
+  let chunks = connection.chunks;
+  Object.defineProperty(connection, 'chunks', {
+    get: () => chunks,
+    set: (list: Buffer[]) => (chunks = list.filter(({ length }) => length > 0)),
+  });
 }
 
 const CLUSTER_CALLS = [

@@ -5,6 +5,7 @@
 import { connect as connectPlain, isIP, type Socket } from 'node:net';
 import { connect as connectTls } from 'node:tls';
 import { Kafka, logLevel, type ISocketFactory, type KafkaConfig, type logCreator } from 'kafkajs';
+import { framesTo } from './frames.js';
 import type { ClientSettings, KafkaLog } from './options.js';
 
 const KEEP_ALIVE_MS = 30_000;
@@ -18,9 +19,14 @@ export interface KafkaClient {
 export function createClient(settings: ClientSettings): KafkaClient {
   const sockets = new Map<Socket, string>();
   const socketFactory: ISocketFactory = ({ host, port, ssl, onConnect }) => {
-    const socket = ssl
-      ? connectTls({ host, port, ...(isIP(host) === 0 ? { servername: host } : {}), ...ssl }, onConnect)
-      : connectPlain({ host, port }, onConnect);
+    const onread = framesTo({
+      // kafkajs listens to 'data', which Node does not emit beside `onread`.
+      frame: (bytes) => void socket.emit('data', bytes),
+      broken: (error) => void socket.destroy(error),
+    });
+    const socket: Socket = ssl
+      ? connectTls({ host, port, ...{ onread }, ...(isIP(host) === 0 ? { servername: host } : {}), ...ssl }, onConnect)
+      : connectPlain({ host, port, onread }, onConnect);
     socket.setKeepAlive(true, KEEP_ALIVE_MS);
     socket.setNoDelay(true);
     sockets.set(socket, `${host}:${port}`);

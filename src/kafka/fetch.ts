@@ -7,9 +7,11 @@ import { IngestError } from '../errors.js';
 import type { AbortedTransaction } from './aborted.js';
 import type { TopicPartition } from './assignor.js';
 import { AnswerReader, FlexibleWriter, type EncodedRequest } from './protocol.js';
-import { maxVersion, through, type TopicPartitions, type WireBroker, type WireResponse } from './broker.js';
+import { joinNothing, maxVersion, through, type TopicPartitions, type WireBroker, type WireResponse } from './broker.js';
 
 const FETCH_API = 1;
+/** The one of a broker's connections that kafkajs fetches over. */
+const FETCH_CONNECTION = 1;
 /** The first whose answers carry record batches and aborted transactions: Kafka 0.11. */
 const MIN_VERSION = 4;
 /** The last that kafkajs speaks. */
@@ -41,6 +43,7 @@ export interface FetchedPartition extends TopicPartition {
 }
 
 export async function fetchFrom(broker: WireBroker, request: FetchRequest): Promise<readonly FetchedPartition[]> {
+  joinNothing(await broker.connectionPool.getConnection(FETCH_CONNECTION));
   const speaksIds = (await maxVersion(broker, FETCH_API)) >= ID_VERSION;
   const byId = request.partitions.filter(({ topicId }) => speaksIds && topicId !== undefined);
   const byName = request.partitions.filter((partition) => !byId.includes(partition));

@@ -1,21 +1,22 @@
 /**
- * Room: Kafka's record batches (magic 2), from bytes to `KafkaRecord`s. Pure but for decompression. kafkajs's decoder
+ * Room: Kafka's record batches (magic 2), from bytes to where the records in them lie. Pure but for decompression. kafkajs's decoder
  * is not used: it loses the order and the names of headers, does not tell of batches that compaction has emptied, and
  * is several times slower.
  */
 import { IngestError } from '../errors.js';
-import type { KafkaRecord, RecordHeaders } from '../model/record.js';
+import { PACKED_RECORD_BYTES, PackedRecords, PartBuilder, type PackedPart } from '../model/packed-records.js';
+import type { RecordHeaders, Records } from '../model/record.js';
 import { abortedFilter, type AbortedTransaction } from './aborted.js';
 import { decompress } from './codecs.js';
 
 /** What a range of a partition's log holds for a reader. */
 export interface DecodedRange {
-  readonly records: KafkaRecord[];
+  readonly records: Records;
   /** The last offset that was looked at, with or without a record. */
   readonly lastOffset: number;
   /** Bytes of keys and values. */
   readonly bytes: number;
-  /** Memory that the records hold on to, bytes: the buffers they are slices of, and what each costs by itself. */
+  /** Memory that the records hold on to, bytes: the buffers they lie in, and their columns. */
   readonly heldBytes: number;
   /** Bytes of the log that were taken for it, as they are compressed. */
   readonly takenBytes: number;
@@ -49,8 +50,10 @@ const noHeaders: RecordHeaders = Object.freeze([]);
 const HEAD_BYTES = 61;
 /** From the batch's beginning to what its length counts. */
 const LENGTH_END = 12;
-/** A KafkaRecord with the Buffer objects of its key and value, measured on Node 20. */
-const RECORD_COST_BYTES = 320;
+/** A part's own objects, about. */
+const PART_COST_BYTES = 1024;
+/** An answer is held on to by so many partitions that had an equal part of it; with more of them each makes a copy. */
+const MOST_PARTITIONS_SHARED = 4.5;
 const TWO_32 = 2 ** 32;
 
 /** So many bytes of batches, or so many compressed ones, are taken at a time: as many as there are threads for. */
@@ -69,7 +72,6 @@ export class LogReader {
 
   constructor({ data, fromOffset, aborted }: LogSlice) {
     this.#fromOffset = fromOffset;
-    // A copy: slices of the answer would hold on to what it brought of every other partition.
     this.#heads = batchHeads(ownBytes(data)).filter(({ lastOffset }) => lastOffset >= fromOffset);
     this.#isAborted = abortedFilter(aborted);
   }
@@ -81,9 +83,9 @@ export class LogReader {
 
   /** Decodes whole batches until they hold on to `limitBytes` or none is left. */
   async next(limitBytes: number): Promise<DecodedRange> {
-    const records: KafkaRecord[] = [];
-    const parser = new RecordParser();
+    const parts: PackedPart[] = [];
     let lastOffset = this.#fromOffset - 1;
+    let bytes = 0;
     let heldBytes = 0;
     let takenBytes = 0;
     while (!this.isOver && heldBytes < limitBytes) {
@@ -97,14 +99,18 @@ export class LogReader {
         size += head.body.length;
         if (head.codec !== 0) compressed++;
       }
-      const bodies = await Promise.all(group.map(async ({ codec, body }) => decompress(codec, body)));
-      for (let i = 0; i < group.length; i++) {
-        const [head, body, before] = [group[i] as BatchHead, bodies[i] as Buffer, records.length];
-        parser.read(head, body, this.#fromOffset, records);
-        heldBytes += body.length + (records.length - before) * RECORD_COST_BYTES;
-      }
+      const isCompressed = group.some(({ codec }) => codec !== 0);
+      const bodies = isCompressed ? await Promise.all(group.map(async ({ codec, body }) => decompress(codec, body))) : group.map(({ body }) => body);
+      const capacity = group.reduce((sum, head, i) => sum + countOf(head, bodies[i]!), 0);
+      if (capacity === 0) continue;
+      const builder = new PartBuilder(capacity, headersAt);
+      const parser = new RecordParser(builder);
+      for (let i = 0; i < group.length; i++) parser.read(group[i]!, bodies[i]!, this.#fromOffset);
+      parts.push(builder.build());
+      bytes += parser.bytes;
+      heldBytes += bodies.reduce((sum, body) => sum + body.length, 0) + capacity * PACKED_RECORD_BYTES + PART_COST_BYTES;
     }
-    return { records, lastOffset, bytes: parser.bytes, heldBytes, takenBytes };
+    return { records: PackedRecords.of(parts), lastOffset, bytes, heldBytes, takenBytes };
   }
 
   #isReadable(head: BatchHead): boolean {
@@ -114,7 +120,12 @@ export class LogReader {
   }
 }
 
+/**
+ * Slices hold on to the whole answer, with what it brought of every other partition. Where that is most of it a copy is
+ * cheaper than the memory.
+ */
 function ownBytes(data: Buffer): Buffer {
+  if (data.length * MOST_PARTITIONS_SHARED >= data.buffer.byteLength) return data;
   const copy = Buffer.allocUnsafeSlow(data.length);
   data.copy(copy);
   return copy;
@@ -161,10 +172,18 @@ function readInt64(data: Buffer, at: number): number {
   return data.readInt32BE(at) * TWO_32 + data.readUInt32BE(at + 4);
 }
 
+/** A batch that claims more than it can hold is broken; it is not believed before memory is asked for. */
+function countOf({ count, baseOffset }: BatchHead, body: Buffer): number {
+  if (count * MIN_RECORD_BYTES > body.length) throw new Error(`the batch at ${baseOffset} says it has ${count} records, which is more than its ${body.length} bytes can hold`);
+  return count;
+}
+
 /** A control batch has one record, whose key is a version and a type: 0 aborts, 1 commits. It is never compressed. */
 function isAbortMarker(head: BatchHead): boolean {
   if (head.count < 1) return false;
-  const key = new RecordParser().firstKey(head.body);
+  const builder = new PartBuilder(1, headersAt);
+  new RecordParser(builder).read({ ...head, count: 1 }, head.body, 0);
+  const key = PackedRecords.of([builder.build()]).at(0)?.key ?? null;
   return key !== null && key.length >= 4 && key.readInt16BE(2) === 0;
 }
 
@@ -174,71 +193,65 @@ function oldFormat(magic: number, offset: bigint): IngestError {
   });
 }
 
-/** One for each range: its position is state, so that reading a number makes no object. */
+/** The shortest record: seven numbers of one byte each. */
+const MIN_RECORD_BYTES = 7;
+
+/** Reads records into columns. Its position is state, so that reading a number makes no object. */
 class RecordParser {
+  /** Of keys and values. */
   bytes = 0;
+  readonly #into: PartBuilder;
   #data: Buffer = Buffer.alloc(0);
   #at = 0;
 
-  read(head: BatchHead, body: Buffer, fromOffset: number, into: KafkaRecord[]): void {
+  constructor(into: PartBuilder) {
+    this.#into = into;
+  }
+
+  read({ baseOffset, count, appendTimeMs, firstTimestampMs }: BatchHead, body: Buffer, fromOffset: number): void {
     this.#data = body;
     this.#at = 0;
-    for (let i = 0; i < head.count; i++) {
+    this.#into.open(body);
+    for (let i = 0; i < count; i++) {
       const length = this.#varint();
       const end = this.#at + length;
-      if (length < 0 || end > body.length) throw new Error(`record ${i} of the batch at ${head.baseOffset} is cut off`);
+      if (length < 0 || end > body.length) throw new Error(`record ${i} of the batch at ${baseOffset} is cut off`);
       this.#at++; // attributes, unused
       const timestampDelta = this.#varlong();
-      const offset = head.baseOffset + this.#varint();
+      const offset = baseOffset + this.#varint();
       if (offset < fromOffset) {
         this.#at = end;
         continue;
       }
-      const key = this.#slice();
-      const value = this.#slice();
-      const headers = this.#headers();
-      if (this.#at !== end) throw new Error(`record ${i} of the batch at ${head.baseOffset} does not end where it should`);
-      const timestampMs = head.appendTimeMs ?? head.firstTimestampMs + timestampDelta;
-      into.push({ offset, timestampMs, key, value, headers });
+      const keyLength = this.#varint();
+      const keyStart = this.#at;
+      if (keyLength > 0) this.#at += keyLength;
+      const valueLength = this.#varint();
+      const valueStart = this.#at;
+      if (valueLength > 0) this.#at += valueLength;
+      this.#skipHeaders();
+      if (this.#at !== end) throw new Error(`record ${i} of the batch at ${baseOffset} does not end where it should`);
+      this.bytes += Math.max(0, keyLength) + Math.max(0, valueLength);
+      this.#into.add(offset, appendTimeMs ?? firstTimestampMs + timestampDelta, keyStart, keyLength, valueStart, valueLength);
     }
   }
 
-  firstKey(body: Buffer): Buffer | null {
-    this.#data = body;
-    this.#at = 0;
-    this.#varint();
-    this.#at++;
-    this.#varlong();
-    this.#varint();
-    return this.#slice();
-  }
-
-  #slice(): Buffer | null {
-    const length = this.#varint();
-    if (length < 0) return null;
-    const start = this.#at;
-    this.#at += length;
-    this.bytes += length;
-    return this.#data.subarray(start, this.#at);
-  }
-
-  #headers(): RecordHeaders {
-    const count = this.#varint();
-    if (count <= 0) return noHeaders;
-    const headers: [string, Buffer | null][] = [];
-    const { bytes } = this;
-    for (let i = 0; i < count; i++) headers.push([this.#slice()?.toString('utf8') ?? '', this.#slice()]);
-    this.bytes = bytes; // keys and values only
-    return headers;
+  #skipHeaders(): void {
+    for (let texts = 2 * this.#varint(); texts > 0 && this.#at < this.#data.length; texts--) {
+      const length = this.#varint();
+      if (length > 0) this.#at += length;
+    }
   }
 
   /** Zigzag, at most 32 bits. */
   #varint(): number {
-    let byte = this.#data[this.#at++] as number;
+    const data = this.#data;
+    let byte = data[this.#at++] as number;
+    if (byte < 0x80) return (byte >>> 1) ^ -(byte & 1);
     let value = byte & 0x7f;
     for (let shift = 7; byte >= 0x80; shift += 7) {
       if (shift > 28) throw new Error('a number of more than 32 bits');
-      byte = this.#data[this.#at++] as number;
+      byte = data[this.#at++] as number;
       value |= (byte & 0x7f) << shift;
     }
     return (value >>> 1) ^ -(value & 1);
@@ -246,13 +259,35 @@ class RecordParser {
 
   /** Zigzag, at most 64 bits; exact up to 2^53, which is enough for a difference of times. */
   #varlong(): number {
-    let byte = this.#data[this.#at++] as number;
+    const data = this.#data;
+    let byte = data[this.#at++] as number;
     let value = byte & 0x7f;
     for (let factor = 128; byte >= 0x80; factor *= 128) {
       if (factor > 2 ** 63) throw new Error('a number of more than 64 bits');
-      byte = this.#data[this.#at++] as number;
+      byte = data[this.#at++] as number;
       value += (byte & 0x7f) * factor;
     }
     return value % 2 === 0 ? value / 2 : -(value + 1) / 2;
   }
+}
+
+function headersAt(data: Buffer, from: number): RecordHeaders {
+  let at = from;
+  const varint = (): number => {
+    let value = 0;
+    for (let shift = 0; ; shift += 7) {
+      const byte = data[at++] as number;
+      value |= (byte & 0x7f) << shift;
+      if (byte < 0x80) return (value >>> 1) ^ -(value & 1);
+    }
+  };
+  const slice = (): Buffer | null => {
+    const length = varint();
+    if (length < 0) return null;
+    at += length;
+    return data.subarray(at - length, at);
+  };
+  const count = varint();
+  if (count <= 0) return noHeaders;
+  return Array.from({ length: count }, () => [slice()?.toString('utf8') ?? '', slice()] as const);
 }

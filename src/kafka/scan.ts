@@ -3,7 +3,7 @@
  * fetch at a time; nothing is committed, nobody joins.
  */
 import { IngestError } from '../errors.js';
-import type { KafkaRecord } from '../model/record.js';
+import type { Records } from '../model/record.js';
 import { fetchFrom, type FetchedPartition } from './fetch.js';
 import { sourceSettings, type KafkaSourceOptions, type SourceSettings } from './options.js';
 import { EARLIEST, listOffsets } from './positions.js';
@@ -25,7 +25,7 @@ export interface ScannedChunk {
   readonly first: number;
   readonly last: number;
   /** What a reader of committed records gets, ascending; none where the log has holes. */
-  readonly records: readonly KafkaRecord[];
+  readonly records: Records;
   /** Retention took these offsets while they were about to be read: what the log held is not known any more. */
   readonly isGone: boolean;
 }

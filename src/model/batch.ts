@@ -1,26 +1,39 @@
 /**
  * Room: cutting and joining offset ranges. Pure functions, imports the model only.
  */
-import type { Batch, KafkaRecord } from './record.js';
+import { PackedRecords, cursorOver, type RecordCursor } from './packed-records.js';
+import type { Batch, KafkaRecord, Records } from './record.js';
 
 /** Bytes a record counts for, in batch limits and in back-pressure: key and value. */
-export function recordBytes(record: KafkaRecord): number {
-  return (record.value?.length ?? 0) + (record.key?.length ?? 0);
+export function recordBytes({ valueLength, keyLength }: RecordCursor): number {
+  return Math.max(0, valueLength) + Math.max(0, keyLength);
 }
 
-export function bytesOf(records: readonly KafkaRecord[]): number {
+export function bytesOf(records: Records): number {
   let bytes = 0;
-  for (const record of records) bytes += recordBytes(record);
+  for (const cursor = cursorOver(records); cursor.next(); ) bytes += recordBytes(cursor);
   return bytes;
 }
 
+/** How many different offsets they have: a transform may have made several of one record. */
+export function countOffsets(records: Records): number {
+  let count = 0;
+  let last = -1;
+  for (const cursor = cursorOver(records); cursor.next(); last = cursor.offset) if (cursor.offset !== last) count += 1;
+  return count;
+}
+
+function offsetAt(records: Records, index: number): number {
+  return records instanceof PackedRecords ? records.offsetAt(index) : records.at(index)!.offset;
+}
+
 /** Index of the first record whose offset is greater than `offset`; `records.length` if none is. */
-export function indexAfter(records: readonly KafkaRecord[], offset: number): number {
+export function indexAfter(records: Records, offset: number): number {
   let low = 0;
   let high = records.length;
   while (low < high) {
     const middle = (low + high) >>> 1;
-    if (records[middle]!.offset <= offset) low = middle + 1;
+    if (offsetAt(records, middle) <= offset) low = middle + 1;
     else high = middle;
   }
   return low;
@@ -60,7 +73,15 @@ export function joinBatches(parts: readonly Batch[]): Batch {
     assignment: first.assignment,
     afterOffset: first.afterOffset,
     lastOffset: last.lastOffset,
-    records: parts.flatMap((part) => part.records),
+    records: joined(parts.map(({ records }) => records)),
     bytes: parts.reduce((sum, part) => sum + part.bytes, 0),
   };
+}
+
+function joined(all: readonly Records[]): Records {
+  const packed = all.filter((records) => records instanceof PackedRecords);
+  if (packed.length === all.length) return PackedRecords.join(packed);
+  const made: KafkaRecord[] = [];
+  for (const records of all) for (const record of records) made.push(record);
+  return made;
 }

@@ -24,6 +24,20 @@ export interface KafkaRecord {
 /** In the order of the message; a name may stand more than once. */
 export type RecordHeaders = readonly (readonly [name: string, value: Buffer | null])[];
 
+/**
+ * Records, ascending by offset. An array of them is one. What the source delivers holds the bytes as they came and makes
+ * a record anew each time it is asked for one: going through it twice makes each of them twice.
+ */
+export interface Records extends Iterable<KafkaRecord> {
+  readonly length: number;
+  /** From the end for a negative index. */
+  at(index: number): KafkaRecord | undefined;
+  slice(start?: number, end?: number): Records;
+  filter(keep: (record: KafkaRecord, index: number) => boolean): Records;
+  map<T>(make: (record: KafkaRecord, index: number) => T): T[];
+  find(is: (record: KafkaRecord, index: number) => boolean): KafkaRecord | undefined;
+}
+
 /** One tenure of this process over one partition. A new tenure of the same partition has a greater epoch. */
 export interface Assignment {
   readonly topic: string;
@@ -49,7 +63,7 @@ export interface Batch {
   /** The last offset the range covers, whether or not a record has it. */
   readonly lastOffset: number;
   /** Ascending by offset. */
-  readonly records: readonly KafkaRecord[];
+  readonly records: Records;
   /** Bytes of keys and values, for the limits on a batch and for back-pressure. */
   readonly bytes: number;
 }

@@ -6,7 +6,8 @@ import { throwError, type Observable } from 'rxjs';
 import { fingerprintOf, parseFingerprint, sameRun, type ServerIdentity } from '../clickhouse/settings.js';
 import { DEDUP_BUDGET_MS, budgetWithin, tokenDoubt } from '../clickhouse/token-doubt.js';
 import { IngestError } from '../errors.js';
-import type { KafkaRecord } from '../model/record.js';
+import { bytesOf } from '../model/batch.js';
+import type { Records } from '../model/record.js';
 import type { BatchSink, FrozenInsert, InsertBatch, InsertResult, ReadBack } from '../ports.js';
 import type { SimulatedProcess } from './process.js';
 import { rowOf, type SimulatedTable } from './table.js';
@@ -47,14 +48,14 @@ function frozen(process: SimulatedProcess, world: SinkSurroundings, batch: Inser
     return throwError(() => new IngestError('KCR_INSERT_RETRIABLE', `not sent before the table was asked: ${why}`));
   };
   const range = `${partition}:${afterOffset + 1}-${lastOffset}`;
-  const insert = (sent: readonly KafkaRecord[], key: string | undefined, isServerKilled: boolean): InsertResult => {
+  const insert = (sent: Records, key: string | undefined, isServerKilled: boolean): InsertResult => {
     if (world.isTableDown()) throw unreachable();
     if (key !== undefined) watch.blocks(key, sent.length, blockRows);
     const isTorn = isServerKilled && family === 'plain';
     if (isTorn) watch.torn(batch);
     table.insert(sent.map((record) => rowOf(topic, partition, record)), key, { nowMs: world.nowMs(), blockRows, dieAtBlock: isTorn ? 0 : undefined });
     if (isServerKilled) throw new IngestError('KCR_INSERT_IN_DOUBT', 'the connection broke');
-    return { rows: sent.length, bytes: sent.reduce((sum, { value }) => sum + (value?.length ?? 0), 0) };
+    return { rows: sent.length, bytes: bytesOf(sent) };
   };
   return {
     readBackWhenInDoubt: token !== undefined && family === 'plain',

@@ -28,7 +28,7 @@ describe('record batches', () => {
     const property = fc.asyncProperty(fc.nat({ max: 2 ** 40 }), fc.array(record, { minLength: 1, maxLength: 20 }), fc.boolean(), async (base, fields, zipped) => {
       const records = fields.map((each, i) => ({ ...each, delta: i * 3 }));
       const [range] = await readAll([encodeBatch({ base, records, ...(zipped ? { codec: 1, compress: gzipSync } : {}) })], base);
-      expect(range?.records).toEqual(
+      expect([...range!.records]).toEqual(
         records.map(({ key, value, headers, delta, timestampDelta }) => ({
           offset: base + delta, timestampMs: 1_790_000_000_000 + timestampDelta, key, value, headers,
         })),
@@ -41,7 +41,7 @@ describe('record batches', () => {
   test('headers keep their order, and a name may stand twice', async () => {
     const headers = [['b', Buffer.from('1')], ['10', Buffer.from('2')], ['a', null], ['b', Buffer.from('3')]] as const;
     const [range] = await readAll([encodeBatch({ base: 0, records: [{ delta: 0, headers }] })]);
-    expect(range?.records[0]?.headers).toEqual(headers);
+    expect(range?.records.at(0)?.headers).toEqual(headers);
   });
 
   test('records before the wanted offset are not delivered again', async () => {
@@ -54,12 +54,13 @@ describe('record batches', () => {
     const tail = encodeBatch({ base: 30, records: [{ delta: 0 }], lastDelta: 9 });
     expect((await readAll([plain(0, 10), emptied])).at(-1)?.lastOffset).toBe(29);
     expect((await readAll([plain(0, 10), tail])).at(-1)?.lastOffset).toBe(39);
-    expect(await readAll([emptied], 20)).toMatchObject([{ records: [], lastOffset: 29 }]);
+    expect(await readAll([emptied], 20)).toMatchObject([{ records: { length: 0 }, lastOffset: 29 }]);
   });
 
   test('the marker of a transaction is no record, but its offset is covered', async () => {
     const ranges = await readAll([plain(0, 2, { transactional: true, producerId: 7n }), encodeBatch({ base: 2, records: [], control: 'commit', producerId: 7n })]);
-    expect(ranges).toMatchObject([{ records: [{ offset: 0 }, { offset: 1 }], lastOffset: 2 }]);
+    expect(offsetsOf(ranges)).toEqual([0, 1]);
+    expect(ranges.at(-1)?.lastOffset).toBe(2);
   });
 
   test('a batch that the broker cut short is left for the next fetch', async () => {
@@ -81,7 +82,7 @@ describe('record batches', () => {
   test('records do not hold on to what the same answer brought of other partitions', async () => {
     const answer = Buffer.concat([plain(0, 1), Buffer.alloc(1024 * KIB)]);
     const [range] = await readAll([answer.subarray(0, plain(0, 1).length)]);
-    expect(range?.records[0]?.value?.buffer.byteLength).toBeLessThan(KIB);
+    expect(range?.records.at(0)?.value?.buffer.byteLength).toBeLessThan(KIB);
   });
 
   test('the broker\'s time stands where the topic says so', async () => {

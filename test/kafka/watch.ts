@@ -131,7 +131,7 @@ export class Watch {
   }
 
   get records(): KafkaRecord[] {
-    return this.chunks.flatMap(({ records }) => records);
+    return this.chunks.flatMap(({ records }) => [...records]);
   }
 
   get values(): string[] {

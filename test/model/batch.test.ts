@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, test, vi } from 'vitest';
-import { bytesOf, indexAfter, joinBatches, recordBytes, splitBatch } from '../../src/model/batch.js';
+import { bytesOf, indexAfter, joinBatches, splitBatch } from '../../src/model/batch.js';
 import type { Batch } from '../../src/model/record.js';
 import { chunk, record } from '../support/fakes.js';
 
@@ -98,14 +98,14 @@ describe('joinBatches', () => {
 
 describe('sizes and places', () => {
   test('a record counts for the bytes of its key and its value; a tombstone for its key', () => {
-    expect(recordBytes({ ...record(1, 'four'), key: Buffer.from('key') })).toBe(7);
-    expect(recordBytes({ ...record(1), value: null, key: Buffer.from('key') })).toBe(3);
+    expect(bytesOf([{ ...record(1, 'four'), key: Buffer.from('key') }])).toBe(7);
+    expect(bytesOf([{ ...record(1), value: null, key: Buffer.from('key') }])).toBe(3);
   });
 
   test('indexAfter finds the first record beyond an offset', () => {
     fc.assert(
       fc.property(batches, fc.integer({ min: -3, max: 90 }), ({ records }, offset) => {
-        const linear = records.findIndex((each) => each.offset > offset);
+        const linear = [...records].findIndex((each) => each.offset > offset);
         expect(indexAfter(records, offset)).toBe(linear === -1 ? records.length : linear);
       }),
     );

@@ -68,7 +68,7 @@ describe('a transform may give', () => {
   }
 
   test('rows for a tombstone', marbles((m) => {
-    const tombstones: Batch = { ...chunk(0, 1), records: [{ ...chunk(0, 1).records[0]!, value: null }] };
+    const tombstones: Batch = { ...chunk(0, 1), records: [{ ...chunk(0, 1).records.at(0)!, value: null }] };
     const made = m.cold('a', { a: tombstones }).pipe(transformRows(({ value }) => ({ deleted: value === null })), asText(rows));
     m.expect(made).toBeObservable('A', { A: '1:{"deleted":true}' });
   }));

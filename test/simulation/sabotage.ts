@@ -84,7 +84,7 @@ function withFrozen(sink: BatchSink, change: (frozen: FrozenInsert, batch: Inser
 const tokenFromReceived: MonoTypeOperatorFunction<InsertBatch> = map((batch) => {
   const { token, intent, records, assignment } = batch;
   if (token === undefined || intent === undefined || records.length === 0) return batch;
-  const received = { ...intent, first: records[0]!.offset, last: records.at(-1)!.offset };
+  const received = { ...intent, first: records.at(0)!.offset, last: records.at(-1)!.offset };
   return { ...batch, token: dedupToken({ cluster: 'simulated', topic: assignment.topic, topicId: assignment.topicId, incarnation: 0, partition: assignment.partition, intent: received }) };
 });
 
