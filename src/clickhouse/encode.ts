@@ -1,5 +1,5 @@
 /**
- * Room: records into the body of an insert. Pure but for the buffer it is given.
+ * Room: records into the rows of an insert. Pure but for the buffers it is given.
  * Values are JSON already, so their bytes go through as they are; the provenance columns the table has are spliced in
  * before the closing brace. Nothing is parsed, nothing is allocated for a record.
  */
@@ -46,12 +46,14 @@ const DIGITS = 16;
 const TIME_LENGTH = '"2026-11-22T08:30:00.123Z"'.length;
 const SPLIT = 1_000_000_000;
 
-/** Rows of one topic and partition. Not to be shared between two encodings at a time. */
+/** Rows of one topic and partition. */
 export class RowEncoder {
   readonly #columns: Provenance;
   /** `"_topic":"orders","_partition":3,"_offset":`, as far as the table has them. */
   readonly #prefix: Buffer;
   readonly #spliced: boolean;
+  /** Of each row's bound. */
+  readonly #fixedBytes: number;
   #second = Number.NaN;
   #secondText: Buffer = Buffer.alloc(0);
 
@@ -60,36 +62,33 @@ export class RowEncoder {
     this.#prefix = Buffer.from(constantFields(columns, topic, partition));
     const { timestamp, key, headers } = columns;
     this.#spliced = this.#prefix.length > 0 || timestamp !== undefined || key !== undefined || headers !== undefined;
+    this.#fixedBytes = this.#prefix.length + DIGITS + (timestamp === undefined ? 0 : timestampName.length + TIME_LENGTH) + 32;
   }
 
-  /** No fewer bytes than `encode` will need. */
-  bound(records: Records): number {
-    const { timestamp, key, headers } = this.#columns;
-    const fixed = this.#prefix.length + DIGITS + (timestamp === undefined ? 0 : timestampName.length + TIME_LENGTH) + 32;
-    let bytes = 0;
-    for (const cursor = cursorOver(records); cursor.next(); ) {
-      bytes += fixed + Math.max(0, cursor.valueLength);
-      if (key !== undefined) bytes += keyName.length + 2 + ESCAPED * (cursor.keyLength < 0 ? 4 : cursor.keyLength);
-      if (headers !== undefined) bytes += headersName.length + 8 + headerBound(cursor.headers());
-    }
+  /** Rows of one insert. Only one at a time is to be written from. */
+  rows(records: Records): RowWriter {
+    return new RowWriter(this, cursorOver(records));
+  }
+
+  /** No fewer bytes than the row will take. */
+  bound(row: RecordCursor): number {
+    const { key, headers } = this.#columns;
+    let bytes = this.#fixedBytes + Math.max(0, row.valueLength);
+    if (key !== undefined) bytes += keyName.length + 2 + ESCAPED * (row.keyLength < 0 ? 4 : row.keyLength);
+    if (headers !== undefined) bytes += headersName.length + 8 + headerBound(row.headers());
     return bytes;
   }
 
-  /** Writes the rows from the target's beginning and gives the number of bytes. */
-  encode(target: Buffer, records: Records): number {
-    let at = 0;
-    for (const cursor = cursorOver(records); cursor.next(); ) {
-      const { data, valueStart, valueLength } = cursor;
-      if (valueLength < 0) throw new IngestError('KCR_INTERNAL', 'a tombstone came as far as the insert', { offset: cursor.offset });
-      const end = this.#spliced ? closingBrace(data, valueStart, valueLength) : valueStart + valueLength;
-      // A view, as `subarray` would make one, but cheaper.
-      target.set(new Uint8Array(data.buffer, data.byteOffset + valueStart, end - valueStart), at);
-      at += end - valueStart;
-      if (this.#spliced) at = this.#splice(target, at, cursor, isEmptyObject(data, valueStart, end));
-      target[at++] = LINE_FEED;
-    }
-    // Writing beyond the end of a buffer goes unnoticed.
-    if (at > target.length) throw new IngestError('KCR_INTERNAL', `rows took ${at} bytes where ${target.length} were expected`);
+  /** Writes the row and its line feed; gives where it ends. */
+  write(target: Buffer, from: number, row: RecordCursor): number {
+    const { data, valueStart, valueLength } = row;
+    if (valueLength < 0) throw new IngestError('KCR_INTERNAL', 'a tombstone came as far as the insert', { offset: row.offset });
+    const end = this.#spliced ? closingBrace(data, valueStart, valueLength) : valueStart + valueLength;
+    // A view, as `subarray` would make one, but cheaper.
+    target.set(new Uint8Array(data.buffer, data.byteOffset + valueStart, end - valueStart), from);
+    let at = from + end - valueStart;
+    if (this.#spliced) at = this.#splice(target, at, row, isEmptyObject(data, valueStart, end));
+    target[at++] = LINE_FEED;
     return at;
   }
 
@@ -141,6 +140,40 @@ export class RowEncoder {
     target[at++] = ZERO + (rest % 10);
     target[at++] = 90; // Z
     target[at++] = QUOTE;
+    return at;
+  }
+}
+
+/** The rows of one insert, written as there is room for them. */
+export class RowWriter {
+  readonly #encoder: RowEncoder;
+  readonly #row: RecordCursor;
+  #isOver: boolean;
+
+  constructor(encoder: RowEncoder, row: RecordCursor) {
+    this.#encoder = encoder;
+    this.#row = row;
+    this.#isOver = !row.next();
+  }
+
+  get isOver(): boolean {
+    return this.#isOver;
+  }
+
+  /** No fewer bytes than the next row will take; 0 when there is none. */
+  get nextBound(): number {
+    return this.#isOver ? 0 : this.#encoder.bound(this.#row);
+  }
+
+  /** Writes whole rows from the target's beginning, as long as the next one is sure to fit; gives the number of bytes. */
+  fill(target: Buffer): number {
+    let at = 0;
+    while (!this.#isOver && at + this.#encoder.bound(this.#row) <= target.length) {
+      at = this.#encoder.write(target, at, this.#row);
+      this.#isOver = !this.#row.next();
+    }
+    // Writing beyond the end of a buffer goes unnoticed.
+    if (at > target.length) throw new IngestError('KCR_INTERNAL', `rows took ${at} bytes where ${target.length} were expected`);
     return at;
   }
 }

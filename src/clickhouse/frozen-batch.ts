@@ -1,25 +1,22 @@
 /**
- * Room: one batch on its way into its table. Its bytes are a pure function of its records, so they are made when an
- * insert gets its turn, not when the batch is frozen: with ClickHouse down, batches wait without a buffer each.
+ * Room: one batch on its way into its table. Its bytes are a pure function of its records, so they are made while an
+ * insert is sent, not when the batch is frozen: with ClickHouse down, batches wait without a buffer each.
  */
 import { randomUUID } from 'node:crypto';
-import { promisify } from 'node:util';
-import { gzip } from 'node:zlib';
 import { Observable } from 'rxjs';
 import { hasCode, IngestError } from '../errors.js';
 import { countOffsets } from '../model/batch.js';
 import { cursorOver } from '../model/packed-records.js';
 import type { Records } from '../model/record.js';
 import type { FrozenInsert, InsertBatch, InsertResult, ReadBack } from '../ports.js';
+import { RowBody } from './body.js';
 import { classify, failedInView, rowAtFault, serverReason } from './classify.js';
 import { RowEncoder } from './encode.js';
 import { type Answer, type ClickHouseHttp, ConnectionFailure, quotedTable } from './http.js';
 import { type InsertSettings, insertToken, parseFingerprint, queryIdOf, sameRun, type ServerIdentity } from './settings.js';
-import type { InsertSlots, Slot } from './slots.js';
+import type { InsertSlots } from './slots.js';
 import { findTable, provenanceStatement, type Table, type TableName } from './tables.js';
 import { tokenDoubt } from './token-doubt.js';
-
-const gzipAsync = promisify(gzip);
 
 /** What batches share: the connection and what is known of its other end. */
 export interface Way {
@@ -279,15 +276,14 @@ export class FrozenBatch implements FrozenInsert {
     let bodyFree: Promise<void> = Promise.resolve();
     try {
       signal.throwIfAborted();
-      const { body, headers } = await this.#body(slot, records);
-      signal.throwIfAborted();
       this.#refuseUnasked();
-      const exchange = this.#way.http.send({ params: this.#params(token, queryId), body, headers, signal });
+      const body = new RowBody(this.#encoder.rows(records), slot.pieces);
+      const exchange = this.#way.http.send({ params: this.#params(token, queryId), body, gzip: this.#way.compress, signal });
       bodyFree = exchange.bodyFree;
       const answer = await exchange.answer;
       if (answer.status !== 200 || answer.code !== undefined || answer.text !== '') throw this.#refused(answer, records);
       this.#way.answered(answer.kept);
-      return { rows: records.length, bytes: body.byteLength };
+      return { rows: records.length, bytes: exchange.sentBytes() };
     } catch (error) {
       const failure = error instanceof ConnectionFailure ? this.#broken(error) : error;
       if (hasCode(failure, 'KCR_INSERT_IN_DOUBT')) this.#mayHaveLanded = true;
@@ -313,13 +309,6 @@ export class FrozenBatch implements FrozenInsert {
   #tokenAsSent(token: string): string {
     const { database, table } = this.#destination.table;
     return this.#batch.intent?.token === undefined ? insertToken(token, database, table) : token;
-  }
-
-  async #body(slot: Slot, records: Records): Promise<{ body: Uint8Array; headers: Record<string, string> }> {
-    const target = slot.buffer(this.#encoder.bound(records));
-    const plain = target.subarray(0, this.#encoder.encode(target, records));
-    if (!this.#way.compress) return { body: plain, headers: {} };
-    return { body: await gzipAsync(plain, { level: 1 }), headers: { 'content-encoding': 'gzip' } };
   }
 
   #params(token: string | undefined, queryId: string): Record<string, string> {

@@ -1,15 +1,17 @@
 /**
- * Room: ClickHouse's HTTP interface. Queries go through @clickhouse/client. Inserts go through node:http: a body that is
- * one Buffer of known length is sent without a copy and with a Content-Length, which the client's `exec` cannot do, and
+ * Room: ClickHouse's HTTP interface. Queries go through @clickhouse/client. Inserts go through node:http: their
+ * bodies are made in memory that is used again, so it must be known when nobody looks at a piece any more, and
  * where a request broke (before or after it was sent) decides whether it is in doubt. Each has connections of its own:
  * the client cuts those that it thinks idle, also while an insert waits on them. Knows nothing of batches.
  */
 import http from 'node:http';
 import https from 'node:https';
-import type { Duplex } from 'node:stream';
+import type { Duplex, Writable } from 'node:stream';
 import { text as readText } from 'node:stream/consumers';
+import { createGzip } from 'node:zlib';
 import { type ClickHouseClient, ClickHouseError, ClickHouseLogLevel, createClient } from '@clickhouse/client';
 import { IngestError } from '../errors.js';
+import type { BodyPieces } from './body.js';
 import { classify, type Phase, serverReason } from './classify.js';
 
 /** How ClickHouse is reached. */
@@ -52,10 +54,12 @@ export interface ServerError {
 }
 
 export interface Exchange {
-  /** Rejects with a `ConnectionFailure`, and with nothing else. */
+  /** Rejects with a `ConnectionFailure`, or with what making the body threw: then the server has not got all of it, and takes none. */
   readonly answer: Promise<Answer>;
-  /** Resolves when the body's bytes are not looked at any more, by nobody. */
+  /** Resolves when the body's pieces are not looked at any more, by nobody. */
   readonly bodyFree: Promise<void>;
+  /** Bytes of the body so far, as they were sent. */
+  sentBytes(): number;
 }
 
 /** The request did not come to the end of an answer. */
@@ -73,8 +77,9 @@ export class ConnectionFailure extends Error {
 export interface HttpRequest {
   /** What goes into the url: query, settings, `param_…`. */
   readonly params: Readonly<Record<string, string>>;
-  readonly body: Uint8Array;
-  readonly headers?: Readonly<Record<string, string>>;
+  readonly body: BodyPieces;
+  /** Compressed on the way. @default false */
+  readonly gzip?: boolean;
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -130,23 +135,31 @@ export class ClickHouseHttp {
     });
   }
 
-  /** Sends at once. Aborting the signal destroys the connection; the server may go on all the same. */
-  send({ params, body, headers, signal }: HttpRequest): Exchange {
+  /**
+   * Sends at once. Aborting the signal destroys the connection; the server may go on all the same. A body of one piece
+   * has a Content-Length, a longer one goes in chunks: cut off, either of them is refused as a whole.
+   * @throws What making the body's first piece throws.
+   */
+  send({ params, body, gzip = false, signal }: HttpRequest): Exchange {
+    const first = body.next();
+    const length = gzip ? { 'content-encoding': 'gzip' } : body.isOver ? { 'content-length': first.byteLength } : {};
     const request = this.#http.request({
       ...this.#base,
       path: `${this.#path}?${new URLSearchParams(params).toString()}`,
-      headers: { ...(this.#base.headers as http.OutgoingHttpHeaders), ...headers, 'content-length': body.byteLength },
+      headers: { ...(this.#base.headers as http.OutgoingHttpHeaders), ...length },
     });
+    const sending = new Sending(request, body, gzip);
     const bodyFree = new Promise<void>((resolve) => request.once('close', resolve));
     const answer = new Promise<Answer>((resolve, reject) => {
       let phase: Phase = 'connecting';
       let ended = false;
-      const fail = (reason: string, cause?: unknown): void => {
+      const failWith = (error: Error): void => {
         if (ended) return;
         ended = true;
-        reject(new ConnectionFailure(phase, `${this.address}: ${reason}`, cause));
+        reject(error);
         request.destroy();
       };
+      const fail = (reason: string, cause?: unknown): void => failWith(new ConnectionFailure(phase, `${this.address}: ${reason}`, cause));
       const aborted = (): void => fail('the request was aborted');
       const whole = setTimeout(() => fail(`no answer within ${this.#requestTimeoutMs} ms`), this.#requestTimeoutMs);
       const connected = (): void => void (phase = 'sent');
@@ -181,9 +194,9 @@ export class ClickHouseHttp {
       });
       if (signal?.aborted === true) return aborted();
       signal?.addEventListener('abort', aborted, { once: true });
-      request.end(body);
+      sending.begin(first, failWith);
     });
-    return { answer, bodyFree };
+    return { answer, bodyFree, sentBytes: () => sending.bytes };
   }
 
   /**
@@ -235,6 +248,57 @@ export class ClickHouseHttp {
     void this.#client.close();
     this.#agent.destroy();
     this.#queryAgent.destroy();
+  }
+}
+
+/** Writes of a body that may be under way at once: as many as there are pieces. */
+const MAX_WRITES = 2;
+
+/** A body on its way into its request. */
+class Sending {
+  bytes = 0;
+  readonly #request: http.ClientRequest;
+  readonly #body: BodyPieces;
+  readonly #into: Writable;
+  #writes = 0;
+
+  constructor(request: http.ClientRequest, body: BodyPieces, gzip: boolean) {
+    this.#request = request;
+    this.#body = body;
+    this.#into = gzip ? this.#gzip() : request;
+  }
+
+  begin(first: Uint8Array, failed: (error: Error) => void): void {
+    if (this.#request.destroyed) return;
+    this.#go(first, failed);
+  }
+
+  #go(made: Uint8Array | undefined, failed: (error: Error) => void): void {
+    let piece = made;
+    while (this.#writes < MAX_WRITES && !this.#into.destroyed && !this.#into.writableEnded) {
+      try {
+        piece ??= this.#body.next();
+      } catch (thrown) {
+        return failed(thrown as Error);
+      }
+      if (this.#into === this.#request) this.bytes += piece.byteLength;
+      this.#writes += 1;
+      if (this.#body.isOver) return void this.#into.end(piece);
+      this.#into.write(piece, (error) => {
+        this.#writes -= 1;
+        if (error == null) this.#go(undefined, failed);
+      });
+      piece = undefined;
+    }
+  }
+
+  #gzip(): Writable {
+    const gzip = createGzip({ level: 1 });
+    gzip.on('data', (packed: Buffer) => (this.bytes += packed.length));
+    gzip.on('error', (error) => this.#request.destroy(error));
+    this.#request.once('close', () => gzip.destroy());
+    gzip.pipe(this.#request);
+    return gzip;
   }
 }
 

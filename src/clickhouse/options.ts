@@ -17,7 +17,7 @@ export interface ClickHouseSinkOptions extends ClickHouseConnection {
   /** One table for each topic; several topics may share a table. */
   readonly routes: readonly Route[];
   /**
-   * Inserts in flight at a time, over all partitions. Each has a buffer as large as the largest batch.
+   * Inserts in flight at a time, over all partitions. Each has half a megabyte of its own that bodies are made in.
    * @default 4
    */
   readonly maxInFlight?: number;

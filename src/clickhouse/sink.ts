@@ -14,9 +14,6 @@ import { budgetWithin, DEDUP_BUDGET_MS } from './token-doubt.js';
 
 export type { ClickHouseSinkOptions } from './options.js';
 
-/** Buffers that grew beyond it are not kept. */
-const RETAIN_BYTES = 64 * 1024 * 1024;
-
 /**
  * Opens the way into ClickHouse: looks at the server and at every route's table once. A table that is altered later,
  * by a provenance column for example, is seen after the next opening.
@@ -69,7 +66,7 @@ class ClickHouseSink implements BatchSink, Way {
   ) {
     this.http = http;
     this.settings = settings;
-    this.slots = new InsertSlots(maxInFlight, RETAIN_BYTES);
+    this.slots = new InsertSlots(maxInFlight);
     this.compress = compression === 'gzip';
     this.#tables = tables;
     this.#server = server;

@@ -1,14 +1,14 @@
 /**
- * Room: how many inserts are in flight, and the buffers they are sent from. One slot is one permit and one buffer:
- * a fresh buffer for every body costs more processor time, in page faults, than making the body itself.
+ * Room: how many inserts are in flight, and the memory they are sent from. One slot is one permit and the two pieces that
+ * a body is made in: fresh memory for every body costs more processor time, in page faults, than making the body itself.
  */
 import { IngestError } from '../errors.js';
 
 /** The right to have one insert in flight. */
 export interface Slot {
-  /** A buffer of at least this size; what it held before is gone. */
-  buffer(bytes: number): Buffer;
-  /** To be called once, when nobody looks at the buffer's bytes any more. */
+  /** What they held before is gone. */
+  readonly pieces: readonly [Buffer, Buffer];
+  /** To be called once, when nobody looks at the pieces any more. */
   free(): void;
 }
 
@@ -16,16 +16,18 @@ interface Waiting {
   readonly grant: (slot: Slot) => void;
 }
 
+/** Large enough that a piece is worth its system call, small enough that it is still in the cache when it is sent. */
+export const PIECE_BYTES = 256 * 1024;
+
 export class InsertSlots {
-  readonly #retainBytes: number;
-  readonly #buffers: Buffer[] = [];
+  readonly #pieceBytes: number;
+  readonly #free: Slot['pieces'][] = [];
   readonly #waiting = new Set<Waiting>();
   #left: number;
 
-  /** A buffer that has grown beyond `retainBytes` is not kept for the next insert. */
-  constructor(count: number, retainBytes: number) {
+  constructor(count: number, pieceBytes = PIECE_BYTES) {
     this.#left = count;
-    this.#retainBytes = retainBytes;
+    this.#pieceBytes = pieceBytes;
   }
 
   /** In the order of asking. Rejects with the signal's reason when that comes first. */
@@ -52,17 +54,14 @@ export class InsertSlots {
   }
 
   #slot(): Slot {
-    let buffer = this.#buffers.pop();
+    const pieces = this.#free.pop() ?? ([Buffer.allocUnsafeSlow(this.#pieceBytes), Buffer.allocUnsafeSlow(this.#pieceBytes)] as const);
     let freed = false;
     return {
-      buffer: (bytes) => {
-        if (buffer === undefined || buffer.length < bytes) buffer = Buffer.allocUnsafeSlow(grown(bytes));
-        return buffer;
-      },
+      pieces,
       free: () => {
         if (freed) throw new IngestError('KCR_INTERNAL', 'an insert slot was freed twice');
         freed = true;
-        if (buffer !== undefined && buffer.length <= this.#retainBytes) this.#buffers.push(buffer);
+        this.#free.push(pieces);
         this.#next();
       },
     };
@@ -77,13 +76,4 @@ export class InsertSlots {
     this.#waiting.delete(next);
     next.grant(this.#slot());
   }
-}
-
-const SMALLEST_BUFFER = 65_536;
-
-/** Doubling, so that a buffer that grows with its batches is replaced seldom. */
-function grown(bytes: number): number {
-  let size = SMALLEST_BUFFER;
-  while (size < bytes) size *= 2;
-  return size;
 }

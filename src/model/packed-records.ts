@@ -255,8 +255,9 @@ class PlainCursor extends RecordCursor {
   }
 
   next(): boolean {
-    const { done, value: record } = this.#records.next();
-    if (done === true) return false;
+    const next = this.#records.next();
+    if (next.done === true) return false;
+    const record = next.value;
     this.#record = record;
     this.offset = record.offset;
     this.timestampMs = record.timestampMs;

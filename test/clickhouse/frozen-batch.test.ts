@@ -1,3 +1,4 @@
+import type { BodyPieces } from '../../src/clickhouse/body.js';
 import { expect, it } from 'vitest';
 import { noProvenance } from '../../src/clickhouse/encode.js';
 import { FrozenBatch, type Way } from '../../src/clickhouse/frozen-batch.js';
@@ -12,15 +13,15 @@ const table = { database: 'db', table: 't', family: 'plain', provenance: noProve
 it('a buffer goes to the next insert only when nobody looks at its bytes any more, however long the answer has been there', async () => {
   let letGo = (): void => undefined;
   const bodies: Uint8Array[] = [];
-  const send = ({ body }: { body: Uint8Array }): Exchange => {
-    bodies.push(body);
+  const send = ({ body }: { body: BodyPieces }): Exchange => {
+    bodies.push(body.next());
     const bodyFree = new Promise<void>((resolve) => (letGo = resolve));
-    return { answer: Promise.resolve({ status: 200, code: undefined, text: '', kept: true }), bodyFree };
+    return { answer: Promise.resolve({ status: 200, code: undefined, text: '', kept: true }), bodyFree, sentBytes: () => 0 };
   };
   const way: Way = {
     http: { send } as unknown as ClickHouseHttp,
     settings: insertSettings({}, new Set()),
-    slots: new InsertSlots(1, 1e6),
+    slots: new InsertSlots(1),
     compress: false,
     server: { version: '1', startedMs: 0 },
     unknownUntilMs: new Map(),

@@ -1,6 +1,9 @@
 import { once } from 'node:events';
+import { createServer as createHttpServer, type IncomingHttpHeaders } from 'node:http';
 import { type AddressInfo, createServer, type Server, type Socket } from 'node:net';
+import { gunzipSync } from 'node:zlib';
 import { afterEach, describe, expect, it } from 'vitest';
+import { wholeBody, type BodyPieces } from '../../src/clickhouse/body.js';
 import { ClickHouseHttp, quotedTable } from '../../src/clickhouse/http.js';
 import { fakeClickHouse } from './fake-server.js';
 
@@ -27,7 +30,7 @@ describe('the bytes of a body', () => {
       socket.pause();
       socket.write(reply);
     });
-    const exchange = http.send({ params: {}, body: tooMuch });
+    const exchange = http.send({ params: {}, body: wholeBody(tooMuch) });
     await expect(exchange.answer).resolves.toMatchObject({ status: 404, code: 60, text: 'gone' });
     // Would it not give the connection up, it would go on sending from a buffer that is used for another batch.
     await exchange.bodyFree;
@@ -36,7 +39,7 @@ describe('the bytes of a body', () => {
   it('are free only when an aborted connection is gone', async () => {
     const { http } = await rawServer((socket) => socket.pause());
     const abort = new AbortController();
-    const exchange = http.send({ params: {}, body: tooMuch, signal: abort.signal });
+    const exchange = http.send({ params: {}, body: wholeBody(tooMuch), signal: abort.signal });
     let free = false;
     void exchange.bodyFree.then(() => (free = true));
     const answer = exchange.answer.catch((error: unknown) => error);
@@ -50,9 +53,86 @@ describe('the bytes of a body', () => {
 
   it('of a request that was aborted before it began are free', async () => {
     const { http } = await rawServer(() => undefined);
-    const exchange = http.send({ params: {}, body: tooMuch, signal: AbortSignal.abort() });
+    const exchange = http.send({ params: {}, body: wholeBody(tooMuch), signal: AbortSignal.abort() });
     await expect(exchange.answer).rejects.toMatchObject({ phase: 'connecting' });
     await exchange.bodyFree;
+  });
+});
+
+/** Numbered pieces made in two buffers by turns, as the sink makes them. */
+function inTurns(count: number, bytes: number, failAt = Infinity): { readonly body: BodyPieces; readonly made: () => number } {
+  const buffers = [Buffer.alloc(bytes), Buffer.alloc(bytes)] as const;
+  let made = 0;
+  const body = {
+    get isOver() {
+      return made >= count;
+    },
+    next: () => {
+      if (made === failAt) throw new Error('cannot be made');
+      return buffers[made % 2]!.fill(++made % 251);
+    },
+  };
+  return { body, made: () => made };
+}
+
+async function receiving(): Promise<{ http: ClickHouseHttp; bodies: Buffer[]; headers: IncomingHttpHeaders[]; go: () => void }> {
+  const bodies: Buffer[] = [];
+  const headers: IncomingHttpHeaders[] = [];
+  let go = (): void => undefined;
+  const gate = new Promise<void>((resolve) => (go = resolve));
+  const server = createHttpServer((request, response) => {
+    headers.push(request.headers);
+    const chunks: Buffer[] = [];
+    void gate.then(() => request.on('data', (chunk: Buffer) => chunks.push(chunk)).on('end', () => (bodies.push(Buffer.concat(chunks)), response.end())));
+    request.on('error', () => undefined);
+  }).listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const http = new ClickHouseHttp({ url: `http://127.0.0.1:${(server.address() as AddressInfo).port}` });
+  closing.push(() => (http.close(), server.closeAllConnections(), server.close()));
+  return { http, bodies, headers, go };
+}
+
+describe('a body in pieces', () => {
+  const [count, bytes] = [80, 256 * 1024];
+  const whole = Buffer.concat(Array.from({ length: count }, (_, i) => Buffer.alloc(bytes, (i + 1) % 251)));
+
+  it('arrives as it was made, though its memory is written anew while it is sent, and waits for a server that is slow to read', async () => {
+    const { http, bodies, headers, go } = await receiving();
+    const { body, made } = inTurns(count, bytes);
+    const exchange = http.send({ params: {}, body });
+    await new Promise((resolve) => setTimeout(resolve, 200));
+    expect(made()).toBeLessThan(count);
+    go();
+    await expect(exchange.answer).resolves.toMatchObject({ status: 200 });
+    expect(bodies[0]!.equals(whole)).toBe(true);
+    expect(exchange.sentBytes()).toBe(whole.length);
+    expect(headers[0]).toMatchObject({ 'transfer-encoding': 'chunked' });
+  });
+
+  it('arrives compressed as it was made', async () => {
+    const { http, bodies, headers, go } = await receiving();
+    go();
+    const exchange = http.send({ params: {}, body: inTurns(count, bytes).body, gzip: true });
+    await exchange.answer;
+    expect(gunzipSync(bodies[0]!).equals(whole)).toBe(true);
+    expect(exchange.sentBytes()).toBe(bodies[0]!.length);
+    expect(headers[0]).toMatchObject({ 'content-encoding': 'gzip' });
+  });
+
+  it('has its length said beforehand when it is one piece', async () => {
+    const { http, headers, go } = await receiving();
+    go();
+    await http.send({ params: {}, body: inTurns(1, 100).body }).answer;
+    expect(headers[0]).toMatchObject({ 'content-length': '100' });
+  });
+
+  it.each([false, true])('that cannot be made to its end is never taken for a whole one (compressed: %s)', async (gzip) => {
+    const { http, bodies, go } = await receiving();
+    go();
+    const exchange = http.send({ params: {}, body: inTurns(count, bytes, 3).body, gzip });
+    await expect(exchange.answer).rejects.toThrow('cannot be made');
+    await exchange.bodyFree;
+    expect(bodies).toEqual([]);
   });
 });
 
@@ -62,7 +142,7 @@ it('an insert that follows upon a query and takes three seconds is not cut off a
   const http = new ClickHouseHttp({ url: server.url });
   closing.push(() => (http.close(), void server.close()));
   await http.select('SELECT version() AS v');
-  await expect(http.send({ params: { query: 'INSERT INTO t FORMAT JSONEachRow' }, body: Buffer.from('{}') }).answer).resolves.toMatchObject({ status: 200 });
+  await expect(http.send({ params: { query: 'INSERT INTO t FORMAT JSONEachRow' }, body: wholeBody(Buffer.from('{}')) }).answer).resolves.toMatchObject({ status: 200 });
 });
 
 describe('a query', () => {

@@ -2,6 +2,9 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { from } from 'rxjs';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
+import { RowBody } from '../../src/clickhouse/body.js';
+import { noProvenance, RowEncoder } from '../../src/clickhouse/encode.js';
+import { ClickHouseHttp } from '../../src/clickhouse/http.js';
 import { type ClickHouseSinkOptions, openClickHouseSink } from '../../src/clickhouse/sink.js';
 import type { BatchSink } from '../../src/ports.js';
 import { command, query } from '../stack/clients.js';
@@ -111,6 +114,37 @@ describe('a batch', () => {
     subscription.unsubscribe();
     await vi.waitFor(() => outcome(sink.freeze(three).insert()), { timeout: 10_000, interval: 200 });
     expect(await offsets('unsubscribed')).toEqual([10, 11, 12]);
+  });
+});
+
+describe('a body of many pieces', () => {
+  const large = batchOf(numbers(0, 20_000).map((offset) => record(offset, { k: offset, v: 'x'.repeat(60) })));
+
+  it('that is cut off leaves no row behind, wherever it is cut, and lands whole when it is sent again', async () => {
+    const sink = await sinkFor('cut_off', `k UInt64, v String, ${PROVENANCE}`);
+    for (const afterPieces of [1, 2, 5]) {
+      const http = new ClickHouseHttp({ url });
+      const rows = new RowEncoder({ ...noProvenance, offset: true }, 'orders', 0).rows(large.records);
+      const pieces = new RowBody(rows, [Buffer.alloc(200_000), Buffer.alloc(200_000)]);
+      let made = 0;
+      const body = {
+        get isOver() {
+          return pieces.isOver;
+        },
+        next: () => {
+          if (made++ === afterPieces) throw new Error('cut');
+          return pieces.next();
+        },
+      };
+      const exchange = http.send({ params: { query: `INSERT INTO ${database}.cut_off FORMAT JSONEachRow`, query_id: `cut-${afterPieces}-${database}`, min_insert_block_size_rows: '10000000' }, body });
+      await expect(exchange.answer).rejects.toThrow('cut');
+      await exchange.bodyFree;
+      await vi.waitFor(async () => expect(await sql(`SELECT 1 FROM system.processes WHERE query_id = 'cut-${afterPieces}-${database}'`)).toEqual([]));
+      http.close();
+      expect(await offsets('cut_off')).toEqual([]);
+    }
+    await outcome(sink.freeze(large).insert());
+    expect(await offsets('cut_off')).toEqual(numbers(0, 20_000));
   });
 });
 

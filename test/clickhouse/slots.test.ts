@@ -5,7 +5,7 @@ const never = new AbortController().signal;
 
 describe('slots', () => {
   it('no more inserts are in flight than there are slots; the longest waiting comes next', async () => {
-    const slots = new InsertSlots(2, 1e6);
+    const slots = new InsertSlots(2);
     const got: number[] = [];
     const taken: Slot[] = [];
     const asked = [1, 2, 3, 4].map(async (who) => {
@@ -24,7 +24,7 @@ describe('slots', () => {
   });
 
   it('whoever is not waiting any more does not keep the slot from the next', async () => {
-    const slots = new InsertSlots(1, 1e6);
+    const slots = new InsertSlots(1);
     const first = await slots.take(never);
     const gone = new AbortController();
     const waiting = slots.take(gone.signal);
@@ -37,31 +37,21 @@ describe('slots', () => {
     (await slots.take(never)).free();
   });
 
-  it('a buffer is used again, and grows by doubling', async () => {
-    const slots = new InsertSlots(1, 1e6);
-    const first = await slots.take(never);
-    const buffer = first.buffer(100_000);
-    expect(buffer.length).toBe(131_072);
+  it('the memory of an insert that is over is used again, and never by two at once', async () => {
+    const slots = new InsertSlots(2, 1000);
+    const [first, second] = [await slots.take(never), await slots.take(never)];
+    const { pieces } = first;
+    expect(new Set([...pieces, ...second.pieces]).size).toBe(4);
+    expect(pieces.map(({ length }) => length)).toEqual([1000, 1000]);
     first.free();
-    const second = await slots.take(never);
-    expect(second.buffer(50_000)).toBe(buffer);
-    expect(second.buffer(140_000).length).toBe(262_144);
+    const third = await slots.take(never);
+    expect(third.pieces).toBe(pieces);
     second.free();
-  });
-
-  it('a buffer that was needed for one huge batch is not kept', async () => {
-    const slots = new InsertSlots(1, 100_000);
-    const first = await slots.take(never);
-    const huge = first.buffer(200_000);
-    first.free();
-    const second = await slots.take(never);
-    expect(second.buffer(10)).not.toBe(huge);
-    expect(second.buffer(10).length).toBe(65_536);
-    second.free();
+    third.free();
   });
 
   it('freeing twice is a defect, not a second permit', async () => {
-    const slot = await new InsertSlots(1, 1).take(never);
+    const slot = await new InsertSlots(1).take(never);
     slot.free();
     expect(() => slot.free()).toThrow(expect.objectContaining({ code: 'KCR_INTERNAL' }));
   });

@@ -83,12 +83,12 @@ describe("a broker's answers", () => {
   test('are not joined with the nothing that the one before left behind', () => {
     const joining = vi.spyOn(Buffer, 'concat');
     const received: Buffer[] = [];
-    const { processData } = (createRequire(import.meta.url)('kafkajs/src/network/connection.js') as { prototype: { processData(this: unknown, bytes: Buffer): void } }).prototype;
+    const { prototype } = createRequire(import.meta.url)('kafkajs/src/network/connection.js') as { prototype: { processData(bytes: Buffer): void } };
     const connection = { chunks: [], bytesBuffered: 0, bytesNeeded: 4, requestQueue: { fulfillRequest: ({ payload }: { payload: Buffer }) => received.push(payload) } };
     joinNothing(connection as unknown as WireConnection);
     const answers = ['first', 'second', 'third'].map((text) => answer(Buffer.concat([Buffer.alloc(4), Buffer.from(text)])));
     joining.mockClear();
-    for (const bytes of answers) processData.call(connection, bytes);
+    for (const bytes of answers) prototype.processData.call(connection, bytes);
     expect(received.map(String)).toEqual(['first', 'second', 'third']);
     expect(joining).not.toHaveBeenCalled();
     expect(received[1]!.buffer).toBe(answers[1]!.buffer);
