@@ -111,13 +111,11 @@ const consumerOnly: Contender = async ({ brokers, group, topic }, meter, stoppin
   });
 };
 
-/** The same bytes, made before the clock starts, posted by a bare HTTP client, two at a time. */
+/** The same bytes, made before the clock starts, posted by a bare HTTP client, as many at a time as ours has in flight. */
 const ceiling: Contender = async (parameters, meter, stopping) => {
   const { rows, batchRows, table, clickhouseUrl, topic } = parameters;
-  const { event } = await import('./workloads.js');
-  const name = topic.includes('event1k') ? 'event1k' : 'event244';
-  const lines: Buffer[] = [];
-  for (let id = 0; id < batchRows; id++) lines.push(Buffer.from(`${event(id, name).slice(0, -1)},"_topic":"${topic}","_partition":0,"_offset":${id}}\n`));
+  const { values } = await import('./workloads.js');
+  const lines = (await values(clickhouseUrl, topic, batchRows)).map((value, id) => Buffer.from(`${value.slice(0, -1)},"_topic":"${topic}","_partition":0,"_offset":${id}}\n`));
   const body = Buffer.concat(lines);
   const agent = new Agent({ keepAlive: true });
   const settings = `async_insert=0&max_insert_block_size=10000000&min_insert_block_size_rows=10000000&min_insert_block_size_bytes=2000000000&input_format_parallel_parsing=0`;
@@ -137,9 +135,12 @@ const ceiling: Contender = async (parameters, meter, stopping) => {
       meter.count(batchRows, 1);
     }
   };
-  await Promise.all([lane(), lane()]);
+  await Promise.all(Array.from({ length: lanes }, lane));
   agent.destroy();
 };
+
+/** As `maxInFlight` has it by default. */
+const lanes = 4;
 
 const contenders: Readonly<Record<string, Contender>> = {
   ceiling,
@@ -174,7 +175,6 @@ const meter: Meter = {
 };
 await contender(parameters, meter, stopping.signal);
 const { user, system } = process.cpuUsage(cpu);
-if (process.env.KCR_SHOW) console.error("user", user / 1e6, "system", system / 1e6);
 const used: Used = { rows, inserts, cpuSeconds: (user + system) / 1e6, peakRssMb: Math.round(process.resourceUsage().maxRSS / 1024), seconds: (lastMs - firstMs) / 1000 };
 console.log(JSON.stringify(used));
 process.exit(0);

@@ -29,6 +29,20 @@ export function event(id: number, name: Workload['name']): string {
   return JSON.stringify(name === 'event1k' ? { ...fixed, body: pad } : { ...fixed, url: fixed.url + pad });
 }
 
+/** The first values of a workload, whose name the topic's begins with. */
+export async function values(clickhouseUrl: string, topic: string, count: number): Promise<readonly string[]> {
+  const name = workloadOf(topic);
+  if (name !== 'flights') return Array.from({ length: count }, (_, id) => event(id, name));
+  const lines = await command(clickhouseUrl, `SELECT * EXCEPT n FROM flights_source ORDER BY n LIMIT ${count} FORMAT JSONEachRow`);
+  return lines.trimEnd().split('\n');
+}
+
+function workloadOf(topic: string): Workload['name'] {
+  const name = topic.split('_')[0] as Workload['name'];
+  if (name in workloads) return name;
+  throw new Error(`the topic ${topic} is of no workload`);
+}
+
 /** Makes the topic and fills it. Resolves to the bytes of all values. */
 export async function produceWorkload(stack: Stack, topic: string, { name, rows, partitions }: Workload): Promise<number> {
   await createTopic(stack.brokers, topic, { partitions });

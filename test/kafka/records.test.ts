@@ -104,6 +104,9 @@ describe('record batches', () => {
     const tooMany = Buffer.from(batch);
     tooMany.writeInt32BE(4, 57);
     await expect(readAll([tooMany])).rejects.toThrow(/cut off|more than/);
+    const absurd = Buffer.from(batch);
+    absurd.writeInt32BE(2_000_000_000, 57);
+    await expect(readAll([absurd])).rejects.toThrow('says it has 2000000000 records');
     const wrongLength = Buffer.from(batch);
     wrongLength[61] = (wrongLength[61] as number) + 2;
     await expect(readAll([wrongLength])).rejects.toThrow(/does not end|cut off|more than/);
