@@ -21,7 +21,7 @@ export { memoryStore } from './state/memory.js';
 
 /** Ports and values. */
 export type * from './ports.js';
-export type { Assignment, Batch, Chunk, KafkaRecord, RecordHeaders } from './model/record.js';
+export type { Assignment, Batch, Chunk, KafkaRecord, RecordHeaders, Records } from './model/record.js';
 export type { Intent, PartitionState } from './model/state.js';
 export type { RetryConfig } from './retry.js';
 export type { Delivered, Halted, IngestEvent, Outcome, Report } from './events.js';

@@ -10,6 +10,9 @@
  * after 285 years; the source refuses a larger one (`KCR_OFFSET_RANGE`) instead of rounding it.
  *
  * A transform may turn one record into none, one or several; what comes of a record keeps its offset.
+ *
+ * Key, value and headers are slices of what was fetched: whoever keeps one beyond its batch keeps megabytes, so copy it
+ * (`Buffer.from(record.value)`).
  */
 export interface KafkaRecord {
   readonly offset: number;
