@@ -75,7 +75,7 @@ class FakeKafka {
     const broker = {
       ...Object.fromEntries(names.map((name) => [name, nothing])),
       apiVersions: async () => ({ 1: { maxVersion: 13 } }),
-      connectionPool: { host: 'h', port: 1, getConnection: nothing, send: (request: WireRequest) => this.#answer(request, partitions) },
+      connectionPool: { host: 'h', port: 1, getConnection: async () => ({ chunks: [], send: nothing }), send: (request: WireRequest) => this.#answer(request, partitions) },
       listOffsets: async ({ topics: [first] }: { topics: { partitions: { partition: number; timestamp: string }[] }[] }) => ({
         responses: [{ topic: 't', partitions: first!.partitions.map(({ partition, timestamp }) => ({ partition, offset: String(timestamp === '-2' ? this.log.start : this.log.end) })) }],
       }),

@@ -130,7 +130,7 @@ describe('a fetch by topic id', () => {
       const fetch = async function (this: WireBroker) {
         return this.connectionPool.send({ request: { apiKey: 1, apiVersion: 11, apiName: 'Fetch', encode: vi.fn() }, response: { decode: vi.fn(), parse: vi.fn() } });
       };
-      return { connectionPool: { send }, apiVersions: async () => ({ 1: { maxVersion } }), fetch } as unknown as WireBroker;
+      return { connectionPool: { send, getConnection: async () => ({ chunks: [], send }) }, apiVersions: async () => ({ 1: { maxVersion } }), fetch } as unknown as WireBroker;
     };
     await fetchFrom(brokerOf(17), request);
     await fetchFrom(brokerOf(12), request);
