@@ -86,7 +86,7 @@ async function shareBacklog(stack: Stack, count: number): Promise<Shared> {
     rowsPerSecond: Math.round(options.rows / seconds),
     shares: workers.map(({ rows }) => Math.round((rows / options.rows) * 1000) / 1000),
     cpuSecondsPerMillionRows: Number.isNaN(cpuSeconds) ? undefined : Math.round((cpuSeconds / options.rows) * 1e8) / 100,
-    exactness: await exactness(stack.brokers, stack.clickhouseUrl, name, acknowledged),
+    exactness: await exactness(stack.brokers, stack.clickhouseUrl, name, { acknowledged }),
   };
   say(`${count} workers: ${JSON.stringify(shared)}`);
   return shared;
@@ -120,7 +120,7 @@ async function goThroughChanges(stack: Stack): Promise<{ readonly changes: reado
   const { name, config } = await place(stack);
   const { changes, acknowledged } = await changeWorkers({ brokers: stack.brokers, topic: name, partitions, config, rate: options.rate, repeats: options.repeats, say });
   await untilComplete(stack.brokers, stack.clickhouseUrl, name, 60_000);
-  return { changes, exactness: await exactness(stack.brokers, stack.clickhouseUrl, name, acknowledged) };
+  return { changes, exactness: await exactness(stack.brokers, stack.clickhouseUrl, name, { acknowledged }) };
 }
 
 // The servers end with this process.

@@ -18,7 +18,7 @@ interface PartitionRows {
   readonly last: number;
 }
 
-export async function rowsByPartition(url: string, table: string): Promise<readonly PartitionRows[]> {
+async function rowsByPartition(url: string, table: string): Promise<readonly PartitionRows[]> {
   return query<PartitionRows>(
     url,
     `SELECT toUInt32(_partition) AS partition, count() AS rows, uniqExact(_offset) AS offsets, max(_offset) AS last FROM ${table} GROUP BY _partition ORDER BY _partition`,
@@ -27,9 +27,16 @@ export async function rowsByPartition(url: string, table: string): Promise<reado
   );
 }
 
-/** Offsets begin at 0 and have no holes: nobody produces in transactions. `acknowledged`: what the producer was told. */
-export async function exactness(brokers: readonly string[], url: string, name: string, acknowledged?: readonly number[]): Promise<Exactness> {
-  const [ends, table] = await Promise.all([topicEnd(brokers, name), rowsByPartition(url, name)]);
+export interface ExactnessConfig {
+  /** @default named like the topic */
+  readonly table?: string;
+  /** What the producer was told of each partition. @default not compared */
+  readonly acknowledged?: readonly number[];
+}
+
+/** Offsets begin at 0 and have no holes: nobody produces in transactions. */
+export async function exactness(brokers: readonly string[], url: string, topic: string, { table: name = topic, acknowledged }: ExactnessConfig = {}): Promise<Exactness> {
+  const [ends, table] = await Promise.all([topicEnd(brokers, topic), rowsByPartition(url, name)]);
   let [produced, missing, doubled] = [0, 0, 0];
   const differences: string[] = [];
   for (const [partition, high] of ends) {

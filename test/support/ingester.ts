@@ -63,6 +63,14 @@ export class Ingester {
     return [...new Set(assigned.map(({ partition }) => partition!))];
   }
 
+  /** Those of them that rows have arrived of since they were assigned. */
+  get fed(): readonly number[] {
+    return this.held.filter((held) => {
+      const since = this.lines.findLastIndex(({ msg, partition }) => msg === 'assigned' && partition === held);
+      return this.lines.slice(since).some(({ msg, partition, rows = 0 }) => msg === 'delivered' && partition === held && rows > 0);
+    });
+  }
+
   count(msg: string): number {
     return this.lines.filter((line) => line.msg === msg).length;
   }

@@ -94,7 +94,7 @@ export async function runOutage(stack: Stack, config: OutageConfig): Promise<Out
     return {
       rows, rowsAtKill, outageSeconds: rounded(outageSeconds), rssMb, ...told, group,
       firstBatchSeconds: rounded(((firstBatch?.atMs ?? NaN) - backMs) / 1000), caughtUpSeconds: rounded((caughtUpMs - backMs) / 1000),
-      exactness: await exactness(brokers, clickhouseUrl, name, acknowledged),
+      exactness: await exactness(brokers, clickhouseUrl, name, { acknowledged }),
     };
   } finally {
     memory.stop();
