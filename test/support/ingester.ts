@@ -55,11 +55,15 @@ export class Ingester {
     return this.#child.exitCode === null && this.#child.signalCode === null;
   }
 
+  /** Of the group, as it joined last; undefined: not yet. */
+  get generation(): number | undefined {
+    return this.lines.findLast(({ msg }) => msg === 'kafka: joined the group')?.generation;
+  }
+
   /** The partitions of its present generation. */
   get held(): readonly number[] {
-    const joined = this.lines.findLast(({ msg }) => msg === 'kafka: joined the group');
-    if (joined === undefined || !this.isRunning) return [];
-    const assigned = this.lines.filter(({ msg, generation }) => msg === 'assigned' && generation === joined.generation);
+    const { generation: present } = this;
+    const assigned = this.lines.filter(({ msg, generation }) => msg === 'assigned' && generation === present);
     return [...new Set(assigned.map(({ partition }) => partition!))];
   }
 
