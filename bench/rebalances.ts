@@ -4,15 +4,16 @@
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { kafkaClient } from '../test/stack/clients.js';
-import { EventProducer } from '../test/support/event-producer.js';
+import { EventProducer, produceEvents } from '../test/support/event-producer.js';
 import { Ingester, until, type Logged } from '../test/support/ingester.js';
 
 /**
  * The parts of a change, in the order in which they end.
  *
+ * - `booted`: a new process has loaded its code and read its configuration.
  * - `drained`: SIGTERM alone: the worker that leaves has settled what it had.
- * - `noticed`: Kafka begins the rebalance: a new process has started and asked to join, one has left, or the session of
- *   one that was killed is over.
+ * - `noticed`: Kafka begins the rebalance: a new process has made its checks and asked to join, one has left, or the
+ *   session of one that was killed is over.
  * - `heard`: the last of the others has heard of it, by its next heartbeat.
  * - `released`: the last of the others has settled what it had.
  * - `joined`: all have joined and know what is theirs.
@@ -20,7 +21,7 @@ import { Ingester, until, type Logged } from '../test/support/ingester.js';
  * - `claimed`: the last partition's state is claimed.
  * - `rows`: the first rows of the last partition are in the table: a batch was filled or its wait was over, and inserted.
  */
-export const stages = ['drained', 'noticed', 'heard', 'released', 'joined', 'assigned', 'claimed', 'rows'] as const;
+export const stages = ['booted', 'drained', 'noticed', 'heard', 'released', 'joined', 'assigned', 'claimed', 'rows'] as const;
 export type Stage = (typeof stages)[number];
 
 export interface Change {
@@ -42,9 +43,15 @@ export interface ChangesConfig {
   readonly partitions: number;
   /** Of the workers; its group is named like the topic. */
   readonly config: object;
-  readonly rate: number;
-  readonly repeats: number;
+  /** At least so long is waited after each change. @default 2000 */
+  readonly quietMs?: number;
   readonly say: (line: string) => void;
+}
+
+export interface Changes {
+  readonly changes: readonly Change[];
+  /** What the producer was told of each partition. */
+  readonly acknowledged: readonly number[];
 }
 
 const joinedLine = 'kafka: joined the group';
@@ -77,12 +84,11 @@ class GroupWatch {
   }
 }
 
-export async function changeWorkers(given: ChangesConfig): Promise<{ readonly changes: readonly Change[]; readonly acknowledged: readonly number[] }> {
-  const { brokers, topic, partitions, rate, repeats } = given;
+/** Under a steady load workers come, go and are killed, one after another and time and again. */
+export async function changeWorkers(given: ChangesConfig, { rate, repeats }: { readonly rate: number; readonly repeats: number }): Promise<Changes> {
+  const { brokers, topic, partitions } = given;
   const producer = await EventProducer.start({ brokers, topic, partitions, perSecond: rate });
-  const watch = new GroupWatch(brokers, topic);
-  const crew = new Crew(given, watch);
-  try {
+  return withCrew(given, async (crew) => {
     for (let round = 0; round < repeats; round++) {
       for (let count = 1; count <= 4; count++) await crew.add();
       await crew.remove('SIGTERM');
@@ -91,9 +97,31 @@ export async function changeWorkers(given: ChangesConfig): Promise<{ readonly ch
       await crew.dismiss();
     }
     await crew.add();
-    const acknowledged = await producer.stop();
-    const isAll = (): boolean => [...crew.settled.values()].reduce((a, b) => a + b + 1, 0) === acknowledged.reduce((a, b) => a + b, 0);
-    await until('all that was produced was delivered', crew.workers, isAll);
+    return producer.stop();
+  });
+}
+
+/** One comes and one goes while there is more to be done than they get done: whoever gives partitions up has much in hand. */
+export async function changeUnderBacklog(given: ChangesConfig, { records, rate }: { readonly records: number; readonly rate: number }): Promise<Changes> {
+  const { brokers, topic, partitions } = given;
+  const before = await produceEvents({ brokers, topic, partitions, records });
+  // A quick machine may be through with the backlog before the last change: rows go on all the same.
+  const producer = await EventProducer.start({ brokers, topic, partitions, perSecond: rate });
+  return withCrew({ ...given, quietMs: 500 }, async (crew) => {
+    await crew.add();
+    await crew.add();
+    await crew.remove('SIGTERM');
+    return (await producer.stop()).map((count, partition) => count + before[partition]!);
+  });
+}
+
+async function withCrew(given: ChangesConfig, use: (crew: Crew) => Promise<readonly number[]>): Promise<Changes> {
+  const watch = new GroupWatch(given.brokers, given.topic);
+  const crew = new Crew(given, watch);
+  try {
+    const acknowledged = await use(crew);
+    const total = acknowledged.reduce((a, b) => a + b, 0);
+    await until('all that was produced was delivered', crew.workers, () => [...crew.settled.values()].reduce((a, b) => a + b + 1, 0) === total, 180_000);
     await crew.dismiss();
     return { changes: crew.changes, acknowledged };
   } finally {
@@ -144,13 +172,13 @@ class Crew {
   }
 
   async #timed(change: string, atMs: number, others: readonly Ingester[], gone: Ingester | undefined): Promise<void> {
-    const { partitions, say } = this.given;
+    const { partitions, quietMs = 2000, say } = this.given;
     await until(`all partitions went on after ${change}`, this.workers, () => this.#arrivals(atMs)?.size === partitions, 120_000);
     const parts = this.#partsOf(atMs, others, gone);
     this.changes.push({ change, ...parts });
     say(`${change}: ${JSON.stringify(parts)}`);
     // Some quiet, and never the same: heartbeats and changes must not fall into step.
-    await sleep(2000 + Math.random() * 3000);
+    await sleep(quietMs * (1 + 1.5 * Math.random()));
   }
 
   /** The generation that all present workers are in and that began after the change. */
@@ -183,6 +211,7 @@ class Crew {
       return times.length === 0 ? undefined : Math.max(...times);
     };
     const endsMs: Record<Stage, number | undefined> = {
+      booted: gone === undefined ? this.workers.at(-1)!.lines.find(({ msg }) => msg === 'starting')?.atMs : undefined,
       drained: gone === undefined ? undefined : last([gone], ({ msg }) => msg === 'released'),
       noticed: this.watch.states.find((each) => each.atMs >= atMs && each.state === 'PreparingRebalance')?.atMs,
       heard: last(others, ({ msg }) => msg === leavingLine),
@@ -203,7 +232,7 @@ class Crew {
     }
     const generations = new Set(this.workers.flatMap(({ lines }) => lines.filter((line) => line.msg === joinedLine && line.atMs > atMs).map((line) => line.generation)));
     return {
-      totalMs: endsMs.rows! - atMs, partsMs, pausesMs: this.#pauses(arrivals), generations: generations.size,
+      totalMs: endsMs.rows! - atMs, partsMs, pausesMs: others.length === 0 ? [] : this.#pauses(arrivals), generations: generations.size,
       spread: this.workers.map(({ held }) => held.length),
     };
   }

@@ -1,8 +1,8 @@
 /**
  * `npm run bench:workers`: several processes in one group. How 1, 2 and 4 of them share a backlog; then, under a steady
  * load, workers come (1 → 4), leave with SIGTERM (4 → 2) and are killed (2 → 1), and each change is timed until every
- * partition's rows arrive again. At the end the table is compared with the topic. The last line of the output is one JSON
- * object.
+ * partition's rows arrive again; and once more over a backlog. Then the table is compared with the topic. The last line of
+ * the output is one JSON object.
  */
 import { randomUUID } from 'node:crypto';
 import { Command } from 'commander';
@@ -12,7 +12,7 @@ import { eventColumns, produceEvents } from '../test/support/event-producer.js';
 import { exactness, untilComplete, type Exactness } from '../test/support/exactness.js';
 import { Ingester, until } from '../test/support/ingester.js';
 import { machine, median, whole } from './machine.js';
-import { changeWorkers, stages, type Change, type Stage } from './rebalances.js';
+import { changeUnderBacklog, changeWorkers, stages, type Change, type Changes, type ChangesConfig, type Stage } from './rebalances.js';
 import { createTable } from './workloads.js';
 
 interface Options {
@@ -116,11 +116,16 @@ function medians(changes: readonly Change[]): ChangeMedians[] {
   });
 }
 
-async function goThroughChanges(stack: Stack): Promise<{ readonly changes: readonly Change[]; readonly exactness: Exactness }> {
+interface Judged {
+  readonly changes: readonly ChangeMedians[];
+  readonly exactness: Exactness;
+}
+
+async function judged(stack: Stack, go: (given: ChangesConfig) => Promise<Changes>): Promise<Judged> {
   const { name, config } = await place(stack);
-  const { changes, acknowledged } = await changeWorkers({ brokers: stack.brokers, topic: name, partitions, config, rate: options.rate, repeats: options.repeats, say });
+  const { changes, acknowledged } = await go({ brokers: stack.brokers, topic: name, partitions, config, say });
   await untilComplete(stack.brokers, stack.clickhouseUrl, name, 60_000);
-  return { changes, exactness: await exactness(stack.brokers, stack.clickhouseUrl, name, { acknowledged }) };
+  return { changes: medians(changes), exactness: await exactness(stack.brokers, stack.clickhouseUrl, name, { acknowledged }) };
 }
 
 // The servers end with this process.
@@ -132,13 +137,17 @@ const stack = await startStack({ kafka: { properties: { 'group.initial.rebalance
 try {
   const backlog: Shared[] = [];
   if (options.backlog) for (const count of workerCounts) backlog.push(await shareBacklog(stack, count));
-  const changed = options.changes ? await goThroughChanges(stack) : undefined;
+  const none: Judged = { changes: [], exactness: { produced: 0, missing: 0, doubled: 0, differences: [] } };
+  const steady = options.changes ? await judged(stack, (given) => changeWorkers(given, options)) : none;
+  const underBacklog = options.changes && options.backlog ? await judged(stack, (given) => changeUnderBacklog(given, { records: 3 * options.rows, rate: options.rate })) : none;
+  const runs = [...backlog.map((shared) => shared.exactness), steady.exactness, underBacklog.exactness];
+  const sum = (of: (each: Exactness) => number): number => runs.reduce((total, each) => total + of(each), 0);
+  const oracle = { produced: sum(({ produced }) => produced), missing: sum(({ missing }) => missing), doubled: sum(({ doubled }) => doubled), differences: runs.flatMap(({ differences }) => differences) };
   console.log(JSON.stringify({
-    machine: await machine(stack), partitions, initialRebalanceDelayMs, rows: options.rows, rate: options.rate, backlog,
-    changes: medians(changed?.changes ?? []), oracle: changed?.exactness,
+    machine: await machine(stack), partitions, initialRebalanceDelayMs, rows: options.rows, rate: options.rate, heartbeatIntervalMs: options.heartbeat ?? 'default',
+    backlog, changes: steady.changes, changesUnderBacklog: underBacklog.changes, oracle,
   }));
-  const all = [...backlog.map(({ exactness: each }) => each), ...(changed === undefined ? [] : [changed.exactness])];
-  if (all.some(({ differences }) => differences.length > 0)) process.exitCode = 1;
+  if (oracle.differences.length > 0) process.exitCode = 1;
 } finally {
   await stack.stop();
 }
