@@ -19,4 +19,4 @@ test('while ClickHouse is away memory stays flat and the group as it is; then th
   } finally {
     await stack.stop();
   }
-}, 180_000);
+}, 300_000);
