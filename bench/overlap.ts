@@ -133,22 +133,23 @@ function medians(samples: readonly Sample[]): Line[] {
   });
 }
 
-/** What each variant brings beside the one that it is to be compared with; `rate`: of its rounds. */
-function ratios(lines: readonly Line[], rate: (line: Line) => number): Record<string, number> {
-  const of = (variant: Variant, latencyMs: number): number => {
-    const line = lines.find((each) => each.variant === nameOf(variant) && each.latencyMs === latencyMs);
-    return line === undefined ? NaN : rate(line);
-  };
+/**
+ * What each variant brings beside the one that it is to be compared with: medians of the ratios of each round, whose runs
+ * were under much the same load.
+ */
+function ratios(lines: readonly Line[]): Record<string, number> {
+  const rounds = (variant: Variant, latencyMs: number): readonly number[] => lines.find((line) => line.variant === nameOf(variant) && line.latencyMs === latencyMs)?.rounds ?? [];
   const found: Record<string, number> = {};
   for (const latencyMs of [0, options.latency]) {
     const where = latencyMs === 0 ? 'same machine' : `${latencyMs} ms away`;
-    const note = (what: string, value: number): void => void (found[`${where}: ${what}`] = Math.round(value * 100) / 100);
+    const compare = (what: string, variant: Variant, beside: Variant): void => {
+      const below = rounds(beside, latencyMs);
+      found[`${where}: ${what}`] = Math.round(median(rounds(variant, latencyMs).map((rate, round) => rate / below[round]!)) * 100) / 100;
+    };
     for (const partitions of [1, 8]) {
-      const alone = of({ partitions, maxPending: 1 }, latencyMs);
-      for (const maxPending of [2, 3]) note(`${partitions} partitions, maxPending ${maxPending} ÷ 1`, of({ partitions, maxPending }, latencyMs) / alone);
+      for (const maxPending of [2, 3]) compare(`${partitions} partition${partitions === 1 ? '' : 's'}, maxPending ${maxPending} ÷ 1`, { partitions, maxPending }, { partitions, maxPending: 1 });
     }
-    const [sideBySide, inTurn] = [of({ partitions: 8, maxPending: 2 }, latencyMs), of({ partitions: 8, maxPending: 2, maxInFlight: 1 }, latencyMs)];
-    note('8 partitions, maxInFlight default ÷ 1', sideBySide / inTurn);
+    compare('8 partitions, maxInFlight default ÷ 1', { partitions: 8, maxPending: 2 }, { partitions: 8, maxPending: 2, maxInFlight: 1 });
   }
   return found;
 }
@@ -184,7 +185,7 @@ const proxy = await TcpProxy.start({ to: new URL(stack.clickhouseUrl).host });
 proxy.delay(options.latency / 2);
 try {
   const lines = medians(await measureAll(stack, proxy));
-  console.log(JSON.stringify({ machine: await machine(stack), rows: options.rows, batchRows: options.batch, latencyMs: options.latency, ratios: ratios(lines, ({ rowsPerSecond }) => rowsPerSecond), ratiosOfBest: ratios(lines, ({ rounds }) => Math.max(...rounds)), lines }));
+  console.log(JSON.stringify({ machine: await machine(stack), rows: options.rows, batchRows: options.batch, latencyMs: options.latency, ratios: ratios(lines), lines }));
 } finally {
   await proxy.stop();
   await stack.stop();

@@ -21,9 +21,11 @@ interface Options {
   readonly rate: number;
   readonly repeats: number;
   readonly heartbeat?: number;
-  readonly backlog: boolean;
-  readonly changes: boolean;
+  readonly phases: readonly string[];
 }
+
+/** Workers share a backlog; they come and go under a steady load; they come and go over a backlog. */
+const phases = ['share', 'steady', 'backlog'] as const;
 
 const options = new Command('bench:workers')
   .option('--json', 'nothing but the JSON object')
@@ -31,8 +33,7 @@ const options = new Command('bench:workers')
   .option('--rate <n>', 'records a second while workers come and go', whole, 8000)
   .option('--repeats <n>', 'how often the changes are gone through', whole, 2)
   .option('--heartbeat <ms>', 'kafka.heartbeatIntervalMs of the workers; the default otherwise', whole)
-  .option('--no-backlog', 'leave out the backlog')
-  .option('--no-changes', 'leave out the changes')
+  .option<readonly string[]>('--phases <names>', `these only, separated by commas: ${phases.join(', ')}`, (text) => text.split(','), phases)
   .parse()
   .opts<Options>();
 
@@ -128,6 +129,7 @@ async function judged(stack: Stack, go: (given: ChangesConfig) => Promise<Change
   return { changes: medians(changes), exactness: await exactness(stack.brokers, stack.clickhouseUrl, name, { acknowledged }) };
 }
 
+const has = (phase: (typeof phases)[number]): boolean => options.phases.includes(phase);
 // The servers end with this process.
 const interrupt = () => process.exit(130);
 process.once('SIGINT', interrupt).once('SIGTERM', interrupt);
@@ -136,10 +138,10 @@ const initialRebalanceDelayMs = 3000;
 const stack = await startStack({ kafka: { properties: { 'group.initial.rebalance.delay.ms': String(initialRebalanceDelayMs) } } });
 try {
   const backlog: Shared[] = [];
-  if (options.backlog) for (const count of workerCounts) backlog.push(await shareBacklog(stack, count));
+  if (has('share')) for (const count of workerCounts) backlog.push(await shareBacklog(stack, count));
   const none: Judged = { changes: [], exactness: { produced: 0, missing: 0, doubled: 0, differences: [] } };
-  const steady = options.changes ? await judged(stack, (given) => changeWorkers(given, options)) : none;
-  const underBacklog = options.changes && options.backlog ? await judged(stack, (given) => changeUnderBacklog(given, { records: 3 * options.rows, rate: options.rate })) : none;
+  const steady = has('steady') ? await judged(stack, (given) => changeWorkers(given, options)) : none;
+  const underBacklog = has('backlog') ? await judged(stack, (given) => changeUnderBacklog(given, { records: 3 * options.rows, rate: options.rate })) : none;
   const runs = [...backlog.map((shared) => shared.exactness), steady.exactness, underBacklog.exactness];
   const sum = (of: (each: Exactness) => number): number => runs.reduce((total, each) => total + of(each), 0);
   const oracle = { produced: sum(({ produced }) => produced), missing: sum(({ missing }) => missing), doubled: sum(({ doubled }) => doubled), differences: runs.flatMap(({ differences }) => differences) };
