@@ -75,4 +75,4 @@ test('two workers are added and one is taken away under load: spread evenly, not
   // The token would have hidden a second insert from the table.
   expect(overlaps([first, second, third])).toEqual([]);
   expect([first, second, third].map((each) => each.count('range that was in doubt is settled'))).toEqual([0, 0, 0]);
-}, 120_000);
+}, 240_000);
