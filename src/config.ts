@@ -157,7 +157,7 @@ function crossCheck(config: CheckedConfig): void {
       'use "keeper", "keeper-map" or "kafka"; for a trial add "allowVolatile": true beside it',
     );
   }
-  const { sessionTimeoutMs = 30_000, heartbeatIntervalMs = 3_000, rebalanceTimeoutMs = 60_000, drainTimeoutMs } = config.kafka;
+  const { sessionTimeoutMs = 30_000, heartbeatIntervalMs = 1_000, rebalanceTimeoutMs = 60_000, drainTimeoutMs } = config.kafka;
   if (heartbeatIntervalMs * 2 > sessionTimeoutMs) {
     refuse(
       `kafka.heartbeatIntervalMs: ${heartbeatIntervalMs} is more than half of sessionTimeoutMs (${sessionTimeoutMs})`,

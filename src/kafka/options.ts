@@ -59,7 +59,10 @@ export interface KafkaSourceOptions extends KafkaClientOptions {
   readonly sessionTimeoutMs?: number | undefined;
   /** How long a rebalance waits for a member to give up its partitions, milliseconds. @default 60000 */
   readonly rebalanceTimeoutMs?: number | undefined;
-  /** @default 3000 */
+  /**
+   * A member hears of a rebalance with its next heartbeat, so this is most of what one takes; a heartbeat costs next to
+   * nothing. @default 1000
+   */
   readonly heartbeatIntervalMs?: number | undefined;
   /**
    * How long a revoked partition may take to be flushed and committed, milliseconds.
@@ -161,7 +164,7 @@ export function sourceSettings(options: KafkaSourceOptions): SourceSettings {
     fromBeginning: options.fromBeginning ?? false,
     sessionTimeoutMs: options.sessionTimeoutMs ?? 30_000,
     rebalanceTimeoutMs,
-    heartbeatIntervalMs: options.heartbeatIntervalMs ?? 3000,
+    heartbeatIntervalMs: options.heartbeatIntervalMs ?? 1000,
     drainTimeoutMs: options.drainTimeoutMs ?? Math.min(DRAIN_TIMEOUT_MS, Math.floor(rebalanceTimeoutMs / 2)),
     maxWaitMs: options.maxWaitMs ?? 250,
     maxBytesPerPartition: options.maxBytesPerPartition ?? 4 * 1024 * 1024,
