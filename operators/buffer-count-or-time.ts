@@ -5,7 +5,7 @@ import { Observable, asyncScheduler, timer, type OperatorFunction, type Schedule
 import { IngestError } from '../src/errors.js';
 import { joinBatches, recordBytes, splitBatch } from '../src/model/batch.js';
 import { cursorOver } from '../src/model/packed-records.js';
-import type { Batch } from '../src/model/record.js';
+import type { Batch, Chunk } from '../src/model/record.js';
 
 /** A batch is one block in ClickHouse; these keep it well below the block size that every insert pins. */
 export const batchLimits = { maxCount: 1_000_000, maxBytes: 256 * 1024 * 1024, maxWaitMs: 3_600_000 } as const;
@@ -32,11 +32,12 @@ export interface BufferConfig {
  * ```
  *
  * Time-based cuts are safe with exactly-once because `reconcileWithState` records the range before it is inserted.
- * A batch never spans a gap between chunks (a seek): the part before it is flushed first.
+ * A batch never spans a gap between chunks (a seek): the part before it is flushed first. Behind a chunk that is the
+ * last for now (`isLastForNow`: the source has no room) what there is is flushed at once: nothing more would come.
  *
  * @throws `KCR_CONFIG` for limits outside of `batchLimits`.
  */
-export function bufferCountOrTime<C extends Batch>(
+export function bufferCountOrTime<C extends Batch & Pick<Partial<Chunk>, 'isLastForNow'>>(
   config: BufferConfig = {},
   scheduler: SchedulerLike = asyncScheduler,
 ): OperatorFunction<C, Batch> {
@@ -48,7 +49,7 @@ export function bufferCountOrTime<C extends Batch>(
     new Observable<Batch>((subscriber) => {
       const buffer = new Buffering(count, bytes, maxWaitMs, scheduler, subscriber);
       const outer = chunks.subscribe({
-        next: (chunk) => buffer.add(chunk),
+        next: (chunk) => buffer.add(chunk, chunk.isLastForNow === true),
         error: (error: unknown) => subscriber.error(error),
         complete: () => {
           buffer.flush();
@@ -64,7 +65,7 @@ export function bufferCountOrTime<C extends Batch>(
 
 class Buffering {
   #parts: Batch[] = [];
-  readonly #arrived: Batch[] = [];
+  readonly #arrived: { readonly chunk: Batch; readonly isLastForNow: boolean }[] = [];
   #count = 0;
   #bytes = 0;
   #waiting: Subscription | undefined;
@@ -77,11 +78,12 @@ class Buffering {
     private readonly subscriber: Subscriber<Batch>,
   ) {}
 
-  add(chunk: Batch): void {
+  add(chunk: Batch, isLastForNow: boolean): void {
     // A batch that is taken may bring the next chunk about: that one waits until this one is cut.
-    if (this.#arrived.push(chunk) > 1) return;
+    if (this.#arrived.push({ chunk, isLastForNow }) > 1) return;
     for (let next = this.#arrived[0]; next !== undefined && !this.subscriber.closed; next = this.#arrived[0]) {
-      this.#cut(next);
+      this.#cut(next.chunk);
+      if (next.isLastForNow) this.flush();
       this.#arrived.shift();
     }
   }

@@ -2,7 +2,7 @@
  * Stage 4 of 6: reconcileWithState. Batches meet what the state store knows of them. Ports and the model may enter.
  */
 import {
-  EMPTY, Observable, Subject, asyncScheduler, concat, concatMap, defer, endWith, from, identity, ignoreElements, last, map, of, shareReplay, takeUntil, throwError,
+  EMPTY, Observable, Subject, asyncScheduler, concat, concatMap, defer, endWith, from, identity, ignoreElements, last, map, of, shareReplay, takeUntil, tap, throwError,
   type OperatorFunction, type SchedulerLike,
 } from 'rxjs';
 import { IngestError } from '../src/errors.js';
@@ -15,7 +15,7 @@ import type { BatchSink, InsertBatch, RecordSource } from '../src/ports.js';
 
 /** What the stage needs beside the batches. */
 export interface ReconcilePorts {
-  readonly source: Pick<RecordSource, 'seek'>;
+  readonly source: Pick<RecordSource, 'seek' | 'need'>;
   readonly sink: Pick<BatchSink, 'describe'>;
   readonly ledger: Ledger;
 }
@@ -90,10 +90,12 @@ function openAndSeek(
   return ledger.open(assignment).pipe(
     concatMap((opened) => {
       const offset = resumeOffset(opened.state);
+      const inDoubt = opened.state.pending.at(-1);
+      const need = () => (inDoubt === undefined ? undefined : source.need?.(assignment, inDoubt.last));
       // Chunks that came before the claim stay valid when the source is where the state resumes.
-      if (offset === undefined || offset === assignment.startOffset) return of({ opened, sought: false });
+      if (offset === undefined || offset === assignment.startOffset) return of({ opened, sought: false }).pipe(tap(need));
       report({ kind: 'resumed', assignment, committed: assignment.startOffset, resume: offset });
-      return defer(() => from(source.seek(assignment, offset))).pipe(ignoreElements(), endWith({ opened, sought: true }));
+      return defer(() => from(source.seek(assignment, offset))).pipe(ignoreElements(), endWith({ opened, sought: true }), tap(need));
     }),
     last(),
   );

@@ -74,6 +74,11 @@ export interface RecordSource {
   /** The next chunk of this assignment begins at `offset`; chunks read before are not delivered any more. */
   seek(assignment: Assignment, offset: number): ObservableInput<void>;
   /**
+   * Nothing of this assignment can be done before its records up to `lastOffset` are here: a range in doubt goes into the
+   * table as a whole. A source that has a budget must deliver them all the same. Called after `seek`.
+   */
+  need?(assignment: Assignment, lastOffset: number): void;
+  /**
    * Commits `nextOffset` (one past the last that is done) under the generation of the assignment. Errors with
    * `KCR_FENCED` when the assignment is not current any more.
    */

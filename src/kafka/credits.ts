@@ -10,6 +10,8 @@ const FIRST_GUESS_RATIO = 3;
 
 interface Account {
   outstanding: number;
+  /** Nothing is done before everything up to this offset was delivered. */
+  needs: number;
   paused: boolean;
   /** Memory held for each byte fetched, as it was lately. */
   ratio: number;
@@ -28,13 +30,17 @@ export interface Delivery {
 /**
  * Each partition may hold `budget / partitions`; it pauses at that and resumes at half of it. All together may hold the
  * budget, and again half of it resumes; but a partition that holds nothing may always fetch once, so that partitions
- * whose inserts hang cannot starve the others. So at most the budget and one fetch for each partition are held.
+ * whose inserts hang cannot starve the others. One at a time may exceed all that: a partition with a range in doubt that
+ * is larger than its share (it was recorded when the share was larger) could never go on otherwise. So at most the
+ * budget, one fetch for each partition and the ranges in doubt of one are held.
  */
 export class Credits {
   readonly #budget: number;
   readonly #accounts = new Map<number, Account>();
   #outstanding = 0;
   #full = false;
+  /** The partition whose turn it is to exceed. */
+  #exceeding: number | undefined;
 
   constructor(budgetBytes: number) {
     this.#budget = budgetBytes;
@@ -46,7 +52,7 @@ export class Credits {
   }
 
   open(epoch: number): void {
-    this.#accounts.set(epoch, { outstanding: 0, paused: false, ratio: FIRST_GUESS_RATIO, chunks: [] });
+    this.#accounts.set(epoch, { outstanding: 0, needs: -1, paused: false, ratio: FIRST_GUESS_RATIO, chunks: [] });
     for (const account of this.#accounts.values()) this.#decide(account);
   }
 
@@ -54,6 +60,7 @@ export class Credits {
   close(epoch: number): void {
     this.forget(epoch);
     this.#accounts.delete(epoch);
+    if (this.#exceeding === epoch) this.#exceeding = undefined;
     for (const account of this.#accounts.values()) this.#decide(account);
   }
 
@@ -80,7 +87,15 @@ export class Credits {
     }
     if (count === 0) return false;
     account.chunks.splice(0, count);
-    return this.#release(account, freed);
+    const isRelieved = this.#exceeding === epoch && lastOffset >= account.needs;
+    if (isRelieved) this.#exceeding = undefined;
+    return this.#release(account, freed) || isRelieved;
+  }
+
+  /** Nothing of it will be done before everything up to `lastOffset` was delivered. */
+  need(epoch: number, lastOffset: number): void {
+    const account = this.#accounts.get(epoch);
+    if (account !== undefined) account.needs = lastOffset;
   }
 
   /** What was delivered of it is thrown away: a seek. */
@@ -91,17 +106,20 @@ export class Credits {
     this.#release(account, account.outstanding);
   }
 
-  mayFetch(epoch: number): boolean {
+  /** `next`: the offset it goes on at. */
+  mayFetch(epoch: number, next: number): boolean {
     const account = this.#accounts.get(epoch);
     if (account === undefined) return false;
-    if (account.outstanding === 0) return true;
-    return !account.paused && !this.#full;
+    if (account.outstanding === 0 || (!account.paused && !this.#full)) return true;
+    if (next > account.needs) return false;
+    this.#exceeding ??= epoch;
+    return this.#exceeding === epoch;
   }
 
   /** How many bytes to ask for, at most `limit`. */
   fetchBytes(epoch: number, limit: number): number {
     const account = this.#accounts.get(epoch);
-    if (account === undefined) return limit;
+    if (account === undefined || this.#exceeding === epoch) return limit;
     const room = (this.share - account.outstanding) / account.ratio;
     return Math.floor(Math.min(limit, Math.max(room, MIN_FETCH_BYTES)));
   }

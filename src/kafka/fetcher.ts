@@ -121,12 +121,12 @@ export class Fetcher {
       if (leader === undefined || this.#busy.has(leader)) continue;
       const group = byLeader.get(leader) ?? { ready: [], waiting: false };
       byLeader.set(leader, group);
-      const isReady = !tenure.busy && tenure.unread === undefined && credits.mayFetch(tenure.assignment.epoch);
+      const isReady = !tenure.busy && tenure.unread === undefined && credits.mayFetch(tenure.assignment.epoch, tenure.next);
       if (isReady) group.ready.push(tenure);
       else group.waiting = true;
     }
     for (const tenure of this.#tenures) {
-      if (tenure.unread !== undefined && !tenure.busy && credits.mayFetch(tenure.assignment.epoch)) void this.#readOn(tenure);
+      if (tenure.unread !== undefined && !tenure.busy && credits.mayFetch(tenure.assignment.epoch, tenure.next)) void this.#readOn(tenure);
     }
     for (const [leader, { ready, waiting }] of byLeader) if (ready.length > 0) void this.#fetch(leader, ready, waiting);
     clearTimeout(this.#timer);
@@ -233,7 +233,7 @@ export class Fetcher {
   async #read(tenure: Tenure): Promise<void> {
     const { credits, deliver, failed } = this.#ports;
     const { assignment, unread } = tenure;
-    while (unread !== undefined && tenure.unread === unread && !unread.reader.isOver && credits.mayFetch(assignment.epoch)) {
+    while (unread !== undefined && tenure.unread === unread && !unread.reader.isOver && credits.mayFetch(assignment.epoch, tenure.next)) {
       const offset = tenure.next;
       const range = await unread.reader.next(Math.min(CHUNK_BYTES, credits.share / 2)).catch((thrown: unknown) => failed(tenure, undecodable(thrown, tenure, offset)));
       // Decompression took its time: ask again. What is dropped here is fetched anew, if it is wanted again.
@@ -246,7 +246,8 @@ export class Fetcher {
       tenure.isUnproven = false;
       this.#shortWaits.clear();
       credits.delivered(assignment.epoch, { lastOffset, held, fetched });
-      deliver(tenure, { assignment, afterOffset: offset - 1, lastOffset, records, bytes, highWatermark: unread.highWatermark });
+      const isLastForNow = !credits.mayFetch(assignment.epoch, tenure.next);
+      deliver(tenure, { assignment, afterOffset: offset - 1, lastOffset, records, bytes, highWatermark: unread.highWatermark, ...(isLastForNow ? { isLastForNow } : {}) });
     }
     if (tenure.unread === unread && unread?.reader.isOver === true) tenure.unread = undefined;
   }

@@ -73,11 +73,12 @@ export interface KafkaSourceOptions extends KafkaClientOptions {
   readonly maxWaitMs?: number | undefined;
   /** Most bytes one fetch brings of one partition, as they are compressed. @default 4194304 */
   readonly maxBytesPerPartition?: number | undefined;
-  /** Most bytes one fetch brings, as they are compressed. @default 33554432 */
+  /** Most bytes one fetch brings, as they are compressed. @default 16777216 */
   readonly maxBytes?: number | undefined;
   /**
-   * Memory for records that were delivered and are not done, bytes. Each partition has an equal share of it, and may
-   * always have one fetch outstanding. @default 268435456
+   * Memory for records on their way, bytes. Three quarters are for what was delivered and is not done: each partition has
+   * an equal share of that, and may always have one fetch outstanding. The rest is for what is being received, and for
+   * what the garbage collector has yet to take. @default 268435456
    */
   readonly budgetBytes?: number | undefined;
   /** Leave out the records of transactions that are open or aborted. @default 'read_committed' */
@@ -168,7 +169,7 @@ export function sourceSettings(options: KafkaSourceOptions): SourceSettings {
     drainTimeoutMs: options.drainTimeoutMs ?? Math.min(DRAIN_TIMEOUT_MS, Math.floor(rebalanceTimeoutMs / 2)),
     maxWaitMs: options.maxWaitMs ?? 250,
     maxBytesPerPartition: options.maxBytesPerPartition ?? 4 * 1024 * 1024,
-    maxBytes: options.maxBytes ?? 32 * 1024 * 1024,
+    maxBytes: options.maxBytes ?? 16 * 1024 * 1024,
     budgetBytes: options.budgetBytes ?? 256 * 1024 * 1024,
     isolation: options.isolation ?? 'read_committed',
     metadataMaxAgeMs: options.metadataMaxAgeMs ?? 60_000,

@@ -26,6 +26,9 @@ const UNHEARD_RETRY_MS = 500;
 /** The shortest wait before a partition is begun anew. */
 const ANEW_PAUSE_MS = 500;
 
+/** Of the budget; the rest is for what is just being received, and for what is done but not collected yet. */
+const RECORDS_PART = 0.75;
+
 export class Run {
   readonly #settings: SourceSettings;
   readonly #subscriber: Subscriber<SourceEvent>;
@@ -51,7 +54,7 @@ export class Run {
     this.#wire = openWire(settings);
     this.#membership = new Membership(this.#wire, settings);
     this.#places = new Places(this.#wire, settings, this.#membership);
-    this.#credits = new Credits(settings.budgetBytes);
+    this.#credits = new Credits(settings.budgetBytes * RECORDS_PART);
     this.#fetcher = new Fetcher(
       {
         wire: this.#wire,
@@ -207,6 +210,11 @@ export class Run {
     tenure.isUnproven = false;
     tenure.unread = undefined;
     this.#credits.forget(tenure.assignment.epoch);
+    this.#fetcher.wake();
+  }
+
+  need({ epoch }: Assignment, lastOffset: number): void {
+    this.#credits.need(epoch, lastOffset);
     this.#fetcher.wake();
   }
 

@@ -102,6 +102,7 @@ export function kafkaSource(options: KafkaSourceOptions): KafkaSource {
     log: (assignment) =>
       defer(() => (run?.get(assignment) === undefined ? throwError(() => notOurs(assignment)) : from(run.log(assignment)))),
     renew: (assignment) => run?.renew(assignment),
+    need: (assignment, lastOffset) => run?.need(assignment, lastOffset),
     done: (assignment, lastOffset) => run?.done(assignment, lastOffset),
     halt: (assignment) => {
       const tenure = run?.get(assignment);

@@ -75,4 +75,6 @@ export interface Batch {
 export interface Chunk extends Batch {
   /** The log's end as the broker told it with this fetch: the offset the next record will get. */
   readonly highWatermark: number;
+  /** The source has no room for more of this partition before some of it is done: waiting for more is in vain. */
+  readonly isLastForNow?: boolean;
 }

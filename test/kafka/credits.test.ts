@@ -3,6 +3,8 @@ import { describe, expect, test } from 'vitest';
 import { Credits } from '../../src/kafka/credits.js';
 
 const MIB = 1024 * 1024;
+/** Beyond whatever may be needed. */
+const further = Number.MAX_SAFE_INTEGER;
 const delivery = (lastOffset: number, held: number, fetched = held) => ({ lastOffset, held, fetched });
 
 describe('byte credits', () => {
@@ -11,15 +13,15 @@ describe('byte credits', () => {
     credits.open(1);
     credits.open(2);
     for (let i = 0; i < 4; i++) {
-      expect(credits.mayFetch(1)).toBe(true);
+      expect(credits.mayFetch(1, further)).toBe(true);
       credits.delivered(1, delivery(i, MIB));
     }
-    expect(credits.mayFetch(1)).toBe(false);
-    expect(credits.mayFetch(2)).toBe(true);
+    expect(credits.mayFetch(1, further)).toBe(false);
+    expect(credits.mayFetch(2, further)).toBe(true);
     expect(credits.done(1, 0)).toBe(false);
-    expect(credits.mayFetch(1)).toBe(false);
+    expect(credits.mayFetch(1, further)).toBe(false);
     expect(credits.done(1, 1)).toBe(true);
-    expect(credits.mayFetch(1)).toBe(true);
+    expect(credits.mayFetch(1, further)).toBe(true);
   });
 
   test('a chunk that is done in part is still held in memory', () => {
@@ -38,7 +40,7 @@ describe('byte credits', () => {
     // Far more came than was asked for: it was compressed well.
     for (const epoch of [1, 2, 3]) credits.delivered(epoch, delivery(0, 10 * MIB));
     for (let i = 0; i < 10; i++) {
-      expect(credits.mayFetch(4)).toBe(true);
+      expect(credits.mayFetch(4, further)).toBe(true);
       credits.delivered(4, delivery(i, MIB));
       credits.done(4, i);
     }
@@ -52,8 +54,8 @@ describe('byte credits', () => {
     credits.delivered(2, delivery(0, MIB));
     credits.close(1);
     expect(credits.outstanding).toBe(MIB);
-    expect(credits.mayFetch(1)).toBe(false);
-    expect(credits.mayFetch(2)).toBe(true);
+    expect(credits.mayFetch(1, further)).toBe(false);
+    expect(credits.mayFetch(2, further)).toBe(true);
     credits.forget(2);
     expect(credits.outstanding).toBe(0);
     credits.delivered(1, delivery(1, MIB));
@@ -66,9 +68,9 @@ describe('byte credits', () => {
     credits.open(1);
     credits.open(2);
     credits.delivered(1, delivery(0, 4 * MIB));
-    expect(credits.mayFetch(1)).toBe(false);
+    expect(credits.mayFetch(1, further)).toBe(false);
     credits.close(2);
-    expect(credits.mayFetch(1)).toBe(true);
+    expect(credits.mayFetch(1, further)).toBe(true);
   });
 
   test('no more is asked for than there is room for, as it turned out to grow when unpacked', () => {
@@ -85,6 +87,33 @@ describe('byte credits', () => {
     expect(credits.fetchBytes(1, 4 * MIB)).toBe(64 * 1024);
   });
 
+  test('a range in doubt that is larger than the share is fetched to its end, one partition at a time: else it could never be resolved', () => {
+    const credits = new Credits(4 * MIB);
+    for (const epoch of [1, 2]) credits.open(epoch);
+    for (const epoch of [1, 2]) {
+      credits.delivered(epoch, delivery(9, 2 * MIB));
+      expect(credits.mayFetch(epoch, 10)).toBe(false);
+      credits.need(epoch, 29);
+    }
+    expect(credits.mayFetch(1, 10)).toBe(true);
+    expect(credits.fetchBytes(1, 4 * MIB)).toBe(4 * MIB);
+    expect(credits.mayFetch(2, 10)).toBe(false);
+    credits.delivered(1, delivery(29, 4 * MIB));
+    expect(credits.mayFetch(1, 30)).toBe(false);
+    expect(credits.done(1, 9)).toBe(false);
+    expect(credits.mayFetch(2, 10)).toBe(false);
+    // Its range is in the table: it is the next one's turn.
+    expect(credits.done(1, 29)).toBe(true);
+    expect(credits.mayFetch(2, 10)).toBe(true);
+    // Or it was given away in the middle.
+    credits.open(3);
+    credits.delivered(3, delivery(0, 2 * MIB));
+    credits.need(3, 5);
+    expect(credits.mayFetch(3, 1)).toBe(false);
+    credits.close(2);
+    expect(credits.mayFetch(3, 1)).toBe(true);
+  });
+
   test('memory stays below the budget and one delivery for each partition, whatever happens', () => {
     const act = fc.record({ epoch: fc.integer({ min: 1, max: 5 }), what: fc.constantFrom('deliver', 'deliver', 'deliver', 'done', 'forget', 'reopen'), size: fc.integer({ min: 1, max: MIB }) });
     fc.assert(
@@ -93,7 +122,7 @@ describe('byte credits', () => {
         for (let epoch = 1; epoch <= 5; epoch++) credits.open(epoch);
         let offset = 0;
         for (const { epoch, what, size } of acts) {
-          if (what === 'deliver' && credits.mayFetch(epoch)) credits.delivered(epoch, delivery(offset++, size));
+          if (what === 'deliver' && credits.mayFetch(epoch, further)) credits.delivered(epoch, delivery(offset++, size));
           if (what === 'done') credits.done(epoch, offset - 2);
           if (what === 'forget') credits.forget(epoch);
           if (what === 'reopen') {
@@ -105,7 +134,7 @@ describe('byte credits', () => {
         }
         for (let epoch = 1; epoch <= 5; epoch++) credits.done(epoch, offset);
         expect(credits.outstanding).toBe(0);
-        for (let epoch = 1; epoch <= 5; epoch++) expect(credits.mayFetch(epoch)).toBe(true);
+        for (let epoch = 1; epoch <= 5; epoch++) expect(credits.mayFetch(epoch, further)).toBe(true);
       }),
       { numRuns: 500 },
     );

@@ -143,6 +143,11 @@ describe('a batch is cut', () => {
     m.expect(batches).toBeObservable('----A--|', { A: '0-4' });
   }));
 
+  test('at once behind a chunk that is the last for now: more would come only when this is done', marbles((m) => {
+    const batches = buffered(m, '-a-b------|', { count: 100, maxWaitMs: 1000 }, { a: chunk(-1, 4), b: { ...chunk(4, 9), isLastForNow: true } });
+    m.expect(batches).toBeObservable('---A------|', { A: '0-9' });
+  }));
+
   test('never between the rows that a transform made of one record', marbles((m) => {
     const rows: Batch = { ...chunk(-1, 2), records: [record(0), record(1), record(1), record(1), record(2)] };
     const batches = buffered(m, '-a-|', { count: 2 }, { a: rows as Chunk });

@@ -14,6 +14,7 @@ import { asText, marbles, type Marbles } from '../support/marbles.js';
 interface Setup {
   readonly journal: Journal;
   readonly store: FakeStore;
+  readonly source: FakeSource;
   readonly ledger: Ledger;
   stage(config?: ReconcileConfig, assignment?: Assignment): (batches: Observable<Batch>) => Observable<InsertBatch>;
 }
@@ -27,7 +28,7 @@ function setUp(state: PartitionState, scripts: Scripts = {}, config: Partial<Led
   const source = new FakeSource(journal, undefined, scripts);
   const ledger = new Ledger(store, source, { group: 'g1', owner: 'me', retry: { minDelayMs: 3, random: () => 0 }, ...config });
   const ports = { source, ledger, sink: new FakeSink(journal) };
-  return { journal, store, ledger, stage: (stageConfig = {}, assignment = p0) => reconcileWithState(ports, assignment, stageConfig) };
+  return { journal, store, source, ledger, stage: (stageConfig = {}, assignment = p0) => reconcileWithState(ports, assignment, stageConfig) };
 }
 
 /** What passes, as `insert 10-14`, `replay 10-14` or `skip 8-9`. */
@@ -145,6 +146,20 @@ describe('the seek', () => {
     passing(m, '-', {}, setup).subscribe();
     m.flush();
     expect(setup.journal.of('seek')).toEqual(['0 seek 0:10']);
+  }));
+
+  test.each([['sought', 0], ['begun', 10]])('is followed by what is needed to the end of the last range in doubt, though it be more than there is room for (%s)', (_, begin) => marbles((m) => {
+    const setup = setUp(stateOf(9, [10, 14], [15, 19]), { seek: '--k' });
+    m.hot<Batch>('-').pipe(setup.stage({}, tenure(0, 1, begin))).subscribe();
+    m.flush();
+    expect(setup.source.needs).toEqual([19]);
+  })());
+
+  test('needs nothing where nothing is in doubt', marbles((m) => {
+    const setup = setUp(stateOf(9));
+    passing(m, '-', {}, setup).subscribe();
+    m.flush();
+    expect(setup.source.needs).toEqual([]);
   }));
 
   test('is not made for a partition that nothing is known of', marbles((m) => {

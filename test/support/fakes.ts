@@ -196,6 +196,13 @@ export class FakeSource implements RecordSource {
     return this.journal.call(`seek ${partition}:${offset}`, defer(() => this.#player.play('seek', () => undefined)));
   }
 
+  /** Up to which offset it was said to be needed, in the order it was. */
+  readonly needs: number[] = [];
+
+  need(_: Assignment, lastOffset: number): void {
+    this.needs.push(lastOffset);
+  }
+
   commit({ partition }: Assignment, nextOffset: number): Observable<void> {
     return this.journal.call(`commit ${partition}:${nextOffset}`, defer(() => this.#player.play('commit', () => undefined)));
   }
