@@ -10,9 +10,10 @@ import { hasCode, IngestError } from '../errors.js';
 import type { KafkaRecord } from '../model/record.js';
 import type { FrozenInsert, InsertBatch, InsertResult, ReadBack } from '../ports.js';
 import { classify, failedInView, rowAtFault, serverReason } from './classify.js';
+import { afterRefusal, coalescingFault } from './coalescing.js';
 import { RowEncoder } from './encode.js';
 import { type Answer, type ClickHouseHttp, ConnectionFailure, quotedTable } from './http.js';
-import { type InsertSettings, insertToken, parseFingerprint, queryIdOf, sameRun, type ServerIdentity } from './settings.js';
+import { type InsertSettings, insertToken, parseFingerprint, queryIdOf, sameRun, type ServerIdentity, type Settings } from './settings.js';
 import type { InsertSlots, Slot } from './slots.js';
 import { findTable, provenanceStatement, type Table, type TableName } from './tables.js';
 import { tokenDoubt } from './token-doubt.js';
@@ -24,6 +25,8 @@ export interface Way {
   readonly http: ClickHouseHttp;
   readonly settings: InsertSettings;
   readonly slots: InsertSlots;
+  /** How inserts are sent that wait for others; undefined in the mode `direct`. */
+  readonly coalescing: Coalescing | undefined;
   readonly compress: boolean;
   readonly server: ServerIdentity;
   /** By token: until when the server itself does not know what becomes of an attempt. */
@@ -33,6 +36,13 @@ export interface Way {
   answered(kept: boolean): void;
   /** Asks the server who it is now. */
   identify(): Promise<ServerIdentity>;
+}
+
+export interface Coalescing {
+  readonly settings: Settings;
+  readonly slots: InsertSlots;
+  /** What may have more bytes goes by itself: it makes a part worth having. */
+  readonly maxBytes: number;
 }
 
 export interface Destination {
@@ -63,6 +73,8 @@ export class FrozenBatch implements FrozenInsert {
   #mayHaveLanded: boolean;
   /** When the table was asked for the range last. */
   #lookedMs: number | undefined;
+  /** Waits for no others any more: together with them it was refused. */
+  #isAlone = false;
 
   constructor(way: Way, destination: Destination, batch: InsertBatch) {
     const { topic, partition } = batch.assignment;
@@ -247,8 +259,20 @@ export class FrozenBatch implements FrozenInsert {
         if (error instanceof IngestError && error.retryable) throw error;
         return []; // A user who may not see system.processes.
       });
-    if (running.length === 0) return;
+    if (running.length === 0 && !(await this.#isQueued(signal))) return;
     throw new IngestError('KCR_INSERT_IN_DOUBT', 'an earlier attempt of this insert is still running', this.#where());
+  }
+
+  /** An insert that waits for others may have lost its query (KILL QUERY), and lands all the same. */
+  async #isQueued(signal: AbortSignal): Promise<boolean> {
+    if (this.#way.coalescing === undefined) return false;
+    const queued = await this.#way.http
+      .select<{ n: number }>('SELECT 1 AS n FROM system.asynchronous_inserts WHERE arrayExists(one -> startsWith(one, {id:String}), entries.query_id) LIMIT 1', { id: this.#queryId }, signal)
+      .catch((error: unknown) => {
+        if (error instanceof IngestError && error.retryable) throw error;
+        return []; // A user who may not see it.
+      });
+    return queued.length > 0;
   }
 
   async #fill(missing: readonly number[], round: number, signal: AbortSignal): Promise<InsertResult> {
@@ -273,14 +297,37 @@ export class FrozenBatch implements FrozenInsert {
 
   async #send(records: readonly KafkaRecord[], token: string | undefined, queryId: string, signal: AbortSignal): Promise<InsertResult> {
     if (records.length === 0) return { rows: 0, bytes: 0 };
-    const slot = await this.#way.slots.take(signal);
+    const { settings, slots } = this.#way;
+    const alone = () => this.#exchange(records, slots, this.#params(token, queryId, settings), signal);
+    const coalescing = this.#coalescing(records, token);
+    if (coalescing === undefined) return alone();
+    try {
+      return await this.#exchange(records, coalescing.slots, this.#params(token, queryId, { ...settings, deduplicated: coalescing.settings }), signal);
+    } catch (error) {
+      const then = afterRefusal(error);
+      if (then !== 'stay') this.#isAlone = true;
+      if (then !== 'ask alone') throw error;
+      return alone();
+    }
+  }
+
+  #coalescing(records: readonly KafkaRecord[], token: string | undefined): Coalescing | undefined {
+    const { coalescing, server } = this.#way;
+    if (coalescing === undefined || token === undefined || this.#isAlone) return undefined;
+    // It may have been exchanged for an older one since the start.
+    if (coalescingFault(server.version) !== undefined) return undefined;
+    return this.#encoder.bound(records) > coalescing.maxBytes ? undefined : coalescing;
+  }
+
+  async #exchange(records: readonly KafkaRecord[], slots: InsertSlots, params: Record<string, string>, signal: AbortSignal): Promise<InsertResult> {
+    const slot = await slots.take(signal);
     let bodyFree: Promise<void> = Promise.resolve();
     try {
       signal.throwIfAborted();
       const { body, headers } = await this.#body(slot, records);
       signal.throwIfAborted();
       this.#refuseUnasked();
-      const exchange = this.#way.http.send({ params: this.#params(token, queryId), body, headers, signal });
+      const exchange = this.#way.http.send({ params, body, headers, signal });
       bodyFree = exchange.bodyFree;
       const answer = await exchange.answer;
       if (answer.status !== 200 || answer.code !== undefined || answer.text !== '') throw this.#refused(answer, records);
@@ -320,8 +367,7 @@ export class FrozenBatch implements FrozenInsert {
     return { body: await gzipAsync(plain, { level: 1 }), headers: { 'content-encoding': 'gzip' } };
   }
 
-  #params(token: string | undefined, queryId: string): Record<string, string> {
-    const { settings } = this.#way;
+  #params(token: string | undefined, queryId: string, settings: Pick<InsertSettings, 'deduplicated' | 'plain'>): Record<string, string> {
     const { database, table } = this.#destination.table;
     return {
       query: `INSERT INTO ${quotedTable(database, table)} FORMAT JSONEachRow`,
