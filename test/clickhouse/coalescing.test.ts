@@ -134,6 +134,20 @@ describe('what several inserts were refused for together', () => {
     expect(modes()).toEqual(['coalesced', 'direct']);
   });
 
+  it('is not asked alone by a process that was frozen meanwhile: the server may have forgotten the token', async () => {
+    let nowMs = Date.now();
+    await server.close();
+    server = await fakeClickHouse();
+    const sink = await openClickHouseSink({ url: server.url, routes: [{ topic: 'orders', table: 't' }], insertMode: 'coalesced' }, () => nowMs);
+    open.push(sink);
+    server.onInsert = (insert) => {
+      nowMs += 3_600_000;
+      flushFails(469, constraint)(insert);
+    };
+    await expect(outcome(sink.freeze({ ...batch, intent: intentOf(sink, batch) }).insert())).rejects.toMatchObject({ code: 'KCR_INSERT_RETRIABLE' });
+    expect(modes()).toEqual(['coalesced']);
+  });
+
   it('because an earlier attempt still waits is waited for', async () => {
     const sink = await openSink();
     server.onInsert = flushFails(216, 'Code: 216. DB::Exception: Query with id = x is already running');
