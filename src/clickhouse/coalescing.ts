@@ -10,7 +10,8 @@
  * - #111031, up to 26.7.1: each token is noted for every ClickHouse partition that any of them has rows in, and rows that
  *   come there under it later are lost.
  *
- * The two last were mended in later builds of 26.2 to 26.6 too, which were not tried; what was tried is 26.7.2.
+ * The last was mended in later builds of 26.3 to 26.6, too (26.3.17.65, 26.4.5.151, 26.5.6.63, 26.6.2.98), which were not
+ * tried; what was tried is 26.7.2.
  */
 import { IngestError } from '../errors.js';
 
