@@ -34,6 +34,9 @@ export type Fate =
   | { readonly freezeMs: number }
   | { readonly failWith: ErrorCode };
 
+/** When the server of an insert that waits is killed: before it writes what waits, or between this one's token and its rows. */
+export type Killed = 'early' | 'torn' | undefined;
+
 /** At the `nth` call of a process (of that port, if one is named), counted from 1. */
 export interface Fault {
   readonly port?: PortName;

@@ -4,8 +4,7 @@
  */
 import { Observable, Subject, type SchedulerAction, type SchedulerLike, type Subscription } from 'rxjs';
 import { IngestError } from '../errors.js';
-import type { Killed } from './queue.js';
-import { fateOf, unknownOutcome, type Fate, type Fault, type PortName } from './faults.js';
+import { fateOf, unknownOutcome, type Fate, type Fault, type Killed, type PortName } from './faults.js';
 
 /** A request on its way to a server, or an event on its way to a process: what it is about, and how it takes place. */
 export interface Step {

@@ -6,12 +6,10 @@
 import type { SchedulerLike, Subscription } from 'rxjs';
 import { IngestError } from '../errors.js';
 import type { InsertBatch } from '../ports.js';
+import type { Killed } from './faults.js';
 import type { Outcome } from './process.js';
 import type { Row, SimulatedTable } from './table.js';
 import type { Watch } from './watch.js';
-
-/** When the server is killed: before it writes what waits, or between this insert's token and its rows. */
-export type Killed = 'early' | 'torn' | undefined;
 
 export interface Waiting {
   readonly batch: InsertBatch;
