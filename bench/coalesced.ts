@@ -7,6 +7,7 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
+import { cpus, loadavg } from 'node:os';
 import { createInterface } from 'node:readline';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
@@ -73,6 +74,8 @@ interface Measured extends Way {
   readonly cpuSeconds: number;
   readonly serverCpuSeconds: number;
   readonly rows: number;
+  /** Of them, what was not visible some time after the end: their latency is at least what was waited. */
+  readonly unseen: number;
 }
 
 async function measure(stack: Stack, way: Way, partitions: number, seconds: number): Promise<Measured> {
@@ -106,7 +109,9 @@ async function measure(stack: Stack, way: Way, partitions: number, seconds: numb
   const [after, cpuAfter] = [await counts(url, table), serverCpuSeconds(stack)];
   const used = JSON.parse((await told)[0]) as Used;
   await producing;
-  const latencies = await rows.latencies(sinceMs, way.maxWaitMs + 120_000);
+  const { latencies, unseen } = await rows.latencies(sinceMs, way.maxWaitMs + 20_000);
+  // One that is far behind would take its time.
+  if (unseen > 0) child.kill('SIGKILL');
   child.stdin.end();
   await ended;
   const at = (q: number): number => Math.round(latencies[Math.floor(latencies.length * q)] ?? NaN);
@@ -114,7 +119,7 @@ async function measure(stack: Stack, way: Way, partitions: number, seconds: numb
   return {
     ...way, partsPerSecond: rate(after.parts - before.parts), insertsPerSecond: rate(used.inserts), mergesPerSecond: rate(after.merges - before.merges),
     p50Ms: at(0.5), p95Ms: at(0.95), p99Ms: at(0.99), cpuSeconds: Math.round(used.cpuSeconds * 10) / 10,
-    serverCpuSeconds: Math.round((cpuAfter - cpuBefore) * 10) / 10, rows: latencies.length,
+    serverCpuSeconds: Math.round((cpuAfter - cpuBefore) * 10) / 10, rows: latencies.length, unseen,
   };
 }
 
@@ -139,14 +144,17 @@ class Rows {
     this.#producedMs[partition]!.push(atMs);
   }
 
-  /** Of what was produced since then, in milliseconds, ascending; waits until all of it is visible. */
-  async latencies(sinceMs: number, limitMs: number): Promise<number[]> {
+  /** Of what was produced since then, in milliseconds, ascending; waits for so long until all of it is visible. */
+  async latencies(sinceMs: number, limitMs: number): Promise<{ readonly latencies: readonly number[]; readonly unseen: number }> {
     const isThere = () => this.#producedMs.every((list, partition) => this.#visibleMs[partition]!.length >= list.length);
-    for (const endMs = performance.now() + limitMs; !isThere(); await sleep(100)) if (performance.now() > endMs) throw new Error(`not all rows of ${this.table} became visible`);
+    for (const endMs = performance.now() + limitMs; !isThere() && performance.now() < endMs; ) await sleep(100);
     this.#isOver = true;
     await this.#looking;
-    const all = this.#producedMs.flatMap((list, partition) => list.map((atMs, offset) => ({ atMs, ms: this.#visibleMs[partition]![offset]! - atMs })));
-    return all.filter(({ atMs }) => atMs >= sinceMs).map(({ ms }) => ms).sort((a, b) => a - b);
+    const nowMs = performance.now();
+    const all = this.#producedMs.flatMap((list, partition) => list.map((atMs, offset) => ({ atMs, seenMs: this.#visibleMs[partition]![offset] })));
+    const counted = all.filter(({ atMs }) => atMs >= sinceMs);
+    const latencies = counted.map(({ atMs, seenMs = nowMs }) => seenMs - atMs).sort((a, b) => a - b);
+    return { latencies, unseen: counted.filter(({ seenMs }) => seenMs === undefined).length };
   }
 
   async #look(): Promise<void> {
@@ -208,7 +216,7 @@ async function main(partitions: number, seconds: number): Promise<void> {
       measured.push(await measure(stack, way, partitions, seconds));
       console.log(JSON.stringify(measured.at(-1)));
     }
-    console.log(JSON.stringify({ partitions, recordsPerSecond, seconds, measured }));
+    console.log(JSON.stringify({ partitions, recordsPerSecond, seconds, loadAverage: Math.round(loadavg()[1]! * 10) / 10, cpus: cpus().length, measured }));
   } finally {
     await stack.stop();
   }
