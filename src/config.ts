@@ -49,6 +49,12 @@ const clickhouse = z.strictObject({
   requestTimeoutMs: durationMs.exactOptional(),
   /** Inserts under way at once, all partitions together. */
   maxInFlight: positive(1_000).exactOptional(),
+  /** `coalesced`: inserts wait at the server for others, for many partitions with little traffic. */
+  insertMode: z.enum(['direct', 'coalesced']).exactOptional(),
+  /** How long an insert waits for others. */
+  coalesceMs: positive(10_000).exactOptional(),
+  /** A batch of more bytes waits for no others. */
+  coalesceBytes: positive(4 * 1024 ** 2).exactOptional(),
   dedupBudgetMs: durationMs.exactOptional(),
   /** Further settings of each insert; those that exactly-once rests on cannot be changed. */
   settings: z.record(z.string(), z.union([z.string(), z.number(), z.boolean()])).exactOptional(),
@@ -157,6 +163,12 @@ function crossCheck(config: CheckedConfig): void {
       'use "keeper", "keeper-map" or "kafka"; for a trial add "allowVolatile": true beside it',
     );
   }
+  const { insertMode = 'direct', coalesceMs, coalesceBytes } = config.clickhouse;
+  if (insertMode === 'coalesced' && delivery !== 'exactly-once') {
+    refuse(`clickhouse.insertMode: "coalesced" with delivery "${delivery}"`, 'inserts can wait for others only under a dedup token: choose "exactly-once", or a larger batch.maxWaitMs');
+  }
+  const unused = coalesceMs !== undefined ? 'coalesceMs' : coalesceBytes !== undefined ? 'coalesceBytes' : undefined;
+  if (insertMode === 'direct' && unused !== undefined) refuse(`clickhouse.${unused}: without effect in the insert mode "direct"`, 'add "insertMode": "coalesced", or take it out');
   const { sessionTimeoutMs = 30_000, heartbeatIntervalMs = 1_000, rebalanceTimeoutMs = 60_000, drainTimeoutMs } = config.kafka;
   if (heartbeatIntervalMs * 2 > sessionTimeoutMs) {
     refuse(

@@ -84,9 +84,9 @@ async function groupFinding(config: CheckedConfig): Promise<Finding> {
 }
 
 async function clickHouseFindings(config: CheckedConfig, kafkaPartitions: number | undefined): Promise<readonly Finding[]> {
-  const { delivery, maxPending } = config;
+  const { delivery, maxPending, batch } = config;
   try {
-    const needs = { delivery, maxPending, ...(kafkaPartitions === undefined ? {} : { kafkaPartitions }) };
+    const needs = { delivery, maxPending, ...(batch.maxWaitMs === undefined ? {} : { batchMaxWaitMs: batch.maxWaitMs }), ...(kafkaPartitions === undefined ? {} : { kafkaPartitions }) };
     return await checkClickHouse(clickHouseOptions(config), needs);
   } catch (thrown) {
     return [refusalFrom('ClickHouse', thrown)];

@@ -65,6 +65,14 @@ describe('what does not fit together is refused, since it would lose or double r
     expect(refusal({ ...good, routes: [...good.routes, { topic: 'flights', table: 'other' }] })).toMatch(/topic flights stands in two routes/);
   });
 
+  test('inserts that wait for others without a token, and how long they wait where they do not', () => {
+    const coalesced = { ...good, clickhouse: { ...good.clickhouse, insertMode: 'coalesced', coalesceMs: 100 } };
+    expect(checkConfig(coalesced, {}).clickhouse).toMatchObject({ insertMode: 'coalesced', coalesceMs: 100 });
+    expect(refusal({ ...coalesced, delivery: 'at-least-once' })).toMatch(/insertMode: "coalesced" with delivery "at-least-once"/);
+    expect(refusal({ ...good, clickhouse: { ...good.clickhouse, coalesceMs: 100 } })).toMatch(/coalesceMs: without effect/);
+    expect(refusal({ ...good, clickhouse: { ...good.clickhouse, insertMode: 'async' } })).toMatch(/clickhouse\.insertMode/);
+  });
+
   test('a drain that outlasts the rebalance', () => {
     expect(refusal({ ...good, kafka: { ...good.kafka, drainTimeoutMs: 60_000 } })).toMatch(/drainTimeoutMs/);
   });

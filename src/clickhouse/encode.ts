@@ -79,6 +79,13 @@ export class RowEncoder {
     return bytes;
   }
 
+  /** No fewer bytes than all of the rows will take. */
+  boundOf(records: Records): number {
+    let bytes = 0;
+    for (const row = cursorOver(records); row.next(); ) bytes += this.bound(row);
+    return bytes;
+  }
+
   /** Writes the row and its line feed; gives where it ends. */
   write(target: Buffer, from: number, row: RecordCursor): number {
     const { data, valueStart, valueLength } = row;

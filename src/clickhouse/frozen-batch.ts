@@ -11,9 +11,10 @@ import type { Records } from '../model/record.js';
 import type { FrozenInsert, InsertBatch, InsertResult, ReadBack } from '../ports.js';
 import { RowBody } from './body.js';
 import { classify, failedInView, rowAtFault, serverReason } from './classify.js';
+import { afterRefusal, coalescingFault } from './coalescing.js';
 import { RowEncoder } from './encode.js';
 import { type Answer, type ClickHouseHttp, ConnectionFailure, quotedTable } from './http.js';
-import { type InsertSettings, insertToken, parseFingerprint, queryIdOf, sameRun, type ServerIdentity } from './settings.js';
+import { type InsertSettings, insertToken, parseFingerprint, queryIdOf, sameRun, type ServerIdentity, type Settings } from './settings.js';
 import type { InsertSlots } from './slots.js';
 import { findTable, provenanceStatement, type Table, type TableName } from './tables.js';
 import { tokenDoubt } from './token-doubt.js';
@@ -23,6 +24,8 @@ export interface Way {
   readonly http: ClickHouseHttp;
   readonly settings: InsertSettings;
   readonly slots: InsertSlots;
+  /** How inserts are sent that wait for others; undefined in the mode `direct`. */
+  readonly coalescing: Coalescing | undefined;
   readonly compress: boolean;
   readonly server: ServerIdentity;
   /** By token: until when the server itself does not know what becomes of an attempt. */
@@ -32,6 +35,13 @@ export interface Way {
   answered(kept: boolean): void;
   /** Asks the server who it is now. */
   identify(): Promise<ServerIdentity>;
+}
+
+export interface Coalescing {
+  readonly settings: Settings;
+  readonly slots: InsertSlots;
+  /** What may have more bytes goes by itself: it makes a part worth having. */
+  readonly maxBytes: number;
 }
 
 export interface Destination {
@@ -62,6 +72,8 @@ export class FrozenBatch implements FrozenInsert {
   #mayHaveLanded: boolean;
   /** When the table was asked for the range last. */
   #lookedMs: number | undefined;
+  /** Waits for no others any more: together with them it was refused. */
+  #isAlone = false;
 
   constructor(way: Way, destination: Destination, batch: InsertBatch) {
     const { topic, partition } = batch.assignment;
@@ -246,8 +258,20 @@ export class FrozenBatch implements FrozenInsert {
         if (error instanceof IngestError && error.retryable) throw error;
         return []; // A user who may not see system.processes.
       });
-    if (running.length === 0) return;
+    if (running.length === 0 && !(await this.#isQueued(signal))) return;
     throw new IngestError('KCR_INSERT_IN_DOUBT', 'an earlier attempt of this insert is still running', this.#where());
+  }
+
+  /** An insert that waits for others may have lost its query (KILL QUERY), and lands all the same. */
+  async #isQueued(signal: AbortSignal): Promise<boolean> {
+    if (this.#way.coalescing === undefined) return false;
+    const queued = await this.#way.http
+      .select<{ n: number }>('SELECT 1 AS n FROM system.asynchronous_inserts WHERE arrayExists(one -> startsWith(one, {id:String}), entries.query_id) LIMIT 1', { id: this.#queryId }, signal)
+      .catch((error: unknown) => {
+        if (error instanceof IngestError && error.retryable) throw error;
+        return []; // A user who may not see it.
+      });
+    return queued.length > 0;
   }
 
   async #fill(missing: readonly number[], round: number, signal: AbortSignal): Promise<InsertResult> {
@@ -272,13 +296,36 @@ export class FrozenBatch implements FrozenInsert {
 
   async #send(records: Records, token: string | undefined, queryId: string, signal: AbortSignal): Promise<InsertResult> {
     if (records.length === 0) return { rows: 0, bytes: 0 };
-    const slot = await this.#way.slots.take(signal);
+    const { settings, slots } = this.#way;
+    const alone = () => this.#exchange(records, slots, this.#params(token, queryId, settings), signal);
+    const coalescing = this.#coalescing(records, token);
+    if (coalescing === undefined) return alone();
+    try {
+      return await this.#exchange(records, coalescing.slots, this.#params(token, queryId, { ...settings, deduplicated: coalescing.settings }), signal);
+    } catch (error) {
+      const then = afterRefusal(error);
+      if (then !== 'stay') this.#isAlone = true;
+      if (then !== 'ask alone') throw error;
+      return alone();
+    }
+  }
+
+  #coalescing(records: Records, token: string | undefined): Coalescing | undefined {
+    const { coalescing, server } = this.#way;
+    if (coalescing === undefined || token === undefined || this.#isAlone) return undefined;
+    // It may have been exchanged for an older one since the start.
+    if (coalescingFault(server.version) !== undefined) return undefined;
+    return this.#encoder.boundOf(records) > coalescing.maxBytes ? undefined : coalescing;
+  }
+
+  async #exchange(records: Records, slots: InsertSlots, params: Record<string, string>, signal: AbortSignal): Promise<InsertResult> {
+    const slot = await slots.take(signal);
     let bodyFree: Promise<void> = Promise.resolve();
     try {
       signal.throwIfAborted();
       this.#refuseUnasked();
       const body = new RowBody(this.#encoder.rows(records), slot.pieces);
-      const exchange = this.#way.http.send({ params: this.#params(token, queryId), body, gzip: this.#way.compress, signal });
+      const exchange = this.#way.http.send({ params, body, gzip: this.#way.compress, signal });
       bodyFree = exchange.bodyFree;
       const answer = await exchange.answer;
       if (answer.status !== 200 || answer.code !== undefined || answer.text !== '') throw this.#refused(answer, records);
@@ -311,8 +358,7 @@ export class FrozenBatch implements FrozenInsert {
     return this.#batch.intent?.token === undefined ? insertToken(token, database, table) : token;
   }
 
-  #params(token: string | undefined, queryId: string): Record<string, string> {
-    const { settings } = this.#way;
+  #params(token: string | undefined, queryId: string, settings: Pick<InsertSettings, 'deduplicated' | 'plain'>): Record<string, string> {
     const { database, table } = this.#destination.table;
     return {
       query: `INSERT INTO ${quotedTable(database, table)} FORMAT JSONEachRow`,

@@ -2,8 +2,8 @@
  * Room: what a user says about ClickHouse, and whether it can be used. No connection may enter.
  */
 import { IngestError } from '../errors.js';
-import type { ClickHouseConnection } from './http.js';
-import { insertSettings } from './settings.js';
+import { type ClickHouseConnection, REQUEST_TIMEOUT_MS } from './http.js';
+import { type InsertMode, insertSettings } from './settings.js';
 
 /** Which table a topic's records go into. */
 export interface Route {
@@ -17,10 +17,21 @@ export interface ClickHouseSinkOptions extends ClickHouseConnection {
   /** One table for each topic; several topics may share a table. */
   readonly routes: readonly Route[];
   /**
-   * Inserts in flight at a time, over all partitions. Each has half a megabyte of its own that bodies are made in.
-   * @default 4
+   * Inserts in flight at a time, over all partitions. Each has half a megabyte of its own that bodies are made in, those
+   * that wait for others 32 KiB.
+   * @default 4; 400 with `insertMode` 'coalesced', of which no more than 4 do not wait for others
    */
   readonly maxInFlight?: number;
+  /**
+   * `coalesced` is for many partitions with little traffic: inserts with a token wait at the server for others, and make
+   * parts with them (ClickHouse's `async_insert`, answered when it is written). Needs ClickHouse 26.7.2.
+   * @default 'direct'
+   */
+  readonly insertMode?: InsertMode;
+  /** How long an insert waits for others, milliseconds. @default 200 */
+  readonly coalesceMs?: number;
+  /** A batch of more bytes than this waits for no others. @default 262144 */
+  readonly coalesceBytes?: number;
   /**
    * Settings for every insert, besides those it is pinned to: these cannot be changed (`KCR_CONFIG`).
    * `input_format_skip_unknown_fields` is 1 unless it is set here.
@@ -37,13 +48,26 @@ export interface ClickHouseSinkOptions extends ClickHouseConnection {
 }
 
 export const MAX_IN_FLIGHT = 4;
+/** What waits costs a connection and a small buffer each, and ClickHouse's usual limit is 1,000 queries at a time. */
+export const MAX_COALESCED_IN_FLIGHT = 400;
+export const COALESCE_MS = 200;
+export const COALESCE_BYTES = 262_144;
+const MOST_COALESCE_MS = 10_000;
+/** Far below what the server writes at once, beyond which it lets nothing wait. */
+const MOST_COALESCE_BYTES = 4_194_304;
+
+/** How long an insert waits for others; undefined: not at all. */
+export function coalesceMsOf({ insertMode, coalesceMs = COALESCE_MS }: Pick<ClickHouseSinkOptions, 'insertMode' | 'coalesceMs'>): number | undefined {
+  return insertMode === 'coalesced' ? coalesceMs : undefined;
+}
 
 export function databaseOf(options: Pick<ClickHouseSinkOptions, 'database'>, route: Route): string {
   return route.database ?? options.database ?? 'default';
 }
 
 /** Throws `KCR_CONFIG` that says what was expected and what was given. */
-export function checkOptions({ routes, maxInFlight = MAX_IN_FLIGHT, requestTimeoutMs, connectTimeoutMs, dedupBudgetMs, compression, clickhouseSettings = {} }: ClickHouseSinkOptions): void {
+export function checkOptions(options: ClickHouseSinkOptions): void {
+  const { routes, maxInFlight, requestTimeoutMs, connectTimeoutMs, dedupBudgetMs, compression, clickhouseSettings = {} } = options;
   const refuse = (expected: string, got: unknown): never => {
     throw new IngestError('KCR_CONFIG', `Expected ${expected}, got ${JSON.stringify(got) ?? String(got)}`);
   };
@@ -55,7 +79,8 @@ export function checkOptions({ routes, maxInFlight = MAX_IN_FLIGHT, requestTimeo
   positive('connectTimeoutMs', connectTimeoutMs);
   positive('dedupBudgetMs', dedupBudgetMs);
   if (compression !== undefined && compression !== 'none' && compression !== 'gzip') refuse("`compression` to be 'none' or 'gzip'", compression);
-  insertSettings(clickhouseSettings, new Set());
+  checkMode(options, refuse);
+  insertSettings(clickhouseSettings, new Set(), coalesceMsOf(options));
   if (routes.length === 0) refuse('`routes` to name at least one topic and its table', routes);
   const topics = new Set<string>();
   for (const { topic, table } of routes) {
@@ -63,4 +88,12 @@ export function checkOptions({ routes, maxInFlight = MAX_IN_FLIGHT, requestTimeo
     if (topics.has(topic)) refuse('`routes` to name every topic once', topic);
     topics.add(topic);
   }
+}
+
+function checkMode({ insertMode, coalesceMs = COALESCE_MS, coalesceBytes = COALESCE_BYTES, requestTimeoutMs = REQUEST_TIMEOUT_MS }: ClickHouseSinkOptions, refuse: (expected: string, got: unknown) => never): void {
+  if (insertMode !== undefined && insertMode !== 'direct' && insertMode !== 'coalesced') refuse("`insertMode` to be 'direct' or 'coalesced'", insertMode);
+  const isBetween = (value: number, most: number): boolean => Number.isInteger(value) && value > 0 && value <= most;
+  if (!isBetween(coalesceMs, MOST_COALESCE_MS)) refuse(`\`coalesceMs\` to be an integer from 1 to ${MOST_COALESCE_MS}`, coalesceMs);
+  if (!isBetween(coalesceBytes, MOST_COALESCE_BYTES)) refuse(`\`coalesceBytes\` to be an integer from 1 to ${MOST_COALESCE_BYTES}`, coalesceBytes);
+  if (insertMode === 'coalesced' && coalesceMs * 2 > requestTimeoutMs) refuse('`coalesceMs` to be at most half of `requestTimeoutMs`', coalesceMs);
 }

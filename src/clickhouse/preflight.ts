@@ -4,10 +4,12 @@
  */
 import { type ErrorCode, hasCode, IngestError } from '../errors.js';
 import { classify, serverReason } from './classify.js';
+import { coalescingFault, isBefore } from './coalescing.js';
 import { ClickHouseHttp, REQUEST_TIMEOUT_MS } from './http.js';
-import { checkOptions, type ClickHouseSinkOptions, databaseOf, type Route } from './options.js';
+import { checkOptions, type ClickHouseSinkOptions, COALESCE_BYTES, coalesceMsOf, databaseOf, type Route } from './options.js';
 import { insertSettings } from './settings.js';
 import { findTable, findTarget, plainName, plainTable, provenanceStatement, readBackFault, readServer, requireTable, type Server, type Table, type TableName, tableSetting } from './tables.js';
+import { DEDUP_BUDGET_MS } from './token-doubt.js';
 import { volatileColumns, volatileIn } from './volatile.js';
 
 export interface Finding {
@@ -33,6 +35,8 @@ export interface Needs {
   readonly kafkaPartitions?: number;
   /** ClickHouse partitions one batch spreads over at most: each takes an entry of the dedup window. @default 1 */
   readonly partitionsPerBatch?: number;
+  /** After which a batch is cut, milliseconds: how often each Kafka partition inserts at least. @default 1000 */
+  readonly batchMaxWaitMs?: number;
 }
 
 /** Entries the window is recommended to have: it is one for the whole table, all Kafka partitions together. */
@@ -66,6 +70,9 @@ export async function checkClickHouse(options: ClickHouseSinkOptions, needs: Nee
     const findings: Finding[] = [];
     const server = await checkServer(http, needs, findings);
     if (server === undefined) return findings;
+    const mode = await checkMode(http, options, needs, server);
+    findings.push(...mode);
+    if (refusalOf(mode) !== undefined) return findings;
     findings.push(await checkSettings(http, options, needs, server), ...(await checkLimits(http, options, needs)));
     const defaults = await readDefaults(http, findings);
     for (const route of options.routes) findings.push(...(await checkRoute({ http, options, needs, defaults, server }, route)));
@@ -132,9 +139,23 @@ function checkVersion(address: string, { version }: Server, { delivery }: Needs)
   return warning('server', `${name} is older than what exactly-once was thought through for; it was tested with ${TESTED} only`, `upgrade the server to ${OLDEST_EXPECTED.join('.')} or later`);
 }
 
-function isBefore(version: string, [year, release]: readonly [number, number]): boolean {
-  const [major = 0, minor = 0] = version.split('.').map(Number);
-  return major < year || (major === year && minor < release);
+/** Below so many Kafka partitions a longer wait on our side makes parts as few, and answers sooner. */
+const MANY_KAFKA_PARTITIONS = 20;
+
+async function checkMode(http: ClickHouseHttp, options: ClickHouseSinkOptions, { kafkaPartitions }: Needs, { version }: Server): Promise<Finding[]> {
+  const coalesceMs = coalesceMsOf(options);
+  if (coalesceMs === undefined) return [];
+  const what = 'insert mode';
+  const fault = coalescingFault(version);
+  if (fault !== undefined) return [refusal('KCR_PREFLIGHT', what, fault.detail, fault.todo)];
+  const bytes = options.coalesceBytes ?? COALESCE_BYTES;
+  const detail = `coalesced: inserts of up to ${bytes} bytes wait ${coalesceMs} ms at the server for others, for many Kafka partitions with little traffic`;
+  const threads = await http.select<{ value: string }>("SELECT value FROM system.server_settings WHERE name = 'async_insert_threads'").catch(() => []);
+  if (Number(threads[0]?.value ?? 1) === 0) {
+    return [warning(what, `${detail}; but the server lets none wait (async_insert_threads is 0), and each makes parts of its own`, 'set async_insert_threads in the server’s configuration')];
+  }
+  if (kafkaPartitions === undefined || kafkaPartitions >= MANY_KAFKA_PARTITIONS) return [ok(what, detail)];
+  return [warning(what, `${detail}; here there are ${kafkaPartitions}`, 'take out `insertMode`, and raise batch.maxWaitMs where parts are too many')];
 }
 
 /** What the server allows an insert of this user; a setting of one's own comes before the profile's. */
@@ -165,8 +186,8 @@ async function checkLimits(http: ClickHouseHttp, { clickhouseSettings = {}, requ
 
 /** The server itself is asked: only it knows what the user's profile allows. */
 async function checkSettings(http: ClickHouseHttp, options: ClickHouseSinkOptions, { delivery }: Needs, server: Server): Promise<Finding> {
-  const { deduplicated, plain } = insertSettings(options.clickhouseSettings ?? {}, server.knownSettings);
-  const params = delivery === 'exactly-once' ? deduplicated : plain;
+  const { deduplicated, plain, coalesced } = insertSettings(options.clickhouseSettings ?? {}, server.knownSettings, coalesceMsOf(options));
+  const params = delivery === 'exactly-once' ? (coalesced ?? deduplicated) : plain;
   const answer = await http.attempt('SELECT 1 FORMAT Null', params);
   if (answer === undefined) return ok('insert settings', 'the server accepts those every insert is pinned to');
   const reason = serverReason(answer.text);
@@ -258,7 +279,24 @@ function checkEngine(table: Table): Finding {
   return refusal('KCR_TABLE_UNSUITABLE', what, detail, 'insert into a table of the MergeTree family, or choose at-least-once');
 }
 
-function checkWindow({ needs, defaults }: Context, table: Table, role: 'table' | 'view target'): Finding {
+/**
+ * A part that several inserts made together takes an entry for each of them: parts become fewer, tokens do not. The
+ * window of a plain table forgets by count, so it has to hold what comes while a token is relied on.
+ */
+function checkTokens({ needs, options }: Context, table: Table, window: number, what: string): Finding | undefined {
+  const { kafkaPartitions = 1, partitionsPerBatch = 1, batchMaxWaitMs = 1000 } = needs;
+  if (coalesceMsOf(options) === undefined || table.family !== 'plain') return undefined;
+  const perSecond = (kafkaPartitions * partitionsPerBatch * 1000) / batchMaxWaitMs;
+  const budgetS = (options.dedupBudgetMs ?? DEDUP_BUDGET_MS) / 1000;
+  const needed = Math.ceil(perSecond * budgetS);
+  if (window >= needed) return undefined;
+  const heldS = Math.floor(window / perSecond);
+  const detail = `it is ${window} entries, and each of up to ${Math.ceil(perSecond)} inserts a second takes its own, also of those that make a part together: it may hold the tokens of ${heldS} s, and they are relied on for ${budgetS} s`;
+  return warning(what, detail, `ALTER TABLE ${quoted(table)} MODIFY SETTING non_replicated_deduplication_window = ${needed}, or set dedupBudgetMs to ${Math.max(1, heldS) * 1000} or less`);
+}
+
+function checkWindow(context: Context, table: Table, role: 'table' | 'view target'): Finding {
+  const { needs, defaults } = context;
   const setting = table.family === 'plain' ? 'non_replicated_deduplication_window' : 'replicated_deduplication_window';
   const window = tableSetting(table, setting) ?? (table.family === 'plain' ? defaults.window : defaults.replicatedWindow);
   const what = `dedup window of ${nameOf(table)}`;
@@ -277,6 +315,8 @@ function checkWindow({ needs, defaults }: Context, table: Table, role: 'table' |
     const detail = `it is ${window} entries, all Kafka partitions together: what is replayed after more than that is doubled; ${least} may be needed at once (${sum})`;
     return warning(what, detail, todo);
   }
+  const tokens = checkTokens(context, table, window, what);
+  if (tokens !== undefined) return tokens;
   const seconds = table.family === 'plain' ? undefined : (tableSetting(table, 'replicated_deduplication_window_seconds') ?? defaults.replicatedSeconds);
   if (seconds !== undefined && seconds < SHORT_WINDOW_S) {
     const detail = `tokens are kept for ${seconds} s: a replay after a longer outage doubles its rows`;

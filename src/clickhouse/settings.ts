@@ -9,6 +9,9 @@ import { IngestError } from '../errors.js';
 
 export type Settings = Readonly<Record<string, string>>;
 
+/** An insert makes parts of its own, or waits at the server for others to make parts with. */
+export type InsertMode = 'direct' | 'coalesced';
+
 /** A batch must stay far below these, or it would be cut into several blocks. */
 export const BLOCK_ROWS = 10_000_000;
 export const BLOCK_BYTES = 2_000_000_000;
@@ -50,6 +53,27 @@ const withoutToken: Settings = {
 };
 const withoutTokenIfKnown: Settings = { deduplicate_insert: 'disable' };
 
+/**
+ * For an insert that waits for others. The server lets those wait together whose settings are all equal but for the
+ * token (`AsynchronousInsertQueue.cpp`); the waits are pinned, so that a user's profile changes neither them nor what an
+ * answer means: it comes when the rows are written. A query that stopped waiting would not be seen in
+ * `system.processes` any more while its rows may still land, so it waits for longer than any client does.
+ */
+const coalescing = (waitMs: number): Settings => ({
+  async_insert: '1',
+  wait_for_async_insert: '1',
+  wait_for_async_insert_timeout: '86400',
+  async_insert_deduplicate: '1',
+  async_insert_use_adaptive_busy_timeout: '0',
+  async_insert_busy_timeout_min_ms: String(waitMs),
+  async_insert_busy_timeout_max_ms: String(waitMs),
+  async_insert_max_data_size: String(FLUSH_BYTES),
+  async_insert_max_query_number: '100000',
+});
+
+/** What waits together is written at once when it has come to so many bytes; a larger insert would not wait at all. */
+export const FLUSH_BYTES = 10_485_760;
+
 /** Sent unless the user says otherwise. */
 const defaults: Settings = {
   input_format_skip_unknown_fields: '1',
@@ -75,6 +99,7 @@ const reserved = new Set([
   'send_progress_in_http_headers',
   'wait_for_async_insert',
   'async_insert_deduplicate',
+  'async_insert_busy_timeout_ms',
   'readonly',
 ]);
 
@@ -90,23 +115,30 @@ export interface InsertSettings {
   readonly deduplicated: Settings;
   /** For inserts without one. */
   readonly plain: Settings;
-  /** Eight hex digits that stand for all of the above. */
+  /** For inserts with a token that wait at the server for others; undefined in the mode `direct`. */
+  readonly coalesced: Settings | undefined;
+  /**
+   * Eight hex digits that stand for what a token's blocks depend on: the same in both modes, which share the key space of
+   * their tokens (measured, 26.7: a range that was inserted in one mode is a duplicate in the other).
+   */
   readonly fingerprint: string;
 }
 
-/** Throws `KCR_CONFIG` for a user's setting that is pinned. */
-export function insertSettings(extras: Readonly<Record<string, string | number | boolean>>, known: ReadonlySet<string>): InsertSettings {
-  refusePinned(extras);
+/** `coalesceMs`: how long an insert waits for others; undefined: not at all. Throws `KCR_CONFIG` for a user's setting that is pinned. */
+export function insertSettings(extras: Readonly<Record<string, string | number | boolean>>, known: ReadonlySet<string>, coalesceMs?: number): InsertSettings {
+  const waiting = coalesceMs === undefined ? undefined : coalescing(coalesceMs);
+  refusePinned(extras, waiting ?? {});
   const ifKnown = (settings: Settings): Settings => Object.fromEntries(Object.entries(settings).filter(([name]) => known.has(name)));
   const asText = Object.fromEntries(Object.entries(extras).map(([name, value]) => [name, settingText(value)]));
   const common = { ...defaults, ...ifKnown(defaultsIfKnown), ...asText, ...pinned, ...ifKnown(pinnedIfKnown) };
   const deduplicated = { ...common, ...withToken, ...ifKnown(withTokenIfKnown) };
   const plain = { ...common, ...withoutToken, ...ifKnown(withoutTokenIfKnown) };
-  return { deduplicated, plain, fingerprint: hash(JSON.stringify(Object.entries(deduplicated).sort()), 8) };
+  const coalesced = waiting === undefined ? undefined : { ...deduplicated, ...waiting };
+  return { deduplicated, plain, coalesced, fingerprint: hash(JSON.stringify(Object.entries(deduplicated).sort()), 8) };
 }
 
-function refusePinned(extras: Readonly<Record<string, unknown>>): void {
-  const all = [pinned, pinnedIfKnown, withToken, withTokenIfKnown];
+function refusePinned(extras: Readonly<Record<string, unknown>>, waiting: Settings): void {
+  const all = [waiting, pinned, pinnedIfKnown, withToken, withTokenIfKnown];
   for (const name of Object.keys(extras)) {
     const value = all.map((settings) => settings[name]).find((found) => found !== undefined);
     if (value !== undefined) {
@@ -131,15 +163,15 @@ export interface ServerIdentity {
   readonly startedMs: number | undefined;
 }
 
-/** Readable by people, parsed by `parseFingerprint`. */
-export function fingerprintOf(server: ServerIdentity, settings: string): string {
+/** Readable by people, parsed by `parseFingerprint`. The mode is told to people only: it makes no other token. */
+export function fingerprintOf(server: ServerIdentity, settings: string, mode: InsertMode = 'direct'): string {
   const started = server.startedMs === undefined ? 'unknown' : new Date(server.startedMs).toISOString();
-  return `kcr1 clickhouse=${server.version} started=${started} settings=${settings}`;
+  return `kcr1 clickhouse=${server.version} started=${started} settings=${settings}${mode === 'direct' ? '' : ` insert=${mode}`}`;
 }
 
 /** Undefined for a text of another version. */
 export function parseFingerprint(text: string): (ServerIdentity & { readonly settings: string }) | undefined {
-  const parts = /^kcr1 clickhouse=(\S+) started=(\S+) settings=(\S+)$/.exec(text);
+  const parts = /^kcr1 clickhouse=(\S+) started=(\S+) settings=(\S+)(?: insert=coalesced)?$/.exec(text);
   if (parts === null) return undefined;
   const [, version = '', started = '', settings = ''] = parts;
   const startedMs = Date.parse(started);

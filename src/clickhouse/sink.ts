@@ -4,13 +4,17 @@
 import { IngestError } from '../errors.js';
 import type { BatchSink, FrozenInsert, InsertBatch } from '../ports.js';
 import { checkRecords, checkTable } from './check-batch.js';
-import { type Destination, FrozenBatch, type Way } from './frozen-batch.js';
+import { type Coalescing, type Destination, FrozenBatch, type Way } from './frozen-batch.js';
 import { ClickHouseHttp } from './http.js';
-import { checkOptions, type ClickHouseSinkOptions, databaseOf, MAX_IN_FLIGHT } from './options.js';
+import { coalescingFault } from './coalescing.js';
+import { checkOptions, type ClickHouseSinkOptions, COALESCE_BYTES, coalesceMsOf, databaseOf, MAX_COALESCED_IN_FLIGHT, MAX_IN_FLIGHT } from './options.js';
 import { fingerprintOf, type InsertSettings, insertSettings, type ServerIdentity } from './settings.js';
 import { InsertSlots } from './slots.js';
 import { readBackFault, readServer, readServerIdentity, readWindowSeconds, requireTable } from './tables.js';
 import { budgetWithin, DEDUP_BUDGET_MS } from './token-doubt.js';
+
+/** Of the bodies of inserts that wait for others: hundreds are in flight, most of them a few kilobytes. */
+const SMALL_PIECE_BYTES = 16 * 1024;
 
 export type { ClickHouseSinkOptions } from './options.js';
 
@@ -27,7 +31,9 @@ export async function openClickHouseSink(options: ClickHouseSinkOptions, now: ()
   const http = new ClickHouseHttp(options);
   try {
     const server = await readServer(http);
-    const settings = insertSettings(options.clickhouseSettings ?? {}, server.knownSettings);
+    const settings = insertSettings(options.clickhouseSettings ?? {}, server.knownSettings, coalesceMsOf(options));
+    const fault = settings.coalesced === undefined ? undefined : coalescingFault(server.version);
+    if (fault !== undefined) throw new IngestError('KCR_PREFLIGHT', fault.detail, { hint: fault.todo });
     const tables = new Map<string, Destination>();
     for (const route of options.routes) {
       const table = await requireTable(http, { database: databaseOf(options, route), table: route.table });
@@ -48,6 +54,7 @@ class ClickHouseSink implements BatchSink, Way {
   readonly http: ClickHouseHttp;
   readonly settings: InsertSettings;
   readonly slots: InsertSlots;
+  readonly coalescing: Coalescing | undefined;
   readonly compress: boolean;
   readonly unknownUntilMs = new Map<string, number>();
   readonly #tables: ReadonlyMap<string, Destination>;
@@ -58,7 +65,7 @@ class ClickHouseSink implements BatchSink, Way {
 
   constructor(
     http: ClickHouseHttp,
-    { maxInFlight = MAX_IN_FLIGHT, compression = 'none' }: ClickHouseSinkOptions,
+    { maxInFlight, coalesceBytes = COALESCE_BYTES, compression = 'none' }: ClickHouseSinkOptions,
     settings: InsertSettings,
     tables: ReadonlyMap<string, Destination>,
     server: ServerIdentity,
@@ -66,7 +73,13 @@ class ClickHouseSink implements BatchSink, Way {
   ) {
     this.http = http;
     this.settings = settings;
-    this.slots = new InsertSlots(maxInFlight);
+    const { coalesced } = settings;
+    const direct = maxInFlight ?? MAX_IN_FLIGHT;
+    this.slots = new InsertSlots(coalesced === undefined ? direct : Math.min(direct, MAX_IN_FLIGHT));
+    this.coalescing =
+      coalesced === undefined
+        ? undefined
+        : { settings: coalesced, slots: new InsertSlots(maxInFlight ?? MAX_COALESCED_IN_FLIGHT, SMALL_PIECE_BYTES), maxBytes: coalesceBytes };
     this.compress = compression === 'gzip';
     this.#tables = tables;
     this.#server = server;
@@ -89,7 +102,7 @@ class ClickHouseSink implements BatchSink, Way {
     const { table } = this.#destination(topic);
     return {
       tables: [`${table.database}.${table.table}`],
-      settings: fingerprintOf(this.#server, this.settings.fingerprint),
+      settings: fingerprintOf(this.#server, this.settings.fingerprint, this.coalescing === undefined ? 'direct' : 'coalesced'),
     };
   }
 

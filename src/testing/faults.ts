@@ -16,6 +16,7 @@ export type PortName = 'cluster' | 'log' | 'seek' | 'commit' | 'claim' | 'write'
  * | `die, lands late` | takes place when the process is long dead | dies |
  * | `lose reply` | takes place | is told that the outcome is unknown |
  * | `kill server` | inserts: the server dies between a token and its part, so the token is known and the rows are not there | is told that the connection broke |
+ * | `kill server early` | inserts that wait for others: the server dies before it writes what waits, which never takes place | is told that the connection broke |
  * | `{ landsAfterMs }` | takes place this much later | is told at the usual time that the outcome is unknown |
  * | `{ delayMs }` | takes place this much later | waits for it |
  * | `{ freezeMs }` | takes place | stands still for so long: no reply, no timer, no heartbeat; then it goes on |
@@ -27,10 +28,14 @@ export type Fate =
   | 'die, lands late'
   | 'lose reply'
   | 'kill server'
+  | 'kill server early'
   | { readonly landsAfterMs: number }
   | { readonly delayMs: number }
   | { readonly freezeMs: number }
   | { readonly failWith: ErrorCode };
+
+/** When the server of an insert that waits is killed: before it writes what waits, or between this one's token and its rows. */
+export type Killed = 'early' | 'torn' | undefined;
 
 /** At the `nth` call of a process (of that port, if one is named), counted from 1. */
 export interface Fault {

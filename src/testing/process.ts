@@ -4,7 +4,7 @@
  */
 import { Observable, Subject, type SchedulerAction, type SchedulerLike, type Subscription } from 'rxjs';
 import { IngestError } from '../errors.js';
-import { fateOf, unknownOutcome, type Fate, type Fault, type PortName } from './faults.js';
+import { fateOf, unknownOutcome, type Fate, type Fault, type Killed, type PortName } from './faults.js';
 
 /** A request on its way to a server, or an event on its way to a process: what it is about, and how it takes place. */
 export interface Step {
@@ -48,6 +48,8 @@ export interface Call<T> {
   readonly what: () => string;
   readonly token?: string | undefined;
   readonly effect: (isServerKilled: boolean) => T;
+  /** Instead of `effect`: takes effect some time later, of which `done` is told. */
+  readonly queue?: (killed: Killed, done: (outcome: Outcome<T>) => void) => void;
 }
 
 /** What a call gave or failed with. */
@@ -107,7 +109,7 @@ export class SimulatedProcess {
   }
 
   /** A port call: an effect on a server, and a reply. Unsubscribing gives up the reply, not the effect. */
-  call<T>({ port, partition, what, token, effect }: Call<T>): Observable<T> {
+  call<T>({ port, partition, what, token, effect, queue }: Call<T>): Observable<T> {
     return new Observable<T>((subscriber) => {
       if (this.isDead) return undefined;
       const { latencyMs, lateMs, pace } = this.world;
@@ -129,11 +131,14 @@ export class SimulatedProcess {
       const step: Step = {
         process: this, name: `${port} ${what()}`, partition, isEvent: false, token,
         take: (taken) => {
-          const outcome = attempt(() => effect(taken === 'kill server'));
-          if ('error' in outcome) this.world.note(() => `… ${this.name} ${port} ${what()} fails: ${codeOf(outcome.error)}`);
-          if (taken === 'die after') return this.kill();
-          if (this.isDead || isLandingLate(taken)) return;
-          reply(taken === 'lose reply' ? lost() : outcome);
+          const done = (outcome: Outcome<T>) => {
+            if ('error' in outcome) this.world.note(() => `… ${this.name} ${port} ${what()} fails: ${codeOf(outcome.error)}`);
+            if (taken === 'die after') return this.kill();
+            if (this.isDead || isLandingLate(taken)) return;
+            reply(taken === 'lose reply' ? lost() : outcome);
+          };
+          if (queue === undefined) done(attempt(() => effect(isKilling(taken))));
+          else queue(taken === 'kill server early' ? 'early' : isKilling(taken) ? 'torn' : undefined, done);
         },
       };
       this.#send(step, fate, { latencyMs, lateMs, pace, reply, lost });
@@ -142,7 +147,7 @@ export class SimulatedProcess {
   }
 
   #send<T>(step: Step, fate: Fate | undefined, { latencyMs, lateMs, pace, reply, lost }: Sending<T>): void {
-    if (fate === undefined || fate === 'lose reply' || fate === 'die after' || fate === 'kill server') {
+    if (fate === undefined || fate === 'lose reply' || fate === 'die after' || isKilling(fate)) {
       pace.step(fate === undefined ? step : { ...step, take: () => step.take(fate) }, latencyMs / 2);
       return;
     }
@@ -182,6 +187,10 @@ interface Sending<T> {
   readonly pace: Pace;
   readonly reply: (outcome: Outcome<T>) => void;
   readonly lost: () => Outcome<T>;
+}
+
+function isKilling(fate: Fate | undefined): fate is 'kill server' | 'kill server early' {
+  return fate === 'kill server' || fate === 'kill server early';
 }
 
 function isLandingLate(fate: Fate | undefined): boolean {

@@ -38,6 +38,8 @@ export interface TableConfig {
    * @default Infinity: one block
    */
   readonly blockRows?: number;
+  /** Does the server forget the tokens of inserts that it writes together, as old ones do? @default false */
+  readonly forgetsTogether?: boolean;
 }
 
 /** The token window of one table. */
@@ -76,6 +78,12 @@ export interface InsertOptions {
   /** The server dies after it has noted the token of this block, counted from 0, and before the rows are there. */
   readonly dieAtBlock?: number | undefined;
   readonly blockRows?: number | undefined;
+}
+
+/** One of several inserts that are written together. */
+export interface Together {
+  readonly rows: readonly Row[];
+  readonly token: string;
 }
 
 /** A table and the targets of its views. It outlives every process. */
@@ -128,6 +136,36 @@ export class SimulatedTable {
         if (token === undefined || this.#viewWindows.get(view)!.take(`${token}|${name}`, nowMs)) target.push(...block);
       }
     });
+  }
+
+  /**
+   * Several inserts as one block for each ClickHouse partition: each has its own token there, and what is known of them is
+   * left out. A refused row refuses all of them: its number is given, counted from 1 over the rows of all.
+   *
+   * `dieAtInsert`: the server dies after it has noted the tokens of the first block up to that of this insert, and
+   * before the rows are there.
+   */
+  insertTogether(inserts: readonly Together[], { nowMs, dieAtInsert }: { readonly nowMs: number; readonly dieAtInsert?: number }): number | undefined {
+    const refused = inserts.flatMap(({ rows }) => rows).findIndex((row) => this.isPoison(row));
+    if (refused >= 0) return refused + 1;
+    const isKept = this.config.forgetsTogether !== true;
+    const blocks = new Map<string, { readonly token: string; readonly index: number; readonly rows: readonly Row[] }[]>();
+    inserts.forEach(({ rows, token }, index) => {
+      for (const [name, block] of this.#blocks(rows)) blocks.set(name, [...(blocks.get(name) ?? []), { token, index, rows: block }]);
+    });
+    for (const [name, parts] of blocks) {
+      const noted = dieAtInsert === undefined ? parts : parts.filter(({ index }) => index <= dieAtInsert);
+      const fresh = noted.filter(({ token }) => !isKept || this.#window.take(`${token}|${name}`, nowMs));
+      if (dieAtInsert !== undefined) {
+        this.startedMs += 60_000;
+        return undefined;
+      }
+      for (const { rows } of fresh) this.rows.push(...rows);
+      for (const [view, target] of this.views) {
+        for (const { token, rows } of parts) if (!isKept || this.#viewWindows.get(view)!.take(`${token}|${name}`, nowMs)) target.push(...rows);
+      }
+    }
+    return undefined;
   }
 
   /** Another writer's blocks push the oldest tokens out of the window. */

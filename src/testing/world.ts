@@ -10,6 +10,7 @@ import type { Fault } from './faults.js';
 import { ConsumerGroup, Member } from './group.js';
 import { SimulatedLog, type Value } from './log.js';
 import { SimulatedProcess, type Pace, type Step } from './process.js';
+import { InsertQueue } from './queue.js';
 import { simulatedSink } from './sink.js';
 import { simulatedStore } from './store.js';
 import { SimulatedTable, type TableConfig } from './table.js';
@@ -31,6 +32,8 @@ export interface WorldConfig {
   readonly sessionMs?: number;
   /** For how long a rebalance waits for partitions to be released, milliseconds. @default 60 */
   readonly drainMs?: number;
+  /** How long inserts wait at the server for others, milliseconds, where a life lets them wait. @default 10 */
+  readonly coalesceMs?: number;
   /** When the request of a process that died lands that was to land late, milliseconds. @default 100 */
   readonly lateMs?: number;
   /** Told what happens, line by line. */
@@ -53,6 +56,10 @@ export interface Life {
   readonly onReset?: 'halt' | 'restart';
   /** Rows of a block that the table makes of this process's inserts, as unpinned settings would. @default Infinity */
   readonly blockRows?: number;
+  /** Inserts of up to four rows wait at the server for others, as with `insertMode: 'coalesced'`. @default false */
+  readonly coalesces?: boolean;
+  /** Takes what several inserts were refused for together for what is wrong with each, as our sink does not. @default false */
+  readonly isCredulous?: boolean;
 }
 
 /** What a pipeline is given: the ports of one process, and its clock. */
@@ -80,6 +87,7 @@ export class SimulatedWorld {
   /** Processes that ever lived. */
   lives = 0;
   readonly #watch: Watch;
+  readonly #queue: InsertQueue;
   readonly #scheduler: SchedulerLike;
   readonly #members = new Map<SimulatedProcess, Member>();
   readonly #running = new Set<Step>();
@@ -93,7 +101,7 @@ export class SimulatedWorld {
 
   constructor(config: WorldConfig = {}) {
     const {
-      topic = 'simulated', partitions = [10], table = {}, rowsOf = () => 1, latencyMs = 4, fetchMs = 3, sessionMs = 30, drainMs = 60, lateMs = 100, scheduler = asyncScheduler, pace,
+      topic = 'simulated', partitions = [10], table = {}, rowsOf = () => 1, latencyMs = 4, fetchMs = 3, sessionMs = 30, drainMs = 60, lateMs = 100, coalesceMs = 10, scheduler = asyncScheduler, pace,
     } = config;
     this.#config = config;
     this.#scheduler = scheduler;
@@ -105,6 +113,7 @@ export class SimulatedWorld {
     this.log = new SimulatedLog(topic, partitions.length);
     this.table = new SimulatedTable(table);
     this.#watch = new Watch(this.log, this.table, rowsOf);
+    this.#queue = new InsertQueue(scheduler, coalesceMs, this.table, this.#watch);
     this.group = new ConsumerGroup({ ...this.#surroundings(), log: this.log, timing: { fetchMs, sessionMs, drainMs }, watch: this.#watch });
     partitions.forEach((count, partition) => this.produce(partition, ...Array.from({ length: count }, (_, offset) => ({ partition, offset }))));
   }
@@ -126,7 +135,7 @@ export class SimulatedWorld {
   }
 
   /** Begins a life whose pipeline is started by the caller. */
-  process({ faults = [], chunkSize = 3, onGap = 'halt', onReset = 'halt', blockRows = Infinity }: Life = {}): { readonly process: Process; readonly self: SimulatedProcess; readonly member: Member } {
+  process({ faults = [], chunkSize = 3, onGap = 'halt', onReset = 'halt', blockRows = Infinity, coalesces = false, isCredulous = false }: Life = {}): { readonly process: Process; readonly self: SimulatedProcess; readonly member: Member } {
     const self = new SimulatedProcess(nameOfLife(this.lives++), this.#surroundings(), faults);
     const member = new Member(self, this.group, chunkSize, { onGap, onReset });
     this.#members.set(self, member);
@@ -135,9 +144,12 @@ export class SimulatedWorld {
       source: member.source,
       store: simulatedStore(self, { nodes: this.nodes, watch: this.#watch, isStoreDown: () => this.#nowMs() < this.#storeDownUntilMs }),
       sink: simulatedSink(self, {
-        table: this.table, watch: this.#watch, nowMs: () => this.#nowMs(), isTableDown: () => this.#nowMs() < this.#tableDownUntilMs,
-        isRunning: (token) => [...this.#running].some((step) => step.token === token || step.token?.startsWith(`${token}:fill`) === true),
-      }, blockRows),
+        table: this.table, watch: this.#watch, queue: this.#queue, nowMs: () => this.#nowMs(), isTableDown: () => this.#nowMs() < this.#tableDownUntilMs,
+        isRunning: (token) => {
+          const isOfIt = (sent: string | undefined) => sent === token || sent?.startsWith(`${token}:fill`) === true;
+          return [...this.#running].some((step) => isOfIt(step.token)) || this.#queue.has(isOfIt);
+        },
+      }, { blockRows, coalesces, isCredulous }),
       scheduler: self.scheduler,
       kill: () => self.kill(),
       freeze: (ms) => self.freeze(ms),

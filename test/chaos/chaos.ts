@@ -5,6 +5,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { startStack, type Stack } from '../stack/stack.js';
+import type { InsertMode } from '../../src/clickhouse/settings.js';
+import { query } from '../stack/clients.js';
 import { Draw, ShuffleBag } from './draw.js';
 import { faultsAgainst, faultsOf, type Arena, type Fault } from './faults.js';
 import { Fleet, type StoreName } from './fleet.js';
@@ -15,6 +17,8 @@ import { createTopics, kafkaProperties, topics, Traffic } from './traffic.js';
 export interface ChaosConfig {
   readonly seed: number;
   readonly store: StoreName;
+  /** @default 'direct' */
+  readonly insertMode?: InsertMode;
   /** Until the last fault begins. */
   readonly minutes: number;
   /** Just these, in this order, instead of drawing for `minutes`. */
@@ -36,6 +40,9 @@ export interface ChaosResult extends Verdict {
   /** Calls that found rows missing which the server had said to be there already. */
   readonly filled: number;
   readonly replays: number;
+  /** Inserts that were answered well, and the parts of all of them. */
+  readonly inserts: number;
+  readonly parts: number;
   /** Calls of a former owner that were refused. */
   readonly fenced: number;
   /** Starts of workers that were refused since a server was down. */
@@ -51,25 +58,25 @@ const effectWithinMs = 40_000;
 const shareOfPairs = 0.3;
 
 export async function runChaos(config: ChaosConfig): Promise<ChaosResult> {
-  const { seed, store, workers = 3, rate = 300, control, say } = config;
+  const { seed, store, insertMode = 'direct', workers = 3, rate = 300, control, say } = config;
   const dir = mkdtempSync(join(tmpdir(), 'kafka-clickhouse-chaos-'));
   mkdirSync(join(dir, 'servers'));
   say(`logs are in ${dir}`);
-  const stack = await startStack({ useEnvironment: false, root: join(dir, 'servers'), keep: true, kafka: { properties: kafkaProperties } });
+  const stack = await startStack({ useEnvironment: false, root: join(dir, 'servers'), keep: true, kafka: { properties: kafkaProperties }, clickhouse: { coalesces: insertMode === 'coalesced' } });
   const trouble: string[] = [];
   const onTrouble = (what: string): void => {
     trouble.push(what);
     say(`  TROUBLE ${what}`);
   };
   const routes = Object.values(topics).map(({ topic }) => ({ topic, table }));
-  const fleet = new Fleet(stack, { store, control, routes, dir, onTrouble });
+  const fleet = new Fleet(stack, { store, insertMode, control, routes, dir, onTrouble });
   let result: ChaosResult | undefined;
   try {
-    await Promise.all([createTable(stack.clickhouseUrl), createTopics(stack.brokers)]);
+    await Promise.all([createTable(stack.clickhouseUrl, insertMode), createTopics(stack.brokers)]);
     const draw = new Draw(seed);
     const traffic = new Traffic(stack.brokers, new Draw(seed + 1), rate);
     for (let i = 0; i < workers; i++) await fleet.add();
-    const told = await disturbAll({ fleet, stack, store, draw, limitMs: control === undefined ? effectWithinMs : 5_000 }, config, onTrouble);
+    const told = await disturbAll({ fleet, stack, store, insertMode, draw, limitMs: control === undefined ? effectWithinMs : 5_000 }, config, onTrouble);
     say('healed; the producer stops, the workers go on to the end …');
     await traffic.stop();
     const log = await settle(stack, fleet, traffic, control, onTrouble);
@@ -78,6 +85,8 @@ export async function runChaos(config: ChaosConfig): Promise<ChaosResult> {
     result = {
       ...verdict, ...told, transactions: traffic.transactions, trouble, dir, refusedStarts: fleet.refusedStarts,
       filled: count(({ what, stage }) => what === 'fill' && stage === 'done'),
+      inserts: count(({ what, stage }) => what === 'insert' && stage === 'done'),
+      parts: await partsMade(stack.clickhouseUrl),
       replays: count(({ what, replay }) => what === 'delivered' && replay === true),
       fenced: count(({ what, stage, detail }) => stage === 'failed' && what !== 'ended' && detail === 'KCR_FENCED'),
     };
@@ -88,6 +97,12 @@ export async function runChaos(config: ChaosConfig): Promise<ChaosResult> {
     const isExpected = result !== undefined && (control === undefined ? isRight(result) && trouble.length === 0 : !isRight(result));
     if (isExpected && config.keep !== true) rmSync(dir, { recursive: true, force: true, maxRetries: 5 });
   }
+}
+
+/** Each part that was made took a number. */
+async function partsMade(url: string): Promise<number> {
+  const [row] = await query<{ n: number }>(url, `SELECT max(max_block_number) AS n FROM system.parts WHERE table = '${table}'`);
+  return row?.n ?? 0;
 }
 
 export function isRight({ missing, doubled, wrong }: Verdict): boolean {

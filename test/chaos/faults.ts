@@ -1,6 +1,7 @@
 // The faults of the chaos run. Each does its harm, undoes it, and says whether an effect of it was seen: what a worker
 // told, a restart, a takeover. One whose effect was not seen proves nothing and is counted apart.
 import { setTimeout as sleep } from 'node:timers/promises';
+import type { InsertMode } from '../../src/clickhouse/settings.js';
 import type { ServerProcess } from '../stack/process.js';
 import type { Stack } from '../stack/stack.js';
 import type { TcpProxy } from '../support/tcp-proxy.js';
@@ -13,6 +14,7 @@ export interface Arena {
   readonly fleet: Fleet;
   readonly stack: Stack;
   readonly store: StoreName;
+  readonly insertMode: InsertMode;
   readonly draw: Draw;
   /** How long an effect is waited for. */
   readonly limitMs: number;
@@ -153,11 +155,13 @@ function killServer(kind: string, serverOf: (stack: Stack) => ServerProcess | un
   return {
     kind,
     touches: ['server'],
-    run: async ({ fleet, stack, draw, limitMs }) => {
+    run: async ({ fleet, stack, insertMode, draw, limitMs }) => {
       const server = serverOf(stack)!;
+      // An insert that waits for others is killed while it waits, while it is written, or just after.
+      const withinMs = insertMode === 'coalesced' ? 250 : 10;
       for (let left = draw.between(1, times); left > 0; left--) {
         await fleet.hears(fleet.heard.length, ({ what, stage }) => stage === 'begins' && (what === 'insert' || what === 'write'), 3000);
-        await sleep(draw.between(0, 10));
+        await sleep(draw.between(0, withinMs));
         const [since, former, downMs] = [fleet.heard.length, server.pid, draw.between(300, 4000) / times];
         await server.kill();
         await sleep(downMs);
@@ -181,9 +185,9 @@ function dieIn(window: Window): Fault {
     touches: [],
     run: (arena) =>
       withLife(arena, async (life) => {
-        const { fleet, draw, limitMs } = arena;
+        const { fleet, insertMode, draw, limitMs } = arena;
         const since = fleet.heard.length;
-        const aim: Aim = { window, calls: draw.between(1, 4), afterMs: draw.between(5, 150) };
+        const aim: Aim = { window, calls: draw.between(1, 4), afterMs: draw.between(5, insertMode === 'coalesced' ? 350 : 150) };
         // The request is long under way, so that the death comes before, while or after it has its effect.
         if (window === 'W2') life.slot.clickhouse.delay(draw.between(30, 60));
         life.aim(aim);

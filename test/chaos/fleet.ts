@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
+import type { InsertMode } from '../../src/clickhouse/settings.js';
 import { errorCodes } from '../../src/errors.js';
 import type { Stack } from '../stack/stack.js';
 import { TcpProxy } from '../support/tcp-proxy.js';
@@ -25,6 +26,7 @@ const restartAfterMs = 1000;
 
 export interface FleetConfig {
   readonly store: StoreName;
+  readonly insertMode: InsertMode;
   readonly control?: Control | undefined;
   readonly routes: readonly { readonly topic: string; readonly table: string }[];
   /** Configurations and logs go there. */
@@ -203,7 +205,7 @@ export class Fleet {
 
   async #newSlot(): Promise<Slot> {
     const { brokers, clickhouseUrl, keeperConnect } = this.stack;
-    const { store, routes, dir } = this.config;
+    const { store, insertMode, routes, dir } = this.config;
     const name = `worker-${this.#slots.length + 1}`;
     const clickhouse = await TcpProxy.start({ to: new URL(clickhouseUrl).host });
     const keeper = await TcpProxy.start({ to: keeperConnect });
@@ -214,7 +216,7 @@ export class Fleet {
     }[store];
     const config = {
       kafka: { brokers, groupId: 'chaos', fromBeginning: true, sessionTimeoutMs, heartbeatIntervalMs: 500, rebalanceTimeoutMs: 9000, drainTimeoutMs: 4000 },
-      clickhouse: { url: `http://${clickhouse.address}`, requestTimeoutMs },
+      clickhouse: { url: `http://${clickhouse.address}`, requestTimeoutMs, insertMode },
       state, delivery: 'exactly-once', routes,
       batch: { count: 50, maxWaitMs: 200 },
       retry: { minDelayMs: 50, maxDelayMs: 1000 },

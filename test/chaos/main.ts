@@ -2,6 +2,7 @@
 // with --control only when something is.
 import { existsSync } from 'node:fs';
 import { Command, InvalidArgumentError, Option } from 'commander';
+import type { InsertMode } from '../../src/clickhouse/settings.js';
 import { isRight, runChaos, windowsHit, type ChaosResult } from './chaos.js';
 import { storeNames, type StoreName } from './fleet.js';
 import { controls, type Control } from './told.js';
@@ -10,6 +11,7 @@ interface Options {
   readonly minutes?: number;
   readonly seed: number;
   readonly store: StoreName;
+  readonly insertMode: InsertMode;
   readonly workers: number;
   readonly rate: number;
   readonly faults?: readonly string[];
@@ -29,6 +31,7 @@ const options = new Command('chaos')
   .option('--minutes <n>', 'how long faults are made (default: 5, with --control 0.5)', positive)
   .option('--seed <n>', 'draws the faults, their targets and their times', positive, Math.floor(Math.random() * 1_000_000) + 1)
   .addOption(new Option('--store <name>', 'where the state is kept').choices(storeNames).default('keeper'))
+  .addOption(new Option('--insert-mode <mode>', 'how inserts are sent').choices(['direct', 'coalesced']).default('direct'))
   .option('--workers <n>', 'workers at the start', positive, 3)
   .option('--rate <n>', 'records a second', positive, 300)
   .option('--faults <kinds>', 'just these, separated by commas, in this order', (text) => text.split(','))
@@ -46,17 +49,17 @@ process.exitCode = await main();
 process.exit();
 
 async function main(): Promise<number> {
-  const { seed, store, workers, rate, faults: kinds, keep = false } = options;
+  const { seed, store, insertMode, workers, rate, faults: kinds, keep = false } = options;
   const control = options.control === true ? 'tokens' : options.control;
   const minutes = options.minutes ?? (control === undefined ? 5 : 0.5);
-  console.log(`seed ${seed}, store ${store}${control === undefined ? '' : `, without the guard "${control}"`}`);
-  const result = await runChaos({ minutes, seed, store, workers, rate, control, keep, say: (line) => console.log(line), ...(kinds ? { kinds } : {}) });
+  console.log(`seed ${seed}, store ${store}, inserts ${insertMode}${control === undefined ? '' : `, without the guard "${control}"`}`);
+  const result = await runChaos({ minutes, seed, store, insertMode, workers, rate, control, keep, say: (line) => console.log(line), ...(kinds ? { kinds } : {}) });
   show(result);
   if (options.json === true) {
-    const { faults, unverified, produced, rows, compactedAway, missing, doubled, wrong, transactions, replays, filled, fenced, refusedStarts, trouble } = result;
+    const { faults, unverified, produced, rows, compactedAway, missing, doubled, wrong, transactions, replays, inserts, parts, filled, fenced, refusedStarts, trouble } = result;
     console.log(JSON.stringify({
-      minutes, seed, store, ...(control === undefined ? {} : { control, caught: !isRight(result) }), faults, unverified, windows: windowsHit(result),
-      produced, rows, compactedAway, transactions, replays, filled, fenced, refusedStarts, trouble: trouble.length, missing: missing.length, doubled: doubled.length, wrong: wrong.length,
+      minutes, seed, store, insertMode, ...(control === undefined ? {} : { control, caught: !isRight(result) }), faults, unverified, windows: windowsHit(result),
+      produced, rows, compactedAway, transactions, replays, inserts, parts, filled, fenced, refusedStarts, trouble: trouble.length, missing: missing.length, doubled: doubled.length, wrong: wrong.length,
     }));
   }
   return isRight(result) === (control === undefined) ? 0 : 1;

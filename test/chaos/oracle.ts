@@ -5,17 +5,19 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
+import type { InsertMode } from '../../src/clickhouse/settings.js';
 import { command, query } from '../stack/clients.js';
 import { jars, java } from '../stack/jars.js';
 import { topics, valueOf, type Traffic } from './traffic.js';
 
 export const table = 'chaos';
 
-export async function createTable(url: string): Promise<void> {
+/** Inserts that are written together spread over several ClickHouse partitions, of which a kill may take some. */
+export async function createTable(url: string, insertMode: InsertMode): Promise<void> {
   await command(
     url,
     `CREATE TABLE ${table} (id UInt64, pad String, _topic LowCardinality(String), _partition UInt32, _offset UInt64, _key String)
-     ENGINE = MergeTree ORDER BY (_topic, _partition, _offset) SETTINGS non_replicated_deduplication_window = 10000`,
+     ENGINE = MergeTree ${insertMode === 'coalesced' ? 'PARTITION BY id % 3 ' : ''}ORDER BY (_topic, _partition, _offset) SETTINGS non_replicated_deduplication_window = 10000`,
   );
 }
 

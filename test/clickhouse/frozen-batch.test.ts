@@ -21,6 +21,7 @@ it('a buffer goes to the next insert only when nobody looks at its bytes any mor
   const way: Way = {
     http: { send } as unknown as ClickHouseHttp,
     settings: insertSettings({}, new Set()),
+    coalescing: undefined,
     slots: new InsertSlots(1),
     compress: false,
     server: { version: '1', startedMs: 0 },

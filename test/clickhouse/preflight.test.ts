@@ -104,3 +104,54 @@ describe('the dedup window', () => {
     });
   });
 });
+
+describe('the insert mode', () => {
+  const coalesced = { insertMode: 'coalesced' } as const;
+  const many = { kafkaPartitions: 200 };
+  const threads = async (value: number) => {
+    server = await fakeClickHouse();
+    server.onSelect = (sql) => (sql.includes('async_insert_threads') ? [{ value: String(value) }] : undefined);
+    return of(await checkClickHouse({ url: server.url, routes: [{ topic: 'orders', table: 't' }], ...coalesced }, { delivery: 'exactly-once', maxPending: 2, ...many }), 'insert mode');
+  };
+
+  it('direct needs nothing of its own', async () => {
+    expect(of(await check({}), 'insert mode')).toEqual([]);
+  });
+
+  it.each(['26.7.1.1068', '26.6.2.98', '24.8.1.1'])('coalesced is refused on %s, where rows of inserts that are written together may be lost', async (version) => {
+    const findings = await check({ fake: { version }, options: coalesced, needs: many });
+    expect(of(findings, 'insert mode')).toMatchObject([{ level: 'refusal', code: 'KCR_PREFLIGHT', detail: expect.stringContaining('111031') as string, todo: expect.stringContaining('26.7.2') as string }]);
+    expect(refusalOf(findings)?.code).toBe('KCR_PREFLIGHT');
+  });
+
+  it('coalesced is for many Kafka partitions, and of no use where the server lets nothing wait', async () => {
+    expect(of(await check({ options: coalesced, needs: many }), 'insert mode')).toMatchObject([{ level: 'ok', detail: expect.stringContaining('many Kafka partitions with little traffic') as string }]);
+    await server.close();
+    expect(of(await check({ options: coalesced, needs: { kafkaPartitions: 19 } }), 'insert mode')).toMatchObject([{ level: 'warning', detail: expect.stringContaining('here there are 19') as string }]);
+    await server.close();
+    expect(await threads(16)).toMatchObject([{ level: 'ok' }]);
+    await server.close();
+    expect(await threads(0)).toMatchObject([{ level: 'warning', todo: expect.stringContaining('async_insert_threads') as string }]);
+  });
+
+  it.each([
+    [119_999, {}, 'warning'],
+    [120_000, {}, 'ok'],
+    [60_000, { batchMaxWaitMs: 2000 }, 'ok'],
+    [239_999, { partitionsPerBatch: 2 }, 'warning'],
+  ] as const)('coalesced needs a window for the tokens of ten minutes, not for the parts: %i entries with %o: %s', async (entries, needs, level) => {
+    const fake = { tableSettings: `non_replicated_deduplication_window = ${entries}` };
+    expect(of(await check({ fake, options: coalesced, needs: { ...many, ...needs } }), 'dedup window of default.t')).toMatchObject([{ level }]);
+    await server.close();
+    expect(of(await check({ fake, needs: { ...many, ...needs } }), 'dedup window of default.t')).toMatchObject([{ level: 'ok' }]);
+  });
+
+  it('coalesced says how long the window holds, and what would be enough', async () => {
+    const fake = { tableSettings: 'non_replicated_deduplication_window = 10000' };
+    expect(of(await check({ fake, options: coalesced, needs: many }), 'dedup window of default.t')).toMatchObject([
+      { level: 'warning', detail: expect.stringContaining('may hold the tokens of 50 s, and they are relied on for 600 s') as string, todo: expect.stringContaining('= 120000, or set dedupBudgetMs to 50000') as string },
+    ]);
+    await server.close();
+    expect(of(await check({ fake, options: { ...coalesced, dedupBudgetMs: 50_000 }, needs: many }), 'dedup window of default.t')).toMatchObject([{ level: 'ok' }]);
+  });
+});

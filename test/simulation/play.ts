@@ -28,6 +28,10 @@ export interface PlayOptions {
   readonly isUnpinned?: boolean;
   /** Tokens are relied on for ever. */
   readonly isTrusting?: boolean;
+  /** The server forgets the tokens of inserts that it writes together. */
+  readonly isForgetful?: boolean;
+  /** What several inserts were refused for together is blamed on each of them. */
+  readonly isCredulous?: boolean;
 }
 
 export const asShipped: Compose = (process, plan, scenario, dice) => arrange(process, configOf(process, plan, scenario, dice), process.scheduler);
@@ -44,15 +48,19 @@ const healMs = 1_200;
 /** Zombies that were frozen for hours have woken up, and are done, by then. */
 const endMs = 24 * 3_600_000;
 
-export function play(scenario: Scenario, { compose = asShipped, tell, isUnpinned = false, isTrusting = false }: PlayOptions = {}): Played {
+export function play(scenario: Scenario, options: PlayOptions = {}): Played {
+  const { compose = asShipped, tell, isUnpinned = false, isCredulous = false } = options;
   const clock = new VirtualTimeScheduler(VirtualAction, endMs);
   const dice = new Dice(scenario.seed + 7);
-  const world = worldOf(scenario, clock, tell, isTrusting);
+  const world = worldOf(scenario, clock, options);
   const begun: (SimulatedProcess | undefined)[] = [];
   const drains: (() => void)[] = [];
   const errors: Finding[] = [];
   const begin = (plan: LifePlan): { readonly process: Process; readonly self: SimulatedProcess } => {
-    const { process, self } = world.process({ faults: plan.faults, chunkSize: plan.chunkSize, onGap: scenario.onGap, onReset: 'restart', blockRows: isUnpinned ? plan.blockRows : Infinity });
+    const { process, self } = world.process({
+      faults: plan.faults, chunkSize: plan.chunkSize, onGap: scenario.onGap, onReset: 'restart', blockRows: isUnpinned ? plan.blockRows : Infinity,
+      coalesces: plan.coalesces, isCredulous,
+    });
     const running = compose(process, plan, scenario, dice).subscribe({
       next: (outcome) => tell?.(`${clock.now()} ${process.name} → ${brief(outcome)}`),
       error: (error: unknown) => errors.push({ kind: 'crash', what: String(error) }),
@@ -71,19 +79,19 @@ export function play(scenario: Scenario, { compose = asShipped, tell, isUnpinned
     if (scenario.onPoison === 'halt' || drawn.tableMendedUnderAZombie) world.table.mend();
     // A zombie sleeps on, wakes up when everything is done, and goes on where it stood.
     for (const process of begun) if (process?.isFrozen === false) process.kill();
-    begin({ startMs: 0, chunkSize: 4, batch: { count: 5, bytes: 10_000, maxWaitMs: 5 }, blockRows: 2, faults: [] });
+    begin({ startMs: 0, chunkSize: 4, batch: { count: 5, bytes: 10_000, maxWaitMs: 5 }, blockRows: 2, coalesces: scenario.lives.some(({ coalesces }) => coalesces), faults: [] });
   }, healMs);
   const isStuck = !flush(clock);
   const findings = [...errors, ...judge(world, scenario), ...(isStuck ? [{ kind: 'stuck', what: 'the run does not come to rest' }] : [])];
   return { findings, lives: world.lives, rows: world.table.rows.length };
 }
 
-function worldOf(scenario: Scenario, clock: VirtualTimeScheduler, tell: PlayOptions['tell'], isTrusting: boolean): SimulatedWorld {
-  const { records, spread, views, family, dedupWindowMs, poisonEvery } = scenario;
+function worldOf(scenario: Scenario, clock: VirtualTimeScheduler, { tell, isTrusting = false, isForgetful = false }: PlayOptions): SimulatedWorld {
+  const { records, spread, views, family, dedupWindowMs, coalesceMs, poisonEvery } = scenario;
   return new SimulatedWorld({
-    partitions: records, scheduler: clock, ...(tell === undefined ? {} : { tell }),
+    partitions: records, scheduler: clock, coalesceMs, ...(tell === undefined ? {} : { tell }),
     table: {
-      views, family,
+      views, family, forgetsTogether: isForgetful,
       ...(isTrusting ? { budgetMs: Infinity } : {}),
       ...(dedupWindowMs === 0 ? {} : { dedupWindowMs }),
       ...(spread === 1 ? {} : { partitionBy: ({ offset }: Row) => String(offset % spread) }),

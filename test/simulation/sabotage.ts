@@ -21,6 +21,8 @@ export interface Sabotage {
   readonly compose: Compose;
   readonly isUnpinned?: boolean;
   readonly isTrusting?: boolean;
+  readonly isForgetful?: boolean;
+  readonly isCredulous?: boolean;
 }
 
 /** What a sabotage exchanges; the rest is as it ships. */
@@ -173,8 +175,12 @@ function leavesOutSilently(sink: BatchSink): BatchSink {
   return withFrozen(sink, (_frozen, batch) => ({ insert: () => insert(batch) }));
 }
 
-/** Each breaks the invariant of its name; `expiry` what stands beside them: a token that may be forgotten is not relied on. */
-export const sabotages: Readonly<Record<Invariant | 'expiry', Sabotage>> = {
+/**
+ * Each breaks the invariant of its name; the others what stands beside them: a token that may be forgotten is not relied
+ * on (`expiry`), a server keeps the tokens of inserts that it writes together (`together`), and what it refuses them for
+ * is not blamed on each (`blame`).
+ */
+export const sabotages: Readonly<Record<Invariant | 'expiry' | 'together' | 'blame', Sabotage>> = {
   I1: { means: 'the insert is sent before its intent is stored', compose: exchanging((process) => ({ store: answersEarly(process) })) },
   I2: { means: 'the token is made from the records that were received', compose: exchanging(() => ({ transform: tokenFromReceived })) },
   I3: { means: 'what is in doubt at the claim is taken for settled', compose: exchanging(({ store }) => ({ store: forgetsDoubt(store) })) },
@@ -196,4 +202,6 @@ export const sabotages: Readonly<Record<Invariant | 'expiry', Sabotage>> = {
   I11: { means: 'a range is not read back after an ambiguous failure', compose: exchanging(({ sink }) => ({ sink: withFrozen(sink, () => ({ readBackWhenInDoubt: false })) })) },
   I12: { means: 'a poison record is left out without being recorded', compose: exchanging(({ sink }) => ({ sink: leavesOutSilently(sink) })) },
   expiry: { means: 'a token is relied on although the window may have forgotten it', compose: exchanging(() => ({})), isTrusting: true },
+  together: { means: 'the server forgets the tokens of inserts that it writes together, as old ones do', compose: exchanging(() => ({})), isForgetful: true },
+  blame: { means: 'a record is blamed for what several inserts were refused for together', compose: exchanging(() => ({})), isCredulous: true },
 };

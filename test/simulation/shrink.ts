@@ -51,6 +51,7 @@ function* shorter(scenario: Scenario): Generator<Scenario> {
   if (scenario.spread !== 1) yield { ...scenario, spread: 1 };
   if (scenario.views.length > 0) yield { ...scenario, views: [] };
   if (scenario.dedupWindowMs !== 0) yield { ...scenario, dedupWindowMs: 0 };
+  if (lives.some(({ coalesces }) => coalesces)) yield { ...scenario, lives: lives.map((life) => ({ ...life, coalesces: false })) };
   if (scenario.maxPending !== 1) yield { ...scenario, maxPending: 1 };
   for (let i = 0; i < lives.length; i++) {
     const life = lives[i]!;

@@ -29,10 +29,10 @@ describe('random worlds', () => {
 });
 
 describe('sabotage: an invariant that is broken on purpose is found', () => {
-  const names = Object.keys(sabotages) as (Invariant | 'expiry')[];
+  const names = Object.keys(sabotages) as (Invariant | 'expiry' | 'together' | 'blame')[];
 
-  test('there is one for each invariant, and one for the window of tokens', () => {
-    expect(names).toEqual(['I1', 'I2', 'I3', 'I4', 'I5', 'I6', 'I7', 'I8', 'I9', 'I10', 'I11', 'I12', 'expiry']);
+  test('there is one for each invariant, one for the window of tokens, and two for inserts that are written together', () => {
+    expect(names).toEqual(['I1', 'I2', 'I3', 'I4', 'I5', 'I6', 'I7', 'I8', 'I9', 'I10', 'I11', 'I12', 'expiry', 'together', 'blame']);
   });
 
   for (const name of names) {
@@ -42,7 +42,7 @@ describe('sabotage: an invariant that is broken on purpose is found', () => {
   }
 
   // I6 and I9 have a second line of defence behind them, the claim: they are seen at the ports only.
-  for (const name of ['I1', 'I2', 'I3', 'I4', 'I5', 'I7', 'I8', 'I10', 'I11', 'I12', 'expiry'] as const) {
+  for (const name of ['I1', 'I2', 'I3', 'I4', 'I5', 'I7', 'I8', 'I10', 'I11', 'I12', 'expiry', 'together', 'blame'] as const) {
     test(`${name}: the verdict over the table and the topic alone finds it too`, () => {
       const isWrong = (seed: number) => play(scenarioOf(seed), sabotages[name]).findings.some(({ kind }) => kind === 'missing' || kind === 'doubled');
       expect(Array.from({ length: 1500 }, (_, i) => i + 1).find(isWrong)).toBeDefined();

@@ -19,6 +19,13 @@ if (library === null) throw new Error(`libchdb cannot be loaded: ${dlerror()}`);
 const main = dlsym(library, 'chdb_query_cmdline');
 if (main === null) throw new Error(`libchdb has no chdb_query_cmdline: ${dlerror()}`);
 
+// Inserts that wait for others, which clickhouse-local does not have: see async-queue.c.
+const asyncQueue = process.env['ASYNC_QUEUE_LIBRARY'];
+if (asyncQueue !== undefined) {
+  const refused = koffi.load(asyncQueue).func('int graft(void *library)')(library);
+  if (refused !== 0) throw new Error(`async-queue.c does not know this build of libchdb.so: ${refused}`);
+}
+
 // The strings must outlive the JavaScript heap, so libc allocates them.
 const argv = ['clickhouse-local', ...args];
 const argvPointer = calloc(argv.length + 1, POINTER_BYTES);

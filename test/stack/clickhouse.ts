@@ -4,6 +4,7 @@ import { accessSync, constants, mkdirSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { delimiter, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { asyncQueueLibrary } from './async-queue.js';
 import { ping, query } from './clients.js';
 import { freePort, ServerProcess } from './process.js';
 
@@ -16,6 +17,8 @@ export interface ClickhouseOptions {
   readonly users?: string;
   /** More XML inside <profiles><default>: settings every query starts with. */
   readonly settings?: string;
+  /** Inserts with async_insert=1 wait for others, as at `clickhouse server`; see `coalescingFaultHere`. */
+  readonly coalesces?: boolean;
 }
 
 const HOST = fileURLToPath(new URL('chdb-host.mjs', import.meta.url));
@@ -40,12 +43,25 @@ export async function clickhouseServer(dir: string, options: ClickhouseOptions =
     logFile,
     command: binary ? [binary, 'server', `--config-file=${configFile}`] : chdbCommand(configFile, dataDir, httpPort),
     // Without it `clickhouse server` forks, and the process one kills is not the one that serves.
-    env: { CLICKHOUSE_WATCHDOG_ENABLE: '0' },
+    env: { CLICKHOUSE_WATCHDOG_ENABLE: '0', ...(binary || !options.coalesces ? {} : { ASYNC_QUEUE_LIBRARY: asyncQueue() }) },
     ready: async () => {
       await ping(url);
       await query(url, 'SELECT 1');
     },
   });
+}
+
+/** Why a ClickHouse of our own cannot let inserts wait for others; undefined: it can. */
+export function coalescingFaultHere(): string | undefined {
+  if (onPath('clickhouse')) return undefined;
+  const made = asyncQueueLibrary(libchdb());
+  return 'fault' in made ? made.fault : undefined;
+}
+
+function asyncQueue(): string {
+  const made = asyncQueueLibrary(libchdb());
+  if ('fault' in made) throw new Error(`inserts cannot wait for others here: ${made.fault}`);
+  return made.library;
 }
 
 function chdbCommand(configFile: string, dataDir: string, httpPort: number): [string, ...string[]] {
