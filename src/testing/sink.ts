@@ -22,7 +22,13 @@ export interface SinkSurroundings {
 }
 
 const settings = 'pinned';
-const serverOf = ({ startedMs }: SimulatedTable): ServerIdentity => ({ version: 'simulated', startedMs });
+/** Looked up when it is asked for. */
+const serverOf = (table: SimulatedTable): ServerIdentity => ({
+  version: 'simulated',
+  get startedMs() {
+    return table.startedMs;
+  },
+});
 
 export function simulatedSink(process: SimulatedProcess, world: SinkSurroundings, blockRows = Infinity): BatchSink {
   return {
@@ -47,6 +53,7 @@ function frozen(process: SimulatedProcess, world: SinkSurroundings, batch: Inser
     return throwError(() => new IngestError('KCR_INSERT_RETRIABLE', `not sent before the table was asked: ${why}`));
   };
   const range = `${partition}:${afterOffset + 1}-${lastOffset}`;
+  const detail = (...more: unknown[]) => JSON.stringify([token, records.map(({ offset }) => offset), intent?.settings, batch.isAnew, ...more]);
   const insert = (sent: readonly KafkaRecord[], key: string | undefined, isServerKilled: boolean): InsertResult => {
     if (world.isTableDown()) throw unreachable();
     if (key !== undefined) watch.blocks(key, sent.length, blockRows);
@@ -62,13 +69,13 @@ function frozen(process: SimulatedProcess, world: SinkSurroundings, batch: Inser
     insert: () => {
       return unlessUnasked(() => {
         watch.inserting('insert', batch);
-        return process.call({ port: 'insert', partition, token, what: () => range, effect: (isServerKilled) => insert(records, token, isServerKilled) });
+        return process.call({ port: 'insert', partition, token, detail, what: () => range, effect: (isServerKilled) => insert(records, token, isServerKilled) });
       });
     },
     readBack: (why) => {
       watch.inserting('readBack', batch);
       lookedMs = world.nowMs();
-      return process.call({ port: 'readBack', partition, what: () => range, effect: () => (provenance && batch.isAnew !== true ? readBack(world, batch) : clearDoubt(world, batch, why)) });
+      return process.call({ port: 'readBack', partition, what: () => range, detail: () => detail(why), effect: () => (provenance && batch.isAnew !== true ? readBack(world, batch) : clearDoubt(world, batch, why)) });
     },
     fill: (missing, round) => {
       watch.asked('fill', batch.assignment);
@@ -77,7 +84,7 @@ function frozen(process: SimulatedProcess, world: SinkSurroundings, batch: Inser
       const key = token === undefined ? undefined : `${token}:fill${round}`;
       return unlessUnasked(() =>
         process.call({
-          port: 'fill', partition, token: key, what: () => `${range} with ${missing.join(',')} round ${round}`,
+          port: 'fill', partition, token: key, detail, what: () => `${range} with ${missing.join(',')} round ${round}`,
           effect: (isServerKilled) => insert(records.filter(({ offset }) => wanted.has(offset)), key, isServerKilled),
         }),
       );

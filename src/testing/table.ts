@@ -58,6 +58,15 @@ class Window {
     return true;
   }
 
+  save(): ReadonlyMap<string, number> {
+    return new Map(this.#known);
+  }
+
+  restore(known: ReadonlyMap<string, number>): void {
+    this.#known.clear();
+    for (const [block, atMs] of known) this.#known.set(block, atMs);
+  }
+
   blocks(): readonly string[] {
     return [...this.#known.keys()];
   }
@@ -76,6 +85,13 @@ export interface InsertOptions {
   /** The server dies after it has noted the token of this block, counted from 0, and before the rows are there. */
   readonly dieAtBlock?: number | undefined;
   readonly blockRows?: number | undefined;
+}
+
+/** What a table holds at a moment. */
+export interface SavedTable {
+  readonly rows: readonly Row[];
+  readonly startedMs: number;
+  readonly tokens: ReadonlyMap<string, number>;
 }
 
 /** A table and the targets of its views. It outlives every process. */
@@ -142,6 +158,17 @@ export class SimulatedTable {
   /** The blocks whose tokens are remembered, the oldest first. */
   knownBlocks(): readonly string[] {
     return this.#window.blocks();
+  }
+
+  /** Without views, and what was mended: the worlds that are explored to the end have neither. */
+  save(): SavedTable {
+    return { rows: [...this.rows], startedMs: this.startedMs, tokens: this.#window.save() };
+  }
+
+  restore({ rows, startedMs, tokens }: SavedTable): void {
+    this.rows.splice(0, this.rows.length, ...rows);
+    this.startedMs = startedMs;
+    this.#window.restore(tokens);
   }
 
   /** Rows by offset, as `SELECT _offset, count() … GROUP BY _offset` tells them. */

@@ -2,7 +2,6 @@
 // with `npm run simulate -- --seed N`.
 import { describe, expect, test, vi } from 'vitest';
 import type { Invariant } from '../../src/testing/index.js';
-import { exhaust, smallWorlds } from './exhaustive.js';
 import { play } from './play.js';
 import { campaign, hunt } from './random.js';
 import { sabotages } from './sabotage.js';
@@ -57,12 +56,4 @@ describe('sabotage: an invariant that is broken on purpose is found', () => {
     const faults = scenario.lives.reduce((sum, life) => sum + life.faults.length, 0);
     expect(faults + scenario.happenings.length).toBeLessThanOrEqual(2);
   });
-});
-
-describe('small worlds, every order of two owners’ steps', () => {
-  for (const world of smallWorlds.slice(0, 4)) {
-    test(world.name, () => {
-      expect(exhaust(world, { maxSeconds: 100 })).toMatchObject({ isComplete: true, findings: [] });
-    });
-  }
 });
