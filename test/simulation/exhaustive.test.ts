@@ -19,7 +19,7 @@ const broken = (name: keyof typeof sabotages): ComposeOwner => (process, { batch
   sabotages[name].compose(
     process,
     { startMs: 0, chunkSize, batch: { bytes: 10_000, maxWaitMs: 5, count: 1, ...batch }, blockRows: 2, faults: [] },
-    { seed: 1, records: [], maxPending, poisonEvery: 0, onPoison: 'halt', onGap: 'continue', spread: 1, views: [], family: 'plain', dedupWindowMs: 0, lives: [], happenings: [] },
+    { seed: 1, records: [], maxPending, poisonEvery: 0, onPoison: 'halt', onGap: 'continue', spread: 1, views: [], family: 'plain', dedupWindowMs: 0, lives: [], happenings: [], tombstoneEvery: 0 },
     new Dice(1),
   );
 

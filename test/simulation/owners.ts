@@ -95,7 +95,7 @@ export class Sandbox {
   readonly #lost: Step[] = [];
   readonly #tenures = new Map<number, Tenure>();
   readonly #member: Member;
-  #mode: 'reacts' | 'effect' = 'reacts';
+  #mode: 'idle' | 'reacts' | 'effect' = 'reacts';
   #about: number | undefined;
   #scheduled = 0;
   #around: Surroundings;
@@ -118,6 +118,7 @@ export class Sandbox {
     self.died.subscribe(() => running.unsubscribe());
     group.give(member);
     this.#takeEager();
+    this.#mode = 'idle';
   }
 
   /** In the order in which they are due: of which partition, after what, and how much later than the last one that fired. */
@@ -135,12 +136,14 @@ export class Sandbox {
     this.errors = [];
     this.hasLooked = false;
     this.#around = around;
+    this.#mode = 'reacts';
     this.#after = input.kind === 'answer' ? input.content : input.kind;
     if (input.kind === 'answer') this.#answer(input.content, input.outcome);
     if (input.kind === 'lost') this.#lose(input.partition);
     if (input.kind === 'timer') this.#fire(input.partition, input.isCurrent);
     this.#takeEager();
     this.#collectOrphans();
+    this.#mode = 'idle';
   }
 
   /** What a request does to servers that hold `before`, and what they answer; the owner is told nothing. */
@@ -150,7 +153,7 @@ export class Sandbox {
     this.world.restore(before);
     this.#outcome = undefined;
     step.take(fate);
-    this.#mode = 'reacts';
+    this.#mode = 'idle';
     return this.#outcome ?? { value: undefined };
   }
 
@@ -234,19 +237,19 @@ export class Sandbox {
   }
 
   #noticeLooks(): void {
-    const isEffect = () => this.#mode === 'effect';
+    const isReacting = () => this.#mode === 'reacts';
     const { table, group } = this.world;
     Object.defineProperty(table, 'startedMs', {
       get: () => {
         this.hasLooked = true;
-        return isEffect() ? this.#startedMs : this.#around.startedMs;
+        return isReacting() ? this.#around.startedMs : this.#startedMs;
       },
       set: (ms: number) => void (this.#startedMs = ms),
     });
     const get = group.committed.get.bind(group.committed);
     group.committed.get = (partition) => {
       this.hasLooked = true;
-      return isEffect() ? get(partition) : this.#around.committed.get(partition);
+      return isReacting() ? this.#around.committed.get(partition) : get(partition);
     };
   }
 
