@@ -1,4 +1,25 @@
-// Room: small worlds explored to the end.
+// Room: small worlds explored to the end: every order of the steps of two owners that the ports allow, every point at
+// which a fault can strike, and a timer that fires at any moment. A death may strike whenever something is under way;
+// what was sent lands some time or never. A further owner follows one that died.
+//
+// Why it takes seconds. An owner does what it was told makes it do, so each of its histories is run once, by the operators
+// that ship (owners.ts); a request does what the servers' state makes of it, so each effect is made once, by the simulated
+// servers (servers.ts). The rest is looking up. Orders that lead to the same moment go on as one. A moment is:
+// what the servers hold and the watch has seen; the history of each owner; what is under way that nobody waits for; the
+// faults left. Not part of it, since nothing depends on it any more: the history of an owner that is dead, or was told
+// that it lost everything and waits for nothing; an orphan that can have no effect now or later (a write on a version
+// that is gone, a commit of a former owner, a row that is there already while no fault is left).
+//
+// What is taken for granted and checked on the way:
+// - Histories of the same answers in another order, after which the owner waits for the same answers and timers, are one.
+//   One such other way is walked beside each history, through all that it is ever told; where it does anything else this
+//   is the finding `remembers`. In worlds small enough for each history by itself the test counts the same orders.
+// - Partitions do not concern each other. What can go wrong is always about one partition: so where every run of two
+//   partitions, seen from one of them, is a run of that one beside another that stands still, each is explored by itself,
+//   with what concerns both (begin, takeover, death, faults that struck the other) at every place. beside.ts checks that,
+//   and what differs is the finding `dependent`.
+// Not explored: a timer of a partition before one that is due earlier; that requests of two processes lie in wait for the
+// same insert (a read-back does not see what is still running); more than one takeover from an owner that lives.
 import { compareBeside } from './beside.js';
 import { Moments } from './moments.js';
 import { Owners, asShipped, type ComposeOwner, type OwnerNode, type Reaction, type SmallWorld } from './owners.js';

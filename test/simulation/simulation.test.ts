@@ -27,6 +27,30 @@ describe('random worlds', () => {
   });
 });
 
+describe('a log that is truncated', () => {
+  const scenario = {
+    ...scenarioOf(1), records: [10], poisonEvery: 0, views: [], spread: 1, lives: [], happenings: [], tombstoneEvery: 0,
+    truncation: { partition: 0, records: 5, produced: 5 },
+  };
+
+  test('what is produced at the same offsets arrives once; what was lost may be there', () => {
+    expect(play(scenario)).toMatchObject({ findings: [], rows: 15 });
+  });
+
+  test('under the tokens of what was lost it would be missing', () => {
+    expect(play(scenario, sabotages.I10).findings).toContainEqual({ kind: 'missing', what: '0:5 0:6 0:7 0:8 0:9' });
+  });
+
+  test('is drawn', () => {
+    const isCut = (seed: number) => {
+      const lines: string[] = [];
+      play(scenarioOf(seed), { tell: (line) => lines.push(line) });
+      return lines.some((line) => line.includes('now ends at'));
+    };
+    expect(Array.from({ length: 60 }, (_, seed) => seed).some(isCut)).toBe(true);
+  });
+});
+
 describe('sabotage: an invariant that is broken on purpose is found', () => {
   const names = Object.keys(sabotages) as (Invariant | 'expiry')[];
 
