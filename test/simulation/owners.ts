@@ -85,6 +85,8 @@ export class Sandbox {
   /** Requests that were under way and that nobody waits for any more. */
   orphans: Step[] = [];
   hasLooked = false;
+  /** After what the timer was set that fired last. */
+  fired = '';
   readonly #clock = new VirtualTimeScheduler(VirtualAction, 0);
   readonly #timers = new Map<unknown, Timer>();
   /** Each partition has a time of its own, which goes on when one of its timers fires. */
@@ -135,6 +137,7 @@ export class Sandbox {
     this.calls = [];
     this.errors = [];
     this.hasLooked = false;
+    this.fired = '';
     this.#around = around;
     this.#mode = 'reacts';
     this.#after = input.kind === 'answer' ? input.content : input.kind;
@@ -178,6 +181,7 @@ export class Sandbox {
     this.#setCurrent(isCurrent);
     const { actions } = this.#clock;
     const { action, after, dueMs } = this.#due().find((timer) => timer.partition === partition)!;
+    this.fired = after;
     this.#after = `${after} (once more)`;
     actions.splice(actions.indexOf(action as never), 1);
     this.#timers.delete(action);
@@ -330,6 +334,13 @@ interface Path {
   readonly around: Surroundings;
 }
 
+/** Something an owner was told. */
+interface Heard {
+  readonly key: number;
+  /** The request that was answered, or after whose answer the timer was set. */
+  readonly about: string;
+}
+
 interface Telling {
   readonly reaction: Reaction;
   readonly input: Input;
@@ -341,8 +352,8 @@ interface Grown extends OwnerNode {
   readonly tellings: Telling[];
   readonly now: string;
   readonly path: Path;
-  /** What it was told on the way, in no order. */
-  readonly heard: readonly number[];
+  /** What it was told on the way, in no order, without what was answered in the end. */
+  readonly heard: readonly Heard[];
   /** Other ways here, each told the same in another order. */
   readonly others: Path[];
 }
@@ -395,7 +406,7 @@ export class Owners {
     let root = this.#roots.get(key);
     if (root === undefined) {
       const path = { above: undefined, input: undefined, around };
-      root = this.#reaction(this.#walk(ordinal, path), ordinal, path, [this.#aroundId(around)]);
+      root = this.#reaction(this.#walk(ordinal, path), ordinal, path, [{ key: this.#aroundId(around), about: '' }]);
       this.#roots.set(key, root);
     }
     return root;
@@ -435,14 +446,29 @@ export class Owners {
     const input = this.#input(kind, index, what);
     const sandbox = this.#walk(node.ordinal, grown.path);
     sandbox.react(input, around);
-    const heard = [...grown.heard, sandbox.hasLooked ? looking : key];
-    if (this.isMerging) heard.sort((a, b) => a - b);
+    const entry: Heard = { key: sandbox.hasLooked ? looking : key, about: kind === 'answer' ? this.contents[index]!.text : sandbox.fired };
+    const heard = this.isMerging ? this.#heard(grown.heard, entry, kind, index, what) : [...grown.heard, entry];
     const reaction = this.#reaction(sandbox, node.ordinal, { above: grown.path, input, around }, heard);
     grown.told.set(key, reaction);
     if (reaction.hasLooked) grown.told.set(looking, reaction);
     grown.tellings.push({ reaction, input, around });
     for (const path of grown.others) this.#compare(grown, { reaction, input, around }, path);
     return reaction;
+  }
+
+  /**
+   * A call that succeeded in the end is one, however often it was made; a commit is over whatever came of it; and that a
+   * range was looked for does not matter once all of it was there. That no owner remembers more is what `compare` checks.
+   */
+  #heard(before: readonly Heard[], entry: Heard, kind: keyof typeof kinds, index: number, what: number): readonly Heard[] {
+    const { port, id } = this.contents[index] ?? { port: '', id: 0 };
+    const outcome = this.outcomes[what];
+    if (kind !== 'answer' || outcome === undefined) return sortedByKey([...before, entry]);
+    if (port === 'commit') return sortedByKey([...before, { key: -1 - id, about: entry.about }]);
+    if ('error' in outcome) return sortedByKey([...before, entry]);
+    const rest = before.filter(({ about }) => about !== entry.about);
+    const isFound = port === 'readBack' && (outcome.value as { readonly missing: readonly number[] }).missing.length === 0;
+    return isFound ? rest : sortedByKey([...rest, entry]);
   }
 
   #input(kind: keyof typeof kinds, index: number, what: number): Input {
@@ -470,9 +496,9 @@ export class Owners {
     if (this.#warm.size > warmed) this.#warm.delete(this.#warm.keys().next().value!);
   }
 
-  #reaction(sandbox: Sandbox, ordinal: number, path: Path, heard: readonly number[]): Reaction {
+  #reaction(sandbox: Sandbox, ordinal: number, path: Path, heard: readonly Heard[]): Reaction {
     const does = this.#deed(sandbox, ordinal);
-    const key = `${ordinal} ${heard.join()} ${does.now}`;
+    const key = `${ordinal} ${heard.map((one) => one.key).join()} ${does.now}`;
     let node = this.#merged.get(key);
     if (node === undefined) {
       const { requests, timers, over } = does;
@@ -542,6 +568,10 @@ export class Owners {
     }
     return id;
   }
+}
+
+function sortedByKey(heard: Heard[]): Heard[] {
+  return heard.sort((a, b) => a.key - b.key);
 }
 
 function inputsOf(path: Path): string {
