@@ -26,7 +26,7 @@ const broken = (name: keyof typeof sabotages): ComposeOwner => (process, { batch
 const kindsOf = ({ findings }: { readonly findings: readonly { readonly kind: string }[] }) => [...new Set(findings.map(({ kind }) => kind))].sort();
 
 describe('small worlds, every order of two owners’ steps', () => {
-  for (const world of [0, 3, 4, 10, 11].map((at) => smallWorlds[at]!)) {
+  for (const world of [0, 1, 2, 3, 4, 10, 11, 12].map((at) => smallWorlds[at]!)) {
     test(world.name, () => {
       expect(exhaust(world, { maxSeconds: 100 })).toMatchObject({ isComplete: true, findings: [] });
     });
@@ -68,6 +68,12 @@ describe('what is broken is found, alike in one partition and in two', () => {
       expect(exhaustTogether(smallWorld([1, 1], 1, 1, 1), { compose: broken(name), maxFindings: 1, maxSeconds: 30 }).findings.some(isReal)).toBe(true);
     });
   }
+});
+
+test('partitions with as many records are the same but for their number', () => {
+  const [first, second] = [0, 1].map((only) => exhaustTogether(smallWorld([1, 1], 1, 1, 1), { only }));
+  const { orders, moments, histories, isComplete } = first!;
+  expect(second).toMatchObject({ orders, moments, histories, isComplete, findings: [] });
 });
 
 describe('partitions that concern each other are told of', () => {

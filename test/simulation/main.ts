@@ -82,7 +82,7 @@ function exhaustively(): void {
   const maxSeconds = Number(values.seconds ?? 600);
   const total = { worlds: 0, complete: 0, orders: 0, moments: 0, steps: 0, runs: 0, compared: 0, violations: 0, cpuSeconds: 0 };
   for (const small of smallWorlds) {
-    const done = exhaust(small, { maxSeconds: Math.min(maxSeconds / 4, maxSeconds - total.cpuSeconds) });
+    const done = exhaust(small, { maxSeconds: Math.min(maxSeconds / 2, maxSeconds - total.cpuSeconds) });
     say(`${small.name}: ${brief(done.orders)} orders over ${done.moments} moments, ${done.runs} runs, ${done.compared} compared, ${done.isComplete ? 'all' : 'not all'} (${round(done.seconds)} s)`);
     for (const { kind, what, story } of done.findings.slice(0, 3)) say(`FOUND ${kind}: ${what}\n  ${story.join('\n  ')}`);
     total.worlds += 1;
