@@ -22,36 +22,39 @@ export interface Alone {
 export interface Compared {
   readonly walks: number;
   readonly effects: number;
+  /** Everything was compared that was to be. */
+  readonly isComplete: boolean;
   readonly differences: readonly string[];
 }
 
 const most = 20;
 
-export function compareBeside(small: SmallWorld, compose: ComposeOwner, alone: readonly Alone[]): Compared {
+export function compareBeside(small: SmallWorld, compose: ComposeOwner, alone: readonly Alone[], isOver: () => boolean): Compared {
   const differences: string[] = [];
   let walks = 0;
   let effects = 0;
   for (const one of alone) {
     for (const other of alone) {
-      if (one === other || differences.length >= most) continue;
-      walks += besideHistories(small, compose, one, other, differences);
+      if (one === other || differences.length >= most || isOver()) continue;
       effects += besideStates(one, other, differences);
+      walks += besideHistories(small, compose, [one, other], differences, isOver);
     }
   }
-  return { walks, effects, differences };
+  return { walks, effects, isComplete: !isOver(), differences };
 }
 
 type Order = 'by turns' | 'the other first' | 'the other last';
 const orders: readonly Order[] = ['by turns', 'the other first', 'the other last'];
 
 /** Each history of `one` beside one of the other's; which, goes round. */
-function besideHistories(small: SmallWorld, compose: ComposeOwner, one: Alone, other: Alone, differences: string[]): number {
+function besideHistories(small: SmallWorld, compose: ComposeOwner, [one, other]: readonly [Alone, Alone], differences: string[], isOver: () => boolean): number {
   const partners = new Map<number, Way[]>();
   for (const way of other.owners.ways()) if (!hasSecondTenure(way, small)) partners.set(way.ordinal, [...(partners.get(way.ordinal) ?? []), way]);
   const next = new Map<number, number>();
   let walks = 0;
   for (const way of one.owners.ways()) {
     const ways = partners.get(way.ordinal) ?? [];
+    if (isOver()) return walks;
     if (ways.length === 0) continue;
     const turn = next.get(way.ordinal) ?? 0;
     next.set(way.ordinal, turn + 1);

@@ -129,13 +129,14 @@ export function exhaust(small: SmallWorld, options: ExhaustOptions = {}): Explor
     const faults = isLikeBefore ? Math.min(small.faults, 1) : small.faults;
     return new Search({ ...small, faults }, { ...options, maxSeconds, only }).go();
   });
-  const beside = compareBeside(small, compose, parts);
+  // As long again for the comparison.
+  const beside = compareBeside(small, compose, parts, () => cpuMs() - startedMs > 2000 * maxSeconds);
   const sum = (of: (part: Part) => number) => parts.reduce((total, part) => total + of(part), 0);
   const dependent = beside.differences.map((what): Found => ({ kind: 'dependent', what, story: [] }));
   return {
     orders: sum(({ orders }) => orders), moments: sum(({ moments }) => moments), steps: sum(({ steps }) => steps), runs: sum(({ runs }) => runs) + beside.walks,
     histories: sum(({ histories }) => histories), compared: sum(({ compared }) => compared) + beside.effects,
-    isComplete: parts.every((part) => part.isComplete), seconds: (cpuMs() - startedMs) / 1000, findings: [...parts.flatMap(({ findings }) => findings), ...dependent],
+    isComplete: parts.every((part) => part.isComplete) && beside.isComplete, seconds: (cpuMs() - startedMs) / 1000, findings: [...parts.flatMap(({ findings }) => findings), ...dependent],
   };
 }
 
