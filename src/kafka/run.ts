@@ -222,7 +222,9 @@ export class Run {
     if (this.#credits.done(epoch, lastOffset)) this.#fetcher.roomMade();
   }
 
-  halt(tenure: Tenure): void {
+  halt(assignment: Assignment): void {
+    const tenure = this.get(assignment);
+    if (tenure === undefined) return;
     tenure.halted = true;
     tenure.unread = undefined;
     this.#credits.close(tenure.assignment.epoch);

@@ -104,10 +104,7 @@ export function kafkaSource(options: KafkaSourceOptions): KafkaSource {
     renew: (assignment) => run?.renew(assignment),
     need: (assignment, lastOffset) => run?.need(assignment, lastOffset),
     done: (assignment, lastOffset) => run?.done(assignment, lastOffset),
-    halt: (assignment) => {
-      const tenure = run?.get(assignment);
-      if (tenure !== undefined) run?.halt(tenure);
-    },
+    halt: (assignment) => run?.halt(assignment),
     pause: () => run?.pause(true),
     resume: () => run?.pause(false),
     drain: () => run?.drain(),

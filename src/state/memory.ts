@@ -10,8 +10,6 @@ import { asStored, fencedBy, nextText, type Mark } from './tenure.js';
 /** What a memory store holds: text by key, with the number of writes it has seen. */
 export type MemoryNodes = Map<string, { readonly text: string; readonly version: number }>;
 
-let tenures = 0;
-
 /** Stores that are given the same `nodes` compete for the same partitions, as processes do for a server's. */
 export function memoryStore(nodes: MemoryNodes = new Map()): StateStore {
   const stored = (key: StateKey) => {
@@ -30,7 +28,8 @@ export function memoryStore(nodes: MemoryNodes = new Map()): StateStore {
     claim: (key, owner) =>
       defer(() => {
         const { state } = stored(key);
-        const tenure = `m${++tenures}`;
+        // Of one key's claims no two have the same version. No counter: the same calls leave the same text.
+        const tenure = `m${(nodes.get(nameOf(key))?.version ?? 0) + 1}`;
         const version = put(key, encodeState({ state, owner, write: `${tenure}-0` }, key));
         return of<Claim>({ key, owner, state, version: { version, tenure, writes: 0 } satisfies Mark });
       }),

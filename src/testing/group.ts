@@ -43,8 +43,9 @@ export class ConsumerGroup {
   readonly committed = new Map<number, number>();
   readonly current = new Map<number, Tenure>();
   generation = 0;
+  /** Tenures that were given so far. */
+  epochs = 0;
   readonly #members: Member[] = [];
-  #epochs = 0;
   #preparing: { readonly waiting: Set<Tenure>; readonly timer: Subscription } | undefined;
 
   constructor(readonly world: GroupSurroundings) {}
@@ -129,7 +130,7 @@ export class ConsumerGroup {
     const { log } = this.world;
     const { start } = log.ends(partition);
     const startOffset = this.committed.get(partition) ?? start;
-    const assignment: Assignment = { topic: log.topic, partition, epoch: ++this.#epochs, generation: this.generation, startOffset, topicId: log.topicId };
+    const assignment: Assignment = { topic: log.topic, partition, epoch: ++this.epochs, generation: this.generation, startOffset, topicId: log.topicId };
     const tenure: Tenure = { assignment, member, position: startOffset, state: 'given', isHalted: false, isFetching: false };
     this.current.set(partition, tenure);
     member.begin(tenure);
@@ -177,7 +178,7 @@ export class Member {
       new Observable<void>((subscriber) => {
         this.group.world.watch.asked('commit', assignment);
         return this.process
-          .call({ port: 'commit', partition: assignment.partition, what: () => `${assignment.partition}:${nextOffset}`, effect: () => this.group.commit(assignment, nextOffset) })
+          .call({ port: 'commit', partition: assignment.partition, what: () => `${assignment.partition}:${nextOffset}`, detail: () => `@${assignment.epoch}`, effect: () => this.group.commit(assignment, nextOffset) })
           .subscribe(subscriber);
       }),
     done: () => undefined,

@@ -2,7 +2,7 @@
  * Public entry `kafka-clickhouse-rx/testing`: a world to test one's own pipeline in, with everything that can go wrong.
  * Needs no server, no test framework, and runs in virtual time.
  */
-export { SimulatedWorld, type Life, type Process, type WorldConfig } from './world.js';
+export { SimulatedWorld, type Life, type Process, type SavedServers, type WorldConfig } from './world.js';
 export { checkExactlyOnce, type Comparison, type Verdict } from './check.js';
 export { type Fate, type Fault, type PortName } from './faults.js';
 export { SimulatedLog, type Value } from './log.js';

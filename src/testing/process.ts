@@ -16,7 +16,13 @@ export interface Step {
   readonly isEvent: boolean;
   /** Of an insert: its dedup token. */
   readonly token?: string | undefined;
+  /** Of a request: all that its effect depends on, beside what the servers hold. */
+  readonly content?: () => string;
   take(fate?: Fate): void;
+  /** Of a request: delivers this reply at once, without any effect. */
+  readonly answer?: (outcome: Outcome<unknown>) => void;
+  /** Of a request: somebody still waits for the reply. */
+  readonly isAwaited?: () => boolean;
 }
 
 /** Decides when a step takes place. Timed worlds let it take its latency; an exhaustive search chooses. */
@@ -47,6 +53,8 @@ export interface Call<T> {
   /** What is asked, for the story. */
   readonly what: () => string;
   readonly token?: string | undefined;
+  /** What the effect depends on beside `what`, the port and the process. */
+  readonly detail?: () => string;
   readonly effect: (isServerKilled: boolean) => T;
   /** Instead of `effect`: takes effect some time later, of which `done` is told. */
   readonly queue?: (killed: Killed, done: (outcome: Outcome<T>) => void) => void;
@@ -109,7 +117,7 @@ export class SimulatedProcess {
   }
 
   /** A port call: an effect on a server, and a reply. Unsubscribing gives up the reply, not the effect. */
-  call<T>({ port, partition, what, token, effect, queue }: Call<T>): Observable<T> {
+  call<T>({ port, partition, what, token, detail, effect, queue }: Call<T>): Observable<T> {
     return new Observable<T>((subscriber) => {
       if (this.isDead) return undefined;
       const { latencyMs, lateMs, pace } = this.world;
@@ -130,6 +138,9 @@ export class SimulatedProcess {
       const lost = (): Outcome<T> => ({ error: new IngestError(unknownOutcome[port], 'the reply was lost') });
       const step: Step = {
         process: this, name: `${port} ${what()}`, partition, isEvent: false, token,
+        content: () => `${this.name} ${port} ${what()} ${detail?.() ?? ''}`,
+        answer: (outcome) => deliver(outcome as Outcome<T>),
+        isAwaited: () => !this.isDead && !subscriber.closed,
         take: (taken) => {
           const done = (outcome: Outcome<T>) => {
             if ('error' in outcome) this.world.note(() => `… ${this.name} ${port} ${what()} fails: ${codeOf(outcome.error)}`);

@@ -40,7 +40,13 @@ export interface Sending {
 const MOST_COALESCED_ROWS = 4;
 
 const settings = 'pinned';
-const serverOf = ({ startedMs }: SimulatedTable): ServerIdentity => ({ version: 'simulated', startedMs });
+/** Looked up when it is asked for. */
+const serverOf = (table: SimulatedTable): ServerIdentity => ({
+  version: 'simulated',
+  get startedMs() {
+    return table.startedMs;
+  },
+});
 
 export function simulatedSink(process: SimulatedProcess, world: SinkSurroundings, sending: Sending): BatchSink {
   return {
@@ -66,6 +72,7 @@ function frozen(process: SimulatedProcess, world: SinkSurroundings, batch: Inser
     return throwError(() => new IngestError('KCR_INSERT_RETRIABLE', `not sent before the table was asked: ${why}`));
   };
   const range = `${partition}:${afterOffset + 1}-${lastOffset}`;
+  const detail = (...more: unknown[]) => JSON.stringify([token, records.map(({ offset }) => offset), intent?.settings, batch.isAnew, ...more]);
   const insert = (sent: Records, key: string | undefined, isServerKilled: boolean): InsertResult => {
     if (world.isTableDown()) throw unreachable();
     if (key !== undefined) watch.blocks(key, sent.length, blockRows);
@@ -77,7 +84,7 @@ function frozen(process: SimulatedProcess, world: SinkSurroundings, batch: Inser
     return { rows: sent.length, bytes: bytesOf(sent) };
   };
   const send = (port: PortName, sent: Records, key: string | undefined, what: () => string): Observable<InsertResult> => {
-    const call = { port, partition, token: key, what, effect: (isServerKilled: boolean) => insert(sent, key, isServerKilled) };
+    const call = { port, partition, token: key, detail, what, effect: (isServerKilled: boolean) => insert(sent, key, isServerKilled) };
     if (!sending.coalesces || key === undefined || blockRows !== Infinity || sent.length > MOST_COALESCED_ROWS) return process.call(call);
     return coalesced(process, world, batch, sent, key, { port, what }).pipe(
       // A process that was frozen meanwhile must not send what nobody was asked about: the last moment again.
@@ -96,7 +103,7 @@ function frozen(process: SimulatedProcess, world: SinkSurroundings, batch: Inser
     readBack: (why) => {
       watch.inserting('readBack', batch);
       lookedMs = world.nowMs();
-      return process.call({ port: 'readBack', partition, what: () => range, effect: () => (provenance && batch.isAnew !== true ? readBack(world, batch) : clearDoubt(world, batch, why)) });
+      return process.call({ port: 'readBack', partition, what: () => range, detail: () => detail(why), effect: () => (provenance && batch.isAnew !== true ? readBack(world, batch) : clearDoubt(world, batch, why)) });
     },
     fill: (missing, round) => {
       watch.asked('fill', batch.assignment);

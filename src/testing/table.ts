@@ -60,6 +60,15 @@ class Window {
     return true;
   }
 
+  save(): ReadonlyMap<string, number> {
+    return new Map(this.#known);
+  }
+
+  restore(known: ReadonlyMap<string, number>): void {
+    this.#known.clear();
+    for (const [block, atMs] of known) this.#known.set(block, atMs);
+  }
+
   blocks(): readonly string[] {
     return [...this.#known.keys()];
   }
@@ -84,6 +93,13 @@ export interface InsertOptions {
 export interface Together {
   readonly rows: readonly Row[];
   readonly token: string;
+}
+
+/** What a table holds at a moment. */
+export interface SavedTable {
+  readonly rows: readonly Row[];
+  readonly startedMs: number;
+  readonly tokens: ReadonlyMap<string, number>;
 }
 
 /** A table and the targets of its views. It outlives every process. */
@@ -180,6 +196,17 @@ export class SimulatedTable {
   /** The blocks whose tokens are remembered, the oldest first. */
   knownBlocks(): readonly string[] {
     return this.#window.blocks();
+  }
+
+  /** Without views, and what was mended: the worlds that are explored to the end have neither. */
+  save(): SavedTable {
+    return { rows: [...this.rows], startedMs: this.startedMs, tokens: this.#window.save() };
+  }
+
+  restore({ rows, startedMs, tokens }: SavedTable): void {
+    this.rows.splice(0, this.rows.length, ...rows);
+    this.startedMs = startedMs;
+    this.#window.restore(tokens);
   }
 
   /** Rows by offset, as `SELECT _offset, count() … GROUP BY _offset` tells them. */

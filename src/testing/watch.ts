@@ -29,6 +29,17 @@ interface ClaimSeen {
   readonly resolved: Set<number>;
 }
 
+/** What a watch has seen. */
+export interface SavedWatch {
+  readonly recorded: ReadonlyMap<string, Recorded>;
+  readonly states: ReadonlyMap<number, PartitionState>;
+  readonly claims: ReadonlyMap<number, ClaimSeen>;
+  readonly lost: ReadonlySet<number>;
+  readonly topicOfToken: ReadonlyMap<string, string | undefined>;
+  readonly blockRows: ReadonlyMap<string, number>;
+  readonly torn: ReadonlySet<string>;
+}
+
 export class Watch {
   readonly violations: Violation[] = [];
   readonly #recorded = new Map<string, Recorded>();
@@ -44,6 +55,42 @@ export class Watch {
     private readonly table: SimulatedTable,
     private readonly rowsOf: (record: KafkaRecord) => number,
   ) {}
+
+  save(): SavedWatch {
+    const claims = new Map([...this.#claims].map(([epoch, { state, resolved }]) => [epoch, { state, resolved: new Set(resolved) }]));
+    return {
+      recorded: new Map(this.#recorded), states: new Map(this.#states), claims, lost: new Set(this.#lost),
+      topicOfToken: new Map(this.#topicOfToken), blockRows: new Map(this.#blockRows), torn: new Set(this.#torn),
+    };
+  }
+
+  restore({ recorded, states, claims, lost, topicOfToken, blockRows, torn }: SavedWatch): void {
+    refill(this.#recorded, recorded);
+    refill(this.#states, states);
+    refill(this.#claims, new Map([...claims].map(([epoch, { state, resolved }]) => [epoch, { state, resolved: new Set(resolved) }])));
+    refill(this.#topicOfToken, topicOfToken);
+    refill(this.#blockRows, blockRows);
+    this.#lost.clear();
+    for (const epoch of lost) this.#lost.add(epoch);
+    this.#torn.clear();
+    for (const offset of torn) this.#torn.add(offset);
+  }
+
+  /** Of tenures of which nothing will be heard any more: what they claimed, and that they were lost, does not matter. */
+  forget(isGone: (epoch: number) => boolean): void {
+    this.forgetClaims(isGone);
+    for (const epoch of [...this.#lost]) if (isGone(epoch)) this.#lost.delete(epoch);
+  }
+
+  /** Of tenures that wait for no claim. */
+  forgetClaims(isGone: (epoch: number) => boolean): void {
+    for (const epoch of [...this.#claims.keys()]) if (isGone(epoch)) this.#claims.delete(epoch);
+  }
+
+  /** As it was written last, whoever wrote it. */
+  settled(partition: number): number | undefined {
+    return this.#states.get(partition)?.settled;
+  }
 
   told(event: SourceEvent): void {
     if (event.kind === 'lost') this.#lost.add(event.assignment.epoch);
@@ -176,6 +223,11 @@ export class Watch {
   #break(invariant: Invariant, what: string): void {
     this.violations.push({ invariant, what });
   }
+}
+
+function refill<K, V>(map: Map<K, V>, from: ReadonlyMap<K, V>): void {
+  map.clear();
+  for (const [key, value] of from) map.set(key, value);
 }
 
 /** The ledger claims as `<owner>#<epoch>`. */

@@ -13,8 +13,8 @@ import { SimulatedProcess, type Pace, type Step } from './process.js';
 import { InsertQueue } from './queue.js';
 import { simulatedSink } from './sink.js';
 import { simulatedStore } from './store.js';
-import { SimulatedTable, type TableConfig } from './table.js';
-import { Watch, type Violation } from './watch.js';
+import { SimulatedTable, type SavedTable, type TableConfig } from './table.js';
+import { Watch, type SavedWatch, type Violation } from './watch.js';
 
 export interface WorldConfig {
   /** @default 'simulated' */
@@ -77,6 +77,14 @@ export interface Process {
   freeze(ms: number): void;
 }
 
+/** What the servers hold at a moment, and what was seen of them until then. */
+export interface SavedServers {
+  readonly nodes: MemoryNodes;
+  readonly table: SavedTable;
+  readonly committed: ReadonlyMap<number, number>;
+  readonly watch: SavedWatch;
+}
+
 export class SimulatedWorld {
   readonly log: SimulatedLog;
   readonly table: SimulatedTable;
@@ -86,8 +94,9 @@ export class SimulatedWorld {
   readonly rowsOf: (record: KafkaRecord) => number;
   /** Processes that ever lived. */
   lives = 0;
-  readonly #watch: Watch;
   readonly #queue: InsertQueue;
+  /** Sees every call. */
+  readonly watch: Watch;
   readonly #scheduler: SchedulerLike;
   readonly #members = new Map<SimulatedProcess, Member>();
   readonly #running = new Set<Step>();
@@ -112,15 +121,29 @@ export class SimulatedWorld {
     this.rowsOf = rowsOf;
     this.log = new SimulatedLog(topic, partitions.length);
     this.table = new SimulatedTable(table);
-    this.#watch = new Watch(this.log, this.table, rowsOf);
-    this.#queue = new InsertQueue(scheduler, coalesceMs, this.table, this.#watch);
-    this.group = new ConsumerGroup({ ...this.#surroundings(), log: this.log, timing: { fetchMs, sessionMs, drainMs }, watch: this.#watch });
+    this.watch = new Watch(this.log, this.table, rowsOf);
+    this.#queue = new InsertQueue(scheduler, coalesceMs, this.table, this.watch);
+    this.group = new ConsumerGroup({ ...this.#surroundings(), log: this.log, timing: { fetchMs, sessionMs, drainMs }, watch: this.watch });
     partitions.forEach((count, partition) => this.produce(partition, ...Array.from({ length: count }, (_, offset) => ({ partition, offset }))));
   }
 
   /** What was broken of the invariants, in the order in which it was. */
   get violations(): readonly Violation[] {
-    return this.#watch.violations;
+    return this.watch.violations;
+  }
+
+  /** What the servers hold, for a search that comes back to it. The log, the members and who owns what are not part of it. */
+  save(): SavedServers {
+    return { nodes: new Map(this.nodes), table: this.table.save(), committed: new Map(this.group.committed), watch: this.watch.save() };
+  }
+
+  restore({ nodes, table, committed, watch }: SavedServers): void {
+    this.nodes.clear();
+    for (const [key, node] of nodes) this.nodes.set(key, node);
+    this.table.restore(table);
+    this.group.committed.clear();
+    for (const [partition, offset] of committed) this.group.committed.set(partition, offset);
+    this.watch.restore(watch);
   }
 
   /** Appends records, which the members then fetch. */
@@ -142,9 +165,9 @@ export class SimulatedWorld {
     const process: Process = {
       name: self.name,
       source: member.source,
-      store: simulatedStore(self, { nodes: this.nodes, watch: this.#watch, isStoreDown: () => this.#nowMs() < this.#storeDownUntilMs }),
+      store: simulatedStore(self, { nodes: this.nodes, watch: this.watch, isStoreDown: () => this.#nowMs() < this.#storeDownUntilMs }),
       sink: simulatedSink(self, {
-        table: this.table, watch: this.#watch, queue: this.#queue, nowMs: () => this.#nowMs(), isTableDown: () => this.#nowMs() < this.#tableDownUntilMs,
+        table: this.table, watch: this.watch, queue: this.#queue, nowMs: () => this.#nowMs(), isTableDown: () => this.#nowMs() < this.#tableDownUntilMs,
         isRunning: (token) => {
           const isOfIt = (sent: string | undefined) => sent === token || sent?.startsWith(`${token}:fill`) === true;
           return [...this.#running].some((step) => isOfIt(step.token)) || this.#queue.has(isOfIt);

@@ -43,6 +43,9 @@ function cpuSeconds(): number {
   return (user + system) / 1e6;
 }
 
+/** Numbers beyond counting. */
+const brief = (count: number) => (count < 1e9 ? String(count) : count.toExponential(2));
+
 const round = (seconds: number) => Math.round(seconds * 10) / 10;
 
 function tellStory(scenario: Scenario, options: PlayOptions = {}): void {
@@ -77,21 +80,22 @@ function sabotage(name: string): void {
 
 function exhaustively(): void {
   const maxSeconds = Number(values.seconds ?? 600);
-  const total = { worlds: 0, complete: 0, orders: 0n, moments: 0, runs: 0, lives: 0, violations: 0, seconds: 0 };
+  const total = { worlds: 0, complete: 0, orders: 0, moments: 0, steps: 0, runs: 0, compared: 0, violations: 0, cpuSeconds: 0 };
   for (const small of smallWorlds) {
-    const done = exhaust(small, { maxSeconds: Math.min(maxSeconds / 4, maxSeconds - total.seconds) });
-    say(`${small.name}: ${done.orders} orders over ${done.moments} moments in ${done.runs} runs, ${done.isComplete ? 'all' : 'not all'} (${round(done.seconds)} s)`);
+    const done = exhaust(small, { maxSeconds: Math.min(maxSeconds / 2, maxSeconds - total.cpuSeconds) });
+    say(`${small.name}: ${brief(done.orders)} orders over ${done.moments} moments, ${done.runs} runs, ${done.compared} compared, ${done.isComplete ? 'all' : 'not all'} (${round(done.seconds)} s)`);
     for (const { kind, what, story } of done.findings.slice(0, 3)) say(`FOUND ${kind}: ${what}\n  ${story.join('\n  ')}`);
     total.worlds += 1;
     total.complete += done.isComplete ? 1 : 0;
     total.orders += done.orders;
     total.moments += done.moments;
     total.runs += done.runs;
-    total.lives += done.lives;
+    total.steps += done.steps;
+    total.compared += done.compared;
     total.violations += done.findings.length;
-    total.seconds += done.seconds;
+    total.cpuSeconds += done.seconds;
   }
-  conclude({ ...total, orders: String(total.orders), seconds: round(total.seconds) }, total.violations === 0);
+  conclude({ ...total, orders: brief(total.orders), cpuSeconds: round(total.cpuSeconds) }, total.violations === 0);
 }
 
 function many(seeds: number): void {

@@ -13,7 +13,7 @@ import { dedupToken } from '../../src/model/token.js';
 import { lastKnownOffset } from '../../src/model/state.js';
 import type { BatchSink, Claim, Fetched, FrozenInsert, InsertBatch, RecordSource, SourceEvent, StateStore } from '../../src/ports.js';
 import type { Invariant, Process } from '../../src/testing/index.js';
-import { configOf, type Compose } from './play.js';
+import { configOf, withoutTombstones, type Compose } from './play.js';
 
 export interface Sabotage {
   /** What is broken, in a sentence. */
@@ -36,7 +36,7 @@ interface Exchanged {
 function exchanging(exchange: (process: Process) => Exchanged): Compose {
   return (process, plan, scenario, dice) => {
     const { source = process.source, store = process.store, sink = process.sink, transform } = exchange(process);
-    const config: ArrangeConfig = { ...configOf(process, plan, scenario, dice), ...(transform === undefined ? {} : { transform: () => transform }) };
+    const config: ArrangeConfig = { ...configOf(process, plan, scenario, dice), ...(transform === undefined ? {} : { transform: () => (batches) => transform(withoutTombstones(batches)) }) };
     return arrange({ source, store, sink }, config, process.scheduler);
   };
 }
@@ -140,6 +140,7 @@ function keepingTheLost(process: Process, { batch = {}, retry = {}, maxPending =
     chunks.pipe(
       bufferCountOrTime(batch, scheduler),
       reconcileWithState({ ledger, source, sink }, assignment, { onGap: 'continue' }, scheduler),
+      withoutTombstones,
       insertDeduped(sink, { concurrency: maxPending, onPoison, retry, ledger }, scheduler),
       commit(source, ledger),
     );

@@ -41,6 +41,17 @@ export interface Scenario {
   readonly coalesceMs: number;
   readonly lives: readonly LifePlan[];
   readonly happenings: readonly Happening[];
+  /** Of the records produced later so many apart is a tombstone, which the transform makes no row of; 0: none is. */
+  readonly tombstoneEvery: number;
+  /** When everything is done and nobody reads: an unclean leader takes over. */
+  readonly truncation?: Truncation | undefined;
+}
+
+/** The last records of a partition are gone; whoever comes next claims it, and then others are produced in their place. */
+export interface Truncation {
+  readonly partition: number;
+  readonly records: number;
+  readonly produced: number;
 }
 
 /** Small, fast, and the same everywhere: mulberry32. */
@@ -181,5 +192,8 @@ function directOf(seed: number): Scenario {
     coalesceMs: 10,
     lives: dice.list(lives, () => life(dice, (startMs += dice.int(0, 200)), isTearing)),
     happenings: dice.list(dice.int(0, 6), () => happening(dice, partitions, lives, isReset)),
+    // Drawn last: the stories of seeds that have none stay as they were.
+    tombstoneEvery: dice.of(0, 0, 2, 3),
+    truncation: isReset && dice.chance(0.4) ? { partition: dice.int(0, partitions - 1), records: dice.int(1, 6), produced: dice.int(1, 8) } : undefined,
   };
 }

@@ -47,6 +47,8 @@ function* shorter(scenario: Scenario): Generator<Scenario> {
     if (count > 1) yield { ...scenario, records: records.with(p, count >> 1) };
     if (count > 0) yield { ...scenario, records: records.with(p, count - 1) };
   }
+  if (scenario.truncation !== undefined) yield { ...scenario, truncation: undefined };
+  if (scenario.tombstoneEvery !== 0) yield { ...scenario, tombstoneEvery: 0 };
   if (scenario.poisonEvery !== 0) yield { ...scenario, poisonEvery: 0 };
   if (scenario.spread !== 1) yield { ...scenario, spread: 1 };
   if (scenario.views.length > 0) yield { ...scenario, views: [] };

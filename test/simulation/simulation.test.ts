@@ -2,7 +2,6 @@
 // with `npm run simulate -- --seed N`.
 import { describe, expect, test, vi } from 'vitest';
 import type { Invariant } from '../../src/testing/index.js';
-import { exhaust, smallWorlds } from './exhaustive.js';
 import { play } from './play.js';
 import { campaign, hunt } from './random.js';
 import { sabotages } from './sabotage.js';
@@ -25,6 +24,30 @@ describe('random worlds', () => {
     const first = story();
     expect(first.lines.length).toBeGreaterThan(50);
     expect(story()).toEqual(first);
+  });
+});
+
+describe('a log that is truncated', () => {
+  const scenario = {
+    ...scenarioOf(1), records: [10], poisonEvery: 0, views: [], spread: 1, lives: [], happenings: [], tombstoneEvery: 0,
+    truncation: { partition: 0, records: 5, produced: 5 },
+  };
+
+  test('what is produced at the same offsets arrives once; what was lost may be there', () => {
+    expect(play(scenario)).toMatchObject({ findings: [], rows: 15 });
+  });
+
+  test('under the tokens of what was lost it would be missing', () => {
+    expect(play(scenario, sabotages.I10).findings).toContainEqual({ kind: 'missing', what: '0:5 0:6 0:7 0:8 0:9' });
+  });
+
+  test('is drawn', () => {
+    const isCut = (seed: number) => {
+      const lines: string[] = [];
+      play(scenarioOf(seed), { tell: (line) => lines.push(line) });
+      return lines.some((line) => line.includes('now ends at'));
+    };
+    expect(Array.from({ length: 60 }, (_, seed) => seed).some(isCut)).toBe(true);
   });
 });
 
@@ -57,12 +80,4 @@ describe('sabotage: an invariant that is broken on purpose is found', () => {
     const faults = scenario.lives.reduce((sum, life) => sum + life.faults.length, 0);
     expect(faults + scenario.happenings.length).toBeLessThanOrEqual(2);
   });
-});
-
-describe('small worlds, every order of two owners’ steps', () => {
-  for (const world of smallWorlds.slice(0, 4)) {
-    test(world.name, () => {
-      expect(exhaust(world, { maxSeconds: 100 })).toMatchObject({ isComplete: true, findings: [] });
-    });
-  }
 });

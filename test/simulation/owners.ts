@@ -1,0 +1,586 @@
+// Room: one owner by itself: the very operators that ship, in a world of their own whose servers answer what they are
+// told to. What an owner does is decided by what it was told, in which order, and by nothing else: it is run once for
+// each such history, and looked up from then on. What it looks at beside (when the server was started; whose the
+// partition is) is noticed, and is part of the history where it was looked at.
+import { VirtualAction, VirtualTimeScheduler, type Observable, type SchedulerAction, type Subscription } from 'rxjs';
+import { arrange, type ArrangeConfig } from '../../src/arrange.js';
+import { IngestError } from '../../src/errors.js';
+import { SimulatedWorld, type ConsumerGroup, type Fate, type Member, type Outcome, type Pace, type Process, type SavedServers, type Step } from '../../src/testing/index.js';
+
+export interface SmallWorld {
+  readonly name: string;
+  readonly records: readonly number[];
+  readonly batch: number;
+  readonly maxPending: number;
+  /** Faults that may strike in one run. */
+  readonly faults: number;
+  /** ClickHouse partitions that rows spread over. */
+  readonly spread?: number;
+}
+
+/** How a process is composed: as it ships, or broken. */
+export type ComposeOwner = (process: Process, config: ArrangeConfig & { readonly chunkSize: number }) => Observable<unknown>;
+
+export const asShipped: ComposeOwner = (process, { chunkSize: _, ...config }) => arrange(process, config, process.scheduler);
+
+/** The owners take turns in how they cut: another owner, other cuts. */
+export function configOf({ batch, maxPending }: SmallWorld, ordinal: number, name: string) {
+  const isOdd = ordinal % 2 === 1;
+  return {
+    delivery: 'exactly-once' as const, group: 'g', owner: name, maxPending, chunkSize: isOdd ? 6 : 4,
+    batch: { count: isOdd ? batch : Math.max(1, (batch % 3) + 1), maxWaitMs: 5 }, retry: { minDelayMs: 3, maxDelayMs: 20, jitter: 0 },
+  };
+}
+
+export function tableOf({ spread = 1 }: SmallWorld) {
+  return spread === 1 ? {} : { partitionBy: ({ offset }: { readonly offset: number }) => String(offset % spread) };
+}
+
+/** What an owner can be told. */
+export type Input =
+  | { readonly kind: 'answer'; readonly content: string; readonly outcome: Outcome<unknown> }
+  | { readonly kind: 'lost'; readonly partition: number }
+  | { readonly kind: 'timer'; readonly partition: number; readonly isCurrent: boolean };
+
+/** Steps that no other process can notice take place at once. */
+const unnoticed = new Set(['assigned', 'fetch', 'cluster', 'log']);
+
+/** What the pipeline tells the watch when it sends, and when a tenure is over. */
+const told = ['told', 'asked', 'claiming', 'writing', 'inserting'] as const;
+const inEffects = ['claimed', 'written', 'committing', 'blocks', 'torn'] as const;
+
+export interface WatchCall {
+  readonly method: (typeof told)[number];
+  readonly args: readonly unknown[];
+}
+
+type Tenure = ConsumerGroup['current'] extends Map<number, infer T> ? T : never;
+
+/** Tenures of one owner have epochs from here on. */
+const epochsEach = 100;
+const firstEpoch = (ordinal: number) => (ordinal - 1) * epochsEach;
+
+export function isOf(ordinal: number, epoch: number): boolean {
+  return epoch > firstEpoch(ordinal) && epoch <= firstEpoch(ordinal + 1);
+}
+
+/** Does this claim belong to a tenure that was given once more? */
+export function isSecondTenure(ordinal: number, partitions: number, claim: string): boolean {
+  return / claim .*#(\d+)/.test(claim) && Number(/#(\d+)/.exec(claim)![1]) > firstEpoch(ordinal) + partitions;
+}
+
+/** What an owner looks at without asking for it. */
+export interface Surroundings {
+  readonly startedMs: number;
+  readonly committed: ReadonlyMap<number, number>;
+}
+
+/** One owner at one moment of one history. */
+export class Sandbox {
+  readonly world: SimulatedWorld;
+  /** Requests under way, in the order in which they were sent. */
+  readonly pending = new Map<Step, string>();
+  calls: WatchCall[] = [];
+  errors: string[] = [];
+  /** Requests that were under way and that nobody waits for any more. */
+  orphans: Step[] = [];
+  hasLooked = false;
+  /** After what the timer was set that fired last. */
+  fired = '';
+  readonly #clock = new VirtualTimeScheduler(VirtualAction, 0);
+  readonly #timers = new Map<unknown, Timer>();
+  /** Each partition has a time of its own, which goes on when one of its timers fires. */
+  readonly #firedMs = new Map<number, number>();
+  /** What was told last. */
+  #after = '';
+  readonly #eager: { readonly step: Step; readonly about: number | undefined }[] = [];
+  readonly #lost: Step[] = [];
+  readonly #tenures = new Map<number, Tenure>();
+  readonly #member: Member;
+  #mode: 'idle' | 'reacts' | 'effect' = 'reacts';
+  #about: number | undefined;
+  #scheduled = 0;
+  #around: Surroundings;
+  #startedMs = 0;
+  #outcome: Outcome<unknown> | undefined;
+
+  constructor(small: SmallWorld, ordinal: number, compose: ComposeOwner, around: Surroundings) {
+    const pace: Pace = { step: (step) => this.#add(step), reply: (_process, _deliver, outcome) => void (this.#outcome = outcome) };
+    this.world = new SimulatedWorld({ partitions: small.records, scheduler: this.#tagging(), pace, table: tableOf(small) });
+    const { group } = this.world;
+    group.isManual = true;
+    this.#noticeLooks();
+    this.#intercept();
+    this.world.lives = group.generation = ordinal - 1;
+    group.epochs = firstEpoch(ordinal);
+    this.#around = around;
+    const { process, self, member } = this.world.process({ chunkSize: configOf(small, ordinal, '').chunkSize });
+    this.#member = member;
+    const running = compose(process, configOf(small, ordinal, process.name)).subscribe({ error: (error: unknown) => this.errors.push(String(error)) });
+    self.died.subscribe(() => running.unsubscribe());
+    group.give(member);
+    this.#takeEager();
+    this.#mode = 'idle';
+  }
+
+  /** In the order in which they are due: of which partition, after what, and how much later than the last one that fired. */
+  get timers(): { readonly partition: number; readonly after: string; readonly ms: number }[] {
+    return this.#due().map(({ partition, after, dueMs }) => ({ partition, after, ms: dueMs - (this.#firedMs.get(partition) ?? 0) }));
+  }
+
+  /** Partitions whose tenure is over for the owner. */
+  get over(): number[] {
+    return [...this.#tenures].filter(([, { state }]) => state === 'over').map(([partition]) => partition);
+  }
+
+  react(input: Input, around: Surroundings): void {
+    this.calls = [];
+    this.errors = [];
+    this.hasLooked = false;
+    this.fired = '';
+    this.#around = around;
+    this.#mode = 'reacts';
+    this.#after = input.kind === 'answer' ? input.content : input.kind;
+    if (input.kind === 'answer') this.#answer(input.content, input.outcome);
+    if (input.kind === 'lost') this.#lose(input.partition);
+    if (input.kind === 'timer') this.#fire(input.partition, input.isCurrent);
+    this.#takeEager();
+    this.#collectOrphans();
+    this.#mode = 'idle';
+  }
+
+  /** What a request does to servers that hold `before`, and what they answer; the owner is told nothing. */
+  effect(step: Step, before: SavedServers, fate: Fate | undefined, isCurrent: boolean): Outcome<unknown> {
+    this.#mode = 'effect';
+    this.#setCurrent(isCurrent);
+    this.world.restore(before);
+    this.#outcome = undefined;
+    step.take(fate);
+    this.#mode = 'idle';
+    return this.#outcome ?? { value: undefined };
+  }
+
+  #answer(content: string, outcome: Outcome<unknown>): void {
+    const step = [...this.pending].find(([, other]) => other === content)?.[0];
+    if (step?.answer === undefined) throw new Error(`an owner that is not repeatable: it has not sent ${content}`);
+    this.pending.delete(step);
+    this.#about = step.partition;
+    step.answer(outcome);
+  }
+
+  #lose(partition: number): void {
+    this.#about = partition;
+    this.#setCurrent(false);
+    this.#member.lose(this.#tenures.get(partition)!);
+    for (let step = this.#lost.shift(); step !== undefined; step = this.#lost.shift()) step.take();
+  }
+
+  /** The one of the partition's timers that is due first. */
+  #fire(partition: number, isCurrent: boolean): void {
+    this.#about = partition;
+    this.#setCurrent(isCurrent);
+    const { actions } = this.#clock;
+    const { action, after, dueMs } = this.#due().find((timer) => timer.partition === partition)!;
+    this.fired = after;
+    this.#after = `${after} (once more)`;
+    actions.splice(actions.indexOf(action as never), 1);
+    this.#timers.delete(action);
+    this.#firedMs.set(partition, dueMs);
+    const error = action.execute(action.state, action.delay);
+    if (error !== undefined) throw error as Error;
+  }
+
+  #due(): (Timer & { readonly action: Fired })[] {
+    const running = (this.#clock.actions as unknown as Fired[]).map((action) => ({ ...this.#timers.get(action)!, action }));
+    return running.sort((a, b) => a.partition - b.partition || a.dueMs - b.dueMs || a.nth - b.nth);
+  }
+
+  #setCurrent(isCurrent: boolean): void {
+    for (const [partition, tenure] of this.#tenures) this.world.group.current.set(partition, isCurrent ? tenure : { ...tenure, assignment: { ...tenure.assignment } });
+  }
+
+  #add(step: Step): void {
+    const port = portOf(step);
+    if (port === 'assigned') this.#tenures.set(step.partition!, this.world.group.current.get(step.partition!)!);
+    if (port === 'lost') return void this.#lost.push(step);
+    if (unnoticed.has(port)) return void this.#eager.push({ step, about: step.partition ?? this.#about });
+    this.pending.set(step, step.content!());
+  }
+
+  #takeEager(): void {
+    for (let next = this.#eager.shift(); next !== undefined; next = this.#eager.shift()) {
+      const { step, about } = next;
+      this.#about = about;
+      this.#outcome = undefined;
+      step.take();
+      if (this.#outcome !== undefined) step.answer?.(this.#outcome);
+    }
+  }
+
+  #collectOrphans(): void {
+    this.orphans = [];
+    for (const step of [...this.pending.keys()]) {
+      if (step.isAwaited?.() !== false) continue;
+      this.pending.delete(step);
+      this.orphans.push(step);
+    }
+  }
+
+  /** Time stands still: what an owner may look at of it is how long ago a range was recorded, and a run does not take minutes. */
+  #tagging(): VirtualTimeScheduler {
+    const clock = this.#clock;
+    const schedule = clock.schedule.bind(clock);
+    clock.now = () => 0;
+    clock.schedule = ((work: (this: SchedulerAction<unknown>, state?: unknown) => void, delayMs?: number, state?: unknown): Subscription => {
+      const action = schedule(work, delayMs, state);
+      const partition = this.#about ?? 0;
+      this.#timers.set(action, { partition, after: this.#after, dueMs: (this.#firedMs.get(partition) ?? 0) + (delayMs ?? 0), nth: this.#scheduled++ });
+      return action;
+    }) as typeof clock.schedule;
+    return clock;
+  }
+
+  #noticeLooks(): void {
+    const isReacting = () => this.#mode === 'reacts';
+    const { table, group } = this.world;
+    Object.defineProperty(table, 'startedMs', {
+      get: () => {
+        this.hasLooked = true;
+        return isReacting() ? this.#around.startedMs : this.#startedMs;
+      },
+      set: (ms: number) => void (this.#startedMs = ms),
+    });
+    const get = group.committed.get.bind(group.committed);
+    group.committed.get = (partition) => {
+      this.hasLooked = true;
+      return isReacting() ? this.#around.committed.get(partition) : get(partition);
+    };
+  }
+
+  /** What the pipeline does is told to the watch of the servers that it does it to; not here. */
+  #intercept(): void {
+    const { watch } = this.world;
+    const methods = watch as unknown as Record<string, (...args: unknown[]) => void>;
+    for (const method of [...told, ...inEffects]) {
+      const real = methods[method]!.bind(watch);
+      methods[method] = (...args) => {
+        if (this.#mode === 'effect') return real(...args);
+        if ((inEffects as readonly string[]).includes(method)) throw new Error(`${method} outside of an effect`);
+        if (method !== 'told' || (args[0] as { readonly kind: string }).kind === 'lost') this.calls.push({ method: method as WatchCall['method'], args });
+      };
+    }
+  }
+}
+
+interface Timer {
+  readonly partition: number;
+  readonly after: string;
+  readonly dueMs: number;
+  readonly nth: number;
+}
+
+interface Fired {
+  readonly delay: number;
+  readonly state: unknown;
+  execute(state: unknown, delayMs: number): unknown;
+}
+
+export function portOf({ name }: Step): string {
+  return name.slice(0, name.indexOf(' ') < 0 ? undefined : name.indexOf(' '));
+}
+
+/** What may be known of an outcome. */
+export function textOf(outcome: Outcome<unknown>): string {
+  if (!('error' in outcome)) return JSON.stringify(outcome.value) ?? 'done';
+  const { error } = outcome;
+  return error instanceof IngestError ? `${error.code} ${JSON.stringify(error.fields)}` : String(error);
+}
+
+/** An owner after a history. */
+export interface OwnerNode {
+  readonly id: number;
+  readonly ordinal: number;
+  /** What it waits for, by the numbers of the contents, ascending. */
+  readonly requests: readonly number[];
+  /** Partitions of which a timer runs. */
+  readonly timers: readonly number[];
+  /** Partitions whose tenure is over for it. */
+  readonly over: readonly number[];
+  readonly told: ReadonlyMap<number, Reaction>;
+}
+
+/** What being told something leads to. */
+export interface Reaction {
+  readonly node: OwnerNode;
+  /** What is told to the watch: 0 is nothing. */
+  readonly calls: number;
+  readonly orphans: readonly number[];
+  readonly errors: readonly string[];
+  /** At what it was not told. */
+  readonly hasLooked: boolean;
+}
+
+/** An owner's history: how it began, and what it was told. */
+export interface Way {
+  readonly ordinal: number;
+  readonly around: Surroundings;
+  readonly tellings: readonly { readonly input: Input; readonly around: Surroundings }[];
+}
+
+/** One way in which an owner came to where it stands. */
+interface Path {
+  readonly above: Path | undefined;
+  readonly input: Input | undefined;
+  readonly around: Surroundings;
+}
+
+/** Something an owner was told. */
+interface Heard {
+  readonly key: number;
+  /** The request that was answered, or after whose answer the timer was set. */
+  readonly about: string;
+}
+
+interface Telling {
+  readonly reaction: Reaction;
+  readonly input: Input;
+  readonly around: Surroundings;
+}
+
+interface Grown extends OwnerNode {
+  readonly told: Map<number, Reaction>;
+  readonly tellings: Telling[];
+  readonly now: string;
+  readonly path: Path;
+  /** What it was told on the way, in no order, without what was answered in the end. */
+  readonly heard: readonly Heard[];
+  /** Other ways here, each told the same in another order. */
+  readonly others: Path[];
+}
+
+/** All that requests can ask for, each once, with somebody who can take it to the servers. */
+export interface Content {
+  readonly id: number;
+  readonly name: string;
+  readonly text: string;
+  readonly port: string;
+  readonly ordinal: number;
+  readonly partition: number;
+  readonly step: Step;
+  readonly sandbox: Sandbox;
+}
+
+const warmed = 200;
+/** Other ways to one history that are walked beside it. */
+const carried = 1;
+const kinds = { answer: 0, lost: 1, timer: 2 } as const;
+
+/** The owners of one small world, and how they react. */
+export class Owners {
+  readonly contents: Content[] = [];
+  readonly outcomes: Outcome<unknown>[] = [];
+  readonly calls: (readonly WatchCall[])[] = [[]];
+  readonly nodes: OwnerNode[] = [];
+  /** Histories that were run. */
+  runs = 0;
+  readonly #contentIds = new Map<string, number>();
+  readonly #outcomeIds = new Map<string, number>();
+  readonly #callIds = new Map<string, number>([['[]', 0]]);
+  readonly #aroundIds = new Map<string, number>();
+  readonly #roots = new Map<string, Reaction>();
+  /** Owners by what they were told, in any order, and what they wait for. */
+  readonly #merged = new Map<string, Grown>();
+  /** Times that two ways to the same were compared. */
+  compared = 0;
+  readonly differences: string[] = [];
+  readonly #warm = new Map<Path, Sandbox>();
+
+  constructor(
+    readonly small: SmallWorld,
+    private readonly compose: ComposeOwner = asShipped,
+    readonly isMerging = true,
+  ) {}
+
+  begin(ordinal: number, around: Surroundings): Reaction {
+    const key = `${ordinal} ${this.#aroundId(around)}`;
+    let root = this.#roots.get(key);
+    if (root === undefined) {
+      const path = { above: undefined, input: undefined, around };
+      root = this.#reaction(this.#walk(ordinal, path), ordinal, path, [{ key: this.#aroundId(around), about: '' }]);
+      this.#roots.set(key, root);
+    }
+    return root;
+  }
+
+  /** Histories that did not go on; every other one is the beginning of one of these. */
+  ways(): Way[] {
+    return this.nodes.flatMap((node): Way[] => {
+      const { tellings, path, ordinal } = node as Grown;
+      if (tellings.length > 0) return [];
+      const told: { input: Input; around: Surroundings }[] = [];
+      let at = path;
+      for (; at.above !== undefined; at = at.above) told.unshift({ input: at.input!, around: at.around });
+      return [{ ordinal, around: at.around, tellings: told }];
+    });
+  }
+
+  outcomeId(outcome: Outcome<unknown>): number {
+    const text = textOf(outcome);
+    let id = this.#outcomeIds.get(text);
+    if (id === undefined) {
+      id = this.outcomes.push(outcome) - 1;
+      this.#outcomeIds.set(text, id);
+    }
+    return id;
+  }
+
+  /** `index`: of the content or the partition; `what`: an outcome's number, or whether the partition is still its own. */
+  told(node: OwnerNode, kind: keyof typeof kinds, index: number, what: number, around: Surroundings): Reaction {
+    const grown = node as Grown;
+    const key = (kinds[kind] * 65_536 + index) * 4096 + what;
+    const found = grown.told.get(key);
+    if (found !== undefined && !found.hasLooked) return found;
+    const looking = key + (1 + this.#aroundId(around, kind === 'answer' ? this.contents[index]!.partition : index)) * 1_073_741_824;
+    const known = found === undefined ? undefined : grown.told.get(looking);
+    if (known !== undefined) return known;
+    const input = this.#input(kind, index, what);
+    const sandbox = this.#walk(node.ordinal, grown.path);
+    sandbox.react(input, around);
+    const entry: Heard = { key: sandbox.hasLooked ? looking : key, about: kind === 'answer' ? this.contents[index]!.text : sandbox.fired };
+    const heard = this.isMerging ? this.#heard(grown.heard, entry, kind, index, what) : [...grown.heard, entry];
+    const reaction = this.#reaction(sandbox, node.ordinal, { above: grown.path, input, around }, heard);
+    grown.told.set(key, reaction);
+    if (reaction.hasLooked) grown.told.set(looking, reaction);
+    grown.tellings.push({ reaction, input, around });
+    for (const path of grown.others) this.#compare(grown, { reaction, input, around }, path);
+    return reaction;
+  }
+
+  /**
+   * A call that succeeded in the end is one, however often it was made; a commit is over whatever came of it; and that a
+   * range was looked for does not matter once all of it was there. That no owner remembers more is what `compare` checks.
+   */
+  #heard(before: readonly Heard[], entry: Heard, kind: keyof typeof kinds, index: number, what: number): readonly Heard[] {
+    const { port, id } = this.contents[index] ?? { port: '', id: 0 };
+    const outcome = this.outcomes[what];
+    if (kind !== 'answer' || outcome === undefined) return sortedByKey([...before, entry]);
+    if (port === 'commit') return sortedByKey([...before, { key: -1 - id, about: entry.about }]);
+    if ('error' in outcome) return sortedByKey([...before, entry]);
+    const rest = before.filter(({ about }) => about !== entry.about);
+    const isFound = port === 'readBack' && (outcome.value as { readonly missing: readonly number[] }).missing.length === 0;
+    return isFound ? rest : sortedByKey([...rest, entry]);
+  }
+
+  #input(kind: keyof typeof kinds, index: number, what: number): Input {
+    if (kind === 'answer') return { kind, content: this.contents[index]!.text, outcome: this.outcomes[what]! };
+    return kind === 'lost' ? { kind, partition: index } : { kind, partition: index, isCurrent: what === 1 };
+  }
+
+  /** The owner as it is after this history: gone on with where one stands there, else from its beginning. */
+  #walk(ordinal: number, path: Path): Sandbox {
+    const inputs: Path[] = [];
+    let from = path;
+    for (; from.above !== undefined && !this.#warm.has(from); from = from.above) inputs.push(from);
+    let sandbox = this.#warm.get(from);
+    this.#warm.delete(from);
+    if (sandbox === undefined) {
+      this.runs += 1;
+      sandbox = new Sandbox(this.small, ordinal, this.compose, from.around);
+    }
+    for (const { input, around } of inputs.reverse()) sandbox.react(input!, around);
+    return sandbox;
+  }
+
+  #keepWarm(path: Path, sandbox: Sandbox): void {
+    this.#warm.set(path, sandbox);
+    if (this.#warm.size > warmed) this.#warm.delete(this.#warm.keys().next().value!);
+  }
+
+  #reaction(sandbox: Sandbox, ordinal: number, path: Path, heard: readonly Heard[]): Reaction {
+    const does = this.#deed(sandbox, ordinal);
+    const key = `${ordinal} ${heard.map((one) => one.key).join()} ${does.now}`;
+    let node = this.#merged.get(key);
+    if (node === undefined) {
+      const { requests, timers, over } = does;
+      // 0 stands for an owner that is gone.
+      node = { id: this.nodes.length + 1, ordinal, requests, timers: [...new Set(timers.map(({ partition }) => partition))], over, told: new Map(), tellings: [], now: does.now, path, heard, others: [] };
+      this.nodes.push(node);
+      this.#merged.set(key, node);
+      this.#keepWarm(path, sandbox);
+    } else this.#joins(node, path);
+    return { node, calls: does.calls, orphans: does.orphans, errors: sandbox.errors, hasLooked: sandbox.hasLooked };
+  }
+
+  /** Who came another way must do the same from here on. */
+  #joins(node: Grown, path: Path): void {
+    if (node.others.length >= carried) return;
+    node.others.push(path);
+    for (const telling of node.tellings) this.#compare(node, telling, path);
+  }
+
+  #compare(node: Grown, { reaction, input, around }: Telling, path: Path): void {
+    const to = reaction.node as Grown;
+    const further: Path = { above: path, input, around };
+    const sandbox = this.#walk(node.ordinal, further);
+    const { now, calls, orphans } = this.#deed(sandbox, node.ordinal);
+    this.#keepWarm(further, sandbox);
+    this.compared += 1;
+    const isSame = now === to.now && calls === reaction.calls && orphans.join() === reaction.orphans.join();
+    if (isSame) this.#joins(to, further);
+    else this.differences.push(`${node.ordinal}: ${JSON.stringify(input)} after ${inputsOf(path)}; and after ${inputsOf(node.path)}`);
+  }
+
+  #deed(sandbox: Sandbox, ordinal: number) {
+    const requests = [...sandbox.pending.keys()].map((step) => this.#contentId(step, ordinal, sandbox)).sort((a, b) => a - b);
+    const orphans = sandbox.orphans.map((step) => this.#contentId(step, ordinal, sandbox)).sort((a, b) => a - b);
+    const { timers, over } = sandbox;
+    return { requests, orphans, timers, over, calls: this.#callsId(sandbox.calls), now: JSON.stringify([requests, timers, over]) };
+  }
+
+  /** Of one partition, or at the beginning of all. */
+  #aroundId({ startedMs, committed }: Surroundings, partition?: number): number {
+    const text = JSON.stringify([startedMs, partition === undefined ? [...committed].sort(([a], [b]) => a - b) : [partition, committed.get(partition)]]);
+    let id = this.#aroundIds.get(text);
+    if (id === undefined) {
+      id = this.#aroundIds.size;
+      this.#aroundIds.set(text, id);
+    }
+    return id;
+  }
+
+  #contentId(step: Step, ordinal: number, sandbox: Sandbox): number {
+    const text = step.content!();
+    let id = this.#contentIds.get(text);
+    if (id === undefined) {
+      id = this.contents.length;
+      this.contents.push({ id, name: `${step.process.name} ${step.name}`, text, port: portOf(step), ordinal, partition: step.partition ?? 0, step, sandbox });
+      this.#contentIds.set(text, id);
+    }
+    return id;
+  }
+
+  #callsId(calls: readonly WatchCall[]): number {
+    const text = JSON.stringify(calls, (_name, value: unknown) => (isRecord(value) ? value.offset : value));
+    let id = this.#callIds.get(text);
+    if (id === undefined) {
+      id = this.calls.push(calls) - 1;
+      this.#callIds.set(text, id);
+    }
+    return id;
+  }
+}
+
+function sortedByKey(heard: Heard[]): Heard[] {
+  return heard.sort((a, b) => a.key - b.key);
+}
+
+function inputsOf(path: Path): string {
+  const inputs: unknown[] = [];
+  for (let at: Path | undefined = path; at?.input !== undefined; at = at.above) inputs.unshift(at.input.kind === 'answer' ? [at.input.content, textOf(at.input.outcome)] : at.input);
+  return JSON.stringify(inputs);
+}
+
+/** Of a record its offset is enough: the log does not change. */
+function isRecord(value: unknown): value is { readonly offset: number } {
+  return typeof value === 'object' && value !== null && 'timestampMs' in value;
+}
