@@ -365,7 +365,7 @@ export class Run {
   #failed(tenure: Tenure, error: IngestError): void {
     if (tenure.state !== 'active' || tenure.halted) return;
     this.#settings.log('warn', 'a partition cannot go on', { topic: tenure.assignment.topic, partition: tenure.assignment.partition, reason: error.message });
-    this.halt(tenure);
+    this.halt(tenure.assignment);
     this.#emit({ kind: 'failed', assignment: tenure.assignment, error });
   }
 
