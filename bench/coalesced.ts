@@ -225,7 +225,7 @@ async function main(partitions: number, seconds: number): Promise<void> {
 const config = process.argv[2]?.startsWith('{') === true ? (JSON.parse(process.argv[2]) as IngestConfig) : undefined;
 if (config !== undefined) await ingestUntilTold(config);
 else {
-  const { values } = parseArgs({ options: { partitions: { type: 'string', default: '200' }, seconds: { type: 'string', default: '60' } } });
+  const { values } = parseArgs({ options: { json: { type: 'boolean' }, partitions: { type: 'string', default: '200' }, seconds: { type: 'string', default: '60' } } });
   await main(Number(values.partitions), Number(values.seconds));
 }
 process.exit();

@@ -5,7 +5,7 @@
  */
 import { IngestError } from '../errors.js';
 import type { Chunk } from '../model/record.js';
-import type { Credits } from './credits.js';
+import type { Credits } from '../model/credits.js';
 import { fetchFrom, type FetchedPartition } from './fetch.js';
 import type { SourceSettings } from './options.js';
 import { nameOf, type Reset } from './places.js';

@@ -7,7 +7,7 @@ import { hasCode, IngestError } from '../errors.js';
 import type { Assignment } from '../model/record.js';
 import type { LogEnds, SourceEvent } from '../ports.js';
 import type { TopicPartition } from './assignor.js';
-import { Credits } from './credits.js';
+import { Credits } from '../model/credits.js';
 import { Fetcher } from './fetcher.js';
 import { fenced, Membership, UnknownOutcome, type CommitRequest, type Session } from './membership.js';
 import type { SourceSettings } from './options.js';

@@ -4,6 +4,7 @@
  */
 import { Observable, Subject, of, type Subscription } from 'rxjs';
 import { IngestError } from '../errors.js';
+import { Credits } from '../model/credits.js';
 import type { Assignment } from '../model/record.js';
 import type { LogEnds, RecordSource, SourceEvent } from '../ports.js';
 import type { SimulatedLog } from './log.js';
@@ -144,13 +145,17 @@ export class Member {
   #isListening = false;
   #isPaused = false;
   #isDraining = false;
+  /** Back-pressure as the Kafka source has it, an offset counting for a byte. */
+  readonly #credits: Credits;
 
   constructor(
     readonly process: SimulatedProcess,
     private readonly group: ConsumerGroup,
     private readonly chunkSize: number,
-    private readonly policy: { readonly onGap: 'halt' | 'continue'; readonly onReset: 'halt' | 'restart' },
-  ) {}
+    private readonly policy: { readonly onGap: 'halt' | 'continue'; readonly onReset: 'halt' | 'restart'; readonly room: number },
+  ) {
+    this.#credits = new Credits(policy.room);
+  }
 
   readonly source: RecordSource = {
     events: new Observable<SourceEvent>((subscriber) => {
@@ -181,10 +186,17 @@ export class Member {
           .call({ port: 'commit', partition: assignment.partition, what: () => `${assignment.partition}:${nextOffset}`, detail: () => `@${assignment.epoch}`, effect: () => this.group.commit(assignment, nextOffset) })
           .subscribe(subscriber);
       }),
-    done: () => undefined,
+    need: ({ epoch }, lastOffset) => {
+      this.#credits.need(epoch, lastOffset);
+      this.fetchOn();
+    },
+    done: ({ epoch }, lastOffset) => {
+      if (this.#credits.done(epoch, lastOffset)) this.fetchOn();
+    },
     halt: ({ epoch }) => {
       const tenure = this.#tenures.get(epoch);
       if (tenure !== undefined) tenure.isHalted = true;
+      this.#release(epoch);
     },
     renew: ({ epoch }) => this.#renew(this.#tenures.get(epoch)),
     pause: () => void (this.#isPaused = true),
@@ -200,6 +212,7 @@ export class Member {
       if (tenure.state !== 'given' || this.#isDraining) return;
       tenure.state = 'active';
       this.#tenures.set(tenure.assignment.epoch, tenure);
+      this.#credits.open(tenure.assignment.epoch);
       this.#tell({ kind: 'assigned', assignment: tenure.assignment });
       this.#fetch(tenure);
     });
@@ -218,6 +231,7 @@ export class Member {
         this.group.world.note(() => `${this.process.name} releases ${tenure.assignment.partition}`);
         tenure.state = 'over';
         this.#tenures.delete(tenure.assignment.epoch);
+        this.#release(tenure.assignment.epoch);
         released();
         this.#completeWhenDrained();
       };
@@ -247,6 +261,7 @@ export class Member {
     if (tenure.state === 'over') return;
     tenure.state = 'over';
     this.#tenures.delete(tenure.assignment.epoch);
+    this.#release(tenure.assignment.epoch);
     this.#tell({ kind: 'lost', assignment: tenure.assignment });
     this.#completeWhenDrained();
   }
@@ -255,7 +270,14 @@ export class Member {
     const tenure = this.#tenures.get(epoch);
     if (tenure === undefined) return;
     tenure.position = offset;
+    this.#credits.forget(epoch);
     this.#fetch(tenure);
+  }
+
+  /** What it held is room for the others. */
+  #release(epoch: number): void {
+    this.#credits.close(epoch);
+    if (this.policy.room !== Infinity) this.fetchOn();
   }
 
   #renew(tenure: Tenure | undefined): void {
@@ -281,7 +303,8 @@ export class Member {
   #fetch(tenure: Tenure): void {
     const { log, timing } = this.group.world;
     const { assignment } = tenure;
-    const isWanted = () => tenure.state === 'active' && !tenure.isHalted && !this.#isPaused;
+    const { epoch } = assignment;
+    const isWanted = () => tenure.state === 'active' && !tenure.isHalted && !this.#isPaused && this.#credits.mayFetch(epoch, tenure.position);
     const isThere = () => tenure.position !== log.ends(assignment.partition).end || assignment.topicId !== log.topicId;
     if (tenure.isFetching || !isWanted() || !isThere()) return;
     tenure.isFetching = true;
@@ -297,7 +320,10 @@ export class Member {
       const chunk = log.fetch(assignment, tenure.position, this.chunkSize);
       if (chunk === undefined) return;
       tenure.position = chunk.lastOffset + 1;
-      this.#tell({ kind: 'fetched', assignment, chunk });
+      const held = chunk.lastOffset - chunk.afterOffset;
+      this.#credits.delivered(epoch, { lastOffset: chunk.lastOffset, held, fetched: held });
+      const isLastForNow = !this.#credits.mayFetch(epoch, tenure.position);
+      this.#tell({ kind: 'fetched', assignment, chunk: isLastForNow ? { ...chunk, isLastForNow } : chunk });
       this.#fetch(tenure);
     }, timing.fetchMs);
   }

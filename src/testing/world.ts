@@ -50,6 +50,8 @@ export interface Life {
   readonly faults?: readonly Fault[];
   /** Records that a fetch brings at most: other sizes, other cuts. @default 3 */
   readonly chunkSize?: number;
+  /** Offsets that may have been delivered and not be done, all partitions together: the source's budget. @default Infinity */
+  readonly room?: number;
   /** As of `arrange`; the source jumps behind what retention took under `continue`. @default 'halt' */
   readonly onGap?: 'halt' | 'continue';
   /** As of `arrange`; the source waits for a seek where its offset is beyond the log, under `restart`. @default 'halt' */
@@ -158,9 +160,9 @@ export class SimulatedWorld {
   }
 
   /** Begins a life whose pipeline is started by the caller. */
-  process({ faults = [], chunkSize = 3, onGap = 'halt', onReset = 'halt', blockRows = Infinity, coalesces = false, isCredulous = false }: Life = {}): { readonly process: Process; readonly self: SimulatedProcess; readonly member: Member } {
+  process({ faults = [], chunkSize = 3, room = Infinity, onGap = 'halt', onReset = 'halt', blockRows = Infinity, coalesces = false, isCredulous = false }: Life = {}): { readonly process: Process; readonly self: SimulatedProcess; readonly member: Member } {
     const self = new SimulatedProcess(nameOfLife(this.lives++), this.#surroundings(), faults);
-    const member = new Member(self, this.group, chunkSize, { onGap, onReset });
+    const member = new Member(self, this.group, chunkSize, { onGap, onReset, room });
     this.#members.set(self, member);
     const process: Process = {
       name: self.name,

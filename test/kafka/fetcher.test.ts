@@ -2,7 +2,7 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import type { IngestError } from '../../src/errors.js';
 import type { WireRequest } from '../../src/kafka/broker.js';
-import { Credits } from '../../src/kafka/credits.js';
+import { Credits } from '../../src/model/credits.js';
 import type { FetchedPartition } from '../../src/kafka/fetch.js';
 import { Fetcher } from '../../src/kafka/fetcher.js';
 import { sourceSettings, type KafkaSourceOptions } from '../../src/kafka/options.js';

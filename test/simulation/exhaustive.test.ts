@@ -18,7 +18,7 @@ const withInsert = (frozen: FrozenInsert, insert: FrozenInsert['insert']) => Obj
 const broken = (name: keyof typeof sabotages): ComposeOwner => (process, { batch, chunkSize, maxPending = 2 }) =>
   sabotages[name].compose(
     process,
-    { startMs: 0, chunkSize, batch: { bytes: 10_000, maxWaitMs: 5, count: 1, ...batch }, blockRows: 2, coalesces: false, faults: [] },
+    { startMs: 0, chunkSize, room: Infinity, batch: { bytes: 10_000, maxWaitMs: 5, count: 1, ...batch }, blockRows: 2, coalesces: false, faults: [] },
     { seed: 1, records: [], maxPending, poisonEvery: 0, onPoison: 'halt', onGap: 'continue', spread: 1, views: [], family: 'plain', dedupWindowMs: 0, coalesceMs: 0, lives: [], happenings: [], tombstoneEvery: 0 },
     new Dice(1),
   );

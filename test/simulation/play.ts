@@ -68,7 +68,7 @@ export function play(scenario: Scenario, options: PlayOptions = {}): Played {
   const errors: Finding[] = [];
   const begin = (plan: LifePlan): { readonly process: Process; readonly self: SimulatedProcess } => {
     const { process, self } = world.process({
-      faults: plan.faults, chunkSize: plan.chunkSize, onGap: scenario.onGap, onReset: 'restart', blockRows: isUnpinned ? plan.blockRows : Infinity,
+      faults: plan.faults, chunkSize: plan.chunkSize, room: plan.room, onGap: scenario.onGap, onReset: 'restart', blockRows: isUnpinned ? plan.blockRows : Infinity,
       coalesces: plan.coalesces, isCredulous,
     });
     const running = compose(process, plan, scenario, dice).subscribe({
@@ -84,7 +84,9 @@ export function play(scenario: Scenario, options: PlayOptions = {}): Played {
       drains[index] = () => process.source.drain();
     }, plan.startMs));
   for (const happening of scenario.happenings) clock.schedule(() => happen(happening, scenario, world, begun, drains, clock), happening.atMs);
-  const last = { ...healthy, coalesces: scenario.lives.some(({ coalesces }) => coalesces) };
+  // Less than a range in doubt may have; but what was truncated must be cut again as it was.
+  const room = scenario.truncation === undefined ? healthy.room : Infinity;
+  const last = { ...healthy, room, coalesces: scenario.lives.some(({ coalesces }) => coalesces) };
   clock.schedule(() => {
     tell?.(`${clock.now()} — the last, healthy life —`);
     if (scenario.onPoison === 'halt' || drawn.tableMendedUnderAZombie) world.table.mend();
@@ -121,7 +123,7 @@ function worldOf(scenario: Scenario, clock: VirtualTimeScheduler, { tell, isTrus
   });
 }
 
-const healthy: LifePlan = { startMs: 0, chunkSize: 4, batch: { count: 5, bytes: 10_000, maxWaitMs: 5 }, blockRows: 2, coalesces: false, faults: [] };
+const healthy: LifePlan = { startMs: 0, chunkSize: 4, room: 6, batch: { count: 5, bytes: 10_000, maxWaitMs: 5 }, blockRows: 2, coalesces: false, faults: [] };
 
 /**
  * Only where nothing is in doubt and everything is settled: a range in doubt that reaches into what is gone halts its

@@ -179,9 +179,9 @@ function leavesOutSilently(sink: BatchSink): BatchSink {
 /**
  * Each breaks the invariant of its name; the others what stands beside them: a token that may be forgotten is not relied
  * on (`expiry`), a server keeps the tokens of inserts that it writes together (`together`), and what it refuses them for
- * is not blamed on each (`blame`).
+ * is not blamed on each (`blame`). A range in doubt is fetched to its end though it be more than there is room for (`room`).
  */
-export const sabotages: Readonly<Record<Invariant | 'expiry' | 'together' | 'blame', Sabotage>> = {
+export const sabotages: Readonly<Record<Invariant | 'expiry' | 'together' | 'blame' | 'room', Sabotage>> = {
   I1: { means: 'the insert is sent before its intent is stored', compose: exchanging((process) => ({ store: answersEarly(process) })) },
   I2: { means: 'the token is made from the records that were received', compose: exchanging(() => ({ transform: tokenFromReceived })) },
   I3: { means: 'what is in doubt at the claim is taken for settled', compose: exchanging(({ store }) => ({ store: forgetsDoubt(store) })) },
@@ -205,4 +205,5 @@ export const sabotages: Readonly<Record<Invariant | 'expiry' | 'together' | 'bla
   expiry: { means: 'a token is relied on although the window may have forgotten it', compose: exchanging(() => ({})), isTrusting: true },
   together: { means: 'the server forgets the tokens of inserts that it writes together, as old ones do', compose: exchanging(() => ({})), isForgetful: true },
   blame: { means: 'a record is blamed for what several inserts were refused for together', compose: exchanging(() => ({})), isCredulous: true },
+  room: { means: 'the source is not told what is in doubt, and has no room for all of it', compose: exchanging(({ source }) => ({ source: { ...source, need: () => undefined } })) },
 };

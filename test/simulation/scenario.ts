@@ -4,6 +4,8 @@ import type { Fate, Fault, PortName } from '../../src/testing/index.js';
 export interface LifePlan {
   readonly startMs: number;
   readonly chunkSize: number;
+  /** The source's budget, in offsets. */
+  readonly room: number;
   readonly batch: { readonly count: number; readonly bytes: number; readonly maxWaitMs: number };
   readonly blockRows: number;
   /** Small inserts wait at the server for others. */
@@ -123,6 +125,7 @@ function life(dice: Dice, startMs: number, isTearing: boolean): LifePlan {
   return {
     startMs,
     chunkSize: dice.int(1, 7),
+    room: dice.of(Infinity, Infinity, 3, 8, 20),
     batch: { count: dice.of(1, 2, 3, 5, 100), bytes: dice.of(20, 60, 10_000), maxWaitMs: dice.of(1, 4, 10, 40) },
     blockRows: dice.of(1, 2, 3),
     coalesces: false,

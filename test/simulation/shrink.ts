@@ -58,6 +58,7 @@ function* shorter(scenario: Scenario): Generator<Scenario> {
   for (let i = 0; i < lives.length; i++) {
     const life = lives[i]!;
     if (life.batch.bytes < 10_000) yield { ...scenario, lives: lives.with(i, { ...life, batch: { ...life.batch, bytes: 10_000 } }) };
+    if (life.room !== Infinity) yield { ...scenario, lives: lives.with(i, { ...life, room: Infinity }) };
     if (life.chunkSize !== 3) yield { ...scenario, lives: lives.with(i, { ...life, chunkSize: 3 }) };
     if (life.startMs !== 0) yield { ...scenario, lives: lives.with(i, { ...life, startMs: life.startMs >> 1 }) };
   }

@@ -52,10 +52,10 @@ describe('a log that is truncated', () => {
 });
 
 describe('sabotage: an invariant that is broken on purpose is found', () => {
-  const names = Object.keys(sabotages) as (Invariant | 'expiry' | 'together' | 'blame')[];
+  const names = Object.keys(sabotages) as (Invariant | 'expiry' | 'together' | 'blame' | 'room')[];
 
-  test('there is one for each invariant, one for the window of tokens, and two for inserts that are written together', () => {
-    expect(names).toEqual(['I1', 'I2', 'I3', 'I4', 'I5', 'I6', 'I7', 'I8', 'I9', 'I10', 'I11', 'I12', 'expiry', 'together', 'blame']);
+  test('there is one for each invariant, one for the window of tokens, two for inserts that are written together, and one for the room that there is', () => {
+    expect(names).toEqual(['I1', 'I2', 'I3', 'I4', 'I5', 'I6', 'I7', 'I8', 'I9', 'I10', 'I11', 'I12', 'expiry', 'together', 'blame', 'room']);
   });
 
   for (const name of names) {

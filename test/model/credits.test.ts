@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { Credits } from '../../src/kafka/credits.js';
+import { Credits } from '../../src/model/credits.js';
 
 const MIB = 1024 * 1024;
 /** Beyond whatever may be needed. */
