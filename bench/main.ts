@@ -61,7 +61,7 @@ async function run(stack: Stack): Promise<Measured> {
   const rounds = options.rounds ?? (options.quick === true ? 1 : 3);
   const samples: Measured['samples'][number][] = [];
   for (const name of chosen) {
-    const rows = options.rows ?? (options.quick === true ? 1_500_000 : name === 'event1k' ? 1_000_000 : 3_000_000);
+    const rows = options.rows ?? (options.quick === true ? 1_500_000 : name === 'event1k' ? 700_000 : 2_000_000);
     const workload: Workload = { ...workloads[name], rows, partitions: 4 };
     const topic = `${name}_${randomUUID().slice(0, 6)}`;
     say(`${name}: producing ${rows} records …`);

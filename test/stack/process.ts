@@ -1,7 +1,7 @@
 // One server as a real process: start, stop, kill, freeze and restart it on the same data and the same ports.
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { closeSync, mkdirSync, openSync, readFileSync } from 'node:fs';
+import { closeSync, mkdirSync, openSync, readdirSync, readFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { dirname } from 'node:path';
 import { createInterface } from 'node:readline';
@@ -85,9 +85,10 @@ export class ServerProcess {
     await this.#ended;
   }
 
-  /** SIGSTOP: connections stay open, nothing is answered. */
+  /** SIGSTOP: connections stay open, nothing is answered. A thread on another core goes on for a moment, which is waited for. */
   freeze(): void {
     if (!this.#signal('SIGSTOP')) throw new Error(`${this.name} is not running, it cannot be frozen`);
+    for (let look = 0; look < 1000 && !isStopped(this.#pid); look++) Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 1);
   }
 
   /** SIGCONT: undoes `freeze()`. */
@@ -191,4 +192,13 @@ function isFree(port: number): Promise<boolean> {
     server.once('error', () => resolve(false));
     server.listen(port, '127.0.0.1', () => server.close(() => resolve(true)));
   });
+}
+
+/** Every thread of it. Where the system does not tell, it is taken for it. */
+function isStopped(pid: number | undefined): boolean {
+  try {
+    return readdirSync(`/proc/${pid}/task`).every((thread) => / \(.*\) [Tt] /.test(readFileSync(`/proc/${pid}/task/${thread}/stat`, 'utf8')));
+  } catch {
+    return true;
+  }
 }
