@@ -4,7 +4,7 @@
 import { IngestError } from '../errors.js';
 import type { InsertBatch } from '../ports.js';
 import { cursorOver } from '../model/packed-records.js';
-import { objectFault } from './json-object.js';
+import { BackslashSearch, objectFault } from './json-object.js';
 import { BLOCK_BYTES, BLOCK_ROWS } from './settings.js';
 import type { TableName } from './tables.js';
 
@@ -28,10 +28,11 @@ export function checkTable({ assignment: { topic, partition }, intent }: InsertB
 
 /** Throws for the first record that is not one JSON object, and for a batch that would be more than one block. */
 export function checkRecords({ assignment: { topic, partition }, afterOffset, lastOffset, records }: InsertBatch): void {
+  const search = new BackslashSearch();
   let bytes = 0;
   for (const cursor = cursorOver(records); cursor.next(); ) {
     const { offset, data, valueStart, valueLength } = cursor;
-    const fault = valueLength < 0 ? 'is a tombstone: the message has no value' : objectFault(data, valueStart, valueStart + valueLength);
+    const fault = valueLength < 0 ? 'is a tombstone: the message has no value' : objectFault(data, valueStart, valueStart + valueLength, search);
     if (fault !== undefined) {
       throw new IngestError('KCR_POISON', `the value ${fault}`, {
         topic,

@@ -17,18 +17,24 @@ const OPEN = 123;
 const CLOSE = 125;
 const LOWER_U = 117;
 const UNICODE_DIGITS = 4;
+/** Values from this size on have strings that are worth a native search; shorter ones are faster byte by byte. */
+const LONG_BYTES = 192;
+/** Bytes of a string that are looked at before it is searched. */
+const NEAR_BYTES = 8;
 
 /** Why the value, which lies in `data` from `start` up to `end`, is not exactly one JSON object, to be read after "the value"; undefined when it is one. */
-export function objectFault(data: Uint8Array, start = 0, end = data.length): string | undefined {
+export function objectFault(data: Uint8Array, start = 0, end = data.length, search = new BackslashSearch()): string | undefined {
   let at = start;
   while (at < end && isSpace(data[at])) at++;
   if (at === end) return end === start ? 'is empty' : 'is nothing but whitespace';
   if (data[at] !== OPEN) return wrongStart(data.subarray(start, end), at - start);
 
+  const isLong = end - start >= LONG_BYTES;
   let depth = 0;
   for (; at < end; at++) {
     const byte = data[at];
     if (byte === QUOTE) {
+      if (isLong) at = behindPlain(data, at + 1, end, search) - 1;
       for (at++; at < end && data[at] !== QUOTE; at++) {
         if (data[at] !== BACKSLASH) continue;
         at++;
@@ -43,6 +49,34 @@ export function objectFault(data: Uint8Array, start = 0, end = data.length): str
     }
   }
   return `is cut off: ${depth} closing ${depth === 1 ? 'brace is' : 'braces are'} missing`;
+}
+
+/** Where the next backslash is: one look serves the values of many records. For one batch, since it keeps the bytes. */
+export class BackslashSearch {
+  #data: Uint8Array | undefined;
+  #from = 0;
+  #at = 0;
+
+  behind(data: Uint8Array, from: number): number {
+    if (data === this.#data && from >= this.#from && from <= this.#at) return this.#at;
+    const at = data.indexOf(BACKSLASH, from);
+    [this.#data, this.#from, this.#at] = [data, from, at < 0 ? Infinity : at];
+    return this.#at;
+  }
+}
+
+/**
+ * Of a long string the bytes that mean nothing are passed over by a native search, which is several times faster than to
+ * look at each. Gives where the string ends, or where there is more to look at.
+ */
+function behindPlain(data: Uint8Array, from: number, end: number, search: BackslashSearch): number {
+  const near = Math.min(end, from + NEAR_BYTES);
+  let at = from;
+  while (at < near && data[at] !== QUOTE && data[at] !== BACKSLASH) at++;
+  if (at < near || at === end) return at;
+  const quote = data.indexOf(QUOTE, at);
+  if (quote < 0 || quote >= end) return at;
+  return search.behind(data, at) > quote ? quote : at;
 }
 
 /** JSON's own whitespace, and nothing else. */

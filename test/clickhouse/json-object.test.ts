@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { objectFault } from '../../src/clickhouse/json-object.js';
+import { BackslashSearch, objectFault } from '../../src/clickhouse/json-object.js';
 
 const faultOf = (text: string): string | undefined => objectFault(Buffer.from(text));
 
@@ -102,4 +102,40 @@ describe('held against JSON.parse', () => {
       { numRuns: 5_000 },
     );
   });
+});
+
+/** As plain as it gets: a byte at a time. */
+function isOneObject(value: Buffer): boolean {
+  const text = value.toString('latin1').replace(/^[ \n\r\t]+|[ \n\r\t]+$/g, '');
+  if (!text.startsWith('{')) return false;
+  let [depth, inString] = [0, false];
+  for (let at = 0; at < text.length; at++) {
+    const char = text[at]!;
+    if (inString && char === '\\') {
+      if (text[at + 1] === 'u' && !/^[0-9a-fA-F]{4}$/.test(text.slice(at + 2, at + 6))) return false;
+      at++;
+    } else if (char === '"') inString = !inString;
+    else if (!inString && char === '{') depth++;
+    else if (!inString && char === '}' && --depth === 0) return at === text.length - 1;
+  }
+  return false;
+}
+
+it('values of any length are judged alike, also among others, whose quotes and backslashes are not theirs', () => {
+  const run = fc.tuple(fc.constantFrom('x', ' ', 'a"', '\\"', '\\\\', '\\u00e9', '\\u00', '{', '}'), fc.nat(150)).map(([text, times]) => text.repeat(text.length > 1 ? times % 3 : times));
+  const long = fc.array(run, { maxLength: 8 }).map((runs) => `{"a":"${runs.join('')}"}`);
+  fc.assert(
+    fc.property(fc.array(fc.tuple(fc.oneof(long, soup), fc.constantFrom('', '"', '\\', '}', '{"')), { minLength: 1, maxLength: 5 }), (values) => {
+      const data = Buffer.from(values.map(([value, between]) => between + value).join(''));
+      const search = new BackslashSearch();
+      let at = 0;
+      for (const [value, between] of values) {
+        at += between.length;
+        const bytes = Buffer.from(value);
+        expect(objectFault(data, at, at + bytes.length, search) === undefined, value).toBe(isOneObject(bytes));
+        at += bytes.length;
+      }
+    }),
+    { numRuns: 2000 },
+  );
 });
