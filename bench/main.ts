@@ -12,7 +12,7 @@ import { startStack, type Stack } from '../test/stack/stack.js';
 import type { Parameters } from './contender.js';
 import { measureLatency, type Latency } from './latency.js';
 import { measure, measureKafkaEngine, start, type Sample } from './measure.js';
-import { results, type Measured } from './report.js';
+import { medians, results, type Measured } from './report.js';
 import { chart } from './chart.js';
 import { writeSection } from './sections.js';
 import { createTable, produceWorkload, workloads, type Workload } from './workloads.js';
@@ -154,7 +154,7 @@ try {
   say(`\n${markdown}`);
   if (options.write === true) {
     writeSection('npm run bench', markdown);
-    writeFileSync(new URL('./chart.svg', import.meta.url), chart(measured));
+    writeFileSync(new URL('./chart.svg', import.meta.url), chart(medians(measured)));
   }
   console.log(JSON.stringify(json));
 } finally {
