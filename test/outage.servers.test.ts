@@ -4,8 +4,8 @@ import { expect, test } from 'vitest';
 import { startStack } from './stack/stack.js';
 import { complaints, runOutage } from './support/outage.js';
 
-/** What it takes at most today, and some; `npm run bench:outage` asks for 400. */
-const mostRssMb = 560;
+/** `npm run bench:outage` asks for 400; loaded machines collect their garbage later. */
+const mostRssMb = 420;
 
 test('while ClickHouse is away memory stays flat and the group as it is; then the backlog is caught up with', async () => {
   const stack = await startStack({ useEnvironment: false });

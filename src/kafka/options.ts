@@ -76,7 +76,7 @@ export interface KafkaSourceOptions extends KafkaClientOptions {
   /** Most bytes one fetch brings, as they are compressed. @default 16777216 */
   readonly maxBytes?: number | undefined;
   /**
-   * Memory for records on their way, bytes. Three quarters are for what was delivered and is not done: each partition has
+   * Memory for records on their way, bytes. Five eighths are for what was delivered and is not done: each partition has
    * an equal share of that, and may always have one fetch outstanding. The rest is for what is being received, and for
    * what the garbage collector has yet to take. @default 268435456
    */

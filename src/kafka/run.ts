@@ -27,7 +27,7 @@ const UNHEARD_RETRY_MS = 500;
 const ANEW_PAUSE_MS = 500;
 
 /** Of the budget; the rest is for what is just being received, and for what is done but not collected yet. */
-const RECORDS_PART = 0.75;
+const RECORDS_PART = 5 / 8;
 
 export class Run {
   readonly #settings: SourceSettings;

@@ -32,7 +32,7 @@ function recordedBatch(sink: BatchSink, fields: Partial<Intent> = {}): InsertBat
 }
 
 const found = (rows: Readonly<Record<number, number>>) => (sql: string) =>
-  sql.includes('_offset AS o') ? Object.entries(rows).map(([o, n]) => ({ o, n: String(n) })) : undefined;
+  sql.includes('_offset AS o') ? [{ offsets: Object.keys(rows), counts: Object.values(rows).map(String) }] : undefined;
 const refuse = (code: number) => ({ response }: FakeInsert) =>
   void response.writeHead(500, { 'x-clickhouse-exception-code': String(code) }).end(`Code: ${code}. DB::Exception: because (version 26)`);
 const MINUTE = 60_000;
