@@ -9,13 +9,14 @@ import { cpus, totalmem } from 'node:os';
 import { Command, InvalidArgumentError } from 'commander';
 import { command, query, withAdmin } from '../test/stack/clients.js';
 import { startStack, type Stack } from '../test/stack/stack.js';
+import { createTable } from '../test/support/event-producer.js';
 import type { Parameters } from './contender.js';
 import { measureLatency, type Latency } from './latency.js';
 import { measure, measureKafkaEngine, start, type Sample } from './measure.js';
 import { medians, results, type Measured } from './report.js';
 import { chart } from './chart.js';
 import { writeSection } from './sections.js';
-import { createTable, produceWorkload, workloads, type Workload } from './workloads.js';
+import { produceWorkload, workloads, type Workload } from './workloads.js';
 
 interface Options {
   readonly quick?: boolean;

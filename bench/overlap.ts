@@ -10,12 +10,11 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { Command } from 'commander';
 import { command, createTopic } from '../test/stack/clients.js';
 import { startStack, type Stack } from '../test/stack/stack.js';
-import { eventColumns, produceEvents } from '../test/support/event-producer.js';
+import { createTable, produceEvents } from '../test/support/event-producer.js';
 import { exactness } from '../test/support/exactness.js';
 import { Ingester, until } from '../test/support/ingester.js';
 import { TcpProxy } from '../test/support/tcp-proxy.js';
 import { machine, median, watchProcessors, whole, type Busy } from './machine.js';
-import { createTable } from './workloads.js';
 
 interface Options {
   readonly json?: boolean;
@@ -74,7 +73,7 @@ interface Sample {
 async function run(stack: Stack, topic: string, clickhouseUrl: string, variant: Variant, latencyMs: number): Promise<Sample> {
   const { partitions: _, maxPending, maxInFlight } = variant;
   const id = `overlap_${randomUUID().slice(0, 8)}`;
-  await createTable(stack.clickhouseUrl, id, eventColumns);
+  await createTable(stack.clickhouseUrl, id);
   const ingester = new Ingester({
     kafka: { brokers: stack.brokers, groupId: id, fromBeginning: true },
     clickhouse: { url: clickhouseUrl, ...(maxInFlight === undefined ? {} : { maxInFlight }) },

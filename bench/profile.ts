@@ -11,9 +11,10 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { startStack, type Stack } from '../test/stack/stack.js';
+import { createTable } from '../test/support/event-producer.js';
 import type { Parameters, Used } from './contender.js';
 import { writeSection } from './sections.js';
-import { createTable, produceWorkload, workloads } from './workloads.js';
+import { produceWorkload, workloads } from './workloads.js';
 
 const { values: options } = parseArgs({ options: { rows: { type: 'string', default: '3000000' }, json: { type: 'boolean' }, write: { type: 'boolean' } } });
 const rows = Number(options.rows);

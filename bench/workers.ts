@@ -8,12 +8,11 @@ import { randomUUID } from 'node:crypto';
 import { Command } from 'commander';
 import { createTopic } from '../test/stack/clients.js';
 import { startStack, type Stack } from '../test/stack/stack.js';
-import { eventColumns, produceEvents } from '../test/support/event-producer.js';
+import { createTable, produceEvents } from '../test/support/event-producer.js';
 import { exactness, untilComplete, type Exactness } from '../test/support/exactness.js';
 import { Ingester, until } from '../test/support/ingester.js';
 import { machine, median, whole } from './machine.js';
 import { changeUnderBacklog, changeWorkers, stages, type Change, type Changes, type ChangesConfig, type Stage } from './rebalances.js';
-import { createTable } from './workloads.js';
 
 interface Options {
   readonly json?: boolean;
@@ -57,7 +56,7 @@ interface Shared {
 async function place({ brokers, clickhouseUrl, keeperConnect }: Stack): Promise<{ readonly name: string; readonly config: object }> {
   const name = `workers_${randomUUID().slice(0, 8)}`;
   await createTopic(brokers, name, { partitions });
-  await createTable(clickhouseUrl, name, eventColumns);
+  await createTable(clickhouseUrl, name);
   const heartbeat = options.heartbeat === undefined ? {} : { heartbeatIntervalMs: options.heartbeat };
   const config = {
     kafka: { brokers, groupId: name, fromBeginning: true, ...heartbeat },

@@ -4,6 +4,7 @@
 import { Partitioners, type Message } from 'kafkajs';
 import { command, createTopic, kafkaClient } from '../test/stack/clients.js';
 import type { Stack } from '../test/stack/stack.js';
+import { eventColumns } from '../test/support/event-producer.js';
 import { loadSource, produceFlights } from '../examples/demo/flights.js';
 
 export interface Workload {
@@ -15,8 +16,8 @@ export interface Workload {
 
 export const workloads: Readonly<Record<Workload['name'], Omit<Workload, 'rows' | 'partitions'>>> = {
   flights: { name: 'flights', columns: 'date DateTime64(3), delay Int16, distance Int16, origin String, destination String' },
-  event244: { name: 'event244', columns: 'id UInt64, at UInt64, user UInt32, kind LowCardinality(String), url String, agent String, amount Float64' },
-  event1k: { name: 'event1k', columns: 'id UInt64, at UInt64, user UInt32, kind LowCardinality(String), url String, agent String, amount Float64, body String' },
+  event244: { name: 'event244', columns: eventColumns },
+  event1k: { name: 'event1k', columns: `${eventColumns}, body String` },
 };
 
 /** A JSON event of 244 bytes, or of 1,024. */
@@ -69,12 +70,4 @@ export async function produceWorkload(stack: Stack, topic: string, { name, rows,
   }
   await producer.disconnect();
   return bytes;
-}
-
-export async function createTable(url: string, table: string, columns: string): Promise<void> {
-  await command(
-    url,
-    `CREATE OR REPLACE TABLE ${table} (${columns}, _topic LowCardinality(String), _partition UInt32, _offset UInt64)
-     ENGINE = MergeTree ORDER BY (_partition, _offset) SETTINGS non_replicated_deduplication_window = 10000`,
-  );
 }

@@ -2,9 +2,9 @@
 // nothing is missing, doubled, or inserted by two of them.
 import { randomUUID } from 'node:crypto';
 import { expect, onTestFinished, test } from 'vitest';
-import { command, createTopic } from './stack/clients.js';
+import { createTopic } from './stack/clients.js';
 import { sharedStack } from './stack/shared.js';
-import { EventProducer, eventColumns } from './support/event-producer.js';
+import { EventProducer, createTable } from './support/event-producer.js';
 import { exactness, untilComplete } from './support/exactness.js';
 import { Ingester, until } from './support/ingester.js';
 
@@ -40,11 +40,7 @@ test('two workers are added and one is taken away under load: spread evenly, not
   const { brokers, clickhouseUrl, keeperConnect } = sharedStack();
   const name = `workers_${randomUUID().slice(0, 8)}`;
   await createTopic(brokers, name, { partitions });
-  await command(
-    clickhouseUrl,
-    `CREATE TABLE ${name} (${eventColumns}, _topic LowCardinality(String), _partition UInt32, _offset UInt64)
-     ENGINE = MergeTree ORDER BY (_partition, _offset) SETTINGS non_replicated_deduplication_window = 10000`,
-  );
+  await createTable(clickhouseUrl, name);
   const config = {
     // The session is longer than the test: whoever leaves must say so.
     kafka: { brokers, groupId: name, fromBeginning: true, sessionTimeoutMs: 300_000, heartbeatIntervalMs: 300 },

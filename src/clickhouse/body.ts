@@ -36,17 +36,3 @@ export class RowBody implements BodyPieces {
     return target.subarray(0, this.#rows.fill(target));
   }
 }
-
-/** A body that is there as a whole. */
-export function wholeBody(bytes: Uint8Array): BodyPieces {
-  let isOver = false;
-  return {
-    get isOver() {
-      return isOver;
-    },
-    next: () => {
-      isOver = true;
-      return bytes;
-    },
-  };
-}

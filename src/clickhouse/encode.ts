@@ -79,11 +79,11 @@ export class RowEncoder {
     return bytes;
   }
 
-  /** No fewer bytes than all of the rows will take. */
-  boundOf(records: Records): number {
-    let bytes = 0;
-    for (const row = cursorOver(records); row.next(); ) bytes += this.bound(row);
-    return bytes;
+  /** Are all of the rows sure to fit into so many bytes? */
+  fit(records: Records, bytes: number): boolean {
+    let left = bytes;
+    for (const row = cursorOver(records); left >= 0 && row.next(); ) left -= this.bound(row);
+    return left >= 0;
   }
 
   /** Writes the row and its line feed; gives where it ends. */

@@ -319,7 +319,7 @@ export class FrozenBatch implements FrozenInsert {
     if (coalescing === undefined || token === undefined || this.#isAlone) return undefined;
     // It may have been exchanged for an older one since the start.
     if (coalescingFault(server.version) !== undefined) return undefined;
-    return this.#encoder.boundOf(records) > coalescing.maxBytes ? undefined : coalescing;
+    return this.#encoder.fit(records, coalescing.maxBytes) ? coalescing : undefined;
   }
 
   async #exchange(records: Records, slots: InsertSlots, params: Record<string, string>, signal: AbortSignal): Promise<InsertResult> {

@@ -5,6 +5,7 @@ import { once } from 'node:events';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
+import { command } from '../stack/clients.js';
 import { jars, java } from '../stack/jars.js';
 
 /** The columns of such an event. */
@@ -65,4 +66,13 @@ export class EventProducer {
 /** Sends so many as quickly as it goes. */
 export async function produceEvents(config: EventsConfig & { readonly records: number }): Promise<readonly number[]> {
   return (await EventProducer.start(config)).ended;
+}
+
+/** What events are ingested into: with provenance, and a window that remembers tokens. */
+export async function createTable(url: string, table: string, columns = eventColumns): Promise<void> {
+  await command(
+    url,
+    `CREATE OR REPLACE TABLE ${table} (${columns}, _topic LowCardinality(String), _partition UInt32, _offset UInt64)
+     ENGINE = MergeTree ORDER BY (_partition, _offset) SETTINGS non_replicated_deduplication_window = 10000`,
+  );
 }

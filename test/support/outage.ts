@@ -2,9 +2,9 @@
 // of its group, and does it catch up by itself? Used by `npm run bench:outage` and by its short test.
 import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { command, createTopic, query, withAdmin } from '../stack/clients.js';
+import { createTopic, query, withAdmin } from '../stack/clients.js';
 import type { Stack } from '../stack/stack.js';
-import { eventColumns, produceEvents } from './event-producer.js';
+import { createTable, produceEvents } from './event-producer.js';
 import { exactness, untilComplete, type Exactness } from './exactness.js';
 import { Ingester, until } from './ingester.js';
 
@@ -60,11 +60,7 @@ export async function runOutage(stack: Stack, config: OutageConfig): Promise<Out
   if (clickhouse === undefined) throw new Error('ClickHouse is not ours to kill: unset CLICKHOUSE_URL');
   const name = `outage_${randomUUID().slice(0, 8)}`;
   await createTopic(brokers, name, { partitions });
-  await command(
-    clickhouseUrl,
-    `CREATE TABLE ${name} (${eventColumns}, _topic LowCardinality(String), _partition UInt32, _offset UInt64)
-     ENGINE = MergeTree ORDER BY (_partition, _offset) SETTINGS non_replicated_deduplication_window = 10000`,
-  );
+  await createTable(clickhouseUrl, name);
   say(`producing ${rows} records …`);
   const acknowledged = await produceEvents({ brokers, topic: name, partitions, records: rows });
   const ingester = new Ingester(configOf(stack, name, config));
