@@ -256,3 +256,13 @@ describe('an offset out of range', () => {
     expect(kafka.kinds).toEqual(['failed 0: KCR_OFFSET_RANGE']);
   });
 });
+
+test('the chunk that takes the last room says so, and no other: whoever waits for more behind it waits for nothing', async () => {
+  const kafka = new FakeKafka(1, { budgetBytes: 1_000_000 });
+  const half = (base: number) => encodeBatch({ base, records: [{ delta: 0, value: Buffer.alloc(600_000) }] });
+  for (const base of [10, 11]) {
+    kafka.answers.set(0, half(base));
+    await vi.advanceTimersByTimeAsync(1000);
+  }
+  expect(kafka.chunks.map(({ lastOffset, isLastForNow }) => [lastOffset, isLastForNow])).toEqual([[10, undefined], [11, true]]);
+});
