@@ -5,6 +5,8 @@
 import { VirtualAction, VirtualTimeScheduler, type Observable, type SchedulerAction, type Subscription } from 'rxjs';
 import { arrange, type ArrangeConfig } from '../../src/arrange.js';
 import { IngestError } from '../../src/errors.js';
+import { lastKnownOffset } from '../../src/model/state.js';
+import type { Claim } from '../../src/ports.js';
 import { SimulatedWorld, type ConsumerGroup, type Fate, type Member, type Outcome, type Pace, type Process, type SavedServers, type Step } from '../../src/testing/index.js';
 
 export interface SmallWorld {
@@ -337,8 +339,17 @@ interface Path {
 /** Something an owner was told. */
 interface Heard {
   readonly key: number;
+  readonly partition: number;
+  /** The port that answered; or a timer, or what was there when the owner began. */
+  readonly port: string;
   /** The request that was answered, or after whose answer the timer was set. */
   readonly about: string;
+  /** It matters until this offset is settled. */
+  readonly reach: number;
+  /** The state in the answer: settled up to here. */
+  readonly settled: number;
+  /** The tenure was over with it. */
+  readonly isOver: boolean;
 }
 
 interface Telling {
@@ -366,6 +377,8 @@ export interface Content {
   readonly port: string;
   readonly ordinal: number;
   readonly partition: number;
+  /** Of the range it is about; Infinity where it is about none. */
+  readonly lastOffset: number;
   readonly step: Step;
   readonly sandbox: Sandbox;
 }
@@ -373,6 +386,7 @@ export interface Content {
 const warmed = 200;
 /** Other ways to one history that are walked beside it. */
 const carried = 1;
+const rangePorts: ReadonlySet<string> = new Set(['insert', 'readBack', 'fill']);
 const kinds = { answer: 0, lost: 1, timer: 2 } as const;
 
 /** The owners of one small world, and how they react. */
@@ -406,7 +420,8 @@ export class Owners {
     let root = this.#roots.get(key);
     if (root === undefined) {
       const path = { above: undefined, input: undefined, around };
-      root = this.#reaction(this.#walk(ordinal, path), ordinal, path, [{ key: this.#aroundId(around), about: '' }]);
+      const heard = this.small.records.map((_, partition): Heard => ({ key: this.#aroundId(around, partition), partition, port: 'begin', about: '', reach: -1, settled: -1, isOver: false }));
+      root = this.#reaction(this.#walk(ordinal, path), ordinal, path, heard);
       this.#roots.set(key, root);
     }
     return root;
@@ -446,8 +461,8 @@ export class Owners {
     const input = this.#input(kind, index, what);
     const sandbox = this.#walk(node.ordinal, grown.path);
     sandbox.react(input, around);
-    const entry: Heard = { key: sandbox.hasLooked ? looking : key, about: kind === 'answer' ? this.contents[index]!.text : sandbox.fired };
-    const heard = this.isMerging ? this.#heard(grown.heard, entry, kind, index, what) : [...grown.heard, entry];
+    const entry = this.#entry(sandbox, sandbox.hasLooked ? looking : key, input, kind === 'answer' ? this.contents[index] : undefined);
+    const heard = this.isMerging ? this.#heard(grown.heard, entry, input.kind === 'answer' ? input.outcome : undefined) : [...grown.heard, entry];
     const reaction = this.#reaction(sandbox, node.ordinal, { above: grown.path, input, around }, heard);
     grown.told.set(key, reaction);
     if (reaction.hasLooked) grown.told.set(looking, reaction);
@@ -457,18 +472,33 @@ export class Owners {
   }
 
   /**
-   * A call that succeeded in the end is one, however often it was made; a commit is over whatever came of it; and that a
-   * range was looked for does not matter once all of it was there. That no owner remembers more is what `compare` checks.
+   * What still matters of what an owner heard. A call that succeeded in the end is one, however often it was made. A
+   * commit is over whatever came of it. That a range was looked for does not matter once all of it was there, and nothing
+   * of a range does once it is settled. Of the states that were written the last one counts, of tenures the last one.
+   * That no owner remembers more is what `compare` checks.
    */
-  #heard(before: readonly Heard[], entry: Heard, kind: keyof typeof kinds, index: number, what: number): readonly Heard[] {
-    const { port, id } = this.contents[index] ?? { port: '', id: 0 };
-    const outcome = this.outcomes[what];
-    if (kind !== 'answer' || outcome === undefined) return sortedByKey([...before, entry]);
-    if (port === 'commit') return sortedByKey([...before, { key: -1 - id, about: entry.about }]);
-    if ('error' in outcome) return sortedByKey([...before, entry]);
-    const rest = before.filter(({ about }) => about !== entry.about);
-    const isFound = port === 'readBack' && (outcome.value as { readonly missing: readonly number[] }).missing.length === 0;
-    return isFound ? rest : sortedByKey([...rest, entry]);
+  #heard(before: readonly Heard[], entry: Heard, outcome: Outcome<unknown> | undefined): readonly Heard[] {
+    const { partition, about, port } = entry;
+    const others = before.filter((one) => one.partition !== partition || one.port === 'begin');
+    if (entry.isOver) return sortedByKey([...others, entry]);
+    if (port === 'commit') return before.some((one) => one.partition === partition && one.port === 'write' && one.settled > entry.reach) ? before : sortedByKey([...before, entry]);
+    if (port === 'timer' || outcome === undefined || 'error' in outcome) return sortedByKey([...before, entry]);
+    const isOwn = (one: Heard) => one.partition === partition;
+    if (port === 'claim') return sortedByKey([...others, ...before.filter((one) => isOwn(one) && one.port === 'timer' && one.about !== about), entry]);
+    const rest = before.filter((one) => one.about !== about);
+    if (port === 'readBack' && (outcome.value as { readonly missing: readonly number[] }).missing.length === 0) return rest;
+    if (port !== 'write') return sortedByKey([...rest, entry]);
+    const isPast = (one: Heard) => isOwn(one) && (one.port === 'write' || (rangePorts.has(one.port) && one.reach <= entry.settled) || (one.port === 'commit' && one.reach < entry.settled));
+    return sortedByKey([...rest.filter((one) => !isPast(one)), entry]);
+  }
+
+  #entry({ over, fired }: Sandbox, key: number, input: Input, content: Content | undefined): Heard {
+    if (input.kind !== 'answer') return { key, partition: input.partition, port: input.kind, about: fired, reach: Infinity, settled: -1, isOver: over.includes(input.partition) };
+    const { port, text, partition, lastOffset } = content!;
+    const { state } = (port === 'claim' || port === 'write') && !('error' in input.outcome) ? (input.outcome.value as Claim) : {};
+    const reach = state === undefined ? lastOffset : (lastKnownOffset(state) ?? -1);
+    // Of a commit how far it went, and what came of it does not matter.
+    return { key: port === 'commit' ? -1 - content!.id : key, partition, port, about: text, reach, settled: state?.settled ?? -1, isOver: over.includes(partition) };
   }
 
   #input(kind: keyof typeof kinds, index: number, what: number): Input {
@@ -553,7 +583,7 @@ export class Owners {
     let id = this.#contentIds.get(text);
     if (id === undefined) {
       id = this.contents.length;
-      this.contents.push({ id, name: `${step.process.name} ${step.name}`, text, port: portOf(step), ordinal, partition: step.partition ?? 0, step, sandbox });
+      this.contents.push({ id, name: `${step.process.name} ${step.name}`, text, port: portOf(step), ordinal, partition: step.partition ?? 0, lastOffset: lastOffsetOf(step), step, sandbox });
       this.#contentIds.set(text, id);
     }
     return id;
@@ -568,6 +598,12 @@ export class Owners {
     }
     return id;
   }
+}
+
+/** Of a range, or of what a commit covers. */
+function lastOffsetOf({ name }: Step): number {
+  const [, last, next] = / \d+:(?:\d+-(\d+)|(\d+)$)/.exec(name) ?? [];
+  return next === undefined ? Number(last ?? Infinity) : Number(next) - 1;
 }
 
 function sortedByKey(heard: Heard[]): Heard[] {
