@@ -81,7 +81,7 @@ function arrangement(
       return ({ assignment, chunks }) =>
         chunks.pipe(
           bufferCountOrTime(batch, scheduler),
-          commit(source, undefined, { mustCommit: true, ...effects }),
+          commit(source, undefined, { mustCommit: true, retry, ...effects }, scheduler),
           plain,
           custom(assignment.topic),
           insertDeduped(sink, { ...inserting, whenInDoubt: 'abandon' }, scheduler),

@@ -73,7 +73,7 @@ export type IngestEvent =
   | {
       /** A port call failed and will be made again. */
       readonly kind: 'retry';
-      readonly call: 'insert' | 'readBack' | 'fill' | 'claim' | 'log' | 'write';
+      readonly call: 'insert' | 'readBack' | 'fill' | 'claim' | 'log' | 'write' | 'commit';
       readonly assignment: Assignment;
       readonly attempt: number;
       readonly delayMs: number;

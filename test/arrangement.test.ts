@@ -1,7 +1,7 @@
 // The three delivery semantics, composed by hand from the six operators as the README shows them, and judged over every
 // call at which a process can die.
 import fc from 'fast-check';
-import { VirtualAction, VirtualTimeScheduler, type Observable } from 'rxjs';
+import { VirtualAction, VirtualTimeScheduler, from, retry as rxRetry, timer, type Observable } from 'rxjs';
 import { describe, expect, test, vi } from 'vitest';
 import { bufferCountOrTime, commit, consume, groupByPartition, insertDeduped, reconcileWithState } from '../operators/index.js';
 import { Ledger } from '../src/ledger.js';
@@ -13,7 +13,7 @@ vi.setConfig({ testTimeout: 60_000 });
 interface Life {
   readonly chunkSize: number;
   readonly batchCount: number;
-  readonly fault?: Fault;
+  readonly faults?: readonly Fault[];
 }
 
 type Start = (process: Process, life: Life) => Observable<unknown>;
@@ -31,8 +31,8 @@ class Trial {
 
   /** Until it dies by its fault or has nothing left to do; or calls for ever, which is given up after a while. */
   live(life: Life, start: Start): this {
-    const { chunkSize, fault } = life;
-    const living = this.#world.live((process) => start(process, life), { chunkSize, faults: fault === undefined ? [] : [fault] }).subscribe();
+    const { chunkSize, faults = [] } = life;
+    const living = this.#world.live((process) => start(process, life), { chunkSize, faults }).subscribe();
     this.#clock.maxFrames = this.#clock.now() + 20_000;
     this.#clock.flush();
     living.unsubscribe();
@@ -62,7 +62,7 @@ const atMostOnce: Start = ({ source, sink, scheduler }, life) =>
     groupByPartition(source, ({ chunks }) =>
       chunks.pipe(
         bufferCountOrTime(limits(life), scheduler),
-        commit(source, undefined, { mustCommit: true }),
+        commit(source, undefined, { mustCommit: true, retry }, scheduler),
         insertDeduped(sink, { retry, whenInDoubt: 'abandon' }, scheduler),
       ),
     ),
@@ -110,7 +110,7 @@ interface Judged {
 
 /** Two lives over the same log, store and table, the first of which meets the fault. */
 function judge(start: Start, fault: Fault): Judged {
-  const world = new Trial(logs).live({ ...firstLife, fault }, start);
+  const world = new Trial(logs).live({ ...firstLife, faults: [fault] }, start);
   const name = `${JSON.stringify(fault.fate).replaceAll('"', '')} ${world.calls[fault.nth - 1]} (call ${fault.nth})`;
   world.live(secondLife, start);
   return { fault: name, ...world.verdict(), violations: world.violations };
@@ -156,7 +156,7 @@ describe('exactly-once: whatever call a process dies at', () => {
   test('nor if the next two die as well', () => {
     const start = exactlyOnce();
     const fault = fc.record({ nth: fc.integer({ min: 1, max: 40 }), fate: fc.constantFrom(...fates) });
-    const life = fc.record({ chunkSize: fc.integer({ min: 1, max: 12 }), batchCount: fc.integer({ min: 1, max: 9 }), fault });
+    const life = fc.record({ chunkSize: fc.integer({ min: 1, max: 12 }), batchCount: fc.integer({ min: 1, max: 9 }), faults: fc.tuple(fault) });
     fc.assert(
       fc.property(fc.array(life, { minLength: 2, maxLength: 4 }), (lives) => {
         const world = new Trial([17, 6]);
@@ -189,6 +189,24 @@ describe('at-most-once: whatever call a process dies at', () => {
 
   test(`nothing is doubled (${judged.length} ways to die)`, () => {
     expect(judged.filter(({ doubled }) => doubled.length > 0)).toEqual([]);
+  });
+
+  /** A commit that hangs somewhere while others are made; then the process dies, and another goes on. */
+  const afterLateCommits = (start: Start) =>
+    [5, 10, 20, 40, 80, 160].flatMap((landsAfterMs) => {
+      const faults: Fault[] = [{ port: 'commit', nth: 1, fate: { landsAfterMs } }, { port: 'commit', nth: 5, fate: 'die before' }];
+      return new Trial([23]).live({ ...firstLife, faults }, start).live(secondLife, start).verdict().doubled;
+    });
+  /** As sources without `commitOnce` do: what is not known to have taken effect is made again. */
+  const again: Start = ({ source: { commitOnce: _, ...source }, ...process }, life) =>
+    atMostOnce({ ...process, source: { ...source, commit: (...args) => from(source.commit(...args)).pipe(rxRetry({ delay: () => timer(5, process.scheduler) })) } }, life);
+
+  test('nor by a commit that lands late: made in one attempt, it is refused once its outcome is unknown', () => {
+    expect(afterLateCommits(atMostOnce)).toEqual([]);
+  });
+
+  test('a commit that is made again does double: the test above can fail', () => {
+    expect(afterLateCommits(again)).not.toEqual([]);
   });
 
   test('rows are lost for some: this is what the others are for, and the test above can fail', () => {

@@ -20,15 +20,15 @@ export interface KafkaSource extends RecordSource {
   /** What the group has committed for the partition. */
   committed(assignment: Assignment): ObservableInput<Committed>;
   /**
-   * One attempt of such a commit, for a state that is kept there: what `commit` does when it tries again could overwrite
-   * a newer value.
+   * One attempt of such a commit, for a state that is kept there and for at-most-once: what `commit` does when it tries
+   * again could overwrite a newer value.
    *
    * @throws `KCR_FENCED` when the generation of the assignment is over, or when the outcome is not known: then this
    * member joins again, so that a late copy of the commit is refused, and the partition is to be claimed anew;
    * `KCR_KAFKA_UNREACHABLE` (retryable) when it had no effect that could come later; `KCR_STORE` for metadata that is
    * too large.
    */
-  commitOnce(assignment: Assignment, nextOffset: number, metadata: string): ObservableInput<void>;
+  commitOnce(assignment: Assignment, nextOffset: number, metadata?: string): ObservableInput<void>;
   /** The present tenure of this process over the partition. */
   assignmentOf(topic: string, partition: number): Assignment | undefined;
   /** Memory of records that were delivered and are not done, bytes. */
@@ -87,7 +87,7 @@ export function kafkaSource(options: KafkaSourceOptions): KafkaSource {
     commitOnce: (assignment, nextOffset, metadata) =>
       defer(() => {
         checkOffset('nextOffset', nextOffset);
-        return run === undefined ? throwError(() => notOurs(assignment)) : from(run.commitOnce(assignment, nextOffset, metadata));
+        return run === undefined ? throwError(() => notOurs(assignment)) : from(run.commitOnce(assignment, nextOffset, metadata ?? null));
       }),
     assignmentOf: (topic, partition) => run?.assignmentOf(topic, partition),
     committed: (assignment) => defer(() => (run === undefined ? throwError(() => notOurs(assignment)) : from(run.committed(assignment)))),

@@ -58,7 +58,7 @@ export interface OffsetSource extends RecordSource {
    * member joins again; `KCR_KAFKA_UNREACHABLE` (retryable) when it cannot take effect behind anything that is committed
    * from now on; `KCR_STORE`, `KCR_KAFKA` when it was refused.
    */
-  commitOnce(assignment: Assignment, nextOffset: number, metadata: string): ObservableInput<void>;
+  commitOnce(assignment: Assignment, nextOffset: number, metadata?: string): ObservableInput<void>;
 }
 
 export interface KafkaStoreConfig {

@@ -2,11 +2,12 @@
  * Room: the simulated consumer group: members, generations, rebalances, committed offsets, and each member as a
  * `RecordSource`. The log and the ports may enter.
  */
-import { Observable, Subject, of, type Subscription } from 'rxjs';
-import { IngestError } from '../errors.js';
+import { Observable, Subject, catchError, of, throwError, type Subscription } from 'rxjs';
+import { IngestError, hasCode } from '../errors.js';
 import { Credits } from '../model/credits.js';
 import type { Assignment } from '../model/record.js';
 import type { LogEnds, RecordSource, SourceEvent } from '../ports.js';
+import { unknownOutcome } from './faults.js';
 import type { SimulatedLog } from './log.js';
 import type { SimulatedProcess, Surroundings } from './process.js';
 
@@ -179,13 +180,16 @@ export class Member {
       this.#seek(assignment, offset);
       return of(undefined);
     },
-    commit: (assignment, nextOffset) =>
-      new Observable<void>((subscriber) => {
-        this.group.world.watch.asked('commit', assignment);
-        return this.process
-          .call({ port: 'commit', partition: assignment.partition, what: () => `${assignment.partition}:${nextOffset}`, detail: () => `@${assignment.epoch}`, effect: () => this.group.commit(assignment, nextOffset) })
-          .subscribe(subscriber);
-      }),
+    commit: (assignment, nextOffset) => this.#commit(assignment, nextOffset),
+    commitOnce: (assignment, nextOffset) =>
+      this.#commit(assignment, nextOffset).pipe(
+        catchError((error: unknown) => {
+          if (!hasCode(error, unknownOutcome.commit)) return throwError(() => error);
+          // Given anew under another generation, in which a late one of this is refused.
+          this.#renew(this.#tenures.get(assignment.epoch));
+          return throwError(() => new IngestError('KCR_FENCED', 'the outcome of a commit is not known', { topic: assignment.topic, partition: assignment.partition, cause: error }));
+        }),
+      ),
     need: ({ epoch }, lastOffset) => {
       this.#credits.need(epoch, lastOffset);
       this.fetchOn();
@@ -278,6 +282,15 @@ export class Member {
   #release(epoch: number): void {
     this.#credits.close(epoch);
     if (this.policy.room !== Infinity) this.fetchOn();
+  }
+
+  #commit(assignment: Assignment, nextOffset: number): Observable<void> {
+    return new Observable<void>((subscriber) => {
+      this.group.world.watch.asked('commit', assignment);
+      return this.process
+        .call({ port: 'commit', partition: assignment.partition, what: () => `${assignment.partition}:${nextOffset}`, detail: () => `@${assignment.epoch}`, effect: () => this.group.commit(assignment, nextOffset) })
+        .subscribe(subscriber);
+    });
   }
 
   #renew(tenure: Tenure | undefined): void {

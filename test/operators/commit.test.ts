@@ -4,7 +4,7 @@ import { commit, type Committable } from '../../operators/commit.js';
 import { Ledger } from '../../src/ledger.js';
 import type { Assignment } from '../../src/model/record.js';
 import { FakeSource, FakeStore, Journal, failure, p0, p1, reportTo, stateOf, type Scripts } from '../support/fakes.js';
-import { asText, errorsAsCodes, marbles, type Marbles } from '../support/marbles.js';
+import { errorsAsCodes, marbles, type Marbles } from '../support/marbles.js';
 
 const value = (lastOffset: number, assignment: Assignment = p0): Committable => ({ assignment, lastOffset });
 /** a ends at offset 9, b at 19; x at 5 and y at 9 of another partition. */
@@ -139,8 +139,6 @@ describe('I6: what is committed', () => {
 });
 
 describe('a commit that fails', () => {
-  const text = ({ lastOffset }: Committable) => `${lastOffset}`;
-
   test('passes with a ledger, and is told: the settled state is what counts', marbles((m) => {
     const setup = claimed({ commit: ['-e', '-k'] });
     m.expect(passing(m, '-a--b', setup)).toBeObservable('--a--b', values);
@@ -165,14 +163,51 @@ describe('a commit that fails', () => {
     expect(journal.of('event')).toEqual(['2 event commitFailed']);
   }));
 
-  test('ends the stream with mustCommit: at-most-once must not insert behind it', marbles((m) => {
-    const { source } = claimed({ commit: '-e' });
-    m.expect(m.hot('-a', values).pipe(commit(source, undefined, { mustCommit: true }), asText(text))).toBeObservable('--#', {}, 'KCR_KAFKA');
+  test('is not waited for with commitOnce where it may be made again: of an unknown outcome that would end the tenure', marbles((m) => {
+    const setup = claimed();
+    m.expect(passing(m, '-a', setup)).toBeObservable('-a', values);
+    m.expect(m.hot('-a', values).pipe(commit(setup.source))).toBeObservable('-a', values);
+    m.flush();
+    expect(setup.journal.of('commitOnce')).toEqual([]);
   }));
 
   test('a source that throws at the call is one that fails', marbles((m) => {
     const throwing = { commit: () => { throw failure('KCR_KAFKA'); } };
     m.expect(m.hot('-a', values).pipe(commit(throwing))).toBeObservable('-a', values);
     m.expect(m.hot('-a', values).pipe(commit(throwing, undefined, { mustCommit: true }), errorsAsCodes())).toBeObservable('-#', {}, 'KCR_KAFKA');
+  }));
+});
+
+describe('mustCommit: at-most-once inserts behind the commit', () => {
+  const config = { mustCommit: true, retry: { minDelayMs: 10, random: () => 0 } };
+  const committing = (m: Marbles, scripts: Scripts) => {
+    const setup = claimed(scripts);
+    return { ...setup, values$: m.hot('-a', values).pipe(commit(setup.source, undefined, { ...config, report: reportTo(setup.journal) }), errorsAsCodes()) };
+  };
+
+  test('a commit that is refused lets nothing pass', marbles((m) => {
+    m.expect(committing(m, { commitOnce: '-e' }).values$).toBeObservable('--#', {}, 'KCR_KAFKA');
+  }));
+
+  test('one whose outcome is not known lets nothing pass, and is not made again: a late copy would set the group back', marbles((m) => {
+    const { journal, values$ } = committing(m, { commitOnce: ['-x', '-k'] });
+    m.expect(values$).toBeObservable('--#', {}, 'KCR_FENCED');
+    m.flush();
+    expect(journal.of('commitOnce', 'commit')).toEqual(['1 commitOnce 0:10']);
+  }));
+
+  test('one that had no effect is made again, and that is told', marbles((m) => {
+    const { journal, values$ } = committing(m, { commitOnce: ['-b', '-b', '-k'] });
+    m.expect(values$).toBeObservable('34ms a', values);
+    m.flush();
+    expect(journal.of('commitOnce', 'event')).toEqual(['1 commitOnce 0:10', '2 event retry', '12 commitOnce 0:10', '13 event retry', '33 commitOnce 0:10']);
+  }));
+
+  test('a source without commitOnce commits as it can, and only a success lets the value pass', marbles((m) => {
+    const { journal, source } = claimed({ commit: ['-k', '-e'] });
+    const plain = { commit: source.commit.bind(source) };
+    m.expect(m.hot('-a-b', values).pipe(commit(plain, undefined, config), errorsAsCodes())).toBeObservable('--a-#', values, 'KCR_KAFKA');
+    m.flush();
+    expect(journal.of('commit')).toEqual(['1 commit 0:10', '3 commit 0:20']);
   }));
 });

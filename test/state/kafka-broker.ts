@@ -57,7 +57,7 @@ export class BrokerGroups {
       assignmentOf: (topic, partition) => assignments.get(`${topic}/${partition}`)?.assignment,
       committed: ({ topic, partition }) => defer(() => this.committed({ group, topic, partition })),
       commitOnce: (assignment, next, metadata) =>
-        defer(() => membership.commitOnce(sessions.get(assignment)!, { ...assignment, next, metadata }).catch((thrown: unknown) => {
+        defer(() => membership.commitOnce(sessions.get(assignment)!, { ...assignment, next, metadata: metadata ?? null }).catch((thrown: unknown) => {
           throw thrown instanceof UnknownOutcome ? new IngestError('KCR_FENCED', `not known: ${thrown.message}`, { topic: assignment.topic }) : thrown;
         })),
       events: NEVER,

@@ -117,7 +117,7 @@ export class FakeMember implements OffsetSource {
     });
   }
 
-  commitOnce(assignment: Assignment, next: number, metadata: string): Observable<void> {
+  commitOnce(assignment: Assignment, next: number, metadata = ''): Observable<void> {
     return defer(async () => {
       const { topic, partition } = assignment;
       const arrive = () => this.coordinator.commit(this, assignment, { next, metadata });

@@ -93,6 +93,7 @@ const endings: Readonly<Record<string, ErrorCode>> = {
   v: 'KCR_READ_BACK',
   c: 'KCR_CLICKHOUSE_UNREACHABLE',
   e: 'KCR_KAFKA',
+  b: 'KCR_KAFKA_UNREACHABLE',
 };
 
 export function failure(code: ErrorCode, fields: ErrorFields = {}): IngestError {
@@ -168,7 +169,7 @@ export function reportTo(journal: Journal): (event: IngestEvent) => void {
 
 // --- ports
 
-/** Calls: `cluster`, `log`, `seek`, `commit`. */
+/** Calls: `cluster`, `log`, `seek`, `commit`, `commitOnce`. */
 export class FakeSource implements RecordSource {
   readonly #player: Player;
 
@@ -205,6 +206,10 @@ export class FakeSource implements RecordSource {
 
   commit({ partition }: Assignment, nextOffset: number): Observable<void> {
     return this.journal.call(`commit ${partition}:${nextOffset}`, defer(() => this.#player.play('commit', () => undefined)));
+  }
+
+  commitOnce({ partition }: Assignment, nextOffset: number): Observable<void> {
+    return this.journal.call(`commitOnce ${partition}:${nextOffset}`, defer(() => this.#player.play('commitOnce', () => undefined)));
   }
 
   done({ partition }: Assignment, lastOffset: number): void {
