@@ -15,7 +15,7 @@ import type { BatchSink, InsertBatch, RecordSource } from '../src/ports.js';
 
 /** What the stage needs beside the batches. */
 export interface ReconcilePorts {
-  readonly source: Pick<RecordSource, 'seek' | 'need'>;
+  readonly source: Pick<RecordSource, 'seek' | 'claimed'>;
   readonly sink: Pick<BatchSink, 'describe'>;
   readonly ledger: Ledger;
 }
@@ -90,12 +90,11 @@ function openAndSeek(
   return ledger.open(assignment).pipe(
     concatMap((opened) => {
       const offset = resumeOffset(opened.state);
-      const inDoubt = opened.state.pending.at(-1);
-      const need = () => (inDoubt === undefined ? undefined : source.need?.(assignment, inDoubt.last));
+      const claimed = () => source.claimed?.(assignment, opened.state.pending.at(-1)?.last);
       // Chunks that came before the claim stay valid when the source is where the state resumes.
-      if (offset === undefined || offset === assignment.startOffset) return of({ opened, sought: false }).pipe(tap(need));
+      if (offset === undefined || offset === assignment.startOffset) return of({ opened, sought: false }).pipe(tap(claimed));
       report({ kind: 'resumed', assignment, committed: assignment.startOffset, resume: offset });
-      return defer(() => from(source.seek(assignment, offset))).pipe(ignoreElements(), endWith({ opened, sought: true }), tap(need));
+      return defer(() => from(source.seek(assignment, offset))).pipe(ignoreElements(), endWith({ opened, sought: true }), tap(claimed));
     }),
     last(),
   );

@@ -74,10 +74,12 @@ export interface RecordSource {
   /** The next chunk of this assignment begins at `offset`; chunks read before are not delivered any more. */
   seek(assignment: Assignment, offset: number): ObservableInput<void>;
   /**
-   * Nothing of this assignment can be done before its records up to `lastOffset` are here: a range in doubt goes into the
-   * table as a whole. A source that has a budget must deliver them all the same. Called after `seek`.
+   * The state of this assignment was claimed, and what follows from it sought. A source that waited for that to judge the
+   * group's offset, which may not be in the log, need not wait any longer. `inDoubtUpTo`: nothing can be done before the
+   * records up to this offset are here, since a range in doubt goes into the table as a whole; a source that has a budget
+   * must deliver them all the same. Undefined: nothing is in doubt.
    */
-  need?(assignment: Assignment, lastOffset: number): void;
+  claimed?(assignment: Assignment, inDoubtUpTo: number | undefined): void;
   /**
    * Commits `nextOffset` (one past the last that is done) under the generation of the assignment. Errors with
    * `KCR_FENCED` when the assignment is not current any more.

@@ -333,7 +333,7 @@ export class Fetcher {
 
   /** The group's offset is only where to begin unless the state says otherwise, which takes a while. */
   #awaitsClaim(tenure: Tenure, where: Beyond): boolean {
-    if (!this.#ports.settings.stateDecides || !tenure.isUnproven) return false;
+    if (!this.#ports.settings.stateDecides || !tenure.isUnproven || tenure.isClaimed) return false;
     const nowMs = performance.now();
     if (tenure.heldSinceMs === undefined) {
       tenure.heldSinceMs = nowMs;

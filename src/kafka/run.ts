@@ -213,8 +213,12 @@ export class Run {
     this.#fetcher.wake();
   }
 
-  need({ epoch }: Assignment, lastOffset: number): void {
-    this.#credits.need(epoch, lastOffset);
+  claimed(assignment: Assignment, inDoubtUpTo: number | undefined): void {
+    const tenure = this.get(assignment);
+    if (tenure === undefined) return;
+    tenure.isClaimed = true;
+    if (tenure.heldSinceMs !== undefined) tenure.notBeforeMs = 0;
+    if (inDoubtUpTo !== undefined) this.#credits.need(assignment.epoch, inDoubtUpTo);
     this.#fetcher.wake();
   }
 

@@ -102,7 +102,7 @@ export function kafkaSource(options: KafkaSourceOptions): KafkaSource {
     log: (assignment) =>
       defer(() => (run?.get(assignment) === undefined ? throwError(() => notOurs(assignment)) : from(run.log(assignment)))),
     renew: (assignment) => run?.renew(assignment),
-    need: (assignment, lastOffset) => run?.need(assignment, lastOffset),
+    claimed: (assignment, inDoubtUpTo) => run?.claimed(assignment, inDoubtUpTo),
     done: (assignment, lastOffset) => run?.done(assignment, lastOffset),
     halt: (assignment) => run?.halt(assignment),
     pause: () => run?.pause(true),

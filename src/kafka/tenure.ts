@@ -26,6 +26,8 @@ export interface Tenure {
   leaderlessSinceMs: number | undefined;
   /** Neither was anything delivered nor has anybody sought: the place to begin is the group's word only. */
   isUnproven: boolean;
+  /** Its state was claimed: if the group's word was wrong, the tenure would have been sent elsewhere. */
+  isClaimed: boolean;
   /** Since when it waits, on the same clock, to be sent to an offset that the log holds. */
   heldSinceMs: number | undefined;
   /** What was seen of the topic, and how often in a row: a broker may lag behind. */
@@ -44,7 +46,7 @@ export interface Unread {
 export function newTenure(assignment: Assignment, session: Session, next: number): Tenure {
   return {
     assignment, session, next, state: 'active', unread: undefined, halted: false, busy: false, committing: Promise.resolve(), notBeforeMs: 0, leaderlessSinceMs: undefined,
-    isUnproven: true, heldSinceMs: undefined, doubt: undefined, isCommitUnknown: false, ended: new AbortController(),
+    isUnproven: true, isClaimed: false, heldSinceMs: undefined, doubt: undefined, isCommitUnknown: false, ended: new AbortController(),
   };
 }
 

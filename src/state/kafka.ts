@@ -376,7 +376,7 @@ function sparingCommits(source: OffsetSource, book: OffsetBook): RecordSource {
     log: (assignment) => source.log(assignment),
     seek: (assignment, offset) => source.seek(assignment, offset),
     commit: (assignment, nextOffset) => defer(() => (book.holds(assignment) ? of(undefined) : from(source.commit(assignment, nextOffset)))),
-    need: (assignment, lastOffset) => source.need?.(assignment, lastOffset),
+    claimed: (assignment, inDoubtUpTo) => source.claimed?.(assignment, inDoubtUpTo),
     done: (assignment, lastOffset) => source.done(assignment, lastOffset),
     halt: (assignment) => source.halt(assignment),
     renew: (assignment) => source.renew(assignment),

@@ -190,8 +190,9 @@ export class Member {
           return throwError(() => new IngestError('KCR_FENCED', 'the outcome of a commit is not known', { topic: assignment.topic, partition: assignment.partition, cause: error }));
         }),
       ),
-    need: ({ epoch }, lastOffset) => {
-      this.#credits.need(epoch, lastOffset);
+    claimed: ({ epoch }, inDoubtUpTo) => {
+      if (inDoubtUpTo === undefined) return;
+      this.#credits.need(epoch, inDoubtUpTo);
       this.fetchOn();
     },
     done: ({ epoch }, lastOffset) => {

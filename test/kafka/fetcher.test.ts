@@ -248,6 +248,17 @@ describe('an offset out of range', () => {
     }
   });
 
+  test('that the claim has confirmed fails at once: nobody will send it elsewhere', async () => {
+    const kafka = new FakeKafka(1, { stateDecides: true });
+    kafka.answers.set(0, OUT_OF_RANGE);
+    kafka.log = { start: 20, end: 100 };
+    await vi.advanceTimersByTimeAsync(2000);
+    expect(kafka.events).toEqual([]);
+    kafka.tenures[0]!.isClaimed = true;
+    await vi.advanceTimersByTimeAsync(1000);
+    expect(kafka.kinds).toEqual(['failed 0: KCR_OFFSET_RANGE']);
+  });
+
   test('that no claim corrects fails after a while', async () => {
     const kafka = new FakeKafka(1, { stateDecides: true });
     kafka.answers.set(0, OUT_OF_RANGE);

@@ -232,6 +232,23 @@ describe("the group's offsets", () => {
   });
 });
 
+test("where the state goes on at the group's offset and retention has taken it, the partition fails with the claim, not half a minute later", async () => {
+  const topic = await newTopic();
+  await produce(brokers, topic, words('r', 5));
+  const first = watch(topic);
+  await first.until(({ records }) => records.length === 5);
+  await first.commit(first.owned[0]!, 2);
+  first.source.drain();
+  await first.until(({ isComplete }) => isComplete);
+  await deleteRecordsBefore(brokers, topic, 0, 4n);
+  const second = watch(topic, { stateDecides: true });
+  await second.until(({ lines }) => lines.join().includes('waiting for the state to say where to go on'));
+  expect(second.of('failed')).toEqual([]);
+  second.source.claimed?.(second.owned[0]!, undefined);
+  await second.until((self) => self.of('failed').length === 1, 10_000);
+  expect(second.of('failed')[0]!.error).toMatchObject({ code: 'KCR_OFFSET_RANGE', fields: { topic, partition: 0, offset: 2 } });
+});
+
 describe('the ends of the log', () => {
   test('are those of the partition before anything was fetched, and the holes at its end count', async () => {
     const topic = await newTopic();

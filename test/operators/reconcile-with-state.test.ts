@@ -148,19 +148,19 @@ describe('the seek', () => {
     expect(setup.journal.of('seek')).toEqual(['0 seek 0:10']);
   }));
 
-  test.each([['sought', 0], ['begun', 10]])('is followed by what is needed to the end of the last range in doubt, though it be more than there is room for (%s)', (_, begin) => marbles((m) => {
+  test.each([['sought', 0], ['begun', 10]])('is followed by how far the ranges in doubt reach, which may be more than there is room for (%s)', (_, begin) => marbles((m) => {
     const setup = setUp(stateOf(9, [10, 14], [15, 19]), { seek: '--k' });
     m.hot<Batch>('-').pipe(setup.stage({}, tenure(0, 1, begin))).subscribe();
     m.flush();
-    expect(setup.source.needs).toEqual([19]);
+    expect(setup.source.claims).toEqual([19]);
   })());
 
-  test('needs nothing where nothing is in doubt', marbles((m) => {
-    const setup = setUp(stateOf(9));
+  test.each([['a state that says where', stateOf(9)], ['one that says nothing', nothing]])('the source hears of the claim where nothing is in doubt, with %s: it may wait for it', (_, state) => marbles((m) => {
+    const setup = setUp(state, { claim: '--k' });
     passing(m, '-', {}, setup).subscribe();
     m.flush();
-    expect(setup.source.needs).toEqual([]);
-  }));
+    expect(setup.source.claims).toEqual([undefined]);
+  })());
 
   test('is not made for a partition that nothing is known of', marbles((m) => {
     const setup = setUp(nothing);

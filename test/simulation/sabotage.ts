@@ -205,5 +205,5 @@ export const sabotages: Readonly<Record<Invariant | 'expiry' | 'together' | 'bla
   expiry: { means: 'a token is relied on although the window may have forgotten it', compose: exchanging(() => ({})), isTrusting: true },
   together: { means: 'the server forgets the tokens of inserts that it writes together, as old ones do', compose: exchanging(() => ({})), isForgetful: true },
   blame: { means: 'a record is blamed for what several inserts were refused for together', compose: exchanging(() => ({})), isCredulous: true },
-  room: { means: 'the source is not told what is in doubt, and has no room for all of it', compose: exchanging(({ source }) => ({ source: { ...source, need: () => undefined } })) },
+  room: { means: 'the source is not told what is in doubt, and has no room for all of it', compose: exchanging(({ source }) => ({ source: { ...source, claimed: () => undefined } })) },
 };

@@ -197,11 +197,11 @@ export class FakeSource implements RecordSource {
     return this.journal.call(`seek ${partition}:${offset}`, defer(() => this.#player.play('seek', () => undefined)));
   }
 
-  /** Up to which offset it was said to be needed, in the order it was. */
-  readonly needs: number[] = [];
+  /** Of each claim it was told of: up to which offset there was something in doubt. */
+  readonly claims: (number | undefined)[] = [];
 
-  need(_: Assignment, lastOffset: number): void {
-    this.needs.push(lastOffset);
+  claimed(_: Assignment, inDoubtUpTo: number | undefined): void {
+    this.claims.push(inDoubtUpTo);
   }
 
   commit({ partition }: Assignment, nextOffset: number): Observable<void> {
