@@ -198,8 +198,12 @@ describe('at-most-once: whatever call a process dies at', () => {
       return new Trial([23]).live({ ...firstLife, faults }, start).live(secondLife, start).verdict().doubled;
     });
   /** As sources without `commitOnce` do: what is not known to have taken effect is made again. */
-  const again: Start = ({ source: { commitOnce: _, ...source }, ...process }, life) =>
-    atMostOnce({ ...process, source: { ...source, commit: (...args) => from(source.commit(...args)).pipe(rxRetry({ delay: () => timer(5, process.scheduler) })) } }, life);
+  const again: Start = (process, life) => {
+    const source = { ...process.source };
+    delete source.commitOnce;
+    source.commit = (...args) => from(process.source.commit(...args)).pipe(rxRetry({ delay: () => timer(5, process.scheduler) }));
+    return atMostOnce({ ...process, source }, life);
+  };
 
   test('nor by a commit that lands late: made in one attempt, it is refused once its outcome is unknown', () => {
     expect(afterLateCommits(atMostOnce)).toEqual([]);
