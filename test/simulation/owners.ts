@@ -334,6 +334,8 @@ interface Path {
   readonly above: Path | undefined;
   readonly input: Input | undefined;
   readonly around: Surroundings;
+  /** Stands for everything it was told on the way, in no order. */
+  readonly sum: number;
 }
 
 /** Something an owner was told. */
@@ -353,6 +355,7 @@ interface Heard {
 }
 
 interface Telling {
+  readonly key: number;
   readonly reaction: Reaction;
   readonly input: Input;
   readonly around: Surroundings;
@@ -384,8 +387,9 @@ export interface Content {
 }
 
 const warmed = 200;
-/** Other ways to one history that are walked beside it. */
-const carried = 1;
+/** Other ways to one history that are walked beside it; of the same answers in another order only one. */
+const carried = 2;
+const alike = 1;
 const rangePorts: ReadonlySet<string> = new Set(['insert', 'readBack', 'fill']);
 const kinds = { answer: 0, lost: 1, timer: 2 } as const;
 
@@ -419,7 +423,7 @@ export class Owners {
     const key = `${ordinal} ${this.#aroundId(around)}`;
     let root = this.#roots.get(key);
     if (root === undefined) {
-      const path = { above: undefined, input: undefined, around };
+      const path = { above: undefined, input: undefined, around, sum: mixed(this.#aroundId(around)) };
       const heard = this.small.records.map((_, partition): Heard => ({ key: this.#aroundId(around, partition), partition, port: 'begin', about: '', reach: -1, settled: -1, isOver: false }));
       root = this.#reaction(this.#walk(ordinal, path), ordinal, path, heard);
       this.#roots.set(key, root);
@@ -463,11 +467,12 @@ export class Owners {
     sandbox.react(input, around);
     const entry = this.#entry(sandbox, sandbox.hasLooked ? looking : key, input, kind === 'answer' ? this.contents[index] : undefined);
     const heard = this.isMerging ? this.#heard(grown.heard, entry, input.kind === 'answer' ? input.outcome : undefined) : [...grown.heard, entry];
-    const reaction = this.#reaction(sandbox, node.ordinal, { above: grown.path, input, around }, heard);
+    const reaction = this.#reaction(sandbox, node.ordinal, { above: grown.path, input, around, sum: summed(grown.path, entry.key) }, heard);
     grown.told.set(key, reaction);
     if (reaction.hasLooked) grown.told.set(looking, reaction);
-    grown.tellings.push({ reaction, input, around });
-    for (const path of grown.others) this.#compare(grown, { reaction, input, around }, path);
+    const telling = { key: entry.key, reaction, input, around };
+    grown.tellings.push(telling);
+    for (const path of grown.others) this.#compare(grown, telling, path);
     return reaction;
   }
 
@@ -543,14 +548,15 @@ export class Owners {
 
   /** Who came another way must do the same from here on. */
   #joins(node: Grown, path: Path): void {
-    if (node.others.length >= carried) return;
+    const isFull = node.others.length >= carried || [node.path, ...node.others].filter(({ sum }) => sum === path.sum).length > alike;
+    if (isFull) return;
     node.others.push(path);
     for (const telling of node.tellings) this.#compare(node, telling, path);
   }
 
-  #compare(node: Grown, { reaction, input, around }: Telling, path: Path): void {
+  #compare(node: Grown, { key, reaction, input, around }: Telling, path: Path): void {
     const to = reaction.node as Grown;
-    const further: Path = { above: path, input, around };
+    const further: Path = { above: path, input, around, sum: summed(path, key) };
     const sandbox = this.#walk(node.ordinal, further);
     const { now, calls, orphans } = this.#deed(sandbox, node.ordinal);
     this.#keepWarm(further, sandbox);
@@ -604,6 +610,15 @@ export class Owners {
 function lastOffsetOf({ name }: Step): number {
   const [, last, next] = / \d+:(?:\d+-(\d+)|(\d+)$)/.exec(name) ?? [];
   return next === undefined ? Number(last ?? Infinity) : Number(next) - 1;
+}
+
+function summed({ sum }: Path, key: number): number {
+  return (sum + mixed(key)) | 0;
+}
+
+function mixed(key: number): number {
+  const bits = Math.imul(key | 0, 0x85ebca6b) ^ Math.imul((key / 4294967296) | 0, 0xc2b2ae35);
+  return Math.imul(bits ^ (bits >>> 15), 0x27d4eb2f);
 }
 
 function sortedByKey(heard: Heard[]): Heard[] {
