@@ -152,7 +152,7 @@ process.on('SIGTERM', () => ports.source.drain());
 createInterface({ input: process.stdin }).on('line', (line) => (aim = line === '' ? undefined : (JSON.parse(line) as Aim)));
 tell({ what: 'started' });
 const transform = transforming(control === 'tombstones' ? rowsOfTombstonesToo : rowsOf);
-const transformOf = (topic: string) => (policyOf(topic) === 'dropped' ? transform : undefined);
+const transformOf = (topic: string) => (control === 'tombstones' || policyOf(topic) === 'dropped' ? transform : undefined);
 arrange(ports, { ...config, group: config.kafka.groupId, owner: `worker-${process.pid}`, transform: transformOf, report }).subscribe({
   next: (outcome) => {
     const { topic, partition } = outcome.assignment;
