@@ -96,7 +96,7 @@ export async function runChaos(config: ChaosConfig): Promise<ChaosResult> {
   } finally {
     await fleet.close();
     await Promise.all([stack.kafka?.kill(), stack.zookeeper?.kill(), stack.clickhouse?.kill()]);
-    const isExpected = result !== undefined && (control === undefined ? isRight(result) && result.uncounted.length + trouble.length === 0 : !isRight(result));
+    const isExpected = result !== undefined && isAsExpected(result, control) && (control !== undefined || trouble.length === 0);
     if (isExpected && config.keep !== true) rmSync(dir, { recursive: true, force: true, maxRetries: 5 });
   }
 }
@@ -109,6 +109,11 @@ async function partsMade(url: string): Promise<number> {
 
 export function isRight({ missing, doubled, wrong }: Verdict): boolean {
   return missing.length + doubled.length + wrong.length === 0;
+}
+
+/** All in its place and counted; without a guard: caught. */
+export function isAsExpected(result: Verdict & Counted, control: Control | undefined): boolean {
+  return control === undefined ? isRight(result) && result.uncounted.length === 0 : !isRight(result);
 }
 
 type Counts = Pick<ChaosResult, 'faults' | 'unverified'>;

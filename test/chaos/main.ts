@@ -3,7 +3,7 @@
 import { existsSync } from 'node:fs';
 import { Command, InvalidArgumentError, Option } from 'commander';
 import type { InsertMode } from '../../src/clickhouse/settings.js';
-import { isRight, runChaos, windowsHit, type ChaosResult } from './chaos.js';
+import { isAsExpected, isRight, runChaos, windowsHit, type ChaosResult } from './chaos.js';
 import { storeNames, type StoreName } from './fleet.js';
 import { controls, type Control } from './told.js';
 
@@ -62,7 +62,7 @@ async function main(): Promise<number> {
       produced, tombstones, dropped, excluded, uncounted: uncounted.length, rows, compactedAway, transactions, replays, inserts, parts, filled, fenced, refusedStarts, trouble: trouble.length, missing: missing.length, doubled: doubled.length, wrong: wrong.length,
     }));
   }
-  return (control === undefined ? isRight(result) && result.uncounted.length === 0 : !isRight(result)) ? 0 : 1;
+  return isAsExpected(result, control) ? 0 : 1;
 }
 
 function show({ missing, doubled, wrong, uncounted, trouble, dir, unverified, ...result }: ChaosResult): void {
