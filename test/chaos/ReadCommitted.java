@@ -1,6 +1,6 @@
 // What the topics hold for a reader of committed records, told by Kafka's own client, which shares no code with ours.
 // java -cp 'lib/*' ReadCommitted.java <brokers> <topic>...
-// A record: R, topic, partition, offset, key, value. At the end, for each partition: E, topic, partition, the last
+// A record: R, topic, partition, offset, key, its number (the header "id"), value; a tombstone: T, and no value. At the end, for each partition: E, topic, partition, the last
 // stable offset, the high watermark.
 import java.io.BufferedOutputStream;
 import java.io.PrintStream;
@@ -31,7 +31,9 @@ public class ReadCommitted {
       while (partitions.stream().anyMatch(partition -> committed.position(partition) < stable.get(partition))) {
         for (ConsumerRecord<String, String> record : committed.poll(Duration.ofMillis(500))) {
           if (record.offset() >= stable.get(new TopicPartition(record.topic(), record.partition()))) continue;
-          out.print("R\t" + record.topic() + "\t" + record.partition() + "\t" + record.offset() + "\t" + record.key() + "\t" + record.value() + "\n");
+          String id = new String(record.headers().lastHeader("id").value(), StandardCharsets.UTF_8);
+          String at = record.topic() + "\t" + record.partition() + "\t" + record.offset() + "\t" + record.key() + "\t" + id;
+          out.print(record.value() == null ? "T\t" + at + "\n" : "R\t" + at + "\t" + record.value() + "\n");
         }
       }
       partitions.forEach(at -> out.print("E\t" + at.topic() + "\t" + at.partition() + "\t" + stable.get(at) + "\t" + highWatermarks.get(at) + "\n"));

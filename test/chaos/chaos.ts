@@ -12,6 +12,7 @@ import { faultsAgainst, faultsOf, type Arena, type Fault } from './faults.js';
 import { Fleet, type StoreName } from './fleet.js';
 import { checkLog, createTable, isCaughtUp, judge, readLog, table, type Log, type Verdict } from './oracle.js';
 import { windows, type Control } from './told.js';
+import { countedOf, type Counted } from './tombstones.js';
 import { createTopics, kafkaProperties, topics, Traffic } from './traffic.js';
 
 export interface ChaosConfig {
@@ -32,7 +33,7 @@ export interface ChaosConfig {
   readonly say: (line: string) => void;
 }
 
-export interface ChaosResult extends Verdict {
+export interface ChaosResult extends Verdict, Counted {
   /** How often each kind came, and how often its effect was not seen. */
   readonly faults: Readonly<Record<string, number>>;
   readonly unverified: Readonly<Record<string, number>>;
@@ -81,9 +82,10 @@ export async function runChaos(config: ChaosConfig): Promise<ChaosResult> {
     await traffic.stop();
     const log = await settle(stack, fleet, traffic, control, onTrouble);
     const verdict = await judge(stack.clickhouseUrl, log, traffic);
+    const counted = countedOf(log, fleet.heard);
     const count = (isIt: (heard: (typeof fleet.heard)[number]) => boolean): number => fleet.heard.filter(isIt).length;
     result = {
-      ...verdict, ...told, transactions: traffic.transactions, trouble, dir, refusedStarts: fleet.refusedStarts,
+      ...verdict, ...counted, ...told, transactions: traffic.transactions, trouble, dir, refusedStarts: fleet.refusedStarts,
       filled: count(({ what, stage }) => what === 'fill' && stage === 'done'),
       inserts: count(({ what, stage }) => what === 'insert' && stage === 'done'),
       parts: await partsMade(stack.clickhouseUrl),
@@ -94,7 +96,7 @@ export async function runChaos(config: ChaosConfig): Promise<ChaosResult> {
   } finally {
     await fleet.close();
     await Promise.all([stack.kafka?.kill(), stack.zookeeper?.kill(), stack.clickhouse?.kill()]);
-    const isExpected = result !== undefined && (control === undefined ? isRight(result) && trouble.length === 0 : !isRight(result));
+    const isExpected = result !== undefined && isAsExpected(result, control) && (control !== undefined || trouble.length === 0);
     if (isExpected && config.keep !== true) rmSync(dir, { recursive: true, force: true, maxRetries: 5 });
   }
 }
@@ -107,6 +109,11 @@ async function partsMade(url: string): Promise<number> {
 
 export function isRight({ missing, doubled, wrong }: Verdict): boolean {
   return missing.length + doubled.length + wrong.length === 0;
+}
+
+/** All in its place and counted; without a guard: caught. */
+export function isAsExpected(result: Verdict & Counted, control: Control | undefined): boolean {
+  return control === undefined ? isRight(result) && result.uncounted.length === 0 : !isRight(result);
 }
 
 type Counts = Pick<ChaosResult, 'faults' | 'unverified'>;

@@ -312,6 +312,8 @@ export function faultsAgainst(control: Control, store: StoreName): readonly Faul
   const needed: Record<Control, readonly string[]> = {
     tokens: ['W2', 'W3'],
     'at-least-once': ['W2', 'W3'],
+    // It shows without any.
+    tombstones: ['W3'],
     'read-back': ['ClickHouse killed before the rename', 'ClickHouse killed'],
   };
   return faultsOf(store).filter(({ kind }) => needed[control].includes(kind));

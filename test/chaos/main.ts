@@ -1,9 +1,9 @@
-// npm run chaos: exactly-once under faults, on real servers. Exit code 0 only when nothing is missing, doubled or wrong;
-// with --control only when something is.
+// npm run chaos: exactly-once under faults, on real servers. Exit code 0 only when nothing is missing, doubled or wrong,
+// and every tombstone was counted; with --control only when something is missing, doubled or wrong.
 import { existsSync } from 'node:fs';
 import { Command, InvalidArgumentError, Option } from 'commander';
 import type { InsertMode } from '../../src/clickhouse/settings.js';
-import { isRight, runChaos, windowsHit, type ChaosResult } from './chaos.js';
+import { isAsExpected, isRight, runChaos, windowsHit, type ChaosResult } from './chaos.js';
 import { storeNames, type StoreName } from './fleet.js';
 import { controls, type Control } from './told.js';
 
@@ -56,21 +56,22 @@ async function main(): Promise<number> {
   const result = await runChaos({ minutes, seed, store, insertMode, workers, rate, control, keep, say: (line) => console.log(line), ...(kinds ? { kinds } : {}) });
   show(result);
   if (options.json === true) {
-    const { faults, unverified, produced, rows, compactedAway, missing, doubled, wrong, transactions, replays, inserts, parts, filled, fenced, refusedStarts, trouble } = result;
+    const { faults, unverified, produced, tombstones, dropped, excluded, uncounted, rows, compactedAway, missing, doubled, wrong, transactions, replays, inserts, parts, filled, fenced, refusedStarts, trouble } = result;
     console.log(JSON.stringify({
       minutes, seed, store, insertMode, ...(control === undefined ? {} : { control, caught: !isRight(result) }), faults, unverified, windows: windowsHit(result),
-      produced, rows, compactedAway, transactions, replays, inserts, parts, filled, fenced, refusedStarts, trouble: trouble.length, missing: missing.length, doubled: doubled.length, wrong: wrong.length,
+      produced, tombstones, dropped, excluded, uncounted: uncounted.length, rows, compactedAway, transactions, replays, inserts, parts, filled, fenced, refusedStarts, trouble: trouble.length, missing: missing.length, doubled: doubled.length, wrong: wrong.length,
     }));
   }
-  return isRight(result) === (control === undefined) ? 0 : 1;
+  return isAsExpected(result, control) ? 0 : 1;
 }
 
-function show({ missing, doubled, wrong, trouble, dir, unverified, ...result }: ChaosResult): void {
+function show({ missing, doubled, wrong, uncounted, trouble, dir, unverified, ...result }: ChaosResult): void {
   console.log(`${result.produced} records in the topics, ${result.rows} rows in the table, ${result.compactedAway} of them of records that compaction took`);
+  console.log(`${result.tombstones} tombstones besides; the workers counted ${result.dropped} that the transform dropped and ${result.excluded} that were left out`);
   if (result.compactedAway === 0) console.log('compaction took nothing: unverified');
   for (const [kind, count] of Object.entries(unverified)) console.log(`unverified: ${kind}, ${count} times`);
   for (const what of trouble.slice(0, 10)) console.log(`trouble: ${what}`);
-  for (const [name, places] of Object.entries({ missing, doubled, wrong })) {
+  for (const [name, places] of Object.entries({ missing, doubled, wrong, uncounted })) {
     if (places.length > 0) console.log(`${places.length} ${name}: ${places.slice(0, 20).join(', ')}${places.length > 20 ? ', …' : ''}`);
   }
   if (existsSync(dir)) console.log(`logs are in ${dir}`);

@@ -22,23 +22,28 @@ export async function createTable(url: string, insertMode: InsertMode): Promise<
 }
 
 interface LogRecord {
+  /** By which its producer remembers it. */
+  readonly id: number;
   readonly key: string;
-  readonly value: string;
+  /** Undefined: a tombstone. */
+  readonly value: string | undefined;
 }
 
 /** By `topic/partition`, then by offset. */
 export type Log = ReadonlyMap<string, ReadonlyMap<number, LogRecord>>;
 
 export interface Verdict {
-  /** Records that the topics hold for a reader of committed ones. */
+  /** Records with a value that the topics hold for a reader of committed ones. */
   readonly produced: number;
+  /** Those without one: none may have a row. */
+  readonly tombstones: number;
   readonly rows: number;
   /** Rows of records that compaction has taken meanwhile. */
   readonly compactedAway: number;
   /** Each list as `topic/partition@offset`. */
   readonly missing: readonly string[];
   readonly doubled: readonly string[];
-  /** Rows with other contents than the record, and rows of no record at all. */
+  /** Rows with other contents than the record, rows of tombstones, and rows of no record at all. */
   readonly wrong: readonly string[];
 }
 
@@ -59,10 +64,10 @@ export async function readLog(brokers: readonly string[], limitMs = 60_000): Pro
 
 function logOf(lines: readonly string[][]): Log {
   const log = new Map<string, Map<number, LogRecord>>();
-  for (const [kind, topic, partition, offset, key, value] of lines) {
+  for (const [kind, topic, partition, offset, key, id, value] of lines) {
     const place = `${topic}/${partition}`;
     if (!log.has(place)) log.set(place, new Map());
-    if (kind === 'R') log.get(place)!.set(Number(offset), { key: key!, value: value! });
+    if (kind !== 'E') log.get(place)!.set(Number(offset), { id: Number(id), key: key!, value });
   }
   return log;
 }
@@ -79,7 +84,7 @@ export function checkLog(log: Log, { fates }: Traffic): readonly string[] {
   for (const [topic, fateOf] of fates) {
     const held = new Set<number>();
     for (const [place, records] of log) {
-      if (place.startsWith(`${topic}/`)) for (const { value } of records.values()) held.add((JSON.parse(value) as { id: number }).id);
+      if (place.startsWith(`${topic}/`)) for (const { id } of records.values()) held.add(id);
     }
     const isCompacted = topic === topics.compacted.topic;
     for (const [id, fate] of fateOf) {
@@ -103,11 +108,18 @@ export async function isCaughtUp(url: string, log: Log, limitMs: number): Promis
   return false;
 }
 
-export async function judge(url: string, log: Log, { fates }: Traffic): Promise<Verdict> {
+export async function judge(url: string, log: Log, traffic: Traffic): Promise<Verdict> {
   const text = await command(url, `SELECT _topic, _partition, _offset, id, pad, _key FROM ${table} ORDER BY _topic, _partition, _offset FORMAT TabSeparated`);
+  return compare(text.split('\n').filter(Boolean), log, traffic);
+}
+
+type Witness = Pick<Traffic, 'fates' | 'tombstones'>;
+
+/** Of rows as `topic, partition, offset, id, pad, key` between tabs. */
+export function compare(rows: readonly string[], log: Log, witness: Witness): Verdict {
   const seen = new Map([...log.keys()].map((place) => [place, new Set<number>()]));
   const found = { rows: 0, compactedAway: 0, doubled: [] as string[], wrong: [] as string[] };
-  for (const line of text.split('\n').filter(Boolean)) {
+  for (const line of rows) {
     const [topic, partition, offsetText, id, pad, key] = line.split('\t') as [string, string, string, string, string, string];
     const [place, offset] = [`${topic}/${partition}`, Number(offsetText)];
     const at = `${place}@${offset}`;
@@ -119,11 +131,17 @@ export async function judge(url: string, log: Log, { fates }: Traffic): Promise<
     const value = JSON.stringify({ id: Number(id), pad });
     if (record !== undefined) {
       if (record.value !== value || record.key !== key) found.wrong.push(at);
-    } else if (topic === topics.compacted.topic && (fates.get(topic)?.get(Number(id)) ?? 'aborted') !== 'aborted' && value === valueOf(Number(id))) {
+    } else if (topic === topics.compacted.topic && isOfRecord(Number(id), value, witness)) {
       found.compactedAway++;
     } else found.wrong.push(at);
   }
-  const missing = [...log].flatMap(([place, records]) => [...records.keys()].filter((offset) => !seen.get(place)!.has(offset)).map((offset) => `${place}@${offset}`));
-  const produced = [...log.values()].reduce((sum, { size }) => sum + size, 0);
-  return { produced, missing, ...found };
+  const due = [...log].flatMap(([place, records]) => [...records].filter(([, { value }]) => value !== undefined).map(([offset]) => ({ place, offset })));
+  const missing = due.filter(({ place, offset }) => !seen.get(place)!.has(offset)).map(({ place, offset }) => `${place}@${offset}`);
+  const held = [...log.values()].reduce((sum, { size }) => sum + size, 0);
+  return { produced: due.length, tombstones: held - due.length, missing, ...found };
+}
+
+/** Did the compacted topic have a record that says this, for all that its producer knows? A tombstone says nothing. */
+function isOfRecord(id: number, value: string, { fates, tombstones }: Witness): boolean {
+  return (fates.get(topics.compacted.topic)?.get(id) ?? 'aborted') !== 'aborted' && !tombstones.has(id) && value === valueOf(id);
 }

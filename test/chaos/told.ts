@@ -6,7 +6,7 @@ export const windows = ['W1', 'W2', 'W3', 'W4'] as const;
 export type Window = (typeof windows)[number];
 
 /** A guard that is taken out, so that the oracle has something to find. */
-export const controls = ['tokens', 'read-back', 'at-least-once'] as const;
+export const controls = ['tokens', 'read-back', 'at-least-once', 'tombstones'] as const;
 export type Control = (typeof controls)[number];
 
 export interface Told {
@@ -14,15 +14,18 @@ export interface Told {
   readonly what:
     | PortCall['what']
     | 'assigned' | 'lost' | 'released' | 'claimed' | 'resumed' | 'skipped' | 'fenced' | 'retry' | 'verified' | 'commitFailed' | 'gap' | 'restarted' | 'kafka'
+    | 'filtered' | 'excluded'
     | 'delivered' | 'halted' | 'window' | 'started' | 'ended';
   readonly stage?: 'begins' | 'done' | 'failed' | 'dropped';
   readonly topic?: string;
   readonly partition?: number;
-  /** Of batches and their calls the range as `first-last`, of errors their code, of others a text. */
+  /** Of batches, their calls and what was filtered of them the range as `first-last`, of an excluded record its offset, of errors their code, of others a text. */
   readonly detail?: string;
   readonly settles?: number;
   readonly settled?: number;
   readonly missing?: number;
+  /** That a transform made no row of. */
+  readonly filtered?: number;
   readonly tookMs?: number;
   readonly replay?: boolean;
   readonly window?: Window;

@@ -1,6 +1,6 @@
 // The producer of the chaos run: goes on all the time, at a bounded rate. Plain idempotent records, transactions of two
-// producers that interleave and of which some are aborted, and a compacted topic whose keys repeat. It remembers of each
-// record whether it was committed, aborted, or sent without a clear answer.
+// producers that interleave and of which some are aborted, and a compacted topic whose keys repeat; some records of each
+// are tombstones. It remembers of each record whether it was committed, aborted, or sent without a clear answer.
 import { createHash } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Partitioners, type Message, type Producer, type TopicMessages } from 'kafkajs';
@@ -12,11 +12,18 @@ export const topics = {
   compacted: { topic: 'chaos_compacted', partitions: 2 },
 } as const;
 
+interface Topic {
+  readonly topic: string;
+  readonly partitions: number;
+}
+
 /** A record's fate, as far as its producer knows. */
 export type Fate = 'committed' | 'aborted' | 'unknown';
 
 const keys = 60;
 const shareAborted = 0.3;
+const shareOfTombstones = 0.05;
+const lastWordsWithinMs = 60_000;
 
 /** The broker is made to look for what can be cleaned often; see `createTopics`. */
 export const kafkaProperties = { 'log.cleaner.backoff.ms': '1000', 'log.cleaner.threads': '1', 'transaction.abort.timed.out.transaction.cleanup.interval.ms': '1000' };
@@ -51,6 +58,8 @@ export function valueOf(id: number): string {
 export class Traffic {
   /** By record number, for each topic; a number is used once. */
   readonly fates = new Map<string, Map<number, Fate>>(Object.values(topics).map(({ topic }) => [topic, new Map<number, Fate>()]));
+  /** The numbers of those without a value. */
+  readonly tombstones = new Set<number>();
   readonly transactions = { committed: 0, aborted: 0, unknown: 0 };
   #nextId = 1;
   #isStopping = false;
@@ -64,22 +73,31 @@ export class Traffic {
     this.#running = [this.#goOn(undefined, (producer) => this.#sendPlain(producer)), ...['chaos-a', 'chaos-b'].map((id) => this.#goOn(id, (producer) => this.#sendTransaction(producer)))];
   }
 
-  /** Ends what is under way; of every transaction it is then known, or will be soon, how it ended. */
+  /**
+   * Ends what is under way; of every transaction it is then known, or will be soon, how it ended. Each partition ends
+   * with a record that has a value: once its row is there, what came before has been through a worker, tombstones too.
+   */
   async stop(): Promise<void> {
     this.#isStopping = true;
     await Promise.all(this.#running);
+    const endMs = performance.now() + lastWordsWithinMs;
+    let isSaid = false;
+    await this.#goOn(undefined, async (producer) => {
+      await this.#sendPlainly(producer, Object.values(topics).map((to) => this.#lastWords(to)));
+      isSaid = true;
+    }, () => isSaid || performance.now() > endMs);
   }
 
   /** A producer that is made anew whenever something went wrong with the last one. */
-  async #goOn(transactionalId: string | undefined, send: (producer: Producer) => Promise<void>): Promise<void> {
-    while (!this.#isStopping) {
+  async #goOn(transactionalId: string | undefined, send: (producer: Producer) => Promise<void>, isOver = (): boolean => this.#isStopping): Promise<void> {
+    while (!isOver()) {
       const producer = kafkaClient(this.brokers, { retry: { initialRetryTime: 50, maxRetryTime: 500, retries: 8 }, requestTimeout: 5000 }).producer({
         createPartitioner: Partitioners.DefaultPartitioner, idempotent: true, maxInFlightRequests: 1,
         ...(transactionalId === undefined ? {} : { transactionalId, transactionTimeout: 10_000 }),
       });
       try {
         await producer.connect();
-        while (!this.#isStopping) await send(producer);
+        while (!isOver()) await send(producer);
       } catch {
         await sleep(300);
       }
@@ -92,9 +110,13 @@ export class Traffic {
     const { plain, compacted } = topics;
     const batches = [this.#batch(plain, (this.ratePerSecond * 0.4 * everyMs) / 1000), this.#batch(compacted, (this.ratePerSecond * 0.25 * everyMs) / 1000)];
     const beganMs = performance.now();
+    await this.#sendPlainly(producer, batches);
+    await sleep(Math.max(0, everyMs - (performance.now() - beganMs)));
+  }
+
+  async #sendPlainly(producer: Producer, batches: TopicMessages[]): Promise<void> {
     await producer.sendBatch({ topicMessages: batches, acks: -1 });
     this.#settle(batches, 'committed');
-    await sleep(Math.max(0, everyMs - (performance.now() - beganMs)));
   }
 
   /** Two or three sends with pauses in between, in which the other one sends. */
@@ -119,18 +141,26 @@ export class Traffic {
     }
   }
 
-  #batch({ topic, partitions }: { readonly topic: string; readonly partitions: number }, count: number): TopicMessages {
-    const messages = Array.from({ length: Math.max(1, Math.round(count)) }, (): Message => {
-      const id = this.#nextId++;
-      this.fates.get(topic)!.set(id, 'unknown');
-      return { key: `key-${this.draw.between(1, keys)}`, value: valueOf(id), partition: this.draw.between(0, partitions - 1), headers: { id: `${id}` } };
-    });
+  #batch({ topic, partitions }: Topic, count: number): TopicMessages {
+    const messages = Array.from({ length: Math.max(1, Math.round(count)) }, () =>
+      this.#message(topic, this.draw.between(0, partitions - 1), this.draw.share() < shareOfTombstones));
     return { topic, messages };
+  }
+
+  #lastWords({ topic, partitions }: Topic): TopicMessages {
+    return { topic, messages: Array.from({ length: partitions }, (_, partition) => this.#message(topic, partition, false)) };
+  }
+
+  #message(topic: string, partition: number, isTombstone: boolean): Message {
+    const id = this.#nextId++;
+    this.fates.get(topic)!.set(id, 'unknown');
+    if (isTombstone) this.tombstones.add(id);
+    return { key: `key-${this.draw.between(1, keys)}`, value: isTombstone ? null : valueOf(id), partition, headers: { id: `${id}` } };
   }
 
   #settle(batches: readonly TopicMessages[], fate: Fate): void {
     for (const { topic, messages } of batches) {
-      for (const { value } of messages) this.fates.get(topic)!.set((JSON.parse(value as string) as { id: number }).id, fate);
+      for (const { headers } of messages) this.fates.get(topic)!.set(Number(headers!.id), fate);
     }
   }
 }

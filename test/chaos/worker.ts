@@ -3,7 +3,8 @@
 // `Aim`. SIGTERM drains.
 import { readFileSync, writeSync } from 'node:fs';
 import { createInterface } from 'node:readline';
-import { defer, finalize, from, tap, type Observable, type ObservableInput } from 'rxjs';
+import { concatMap, defer, finalize, from, of, tap, type MonoTypeOperatorFunction, type Observable, type ObservableInput } from 'rxjs';
+import { transformRows, type Transform } from '../../operators/transform-rows.js';
 import { arrange } from '../../src/arrange.js';
 import { checkConfig, type CheckedConfig } from '../../src/config.js';
 import { asIngestError, errorCodes } from '../../src/errors.js';
@@ -12,6 +13,7 @@ import { openPorts, type OpenPorts } from '../../src/ingest.js';
 import type { FrozenInsert, InsertBatch } from '../../src/ports.js';
 import { aroundPorts, type PortCall } from '../support/around-ports.js';
 import type { Aim, Control, Told, Window } from './told.js';
+import { policyOf, rowsOf, rowsOfTombstonesToo } from './tombstones.js';
 
 const tell = (told: Omit<Told, 'atMs'>): void => void writeSync(1, `${JSON.stringify({ atMs: Date.now(), ...told })}\n`);
 
@@ -87,6 +89,8 @@ function report(event: IngestEvent): void {
       return tell({ what: 'retry', ...at, detail: `${event.call}, ${event.error.code}` });
     case 'fenced': case 'commitFailed':
       return tell({ what: event.kind, ...at, detail: event.error.message });
+    case 'excluded':
+      return tell({ what: 'excluded', ...at, detail: `${event.error.fields.offset}` });
     case 'restarted':
       return tell({ what: 'restarted', ...at, detail: event.reason });
     default:
@@ -121,6 +125,20 @@ function configOf(file: string, control: Control | undefined): CheckedConfig {
   return control === 'at-least-once' ? { ...config, delivery: control } : config;
 }
 
+/** As `ingest` makes it of the transform of a route, a batch at a time: what was filtered is told with its range. */
+function transforming(transform: Transform): MonoTypeOperatorFunction<InsertBatch> {
+  return concatMap((batch) => {
+    const { assignment: { topic, partition }, afterOffset, lastOffset } = batch;
+    return of(batch).pipe(
+      transformRows(transform, {
+        report: (event) => {
+          if (event.kind === 'filtered') tell({ what: 'filtered', topic, partition, detail: `${afterOffset + 1}-${lastOffset}`, filtered: event.records });
+        },
+      }),
+    );
+  });
+}
+
 function end(thrown: unknown): never {
   const error = asIngestError(thrown, 'KCR_INTERNAL', 'not ours');
   tell({ what: 'ended', stage: 'failed', detail: `${error.code}: ${error.message}` });
@@ -133,7 +151,9 @@ const ports = aroundPorts(sabotaged(await openPorts(config, { report }).catch(en
 process.on('SIGTERM', () => ports.source.drain());
 createInterface({ input: process.stdin }).on('line', (line) => (aim = line === '' ? undefined : (JSON.parse(line) as Aim)));
 tell({ what: 'started' });
-arrange(ports, { ...config, group: config.kafka.groupId, owner: `worker-${process.pid}`, report }).subscribe({
+const transform = transforming(control === 'tombstones' ? rowsOfTombstonesToo : rowsOf);
+const transformOf = (topic: string) => (control === 'tombstones' || policyOf(topic) === 'dropped' ? transform : undefined);
+arrange(ports, { ...config, group: config.kafka.groupId, owner: `worker-${process.pid}`, transform: transformOf, report }).subscribe({
   next: (outcome) => {
     const { topic, partition } = outcome.assignment;
     if (outcome.kind === 'halted') return tell({ what: 'halted', topic, partition, detail: outcome.error.message });
