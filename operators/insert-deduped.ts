@@ -204,7 +204,7 @@ function exclude(error: IngestError, course: Course, stage: Stage): Observable<I
       return record(rest, [offset], stage);
     }),
     concatMap((next) => {
-      stage.report({ kind: 'excluded', assignment: batch.assignment, record: poison, error });
+      stage.report({ kind: 'excluded', assignment: batch.assignment, record: poison, error, replay: false });
       // Nothing was ever sent under the new token.
       return insertRest({ batch: next, doubt: { isInDoubt: false }, exclusionsLeft: exclusionsLeft - 1, isRenewed: true }, stage);
     }),

@@ -6,10 +6,10 @@ import {
   type OperatorFunction, type SchedulerLike,
 } from 'rxjs';
 import { IngestError } from '../src/errors.js';
-import { noReport, type Report } from '../src/events.js';
+import { noReport, type IngestEvent, type Report } from '../src/events.js';
 import type { Ledger, PartitionLedger } from '../src/ledger.js';
 import { beginProgress, reconcile, type Decision } from '../src/model/reconcile.js';
-import type { Assignment, Batch } from '../src/model/record.js';
+import type { Assignment, Batch, KafkaRecord } from '../src/model/record.js';
 import { resumeOffset, type Intent } from '../src/model/state.js';
 import type { BatchSink, InsertBatch, RecordSource } from '../src/ports.js';
 
@@ -121,6 +121,7 @@ function decider(
       }
       case 'replay':
         inDoubt -= 1;
+        for (const offset of decision.intent.excluded) report(leftOut(assignment, offset, decision.excluded));
         return concat(of(withIntent(opened, decision.batch, decision.intent, true)), defer(() => (inDoubt === 0 ? (onResolved(), EMPTY) : EMPTY)));
       case 'insert': {
         const intent = intentOf(decision.batch, sink.describe(assignment.topic), scheduler.now());
@@ -146,6 +147,12 @@ function withIntent(opened: PartitionLedger, batch: Batch, intent: Intent, repla
 function intentOf(batch: Batch, { tables, settings }: ReturnType<BatchSink['describe']>, atMs: number): Intent {
   const { afterOffset, lastOffset, records } = batch;
   return { first: afterOffset + 1, last: lastOffset, rows: records.length, atMs, settings, tables, excluded: [] };
+}
+
+/** Who recorded it as left out may have died before it was told. */
+function leftOut(assignment: Assignment, offset: number, records: readonly KafkaRecord[]): IngestEvent {
+  const error = new IngestError('KCR_POISON', 'The record was left out of its range when that was recorded', { topic: assignment.topic, partition: assignment.partition, offset });
+  return { kind: 'excluded', assignment, record: records.find((one) => one.offset === offset), error, replay: true };
 }
 
 function gapError(assignment: Assignment, { expected, found }: { expected: number; found: number }): IngestError {

@@ -62,11 +62,16 @@ export type IngestEvent =
       readonly resume: number;
     }
   | {
-      /** A record is left out of its batch for good, as the policy for poison says. */
+      /**
+       * A record is left out of its batch for good, as the policy for poison says. `replay`: it was recorded as left out
+       * before, by a process that may have died before it could tell; of one record there may be several such events.
+       * `record` is undefined when the log does not hold it any more.
+       */
       readonly kind: 'excluded';
       readonly assignment: Assignment;
       readonly record: KafkaRecord | undefined;
       readonly error: IngestError;
+      readonly replay: boolean;
     }
   | { readonly kind: 'fenced'; readonly assignment: Assignment; readonly error: IngestError }
   | { readonly kind: 'skipped'; readonly assignment: Assignment; readonly first: number; readonly last: number }

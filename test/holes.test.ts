@@ -229,6 +229,19 @@ describe('generic breakers', () => {
     expect(told.events.filter(({ kind }) => kind === 'excluded').length).toBeGreaterThan(0);
   }));
 
+  for (const nth of [1, 2, 3, 4]) {
+    for (const fate of ['die before', 'die after'] as const) {
+      test(`a record that is left out is told, though its owner should ${fate} its write ${nth}`, marbles((m) => {
+        const { world, told, run } = lives({ partitions: [4], table: { isPoison: ({ offset }) => offset === 2 } });
+        run({ arrange: { onPoison: 'exclude' }, faults: [{ port: 'write', nth, fate }] }, { arrange: { onPoison: 'exclude' } });
+        m.flush();
+        expect(checkExactlyOnce(world)).toEqual({ ...exact, refused: ['0:2'] });
+        const offsets = told.events.flatMap((event) => (event.kind === 'excluded' ? [event.error.fields.offset, event.record?.offset] : []));
+        expect(new Set(offsets)).toEqual(new Set([2]));
+      }));
+    }
+  }
+
   test('a topic that was truncated halts instead of skipping what is written next', marbles((m) => {
     const { world, told, run } = lives();
     const truncate = () => {

@@ -109,9 +109,9 @@ function logEvent(log: Logger, event: IngestEvent): void {
 }
 
 /** With the record, since it is nowhere else any more once retention has taken it. */
-function logExcluded(log: Logger, { assignment: { topic, partition }, record, error }: Extract<IngestEvent, { kind: 'excluded' }>): void {
+function logExcluded(log: Logger, { assignment: { topic, partition }, record, error, replay }: Extract<IngestEvent, { kind: 'excluded' }>): void {
   const value = record?.value?.toString('utf8', 0, LOGGED_VALUE_BYTES);
-  log.warn({ topic, partition, offset: error.fields.offset, code: error.code, error: error.detail, value }, 'record left out of its batch');
+  log.warn({ topic, partition, offset: error.fields.offset, code: error.code, error: error.detail, value }, replay ? 'record left out of its batch, as was recorded before' : 'record left out of its batch');
 }
 
 function logError(log: Logger, error: IngestError, what: string): void {

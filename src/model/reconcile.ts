@@ -3,7 +3,7 @@
  * is in doubt. A pure function; no rxjs, no clock, no store may enter.
  */
 import { bytesOf, joinBatches, splitBatch } from './batch.js';
-import type { Batch } from './record.js';
+import type { Batch, KafkaRecord } from './record.js';
 import { resumeOffset, type Intent, type PartitionState } from './state.js';
 
 /** How far one tenure of a partition has got. Made from the stored state at the claim, never stored itself. */
@@ -21,8 +21,8 @@ export interface Progress {
 export type Decision =
   /** Settled long ago: to be committed, not inserted. */
   | { readonly kind: 'skip'; readonly batch: Batch }
-  /** In doubt: to be inserted as exactly `intent`, under its recorded token. */
-  | { readonly kind: 'replay'; readonly intent: Intent; readonly batch: Batch }
+  /** In doubt: to be inserted as exactly `intent`, under its recorded token; `excluded` are the records it is without. */
+  | { readonly kind: 'replay'; readonly intent: Intent; readonly batch: Batch; readonly excluded: readonly KafkaRecord[] }
   /** Never seen: to be recorded, then inserted. */
   | { readonly kind: 'insert'; readonly batch: Batch }
   /** Offsets `[expected, found)` did not come and will not come: retention or truncation took them. */
@@ -79,7 +79,7 @@ export function reconcile(progress: Progress, batch: Batch): Reconciled {
       return { decisions, progress: { next: rest.lastOffset + 1, replays, held, sought } };
     }
     const [end, beyond]: [Batch | undefined, Batch | undefined] = splitBatch(rest, intent.last);
-    decisions.push({ kind: 'replay', intent, batch: without(joinBatches([...held, end!]), intent.excluded) });
+    decisions.push({ kind: 'replay', intent, ...without(joinBatches([...held, end!]), intent.excluded) });
     replays.shift();
     held = [];
     rest = beyond;
@@ -88,9 +88,9 @@ export function reconcile(progress: Progress, batch: Batch): Reconciled {
   return { decisions, progress: { next: Math.max(next, batch.lastOffset + 1), replays, held, sought } };
 }
 
-function without(batch: Batch, excluded: readonly number[]): Batch {
-  if (excluded.length === 0) return batch;
-  const gone = new Set(excluded);
-  const records = batch.records.filter((record) => !gone.has(record.offset));
-  return { ...batch, records, bytes: bytesOf(records) };
+function without(batch: Batch, offsets: readonly number[]): { readonly batch: Batch; readonly excluded: readonly KafkaRecord[] } {
+  if (offsets.length === 0) return { batch, excluded: [] };
+  const gone = new Set(offsets);
+  const records = batch.records.filter(({ offset }) => !gone.has(offset));
+  return { batch: { ...batch, records, bytes: bytesOf(records) }, excluded: [...batch.records.filter(({ offset }) => gone.has(offset))] };
 }

@@ -65,10 +65,4 @@ describe('what the workers count', () => {
   test('a record that was dropped as if it were one is named with its range', () => {
     expect(countedOf(log, [{ ...filtered, filtered: 2 }, excluded]).uncounted).toEqual([`${plain}/0@0-2 (1, counted 2)`]);
   });
-
-  test('who died before it could tell is excused where the range was replayed', () => {
-    const replayed: Told = { ...at, what: 'delivered', topic: compacted, detail: '11-12', replay: true };
-    expect(countedOf(log, [filtered, replayed]).uncounted).toEqual([]);
-    expect(countedOf(log, [filtered, { ...replayed, detail: '10-11' }]).uncounted).toEqual([`${compacted}/0@12`]);
-  });
 });

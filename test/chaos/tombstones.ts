@@ -60,11 +60,10 @@ function dropped(tombstones: readonly number[], told: readonly Told[]): OfPlace 
   return { count: [...ranges.values()].reduce((sum, filtered) => sum + filtered, 0), uncounted: [...differing, ...[...without].map(String)] };
 }
 
-/** A process that died between recording that a record is left out and telling so is excused: its range was replayed. */
+/** Who died between recording that a record is left out and telling so left it to the next owner to tell. */
 function excluded(tombstones: readonly number[], told: readonly Told[]): OfPlace {
   const offsets = new Set(told.filter(({ what }) => what === 'excluded').map(({ detail }) => Number(detail)));
-  const isReplayed = isIn(told.filter(({ what, replay }) => what === 'delivered' && replay === true).map(({ detail }) => rangeOf(detail!)));
-  return { count: offsets.size, uncounted: tombstones.filter((offset) => !offsets.has(offset) && !isReplayed(offset)).map(String) };
+  return { count: offsets.size, uncounted: tombstones.filter((offset) => !offsets.has(offset)).map(String) };
 }
 
 function rangeOf(text: string): Range {
