@@ -10,6 +10,8 @@ import type { Batch, Chunk } from '../src/model/record.js';
 /** A batch is one block in ClickHouse; these keep it well below the block size that every insert pins. */
 export const batchLimits = { maxCount: 1_000_000, maxBytes: 256 * 1024 * 1024, maxWaitMs: 3_600_000 } as const;
 
+export const bufferDefaults = { count: 100_000, bytes: 32 * 1024 * 1024, maxWaitMs: 1_000 } as const;
+
 export interface BufferConfig {
   /** Records at which a batch is cut. @default 100000 */
   readonly count?: number;
@@ -41,7 +43,7 @@ export function bufferCountOrTime<C extends Batch & Pick<Partial<Chunk>, 'isLast
   config: BufferConfig = {},
   scheduler: SchedulerLike = asyncScheduler,
 ): OperatorFunction<C, Batch> {
-  const { count = 100_000, bytes = 32 * 1024 * 1024, maxWaitMs = 1_000 } = config;
+  const { count = bufferDefaults.count, bytes = bufferDefaults.bytes, maxWaitMs = bufferDefaults.maxWaitMs } = config;
   expectLimit('count', count, batchLimits.maxCount);
   expectLimit('bytes', bytes, batchLimits.maxBytes);
   expectLimit('maxWaitMs', maxWaitMs, batchLimits.maxWaitMs);

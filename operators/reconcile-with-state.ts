@@ -12,6 +12,7 @@ import { beginProgress, reconcile, type Decision } from '../src/model/reconcile.
 import type { Assignment, Batch, KafkaRecord } from '../src/model/record.js';
 import { resumeOffset, type Intent } from '../src/model/state.js';
 import type { BatchSink, InsertBatch, RecordSource } from '../src/ports.js';
+import { concatMapJoined, type JoinLimits } from './internal/concat-map-joined.js';
 
 /** What the stage needs beside the batches. */
 export interface ReconcilePorts {
@@ -26,6 +27,11 @@ export interface ReconcileConfig {
    * `continue` behind them. @default 'halt'
    */
   readonly onGap?: 'halt' | 'continue';
+  /**
+   * Batches that wait (for the claim, or since `maxPending` ranges are in doubt) become one within these limits: while
+   * inserts take long there are larger ones, not more. @default none: each is a range of its own
+   */
+  readonly joinUpTo?: JoinLimits;
   /** Let only ranges pass that are in doubt, then complete: for a drain before an upgrade. @default false */
   readonly onlyInDoubt?: boolean;
   readonly report?: Report;
@@ -67,7 +73,7 @@ export function reconcileWithState(
       );
       const passing = batches
         .pipe(
-          concatMap((batch) => stage$.pipe(concatMap((decide) => decide(batch)))),
+          concatMapJoined((batch) => stage$.pipe(concatMap((decide) => decide(batch))), config.joinUpTo),
           // A partition that is revoked before its claim came must not be released before the claim is done.
           (passing$) => concat(passing$, stage$.pipe(ignoreElements())),
           config.onlyInDoubt === true ? takeUntil(resolved) : identity,

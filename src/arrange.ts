@@ -3,7 +3,7 @@
  * client library.
  */
 import { asyncScheduler, map, type MonoTypeOperatorFunction, type Observable, type SchedulerLike } from 'rxjs';
-import { bufferCountOrTime, type BufferConfig } from '../operators/buffer-count-or-time.js';
+import { bufferCountOrTime, bufferDefaults, type BufferConfig } from '../operators/buffer-count-or-time.js';
 import { commit } from '../operators/commit.js';
 import { consume } from '../operators/consume.js';
 import { groupByPartition, type PartitionStream } from '../operators/group-by-partition.js';
@@ -97,11 +97,12 @@ function arrangement(
         );
     case 'exactly-once': {
       if (store === undefined) throw new IngestError('KCR_CONFIG', 'exactly-once needs a state store, got none');
+      const joinUpTo = { count: batch.count ?? bufferDefaults.count, bytes: batch.bytes ?? bufferDefaults.bytes };
       const ledger = new Ledger(store, source, { group, owner, maxPending, onReset, retry, scheduler, ...effects });
       return ({ assignment, chunks }) =>
         chunks.pipe(
           bufferCountOrTime(batch, scheduler),
-          reconcileWithState({ ledger, source, sink }, assignment, { onGap, onlyInDoubt, ...effects }, scheduler),
+          reconcileWithState({ ledger, source, sink }, assignment, { onGap, onlyInDoubt, joinUpTo, ...effects }, scheduler),
           custom(assignment.topic),
           insertDeduped(sink, { ...inserting, ledger }, scheduler),
           commit(source, ledger, effects),

@@ -229,6 +229,19 @@ describe('generic breakers', () => {
     expect(told.events.filter(({ kind }) => kind === 'excluded').length).toBeGreaterThan(0);
   }));
 
+  test('while ClickHouse is slow batches grow, and what is inserted is the same', marbles((m) => {
+    const insertsWhile = (delayMs: number): number => {
+      const { world, told, run } = lives({ partitions: [0] });
+      for (let ms = 0; ms < 400; ms += 10) timer(ms).subscribe(() => world.produce(0, { ms }));
+      run({ faults: [1, 2, 3, 4].map((nth) => ({ port: 'insert', nth, fate: { delayMs } })) });
+      m.flush();
+      expect(checkExactlyOnce(world)).toEqual(exact);
+      return told.outcomes.length;
+    };
+    expect(insertsWhile(1)).toBe(40);
+    expect(insertsWhile(100)).toBeLessThan(10);
+  }));
+
   for (const nth of [1, 2, 3, 4]) {
     for (const fate of ['die before', 'die after'] as const) {
       test(`a record that is left out is told, though its owner should ${fate} its write ${nth}`, marbles((m) => {

@@ -239,6 +239,54 @@ describe('I1: what is new', () => {
   }));
 });
 
+describe('what waits for its turn: while inserts take long there are larger batches, not more', () => {
+  const four = { a: chunk(9, 14), b: chunk(14, 19), c: chunk(19, 24), d: chunk(24, 29) };
+  const names = { A: 'insert 10-14', B: 'insert 15-29', C: 'insert 15-24', D: 'insert 25-29', E: 'insert 20-29', F: 'insert 15-19', G: 'insert 20-24' };
+  const joinUpTo = { count: 100, bytes: 1_000_000 };
+  const waiting = (m: Marbles, marbleSource: string, config: ReconcileConfig, batches: Record<string, Batch> = four) => {
+    const setup = setUp(nothing, { claim: '--------k' });
+    return { setup, passed$: passing(m, marbleSource, batches, { ...setup, stage: (more) => setup.stage(more) }, config) };
+  };
+
+  test('becomes one behind the batch that has its turn, and is recorded as one range', marbles((m) => {
+    const { setup, passed$ } = waiting(m, '-abcd', { joinUpTo });
+    m.expect(passed$).toBeObservable('--------(AB)', names);
+    m.flush();
+    expect(setup.store.stateOf().pending).toMatchObject([{ first: 10, last: 14, rows: 5 }, { first: 15, last: 29, rows: 15 }]);
+  }));
+
+  test('stays apart where the limit for records would be passed', marbles((m) => {
+    m.expect(waiting(m, '-abc', { joinUpTo: { ...joinUpTo, count: 9 } }).passed$).toBeObservable('--------(AF)', names);
+    m.expect(waiting(m, '-abc', { joinUpTo: { ...joinUpTo, count: 10 } }).passed$).toBeObservable('--------(AC)', names);
+  }));
+
+  test('stays apart where the limit for bytes would be passed', marbles((m) => {
+    const bytes = four.b.bytes + four.c.bytes;
+    m.expect(waiting(m, '-abc', { joinUpTo: { ...joinUpTo, bytes: bytes - 1 } }).passed$).toBeObservable('--------(AF)', names);
+    m.expect(waiting(m, '-abc', { joinUpTo: { ...joinUpTo, bytes } }).passed$).toBeObservable('--------(AC)', names);
+  }));
+
+  test('stays apart where offsets lie in between: a gap is one', marbles((m) => {
+    const { setup, passed$ } = waiting(m, '-abd', { joinUpTo, onGap: 'continue', report: () => undefined });
+    m.expect(passed$).toBeObservable('--------(AF)', names);
+    m.flush();
+    expect(setup.store.stateOf().pending).toHaveLength(2);
+  }));
+
+  test('stays apart unless it is asked for', marbles((m) => {
+    m.expect(waiting(m, '-abc', {}).passed$).toBeObservable('--------(AF)', names);
+  }));
+
+  test('is not made to wait: what has its turn at once is a batch of its own', marbles((m) => {
+    const setup = setUp(nothing, {}, { maxPending: 16 });
+    m.expect(passing(m, '-a-b-c|', four, setup, { joinUpTo })).toBeObservable('-A-F-G|', names);
+  }));
+
+  test('ends with the source: everything passes, then it completes', marbles((m) => {
+    m.expect(waiting(m, '-ab|', { joinUpTo }).passed$).toBeObservable('--------(AF|)', names);
+  }));
+});
+
 describe('I2: what was in doubt', () => {
   test('is replayed under the recorded intent and token, whatever is left of its records', marbles((m) => {
     const recorded = intent(10, 14, { rows: 5, atMs: 77, settings: 'older', tables: ['db.other'], excluded: [13] });
