@@ -1,6 +1,7 @@
 // Taking over from clickhouse-kafka-connect: its table in its very shape, on real servers.
 import { setTimeout as sleep } from 'node:timers/promises';
 import { expect, test } from 'vitest';
+import { commitToEmptyGroup } from '../../src/kafka/group.js';
 import { committedOffsets, kafkaClient, produce, withAdmin } from '../stack/clients.js';
 import { Place } from './place.js';
 import { program } from './program.js';
@@ -136,7 +137,7 @@ test('what is imported beside the committed offsets is where a run goes on, not 
   await connector.state(2, 10, 19, 'BEFORE_PROCESSING'); // It did not land.
   await connector.insert(3, 0, 6);
   await connector.state(3, 0, 0, 'NONE');
-  await withAdmin(brokers, (admin) => admin.setOffsets({ groupId: connector.group, topic: at.name, partitions: [{ partition: 3, offset: '7' }] }));
+  await commitToEmptyGroup({ brokers, groupId: connector.group, topics: [at.name] }, { topic: at.name, partition: 3, next: 7, metadata: '' });
 
   const imported = await connector.import('--connect-group', connector.group, '--apply', '--json');
   expect(JSON.parse(imported.stdout)).toMatchObject({ applied: true, partitions: [{ settled: 19 }, { settled: 9, inDoubt: [{ first: 10, last: 19 }] }, { settled: 9 }, { settled: 6 }] });

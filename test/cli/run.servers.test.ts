@@ -1,7 +1,8 @@
 // The program on real servers, as a user starts and stops it.
 import { randomUUID } from 'node:crypto';
 import { describe, expect, test } from 'vitest';
-import { command, committedOffsets, createTopic, deleteRecordsBefore, produce, query, withAdmin } from '../stack/clients.js';
+import { commitToEmptyGroup } from '../../src/kafka/group.js';
+import { command, committedOffsets, createTopic, deleteRecordsBefore, produce, query } from '../stack/clients.js';
 import { sharedStack } from '../stack/shared.js';
 import { configFile, program, runConfig } from './program.js';
 
@@ -296,8 +297,9 @@ describe('check', () => {
     const what = `group ${at.group}`;
     const todo = 'exactly-once goes by its state: see "state show"; else look at onGap and onReset';
     const detail = (offset: number) => `its offset ${offset} of ${at.topic}/1 is outside of the log, which holds 2 to 4`;
-    const commit = (...offsets: readonly number[]) =>
-      withAdmin(brokers, (admin) => admin.setOffsets({ groupId: at.group, topic: at.topic, partitions: offsets.map((offset, partition) => ({ partition, offset: `${offset}` })) }));
+    const commit = async (...offsets: readonly number[]) => {
+      for (const [partition, next] of offsets.entries()) await commitToEmptyGroup({ brokers, groupId: at.group, topics: [at.topic] }, { topic: at.topic, partition, next, metadata: '' });
+    };
 
     await commit(5, 6);
     const past = await check(at.config);
