@@ -7,6 +7,7 @@ import type { IngestEvent } from '../events.js';
 import { openStateAccess } from '../tools/access.js';
 import { drain, type Drained } from '../tools/drain.js';
 import { look, type Look, type PartitionLook } from '../tools/look.js';
+import { exitCodeOnceBegun } from './tally.js';
 import { durationText, plural, rangeText, wrap } from './text.js';
 
 export interface DrainCommandOptions {
@@ -37,7 +38,7 @@ function tell(event: IngestEvent): void {
 /** A halted partition says more than the time-out that may have followed. */
 export function exitCodeOf({ halted, isLate }: Pick<Drained, 'halted' | 'isLate'>, left: readonly unknown[]): number {
   const [first] = halted;
-  if (first !== undefined) return errorCodes[first.error.code].exitCode;
+  if (first !== undefined) return exitCodeOnceBegun(first.error.code);
   if (isLate) return errorCodes.KCR_DRAIN_TIMEOUT.exitCode;
   return left.length === 0 ? 0 : 5;
 }

@@ -23,7 +23,7 @@ Exit codes:
   2    the command line or the configuration cannot be used
   3    a check before the start refused (server unreachable, topic or table missing, dedup window); no record was taken
   4    a partition halted at a record that cannot be inserted or transformed
-  5    Kafka, ClickHouse or the state refused something that a retry does not mend;
+  5    Kafka, ClickHouse or the state refused something that a retry does not mend, or was gone for too long;
        verify: the table differs from the topic; drain: something is still in doubt; import-connect: refused
   7    the drain did not end in time
   130  a second SIGINT, 143 a second SIGTERM: ended at once; what was in flight is in doubt and will be replayed`;

@@ -4,7 +4,7 @@
 import { destination, pino, type Logger } from 'pino';
 import { catchError, lastValueFrom, of, tap } from 'rxjs';
 import type { CheckedConfig } from '../config.js';
-import { asIngestError, errorCodes, type IngestError } from '../errors.js';
+import { asIngestError, type IngestError } from '../errors.js';
 import type { IngestEvent, Outcome } from '../events.js';
 import { ingest } from '../ingest.js';
 import { Tally } from './tally.js';
@@ -43,7 +43,7 @@ export async function run(config: CheckedConfig, { logLevel }: RunOptions): Prom
       const error = asIngestError(thrown, 'KCR_INTERNAL', 'the ingestion failed');
       tally.fail(error);
       // What was refused before the start is for the person who started it, not for a log.
-      if (errorCodes[error.code].exitCode === 3) console.error(`${error.code}: ${error.message}`);
+      if (tally.exitCode === 3) console.error(`${error.code}: ${error.message}`);
       else logError(log, error, 'ended by an error');
       return of(undefined);
     }),
@@ -55,7 +55,7 @@ export async function run(config: CheckedConfig, { logLevel }: RunOptions): Prom
   }
   if (tally.worst?.code === 'KCR_DRAIN_TIMEOUT') logError(log, tally.worst, 'not drained');
   log.info({ ...tally.totals }, 'stopped');
-  return tally.worst === undefined ? 0 : errorCodes[tally.worst.code].exitCode;
+  return tally.exitCode;
 }
 
 /** The first signal drains, the second one ends the process at once. */

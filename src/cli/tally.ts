@@ -1,7 +1,7 @@
 /**
  * Room: what a run comes to: its totals, its worst error, and whether anything of it still goes on. Pure.
  */
-import { IngestError, errorCodes } from '../errors.js';
+import { IngestError, errorCodes, type ErrorCode } from '../errors.js';
 import type { IngestEvent, Outcome } from '../events.js';
 import type { Assignment } from '../model/record.js';
 
@@ -26,12 +26,14 @@ export interface Totals {
 export class Tally {
   readonly totals: Totals = { batches: 0, rows: 0, bytes: 0, replayed: 0, retries: 0, stateWrites: 0, filtered: 0, gone: 0, abandoned: 0, excluded: 0, restarted: 0, halted: 0 };
   worst: IngestError | undefined;
+  #hasBegun = false;
   readonly #going = new Set<number>();
   readonly #halted = new Set<number>();
 
   event(event: IngestEvent, isDraining: boolean): void {
     switch (event.kind) {
       case 'assigned':
+        this.#hasBegun = true;
         this.#going.add(event.assignment.epoch);
         break;
       case 'lost':
@@ -90,10 +92,22 @@ export class Tally {
     if (this.worst === undefined || errorCodes[error.code].exitCode === 1) this.worst = error;
   }
 
+  /** What the program ends with. */
+  get exitCode(): number {
+    if (this.worst === undefined) return 0;
+    return this.#hasBegun ? exitCodeOnceBegun(this.worst.code) : errorCodes[this.worst.code].exitCode;
+  }
+
   /** Partitions were assigned, and each of them has halted. */
   isAllHalted(): boolean {
     return this.#halted.size > 0 && this.#going.size === 0;
   }
+}
+
+/** 3 is a refused start, of which no record was taken: a server or a topic that is gone later is 5. */
+export function exitCodeOnceBegun(code: ErrorCode): number {
+  const { exitCode } = errorCodes[code];
+  return exitCode === 3 ? 5 : exitCode;
 }
 
 function notDrained({ topic, partition }: Assignment): IngestError {

@@ -4,22 +4,21 @@
  */
 import type { Admin } from 'kafkajs';
 import { IngestError } from '../errors.js';
-import { createClient } from './client.js';
 import { clientSettings, type ClientSettings, type KafkaClientOptions } from './options.js';
 import { exactOffset } from './positions.js';
 import { isLoginFailure, kafkaError, kafkaType, reasonOf, troubleOf } from './trouble.js';
 import { within } from './wait.js';
+import { openAdmin, type WireCluster } from './wire.js';
 
 const ADMIN_LIMIT_MS = 10_000;
 const CLOSE_LIMIT_MS = 500;
 
 /** Makes calls as an administrator; the connection is closed before it resolves. Fails within about ten seconds. */
-export async function withAdmin<T>(settings: ClientSettings, doing: string, use: (admin: Admin) => Promise<T>): Promise<T> {
-  const client = createClient(settings);
-  const admin = client.kafka.admin();
+export async function withAdmin<T>(settings: ClientSettings, doing: string, use: (admin: Admin, cluster: WireCluster) => Promise<T>): Promise<T> {
+  const { admin, cluster, cut } = openAdmin(settings);
   const answer = (async () => {
     await admin.connect();
-    return { value: await use(admin) };
+    return { value: await use(admin, cluster) };
   })();
   let failure: unknown;
   try {
@@ -27,7 +26,7 @@ export async function withAdmin<T>(settings: ClientSettings, doing: string, use:
     if (result !== undefined) return result.value;
   } finally {
     await within(admin.disconnect(), CLOSE_LIMIT_MS);
-    client.cut();
+    cut();
   }
   throw adminError(failure, doing, settings);
 }
@@ -40,7 +39,13 @@ function adminError(thrown: unknown, doing: string, { brokers, sasl, ssl }: Clie
       serverCode: kafkaType(thrown), hint: 'check sasl.mechanism, the user and the password against what the broker has', cause: thrown,
     });
   }
-  if (thrown !== undefined && (kafkaType(thrown) !== undefined || troubleOf(thrown) === 'fatal')) return kafkaError(thrown, doing);
+  if (thrown !== undefined && troubleOf(thrown) === 'fatal') return kafkaError(thrown, doing);
+  if (kafkaType(thrown) !== undefined) {
+    // A broker that has just been started, or an election: the same call may succeed later.
+    return new IngestError('KCR_KAFKA_UNREACHABLE', `${doing} failed: ${reasonOf(thrown)}`, {
+      serverCode: kafkaType(thrown), hint: 'the cluster is not ready: try again in a while', cause: thrown,
+    });
+  }
   const why = thrown === undefined ? `no answer within ${ADMIN_LIMIT_MS / 1000} s` : reasonOf(thrown);
   const secured = ssl === false && sasl === undefined ? '; a listener that wants TLS or a login closes the connection: then set ssl or sasl' : '';
   return new IngestError('KCR_KAFKA_UNREACHABLE', `No Kafka broker answers at ${brokers.join(', ')}: ${why}`, {

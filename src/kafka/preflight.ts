@@ -4,7 +4,7 @@
 import { IngestError } from '../errors.js';
 import { withAdmin } from './admin.js';
 import { clientSettings, type KafkaClientOptions } from './options.js';
-import { kafkaError, kafkaType, reasonOf, troubleOf } from './trouble.js';
+import { isGone } from './topic-ids.js';
 
 export { lagOf, type PartitionLag } from './admin.js';
 
@@ -14,25 +14,18 @@ export interface KafkaFacts {
 }
 
 /**
- * @throws `KCR_KAFKA_UNREACHABLE` within about ten seconds, `KCR_TOPIC_MISSING`, `KCR_PREFLIGHT` for a refused login,
- * `KCR_KAFKA` for whatever else Kafka refuses.
+ * @throws `KCR_KAFKA_UNREACHABLE` within about ten seconds, also for a partition without a leader; `KCR_TOPIC_MISSING`;
+ * `KCR_PREFLIGHT` for a refused login; `KCR_KAFKA` for whatever else Kafka refuses.
  */
 export async function checkKafka(options: KafkaClientOptions & { readonly topics: readonly string[] }): Promise<KafkaFacts> {
-  return withAdmin(clientSettings(options), 'The check of Kafka', async (admin) => {
+  const { brokers, topics } = options;
+  return withAdmin(clientSettings(options), 'The check of Kafka', async (admin, cluster) => {
     const { clusterId } = await admin.describeCluster();
-    const existing = new Set(await admin.listTopics());
-    const missing = options.topics.filter((topic) => !existing.has(topic));
-    if (missing.length > 0) throw topicMissing(missing, options.brokers);
-    const { topics } = await admin.fetchTopicMetadata({ topics: [...options.topics] }).catch((thrown: unknown) => {
-      if (kafkaType(thrown) === 'UNKNOWN_TOPIC_OR_PARTITION') throw topicMissing(options.topics, options.brokers);
-      if (troubleOf(thrown) === 'fatal') throw kafkaError(thrown, 'Looking at the topics');
-      // A broker that has just been started, or an election: the same start may succeed later.
-      throw new IngestError('KCR_KAFKA_UNREACHABLE', `Looking at the topics failed: ${reasonOf(thrown)}`, {
-        serverCode: kafkaType(thrown), hint: 'the cluster is not ready: try again in a while', cause: thrown,
-      });
+    await cluster.addMultipleTargetTopics(topics).catch((thrown: unknown) => {
+      const missing = topics.filter((topic) => isGone(cluster, topic));
+      throw missing.length > 0 ? topicMissing(missing, brokers) : thrown;
     });
-    const partitions = new Map(topics.map(({ name, partitions: list }) => [name, list.length]));
-    return { clusterId, topics: options.topics.map((topic) => ({ topic, partitions: partitions.get(topic) ?? 0 })) };
+    return { clusterId, topics: topics.map((topic) => ({ topic, partitions: cluster.findTopicPartitionMetadata(topic).length })) };
   });
 }
 

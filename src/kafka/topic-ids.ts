@@ -123,6 +123,13 @@ export function topicTrouble(cluster: Pick<WireCluster, 'brokerPool'>, topic: st
   return code === 0 ? undefined : (TOPIC_ERRORS[code] ?? `error ${code}`);
 }
 
+/** The partitions of the topics that nobody leads, as `topic/partition`, as the last refresh told it. */
+export function leaderless(cluster: Pick<WireCluster, 'brokerPool'>, topics: readonly string[]): readonly string[] {
+  return topics.flatMap((topic) =>
+    (knownTopic(cluster, topic)?.partitionMetadata ?? []).filter(({ leader }) => leader < 0).map(({ partitionId }) => `${topic}/${partitionId}`),
+  );
+}
+
 /** What kafkajs does by itself when its metadata is not taken topic by topic. Throws as it would. */
 export function demandTopics(cluster: Pick<WireCluster, 'brokerPool'>, topics: readonly string[]): void {
   checkHooked(cluster);

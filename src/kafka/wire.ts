@@ -1,16 +1,17 @@
 /**
- * Room: opens the part of kafkajs that broker.ts describes, with the hook in its metadata. Group, heartbeats and
- * fetching are ours (membership.ts, fetcher.ts); kafkajs's consumer is never run.
+ * Room: opens the part of kafkajs that broker.ts describes, with the hook in its metadata, alone or beneath kafkajs's
+ * admin client. Group, heartbeats and fetching are ours (membership.ts, fetcher.ts); kafkajs's consumer is never run.
  */
 import { createRequire } from 'node:module';
-import { PartitionAssigners, type Cluster } from 'kafkajs';
+import { PartitionAssigners, type Admin, type Cluster, type Kafka } from 'kafkajs';
 import { IngestError } from '../errors.js';
 import { checkedCluster, KAFKAJS_VERSION, type WireCluster } from './broker.js';
 import { createClient, type KafkaClient } from './client.js';
-import type { SourceSettings } from './options.js';
-import { demandTopics, hookMetadata } from './topic-ids.js';
+import type { ClientSettings, SourceSettings } from './options.js';
+import { demandTopics, hookMetadata, leaderless } from './topic-ids.js';
+import { Backoff, sleep } from './wait.js';
 
-export { checkedBroker } from './broker.js';
+export { checkedBroker, type WireCluster } from './broker.js';
 
 export interface Wire extends KafkaClient {
   readonly cluster: WireCluster;
@@ -36,6 +37,41 @@ export function openWire(settings: SourceSettings): Wire {
       },
     ],
   });
+  return { ...client, cluster: hooked(seen) };
+}
+
+export interface AdminWire extends Wire {
+  readonly admin: Admin;
+}
+
+/**
+ * kafkajs's admin client. Left to itself it asks for every topic there is, and one partition without a leader, whoever
+ * it belongs to, makes each of its calls fail.
+ */
+export function openAdmin(settings: ClientSettings): AdminWire {
+  checkVersion(installedVersion());
+  const client = createClient(settings);
+  const { admin, seen } = adminOf(client.kafka);
+  const cluster = hooked(seen);
+  const add = cluster.addMultipleTargetTopics.bind(cluster);
+  cluster.addMultipleTargetTopics = async (topics) => {
+    await add(topics);
+    await demandLeaders(cluster, topics);
+  };
+  return { ...client, admin, cluster };
+}
+
+/** kafkajs shows the admin's cluster to nobody: it is seen when it is made, by a method that a symbol names. */
+function adminOf(kafka: Kafka): { readonly admin: Admin; readonly seen: unknown } {
+  const methods = kafka as unknown as Record<symbol, ((options: unknown) => unknown) | undefined>;
+  const name = Object.getOwnPropertySymbols(kafka).find(({ description }) => description === 'private:Kafka:createCluster');
+  const make = name === undefined ? undefined : methods[name];
+  let seen: unknown;
+  if (name !== undefined && make !== undefined) methods[name] = (options) => (seen = make(options));
+  return { admin: kafka.admin(), seen };
+}
+
+function hooked(seen: unknown): WireCluster {
   const cluster = checkedCluster(seen);
   hookMetadata(cluster.brokerPool);
   const add = cluster.addMultipleTargetTopics.bind(cluster);
@@ -43,7 +79,24 @@ export function openWire(settings: SourceSettings): Wire {
     await add(topics);
     demandTopics(cluster, topics);
   };
-  return { ...client, cluster };
+  return cluster;
+}
+
+/** An election takes less than so many looks, a second or two. */
+const ELECTION_LOOKS = 5;
+
+/** @throws `LEADER_NOT_AVAILABLE`, as kafkajs would, when a partition of the topics stays without a leader. */
+async function demandLeaders(cluster: WireCluster, topics: readonly string[]): Promise<void> {
+  const backoff = new Backoff();
+  for (;;) {
+    const [first] = leaderless(cluster, topics);
+    if (first === undefined) return;
+    if (backoff.failures === ELECTION_LOOKS) {
+      throw Object.assign(new Error(`${first} has no leader: an election is under way, or its brokers are down`), { type: 'LEADER_NOT_AVAILABLE' });
+    }
+    await sleep(backoff.next(), new AbortController().signal);
+    await cluster.refreshMetadata();
+  }
 }
 
 function installedVersion(): string {

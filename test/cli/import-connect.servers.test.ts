@@ -1,7 +1,8 @@
 // Taking over from clickhouse-kafka-connect: its table in its very shape, on real servers.
 import { setTimeout as sleep } from 'node:timers/promises';
 import { expect, test } from 'vitest';
-import { kafkaClient, produce, withAdmin } from '../stack/clients.js';
+import { commitToEmptyGroup } from '../../src/kafka/group.js';
+import { committedOffsets, kafkaClient, produce, withAdmin } from '../stack/clients.js';
 import { Place } from './place.js';
 import { program } from './program.js';
 
@@ -119,4 +120,35 @@ test('where the table has provenance columns it is asked, unless the connector h
   expect(stdout).toMatch(/1 +BEFORE_PROCESSING +10-19 +REFUSED: 10-19 is in doubt, and the connector did not fill/);
   expect(code).toBe(5);
   expect(await at.settled()).toBeUndefined();
+});
+
+test('what is imported beside the committed offsets is where a run goes on, not where the group had been', async () => {
+  const at = await Place.make({ partitions: 4, table: withoutProvenance, config: { state: { store: 'kafka' } } });
+  const { brokers } = at.stack;
+  const connector = new Connector(at);
+  await connector.begin();
+  await produce(brokers, at.name, [0, 1, 2, 3].flatMap((partition) => offsets(0, 29).map((offset) => ({ partition, value: row(partition, offset) }))));
+  await connector.insert(0, 0, 19);
+  await connector.state(0, 0, 19, 'AFTER_PROCESSING');
+  await connector.insert(1, 0, 9);
+  await connector.insert(1, 10, 19); // It landed, and the connector was killed before it wrote AFTER.
+  await connector.state(1, 10, 19, 'BEFORE_PROCESSING');
+  await connector.insert(2, 0, 9);
+  await connector.state(2, 10, 19, 'BEFORE_PROCESSING'); // It did not land.
+  await connector.insert(3, 0, 6);
+  await connector.state(3, 0, 0, 'NONE');
+  await commitToEmptyGroup({ brokers, groupId: connector.group, topics: [at.name] }, { topic: at.name, partition: 3, next: 7, metadata: '' });
+
+  const imported = await connector.import('--connect-group', connector.group, '--apply', '--json');
+  expect(JSON.parse(imported.stdout)).toMatchObject({ applied: true, partitions: [{ settled: 19 }, { settled: 9, inDoubt: [{ first: 10, last: 19 }] }, { settled: 9 }, { settled: 6 }] });
+  expect(imported.code).toBe(0);
+  expect(await committedOffsets(brokers, at.name, at.name)).toEqual(['20', '10', '10', '7']);
+
+  const running = program(['run', at.file]);
+  await running.until(async () => (await tally(at)).every(({ ids }) => ids === 30), 'every record was there');
+  running.signal('SIGTERM');
+  expect((await running.ended).code).toBe(0);
+  expect(await tally(at)).toEqual([0, 1, 2, 3].map((p) => ({ p, n: 30, ids: 30 })));
+  expect(running.stderr.match(/range that was in doubt is settled/g)).toHaveLength(2);
+  expect(await Promise.all([0, 1, 2, 3].map((partition) => at.settled(partition)))).toEqual([29, 29, 29, 29]);
 });

@@ -1,6 +1,7 @@
 // The program on real servers, as a user starts and stops it.
 import { randomUUID } from 'node:crypto';
 import { describe, expect, test } from 'vitest';
+import { commitToEmptyGroup } from '../../src/kafka/group.js';
 import { command, committedOffsets, createTopic, deleteRecordsBefore, produce, query } from '../stack/clients.js';
 import { sharedStack } from '../stack/shared.js';
 import { configFile, program, runConfig } from './program.js';
@@ -286,6 +287,28 @@ describe('check', () => {
     const refusals = findings.filter(({ level }) => level === 'refusal');
     expect(refusals.map((refusal) => refusal.code).sort()).toEqual(['KCR_DEDUP_WINDOW', 'KCR_STORE_UNREACHABLE', 'KCR_TOPIC_MISSING']);
     for (const { todo } of refusals) expect(todo).toBeTruthy();
+  });
+
+  test('warns of a committed offset outside of the log, which a start without a state would stumble over, and not of one at its edge', async () => {
+    const at = await place({ partitions: 2 });
+    const { brokers } = stack();
+    await produce(brokers, at.topic, [0, 1].flatMap((partition) => events(0, 5).map((event) => ({ ...event, partition }))));
+    for (const partition of [0, 1]) await deleteRecordsBefore(brokers, at.topic, partition, 2n);
+    const what = `group ${at.group}`;
+    const todo = 'exactly-once goes by its state: see "state show"; else look at onGap and onReset';
+    const detail = (offset: number) => `its offset ${offset} of ${at.topic}/1 is outside of the log, which holds 2 to 4`;
+    const commit = async (...offsets: readonly number[]) => {
+      for (const [partition, next] of offsets.entries()) await commitToEmptyGroup({ brokers, groupId: at.group, topics: [at.topic] }, { topic: at.topic, partition, next, metadata: '' });
+    };
+
+    await commit(5, 6);
+    const past = await check(at.config);
+    expect(past.stdout).toContain(`warning  ${what}: ${detail(6)}\n           → ${todo}\n`);
+    expect(past.code).toBe(0);
+    await commit(2, 1);
+    const before = await check(at.config, '--json');
+    expect((JSON.parse(before.stdout) as { findings: { what: string }[] }).findings.filter((finding) => finding.what === what)).toEqual([{ level: 'warning', what, detail: detail(1), todo }]);
+    expect(before.code).toBe(0);
   });
 });
 

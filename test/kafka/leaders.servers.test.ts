@@ -4,9 +4,13 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
-import { kafkaClient, withAdmin } from '../stack/clients.js';
+import { groupNow } from '../../src/kafka/group.js';
+import { checkKafka } from '../../src/kafka/preflight.js';
+import { configFile, program } from '../cli/program.js';
+import { command, kafkaClient, query, withAdmin } from '../stack/clients.js';
 import { kafkaServer } from '../stack/kafka.js';
 import type { ServerProcess } from '../stack/process.js';
+import { sharedStack } from '../stack/shared.js';
 import { send as produce } from './send.js';
 import { Watch } from './watch.js';
 
@@ -138,4 +142,47 @@ describe('two brokers', () => {
     expect(watching.of('assigned')).toHaveLength(2);
     expect(watching.of('lost')).toEqual([]);
   });
+
+  test('a start while a partition has no leader is told to try again, by its exit code too; a topic of others without one is no matter', async () => {
+    await topicOn('led', [[1], [1]]);
+    await topicOn('unled', [[1], [2]]);
+    await groupNow({ brokers, topics: ['led'], groupId: 'nobody' }); // There are coordinators from now on.
+    await move('__consumer_offsets', 0, 1);
+    const [led, unled] = await Promise.all([tenFor('led'), tenFor('unled')]);
+    await second.kill();
+    await untilRefused('unled', /no leader/);
+
+    const [refused, checked] = await Promise.all([program(['run', unled]).ended, program(['check', unled, '--json']).ended, ingestsTen('led', led)]);
+    expect(refused).toMatchObject({ code: 3, stderr: expect.stringMatching(/^KCR_KAFKA_UNREACHABLE: .*unled\/1 has no leader.*try again in a while/m) as string });
+    expect(checked.code).toBe(3);
+    const refusals = (JSON.parse(checked.stdout) as { findings: { level: string }[] }).findings.filter(({ level }) => level === 'refusal');
+    expect(refusals).toMatchObject([{ what: 'Kafka', code: 'KCR_KAFKA_UNREACHABLE', detail: expect.stringContaining('unled/1 has no leader') as string }]);
+  });
 });
+
+/** Ten records in a topic of these brokers, a table and a configuration for them. */
+async function tenFor(topic: string): Promise<string> {
+  const { clickhouseUrl, keeperConnect } = sharedStack();
+  await command(clickhouseUrl, `CREATE TABLE leaders_${topic} (id UInt64) ENGINE = MergeTree ORDER BY id SETTINGS non_replicated_deduplication_window = 1000`);
+  await produce([first.address], topic, numbers(10).map((id) => ({ value: JSON.stringify({ id }), partition: id % 2 })));
+  return configFile({
+    kafka: { brokers: [first.address], groupId: topic, fromBeginning: true }, clickhouse: { url: clickhouseUrl }, state: { store: 'keeper', connect: keeperConnect },
+    delivery: 'exactly-once', routes: [{ topic, table: `leaders_${topic}` }], batch: { maxWaitMs: 50 },
+  });
+}
+
+async function untilRefused(topic: string, why: RegExp): Promise<void> {
+  for (;;) {
+    const answer = await checkKafka({ brokers: [first.address], topics: [topic] }).catch(String);
+    if (typeof answer === 'string' && why.test(answer)) return;
+    await sleep(200);
+  }
+}
+
+async function ingestsTen(topic: string, config: string): Promise<void> {
+  const running = program(['run', config]);
+  const rows = async () => query(sharedStack().clickhouseUrl, `SELECT count() AS n, uniqExact(id) AS ids FROM leaders_${topic}`);
+  await running.until(async () => JSON.stringify(await rows()) === '[{"n":10,"ids":10}]', `the rows of ${topic} were there`);
+  running.signal('SIGTERM');
+  expect((await running.ended).code).toBe(0);
+}
