@@ -36,7 +36,8 @@ describe('small worlds, every order of two owners’ steps', () => {
 describe('orders of the same answers are one history', () => {
   const ends = ({ servers, ends: numbers }: Part) => [...numbers].map((id) => textOf(servers.saved(id))).sort();
 
-  for (const [records, batch, maxPending, faults] of [[[1], 1, 1, 1], [[2], 1, 1, 0], [[2], 1, 2, 0], [[3], 1, 1, 0]] as const) {
+  // Ways of merging that were too bold have turned these red where walking beside showed nothing.
+  for (const [records, batch, maxPending, faults] of [[[1], 1, 1, 1], [[2], 1, 2, 0], [[3], 2, 2, 0], [[4], 2, 1, 0], [[2], 1, 1, 1]] as const) {
     const world = smallWorld(records, batch, maxPending, faults);
     test(`${world.name}: with each history for itself there are as many orders, and the same ends`, () => {
       const merged = exhaustTogether(world);

@@ -387,6 +387,8 @@ export interface Content {
 }
 
 const warmed = 200;
+/** What may be told is a number, in which these have their places. */
+const limits = { contents: 65_536, outcomes: 4096 } as const;
 /** Other ways to one history that are walked beside it; of the same answers in another order only one. */
 const carried = 2;
 const alike = 1;
@@ -448,6 +450,7 @@ export class Owners {
     let id = this.#outcomeIds.get(text);
     if (id === undefined) {
       id = this.outcomes.push(outcome) - 1;
+      if (id >= limits.outcomes) throw new RangeError('more outcomes than their numbers have room for');
       this.#outcomeIds.set(text, id);
     }
     return id;
@@ -456,10 +459,10 @@ export class Owners {
   /** `index`: of the content or the partition; `what`: an outcome's number, or whether the partition is still its own. */
   told(node: OwnerNode, kind: keyof typeof kinds, index: number, what: number, around: Surroundings): Reaction {
     const grown = node as Grown;
-    const key = (kinds[kind] * 65_536 + index) * 4096 + what;
+    const key = (kinds[kind] * limits.contents + index) * limits.outcomes + what;
     const found = grown.told.get(key);
     if (found !== undefined && !found.hasLooked) return found;
-    const looking = key + (1 + this.#aroundId(around, kind === 'answer' ? this.contents[index]!.partition : index)) * 1_073_741_824;
+    const looking = key + (1 + this.#aroundId(around, kind === 'answer' ? this.contents[index]!.partition : index)) * 4 * limits.contents * limits.outcomes;
     const known = found === undefined ? undefined : grown.told.get(looking);
     if (known !== undefined) return known;
     const input = this.#input(kind, index, what);
@@ -589,6 +592,7 @@ export class Owners {
     let id = this.#contentIds.get(text);
     if (id === undefined) {
       id = this.contents.length;
+      if (id >= limits.contents) throw new RangeError('more requests than their numbers have room for');
       this.contents.push({ id, name: `${step.process.name} ${step.name}`, text, port: portOf(step), ordinal, partition: step.partition ?? 0, lastOffset: lastOffsetOf(step), step, sandbox });
       this.#contentIds.set(text, id);
     }
