@@ -52,6 +52,15 @@ export interface ReconcileConfig {
  *          -s-----(ri)-----|     s: skip 8-9, r: replay 10-14 (held until 14 came), i: insert 15-19
  * ```
  *
+ * With `joinUpTo` what waits goes as one:
+ *
+ * ```
+ * claim:   --------k
+ * source:  -a--b--c----|        a: offsets 10-14, b: 15-19, c: 20-24
+ *          reconcileWithState(ports, assignment, { joinUpTo: { count: 100, bytes: 1_000_000 } })
+ *          --------(AB)|        A: insert 10-14, B: insert 15-24
+ * ```
+ *
  * The state is claimed as soon as the stage is subscribed to, and the source is sent to where the state resumes, unless
  * it begins there: the state, not the group's committed offset, says where to go on.
  *

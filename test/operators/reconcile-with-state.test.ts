@@ -248,6 +248,10 @@ describe('what waits for its turn: while inserts take long there are larger batc
     return { setup, passed$: passing(m, marbleSource, batches, { ...setup, stage: (more) => setup.stage(more) }, config) };
   };
 
+  test('the diagram of the documentation', marbles((m) => {
+    m.expect(waiting(m, '-a--b--c----|', { joinUpTo }).passed$).toBeObservable('--------(AC)|', names);
+  }));
+
   test('becomes one behind the batch that has its turn, and is recorded as one range', marbles((m) => {
     const { setup, passed$ } = waiting(m, '-abcd', { joinUpTo });
     m.expect(passed$).toBeObservable('--------(AB)', names);
