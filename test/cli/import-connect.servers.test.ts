@@ -34,6 +34,17 @@ class Connector {
     await this.at.sql('INSERT INTO {table} FORMAT JSONEachRow', { data, settings: { insert_deduplication_token: token } });
   }
 
+  /** Of partitions 0, 1 and 2: all is done; a range landed, and the connector was killed before it wrote AFTER; one did not. */
+  async stopInThreeStates(): Promise<void> {
+    await this.insert(0, 0, 19);
+    await this.state(0, 0, 19, 'AFTER_PROCESSING');
+    await this.insert(1, 0, 9);
+    await this.insert(1, 10, 19);
+    await this.state(1, 10, 19, 'BEFORE_PROCESSING');
+    await this.insert(2, 0, 9);
+    await this.state(2, 10, 19, 'BEFORE_PROCESSING');
+  }
+
   import(...options: readonly string[]) {
     return this.at.run('state import-connect', '--connect-table', `${this.at.name}_state`, ...options);
   }
@@ -50,13 +61,7 @@ test('every state of it becomes ours, and of no record there is a row too many o
   const produced = [0, 1, 2, 3, 5].flatMap((partition) => offsets(0, 29).map((offset) => ({ partition, value: row(partition, offset) })));
   // In partition 5 the connector was stuck at a record that cannot be inserted.
   await produce(brokers, at.name, produced.map((message) => (message.value.includes('"id":5012') ? { ...message, value: 'nonsense' } : message)));
-  await connector.insert(0, 0, 19);
-  await connector.state(0, 0, 19, 'AFTER_PROCESSING');
-  await connector.insert(1, 0, 9);
-  await connector.insert(1, 10, 19); // It landed, and the connector was killed before it wrote AFTER.
-  await connector.state(1, 10, 19, 'BEFORE_PROCESSING');
-  await connector.insert(2, 0, 9);
-  await connector.state(2, 10, 19, 'BEFORE_PROCESSING'); // It did not land.
+  await connector.stopInThreeStates();
   await connector.state(3, 0, 0, 'NONE');
   await connector.insert(5, 0, 9);
   await connector.state(5, 10, 19, 'BEFORE_PROCESSING');
@@ -128,13 +133,7 @@ test('what is imported beside the committed offsets is where a run goes on, not 
   const connector = new Connector(at);
   await connector.begin();
   await produce(brokers, at.name, [0, 1, 2, 3].flatMap((partition) => offsets(0, 29).map((offset) => ({ partition, value: row(partition, offset) }))));
-  await connector.insert(0, 0, 19);
-  await connector.state(0, 0, 19, 'AFTER_PROCESSING');
-  await connector.insert(1, 0, 9);
-  await connector.insert(1, 10, 19); // It landed, and the connector was killed before it wrote AFTER.
-  await connector.state(1, 10, 19, 'BEFORE_PROCESSING');
-  await connector.insert(2, 0, 9);
-  await connector.state(2, 10, 19, 'BEFORE_PROCESSING'); // It did not land.
+  await connector.stopInThreeStates();
   await connector.insert(3, 0, 6);
   await connector.state(3, 0, 0, 'NONE');
   await commitToEmptyGroup({ brokers, groupId: connector.group, topics: [at.name] }, { topic: at.name, partition: 3, next: 7, metadata: '' });
