@@ -21,6 +21,7 @@
 //   number, the first is explored with all faults, the others with one, so that there is something to stand beside.
 // Not explored: a timer of a partition before one that is due earlier; that requests of two processes lie in wait for the
 // same insert (a read-back does not see what is still running); more than one takeover from an owner that lives.
+import { getHeapStatistics } from 'node:v8';
 import { compareBeside } from './beside.js';
 import { Moments } from './moments.js';
 import { Owners, asShipped, type ComposeOwner, type OwnerNode, type Reaction, type SmallWorld } from './owners.js';
@@ -151,6 +152,12 @@ function cpuMs(): number {
   return (user + system) / 1000;
 }
 
+/** What is known of millions of moments is given up before the process is. */
+function isHeapFull(): boolean {
+  const { used_heap_size: used, heap_size_limit: limit } = getHeapStatistics();
+  return used > 0.9 * limit;
+}
+
 class Search {
   readonly #owners: Owners;
   readonly #servers: Servers;
@@ -180,7 +187,7 @@ class Search {
     const seconds = () => (cpuMs() - startedMs) / 1000;
     let isComplete = false;
     let orders = this.#enter(this.#began({ servers: 0, faults: this.small.faults, owners: [], told: [], orphans: noOrphans }));
-    for (let n = 1; !isComplete && this.#findings.length < this.#maxFindings && (n % 256 > 0 || seconds() < this.#maxSeconds); n++) {
+    for (let n = 1; !isComplete && this.#findings.length < this.#maxFindings && (n % 256 > 0 || (seconds() < this.#maxSeconds && !isHeapFull())); n++) {
       const frame = this.#path.at(-1);
       if (frame === undefined) {
         isComplete = true;

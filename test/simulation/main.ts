@@ -3,11 +3,13 @@
 //   --seeds N [--from S] [--seconds T]   random worlds, one a seed; the last line is the count
 //   --seed S                             one world, step by step; when it fails, also its shortest story
 //   --sabotage I4 | all                  an invariant broken on purpose: found?
-//   --exhaustive [--seconds T]           every order of two owners' steps in small worlds
+//   --exhaustive [--seconds T]           every order of two owners' steps in small worlds; no world takes more than half of T
+//   --exhaustive --world N               only the Nth of them, from 1; it may take all of T
 //   --json                               nothing but the last line, as JSON
 import { parseArgs } from 'node:util';
 import { exhaust, smallWorlds } from './exhaustive.js';
 import { play, type PlayOptions } from './play.js';
+import type { SmallWorld } from './owners.js';
 import { campaign, hunt } from './random.js';
 import { sabotages } from './sabotage.js';
 import { scenarioOf, type Scenario } from './scenario.js';
@@ -16,7 +18,7 @@ import { shrink } from './shrink.js';
 const { values } = parseArgs({
   options: {
     seeds: { type: 'string' }, from: { type: 'string', default: '1' }, seconds: { type: 'string' }, seed: { type: 'string' },
-    sabotage: { type: 'string' }, exhaustive: { type: 'boolean', default: false }, json: { type: 'boolean', default: false },
+    sabotage: { type: 'string' }, exhaustive: { type: 'boolean', default: false }, world: { type: 'string' }, json: { type: 'boolean', default: false },
   },
 });
 
@@ -78,11 +80,19 @@ function sabotage(name: string): void {
   conclude(name === 'all' ? { sabotages: names.length, found: hunts.filter(({ found }) => found).length } : lines[0]!, all);
 }
 
+function chosenWorlds(): readonly SmallWorld[] {
+  if (values.world === undefined) return smallWorlds;
+  const world = smallWorlds[number('world', values.world) - 1];
+  if (world === undefined) throw new RangeError(`Expected --world to be from 1 to ${smallWorlds.length}, got ${values.world}`);
+  return [world];
+}
+
 function exhaustively(): void {
   const maxSeconds = Number(values.seconds ?? 600);
   const total = { worlds: 0, complete: 0, orders: 0, moments: 0, steps: 0, runs: 0, compared: 0, violations: 0, cpuSeconds: 0 };
-  for (const small of smallWorlds) {
-    const done = exhaust(small, { maxSeconds: Math.min(maxSeconds / 2, maxSeconds - total.cpuSeconds) });
+  for (const small of chosenWorlds()) {
+    const most = values.world === undefined ? maxSeconds / 2 : maxSeconds;
+    const done = exhaust(small, { maxSeconds: Math.min(most, maxSeconds - total.cpuSeconds) });
     say(`${small.name}: ${brief(done.orders)} orders over ${done.moments} moments, ${done.runs} runs, ${done.compared} compared, ${done.isComplete ? 'all' : 'not all'} (${round(done.seconds)} s)`);
     for (const { kind, what, story } of done.findings.slice(0, 3)) say(`FOUND ${kind}: ${what}\n  ${story.join('\n  ')}`);
     total.worlds += 1;
