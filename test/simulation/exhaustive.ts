@@ -155,7 +155,7 @@ function cpuMs(): number {
 /** What is known of millions of moments is given up before the process is. */
 function isHeapFull(): boolean {
   const { used_heap_size: used, heap_size_limit: limit } = getHeapStatistics();
-  return used > 0.9 * limit;
+  return used > 0.8 * limit;
 }
 
 class Search {
