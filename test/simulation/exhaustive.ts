@@ -11,8 +11,9 @@
 // that is gone, a commit of a former owner, a row that is there already while no fault is left).
 //
 // What is taken for granted and checked on the way:
-// - Histories of the same answers in another order, after which the owner waits for the same answers and timers, are one.
-//   One such other way is walked beside each history, through all that it is ever told; where it does anything else this
+// - Histories that an owner cannot tell apart any more are one: of the same answers in another order, or that differ in
+//   what was said of settled ranges and former tenures, after which it waits for the same answers and timers. Two such
+//   other ways are walked beside each history, through all that they are ever told; where one does anything else this
 //   is the finding `remembers`. In worlds small enough for each history by itself the test counts the same orders.
 // - Partitions do not concern each other. What can go wrong is always about one partition: so where every run of two
 //   partitions, seen from one of them, is a run of that one beside another that stands still, each is explored by itself,
