@@ -114,7 +114,8 @@ export const smallWorlds: readonly SmallWorld[] = [
   smallWorld([1], 1, 1, 0), smallWorld([1], 1, 1, 1), smallWorld([2], 2, 1, 1, { spread: 2 }), smallWorld([2], 1, 1, 0), smallWorld([1, 1], 1, 1, 0),
   smallWorld([1], 1, 1, 2), smallWorld([2], 1, 1, 1), smallWorld([6], 3, 2, 0), smallWorld([2], 2, 1, 2, { spread: 2 }), smallWorld([3], 1, 1, 0),
   smallWorld([3, 3], 3, 1, 0), smallWorld([2], 1, 2, 0), smallWorld([1, 1], 1, 1, 1), smallWorld([2], 1, 2, 1), smallWorld([3], 1, 2, 0),
-  smallWorld([2, 1], 1, 2, 0), smallWorld([3, 3], 3, 2, 1), smallWorld([2], 1, 1, 2), smallWorld([3, 3], 2, 2, 2), smallWorld([6], 3, 2, 1), smallWorld([6], 3, 2, 2),
+  smallWorld([2, 1], 1, 2, 0), smallWorld([3, 3], 3, 2, 1), smallWorld([2], 1, 1, 2), smallWorld([3, 3], 2, 2, 2), smallWorld([6], 3, 2, 1),
+  smallWorld([3, 3], 3, 2, 2), smallWorld([6], 3, 2, 2),
 ];
 
 const noOrphans: readonly number[] = [];
