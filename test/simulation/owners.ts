@@ -487,11 +487,11 @@ export class Owners {
    */
   #heard(before: readonly Heard[], entry: Heard, outcome: Outcome<unknown> | undefined): readonly Heard[] {
     const { partition, about, port } = entry;
-    const others = before.filter((one) => one.partition !== partition || one.port === 'begin');
-    if (entry.isOver) return sortedByKey([...others, entry]);
-    if (port === 'commit') return before.some((one) => one.partition === partition && one.port === 'write' && one.settled > entry.reach) ? before : sortedByKey([...before, entry]);
-    if (port === 'timer' || outcome === undefined || 'error' in outcome) return sortedByKey([...before, entry]);
     const isOwn = (one: Heard) => one.partition === partition;
+    const others = before.filter((one) => !isOwn(one) || one.port === 'begin');
+    if (entry.isOver) return sortedByKey([...others, entry]);
+    if (port === 'commit') return before.some((one) => isOwn(one) && one.port === 'write' && one.settled > entry.reach) ? before : sortedByKey([...before, entry]);
+    if (outcome === undefined || 'error' in outcome) return sortedByKey([...before, entry]);
     if (port === 'claim') return sortedByKey([...others, ...before.filter((one) => isOwn(one) && one.port === 'timer' && one.about !== about), entry]);
     const rest = before.filter((one) => one.about !== about);
     if (port === 'readBack' && (outcome.value as { readonly missing: readonly number[] }).missing.length === 0) return rest;
