@@ -21,8 +21,9 @@ import { checkKeeper } from './state/keeper.js';
 export async function preflight(config: CheckedConfig): Promise<readonly Finding[]> {
   const kafka = kafkaFindings(config);
   const clickHouse = kafka.then(({ partitions }) => clickHouseFindings(config, partitions));
-  const group = kafka.then(async ({ partitions }) => (partitions === undefined ? [] : [await groupFinding(config)]));
-  const all = await Promise.all([kafka.then(({ findings }) => findings), group, clickHouse, storeFindings(config)]);
+  const committing = kafka.then(({ partitions }) => (partitions === undefined ? undefined : mayCommit(config)));
+  const group = kafka.then(async ({ partitions }) => (partitions === undefined ? [] : [await groupFinding(config, committing)]));
+  const all = await Promise.all([kafka.then(({ findings }) => findings), group, clickHouse, storeFindings(config, committing)]);
   return all.flat();
 }
 
@@ -61,11 +62,15 @@ async function kafkaFindings(config: CheckedConfig): Promise<KafkaFindings> {
   }
 }
 
-/** The group as it stands. What cannot be seen within the ten seconds of such a question is a warning: the join will tell. */
-async function groupFinding(config: CheckedConfig): Promise<Finding> {
+/**
+ * The group as it stands, and whether this user may commit for it. What cannot be seen within the ten seconds of such a
+ * question is a warning: the join will tell.
+ */
+async function groupFinding(config: CheckedConfig, committing: Promise<void>): Promise<Finding> {
   const { groupId, fromBeginning = false } = config.kafka;
   const what = `group ${groupId}`;
   try {
+    await committing;
     const { members, partitions } = await groupNow({ ...config.kafka, topics: topicsOf(config) });
     const known = partitions.filter(({ committed }) => committed !== undefined);
     const outside = known.find(({ committed = 0, logStart, logEnd }) => committed < logStart || committed > logEnd);
@@ -79,6 +84,7 @@ async function groupFinding(config: CheckedConfig): Promise<Finding> {
     return { level: 'ok', what, detail: `${members.length} members, ${known.length} of ${partitions.length} partitions have an offset, ${lag} offsets behind${begins}` };
   } catch (thrown) {
     const { detail, fields } = asIngestError(thrown, 'KCR_KAFKA', 'the group could not be looked at');
+    if (troubleOf(fields.cause ?? thrown) === 'fatal') return refusalFrom(what, thrown);
     return { level: 'warning', what, detail, ...(fields.hint === undefined ? {} : { todo: fields.hint }) };
   }
 }
@@ -93,7 +99,7 @@ async function clickHouseFindings(config: CheckedConfig, kafkaPartitions: number
   }
 }
 
-async function storeFindings(config: CheckedConfig): Promise<readonly Finding[]> {
+async function storeFindings(config: CheckedConfig, committing: Promise<void>): Promise<readonly Finding[]> {
   const { delivery, state } = config;
   if (delivery !== 'exactly-once' || state === undefined) return [];
   if (state.store === 'memory') {
@@ -101,7 +107,7 @@ async function storeFindings(config: CheckedConfig): Promise<readonly Finding[]>
     return [{ level: 'warning', what: 'state store', detail, todo: 'use "keeper"' }];
   }
   try {
-    if (state.store === 'kafka') return await kafkaStoreFindings(config);
+    if (state.store === 'kafka') return await kafkaStoreFindings(config, committing);
     if (state.store === 'keeper-map') {
       const { server, table } = await checkKeeperMap(keeperMapConfig(config, state));
       return [{ level: 'ok', what: 'state store', detail: `KeeperMap table ${table} at ${server}, writable` }];
@@ -113,12 +119,11 @@ async function storeFindings(config: CheckedConfig): Promise<readonly Finding[]>
   }
 }
 
-async function kafkaStoreFindings(config: CheckedConfig): Promise<readonly Finding[]> {
+async function kafkaStoreFindings(config: CheckedConfig, committing: Promise<void>): Promise<readonly Finding[]> {
   const { groupId: group } = config.kafka;
   const what = 'state store';
   const topics = topicsOf(config);
-  // This first: it waits for the coordinator of a cluster's first group.
-  await mayCommit(config);
+  await committing;
   const found = await withAdmin(clientSettings(config.kafka), 'Reading the offsets of the group', (admin) => checkKafkaStore(admin, { group, topics }));
   const { partitions, kept, metadataMaxBytes, retentionMinutes } = found;
   const days = retentionMinutes === undefined ? '' : `; forgotten ${retentionMinutes / 1440} days after the last member has left`;
@@ -134,8 +139,8 @@ async function kafkaStoreFindings(config: CheckedConfig): Promise<readonly Findi
 const nobody = { memberId: 'preflight', groupGenerationId: 0x7fffffff };
 const nowhere = { partition: 0x7fffffff, offset: '0', metadata: null };
 const commitLimitMs = 10_000;
-const hintCoordinator = 'grant READ on the consumer group to this user, without which the group has no coordinator for it; else look at the brokers';
 
+/** Waits for the coordinator, which a cluster's first group does not have yet. */
 async function mayCommit(config: CheckedConfig): Promise<void> {
   const topics = topicsOf(config);
   const settings = sourceSettings({ ...config.kafka, topics });
@@ -150,7 +155,7 @@ async function mayCommit(config: CheckedConfig): Promise<void> {
       // A coordinator that was just made is not there yet.
       if (troubleOf(thrown) !== 'fatal' && performance.now() < endMs) return false;
       const { detail, fields } = kafkaError(thrown, `Committing offsets of the topic ${topic}`);
-      throw new IngestError('KCR_KAFKA', detail, { hint: fields.hint ?? hintCoordinator, cause: thrown });
+      throw new IngestError('KCR_KAFKA', detail, { hint: fields.hint ?? 'no broker coordinates the group yet: look at the brokers', cause: thrown });
     }
     throw new IngestError('KCR_PREFLIGHT', `The brokers took a commit of a member that the group ${settings.groupId} does not have: generations are no fence there`, {
       hint: 'this is not how Kafka behaves; use the store "keeper" or "keeper-map"',

@@ -7,7 +7,7 @@ import { IngestError } from '../errors.js';
 import { clientSettings, type ClientSettings, type KafkaClientOptions } from './options.js';
 import { exactOffset } from './positions.js';
 import { isLoginFailure, kafkaError, kafkaType, reasonOf, troubleOf } from './trouble.js';
-import { within } from './wait.js';
+import { Backoff, sleep, within } from './wait.js';
 import { openAdmin, type WireCluster } from './wire.js';
 
 const ADMIN_LIMIT_MS = 10_000;
@@ -53,6 +53,22 @@ function adminError(thrown: unknown, doing: string, { brokers, sasl, ssl }: Clie
   });
 }
 
+const COORDINATOR_LIMIT_MS = 20_000;
+
+/** Asks again while the group's coordinator is being found: it has just been elected, or is the first of a cluster. */
+export async function insist<T>(ask: () => Promise<T>): Promise<T> {
+  const backoff = new Backoff();
+  const endMs = performance.now() + COORDINATOR_LIMIT_MS;
+  for (;;) {
+    try {
+      return await ask();
+    } catch (thrown) {
+      if (troubleOf(thrown) !== 'coordinator' || performance.now() > endMs) throw thrown;
+      await sleep(backoff.next(), new AbortController().signal);
+    }
+  }
+}
+
 export async function clusterId(settings: ClientSettings): Promise<string> {
   return withAdmin(settings, "Asking for the cluster's id", async (admin) => (await admin.describeCluster()).clusterId);
 }
@@ -74,7 +90,7 @@ export async function lagOf(
 ): Promise<readonly PartitionLag[]> {
   const { groupId, topics } = options;
   return withAdmin(clientSettings(options), `Asking for the lag of ${groupId}`, async (admin) => {
-    const committed = await admin.fetchOffsets({ groupId, topics: [...topics] });
+    const committed = await insist(() => admin.fetchOffsets({ groupId, topics: [...topics] }));
     const ends = await Promise.all(topics.map(async (topic) => ({ topic, partitions: await admin.fetchTopicOffsets(topic) })));
     return ends.flatMap(({ topic, partitions }) =>
       partitions

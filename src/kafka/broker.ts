@@ -48,6 +48,7 @@ export interface WireBroker {
   isConnected(): boolean;
   apiVersions(): Promise<Readonly<Record<number, { readonly maxVersion: number }>>>;
   metadata: (this: WireBroker, topics: readonly string[]) => Promise<unknown>;
+  findGroupCoordinator(group: { groupId: string }): Promise<unknown>;
   joinGroup(request: {
     groupId: string;
     sessionTimeout: number;
@@ -163,7 +164,8 @@ const CLUSTER_CALLS = [
 ] as const satisfies readonly (keyof WireCluster)[];
 
 const BROKER_CALLS = [
-  'isConnected', 'apiVersions', 'metadata', 'joinGroup', 'syncGroup', 'heartbeat', 'leaveGroup', 'offsetCommit', 'offsetFetch', 'listOffsets', 'fetch',
+  'isConnected', 'apiVersions', 'metadata', 'findGroupCoordinator', 'joinGroup', 'syncGroup', 'heartbeat', 'leaveGroup', 'offsetCommit', 'offsetFetch',
+  'listOffsets', 'fetch',
 ] as const satisfies readonly (keyof WireBroker)[];
 
 export function checkedCluster(cluster: unknown): WireCluster {

@@ -3,13 +3,13 @@
  * connection, which is closed again.
  */
 import type { Admin } from 'kafkajs';
-import { withAdmin } from './admin.js';
+import { insist, withAdmin } from './admin.js';
 import { clientSettings, sourceSettings, type KafkaClientOptions } from './options.js';
 import { exactOffset } from './positions.js';
 import { topicMissing } from './preflight.js';
 import { IngestError } from '../errors.js';
-import { kafkaError, kafkaType, troubleOf } from './trouble.js';
-import { Backoff, sleep, within } from './wait.js';
+import { kafkaError, kafkaType } from './trouble.js';
+import { within } from './wait.js';
 import { checkedBroker, openWire } from './wire.js';
 
 export interface GroupPartition {
@@ -44,7 +44,6 @@ export async function groupNow(options: Asked): Promise<GroupNow> {
   };
   return withAdmin(clientSettings(options), `Looking at the group ${groupId}`, async (admin) => {
     const { clusterId: cluster } = await admin.describeCluster();
-    // A coordinator that has just been elected, or the first group of a cluster: asked again soon.
     const committed = await insist(() => admin.fetchOffsets({ groupId, topics: [...topics] })).catch(missing);
     const { groups } = await insist(() => admin.describeGroups([groupId]));
     const members = groups.flatMap((group) => group.members.map(({ clientId, clientHost }) => `${clientId} at ${clientHost.replace(/^\//, '')}`));
@@ -110,17 +109,3 @@ export async function commitToEmptyGroup(options: Asked, { topic, partition, nex
 }
 
 const CLOSE_LIMIT_MS = 500;
-const COORDINATOR_LIMIT_MS = 20_000;
-
-async function insist<T>(ask: () => Promise<T>): Promise<T> {
-  const backoff = new Backoff();
-  const endMs = performance.now() + COORDINATOR_LIMIT_MS;
-  for (;;) {
-    try {
-      return await ask();
-    } catch (thrown) {
-      if (troubleOf(thrown) !== 'coordinator' || performance.now() > endMs) throw thrown;
-      await sleep(backoff.next(), new AbortController().signal);
-    }
-  }
-}

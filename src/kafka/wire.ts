@@ -9,6 +9,7 @@ import { checkedCluster, KAFKAJS_VERSION, type WireCluster } from './broker.js';
 import { createClient, type KafkaClient } from './client.js';
 import type { ClientSettings, SourceSettings } from './options.js';
 import { demandTopics, hookMetadata, leaderless } from './topic-ids.js';
+import { kafkaType } from './trouble.js';
 import { Backoff, sleep } from './wait.js';
 
 export { checkedBroker, type WireCluster } from './broker.js';
@@ -74,12 +75,36 @@ function adminOf(kafka: Kafka): { readonly admin: Admin; readonly seen: unknown 
 function hooked(seen: unknown): WireCluster {
   const cluster = checkedCluster(seen);
   hookMetadata(cluster.brokerPool);
+  hookCoordinator(cluster);
   const add = cluster.addMultipleTargetTopics.bind(cluster);
   cluster.addMultipleTargetTopics = async (topics) => {
     await add(topics);
     demandTopics(cluster, topics);
   };
   return cluster;
+}
+
+/** kafkajs asks one broker after the other who coordinates the group, and forgets what they answered when none tells. */
+function hookCoordinator(cluster: WireCluster): void {
+  const { brokerPool } = cluster;
+  let refusal: unknown;
+  const create = brokerPool.createBroker;
+  brokerPool.createBroker = (options) => {
+    const broker = create(options);
+    const ask = broker.findGroupCoordinator.bind(broker);
+    broker.findGroupCoordinator = (group) => ask(group).catch((thrown: unknown) => {
+      refusal = thrown;
+      throw thrown;
+    });
+    return broker;
+  };
+  const find = cluster.findGroupCoordinator.bind(cluster);
+  cluster.findGroupCoordinator = async (group) => {
+    refusal = undefined;
+    return find(group).catch((thrown: unknown) => {
+      throw kafkaType(thrown) === undefined && kafkaType(refusal) !== undefined ? refusal : thrown;
+    });
+  };
 }
 
 /** An election takes less than so many looks, a second or two. */

@@ -121,7 +121,7 @@ describe('the deal of a group', () => {
     setTimeout(() => (kafka.ids['t'] = 'id-t'), 300);
     const dealt: Buffer[] = [];
     const coordinator = {
-      ...Object.fromEntries(['isConnected', 'apiVersions', 'metadata', 'heartbeat', 'leaveGroup', 'offsetCommit', 'offsetFetch', 'listOffsets', 'fetch'].map((name) => [name, vi.fn()])),
+      ...Object.fromEntries(['isConnected', 'apiVersions', 'metadata', 'findGroupCoordinator', 'heartbeat', 'leaveGroup', 'offsetCommit', 'offsetFetch', 'listOffsets', 'fetch'].map((name) => [name, vi.fn()])),
       connectionPool: { send: vi.fn(), getConnection: vi.fn() },
       joinGroup: async () => ({ generationId: 1, groupProtocol: 'RoundRobinAssigner', leaderId: 'm', memberId: 'm', members: [{ memberId: 'm', memberMetadata: subscription(['t', 'u']).metadata }] }),
       syncGroup: async ({ groupAssignment }: { groupAssignment: { memberAssignment: Buffer }[] }) => {

@@ -29,15 +29,20 @@ afterAll(async () => {
   await stack?.stop();
 });
 
-async function found(groupId: string, ...topics: string[]): Promise<readonly Finding[]> {
-  const findings = await preflight(checkConfig({
+type Guarantee = { readonly delivery: 'at-least-once' } | { readonly delivery: 'exactly-once'; readonly state: { readonly store: 'kafka' } };
+
+function findings(groupId: string, topics: readonly string[], guarantee: Guarantee): Promise<readonly Finding[]> {
+  return preflight(checkConfig({
     kafka: { brokers: stack.brokers, groupId },
     clickhouse: { url: 'http://127.0.0.1:9' },
-    state: { store: 'kafka' },
-    delivery: 'exactly-once',
     routes: topics.map((topic) => ({ topic, table: topic })),
+    ...guarantee,
   }, {}));
-  return findings.filter(({ what }) => what === 'state store');
+}
+
+async function found(groupId: string, ...topics: string[]): Promise<readonly Finding[]> {
+  const all = await findings(groupId, topics, { delivery: 'exactly-once', state: { store: 'kafka' } });
+  return all.filter(({ what }) => what === 'state store');
 }
 
 const refused = (groupId: string, ...topics: string[]) => vi.waitFor(async () => {
@@ -89,7 +94,16 @@ test('a user that may look but not commit: for the group, for one of the topics'
   expect(await refused('watched', 'open')).toMatchObject({ code: 'KCR_KAFKA', detail: containing('Committing offsets'), todo: 'grant READ on the consumer group to this user' });
   expect(await refused('other', 'open', 'closed')).toMatchObject({ code: 'KCR_KAFKA', detail: containing('topic closed'), todo: 'grant READ and DESCRIBE on the topics to this user' });
   await rights([GROUP, 'hidden', DESCRIBE, DENY]);
-  expect(await refused('hidden', 'open')).toMatchObject({ code: 'KCR_KAFKA', detail: containing('coordinator'), todo: containing('consumer group') });
+  expect(await refused('hidden', 'open')).toMatchObject({ code: 'KCR_KAFKA', detail: containing('GROUP_AUTHORIZATION_FAILED'), todo: containing('consumer group') });
+});
+
+test('without a state store too, a user that may not commit for the group is refused before a record is taken', async () => {
+  await rights([GROUP, 'sealed', DESCRIBE, ALLOW]);
+  await vi.waitFor(async () => {
+    expect(await findings('sealed', ['open'], { delivery: 'at-least-once' })).toContainEqual({
+      level: 'refusal', code: 'KCR_KAFKA', what: 'group sealed', detail: containing('Committing offsets of the topic open failed'), todo: 'grant READ on the consumer group to this user',
+    });
+  }, { timeout: 20_000, interval: 300 });
 });
 
 test("a user that may not see the brokers' configuration is warned", async () => {
