@@ -7,9 +7,13 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { Partitioners, type Producer } from 'kafkajs';
+import { EMPTY, of, type Subscription, tap } from 'rxjs';
 import { afterAll, beforeAll, describe, expect, onTestFinished, test, vi } from 'vitest';
+import { arrange } from '../../src/arrange.js';
 import { checkKafka } from '../../src/kafka/preflight.js';
-import type { KafkaSourceOptions } from '../../src/kafka/source.js';
+import { kafkaSource, type KafkaSourceOptions } from '../../src/kafka/source.js';
+import type { Assignment } from '../../src/model/record.js';
+import type { BatchSink, FrozenInsert, InsertBatch, RecordSource } from '../../src/ports.js';
 import { createTopic, kafkaClient, withAdmin } from '../stack/clients.js';
 import { kafkaServer } from '../stack/kafka.js';
 import { freePort, type ServerProcess } from '../stack/process.js';
@@ -275,6 +279,65 @@ describe('a commit in one attempt, for a state that is kept beside the offset', 
     await expect(watching.commitOnce(watching.owned[0]!, 5, 'x'.repeat(4097))).rejects.toMatchObject({ code: 'KCR_STORE', retryable: false });
     await watching.commitOnce(watching.owned[0]!, 5, 'x'.repeat(4096));
     expect(watching.of('assigned')).toHaveLength(1);
+  });
+});
+
+describe('an at-most-once pipeline, when one of its commits hangs in the network while later ones are made', () => {
+  /** A table that does no more than to say which offsets it was given. */
+  function takingSink(taken: number[]): BatchSink {
+    const freeze = ({ records }: InsertBatch): FrozenInsert => ({
+      insert: () => of({ rows: records.length, bytes: 0 }).pipe(tap(() => taken.push(...records.map(({ offset }) => offset)))),
+      tokenDoubt: () => undefined,
+      readBackWhenInDoubt: false,
+      readBack: () => EMPTY,
+      fill: () => EMPTY,
+      release: () => undefined,
+    });
+    return { freeze, describe: () => ({ tables: [], settings: '' }), close: async () => undefined };
+  }
+
+  /** `held`: requests hang from before its so-manieth commit on. `isAgain`: as a source would that commits until it is told. */
+  function start(topic: string, taken: number[], { held = Infinity, isAgain = false } = {}): Subscription {
+    const kafka = kafkaSource({ brokers: [proxy.address], topics: [topic], groupId: topic, fromBeginning: true, ...QUICK });
+    let commits = 0;
+    const commitOnce = (assignment: Assignment, next: number) => {
+      if (++commits === held) proxy.holdRequests();
+      return isAgain ? kafka.commit(assignment, next) : kafka.commitOnce(assignment, next);
+    };
+    const source: RecordSource = { ...kafka, commitOnce };
+    const pipeline = arrange({ source, sink: takingSink(taken) }, { delivery: 'at-most-once', group: topic, owner: 'me', batch: { count: 10, maxWaitMs: 50 } });
+    const subscription = pipeline.subscribe();
+    onTestFinished(() => {
+      proxy.heal();
+      subscription.unsubscribe();
+    });
+    return subscription;
+  }
+
+  /** What two processes took, one after the other: the copy that hung arrives between them. */
+  async function takenByTwo(isAgain: boolean): Promise<{ readonly doubled: number[]; readonly fourth: number[] }> {
+    const topic = await newTopic();
+    await produce(direct, topic, numbers(100).map(String));
+    const taken: number[] = [];
+    const first = start(topic, taken, { held: 4, isAgain });
+    await vi.waitUntil(() => taken.includes(99), { timeout: 60_000 });
+    await vi.waitUntil(async () => (await committed(topic))[0] === '100', { timeout: 20_000 });
+    expect(proxy.heldBytes).toBeGreaterThan(0);
+    proxy.releaseRequests();
+    await (isAgain ? vi.waitUntil(async () => (await committed(topic))[0] === '40', { timeout: 20_000 }) : sleep(1500));
+    first.unsubscribe();
+    start(topic, taken);
+    await produce(direct, topic, ['the last']);
+    await vi.waitUntil(() => taken.includes(100), { timeout: 60_000 });
+    return { doubled: taken.filter((offset, at) => taken.indexOf(offset) < at), fourth: taken.filter((offset) => offset >= 30 && offset < 40) };
+  }
+
+  test('nothing is taken twice, and what was not committed is not lost', async () => {
+    expect(await takenByTwo(false)).toEqual({ doubled: [], fourth: numbers(10, 30) });
+  });
+
+  test('a commit that is made again does double: the test above can fail', async () => {
+    expect((await takenByTwo(true)).doubled).toEqual(numbers(60, 40));
   });
 });
 
