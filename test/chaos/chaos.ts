@@ -25,6 +25,8 @@ export interface ChaosConfig {
   /** Just these, in this order, instead of drawing for `minutes`. */
   readonly kinds?: readonly string[];
   readonly workers?: number;
+  /** 3: every record is kept three times, and the broker that fails is one of three. @default 1 */
+  readonly brokers?: 1 | 3;
   /** Records produced in a second, about. */
   readonly rate?: number;
   readonly control?: Control | undefined;
@@ -59,11 +61,11 @@ const effectWithinMs = 40_000;
 const shareOfPairs = 0.3;
 
 export async function runChaos(config: ChaosConfig): Promise<ChaosResult> {
-  const { seed, store, insertMode = 'direct', workers = 3, rate = 300, control, say } = config;
+  const { seed, store, insertMode = 'direct', workers = 3, brokers = 1, rate = 300, control, say } = config;
   const dir = mkdtempSync(join(tmpdir(), 'kafka-clickhouse-chaos-'));
   mkdirSync(join(dir, 'servers'));
   say(`logs are in ${dir}`);
-  const stack = await startStack({ useEnvironment: false, root: join(dir, 'servers'), keep: true, kafka: { properties: kafkaProperties }, clickhouse: { coalesces: insertMode === 'coalesced' } });
+  const stack = await startStack({ useEnvironment: false, root: join(dir, 'servers'), keep: true, kafka: { properties: kafkaProperties, brokers }, clickhouse: { coalesces: insertMode === 'coalesced' } });
   const trouble: string[] = [];
   const onTrouble = (what: string): void => {
     trouble.push(what);
@@ -95,7 +97,7 @@ export async function runChaos(config: ChaosConfig): Promise<ChaosResult> {
     return result;
   } finally {
     await fleet.close();
-    await Promise.all([stack.kafka?.kill(), stack.zookeeper?.kill(), stack.clickhouse?.kill()]);
+    await Promise.all([...stack.kafkas, stack.zookeeper, stack.clickhouse].map(async (server) => server?.kill()));
     const isExpected = result !== undefined && isAsExpected(result, control) && (control !== undefined || trouble.length === 0);
     if (isExpected && config.keep !== true) rmSync(dir, { recursive: true, force: true, maxRetries: 5 });
   }
@@ -120,9 +122,9 @@ type Counts = Pick<ChaosResult, 'faults' | 'unverified'>;
 
 /** Fault upon fault, with some quiet in between, until time is up. */
 async function disturbAll(arena: Arena, { minutes, kinds, say, control }: ChaosConfig, onTrouble: (what: string) => void): Promise<Counts> {
-  const { fleet, draw, store } = arena;
-  const all = faultsOf(store);
-  const bag = new ShuffleBag(control === undefined ? all : faultsAgainst(control, store), draw);
+  const { fleet, draw } = arena;
+  const all = faultsOf(arena);
+  const bag = new ShuffleBag(control === undefined ? all : faultsAgainst(control, arena), draw);
   const fixed = kinds?.map((kind) => all.find((fault) => fault.kind === kind) ?? unknown(kind, all));
   const counts = { faults: {} as Record<string, number>, unverified: {} as Record<string, number> };
   const one = async (fault: Fault): Promise<void> => {

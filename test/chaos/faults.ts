@@ -151,12 +151,12 @@ const removeWorker: Fault = {
 };
 
 /** SIGKILL, some time without it, and up again on the same data. */
-function killServer(kind: string, serverOf: (stack: Stack) => ServerProcess | undefined, isHurt: (heard: Heard, downMs: number) => boolean, times = 1): Fault {
+function killServer(kind: string, serverOf: (stack: Stack, draw: Draw) => ServerProcess | undefined, isHurt: (heard: Heard, downMs: number) => boolean, times = 1): Fault {
   return {
     kind,
     touches: ['server'],
     run: async ({ fleet, stack, insertMode, draw, limitMs }) => {
-      const server = serverOf(stack)!;
+      const server = serverOf(stack, draw)!;
       // An insert that waits for others is killed while it waits, while it is written, or just after.
       const withinMs = insertMode === 'coalesced' ? 250 : 10;
       for (let left = draw.between(1, times); left > 0; left--) {
@@ -294,21 +294,36 @@ const killInGap: Fault = {
   },
 };
 const killZooKeeper = killServer('ZooKeeper killed', ({ zookeeper }) => zookeeper, isSlowOrFailed(['write', 'claim']));
-const killKafka = killServer('Kafka killed', ({ kafka }) => kafka, (heard, downMs) =>
-  ['kafka', 'commitFailed', 'lost'].includes(heard.what) || isSlowOrFailed(['commit', 'write'])(heard, downMs));
+const isHurtByKafka = (heard: Heard, downMs: number): boolean =>
+  ['kafka', 'commitFailed', 'lost'].includes(heard.what) || isSlowOrFailed(['commit', 'write'])(heard, downMs);
+/** One of them, where there are more: others lead its partitions and coordinate its groups from then on. */
+const killKafka = killServer('Kafka killed', ({ kafkas }, draw) => draw.pick(kafkas), isHurtByKafka);
+/** Until others lead what it led; thawed, it is a leader that does not know yet that it is none. */
+const freezeKafka: Fault = {
+  kind: 'Kafka frozen',
+  touches: ['server'],
+  run: async ({ fleet, stack, draw, limitMs }) => {
+    const [server, since, frozenMs] = [draw.pick(stack.kafkas), fleet.heard.length, draw.between(5000, 9000)];
+    server.freeze();
+    await sleep(frozenMs);
+    server.thaw();
+    const hurt = await fleet.hears(since, (heard) => isHurtByKafka(heard, frozenMs), limitMs);
+    return hurt === undefined ? 'no worker told of a call that suffered' : undefined;
+  },
+};
 
-/** Every kind that makes sense with this store. */
-export function faultsOf(store: StoreName): readonly Fault[] {
+/** Every kind that makes sense with this store and these servers. */
+export function faultsOf({ store, stack }: Pick<Arena, 'store' | 'stack'>): readonly Fault[] {
   return [
     killWorker, freezeWorker, wakeZombie, addWorker, removeWorker, ...windows.map(dieIn),
-    killKafka, killClickHouse(store), ...(hasStrace ? [killInGap] : []), ...(store === 'kafka' ? [] : [killZooKeeper]),
+    killKafka, ...(stack.kafkas.length > 1 ? [freezeKafka] : []), killClickHouse(store), ...(hasStrace ? [killInGap] : []), ...(store === 'kafka' ? [] : [killZooKeeper]),
     dropReplies('clickhouse'), delayBoth('clickhouse'), cutOff('clickhouse'),
     ...(store === 'keeper' ? [dropReplies('keeper'), delayBoth('keeper'), cutOff('keeper')] : []),
   ];
 }
 
 /** Those that the guard is needed against. */
-export function faultsAgainst(control: Control, store: StoreName): readonly Fault[] {
+export function faultsAgainst(control: Control, arena: Pick<Arena, 'store' | 'stack'>): readonly Fault[] {
   const needed: Record<Control, readonly string[]> = {
     tokens: ['W2', 'W3'],
     'at-least-once': ['W2', 'W3'],
@@ -316,5 +331,5 @@ export function faultsAgainst(control: Control, store: StoreName): readonly Faul
     tombstones: ['W3'],
     'read-back': ['ClickHouse killed before the rename', 'ClickHouse killed'],
   };
-  return faultsOf(store).filter(({ kind }) => needed[control].includes(kind));
+  return faultsOf(arena).filter(({ kind }) => needed[control].includes(kind));
 }

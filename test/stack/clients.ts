@@ -75,7 +75,8 @@ export async function createTopic(
 ): Promise<void> {
   const configEntries = Object.entries(options.config ?? {}).map(([name, value]) => ({ name, value }));
   await withAdmin(brokers, async (admin) => {
-    const topics = [{ topic, numPartitions: options.partitions ?? 1, replicationFactor: 1, configEntries }];
+    // As many replicas as the brokers give by default.
+    const topics = [{ topic, numPartitions: options.partitions ?? 1, replicationFactor: -1, configEntries }];
     try {
       await admin.createTopics({ topics, waitForLeaders: true });
     } catch (thrown) {

@@ -1,4 +1,4 @@
-// A Kafka broker as a process: KRaft, a single node that is broker and controller.
+// Kafka brokers as processes: KRaft, one node that is broker and controller, or three of them.
 import { execFile } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { cpSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
@@ -22,21 +22,40 @@ const JVM_OPTIONS = [
 
 /** Writes the configuration, formats the data directory and chooses the ports; the caller starts it. */
 export async function kafkaServer(dir: string, options: KafkaOptions = {}): Promise<ServerProcess> {
-  const lib = await jars('kafka');
   const [port, controllerPort] = [await freePort(), await freePort()];
-  const dataDir = join(dir, 'data');
+  return kafkaNode(dir, brokerProperties(port, controllerPort, join(dir, 'data')), kafkaUuid(), options);
+}
+
+/** Three nodes that keep every record three times: one of them may fail. The caller starts them, at once: they wait for each other. */
+export async function kafkaCluster(dir: string, options: KafkaOptions = {}): Promise<readonly ServerProcess[]> {
+  const nodes: { id: number; port: number; controllerPort: number }[] = [];
+  for (const id of [1, 2, 3]) nodes.push({ id, port: await freePort(), controllerPort: await freePort() });
+  const voters = nodes.map(({ id, controllerPort }) => `${id}@127.0.0.1:${controllerPort}`).join(',');
+  const clusterId = kafkaUuid();
+  return Promise.all(nodes.map(({ id, port, controllerPort }) => {
+    const own = join(dir, `${id}`);
+    const properties = { ...brokerProperties(port, controllerPort, join(own, 'data')), ...REPLICATED, 'node.id': `${id}`, 'controller.quorum.voters': voters };
+    return kafkaNode(own, properties, clusterId, options);
+  }));
+}
+
+async function kafkaNode(dir: string, own: Readonly<Record<string, string>>, clusterId: string, options: KafkaOptions): Promise<ServerProcess> {
+  const lib = await jars('kafka');
+  const properties: Readonly<Record<string, string>> = { ...own, ...options.properties };
+  const dataDir = properties['log.dirs']!;
   const configFile = join(dir, 'server.properties');
+  const address = properties['listeners']!.replace(/^PLAINTEXT:\/\/([^,]*),.*$/, '$1');
   mkdirSync(dataDir, { recursive: true });
-  writeProperties(configFile, { ...brokerProperties(port, controllerPort, dataDir), ...options.properties });
-  format(await formattedOnce(lib), dataDir);
+  writeProperties(configFile, properties);
+  format(await formattedOnce(lib), dataDir, clusterId, properties['node.id']!);
   const heap = `-Xmx${options.heapMb ?? 512}m`;
   return new ServerProcess({
     name: 'Kafka',
-    address: `127.0.0.1:${port}`,
+    address,
     dataDir,
     logFile: join(dir, 'kafka.log'),
     command: [java(), '-Xms128m', heap, ...JVM_OPTIONS, '-cp', join(lib, '*'), 'kafka.Kafka', configFile],
-    ready: () => describesItself(`127.0.0.1:${port}`),
+    ready: () => describesItself(address),
   });
 }
 
@@ -69,6 +88,16 @@ function brokerProperties(port: number, controllerPort: number, dataDir: string)
   };
 }
 
+const REPLICATED = {
+  'default.replication.factor': '3',
+  'min.insync.replicas': '2',
+  'offsets.topic.replication.factor': '3',
+  'transaction.state.log.replication.factor': '3',
+  'transaction.state.log.min.isr': '2',
+  // A broker that is back leads its partitions again after some seconds, not minutes.
+  'leader.imbalance.check.interval.seconds': '5',
+};
+
 /** A formatted data directory, made once for each version of the jars: formatting takes a Java start of its own. */
 function formattedOnce(lib: string): Promise<string> {
   return makeOnce(`${basename(lib)}-formatted`, async (dir) => {
@@ -80,13 +109,14 @@ function formattedOnce(lib: string): Promise<string> {
   });
 }
 
-/** What `StorageTool format` does, on a new directory: the formatted one, under ids of its own. */
-function format(formatted: string, dataDir: string): void {
+/** What `StorageTool format` does, on a new directory: the formatted one, under other ids. */
+function format(formatted: string, dataDir: string, clusterId: string, nodeId: string): void {
   if (existsSync(join(dataDir, 'meta.properties'))) return;
   cpSync(join(formatted, 'data'), dataDir, { recursive: true });
   const file = join(dataDir, 'meta.properties');
   const meta = readFileSync(file, 'utf8')
-    .replace(/^cluster\.id=.*$/m, `cluster.id=${kafkaUuid()}`)
+    .replace(/^cluster\.id=.*$/m, `cluster.id=${clusterId}`)
+    .replace(/^node\.id=.*$/m, `node.id=${nodeId}`)
     .replace(/^directory\.id=.*$/m, `directory.id=${kafkaUuid()}`);
   writeFileSync(file, meta);
 }

@@ -3,13 +3,16 @@ import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { clickhouseServer, type ClickhouseOptions } from './clickhouse.js';
-import { kafkaServer, type KafkaOptions } from './kafka.js';
+import { kafkaCluster, kafkaServer, type KafkaOptions } from './kafka.js';
 import type { ServerProcess } from './process.js';
 import { zookeeperServer, type ZookeeperOptions } from './zookeeper.js';
 
 export interface StackOptions {
   /** @default true */
-  readonly kafka?: boolean | KafkaOptions;
+  readonly kafka?: boolean | (KafkaOptions & {
+    /** 3: a cluster in which one may fail. @default 1 */
+    readonly brokers?: 1 | 3;
+  });
   /** @default true */
   readonly keeper?: boolean | ZookeeperOptions;
   /** @default true */
@@ -37,6 +40,8 @@ export interface Stack extends Addresses {
   readonly kafka: ServerProcess | undefined;
   readonly zookeeper: ServerProcess | undefined;
   readonly clickhouse: ServerProcess | undefined;
+  /** Every broker; `kafka` is the first. */
+  readonly kafkas: readonly ServerProcess[];
   stop(): Promise<void>;
 }
 
@@ -45,14 +50,18 @@ export async function startStack(options: StackOptions = {}): Promise<Stack> {
   const given = options.useEnvironment === false ? {} : process.env;
   const root = options.root ?? mkdtempSync(join(tmpdir(), 'kafka-clickhouse-stack-'));
   mkdirSync(root, { recursive: true });
-  const kafka = given['KAFKA_BROKERS'] ? undefined : wanted(options.kafka, (own) => kafkaServer(join(root, 'kafka'), own));
+  const kafkas = given['KAFKA_BROKERS'] ? undefined : wanted(options.kafka, async (own) => {
+    const dir = join(root, 'kafka');
+    return own?.brokers === 3 ? kafkaCluster(dir, own) : [await kafkaServer(dir, own)];
+  });
   const zookeeper = given['KEEPER_CONNECT'] ? undefined : wanted(options.keeper, (own) => zookeeperServer(join(root, 'zookeeper'), own));
   const keeper = (await zookeeper)?.address ?? given['KEEPER_CONNECT'];
   const clickhouse = given['CLICKHOUSE_URL']
     ? undefined
     : wanted(options.clickhouse, (own) => clickhouseServer(join(root, 'clickhouse'), { ...(keeper ? { keeper } : {}), ...own }));
-  const servers = { kafka: await kafka, zookeeper: await zookeeper, clickhouse: await clickhouse };
-  const all = Object.values(servers).filter((server) => server !== undefined);
+  const brokers = (await kafkas) ?? [];
+  const servers = { kafka: brokers[0], zookeeper: await zookeeper, clickhouse: await clickhouse };
+  const all = [...brokers, servers.zookeeper, servers.clickhouse].filter((server) => server !== undefined);
 
   const stop = async (): Promise<void> => {
     // What is thrown away need not be shut down in order.
@@ -67,7 +76,8 @@ export async function startStack(options: StackOptions = {}): Promise<Stack> {
   }
   return {
     root,
-    brokers: (servers.kafka?.address ?? given['KAFKA_BROKERS'] ?? '').split(',').filter(Boolean),
+    brokers: kafkas === undefined ? (given['KAFKA_BROKERS'] ?? '').split(',').filter(Boolean) : brokers.map(({ address }) => address),
+    kafkas: brokers,
     clickhouseUrl: servers.clickhouse?.address ?? given['CLICKHOUSE_URL'] ?? '',
     keeperConnect: keeper ?? '',
     ...servers,
@@ -75,10 +85,10 @@ export async function startStack(options: StackOptions = {}): Promise<Stack> {
   };
 }
 
-function wanted<Options extends object>(
+function wanted<Options extends object, Servers>(
   option: boolean | Options | undefined,
-  make: (options: Options | undefined) => Promise<ServerProcess>,
-): Promise<ServerProcess> | undefined {
+  make: (options: Options | undefined) => Promise<Servers>,
+): Promise<Servers> | undefined {
   if (option === false) return undefined;
   return make(typeof option === 'object' ? option : undefined);
 }
