@@ -88,8 +88,9 @@ export interface RecordSource {
   /**
    * Commits in one attempt, for those whose commits must not be overwritten by older ones: a copy of a request that hangs
    * somewhere may take effect after later ones. Errors with `KCR_FENCED` when the assignment is not current any more, and
-   * when the outcome is not known: nothing of this assignment that is still on its way takes effect from then on, and the
-   * partition is assigned anew; with `KCR_KAFKA_UNREACHABLE` (retryable) when it had no effect and will have none.
+   * when the outcome is not known: then nothing more is committed for this assignment, the partition is assigned anew, and
+   * from that on nothing of this one that is still on its way takes effect; with `KCR_KAFKA_UNREACHABLE` (retryable) when
+   * it had no effect and will have none.
    */
   commitOnce?(assignment: Assignment, nextOffset: number): ObservableInput<void>;
   /** Everything up to `lastOffset` has left the pipeline: its bytes are free for further fetches. */

@@ -94,6 +94,14 @@ export class Fetcher {
     this.wake();
   }
 
+  /** Its state says where it goes on, and it was sent there. */
+  claimed(tenure: Tenure): void {
+    tenure.isClaimed = true;
+    // What it waited for has come: the pause until the next look would be for nothing.
+    if (tenure.heldSinceMs !== undefined) tenure.notBeforeMs = 0;
+    this.wake();
+  }
+
   /** Something may have become fetchable. Cheap: many calls are one look. */
   wake(): void {
     if (this.#woken) return;

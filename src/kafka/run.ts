@@ -216,10 +216,8 @@ export class Run {
   claimed(assignment: Assignment, inDoubtUpTo: number | undefined): void {
     const tenure = this.get(assignment);
     if (tenure === undefined) return;
-    tenure.isClaimed = true;
-    if (tenure.heldSinceMs !== undefined) tenure.notBeforeMs = 0;
     if (inDoubtUpTo !== undefined) this.#credits.need(assignment.epoch, inDoubtUpTo);
-    this.#fetcher.wake();
+    this.#fetcher.claimed(tenure);
   }
 
   done({ epoch }: Assignment, lastOffset: number): void {

@@ -98,7 +98,7 @@ export class ConsumerGroup {
 
   commit(assignment: Assignment, nextOffset: number): void {
     const tenure = this.current.get(assignment.partition);
-    if (tenure?.assignment !== assignment) throw new IngestError('KCR_FENCED', 'the partition is somebody else’s', { topic: assignment.topic, partition: assignment.partition });
+    if (tenure?.assignment !== assignment) throw notOurs(assignment);
     this.world.watch.committing(assignment, nextOffset);
     this.committed.set(assignment.partition, nextOffset);
   }
@@ -185,7 +185,7 @@ export class Member {
       this.#commit(assignment, nextOffset).pipe(
         catchError((error: unknown) => {
           if (!hasCode(error, unknownOutcome.commit)) return throwError(() => error);
-          // Given anew under another generation, in which a late one of this is refused.
+          // Nothing more may follow it under this assignment, and once the partition was given anew a late one is refused.
           this.#renew(this.#tenures.get(assignment.epoch));
           return throwError(() => new IngestError('KCR_FENCED', 'the outcome of a commit is not known', { topic: assignment.topic, partition: assignment.partition, cause: error }));
         }),
@@ -288,6 +288,8 @@ export class Member {
   #commit(assignment: Assignment, nextOffset: number): Observable<void> {
     return new Observable<void>((subscriber) => {
       this.group.world.watch.asked('commit', assignment);
+      // As the Kafka source: for a tenure that it knows to be over nothing is sent.
+      if (!this.#tenures.has(assignment.epoch)) return subscriber.error(notOurs(assignment));
       return this.process
         .call({ port: 'commit', partition: assignment.partition, what: () => `${assignment.partition}:${nextOffset}`, detail: () => `@${assignment.epoch}`, effect: () => this.group.commit(assignment, nextOffset) })
         .subscribe(subscriber);
@@ -380,4 +382,8 @@ function nameOf(event: SourceEvent): string {
   const { partition, epoch } = event.assignment;
   const what = event.kind === 'fetched' ? `${event.chunk.afterOffset + 1}-${event.chunk.lastOffset}` : event.kind === 'failed' ? `failed ${event.error.code}` : event.kind;
   return `${what} of ${partition}@${epoch}`;
+}
+
+function notOurs({ topic, partition }: Assignment): IngestError {
+  return new IngestError('KCR_FENCED', 'the partition is somebody else’s', { topic, partition });
 }

@@ -248,14 +248,27 @@ describe('an offset out of range', () => {
     }
   });
 
+  test('that the claim has corrected holds its partition up no longer', async () => {
+    const kafka = new FakeKafka(1, { stateDecides: true });
+    kafka.answers.set(0, OUT_OF_RANGE);
+    kafka.log = { start: 20, end: 100 };
+    await vi.advanceTimersByTimeAsync(2000);
+    const [tenure] = kafka.tenures as [Tenure];
+    [tenure.next, tenure.isUnproven] = [30, false]; // a seek
+    kafka.answers.set(0, batch(30));
+    kafka.fetcher.claimed(tenure);
+    await vi.advanceTimersByTimeAsync(60);
+    expect(kafka.chunks).toMatchObject([{ afterOffset: 29 }]);
+  });
+
   test('that the claim has confirmed fails at once: nobody will send it elsewhere', async () => {
     const kafka = new FakeKafka(1, { stateDecides: true });
     kafka.answers.set(0, OUT_OF_RANGE);
     kafka.log = { start: 20, end: 100 };
     await vi.advanceTimersByTimeAsync(2000);
     expect(kafka.events).toEqual([]);
-    kafka.tenures[0]!.isClaimed = true;
-    await vi.advanceTimersByTimeAsync(1000);
+    kafka.fetcher.claimed(kafka.tenures[0]!);
+    await vi.advanceTimersByTimeAsync(60);
     expect(kafka.kinds).toEqual(['failed 0: KCR_OFFSET_RANGE']);
   });
 

@@ -25,25 +25,37 @@ const broken = (name: keyof typeof sabotages): ComposeOwner => (process, { batch
 
 const kindsOf = ({ findings }: { readonly findings: readonly { readonly kind: string }[] }) => [...new Set(findings.map(({ kind }) => kind))].sort();
 
+/** Of seven single records one owner joins two, the other five. */
+const joined = smallWorld([7], 2, 1, 0, { isTrickling: true });
+
 describe('small worlds, every order of two owners’ steps', () => {
-  for (const world of [0, 1, 2, 3, 4, 10, 11, 12].map((at) => smallWorlds[at]!)) {
+  for (const world of [smallWorlds[2]!, smallWorlds[10]!, smallWorlds[12]!, smallWorld([3, 3], 2, 1, 0, { isTrickling: true })]) {
     test(world.name, () => {
       expect(exhaust(world, { maxSeconds: 100 })).toMatchObject({ isComplete: true, findings: [] });
     });
   }
+
+  test('batches that waited and became one: no record is lost or doubled, whoever joined them', () => {
+    const { owners, isComplete, findings } = exhaustTogether(joined);
+    const ranges = owners.contents.map(({ name }) => / insert 0:(\d+)-(\d+)/.exec(name)).filter((found) => found !== null);
+    const wider = ranges.filter(([, first, last]) => first !== last).map(([, first, last]) => `${first}-${last}`);
+    // Every batch came as a single record, so that whatever is wider was joined.
+    expect({ isComplete, findings, wider: [...new Set(wider)].sort() }).toEqual({ isComplete: true, findings: [], wider: ['1-2', '1-5', '3-4', '3-5', '3-6', '5-6'] });
+  });
 });
 
 describe('orders of the same answers are one history', () => {
   const ends = ({ servers, ends: numbers }: Part) => [...numbers].map((id) => textOf(servers.saved(id))).sort();
 
   // Ways of merging that were too bold have turned these red where walking beside showed nothing.
-  for (const [records, batch, maxPending, faults] of [[[1], 1, 1, 1], [[2], 1, 2, 0], [[3], 2, 2, 0], [[4], 2, 1, 0], [[2], 1, 1, 1]] as const) {
-    const world = smallWorld(records, batch, maxPending, faults);
+  const worlds = [smallWorld([1], 1, 1, 1), smallWorld([2], 1, 2, 0), smallWorld([3], 2, 2, 0), smallWorld([4], 2, 1, 0), smallWorld([2], 1, 1, 1), joined];
+  for (const world of worlds) {
     test(`${world.name}: with each history for itself there are as many orders, and the same ends`, () => {
       const merged = exhaustTogether(world);
       const each = exhaustTogether(world, { isMerging: false });
       expect(each.histories).toBeGreaterThan(merged.histories);
       expect({ orders: merged.orders, ends: ends(merged), isComplete: merged.isComplete }).toEqual({ orders: each.orders, ends: ends(each), isComplete: true });
+      expect(merged.findings).toEqual([]);
     });
   }
 

@@ -105,7 +105,7 @@ interface Frame {
 
 /** Its name says all of it. */
 export const smallWorld = (records: readonly number[], batch: number, maxPending: number, faults: number, more: Partial<SmallWorld> = {}): SmallWorld => ({
-  name: `records ${records.join('+')}, batches of ${batch}, ${maxPending} in doubt at most, ${faults} faults${more.spread === undefined ? '' : `, ${more.spread} ClickHouse partitions`}`,
+  name: `records ${records.join('+')}, batches of ${batch}, ${maxPending} in doubt at most, ${faults} faults${more.spread === undefined ? '' : `, ${more.spread} ClickHouse partitions`}${more.isTrickling === true ? ', joined from single ones' : ''}`,
   records, batch, maxPending, faults, ...more,
 });
 
@@ -115,6 +115,8 @@ export const smallWorlds: readonly SmallWorld[] = [
   smallWorld([1], 1, 1, 2), smallWorld([2], 1, 1, 1), smallWorld([6], 3, 2, 0), smallWorld([2], 2, 1, 2, { spread: 2 }), smallWorld([3], 1, 1, 0),
   smallWorld([3, 3], 3, 1, 0), smallWorld([2], 1, 2, 0), smallWorld([1, 1], 1, 1, 1), smallWorld([2], 1, 2, 1), smallWorld([3], 1, 2, 0),
   smallWorld([2, 1], 1, 2, 0), smallWorld([3, 3], 3, 2, 1), smallWorld([2], 1, 1, 2), smallWorld([3, 3], 2, 2, 2), smallWorld([6], 3, 2, 1),
+  // Batches that wait become one; in the other worlds they are too large for that.
+  smallWorld([7], 2, 1, 1, { isTrickling: true }), smallWorld([3], 2, 1, 2, { isTrickling: true }), smallWorld([3, 3], 2, 2, 1, { isTrickling: true }),
   smallWorld([3, 3], 3, 2, 2), smallWorld([6], 3, 2, 2),
 ];
 

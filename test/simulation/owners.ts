@@ -2,11 +2,11 @@
 // told to. What an owner does is decided by what it was told, in which order, and by nothing else: it is run once for
 // each such history, and looked up from then on. What it looks at beside (when the server was started; whose the
 // partition is) is noticed, and is part of the history where it was looked at.
-import { VirtualAction, VirtualTimeScheduler, type Observable, type SchedulerAction, type Subscription } from 'rxjs';
+import { VirtualAction, VirtualTimeScheduler, from, map, type Observable, type SchedulerAction, type Subscription } from 'rxjs';
 import { arrange, type ArrangeConfig } from '../../src/arrange.js';
 import { IngestError } from '../../src/errors.js';
 import { lastKnownOffset } from '../../src/model/state.js';
-import type { Claim } from '../../src/ports.js';
+import type { Claim, SourceEvent } from '../../src/ports.js';
 import { SimulatedWorld, type ConsumerGroup, type Fate, type Member, type Outcome, type Pace, type Process, type SavedServers, type Step } from '../../src/testing/index.js';
 
 export interface SmallWorld {
@@ -18,6 +18,8 @@ export interface SmallWorld {
   readonly faults: number;
   /** ClickHouse partitions that rows spread over. */
   readonly spread?: number;
+  /** Records come one by one, each the last for now: none waits for a batch to be full, those that wait for their turn are joined. */
+  readonly isTrickling?: boolean;
 }
 
 /** How a process is composed: as it ships, or broken. */
@@ -26,16 +28,24 @@ export type ComposeOwner = (process: Process, config: ArrangeConfig & { readonly
 export const asShipped: ComposeOwner = (process, { chunkSize: _, ...config }) => arrange(process, config, process.scheduler);
 
 /** The owners take turns in how they cut: another owner, other cuts. */
-export function configOf({ batch, maxPending }: SmallWorld, ordinal: number, name: string) {
+export function configOf({ batch, maxPending, isTrickling = false }: SmallWorld, ordinal: number, name: string) {
   const isOdd = ordinal % 2 === 1;
+  // What is left from before a seek must not be joined with what the seek brings: it can only show where both would fit.
+  const other = isTrickling ? batch + 3 : (batch % 3) + 1;
   return {
-    delivery: 'exactly-once' as const, group: 'g', owner: name, maxPending, chunkSize: isOdd ? 6 : 4,
-    batch: { count: isOdd ? batch : Math.max(1, (batch % 3) + 1), maxWaitMs: 5 }, retry: { minDelayMs: 3, maxDelayMs: 20, jitter: 0 },
+    delivery: 'exactly-once' as const, group: 'g', owner: name, maxPending, chunkSize: isTrickling ? 1 : isOdd ? 6 : 4,
+    batch: { count: isOdd ? batch : other, maxWaitMs: 5 }, retry: { minDelayMs: 3, maxDelayMs: 20, jitter: 0 },
   };
 }
 
 export function tableOf({ spread = 1 }: SmallWorld) {
   return spread === 1 ? {} : { partitionBy: ({ offset }: { readonly offset: number }) => String(offset % spread) };
+}
+
+/** A source whose budget never lasts for more than what it has just brought. */
+function trickling(process: Process): Process {
+  const events = from(process.source.events).pipe(map((event): SourceEvent => (event.kind === 'fetched' ? { ...event, chunk: { ...event.chunk, isLastForNow: true } } : event)));
+  return { ...process, source: { ...process.source, events } };
 }
 
 /** What an owner can be told. */
@@ -118,7 +128,7 @@ export class Sandbox {
     this.#around = around;
     const { process, self, member } = this.world.process({ chunkSize: configOf(small, ordinal, '').chunkSize });
     this.#member = member;
-    const running = compose(process, configOf(small, ordinal, process.name)).subscribe({ error: (error: unknown) => this.errors.push(String(error)) });
+    const running = compose(small.isTrickling === true ? trickling(process) : process, configOf(small, ordinal, process.name)).subscribe({ error: (error: unknown) => this.errors.push(String(error)) });
     self.died.subscribe(() => running.unsubscribe());
     group.give(member);
     this.#takeEager();

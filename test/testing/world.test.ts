@@ -1,7 +1,9 @@
 // The simulated world as its users meet it: faults at port calls, time that stands still, the group, and the verdict.
-import { Observable, VirtualAction, VirtualTimeScheduler, concat } from 'rxjs';
+import { EMPTY, Observable, VirtualAction, VirtualTimeScheduler, catchError, concat, concatMap, filter, from, map, of, tap } from 'rxjs';
 import { describe, expect, test } from 'vitest';
 import { arrange, type ArrangeConfig } from '../../src/arrange.js';
+import type { IngestError } from '../../src/errors.js';
+import type { Assignment } from '../../src/model/record.js';
 import { SimulatedWorld, checkExactlyOnce, type Fate, type Life, type Process, type WorldConfig } from '../../src/testing/index.js';
 
 const arranged = (more: Partial<ArrangeConfig> = {}) => ({ source, store, sink, name, scheduler }: Process): Observable<unknown> =>
@@ -105,6 +107,24 @@ describe('the group', () => {
     expect(count(lines, 'a joins the group')).toBe(2);
     expect(checkExactlyOnce(world)).toEqual(clean);
     expect(world.violations).toEqual([]);
+  });
+
+  test('a commit in one attempt whose outcome is not known: without groupByPartition too the partition is assigned anew, and no older commit sets the group back', () => {
+    const { world, clock } = worldOf({ partitions: [10] });
+    const told: string[] = [];
+    const commitOnce = ({ source }: Process, assignment: Assignment, nextOffset: number) =>
+      from(source.commitOnce!(assignment, nextOffset)).pipe(map(() => 'committed'), catchError((error: unknown) => of((error as IngestError).code)), tap((outcome) => told.push(`${nextOffset} ${outcome}`)));
+    world.live((process) => from(process.source.events).pipe(
+      filter(({ kind }) => kind !== 'fetched'),
+      tap(({ kind, assignment }) => told.push(`${kind} from ${assignment.startOffset}`)),
+      concatMap(({ kind, assignment }) => {
+        if (kind !== 'assigned') return EMPTY;
+        return assignment.epoch === 1 ? concat(commitOnce(process, assignment, 5), commitOnce(process, assignment, 7)) : commitOnce(process, assignment, 9);
+      }),
+    ), { faults: [{ port: 'commit', nth: 1, fate: { landsAfterMs: 200 } }] }).subscribe();
+    clock.flush();
+    expect(told).toEqual(['assigned from 0', 'lost from 0', '5 KCR_FENCED', '7 KCR_FENCED', 'assigned from 0', '9 committed']);
+    expect([...world.group.committed]).toEqual([[0, 9]]);
   });
 
   test('a drain releases everything and completes', () => {
