@@ -180,7 +180,8 @@ describe('what does not count as success', () => {
     server.onInsert = ({ socket, response }) => {
       // By the client: the server, which gives it up after five seconds, would see no end.
       socket.once('end', () => (closed = true));
-      response.end();
+      // Without the hint of how long it waits, which Node would heed by itself.
+      response.setHeader('connection', 'keep-alive').end();
     };
     await outcome(sink.freeze(batch).insert());
     await vi.waitFor(() => expect(closed).toBe(true), WITHIN);
