@@ -65,7 +65,7 @@ function start(config: IngestConfig): Running {
     outcomes,
     events,
     until: async (what, isSo) => {
-      const endMs = performance.now() + 30_000;
+      const endMs = performance.now() + 120_000;
       while (!(await isSo())) {
         if (failure !== undefined || performance.now() > endMs) throw new Error(`in vain until ${what}`, { cause: failure ?? outcomes.at(-1) });
         await sleep(50);

@@ -30,6 +30,8 @@ export interface Fault {
   readonly run: (arena: Arena) => Promise<Effect>;
 }
 
+/** A call to do harm in comes so late where a rebalance has to be over first, on a busy machine. */
+const callWithinMs = 40_000;
 const noWorker = 'no worker that holds partitions was free';
 
 const place = ({ topic, partition }: Heard): string => `${topic}/${partition}`;
@@ -185,13 +187,13 @@ function dieIn(window: Window): Fault {
     touches: [],
     run: (arena) =>
       withLife(arena, async (life) => {
-        const { fleet, insertMode, draw, limitMs } = arena;
+        const { fleet, insertMode, draw } = arena;
         const since = fleet.heard.length;
         const aim: Aim = { window, calls: draw.between(1, 4), afterMs: draw.between(5, insertMode === 'coalesced' ? 350 : 150) };
         // The request is long under way, so that the death comes before, while or after it has its effect.
         if (window === 'W2') life.slot.clickhouse.delay(draw.between(30, 60));
         life.aim(aim);
-        const hit = await fleet.hears(since, (heard) => heard.pid === life.pid && heard.what === 'window', limitMs);
+        const hit = await fleet.hears(since, (heard) => heard.pid === life.pid && heard.what === 'window', callWithinMs);
         if (window === 'W2') life.slot.clickhouse.delay(0);
         if (hit === undefined) {
           life.aim(undefined);
@@ -235,7 +237,7 @@ function disturb(kind: string, side: Side, disturbance: (proxy: TcpProxy, draw: 
         // Some latency, so that what is told to begin is still under way when it is disturbed.
         proxy.delay(20);
         const isOfIt = ({ pid, what }: Heard): boolean => pid === life.pid && calls.includes(what);
-        const begun = await fleet.hears(fleet.heard.length, (heard) => isOfIt(heard) && heard.stage === 'begins', 5000);
+        const begun = await fleet.hears(fleet.heard.length, (heard) => isOfIt(heard) && heard.stage === 'begins', callWithinMs);
         const since = fleet.heard.length;
         const isHurt = await disturbance(proxy, draw);
         proxy.heal();

@@ -12,6 +12,8 @@ export interface PlaceOptions {
   readonly partitions?: number;
   /** `{table}` becomes the name. @default with provenance columns */
   readonly table?: string;
+  /** @default 2000: a process that was killed is not waited for long */
+  readonly sessionTimeoutMs?: number;
   /** More of the configuration. */
   readonly config?: object;
 }
@@ -26,12 +28,12 @@ export class Place {
   config: object = {};
   #file = '';
 
-  static async make({ partitions = 1, table = withProvenance, config = {} }: PlaceOptions = {}): Promise<Place> {
+  static async make({ partitions = 1, table = withProvenance, sessionTimeoutMs = 2_000, config = {} }: PlaceOptions = {}): Promise<Place> {
     const place = new Place();
     const { name, stack } = place;
     await Promise.all([createTopic(stack.brokers, name, { partitions }), command(stack.clickhouseUrl, table.replace('{table}', name))]);
     place.config = {
-      kafka: { brokers: stack.brokers, groupId: name, fromBeginning: true, sessionTimeoutMs: 2_000, heartbeatIntervalMs: 300 },
+      kafka: { brokers: stack.brokers, groupId: name, fromBeginning: true, sessionTimeoutMs, heartbeatIntervalMs: 300 },
       clickhouse: { url: stack.clickhouseUrl },
       state: { store: 'keeper', connect: stack.keeperConnect },
       delivery: 'exactly-once',

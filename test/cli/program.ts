@@ -47,7 +47,7 @@ export class Program {
   }
 
   /** Polls until `isSo`; fails with what the program said when it ended, or after `limitMs`. */
-  async until(isSo: () => boolean | Promise<boolean>, what: string, limitMs = 60_000): Promise<void> {
+  async until(isSo: () => boolean | Promise<boolean>, what: string, limitMs = 120_000): Promise<void> {
     const deadline = performance.now() + limitMs;
     while (!(await isSo())) {
       const isOver = this.#child.exitCode !== null || this.#child.signalCode !== null;

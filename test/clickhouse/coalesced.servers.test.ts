@@ -1,5 +1,4 @@
 // The insert mode `coalesced` against a real ClickHouse: what is written together, and what becomes of each.
-import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
 import { checkClickHouse } from '../../src/clickhouse/preflight.js';
 import { type ClickHouseSinkOptions, openClickHouseSink } from '../../src/clickhouse/sink.js';
@@ -39,6 +38,9 @@ async function tableWith(table: string, { columns = COLUMNS, engine = ENGINE } =
 /** Three records of each of so many Kafka partitions. */
 const batches = (first: number, many: number, value = (k: number): object => ({ k })): InsertBatch[] =>
   numbers(first, many).map((partition) => batchOf(numbers(0, 3).map((offset) => record(offset, value(partition * 10 + offset))), { partition }));
+/** Waits until the server has so many inserts into the table that it has not answered. */
+const untilThere = (table: string, many: number, at = url) =>
+  vi.waitFor(async () => expect(await query(at, `SELECT count() AS n FROM system.processes WHERE query LIKE 'INSERT INTO %${table}%'`)).toEqual([{ n: many }]), { timeout: 30_000, interval: 20 });
 const insertAll = (sink: BatchSink, all: readonly InsertBatch[]) => Promise.all(all.map((batch) => outcome(sink.freeze(batch).insert())));
 
 describe.skipIf(fault !== undefined)('inserts that wait for others', () => {
@@ -56,7 +58,8 @@ describe.skipIf(fault !== undefined)('inserts that wait for others', () => {
   });
 
   it('make one part, however many partitions they come from, and land once however often they are repeated', async () => {
-    const sink = await tableWith('together');
+    // Long enough for a busy machine to send them all.
+    const sink = await tableWith('together', {}, { coalesceMs: 2000 });
     await insertAll(sink, batches(0, 50));
     expect(await partsOf('together')).toEqual([{ rows: 150 }]);
     await insertAll(sink, batches(0, 50));
@@ -130,35 +133,34 @@ describe.skipIf(fault !== undefined)('inserts that wait for others', () => {
   });
 
   it('that nobody waits for any more land all the same; meanwhile the range is not looked up, and repeated they land once', async () => {
-    const sink = await tableWith('given_up', {}, { coalesceMs: 1500, requestTimeoutMs: 3000 });
+    const sink = await tableWith('given_up', {}, { coalesceMs: 3000, requestTimeoutMs: 6000 });
     const [batch] = batches(0, 1) as [InsertBatch];
     const frozen = sink.freeze({ ...batch, intent: intentOf(sink, batch) });
-    const given = new AbortController();
-    setTimeout(() => given.abort(), 300);
-    await Promise.race([outcome(frozen.insert()), new Promise((resolve) => given.signal.addEventListener('abort', resolve))]);
+    void outcome(frozen.insert()).catch(() => undefined);
+    await untilThere('given_up', 1);
     await expect(outcome(frozen.readBack())).rejects.toMatchObject({ code: 'KCR_INSERT_IN_DOUBT', message: expect.stringContaining('still running') as string });
     await expect(outcome(frozen.insert())).rejects.toMatchObject({ code: 'KCR_INSERT_IN_DOUBT', fields: { serverCode: 216 } });
-    await vi.waitFor(() => expect(outcome(frozen.readBack())).resolves.toEqual({ missing: [], doubled: [] }), { timeout: 5000, interval: 100 });
+    await vi.waitFor(() => expect(outcome(frozen.readBack())).resolves.toEqual({ missing: [], doubled: [] }), { timeout: 30_000, interval: 100 });
     await outcome(frozen.insert());
     expect(await count('given_up')).toEqual({ rows: 3, known: 3 });
   });
 
   it('whose query was killed while they waited land all the same, and are not looked up before', async () => {
-    const sink = await tableWith('query_killed', {}, { coalesceMs: 1500 });
+    const sink = await tableWith('query_killed', {}, { coalesceMs: 3000 });
     const [batch] = batches(0, 1) as [InsertBatch];
     const frozen = sink.freeze({ ...batch, intent: intentOf(sink, batch) });
     const inserting = outcome(frozen.insert()).catch((error: unknown) => error);
-    await sleep(300);
+    await untilThere('query_killed', 1);
     await command(url, "KILL QUERY WHERE query LIKE 'INSERT INTO %query_killed%' ASYNC");
     await expect(outcome(frozen.readBack())).rejects.toMatchObject({ code: 'KCR_INSERT_IN_DOUBT' });
     await inserting;
-    await vi.waitFor(() => expect(outcome(frozen.readBack())).resolves.toEqual({ missing: [], doubled: [] }), { timeout: 5000, interval: 100 });
+    await vi.waitFor(() => expect(outcome(frozen.readBack())).resolves.toEqual({ missing: [], doubled: [] }), { timeout: 30_000, interval: 100 });
     await outcome(frozen.insert());
     expect(await count('query_killed')).toEqual({ rows: 3, known: 3 });
   });
 
   it('of more bytes than may wait make a part each, and so does one of several megabytes: one block, whatever its size', async () => {
-    const sink = await tableWith('large', {}, { coalesceBytes: 300 });
+    const sink = await tableWith('large', {}, { coalesceBytes: 300, coalesceMs: 2000 });
     const large = batchOf(numbers(0, 200_000).map((offset) => record(offset, { k: offset })), { partition: 7 });
     await insertAll(sink, [...batches(0, 2), large]);
     expect(await partsOf('large')).toEqual([{ rows: 6 }, { rows: 200_000 }]);
@@ -182,12 +184,14 @@ describe.skipIf(fault !== undefined)('inserts that wait for others', () => {
     try {
       const server = own.clickhouse!;
       await command(own.clickhouseUrl, `CREATE TABLE killed (${COLUMNS}) ENGINE = ${ENGINE}`);
-      const sink = await openClickHouseSink({ url: own.clickhouseUrl, routes: [{ topic: 'orders', table: 'killed' }], insertMode: 'coalesced', coalesceMs: 1000 });
+      const sink = await openClickHouseSink({ url: own.clickhouseUrl, routes: [{ topic: 'orders', table: 'killed' }], insertMode: 'coalesced', coalesceMs });
       open.push(sink);
       await insertAll(sink, batches(0, 3));
-      const waiting = batches(3, 3).map((batch) => outcome(sink.freeze(batch).insert()));
+      const patient = await openClickHouseSink({ url: own.clickhouseUrl, routes: [{ topic: 'orders', table: 'killed' }], insertMode: 'coalesced', coalesceMs: 10_000 });
+      open.push(patient);
+      const waiting = batches(3, 3).map((batch) => outcome(patient.freeze(batch).insert()));
       const answers = Promise.allSettled(waiting);
-      await sleep(300);
+      await untilThere('killed', 3, own.clickhouseUrl);
       await server.kill();
       for (const answer of await answers) expect(answer).toMatchObject({ status: 'rejected', reason: { code: 'KCR_INSERT_IN_DOUBT' } });
       await server.start();

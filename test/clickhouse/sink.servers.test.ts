@@ -96,14 +96,14 @@ describe('a batch', () => {
   });
 
   it('that the server is still at is refused a second time, and completes later', async () => {
-    const sink = await sinkFor('slow', `k UInt64, slept UInt8 DEFAULT sleepEachRow(0.5), ${PROVENANCE}`, { requestTimeoutMs: 500, clickhouseSettings: { function_sleep_max_microseconds_per_block: 60_000_000 } });
+    const sink = await sinkFor('slow', `k UInt64, slept UInt8 DEFAULT sleepEachRow(1), ${PROVENANCE}`, { requestTimeoutMs: 1000, clickhouseSettings: { function_sleep_max_microseconds_per_block: 60_000_000 } });
     const four = batchOf(numbers(10, 4).map((offset) => record(offset, { k: offset })));
     const frozen = sink.freeze(four);
     await expect(outcome(frozen.insert())).rejects.toMatchObject({ code: 'KCR_INSERT_IN_DOUBT', message: expect.stringContaining('no answer within') as string });
     await expect(outcome(frozen.insert())).rejects.toMatchObject({ code: 'KCR_INSERT_IN_DOUBT', fields: { serverCode: 216 } });
     await expect(outcome(frozen.readBack())).rejects.toMatchObject({ code: 'KCR_INSERT_IN_DOUBT', message: expect.stringContaining('still running') as string });
-    await vi.waitFor(async () => expect(await offsets('slow')).toEqual([10, 11, 12, 13]), { timeout: 10_000, interval: 100 });
-    await vi.waitFor(() => expect(outcome(frozen.readBack())).resolves.toEqual({ missing: [], doubled: [] }), { timeout: 5_000, interval: 100 });
+    await vi.waitFor(async () => expect(await offsets('slow')).toEqual([10, 11, 12, 13]), { timeout: 30_000, interval: 100 });
+    await vi.waitFor(() => expect(outcome(frozen.readBack())).resolves.toEqual({ missing: [], doubled: [] }), { timeout: 30_000, interval: 100 });
   });
 
   it('whose insert is unsubscribed may land all the same, but never twice', async () => {
@@ -112,7 +112,7 @@ describe('a batch', () => {
     const subscription = from(sink.freeze(three).insert()).subscribe();
     await sleep(200);
     subscription.unsubscribe();
-    await vi.waitFor(() => outcome(sink.freeze(three).insert()), { timeout: 10_000, interval: 200 });
+    await vi.waitFor(() => outcome(sink.freeze(three).insert()), { timeout: 30_000, interval: 200 });
     expect(await offsets('unsubscribed')).toEqual([10, 11, 12]);
   });
 });
@@ -139,7 +139,7 @@ describe('a body of many pieces', () => {
       const exchange = http.send({ params: { query: `INSERT INTO ${database}.cut_off FORMAT JSONEachRow`, query_id: `cut-${afterPieces}-${database}`, min_insert_block_size_rows: '10000000' }, body });
       await expect(exchange.answer).rejects.toThrow('cut');
       await exchange.bodyFree;
-      await vi.waitFor(async () => expect(await sql(`SELECT 1 FROM system.processes WHERE query_id = 'cut-${afterPieces}-${database}'`)).toEqual([]));
+      await vi.waitFor(async () => expect(await sql(`SELECT 1 FROM system.processes WHERE query_id = 'cut-${afterPieces}-${database}'`)).toEqual([]), { timeout: 30_000 });
       http.close();
       expect(await offsets('cut_off')).toEqual([]);
     }
@@ -324,7 +324,7 @@ describe('reading back and filling', () => {
     await vi.waitFor(async () => {
       await outcome(sink.freeze(batch).insert());
       expect(sink.describe('orders').settings).not.toContain('unknown');
-    }, { timeout: 10_000, interval: 500 });
+    }, { timeout: 30_000, interval: 500 });
     const frozen = sink.freeze({ ...batch, intent: intentOf(sink, batch) });
     await expect(outcome(frozen.readBack())).resolves.toEqual({ missing: [], doubled: [] });
   });

@@ -34,6 +34,11 @@ afterEach(async () => {
 });
 
 const batch = batchOf([record(10, { id: 1 }), record(12, { id: 2 }), record(13, { id: 3 })]);
+const WITHIN = { timeout: 20_000 };
+/** Turns of the event loop, in each of which what has come in is taken: on a busy machine they last longer, and are as many. */
+const turns = async (): Promise<void> => {
+  for (let turn = 0; turn < 50; turn++) await sleep(1);
+};
 const inDoubt = { code: 'KCR_INSERT_IN_DOUBT', retryable: true };
 const refuse = (status: number, code: number | undefined, text: string) => ({ response }: FakeInsert) => {
   response.writeHead(status, code === undefined ? {} : { 'x-clickhouse-exception-code': String(code) }).end(text);
@@ -173,18 +178,20 @@ describe('what does not count as success', () => {
     const sink = await openSink();
     let closed = false;
     server.onInsert = ({ socket, response }) => {
-      socket.once('close', () => (closed = true));
-      response.end();
+      // By the client: the server, which gives it up after five seconds, would see no end.
+      socket.once('end', () => (closed = true));
+      // Without the hint of how long it waits, which Node would heed by itself.
+      response.setHeader('connection', 'keep-alive').end();
     };
     await outcome(sink.freeze(batch).insert());
-    await vi.waitFor(() => expect(closed).toBe(true), { timeout: 4_000 });
+    await vi.waitFor(() => expect(closed).toBe(true), WITHIN);
   });
 
   it('a server that is not there: nothing was sent, so nothing is in doubt', async () => {
     const sink = await openSink();
     const { url } = server;
     await server.close();
-    await sleep(20);
+    await turns();
     await expect(outcome(sink.freeze(batch).insert())).rejects.toMatchObject({ code: 'KCR_INSERT_RETRIABLE', message: expect.stringContaining(url) as string });
     server = await fakeClickHouse();
   });
@@ -250,21 +257,21 @@ describe('giving up', () => {
     let hungUp = false;
     server.onInsert = ({ socket }) => socket.once('close', () => (hungUp = true));
     const first = from(sink.freeze(batch).insert()).subscribe({ error: () => expect.unreachable('an unsubscribed insert says nothing') });
-    await vi.waitFor(() => expect(server.inserts).toHaveLength(1));
+    await vi.waitFor(() => expect(server.inserts).toHaveLength(1), WITHIN);
     const second = outcome(sink.freeze(batch).insert());
     await sleep(30);
     expect(server.inserts).toHaveLength(1);
     server.onInsert = ({ response }) => response.end();
     first.unsubscribe();
     await expect(second).resolves.toMatchObject({ rows: 3 });
-    await vi.waitFor(() => expect(hungUp).toBe(true));
+    await vi.waitFor(() => expect(hungUp).toBe(true), WITHIN);
   });
 
   it('unsubscribing while waiting for a slot sends nothing', async () => {
     const sink = await openSink({ maxInFlight: 1 });
     server.onInsert = () => undefined;
     const first = from(sink.freeze(batch).insert()).subscribe();
-    await vi.waitFor(() => expect(server.inserts).toHaveLength(1));
+    await vi.waitFor(() => expect(server.inserts).toHaveLength(1), WITHIN);
     const second = from(sink.freeze(batch).insert()).subscribe();
     second.unsubscribe();
     first.unsubscribe();
@@ -426,7 +433,7 @@ describe('a table without provenance columns', () => {
     const sink = await openSink();
     server.onSelect = () => undefined;
     await outcome(sink.freeze(batch).insert());
-    await vi.waitFor(() => expect(sink.describe('orders').settings).toContain('started=2025-'));
+    await vi.waitFor(() => expect(sink.describe('orders').settings).toContain('started=2025-'), WITHIN);
   });
 
   it('after a broken connection the sink learns of the restart, so that new intents do not look older than they are', async () => {
@@ -437,23 +444,23 @@ describe('a table without provenance columns', () => {
     server.onInsert = ({ response }) => response.end();
     server.onSelect = (sql) => (sql.includes('version()') ? [{ version: '26.7.2.1', timezone: 'UTC', now: '1763800300000', uptime: 10 }] : undefined);
     await outcome(sink.freeze(batch).insert());
-    await vi.waitFor(() => expect(sink.describe('orders').settings).not.toBe(before));
+    await vi.waitFor(() => expect(sink.describe('orders').settings).not.toBe(before), WITHIN);
   });
 });
 
 it('a new connection is the occasion to look whether the server was restarted while nothing was under way', async () => {
   const sink = await openSink();
   await outcome(sink.freeze(batch).insert()); // over the first connection, which is a new one too
-  await sleep(50);
+  await turns();
   const before = sink.describe('orders').settings;
   server.onSelect = (sql) => (sql.includes('version()') ? [{ version: '26.7.2.1', timezone: 'UTC', now: '1763800300000', uptime: 10 }] : undefined);
   await outcome(sink.freeze(batch).insert());
-  await sleep(50);
+  await turns();
   expect(sink.describe('orders').settings).toBe(before);
   server.dropIdle();
-  await sleep(20);
+  await turns();
   await outcome(sink.freeze(batch).insert());
-  await vi.waitFor(() => expect(sink.describe('orders').settings).not.toBe(before));
+  await vi.waitFor(() => expect(sink.describe('orders').settings).not.toBe(before), WITHIN);
 });
 
 describe('opening', () => {

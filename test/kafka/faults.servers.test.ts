@@ -131,7 +131,7 @@ describe('a broker', () => {
     await sleep(2000);
     expect(watching.error).toBeUndefined();
     proxy.heal();
-    await watching.until(({ records }) => records.length === 1, 20_000);
+    await watching.until(({ records }) => records.length === 1);
   });
 
   test('that falls silent is not listened to for ever: its connections are opened anew', async () => {
@@ -142,7 +142,7 @@ describe('a broker', () => {
     // The network swallows what goes over the present connections, now and for ever; they look well.
     proxy.holdRequests();
     await produce(direct, topic, ['b']);
-    await watching.until(({ records }) => records.length === 2, 15_000);
+    await watching.until(({ records }) => records.length === 2);
     await watching.commit(watching.owned[0]!, 2);
     expect(await committed(topic)).toEqual(['2']);
     expect(watching.of('assigned')).toHaveLength(1);
@@ -157,19 +157,18 @@ describe('a broker', () => {
     await sleep(4000);
     server.thaw();
     await produce(direct, topic, numbers(10, 10).map((i) => ({ value: `${i}`, partition: i % 2 })));
-    await watching.until(({ records }) => records.length >= 20, 30_000);
+    await watching.until(({ records }) => records.length >= 20);
     if (watching.of('assigned').length === 2) expectAllOnce(watching, 2, 10);
   });
 
   test('that cannot be reached does not keep an unsubscribed program alive, nor a drained one waiting', async () => {
     const topic = await newTopic();
-    const watching = watch(topic, { drainTimeoutMs: 1000, requestTimeoutMs: 30_000 }, { onRevoked: ({ assignment, release }, self) => void self.commit(assignment, 1).then(release, release) });
+    const watching = watch(topic, { drainTimeoutMs: 1000, requestTimeoutMs: 60_000 }, { onRevoked: ({ assignment, release }, self) => void self.commit(assignment, 1).then(release, release) });
     await watching.until(({ owned }) => owned.length === 1);
     proxy.pause();
-    const startMs = Date.now();
     watching.source.drain();
-    await watching.until(({ isComplete }) => isComplete, 10_000);
-    expect(Date.now() - startMs).toBeLessThan(6000);
+    // Long before the request is given up.
+    await watching.until(({ isComplete }) => isComplete, 20_000);
     expect(watching.of('lost')).toHaveLength(1);
   });
 });
@@ -178,7 +177,8 @@ describe('a network', () => {
   test('that breaks again and again loses no record and doubles none', async () => {
     const topic = await newTopic(2);
     const producer = await producerOf();
-    const watching = watch(topic, { maxBytesPerPartition: 4000 });
+    // On a busy machine no heartbeat may get through between two cuts.
+    const watching = watch(topic, { maxBytesPerPartition: 4000, sessionTimeoutMs: 60_000 });
     let isOver = false;
     const cutting = (async () => {
       while (!isOver) {
@@ -192,7 +192,7 @@ describe('a network', () => {
     }
     isOver = true;
     await cutting;
-    await watching.until(({ records }) => records.length >= 2000, 30_000);
+    await watching.until(({ records }) => records.length >= 2000);
     expectAllOnce(watching, 2, 1000);
   });
 
@@ -203,8 +203,7 @@ describe('a network', () => {
     await watching.until(({ records }) => records.length === 2);
     proxy.dropReplies();
     const commit = watching.commit(watching.owned[0]!, 2);
-    await sleep(500);
-    expect(await committed(topic)).toEqual(['2']);
+    await vi.waitFor(async () => expect(await committed(topic)).toEqual(['2']), { timeout: 30_000, interval: 50 });
     proxy.heal();
     proxy.cut();
     await commit;
@@ -416,8 +415,8 @@ describe('preflight', () => {
   test('does not hang on a broker that is frozen', async () => {
     server.freeze();
     onTestFinished(() => server.thaw());
-    const startMs = Date.now();
-    await expect(checkKafka({ brokers: direct, topics: ['t'] })).rejects.toMatchObject({ code: 'KCR_KAFKA_UNREACHABLE' });
-    expect(Date.now() - startMs).toBeLessThan(12_000);
+    const checking = checkKafka({ brokers: direct, topics: ['t'] });
+    // It says so after ten seconds; a machine that is busy needs some more.
+    await expect(Promise.race([checking, sleep(40_000, 'still waiting')])).rejects.toMatchObject({ code: 'KCR_KAFKA_UNREACHABLE' });
   });
 });

@@ -1,7 +1,7 @@
 // The source as a member of a group: partitions change hands without a record lost or committed by the wrong one.
 import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { describe, expect, onTestFinished, test } from 'vitest';
+import { describe, expect, onTestFinished, test, vi } from 'vitest';
 import { Membership } from '../../src/kafka/membership.js';
 import { sourceSettings } from '../../src/kafka/options.js';
 import type { KafkaSourceOptions } from '../../src/kafka/source.js';
@@ -97,9 +97,9 @@ describe('a rebalance', () => {
     const topic = await newTopic(2);
     await produce(brokers, topic, numbers(10).map((i) => ({ value: `${i}`, partition: i % 2 })));
     let commits = 0;
-    const first = watch(topic, { sessionTimeoutMs: 1500, drainTimeoutMs: 8000 }, {
+    const first = watch(topic, { sessionTimeoutMs: 3000, drainTimeoutMs: 15_000 }, {
       onRevoked: ({ assignment, release }, self) => {
-        void sleep(4500).then(() => self.commit(assignment, 5)).then(() => {
+        void sleep(6000).then(() => self.commit(assignment, 5)).then(() => {
           commits++;
           release();
         });
@@ -129,12 +129,12 @@ describe('a rebalance', () => {
 
   test('takes partitions from a member that leaves without waiting for its session to run out', async () => {
     const topic = await newTopic(2);
-    const [first, second] = [watch(topic), watch(topic)];
+    // Far longer than a rebalance takes on a busy machine.
+    const patient = { sessionTimeoutMs: 120_000 };
+    const [first, second] = [watch(topic, patient), watch(topic, patient)];
     await first.until(() => first.owned.length === 1 && second.owned.length === 1);
-    const startMs = Date.now();
     first.unsubscribe();
     await second.until(({ owned }) => owned.length === 2);
-    expect(Date.now() - startMs).toBeLessThan(3000);
     expect(first.of('revoked')).toHaveLength(first.of('assigned').length - 1);
   });
 
@@ -185,12 +185,12 @@ describe('the fence', () => {
   test('a member that was expelled cannot commit, hears at once that its partitions are lost, and comes back', async () => {
     const topic = await newTopic(1);
     await produce(brokers, topic, ['a', 'b']);
-    const watching = watch(topic, { heartbeatIntervalMs: 2900 });
+    const watching = watch(topic, { heartbeatIntervalMs: 60_000, sessionTimeoutMs: 120_000, rebalanceTimeoutMs: 120_000 });
     await watching.until(({ records }) => records.length === 2);
     const [old] = watching.owned as [Assignment];
     await expel(topic);
     await expect(watching.commit(old, 2)).rejects.toMatchObject({ code: 'KCR_FENCED', fields: { serverCode: 'UNKNOWN_MEMBER_ID' } });
-    await watching.until((self) => self.of('lost').length === 1, 1000);
+    await watching.until((self) => self.of('lost').length === 1, 20_000);
     await watching.until(({ records }) => records.length === 4);
     expect(watching.of('revoked')).toEqual([]);
     expect(watching.owned[0]?.epoch).toBeGreaterThan(old.epoch);
@@ -203,18 +203,16 @@ describe('the fence', () => {
     const watching = watch(topic);
     await watching.until(({ owned }) => owned.length === 1);
     await expel(topic);
-    await watching.until((self) => self.of('lost').length === 1 && self.owned.length === 1, 5000);
+    await watching.until((self) => self.of('lost').length === 1 && self.owned.length === 1);
   });
 
   test('an expulsion during a drain ends it: the rest is lost', async () => {
     const topic = await newTopic(2);
-    const watching = watch(topic, { drainTimeoutMs: 15_000 }, { onRevoked: ({ assignment, release }) => assignment.partition === 0 && release() });
+    const watching = watch(topic, { drainTimeoutMs: 100_000, rebalanceTimeoutMs: 120_000 }, { onRevoked: ({ assignment, release }) => assignment.partition === 0 && release() });
     await watching.until(({ owned }) => owned.length === 2);
-    const startMs = Date.now();
     watching.source.drain();
     await expel(topic);
     await watching.until(({ isComplete }) => isComplete);
-    expect(Date.now() - startMs).toBeLessThan(8000);
     expect(watching.of('lost').map(({ assignment }) => assignment.partition)).toEqual([1]);
   });
 
@@ -256,24 +254,26 @@ describe('the end', () => {
     const watching = watch(topic, { drainTimeoutMs: 700 }, { onRevoked: () => undefined });
     await watching.until(({ owned }) => owned.length === 1);
     watching.source.drain();
-    await watching.until(({ isComplete }) => isComplete, 5000);
+    await watching.until(({ isComplete }) => isComplete);
     expect(watching.of('lost')).toHaveLength(1);
   });
 
   test('a drain or an unsubscription while still joining leaves no member behind that others would wait for', async () => {
     const topic = await newTopic(1);
-    // A member that keeps the others waiting in their join: it does not release.
-    const slow = watch(topic, { drainTimeoutMs: 6000 }, { onRevoked: () => undefined });
+    // A member that keeps the others waiting in their join: it does not release, until it is told to.
+    let release = (): void => undefined;
+    const patient = { sessionTimeoutMs: 120_000, drainTimeoutMs: 100_000, rebalanceTimeoutMs: 120_000 };
+    const slow = watch(topic, patient, { onRevoked: (event) => (release = event.release) });
     await slow.until(({ owned }) => owned.length === 1);
-    const [drained, left] = [watch(topic), watch(topic)];
+    const [drained, left] = [watch(topic, patient), watch(topic, patient)];
+    await slow.until((self) => self.of('revoked').length === 1);
     await sleep(1000);
     drained.source.drain();
     left.unsubscribe();
-    await drained.until(({ isComplete }) => isComplete, 4000);
-    const startMs = Date.now();
-    while ((await members(topic)).length > 1 && Date.now() - startMs < 2000) await sleep(50);
-    expect(await members(topic)).toHaveLength(1);
-    await slow.until((self) => self.of('assigned').length === 2, 8000);
+    await drained.until(({ isComplete }) => isComplete);
+    await vi.waitFor(async () => expect(await members(topic)).toHaveLength(1), { timeout: 30_000, interval: 50 });
+    release();
+    await slow.until((self) => self.of('assigned').length === 2);
   });
 
   test('events end at once when unsubscribed, and can be subscribed to again, one at a time', async () => {

@@ -75,8 +75,14 @@ async function move(topic: string, partition: number, to: number): Promise<void>
   });
 }
 
+/** On the broker that stays, wherever the tests before have left them. */
+async function coordinatorsOn(topic: string, broker: number): Promise<void> {
+  await groupNow({ brokers, topics: [topic], groupId: 'nobody' }); // There are some from now on.
+  await move('__consumer_offsets', 0, broker);
+}
+
 function watch(topic: string): Watch {
-  const watching = new Watch({ brokers, topics: [topic], groupId: topic, fromBeginning: true, heartbeatIntervalMs: 500, sessionTimeoutMs: 10_000 });
+  const watching = new Watch({ brokers, topics: [topic], groupId: topic, fromBeginning: true, heartbeatIntervalMs: 500, sessionTimeoutMs: 30_000 });
   onTestFinished(() => {
     watching.unsubscribe();
     expect(watching.breaches).toEqual([]);
@@ -94,7 +100,7 @@ describe('two brokers', () => {
     for (const [round, to] of [2, 1, 2].entries()) {
       await move('moving', 0, to);
       await sendMore(300 * (round + 1));
-      await watching.until(({ records }) => records.length === 300 * (round + 2), 20_000);
+      await watching.until(({ records }) => records.length === 300 * (round + 2));
     }
     for (const partition of [0, 1, 2]) {
       const offsets = watching.chunks.filter(({ assignment }) => assignment.partition === partition).flatMap(({ records }) => records.map(({ offset }) => offset));
@@ -124,6 +130,7 @@ describe('two brokers', () => {
 
   test('while one broker is down the partitions of the other go on', async () => {
     await topicOn('apart', [[1], [2]]);
+    await coordinatorsOn('apart', 1);
     const producer = kafkaClient([first.address]).producer({ idempotent: true, maxInFlightRequests: 1 });
     await producer.connect();
     onTestFinished(() => producer.disconnect());
@@ -135,10 +142,10 @@ describe('two brokers', () => {
       await producer.send({ topic: 'apart', messages: [{ value: `alone ${i}`, partition: 0 }] });
       await sleep(300);
     }
-    await watching.until(({ records }) => records.length === 20, 5000);
+    await watching.until(({ records }) => records.length === 20);
     await second.start();
     await producer.send({ topic: 'apart', messages: [{ value: 'back', partition: 1 }] });
-    await watching.until(({ records }) => records.length === 21, 30_000);
+    await watching.until(({ records }) => records.length === 21);
     expect(watching.of('assigned')).toHaveLength(2);
     expect(watching.of('lost')).toEqual([]);
   });
@@ -146,8 +153,7 @@ describe('two brokers', () => {
   test('a start while a partition has no leader is told to try again, by its exit code too; a topic of others without one is no matter', async () => {
     await topicOn('led', [[1], [1]]);
     await topicOn('unled', [[1], [2]]);
-    await groupNow({ brokers, topics: ['led'], groupId: 'nobody' }); // There are coordinators from now on.
-    await move('__consumer_offsets', 0, 1);
+    await coordinatorsOn('led', 1);
     const [led, unled] = await Promise.all([tenFor('led'), tenFor('unled')]);
     await second.kill();
     await untilRefused('unled', /no leader/);

@@ -273,10 +273,8 @@ describe('back-pressure', () => {
     const held: number[] = [];
     const watching = watch(topic, { budgetBytes, maxBytesPerPartition: 128 * KIB }, { onChunk: () => undefined, onEvent: (_, { source }) => held.push(source?.outstandingBytes ?? 0) });
     await watching.until(({ source }) => source.outstandingBytes > budgetBytes / 2);
-    await sleep(700);
-    const stalledAt = watching.chunks.length;
-    await sleep(700);
-    expect(watching.chunks.length).toBe(stalledAt);
+    // Until a while has brought nothing more, however slow the broker is.
+    for (let seen = -1; seen !== watching.chunks.length; await sleep(700)) seen = watching.chunks.length;
     expect(watching.records.length).toBeLessThan(512);
     let next = 0;
     const finishing = setInterval(() => {
@@ -309,12 +307,11 @@ describe('back-pressure', () => {
   test('a partition that waits for room is not held up by idle ones when it has it', async () => {
     const topic = await newTopic(2);
     for (let i = 0; i < 30; i++) await produce(brokers, topic, [{ value: Buffer.alloc(64 * KIB), partition: 0 }]);
-    const startMs = Date.now();
-    const watching = watch(topic, { budgetBytes: 64 * KIB, maxWaitMs: 3000 }, {
+    const watching = watch(topic, { budgetBytes: 64 * KIB, maxWaitMs: 20_000, requestTimeoutMs: 60_000 }, {
       onChunk: (chunk, { source }) => void sleep(10).then(() => source.done(chunk.assignment, chunk.lastOffset)),
     });
+    // Held up even three times it would take longer.
     await watching.until(({ records }) => records.length === 30);
-    expect(Date.now() - startMs).toBeLessThan(10_000);
   });
 
   test('a halted partition gives nothing more and keeps nobody waiting', async () => {
@@ -339,7 +336,7 @@ describe('back-pressure', () => {
     await sleep(600);
     expect(watching.records).toHaveLength(10);
     watching.source.resume();
-    await watching.until(({ records }) => records.length === 20, 2000);
+    await watching.until(({ records }) => records.length === 20);
     expect(watching.values).toEqual(numbers(20).map(String));
   });
 });

@@ -172,18 +172,21 @@ export class ServerProcess {
 // Below the range from which systems take the ports of outgoing connections: such a port could be taken while a
 // killed server is down, and a client that connects to its own port by chance is connected to itself.
 const FIRST_PORT = 12_000;
-const LAST_PORT = 31_999;
+const PORTS = 5000;
+/** vitest's workers, which go on at the same time, take theirs from ranges of their own: a port is free until its server is up. */
+const RANGES = 4;
+const first = FIRST_PORT + (Number(process.env['VITEST_POOL_ID'] ?? 0) % RANGES) * PORTS;
 const givenOut = new Set<number>();
 
 /** A loopback port that nobody listens on and that this process has not given out before. */
 export async function freePort(): Promise<number> {
   for (let attempt = 0; attempt < 1000; attempt++) {
-    const port = FIRST_PORT + Math.floor(Math.random() * (LAST_PORT - FIRST_PORT + 1));
+    const port = first + Math.floor(Math.random() * PORTS);
     if (givenOut.has(port)) continue;
     givenOut.add(port);
     if (await isFree(port)) return port;
   }
-  throw new Error(`no free loopback port between ${FIRST_PORT} and ${LAST_PORT}`);
+  throw new Error(`no free loopback port between ${first} and ${first + PORTS - 1}`);
 }
 
 function isFree(port: number): Promise<boolean> {

@@ -78,7 +78,7 @@ export function settledAt(settled: number, ...pending: Intent[]): PartitionState
 }
 
 export async function until(what: string, holds: () => boolean | Promise<boolean>): Promise<void> {
-  const endMs = performance.now() + 10_000;
+  const endMs = performance.now() + 60_000;
   while (!(await holds())) {
     if (performance.now() > endMs) throw new Error(`waited in vain until ${what}`);
     await pause(10);
@@ -466,9 +466,9 @@ export function stateStoreOutages(name: string, make: () => Promise<NetworkStore
       const { store, proxy, key, claim } = await setUp();
       proxy[fault]();
       for (const call of [() => store.write(claim, settledAt(1)), () => store.claim(freshKey(), 'x'), () => store.read(key)]) {
-        const beginMs = performance.now();
-        const error = await expectFailure(call(), 'KCR_STORE_UNREACHABLE');
-        expect(performance.now() - beginMs).toBeLessThan(world.patienceMs);
+        // In time by a timer that a busy machine delays as well.
+        const late = pause(world.patienceMs).then(() => Promise.reject(new Error(`nothing was said within ${world.patienceMs} ms`)));
+        const error = await Promise.race([expectFailure(call(), 'KCR_STORE_UNREACHABLE'), late]);
         expect(error.retryable).toBe(true);
         expect(error.message).toContain(proxy.address);
         expect(error.message).toContain('What to do');

@@ -14,7 +14,7 @@ import { kafkaStore } from '../../src/state/kafka.js';
 import { Watch, type Behaviour } from '../kafka/watch.js';
 import { createTopic, withAdmin } from '../stack/clients.js';
 import { startStack, type Stack } from '../stack/stack.js';
-import { containing, failureOf, freshKey, insist, intent, pause, settledAt, stateIn, stateStoreContract, until, valueOf } from './contract.js';
+import { containing, failureOf, freshKey, insist, intent, pause, settledAt, stateIn, stateStoreContract, valueOf } from './contract.js';
 import { BrokerGroups, makeTopic } from './kafka-broker.js';
 import { kafkaKeys, memberStore } from './kafka-members.js';
 
@@ -129,7 +129,7 @@ describe('with the real source', () => {
 
   test('a renewed tenure in the same generation claims anew, and fences the one before', async () => {
     const key = await oneTopic();
-    const { store, source, watch, assigned } = member(key, { ...QUICK, sessionTimeoutMs: 1500 });
+    const { store, source, watch, assigned } = member(key, { ...QUICK, sessionTimeoutMs: 4000 });
     await assigned();
     const [former] = watch.owned;
     const old = await valueOf(store.write(await valueOf(store.claim(key, 'first')), marked(1)));
@@ -175,7 +175,7 @@ describe('with the real source', () => {
     const owning = owner();
     for (let kill = 0; kill < 3; kill++) {
       const before = tally.writes;
-      await until('some writes are through', () => tally.writes > before + 20);
+      await vi.waitFor(() => expect(tally.writes).toBeGreaterThan(before + 20), { timeout: 60_000 });
       await stack.kafka!.kill();
       await stack.kafka!.start();
       await vi.waitFor(() => expect(tally.writes).toBeGreaterThan(before + 40), { timeout: 60_000 });

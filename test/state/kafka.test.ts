@@ -186,6 +186,7 @@ describe('within one generation', () => {
     if (generation === 'the same') member.reassign(key.topic, key.partition);
     else join();
     const quick = valueOf(store.claim(key, 'quick'));
+    if (generation === 'the next') await until('the second commit is there', () => coordinator.commits === 2);
     await pause(20);
     // In the same generation the earlier commit might still come behind ours; in the next one it would be refused.
     expect(coordinator.commits).toBe(generation === 'the same' ? 1 : 2);

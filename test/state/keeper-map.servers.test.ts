@@ -154,10 +154,12 @@ describe('the KeeperMap store', () => {
       link.delay(60);
       const claiming = valueOf(slow.claim(key, 'heir'));
       let acknowledged = -1;
+      let refused: number | undefined;
       for (let settled = 0; settled < 15; settled++) {
         const outcome = await valueOf(store.write(claim, settledAt(settled))).catch((error: unknown) => error);
         if (outcome instanceof Error) {
           expect(outcome).toMatchObject({ code: 'KCR_FENCED' });
+          refused = settled;
           break;
         }
         claim = outcome as Claim;
@@ -165,8 +167,9 @@ describe('the KeeperMap store', () => {
         await pause(40);
       }
       const heir = await claiming;
-      expect(heir.state.settled ?? -1).toBe(acknowledged);
-      expect((await stateIn(store, key)).settled ?? -1).toBe(acknowledged);
+      // One that landed before the claim, whose owner looked only after it, is refused and stands all the same.
+      expect([acknowledged, refused]).toContain(heir.state.settled ?? -1);
+      expect(await stateIn(store, key)).toStrictEqual(heir.state);
       link.heal();
       await valueOf(slow.write(heir, settledAt(99)));
     }

@@ -139,7 +139,7 @@ export class Ingester {
 }
 
 /** Polls until `isSo`; fails when one of the ingesters that should go on has ended, or when time is up. */
-export async function until(what: string, ingesters: readonly Ingester[], isSo: () => boolean | Promise<boolean>, limitMs = 60_000): Promise<void> {
+export async function until(what: string, ingesters: readonly Ingester[], isSo: () => boolean | Promise<boolean>, limitMs = 120_000): Promise<void> {
   for (const endMs = performance.now() + limitMs; !(await isSo()); await sleep(20)) {
     const gone = ingesters.find(({ isRunning }) => !isRunning);
     const said = (gone === undefined ? ingesters : [gone]).map((each) => `${each.name}:\n${each.lastWords()}`).join('\n');
