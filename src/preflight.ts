@@ -167,7 +167,7 @@ async function mayCommit(config: CheckedConfig): Promise<void> {
     for (const topic of topics) while (!(await isRefused(topic))) await new Promise((resolve) => setTimeout(resolve, 200));
   } finally {
     await wire.cluster.disconnect().catch(() => undefined);
-    wire.cut();
+    wire.end();
   }
 }
 

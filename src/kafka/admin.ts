@@ -15,7 +15,7 @@ const CLOSE_LIMIT_MS = 500;
 
 /** Makes calls as an administrator; the connection is closed before it resolves. Fails within about ten seconds. */
 export async function withAdmin<T>(settings: ClientSettings, doing: string, use: (admin: Admin, cluster: WireCluster) => Promise<T>): Promise<T> {
-  const { admin, cluster, cut } = openAdmin(settings);
+  const { admin, cluster, end } = openAdmin(settings);
   const answer = (async () => {
     await admin.connect();
     return { value: await use(admin, cluster) };
@@ -26,7 +26,7 @@ export async function withAdmin<T>(settings: ClientSettings, doing: string, use:
     if (result !== undefined) return result.value;
   } finally {
     await within(admin.disconnect(), CLOSE_LIMIT_MS);
-    cut();
+    end();
   }
   throw adminError(failure, doing, settings);
 }

@@ -14,10 +14,13 @@ export interface KafkaClient {
   readonly kafka: Kafka;
   /** Cuts the connections to one broker, or to all: what waits on them fails at once. */
   readonly cut: (broker?: { readonly host: string; readonly port: number }) => void;
+  /** Cuts all, for good: kafkajs goes on with a connect that is under way, and nobody would close what it opens. */
+  readonly end: () => void;
 }
 
 export function createClient(settings: ClientSettings): KafkaClient {
   const sockets = new Map<Socket, string>();
+  let isEnded = false;
   const socketFactory: ISocketFactory = ({ host, port, ssl, onConnect }) => {
     const onread = framesTo({
       // kafkajs listens to 'data', which Node does not emit beside `onread`.
@@ -30,6 +33,8 @@ export function createClient(settings: ClientSettings): KafkaClient {
     socket.setKeepAlive(true, KEEP_ALIVE_MS);
     socket.setNoDelay(true);
     sockets.set(socket, `${host}:${port}`);
+    // A little later, since kafkajs listens to it only when it has it.
+    if (isEnded) setImmediate(() => socket.destroy(new Error('the client has ended')));
     socket.once('close', () => {
       sockets.delete(socket);
       // kafkajs unrefs a closed socket again and again; Node remembers each call until a 'connect' that never comes.
@@ -52,18 +57,20 @@ export function createClient(settings: ClientSettings): KafkaClient {
   };
   // A copy: kafkajs writes its authenticator into the object.
   if (settings.sasl !== undefined) Object.assign(config, { sasl: { ...settings.sasl } });
-  return {
-    kafka: new Kafka(config),
-    cut(broker) {
-      const wanted = broker === undefined ? undefined : `${broker.host}:${broker.port}`;
-      for (const [socket, address] of sockets) {
-        if (wanted !== undefined && wanted !== address) continue;
-        // kafkajs listens to 'error', not to 'close'; what it has ended by itself it need not hear of.
-        if (socket.writableEnded) socket.destroy();
-        else socket.destroy(new Error('connection cut by the client'));
-      }
-    },
+  const cut: KafkaClient['cut'] = (broker) => {
+    const wanted = broker === undefined ? undefined : `${broker.host}:${broker.port}`;
+    for (const [socket, address] of sockets) {
+      if (wanted !== undefined && wanted !== address) continue;
+      // kafkajs listens to 'error', not to 'close'; what it has ended by itself it need not hear of.
+      if (socket.writableEnded) socket.destroy();
+      else socket.destroy(new Error('connection cut by the client'));
+    }
   };
+  const end = (): void => {
+    isEnded = true;
+    cut();
+  };
+  return { kafka: new Kafka(config), cut, end };
 }
 
 /** All of it is detail: what kafkajs calls an error is a retry to us, of which we tell in our own words. */

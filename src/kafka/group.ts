@@ -104,7 +104,7 @@ export async function commitToEmptyGroup(options: Asked, { topic, partition, nex
     });
   } finally {
     await within(wire.cluster.disconnect(), CLOSE_LIMIT_MS);
-    wire.cut();
+    wire.end();
   }
 }
 

@@ -490,7 +490,7 @@ export class Run {
     for (const tenure of [...this.#tenures.values()]) this.#forget(tenure);
     await this.#membership.leave();
     await within(this.#wire.cluster.disconnect(), DISCONNECT_LIMIT_MS);
-    this.#wire.cut();
+    this.#wire.end();
   }
 }
 

@@ -77,7 +77,7 @@ export class LogScan {
 
   async close(): Promise<void> {
     await within(this.#wire.cluster.disconnect(), DISCONNECT_LIMIT_MS);
-    this.#wire.cut();
+    this.#wire.end();
   }
 
   async #connect(): Promise<void> {

@@ -1,6 +1,8 @@
 // What people do about a pipeline, on real servers: look, drain, verify, reset.
-import { describe, expect, test } from 'vitest';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { describe, expect, onTestFinished, test } from 'vitest';
 import { produce } from '../stack/clients.js';
+import { TcpProxy } from '../support/tcp-proxy.js';
 import { event, events, Place } from './place.js';
 import { configFile, program } from './program.js';
 
@@ -111,6 +113,16 @@ describe('verify and reset', () => {
     expect(refused.code).toBe(3);
     expect(refused.stderr).toMatch(/KCR_TABLE_UNSUITABLE.*no column _offset.*ALTER TABLE default\.\w+ ADD COLUMN _offset Int64/);
   });
+});
+
+test('a command that is refused ends, though Kafka is slow and a connection to it was under way: nobody waits for a process that says it is done', async () => {
+  const at = await Place.make({ table: 'CREATE TABLE {table} (id UInt64) ENGINE = MergeTree ORDER BY id SETTINGS non_replicated_deduplication_window = 1000' });
+  const kafka = await TcpProxy.start({ to: at.stack.brokers[0]! });
+  onTestFinished(() => kafka.stop());
+  kafka.delay(300);
+  const running = program(['verify', configFile({ ...at.config, kafka: { brokers: [kafka.address], groupId: at.name } })]);
+  const ended = await Promise.race([running.ended, sleep(60_000, 'still running', { ref: false })]);
+  expect(ended).toMatchObject({ code: 3, stderr: expect.stringContaining('KCR_TABLE_UNSUITABLE') as string });
 });
 
 test('a state that is kept beside the committed offsets is reset while the group is empty, and only then', async () => {

@@ -1,4 +1,7 @@
-import { describe, expect, test } from 'vitest';
+import { once } from 'node:events';
+import { createServer, type AddressInfo, type Socket } from 'node:net';
+import { describe, expect, onTestFinished, test, vi } from 'vitest';
+import { createClient } from '../../src/kafka/client.js';
 import { decodeAnswer } from '../../src/kafka/fetch.js';
 import { sourceSettings, type KafkaSourceOptions } from '../../src/kafka/options.js';
 import { kafkaSource } from '../../src/kafka/source.js';
@@ -28,6 +31,22 @@ describe('what lies beneath kafkajs', () => {
         topic: 't', partition: 3, errorCode: 0, highWatermark: 70, aborted: [{ producerId: 9n, firstOffset: 60 }], data: Buffer.from('abc'),
       });
     }
+  });
+});
+
+describe('a client that has ended', () => {
+  test('leaves no connection open that was being made, or is made after: a process can end', async () => {
+    const accepted: Socket[] = [];
+    const server = createServer((socket) => void accepted.push(socket.on('error', () => undefined).resume())).listen(0, '127.0.0.1');
+    onTestFinished(() => void server.close());
+    await once(server, 'listening');
+    const client = createClient(sourceSettings({ ...options, brokers: [`127.0.0.1:${(server.address() as AddressInfo).port}`] }));
+    const connecting = client.kafka.admin().connect().catch((thrown: unknown) => thrown);
+    client.end();
+    // As what kafkajs tries by itself.
+    const later = client.kafka.admin().connect().catch((thrown: unknown) => thrown);
+    expect([await connecting, await later]).toEqual([expect.any(Error), expect.any(Error)]);
+    await vi.waitUntil(() => accepted.every(({ closed }) => closed), { timeout: 20_000 });
   });
 });
 
