@@ -71,7 +71,7 @@ class FakeKafka {
 
   #wire(partitions: number): Wire {
     const nothing = async () => undefined;
-    const names = ['isConnected', 'metadata', 'joinGroup', 'syncGroup', 'heartbeat', 'leaveGroup', 'offsetCommit', 'offsetFetch', 'fetch'];
+    const names = ['isConnected', 'metadata', 'findGroupCoordinator', 'joinGroup', 'syncGroup', 'heartbeat', 'leaveGroup', 'offsetCommit', 'offsetFetch', 'fetch'];
     const broker = {
       ...Object.fromEntries(names.map((name) => [name, nothing])),
       apiVersions: async () => ({ 1: { maxVersion: 13 } }),
