@@ -18,11 +18,29 @@ const checks = [
   ['packaging', 'npm', 'run', '--silent', 'packaging'],
 ];
 
+/** A test that goes round without a pause is ended by no time-out of its own. */
+const limitMinutes = Number(process.env.TEST_LIMIT_MINUTES ?? 40);
+
+/** A process group of its own, so that whatever it has started ends with it. */
 function run(command, ...args) {
   return new Promise((resolve) => {
-    const child = spawn(command, args, { stdio: ['ignore', 'inherit', 'inherit'] });
-    child.on('exit', (code) => resolve(code ?? 1));
-    child.on('error', () => resolve(1));
+    const child = spawn(command, args, { stdio: ['ignore', 'inherit', 'inherit'], detached: true });
+    const interrupted = (signal) => {
+      process.kill(-child.pid, signal);
+      process.exit(signal === 'SIGINT' ? 130 : 143);
+    };
+    const limit = setTimeout(() => {
+      console.log(`ended: it took more than ${limitMinutes} minutes`);
+      process.kill(-child.pid, 'SIGKILL');
+    }, limitMinutes * 60_000);
+    const end = (code) => {
+      clearTimeout(limit);
+      for (const signal of ['SIGINT', 'SIGTERM']) process.off(signal, interrupted);
+      resolve(code ?? 1);
+    };
+    for (const signal of ['SIGINT', 'SIGTERM']) process.on(signal, interrupted);
+    child.on('exit', end);
+    child.on('error', () => end(1));
   });
 }
 
