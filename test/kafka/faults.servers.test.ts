@@ -262,8 +262,9 @@ describe('a commit in one attempt, for a state that is kept beside the offset', 
     const watching = watch(topic);
     await watching.until(({ owned }) => owned.length === 1);
     const [assignment] = watching.owned;
-    proxy.down();
-    await sleep(300);
+    proxy.refuse();
+    // Several turns, in which the client hears that its connections are gone: after a stall timers come before sockets.
+    for (let turn = 0; turn < 10; turn++) await sleep(30);
     await expect(watching.commitOnce(assignment!, 5, 'state')).rejects.toMatchObject({ code: 'KCR_KAFKA_UNREACHABLE', retryable: true });
     proxy.heal();
     await vi.waitFor(() => watching.commitOnce(assignment!, 5, 'state'), { timeout: 10_000, interval: 100 });

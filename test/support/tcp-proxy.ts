@@ -18,6 +18,7 @@ export class TcpProxy {
   #delayMs = 0;
   #isDown = false;
   #isPaused = false;
+  #isRefusing = false;
   #dropsReplies = false;
   #droppedBytes = 0;
 
@@ -103,10 +104,19 @@ export class TcpProxy {
     this.cut();
   }
 
+  /** Every connection breaks, and new ones are not even made: who tries knows that nothing was sent. */
+  refuse(): void {
+    this.#isRefusing = true;
+    this.#server.close();
+    this.cut();
+  }
+
   /** Undoes everything above: what was held passes now, what was dropped is gone. */
   heal(): void {
     this.#isDown = this.#isPaused = this.#dropsReplies = false;
     this.#delayMs = 0;
+    if (this.#isRefusing) this.#server.listen(Number(this.#address.split(':')[1]), '127.0.0.1');
+    this.#isRefusing = false;
     for (const { replies } of this.#links) {
       replies.held = false;
       replies.dropAfter = Infinity;
