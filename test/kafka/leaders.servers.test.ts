@@ -3,11 +3,11 @@ import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'nod
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, onTestFinished, test, vi } from 'vitest';
 import { groupNow } from '../../src/kafka/group.js';
 import { checkKafka } from '../../src/kafka/preflight.js';
 import { configFile, program } from '../cli/program.js';
-import { command, kafkaClient, query, withAdmin } from '../stack/clients.js';
+import { command, createTopic, kafkaClient, query, withAdmin } from '../stack/clients.js';
 import { kafkaServer } from '../stack/kafka.js';
 import type { ServerProcess } from '../stack/process.js';
 import { sharedStack } from '../stack/shared.js';
@@ -57,12 +57,7 @@ async function untilBrokers(count: number): Promise<void> {
   });
 }
 
-async function topicOn(topic: string, replicas: readonly (readonly number[])[]): Promise<void> {
-  await withAdmin([first.address], async (admin) => {
-    const replicaAssignment = replicas.map((list, partition) => ({ partition, replicas: [...list] }));
-    await admin.createTopics({ topics: [{ topic, replicaAssignment }], waitForLeaders: true });
-  });
-}
+const topicOn = (topic: string, replicas: readonly (readonly number[])[]) => createTopic([first.address], topic, { replicas });
 
 async function move(topic: string, partition: number, to: number): Promise<void> {
   await withAdmin([first.address], async (admin) => {
@@ -77,7 +72,8 @@ async function move(topic: string, partition: number, to: number): Promise<void>
 
 /** On the broker that stays, wherever the tests before have left them. */
 async function coordinatorsOn(topic: string, broker: number): Promise<void> {
-  await groupNow({ brokers, topics: [topic], groupId: 'nobody' }); // There are some from now on.
+  // There are some from now on. A broker under load may not have heard of the topic yet.
+  await vi.waitFor(() => groupNow({ brokers, topics: [topic], groupId: 'nobody' }), { timeout: 60_000, interval: 200 });
   await move('__consumer_offsets', 0, broker);
 }
 

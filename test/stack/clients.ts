@@ -71,12 +71,20 @@ export function kafkaClient(brokers: readonly string[], config: Partial<KafkaCon
 export async function createTopic(
   brokers: readonly string[],
   topic: string,
-  options: { readonly partitions?: number; readonly config?: Readonly<Record<string, string>> } = {},
+  options: {
+    readonly partitions?: number;
+    readonly config?: Readonly<Record<string, string>>;
+    /** The brokers that keep each partition, the leader first. */
+    readonly replicas?: readonly (readonly number[])[];
+  } = {},
 ): Promise<void> {
   const configEntries = Object.entries(options.config ?? {}).map(([name, value]) => ({ name, value }));
   await withAdmin(brokers, async (admin) => {
     // As many replicas as the brokers give by default.
-    const topics = [{ topic, numPartitions: options.partitions ?? 1, replicationFactor: -1, configEntries }];
+    const spread = options.replicas === undefined
+      ? { numPartitions: options.partitions ?? 1, replicationFactor: -1 }
+      : { replicaAssignment: options.replicas.map((list, partition) => ({ partition, replicas: [...list] })) };
+    const topics = [{ topic, ...spread, configEntries }];
     try {
       await admin.createTopics({ topics, waitForLeaders: true });
     } catch (thrown) {
