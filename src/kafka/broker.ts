@@ -115,6 +115,16 @@ export interface WireCluster {
   findGroupCoordinator(group: { groupId: string }): Promise<WireBroker>;
 }
 
+/** Every broker that the cluster makes from now on is changed before it is used. */
+export function changeBrokers(pool: WireBrokerPool, change: (broker: WireBroker) => void): void {
+  const create = pool.createBroker;
+  pool.createBroker = (options) => {
+    const broker = create(options);
+    change(broker);
+    return broker;
+  };
+}
+
 const versions = new WeakMap<WireBroker, ReturnType<WireBroker['apiVersions']>>();
 
 /**

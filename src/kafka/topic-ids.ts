@@ -4,7 +4,7 @@
  */
 import { IngestError } from '../errors.js';
 import { AnswerReader, FlexibleWriter, type EncodedRequest } from './protocol.js';
-import { maxVersion, through, type PartitionMetadata, type WireBrokerPool, type WireCluster, type WireRequest } from './broker.js';
+import { changeBrokers, maxVersion, through, type PartitionMetadata, type WireBrokerPool, type WireCluster, type WireRequest } from './broker.js';
 
 const METADATA_API = 3;
 /** The first with topic ids: Kafka 2.8. */
@@ -32,16 +32,13 @@ export interface ClusterMetadata {
 
 /** Every broker that the cluster makes from now on is asked for metadata in our way. */
 export function hookMetadata(pool: WireBrokerPool): void {
-  const create = pool.createBroker;
-  pool.createBroker = (options) => {
-    const broker = create(options);
+  changeBrokers(pool, (broker) => {
     const plain = broker.metadata;
     broker.metadata = async (topics) => {
       const newest = await maxVersion(broker, METADATA_API);
       return plain.call(through(broker, (connections, wire) => connections.send(inOurWay(wire, topics, newest))), topics);
     };
-    return broker;
-  };
+  });
 }
 
 function inOurWay(wire: WireRequest, topics: readonly string[], newest: number): WireRequest {

@@ -5,7 +5,7 @@
 import { createRequire } from 'node:module';
 import { PartitionAssigners, type Admin, type Cluster, type Kafka } from 'kafkajs';
 import { IngestError } from '../errors.js';
-import { checkedCluster, KAFKAJS_VERSION, type WireCluster } from './broker.js';
+import { changeBrokers, checkedCluster, KAFKAJS_VERSION, type WireCluster } from './broker.js';
 import { createClient, type KafkaClient } from './client.js';
 import type { ClientSettings, SourceSettings } from './options.js';
 import { demandTopics, hookMetadata, leaderless } from './topic-ids.js';
@@ -86,18 +86,14 @@ function hooked(seen: unknown): WireCluster {
 
 /** kafkajs asks one broker after the other who coordinates the group, and forgets what they answered when none tells. */
 function hookCoordinator(cluster: WireCluster): void {
-  const { brokerPool } = cluster;
   let refusal: unknown;
-  const create = brokerPool.createBroker;
-  brokerPool.createBroker = (options) => {
-    const broker = create(options);
+  changeBrokers(cluster.brokerPool, (broker) => {
     const ask = broker.findGroupCoordinator.bind(broker);
     broker.findGroupCoordinator = (group) => ask(group).catch((thrown: unknown) => {
       refusal = thrown;
       throw thrown;
     });
-    return broker;
-  };
+  });
   const find = cluster.findGroupCoordinator.bind(cluster);
   cluster.findGroupCoordinator = async (group) => {
     refusal = undefined;

@@ -34,6 +34,7 @@ beforeAll(async () => {
   dir = mkdtempSync(join(tmpdir(), 'kafka-faults-'));
   const [proxied, plain] = [await freePort(), await freePort()];
   server = await kafkaServer(dir, {
+    listeners: [`DIRECT://127.0.0.1:${plain}`],
     properties: {
       // Cleaning at once, for the compacted topic.
       'log.cleaner.backoff.ms': '100',
@@ -43,7 +44,6 @@ beforeAll(async () => {
       'advertised.listeners': `PLAINTEXT://127.0.0.1:${proxied},DIRECT://127.0.0.1:${plain}`,
     },
   });
-  await addListener(join(dir, 'server.properties'), `DIRECT://127.0.0.1:${plain}`);
   proxy = await TcpProxy.start({ to: server.address, port: proxied });
   direct = [`127.0.0.1:${plain}`];
   await server.start();
@@ -54,12 +54,6 @@ afterAll(async () => {
   await proxy?.stop();
   rmSync(dir, { recursive: true, force: true, maxRetries: 5 });
 });
-
-async function addListener(file: string, listener: string): Promise<void> {
-  const { readFile, writeFile } = await import('node:fs/promises');
-  const text = await readFile(file, 'utf8');
-  await writeFile(file, text.replace(/^listeners=(.*)$/m, `listeners=$1,${listener}`));
-}
 
 async function newTopic(partitions = 1, config: Record<string, string> = {}): Promise<string> {
   const topic = `faults-${randomUUID()}`;

@@ -1,5 +1,5 @@
 // Two brokers: a partition's leader moves, and a broker goes away, without a rebalance and without a record lost.
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -8,7 +8,7 @@ import { groupNow } from '../../src/kafka/group.js';
 import { checkKafka } from '../../src/kafka/preflight.js';
 import { configFile, program } from '../cli/program.js';
 import { command, createTopic, kafkaClient, query, withAdmin } from '../stack/clients.js';
-import { kafkaServer } from '../stack/kafka.js';
+import { kafkaPair } from '../stack/kafka.js';
 import type { ServerProcess } from '../stack/process.js';
 import { sharedStack } from '../stack/shared.js';
 import { send as produce } from './send.js';
@@ -22,9 +22,8 @@ let brokers: string[];
 
 beforeAll(async () => {
   dir = mkdtempSync(join(tmpdir(), 'kafka-leaders-'));
-  first = await kafkaServer(join(dir, '1'));
+  [first, second] = await kafkaPair(dir);
   await first.start();
-  second = await anotherBroker(join(dir, '2'));
   await second.start();
   brokers = [first.address, second.address];
   await untilBrokers(2);
@@ -35,21 +34,6 @@ afterAll(async () => {
   await first?.kill();
   rmSync(dir, { recursive: true, force: true, maxRetries: 5 });
 });
-
-/** A broker without a controller, in the cluster of the first. */
-async function anotherBroker(own: string): Promise<ServerProcess> {
-  mkdirSync(own, { recursive: true });
-  const property = (file: string, name: string) => new RegExp(`^${name}=(.*)$`, 'm').exec(readFileSync(file, 'utf8'))?.[1] ?? '';
-  const theirs = join(dir, '1', 'server.properties');
-  const properties = { 'process.roles': 'broker', 'node.id': '2', 'controller.quorum.voters': property(theirs, 'controller.quorum.voters') };
-  const server = await kafkaServer(own, { properties });
-  const file = join(own, 'server.properties');
-  writeFileSync(file, readFileSync(file, 'utf8').replace(/^listeners=(PLAINTEXT:[^,]*),.*$/m, 'listeners=$1'));
-  const meta = join(own, 'data', 'meta.properties');
-  const clusterId = property(join(dir, '1', 'data', 'meta.properties'), 'cluster.id');
-  writeFileSync(meta, readFileSync(meta, 'utf8').replace(/^cluster\.id=.*$/m, `cluster.id=${clusterId}`).replace(/^node\.id=.*$/m, 'node.id=2'));
-  return server;
-}
 
 async function untilBrokers(count: number): Promise<void> {
   await withAdmin([first.address], async (admin) => {

@@ -1,5 +1,5 @@
 // A broker that asks for rights: what this program needs of them, and what is said of one that is missing.
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { AclOperationTypes, AclPermissionTypes, AclResourceTypes, type Admin, ResourcePatternTypes } from 'kafkajs';
@@ -31,6 +31,7 @@ beforeAll(async () => {
   guarded = [`127.0.0.1:${port}`];
   const users = [...USERS].map((user) => `user_${user}="${PASSWORD}"`).join(' ');
   server = await kafkaServer(dir, {
+    listeners: [`GUARDED://127.0.0.1:${port}`],
     properties: {
       'authorizer.class.name': 'org.apache.kafka.metadata.authorizer.StandardAuthorizer',
       'super.users': 'User:ANONYMOUS',
@@ -39,8 +40,6 @@ beforeAll(async () => {
       'listener.name.guarded.plain.sasl.jaas.config': `org.apache.kafka.common.security.plain.PlainLoginModule required ${users};`,
     },
   });
-  const file = join(dir, 'server.properties');
-  writeFileSync(file, readFileSync(file, 'utf8').replace(/^((?:advertised\.)?listeners=.*)$/gm, `$1,GUARDED://127.0.0.1:${port}`));
   await server.start();
   admin = kafkaClient([server.address]).admin();
   await admin.connect();

@@ -1,6 +1,6 @@
 // TLS and logins against a real broker: what lets one in, and what is said when it does not.
 import { execFile } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { promisify } from 'node:util';
@@ -29,6 +29,7 @@ beforeAll(async () => {
   const port = await freePort();
   secured = [`localhost:${port}`];
   server = await kafkaServer(dir, {
+    listeners: [`SECURED://localhost:${port}`],
     properties: {
       'listener.security.protocol.map': 'CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SECURED:SASL_SSL',
       'listener.name.secured.ssl.keystore.location': join(dir, 'keystore.p12'),
@@ -41,11 +42,6 @@ beforeAll(async () => {
       'listener.name.secured.oauthbearer.sasl.jaas.config': 'org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule required unsecuredLoginStringClaim_sub="broker";',
     },
   });
-  const file = join(dir, 'server.properties');
-  const text = readFileSync(file, 'utf8')
-    .replace(/^listeners=(.*)$/m, `listeners=$1,SECURED://localhost:${port}`)
-    .replace(/^advertised.listeners=(.*)$/m, `advertised.listeners=$1,SECURED://localhost:${port}`);
-  writeFileSync(file, text);
   await server.start();
   await addScramUser('bob', 'SCRAM-SHA-256');
   await addScramUser('bob', 'SCRAM-SHA-512');

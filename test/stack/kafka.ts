@@ -1,4 +1,4 @@
-// Kafka brokers as processes: KRaft, one node that is broker and controller, or three of them.
+// Kafka brokers as processes: KRaft, one node that is broker and controller, or several.
 import { execFile } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { cpSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
@@ -11,6 +11,8 @@ import { freePort, ServerProcess } from './process.js';
 export interface KafkaOptions {
   /** Broker properties, over the ones below. */
   readonly properties?: Readonly<Record<string, string>>;
+  /** Further ones, `NAME://host:port`; where `properties` do not say what is advertised, they are. */
+  readonly listeners?: readonly string[];
   /** @default 512 */
   readonly heapMb?: number;
 }
@@ -28,26 +30,38 @@ export async function kafkaServer(dir: string, options: KafkaOptions = {}): Prom
 
 /** Three nodes that keep every record three times: one of them may fail. The caller starts them, at once: they wait for each other. */
 export async function kafkaCluster(dir: string, options: KafkaOptions = {}): Promise<readonly ServerProcess[]> {
-  const nodes: { id: number; port: number; controllerPort: number }[] = [];
-  for (const id of [1, 2, 3]) nodes.push({ id, port: await freePort(), controllerPort: await freePort() });
-  const voters = nodes.map(({ id, controllerPort }) => `${id}@127.0.0.1:${controllerPort}`).join(',');
+  const nodes = [await placeOf(dir, 1), await placeOf(dir, 2), await placeOf(dir, 3)];
+  const voters = nodes.map(({ voter }) => voter).join(',');
   const clusterId = kafkaUuid();
-  return Promise.all(nodes.map(({ id, port, controllerPort }) => {
-    const own = join(dir, `${id}`);
-    const properties = { ...brokerProperties(port, controllerPort, join(own, 'data')), ...REPLICATED, 'node.id': `${id}`, 'controller.quorum.voters': voters };
-    return kafkaNode(own, properties, clusterId, options);
-  }));
+  return Promise.all(nodes.map(({ own, properties }) => kafkaNode(own, { ...properties, ...REPLICATED, 'controller.quorum.voters': voters }, clusterId, options)));
 }
 
-async function kafkaNode(dir: string, own: Readonly<Record<string, string>>, clusterId: string, options: KafkaOptions): Promise<ServerProcess> {
+/** Two brokers, of which the first is the only controller and is started first: the second may go away. */
+export async function kafkaPair(dir: string): Promise<readonly [ServerProcess, ServerProcess]> {
+  const [one, two] = [await placeOf(dir, 1), await placeOf(dir, 2)];
+  const clusterId = kafkaUuid();
+  const broker = { 'process.roles': 'broker', 'controller.quorum.voters': one.voter, listeners: two.properties['advertised.listeners'] };
+  return [await kafkaNode(one.own, one.properties, clusterId, {}), await kafkaNode(two.own, { ...two.properties, ...broker }, clusterId, {})];
+}
+
+/** Where one of several nodes is to be, and as which it votes. */
+async function placeOf(dir: string, id: number) {
+  const [own, port, controllerPort] = [join(dir, `${id}`), await freePort(), await freePort()];
+  const properties = { ...brokerProperties(port, controllerPort, join(own, 'data')), 'node.id': `${id}` };
+  return { own, voter: `${id}@127.0.0.1:${controllerPort}`, properties };
+}
+
+async function kafkaNode(dir: string, own: BrokerProperties, clusterId: string, options: KafkaOptions): Promise<ServerProcess> {
   const lib = await jars('kafka');
-  const properties: Readonly<Record<string, string>> = { ...own, ...options.properties };
-  const dataDir = properties['log.dirs']!;
+  const dataDir = own['log.dirs'];
   const configFile = join(dir, 'server.properties');
-  const address = properties['listeners']!.replace(/^PLAINTEXT:\/\/([^,]*),.*$/, '$1');
+  const further = options.listeners ?? [];
+  const advertised = own['advertised.listeners'];
+  const address = advertised.replace('PLAINTEXT://', '');
+  const listeners = { listeners: [own.listeners, ...further].join(','), 'advertised.listeners': [advertised, ...further].join(',') };
   mkdirSync(dataDir, { recursive: true });
-  writeProperties(configFile, properties);
-  format(await formattedOnce(lib), dataDir, clusterId, properties['node.id']!);
+  writeProperties(configFile, { ...own, ...listeners, ...options.properties });
+  format(await formattedOnce(lib), dataDir, clusterId, own['node.id']);
   const heap = `-Xmx${options.heapMb ?? 512}m`;
   return new ServerProcess({
     name: 'Kafka',
@@ -59,7 +73,9 @@ async function kafkaNode(dir: string, own: Readonly<Record<string, string>>, clu
   });
 }
 
-function brokerProperties(port: number, controllerPort: number, dataDir: string): Record<string, string> {
+type BrokerProperties = ReturnType<typeof brokerProperties>;
+
+function brokerProperties(port: number, controllerPort: number, dataDir: string) {
   return {
     'process.roles': 'broker,controller',
     'node.id': '1',

@@ -129,6 +129,7 @@ describe('the Keeper store', () => {
     expect(await failureOf(store.write(claim, settledAt(2)))).toMatchObject({ code: 'KCR_STORE_UNREACHABLE', retryable: true });
     await stack.zookeeper!.start();
     // Time may be up before a server that has just started gives a session.
+    expect((await insist(() => store.read(key))).state).toStrictEqual(settledAt(1));
     const next = await insist(() => store.write(claim, settledAt(2)));
     await insist(() => store.write(next, settledAt(3)));
     expect(await stateIn(open(), key)).toStrictEqual(settledAt(3));
