@@ -13,6 +13,13 @@ module.exports = {
       to: { pathNot: '^(src/model/|src/errors\\.ts)' },
     },
     {
+      name: 'kernel-imports-nothing',
+      comment: 'src/kernel is the hot loop over bytes: nothing of Kafka, of ClickHouse or of records',
+      severity: 'error',
+      from: { path: '^src/kernel/' },
+      to: { pathNot: '^src/kernel/' },
+    },
+    {
       name: 'operators-know-ports-only',
       comment: 'an operator imports rxjs, ports, the model and what is pure; never a client library or an adapter',
       severity: 'error',
@@ -53,5 +60,5 @@ module.exports = {
     { name: 'nothing-shipped-knows-tests', severity: 'error', from: { path: '^(src|operators)/' }, to: { path: '^(test|examples)/' } },
     { name: 'no-undeclared', severity: 'error', from: { path: '^(src|operators)/' }, to: { dependencyTypes: ['npm-no-pkg', 'npm-dev', 'unknown'], pathNot: 'node_modules/rxjs' } },
   ],
-  options: { tsConfig: { fileName: 'tsconfig.json' }, tsPreCompilationDeps: true, doNotFollow: { path: 'node_modules' }, exclude: '^dist' },
+  options: { tsConfig: { fileName: 'tsconfig.json' }, tsPreCompilationDeps: true, doNotFollow: { path: 'node_modules' }, exclude: '^(dist|src/kernel/(assembly|build))' },
 };

@@ -3,8 +3,9 @@
  */
 import { IngestError } from '../errors.js';
 import type { InsertBatch } from '../ports.js';
+import { checkValues, FaultKind, faultText, type IndexedFault, type ProvenanceName, type ReservedNames, reservedNames } from '../kernel/index.js';
 import { cursorOver } from '../model/packed-records.js';
-import { BackslashSearch, objectFault } from './json-object.js';
+import type { Provenance } from './encode.js';
 import { BLOCK_BYTES, BLOCK_ROWS } from './settings.js';
 import type { TableName } from './tables.js';
 
@@ -26,23 +27,27 @@ export function checkTable({ assignment: { topic, partition }, intent }: InsertB
   });
 }
 
-/** Throws for the first record that is not one JSON object, and for a batch that would be more than one block. */
-export function checkRecords({ assignment: { topic, partition }, afterOffset, lastOffset, records }: InsertBatch): void {
-  const search = new BackslashSearch();
-  let bytes = 0;
-  for (const cursor = cursorOver(records); cursor.next(); ) {
-    const { offset, data, valueStart, valueLength } = cursor;
-    const fault = valueLength < 0 ? 'is a tombstone: the message has no value' : objectFault(data, valueStart, valueStart + valueLength, search);
-    if (fault !== undefined) {
-      throw new IngestError('KCR_POISON', `the value ${fault}`, {
-        topic,
-        partition,
-        offset,
-        hint: 'a transform can drop such records or turn them into one JSON object each',
-      });
-    }
-    bytes += valueLength;
-  }
+/**
+ * What a value may not have on its first level: the provenance columns that are spliced into it. Which of two equal
+ * fields ClickHouse takes depends on its version, its settings and the other columns, so it never gets to choose.
+ */
+export function reservedBy({ topic, partition, offset, timestamp, key, headers }: Provenance): ReservedNames {
+  const spliced: readonly (readonly [ProvenanceName, boolean])[] = [
+    ['_topic', topic],
+    ['_partition', partition],
+    ['_offset', offset],
+    ['_timestamp', timestamp !== undefined],
+    ['_key', key !== undefined],
+    ['_headers', headers !== undefined],
+  ];
+  return reservedNames(spliced.filter(([, isSpliced]) => isSpliced).map(([name]) => name));
+}
+
+/** Throws for the first record that is not one row of its own, and for a batch that would be more than one block. */
+export function checkRecords(batch: InsertBatch, provenance: Provenance): void {
+  const { assignment: { topic, partition }, afterOffset, lastOffset, records } = batch;
+  const { bytes, fault } = checkValues(cursorOver(records), reservedBy(provenance));
+  if (fault !== undefined) throw poisoned(batch, fault);
   if (records.length > MAX_BATCH_ROWS || bytes > MAX_BATCH_BYTES) {
     throw new IngestError('KCR_CONFIG', `a batch of ${records.length} rows and ${bytes} bytes is more than one block of ClickHouse may be`, {
       topic,
@@ -52,4 +57,17 @@ export function checkRecords({ assignment: { topic, partition }, afterOffset, la
       hint: `make batches smaller than ${MAX_BATCH_ROWS} rows and ${MAX_BATCH_BYTES} bytes`,
     });
   }
+}
+
+function poisoned({ assignment: { topic, partition }, records }: InsertBatch, fault: IndexedFault): IngestError {
+  const record = records.at(fault.index);
+  return new IngestError('KCR_POISON', `the value ${faultText(fault, record?.value ?? new Uint8Array(0))}`, {
+    topic,
+    partition,
+    offset: record?.offset,
+    hint:
+      fault.kind === FaultKind.ReservedName
+        ? 'a transform can rename the field, or take it out; or drop the column, if it is not to tell where a row comes from'
+        : 'a transform can drop such records or turn them into one JSON object each',
+  });
 }

@@ -4,9 +4,9 @@
  * before the closing brace. Nothing is parsed, nothing is allocated for a record.
  */
 import { IngestError } from '../errors.js';
+import { isSpace } from '../kernel/index.js';
 import { cursorOver, type RecordCursor } from '../model/packed-records.js';
 import type { RecordHeaders, Records } from '../model/record.js';
-import { isSpace } from './json-object.js';
 
 /** Which provenance columns to fill, and how the table wants them. */
 export interface Provenance {

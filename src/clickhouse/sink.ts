@@ -94,7 +94,7 @@ class ClickHouseSink implements BatchSink, Way {
     const { topic } = batch.assignment;
     const destination = this.#destination(topic);
     checkTable(batch, destination.table);
-    checkRecords(batch);
+    checkRecords(batch, destination.table.provenance);
     return new FrozenBatch(this, destination, batch);
   }
 
