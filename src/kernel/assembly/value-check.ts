@@ -48,6 +48,8 @@ export const windowBytes: i32 = PAGES * 65536 - WINDOW - VECTOR_BYTES;
 
 let faultKind: i32 = 0;
 let faultAt: i32 = 0;
+/** Where the value ends that is being checked. A zero stands there meanwhile, which stops every loop: none looks for the end. */
+let valueEnd: i32 = 0;
 
 /** Of the fault that `check` has found. */
 export function kind(): i32 {
@@ -59,60 +61,73 @@ export function position(): i32 {
   return faultAt;
 }
 
-/** Index of the first of `count` values that is not one row of its own; -1: every one is. */
+/** Index of the first of `count` values that is not one row of its own; -1: every one is. The window is left as it was. */
 export function check(count: i32, names: i32): i32 {
   for (let index = 0; index < count; index++) {
     const start = load<i32>(PLACES + index * PLACE_BYTES);
     const end = load<i32>(PLACES + index * PLACE_BYTES, 4);
-    if (isObject(start, end, names)) continue;
+    const behind = load<u8>(end);
+    store<u8>(end, 0);
+    valueEnd = end;
+    const isGood = isObject(start, names);
+    store<u8>(end, behind);
+    if (isGood) continue;
     faultAt -= start;
     return index;
   }
   return -1;
 }
 
-function isObject(start: i32, end: i32, names: i32): bool {
-  let at = space(start, end);
-  if (at >= end) return refuse(at == start ? EMPTY : BLANK, at);
-  if (load<u8>(at) != 0x7b) return refuse(NOT_OBJECT, at);
+function isObject(start: i32, names: i32): bool {
+  let at = space(start);
+  if (byteAt(at) != 0x7b) {
+    if (at < valueEnd) return refuse(NOT_OBJECT, at);
+    faultKind = at == start ? EMPTY : BLANK;
+    faultAt = at;
+    return false;
+  }
   let depth = 1;
-  let inObject = true;
-  let isFirst = true;
+  let closer: i32 = 0x7d;
   setLevel(0, true);
-  at++;
+  at = space(at + 1);
+  let isFirst = true;
   while (true) {
-    at = space(at, end);
-    if (at >= end) return refuse(CUT_OFF, at);
-    if (!isFirst || load<u8>(at) != <u8>(inObject ? 0x7d : 0x5d)) {
-      if (inObject) {
-        at = name(at, end, depth == 1 ? names : 0);
+    let byte = byteAt(at);
+    if (!isFirst || byte != closer) {
+      if (closer == 0x7d) {
+        if (byte != 0x22) return refuse(EXPECTED_NAME, at);
+        at = name(at, depth == 1 ? names : 0);
         if (at < 0) return false;
+        byte = byteAt(at);
       }
-      const byte = load<u8>(at);
+      if (byte == 0x22) at = string(at);
       // Only the two opening brackets are so.
-      if ((byte & 0xdf) == 0x5b) {
+      else if ((byte & 0xdf) == 0x5b) {
         if (depth == MAX_DEPTH) return refuse(TOO_DEEP, at);
-        inObject = byte == 0x7b;
-        setLevel(depth, inObject);
-        depth++;
-        at++;
+        setLevel(depth++, byte == 0x7b);
+        closer = byte + 2;
+        at = space(at + 1);
         isFirst = true;
         continue;
-      }
-      at = scalar(at, end, byte);
+      } else at = word(at, byte);
       if (at < 0) return false;
+      at = space(at);
     }
-    for (;;) {
-      at = space(at, end);
-      if (at >= end) return refuse(CUT_OFF, at);
-      const byte = load<u8>(at++);
-      if (byte == 0x2c) break;
-      if (byte != <u8>(inObject ? 0x7d : 0x5d)) return refuse(inObject ? EXPECTED_COMMA_OR_BRACE : EXPECTED_COMMA_OR_BRACKET, at - 1);
-      if (--depth == 0) return isOver(at, end);
-      inObject = level(depth - 1);
+    for (byte = byteAt(at); byte != 0x2c; byte = byteAt(at)) {
+      if (byte != closer) return refuse(closer == 0x7d ? EXPECTED_COMMA_OR_BRACE : EXPECTED_COMMA_OR_BRACKET, at);
+      at = space(at + 1);
+      if (--depth == 0) return at == valueEnd || refuse(BEHIND, at);
+      closer = closerOf(depth - 1);
     }
+    at = space(at + 1);
     isFirst = false;
   }
+}
+
+// @ts-ignore: decorator
+@inline
+function byteAt(at: i32): i32 {
+  return <i32>load<u8>(at);
 }
 
 // @ts-ignore: decorator
@@ -120,78 +135,74 @@ function isObject(start: i32, end: i32, names: i32): bool {
 function setLevel(index: i32, isObject: bool): void {
   const address = LEVELS + (index >> 3);
   const bit: i32 = 1 << (index & 7);
-  const others: i32 = <i32>load<u8>(address) & ~bit;
+  const others = byteAt(address) & ~bit;
   store<u8>(address, <u8>(isObject ? others | bit : others));
 }
 
 // @ts-ignore: decorator
 @inline
-function level(index: i32): bool {
-  return ((<i32>load<u8>(LEVELS + (index >> 3)) >> (index & 7)) & 1) != 0;
+function closerOf(index: i32): i32 {
+  return ((byteAt(LEVELS + (index >> 3)) >> (index & 7)) & 1) != 0 ? 0x7d : 0x5d;
 }
 
 function refuse(kind: i32, at: i32): bool {
-  faultKind = kind;
-  faultAt = at;
+  fail(kind, at);
   return false;
 }
 
+/** Whatever was expected: at the end the value is cut off. */
 function fail(kind: i32, at: i32): i32 {
-  faultKind = kind;
+  faultKind = at >= valueEnd ? CUT_OFF : kind;
   faultAt = at;
+  return -1;
+}
+
+function failInString(kind: i32, at: i32, foundAt: i32): i32 {
+  faultKind = foundAt >= valueEnd ? STRING_CUT_OFF : kind;
+  faultAt = foundAt >= valueEnd ? valueEnd : at;
   return -1;
 }
 
 // @ts-ignore: decorator
 @inline
-function space(from: i32, end: i32): i32 {
+function space(from: i32): i32 {
   // A compact text has none: one comparison.
-  return from < end && load<u8>(from) <= 32 ? moreSpace(from, end) : from;
+  return byteAt(from) <= 0x20 ? moreSpace(from) : from;
 }
 
-function moreSpace(from: i32, end: i32): i32 {
+function moreSpace(from: i32): i32 {
   let at = from;
-  for (; at < end; at++) {
-    const byte = load<u8>(at);
-    if (byte != 0x20 && byte != 0x0a && byte != 0x0d && byte != 0x09) break;
+  while (true) {
+    const byte = byteAt(at);
+    if (byte != 0x20 && byte != 0x0a && byte != 0x0d && byte != 0x09) return at;
+    at++;
   }
-  return at;
-}
-
-function isOver(from: i32, end: i32): bool {
-  const at = space(from, end);
-  return at >= end || refuse(BEHIND, at);
 }
 
 // @ts-ignore: decorator
 @inline
-function name(from: i32, end: i32, names: i32): i32 {
-  if (load<u8>(from) != 0x22) return fail(EXPECTED_NAME, from);
-  let at = string(from, end);
+function name(from: i32, names: i32): i32 {
+  let at = string(from);
   if (at < 0) return -1;
   if (names != 0 && isReserved(from + 1, at - 1, names)) return fail(RESERVED_NAME, from);
-  at = space(at, end);
-  if (at >= end) return fail(CUT_OFF, at);
-  if (load<u8>(at) != 0x3a) return fail(EXPECTED_COLON, at);
-  at = space(at + 1, end);
-  return at < end ? at : fail(CUT_OFF, at);
+  at = space(at);
+  if (byteAt(at) != 0x3a) return fail(EXPECTED_COLON, at);
+  return space(at + 1);
 }
 
-// @ts-ignore: decorator
-@inline
-function scalar(at: i32, end: i32, byte: u8): i32 {
-  if (byte == 0x22) return string(at, end);
-  if (byte == 0x2d || isDigit(byte)) return number(at, end);
-  if (byte == 0x74) return literal(at, end, 0x65757274, 4);
+/** What is no string and opens nothing. */
+function word(at: i32, byte: i32): i32 {
+  if (byte == 0x2d || isDigit(byte)) return number(at, byte);
+  if (byte == 0x74) return literal(at, 0x65757274, 4);
   // Of "false" its last four letters are compared, for its first one was.
-  if (byte == 0x66) return literal(at, end, 0x65736c61, 5);
-  if (byte == 0x6e) return literal(at, end, 0x6c6c756e, 4);
+  if (byte == 0x66) return literal(at, 0x65736c61, 5);
+  if (byte == 0x6e) return literal(at, 0x6c6c756e, 4);
   return fail(EXPECTED_VALUE, at);
 }
 
-function string(open: i32, end: i32): i32 {
+function string(open: i32): i32 {
   let at = open + 1;
-  while (at < end) {
+  while (true) {
     const bytes = v128.load(at);
     const quote = i8x16.eq(bytes, i8x16.splat(0x22));
     const backslash = i8x16.eq(bytes, i8x16.splat(0x5c));
@@ -201,22 +212,18 @@ function string(open: i32, end: i32): i32 {
       continue;
     }
     at += ctz(special);
-    // What lies behind the end is another value's.
-    if (at >= end) break;
-    const byte = load<u8>(at);
+    const byte = byteAt(at);
     if (byte == 0x22) return at + 1;
-    if (byte != 0x5c) return fail(CONTROL_CHARACTER, at);
-    at = escape(at, end);
+    if (byte != 0x5c) return failInString(CONTROL_CHARACTER, at, at);
+    at = escape(at);
     if (at < 0) return -1;
   }
-  return fail(STRING_CUT_OFF, end);
 }
 
 /** Gives where it ends. */
-function escape(backslash: i32, end: i32): i32 {
+function escape(backslash: i32): i32 {
   const letter = backslash + 1;
-  if (letter >= end) return fail(STRING_CUT_OFF, end);
-  switch (load<u8>(letter)) {
+  switch (byteAt(letter)) {
     case 0x22:
     case 0x5c:
     case 0x2f:
@@ -229,74 +236,82 @@ function escape(backslash: i32, end: i32): i32 {
     case 0x75:
       break;
     default:
-      return fail(BAD_ESCAPE, backslash);
+      return failInString(BAD_ESCAPE, backslash, letter);
   }
   for (let at = letter + 1; at <= letter + 4; at++) {
-    if (at >= end) return fail(STRING_CUT_OFF, end);
-    if (hexDigit(load<u8>(at)) < 0) return fail(BAD_UNICODE_ESCAPE, backslash);
+    if (hexDigit(byteAt(at)) < 0) return failInString(BAD_UNICODE_ESCAPE, backslash, at);
   }
   return letter + 5;
 }
 
-function number(from: i32, end: i32): i32 {
-  let at = load<u8>(from) == 0x2d ? from + 1 : from;
-  if (at < end && load<u8>(at) == 0x30) at++;
-  else at = digits(at, end);
-  if (at < 0) return -1;
-  if (at < end && load<u8>(at) == 0x2e) at = digits(at + 1, end);
-  if (at < 0 || at >= end || (load<u8>(at) | 32) != 0x65) return at;
-  at++;
-  if (at < end && (load<u8>(at) == 0x2b || load<u8>(at) == 0x2d)) at++;
-  return digits(at, end);
-}
-
 // @ts-ignore: decorator
 @inline
-function digits(from: i32, end: i32): i32 {
+function number(from: i32, byte: i32): i32 {
+  let at = byte == 0x2d ? from + 1 : from;
+  if (byteAt(at) == 0x30) at++;
+  else at = digits(at);
+  if (at < 0) return -1;
+  if (byteAt(at) == 0x2e) {
+    at = digits(at + 1);
+    if (at < 0) return -1;
+  }
+  if ((byteAt(at) | 0x20) != 0x65) return at;
+  const sign = byteAt(++at);
+  return digits(sign == 0x2b || sign == 0x2d ? at + 1 : at);
+}
+
+/** One or more. */
+function digits(from: i32): i32 {
   let at = from;
-  while (at < end && isDigit(load<u8>(at))) at++;
-  if (at > from) return at;
-  return fail(at < end ? BAD_NUMBER : CUT_OFF, at);
+  while (true) {
+    const values = i8x16.sub(v128.load(at), i8x16.splat(0x30));
+    const others = i8x16.bitmask(i8x16.gt_u(values, i8x16.splat(9)));
+    if (others != 0) {
+      at += ctz(others);
+      return at > from ? at : fail(BAD_NUMBER, at);
+    }
+    at += VECTOR_BYTES;
+  }
 }
 
 /** Four letters at once: the whole word, or all of it but its first letter. */
-function literal(from: i32, end: i32, letters: u32, length: i32): i32 {
-  if (from + length <= end && load<u32>(from + length - 4) == letters) return from + length;
+function literal(from: i32, letters: u32, length: i32): i32 {
+  const last = from + length - 4;
+  if (load<u32>(last) == letters) return from + length;
   for (let index = 1; index < length; index++) {
     const at = from + index;
-    if (at >= end) return fail(CUT_OFF, at);
-    if (load<u8>(at) != <u8>(letters >> (8 * (index - (length - 4))))) return fail(BAD_LITERAL, at);
+    if (byteAt(at) != <i32>((letters >> (8 * (at - last))) & 0xff)) return fail(BAD_LITERAL, at);
   }
   return fail(BAD_LITERAL, from);
 }
 
 // @ts-ignore: decorator
 @inline
-function isDigit(byte: u8): bool {
-  return byte - 0x30 <= 9;
+function isDigit(byte: i32): bool {
+  return <u32>(byte - 0x30) <= 9;
 }
 
-function hexDigit(byte: u8): i32 {
+function hexDigit(byte: i32): i32 {
   if (isDigit(byte)) return byte - 0x30;
-  const letter = byte | 32;
+  const letter = byte | 0x20;
   return letter >= 0x61 && letter <= 0x66 ? letter - 87 : -1;
 }
 
 // @ts-ignore: decorator
 @inline
 function isReserved(start: i32, end: i32, names: i32): bool {
-  const first = load<u8>(start);
+  const first = byteAt(start);
   return (first == 0x5f || first == 0x5c) && isReservedName(start, end, names);
 }
 
 function isReservedName(start: i32, end: i32, names: i32): bool {
   let length = 0;
   for (let at = start; at < end; at++) {
-    let code: i32 = load<u8>(at);
+    let code = byteAt(at);
     if (code == 0x5c) {
-      if (load<u8>(at + 1) != 0x75) return false;
+      if (byteAt(at + 1) != 0x75) return false;
       code = 0;
-      for (let digit = at + 2; digit < at + 6; digit++) code = code * 16 + hexDigit(load<u8>(digit));
+      for (let digit = at + 2; digit < at + 6; digit++) code = code * 16 + hexDigit(byteAt(digit));
       at += 5;
     }
     if (length == MAX_NAME_LENGTH || code == 0 || code >= 128) return false;
