@@ -25,6 +25,7 @@ export const errorCodes = {
   KCR_POISON: { retryable: false, exitCode: 4, means: 'a record cannot be inserted' },
   KCR_TRANSFORM: { retryable: false, exitCode: 4, means: 'a transform threw' },
   KCR_READ_BACK: { retryable: false, exitCode: 5, means: 'a range in doubt could not be verified' },
+  KCR_ROW_COUNT: { retryable: false, exitCode: 5, means: 'ClickHouse read another number of rows than was sent' },
   KCR_STORE_UNREACHABLE: { retryable: true, exitCode: 3, means: 'the state store does not answer' },
   KCR_STORE: { retryable: false, exitCode: 5, means: 'the state store refused' },
   KCR_STATE_INVALID: { retryable: false, exitCode: 5, means: 'a stored state is not one this version understands' },

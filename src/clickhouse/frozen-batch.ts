@@ -14,6 +14,7 @@ import { classify, failedInView, rowAtFault, serverReason } from './classify.js'
 import { afterRefusal, coalescingFault } from './coalescing.js';
 import { RowEncoder } from './encode.js';
 import { type Answer, type ClickHouseHttp, ConnectionFailure, quotedTable } from './http.js';
+import { refuseOtherCount } from './row-count.js';
 import { type InsertSettings, insertToken, parseFingerprint, queryIdOf, sameRun, type ServerIdentity, type Settings } from './settings.js';
 import type { InsertSlots } from './slots.js';
 import { findTable, provenanceStatement, type Table, type TableName } from './tables.js';
@@ -334,6 +335,8 @@ export class FrozenBatch implements FrozenInsert {
       const answer = await exchange.answer;
       if (answer.status !== 200 || answer.code !== undefined || answer.text !== '') throw this.#refused(answer, records);
       this.#way.answered(answer.kept);
+      const { table } = this.#destination;
+      await refuseOtherCount(answer.readRows, records.length, this.#where(), { table, known: table.views, look: () => this.#views() });
       return { rows: records.length, bytes: exchange.sentBytes() };
     } catch (error) {
       const failure = error instanceof ConnectionFailure ? this.#broken(error) : error;

@@ -13,6 +13,7 @@ import { type ClickHouseClient, ClickHouseError, ClickHouseLogLevel, createClien
 import { IngestError } from '../errors.js';
 import type { BodyPieces } from './body.js';
 import { classify, type Phase, serverReason } from './classify.js';
+import { readRowsOf } from './row-count.js';
 
 /** How ClickHouse is reached. */
 export interface ClickHouseConnection {
@@ -43,6 +44,8 @@ export interface Answer {
   /** ClickHouse's own error code; also looked at when the status says 200. */
   readonly code: number | undefined;
   readonly text: string;
+  /** Rows that the server says it has read, those of materialized views included; undefined: it, or a proxy, does not say. */
+  readonly readRows: number | undefined;
   /** It came over a connection that had been used before: the server is still the same run of itself. */
   readonly kept: boolean;
 }
@@ -88,6 +91,7 @@ const CONNECT_TIMEOUT_MS = 10_000;
 /** Servers hang up on idle connections, ClickHouse after 10 s or less; whoever is earlier avoids a request in doubt. */
 const IDLE_MS = 2_500;
 const CODE_HEADER = 'x-clickhouse-exception-code';
+const SUMMARY_HEADER = 'x-clickhouse-summary';
 
 export class ClickHouseHttp {
   /** For messages: without credentials. */
@@ -185,6 +189,7 @@ export class ClickHouseHttp {
             status: response.statusCode ?? 0,
             code: exceptionCode(response.headers[CODE_HEADER]),
             text: Buffer.concat(chunks).toString('utf8'),
+            readRows: readRowsOf(response.headers[SUMMARY_HEADER]),
             kept: request.reusedSocket,
           });
           // An answer that came before the body had gone out: whatever is still being sent must not go on from a

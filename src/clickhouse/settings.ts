@@ -6,6 +6,7 @@
  */
 import { createHash } from 'node:crypto';
 import { IngestError } from '../errors.js';
+import { MAX_DEPTH } from '../kernel/index.js';
 
 export type Settings = Readonly<Record<string, string>>;
 
@@ -38,6 +39,22 @@ const pinnedIfKnown: Settings = {
   use_strict_insert_block_limits: '0',
   min_insert_block_size_rows_for_materialized_views: '0',
   min_insert_block_size_bytes_for_materialized_views: '0',
+};
+
+/**
+ * What keeps a value one row and its provenance ours, whatever a user's profile says. They cut no block, so they are not in
+ * the fingerprint: ranges in doubt that were recorded before these were pinned are still replayed under their tokens. A
+ * user may say the same.
+ */
+const pinnedReading: Settings = {
+  // "break" gives up at max_execution_time and answers 200, with no row written (measured, 26.7).
+  timeout_overflow_mode: 'throw',
+};
+const pinnedReadingIfKnown: Settings = {
+  // Else a field that stands twice is skipped when all columns have their values: the first one counts.
+  input_format_json_ignore_unnecessary_fields: '0',
+  // The check refuses what is deeper; a lower limit would refuse records without naming one (code 306).
+  input_format_json_max_depth: String(MAX_DEPTH),
 };
 
 const withToken: Settings = {
@@ -106,6 +123,7 @@ const reserved = new Set([
 /** Names whose presence on the server has to be looked up. */
 export const conditionalSettings: readonly string[] = [
   ...Object.keys(pinnedIfKnown),
+  ...Object.keys(pinnedReadingIfKnown),
   ...Object.keys(withTokenIfKnown),
   ...Object.keys(defaultsIfKnown),
 ];
@@ -131,17 +149,20 @@ export function insertSettings(extras: Readonly<Record<string, string | number |
   const ifKnown = (settings: Settings): Settings => Object.fromEntries(Object.entries(settings).filter(([name]) => known.has(name)));
   const asText = Object.fromEntries(Object.entries(extras).map(([name, value]) => [name, settingText(value)]));
   const common = { ...defaults, ...ifKnown(defaultsIfKnown), ...asText, ...pinned, ...ifKnown(pinnedIfKnown) };
-  const deduplicated = { ...common, ...withToken, ...ifKnown(withTokenIfKnown) };
-  const plain = { ...common, ...withoutToken, ...ifKnown(withoutTokenIfKnown) };
+  const reading = { ...pinnedReading, ...ifKnown(pinnedReadingIfKnown) };
+  const cutting = { ...common, ...withToken, ...ifKnown(withTokenIfKnown) };
+  const deduplicated = { ...cutting, ...reading };
+  const plain = { ...common, ...withoutToken, ...ifKnown(withoutTokenIfKnown), ...reading };
   const coalesced = waiting === undefined ? undefined : { ...deduplicated, ...waiting };
-  return { deduplicated, plain, coalesced, fingerprint: hash(JSON.stringify(Object.entries(deduplicated).sort()), 8) };
+  return { deduplicated, plain, coalesced, fingerprint: hash(JSON.stringify(Object.entries(cutting).sort()), 8) };
 }
 
-function refusePinned(extras: Readonly<Record<string, unknown>>, waiting: Settings): void {
-  const all = [waiting, pinned, pinnedIfKnown, withToken, withTokenIfKnown];
-  for (const name of Object.keys(extras)) {
+function refusePinned(extras: Readonly<Record<string, string | number | boolean>>, waiting: Settings): void {
+  const all = [waiting, pinned, pinnedIfKnown, withToken, withTokenIfKnown, pinnedReading, pinnedReadingIfKnown];
+  for (const [name, said] of Object.entries(extras)) {
     const value = all.map((settings) => settings[name]).find((found) => found !== undefined);
-    if (value !== undefined) {
+    const isSaidAlike = value === settingText(said) && (name in pinnedReading || name in pinnedReadingIfKnown);
+    if (value !== undefined && !isSaidAlike) {
       throw new IngestError('KCR_CONFIG', `Expected \`clickhouseSettings\` not to set ${name}, which is pinned to ${value}`, {
         hint: `take ${name} out; exactly-once rests on it`,
       });
