@@ -152,7 +152,7 @@ describe('a record the table cannot take', () => {
   const rows = (bad: string) => batchOf([record(20, { k: 1 }), record(21, '{\n "k":\n 2 }'), record(25, '{}'), record(27, bad), record(28, { k: 3 })], { token: `poison:${bad}` });
 
   it.each([
-    ['broken JSON', '{"k":5,"v":oops}', 117],
+    ['broken JSON', '{"k":5,"v":oops}', undefined],
     ['a string for a number', '{"k":"x"}', 27],
     ['a negative number', '{"k":-1}', 72],
     ['a string for an array', '{"a":"x"}', 130],
@@ -165,7 +165,9 @@ describe('a record the table cannot take', () => {
   ])('is named by its offset: %s', async (name, bad, serverCode) => {
     const table = `poison_${name.replaceAll(/\W/g, '_')}`;
     const sink = await sinkFor(table, `k UInt64, v String, a Array(UInt8), d DateTime, ${PROVENANCE}, CONSTRAINT devil CHECK k != 666`);
-    await expect(outcome(sink.freeze(rows(bad)).insert())).rejects.toMatchObject({
+    // What is no JSON is found before anything is sent, the rest by the server.
+    const insert = async () => outcome(sink.freeze(rows(bad)).insert());
+    await expect(insert()).rejects.toMatchObject({
       code: 'KCR_POISON',
       fields: { topic: 'orders', partition: 0, offset: 27, ...(serverCode === undefined ? {} : { serverCode }) },
     });
@@ -175,9 +177,9 @@ describe('a record the table cannot take', () => {
 
   it('says so when it has a field that a provenance column takes', async () => {
     const sink = await sinkFor('own_offset', `k UInt64, ${PROVENANCE}`);
-    await expect(outcome(sink.freeze(rows('{"_offset":1}')).insert())).rejects.toMatchObject({
-      code: 'KCR_POISON', fields: { offset: 27, hint: expect.stringContaining('field _offset of its own') as string },
-    });
+    expect(() => sink.freeze(rows('{"_offset":1}'))).toThrow(
+      expect.objectContaining({ code: 'KCR_POISON', detail: expect.stringContaining('field "_offset" of its own') as string, fields: expect.objectContaining({ offset: 27 }) as object }),
+    );
   });
 
   it('is named by its offset in a batch of many', async () => {

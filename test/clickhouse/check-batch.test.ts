@@ -1,0 +1,50 @@
+import { describe, expect, it } from 'vitest';
+import { checkRecords, reservedBy } from '../../src/clickhouse/check-batch.js';
+import { noProvenance, type Provenance } from '../../src/clickhouse/encode.js';
+import { provenanceOf } from '../../src/clickhouse/tables.js';
+import { provenanceNames, reservedNames } from '../../src/kernel/index.js';
+import type { KafkaRecord } from '../../src/model/record.js';
+import { batchOf, record } from './fixtures.js';
+
+const columns: Provenance = { ...noProvenance, topic: true, partition: true, offset: true };
+const check = (records: readonly KafkaRecord[], provenance = columns) => checkRecords(batchOf(records, { topic: 'orders', partition: 3 }), provenance);
+const tombstone = (offset: number): KafkaRecord => ({ ...record(offset, '{}'), value: null });
+
+describe('a batch is sent only when each of its records is one row', () => {
+  it('passes when they are', () => expect(() => check([record(7, { n: 1 }), record(9, ' {} ')])).not.toThrow());
+
+  it.each([
+    ['an open bracket', record(9, '{"a":[}'), 'the value has "}" where a JSON value is expected, at byte 6 (topic orders, partition 3, offset 9)'],
+    ['no value', tombstone(9), 'the value is a tombstone: the message has no value (topic orders, partition 3, offset 9)'],
+    ['nothing', record(9, ''), 'the value is empty (topic orders, partition 3, offset 9)'],
+    ['a field that is ours', record(9, { n: 1, _offset: 5 }), 'the value has a field "_offset" of its own, at byte 7, which the table\'s provenance column of that name takes (topic orders, partition 3, offset 9)'],
+  ])('names the record with %s', (_, bad, message) => {
+    expect(() => check([record(7, { n: 1 }), bad, record(11, '{"a":[}')])).toThrow(expect.objectContaining({ code: 'KCR_POISON', detail: message }));
+  });
+
+  it('of a record that a transform made two rows of the second is looked at, too', () => {
+    expect(() => check([record(7, { n: 1 }), record(7, { _topic: 'x' })])).toThrow(expect.objectContaining({ code: 'KCR_POISON', fields: expect.objectContaining({ offset: 7 }) as object }));
+  });
+});
+
+describe('the names that a value may not have', () => {
+  it('are those of the columns that are spliced', () => {
+    expect(reservedBy(noProvenance)).toBe(0);
+    expect(reservedBy(columns)).toBe(reservedNames(['_topic', '_partition', '_offset']));
+    expect(reservedBy({ ...columns, timestamp: 'time', key: 'null', headers: 'text' })).toBe(reservedNames(provenanceNames));
+  });
+
+  it.each([
+    ['UInt64', '', true],
+    ['UInt64', 'DEFAULT', true],
+    ['UInt64', 'MATERIALIZED', false],
+    ['UInt64', 'ALIAS', false],
+    ['String', '', false],
+  ])('a column _offset %s %s: %s', (type, defaultKind, isReserved) => {
+    const { provenance } = provenanceOf([{ name: '_offset', type, defaultKind, defaultExpression: '', inPartitionKey: false }]);
+    expect(reservedBy(provenance) !== 0).toBe(isReserved);
+    const told = () => check([record(1, { _offset: 5 })], provenance);
+    if (isReserved) expect(told).toThrow(expect.objectContaining({ code: 'KCR_POISON' }));
+    else expect(told).not.toThrow();
+  });
+});
