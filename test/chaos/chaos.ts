@@ -4,13 +4,16 @@ import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { replicationFaultHere } from '../stack/clickhouse.js';
 import { startStack, type Stack } from '../stack/stack.js';
+import { plain, replicated } from '../support/engines.js';
 import type { InsertMode } from '../../src/clickhouse/settings.js';
 import { query } from '../stack/clients.js';
 import { Draw, ShuffleBag } from './draw.js';
-import { faultsAgainst, faultsOf, type Arena, type Fault } from './faults.js';
+import type { Arena, Fault } from './fault.js';
+import { faultsAgainst, faultsOf } from './faults.js';
 import { Fleet, type StoreName } from './fleet.js';
-import { checkLog, createTable, isCaughtUp, judge, readLog, table, type Log, type Verdict } from './oracle.js';
+import { checkLog, createTable, isCaughtUp, judge, partsUnknown, readLog, table, type Log, type Verdict } from './oracle.js';
 import { windows, type Control } from './told.js';
 import { countedOf, type Counted } from './tombstones.js';
 import { createTopics, kafkaProperties, topics, Traffic } from './traffic.js';
@@ -20,6 +23,8 @@ export interface ChaosConfig {
   readonly store: StoreName;
   /** @default 'direct' */
   readonly insertMode?: InsertMode;
+  /** The table keeps its tokens in ZooKeeper. @default false */
+  readonly isReplicated?: boolean;
   /** Until the last fault begins. */
   readonly minutes: number;
   /** Just these, in this order, instead of drawing for `minutes`. */
@@ -46,6 +51,8 @@ export interface ChaosResult extends Verdict, Counted {
   /** Inserts that were answered well, and the parts of all of them. */
   readonly inserts: number;
   readonly parts: number;
+  /** Parts of which the server itself did not know, in the end, whether it keeps them. */
+  readonly partsUnknown: number;
   /** Calls of a former owner that were refused. */
   readonly fenced: number;
   /** Starts of workers that were refused since a server was down. */
@@ -59,9 +66,14 @@ export interface ChaosResult extends Verdict, Counted {
 const stalledAfterMs = 60_000;
 const effectWithinMs = 40_000;
 const shareOfPairs = 0.3;
+/** A part that is looked at too soon after it was written is looked at again. */
+const partsKnownWithinMs = 400_000;
 
 export async function runChaos(config: ChaosConfig): Promise<ChaosResult> {
-  const { seed, store, insertMode = 'direct', workers = 3, brokers = 1, rate = 300, control, say } = config;
+  const { seed, store, insertMode = 'direct', isReplicated = false, workers = 3, brokers = 1, rate = 300, control, say } = config;
+  const family = isReplicated ? replicated : plain;
+  const fault = isReplicated ? replicationFaultHere() : undefined;
+  if (fault !== undefined) throw new Error(`there are no replicated tables here: ${fault}`);
   const dir = mkdtempSync(join(tmpdir(), 'kafka-clickhouse-chaos-'));
   mkdirSync(join(dir, 'servers'));
   say(`logs are in ${dir}`);
@@ -75,19 +87,20 @@ export async function runChaos(config: ChaosConfig): Promise<ChaosResult> {
   const fleet = new Fleet(stack, { store, insertMode, control, routes, dir, onTrouble });
   let result: ChaosResult | undefined;
   try {
-    await Promise.all([createTable(stack.clickhouseUrl, insertMode), createTopics(stack.brokers)]);
+    await Promise.all([createTable(stack.clickhouseUrl, family, insertMode), createTopics(stack.brokers)]);
     const draw = new Draw(seed);
     const traffic = new Traffic(stack.brokers, new Draw(seed + 1), rate);
     for (let i = 0; i < workers; i++) await fleet.add();
-    const told = await disturbAll({ fleet, stack, store, insertMode, draw, limitMs: control === undefined ? effectWithinMs : 5_000 }, config, onTrouble);
+    const told = await disturbAll({ fleet, stack, store, insertMode, family, draw, limitMs: control === undefined ? effectWithinMs : 5_000 }, config, onTrouble);
     say('healed; the producer stops, the workers go on to the end …');
     await traffic.stop();
     const log = await settle(stack, fleet, traffic, control, onTrouble);
+    const unknown = await knowAllParts(stack, say);
     const verdict = await judge(stack.clickhouseUrl, log, traffic);
     const counted = countedOf(log, fleet.heard);
     const count = (isIt: (heard: (typeof fleet.heard)[number]) => boolean): number => fleet.heard.filter(isIt).length;
     result = {
-      ...verdict, ...counted, ...told, transactions: traffic.transactions, trouble, dir, refusedStarts: fleet.refusedStarts,
+      ...verdict, ...counted, ...told, transactions: traffic.transactions, trouble, dir, partsUnknown: unknown, refusedStarts: fleet.refusedStarts,
       filled: count(({ what, stage }) => what === 'fill' && stage === 'done'),
       inserts: count(({ what, stage }) => what === 'insert' && stage === 'done'),
       parts: await partsMade(stack.clickhouseUrl),
@@ -101,6 +114,19 @@ export async function runChaos(config: ChaosConfig): Promise<ChaosResult> {
     const isExpected = result !== undefined && isAsExpected(result, control) && (control !== undefined || trouble.length === 0);
     if (isExpected && config.keep !== true) rmSync(dir, { recursive: true, force: true, maxRetries: 5 });
   }
+}
+
+/** With Keeper there a start tells it at once what it keeps. */
+async function knowAllParts({ clickhouse, clickhouseUrl }: Stack, say: (line: string) => void): Promise<number> {
+  const parts = await partsUnknown(clickhouseUrl);
+  if (parts === 0) return 0;
+  say(`ClickHouse does not know of ${parts} parts whether it keeps them: it is started again, and looks`);
+  await clickhouse!.kill();
+  await clickhouse!.start();
+  for (const endMs = performance.now() + partsKnownWithinMs; (await partsUnknown(clickhouseUrl)) > 0; await sleep(500)) {
+    if (performance.now() > endMs) throw new Error('ClickHouse still does not know which parts it keeps');
+  }
+  return parts;
 }
 
 /** Each part that was made took a number. */
