@@ -29,6 +29,8 @@ export interface ChaosConfig {
   readonly minutes: number;
   /** Just these, in this order, instead of drawing for `minutes`. */
   readonly kinds?: readonly string[];
+  /** Not these, when faults are drawn. */
+  readonly except?: readonly string[];
   readonly workers?: number;
   /** 3: every record is kept three times, and the broker that fails is one of three. @default 1 */
   readonly brokers?: 1 | 3;
@@ -147,10 +149,12 @@ export function isAsExpected(result: Verdict & Counted, control: Control | undef
 type Counts = Pick<ChaosResult, 'faults' | 'unverified'>;
 
 /** Fault upon fault, with some quiet in between, until time is up. */
-async function disturbAll(arena: Arena, { minutes, kinds, say, control }: ChaosConfig, onTrouble: (what: string) => void): Promise<Counts> {
+async function disturbAll(arena: Arena, { minutes, kinds, except = [], say, control }: ChaosConfig, onTrouble: (what: string) => void): Promise<Counts> {
   const { fleet, draw } = arena;
   const all = faultsOf(arena);
-  const bag = new ShuffleBag(control === undefined ? all : faultsAgainst(control, arena), draw);
+  for (const kind of except) if (!all.some((fault) => fault.kind === kind)) unknown(kind, all);
+  const drawn = all.filter(({ kind }) => !except.includes(kind));
+  const bag = new ShuffleBag(control === undefined ? drawn : faultsAgainst(control, arena), draw);
   const fixed = kinds?.map((kind) => all.find((fault) => fault.kind === kind) ?? unknown(kind, all));
   const counts = { faults: {} as Record<string, number>, unverified: {} as Record<string, number> };
   const one = async (fault: Fault): Promise<void> => {

@@ -17,6 +17,7 @@ interface Options {
   readonly brokers: '1' | '3';
   readonly rate: number;
   readonly faults?: readonly string[];
+  readonly except?: readonly string[];
   readonly control?: Control | true;
   readonly keep?: boolean;
   readonly json?: boolean;
@@ -39,6 +40,7 @@ const options = new Command('chaos')
   .addOption(new Option('--brokers <n>', 'of 3 one fails at a time, and others lead what it led').choices(['1', '3']).default('1'))
   .option('--rate <n>', 'records a second', positive, 300)
   .option('--faults <kinds>', 'just these, separated by commas, in this order', (text) => text.split(','))
+  .option('--except <kinds>', 'leave these out, separated by commas', (text) => text.split(','))
   .addOption(new Option('--control [guard]', 'take one guard out, which the oracle must notice').choices(controls).preset('tokens'))
   .option('--keep', 'leave the logs, even when nothing was wrong')
   .option('--json', 'print one JSON object as the last line')
@@ -53,12 +55,12 @@ process.exitCode = await main();
 process.exit();
 
 async function main(): Promise<number> {
-  const { seed, store, insertMode, replicated: isReplicated = false, workers, rate, faults: kinds, keep = false } = options;
+  const { seed, store, insertMode, replicated: isReplicated = false, workers, rate, faults: kinds, except, keep = false } = options;
   const brokers = options.brokers === '3' ? 3 : 1;
   const control = options.control === true ? 'tokens' : options.control;
   const minutes = options.minutes ?? (control === undefined ? 5 : 0.5);
   console.log(`seed ${seed}, store ${store}, inserts ${insertMode}, ${isReplicated ? 'a replicated table' : 'a plain table'}, brokers ${brokers}${control === undefined ? '' : `, without the guard "${control}"`}`);
-  const result = await runChaos({ minutes, seed, store, insertMode, isReplicated, workers, brokers, rate, control, keep, say: (line) => console.log(line), ...(kinds ? { kinds } : {}) });
+  const result = await runChaos({ minutes, seed, store, insertMode, isReplicated, workers, brokers, rate, control, keep, say: (line) => console.log(line), ...(kinds ? { kinds } : {}), ...(except ? { except } : {}) });
   show(result);
   if (options.json === true) {
     const { faults, unverified, produced, tombstones, dropped, excluded, uncounted, rows, compactedAway, missing, doubled, wrong, transactions, replays, inserts, parts, filled, partsUnknown, fenced, refusedStarts, trouble } = result;
