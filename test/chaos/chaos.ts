@@ -66,6 +66,8 @@ export interface ChaosResult extends Verdict, Counted {
 }
 
 const stalledAfterMs = 60_000;
+/** Processes are started and a topic's first partitions are given out, on a machine that may be busy. */
+const firstWithinMs = 180_000;
 const effectWithinMs = 40_000;
 const shareOfPairs = 0.3;
 /** A part that is looked at too soon after it was written is looked at again. */
@@ -164,7 +166,7 @@ async function disturbAll(arena: Arena, { minutes, kinds, except = [], say, cont
     if (effect !== undefined) counts.unverified[fault.kind] = (counts.unverified[fault.kind] ?? 0) + 1;
     say(`  ${fault.kind}: ${effect ?? 'seen'} (${((performance.now() - beganMs) / 1000).toFixed(1)} s)`);
   };
-  await progress(fleet, 'the start', onTrouble);
+  await progress(fleet, 'the start', onTrouble, firstWithinMs);
   const startedMs = performance.now();
   const isTimeUp = (): boolean => performance.now() - startedMs > minutes * 60_000;
   for (let round = 1; fixed === undefined ? !isTimeUp() : fixed.length > 0; round++) {
@@ -190,12 +192,12 @@ function unknown(kind: string, all: readonly Fault[]): never {
 }
 
 /** New records arrive, with each of the topics. */
-async function progress(fleet: Fleet, after: string, onTrouble: (what: string) => void): Promise<void> {
+async function progress(fleet: Fleet, after: string, onTrouble: (what: string) => void, withinMs = stalledAfterMs): Promise<void> {
   const since = fleet.heard.length;
   const arrived = await Promise.all(
-    Object.values(topics).map(({ topic }) => fleet.hears(since, (heard) => heard.what === 'insert' && heard.stage === 'done' && heard.topic === topic, stalledAfterMs)),
+    Object.values(topics).map(({ topic }) => fleet.hears(since, (heard) => heard.what === 'insert' && heard.stage === 'done' && heard.topic === topic, withinMs)),
   );
-  if (arrived.includes(undefined)) onTrouble(`no progress within ${stalledAfterMs / 1000} s after ${after}`);
+  if (arrived.includes(undefined)) onTrouble(`no progress within ${withinMs / 1000} s after ${after}`);
 }
 
 /** Waits until the workers have done everything, and ends them. */
