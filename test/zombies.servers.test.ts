@@ -7,6 +7,7 @@ import { describe, expect, onTestFinished, test } from 'vitest';
 import { Program, configFile } from './cli/program.js';
 import { command, createTopic, produce, query } from './stack/clients.js';
 import { sharedStack } from './stack/shared.js';
+import { type EngineFamily, familiesAt, plain } from './support/engines.js';
 import { TcpProxy } from './support/tcp-proxy.js';
 import type { Told } from './support/worker.js';
 
@@ -18,14 +19,14 @@ interface Place {
   config(url: string, state: object): object;
 }
 
-async function place(): Promise<Place> {
+async function place(family: EngineFamily): Promise<Place> {
   const name = `zombie_${randomUUID().slice(0, 8)}`;
   const { brokers, clickhouseUrl } = stack();
   await createTopic(brokers, name, { partitions: 2 });
   await command(
     clickhouseUrl,
     `CREATE TABLE ${name} (id UInt64, _topic String, _partition UInt32, _offset UInt64)
-     ENGINE = MergeTree ORDER BY id SETTINGS non_replicated_deduplication_window = 10000`,
+     ENGINE = ${family.engine('ORDER BY id')}`,
   );
   const config = (url: string, state: object) => ({
     kafka: { brokers, groupId: name, fromBeginning: true, sessionTimeoutMs: 2000, heartbeatIntervalMs: 300 },
@@ -59,9 +60,15 @@ const stores: Readonly<Record<string, (at: Place) => object>> = {
   kafka: () => ({ store: 'kafka' }),
 };
 
+/** The stores differ in how they refuse a former owner, the tables in where they keep tokens. */
+const worlds = [
+  ...Object.keys(stores).map((store) => ({ store, family: plain })),
+  ...(await familiesAt(stack().clickhouseUrl)).filter((family) => family !== plain).map((family) => ({ store: 'keeper', family })),
+];
+
 describe('a worker that is frozen in the middle of an insert, and wakes up as a zombie, does no harm', () => {
-  test.each(Object.keys(stores))('with the store %s', async (store) => {
-    const at = await place();
+  test.each(worlds)('with the store $store and a $family.name table', async ({ store, family }) => {
+    const at = await place(family);
     const { brokers, clickhouseUrl } = stack();
     const proxy = await TcpProxy.start({ to: new URL(clickhouseUrl).host });
     onTestFinished(() => proxy.stop());
@@ -109,7 +116,7 @@ describe('a worker that is frozen in the middle of an insert, and wakes up as a 
     // Up to the moment at which it learnt of its loss it went on as if nothing had happened.
     const lostAt = told(zombie).findIndex(({ what }, index) => index >= frozenAt && what === 'lost');
     const tried = told(zombie).slice(frozenAt, lostAt).filter(({ what, stage }) => stage === 'begins' && ['write', 'insert', 'commit'].includes(what));
-    console.log(JSON.stringify({ store, produced: 10_000, missing: 10_000 - distinct, doubled: rows - distinct, zombieTried: tried.map(({ what, detail }) => `${what} ${detail}`) }));
+    console.log(JSON.stringify({ store, table: family.name, produced: 10_000, missing: 10_000 - distinct, doubled: rows - distinct, zombieTried: tried.map(({ what, detail }) => `${what} ${detail}`) }));
     expect({ rows, distinct }).toEqual({ rows: 10_000, distinct: 10_000 });
     expect(tried.length, 'the zombie tried to write').toBeGreaterThan(0);
   });

@@ -19,6 +19,7 @@ import { type InsertSettings, insertToken, parseFingerprint, queryIdOf, sameRun,
 import type { InsertSlots } from './slots.js';
 import { findTable, provenanceStatement, type Table, type TableName } from './tables.js';
 import { tokenDoubt } from './token-doubt.js';
+import { readUnknownParts } from './unknown-parts.js';
 
 /** What batches share: the connection and what is known of its other end. */
 export interface Way {
@@ -140,10 +141,12 @@ export class FrozenBatch implements FrozenInsert {
     if (fault !== undefined) return this.#clearDoubt(fault);
     await this.#refuseWhileRunning(signal);
     const askedMs = this.#way.now();
+    // Before the look: a part that is dropped meanwhile is not seen.
+    const unknownParts = await readUnknownParts(this.#way.http, this.#destination.table, signal);
     const { missing, doubled, partial } = compare(this.#batch.records, await this.#look(signal));
     const isWhole = missing.length === 0 && doubled.length === 0 && partial === undefined;
     // An insert that was answered well since is there, whatever becomes of the one before; without it nothing is sure.
-    if (!isWhole || doubt !== undefined) this.#refuseWhileUnknown();
+    if (!isWhole || doubt !== undefined) this.#refuseWhileUnknown(unknownParts);
     if (partial !== undefined) {
       throw new IngestError('KCR_READ_BACK', `of one record ${partial.rows} of ${partial.expected} rows are in the table, and which ones cannot be told`, {
         ...this.#where(),
@@ -222,7 +225,10 @@ export class FrozenBatch implements FrozenInsert {
     return (await findTable(this.#way.http, table))?.views ?? table.views;
   }
 
-  #refuseWhileUnknown(): void {
+  #refuseWhileUnknown(unknownParts: number): void {
+    if (unknownParts > 0) {
+      throw new IngestError('KCR_INSERT_IN_DOUBT', `the server does not know yet whether it keeps ${unknownParts} parts of the table, as after code 319: what the table has is believed when it does, within about five minutes`, this.#where());
+    }
     const untilMs = this.#way.unknownUntilMs.get(this.#token ?? '') ?? -Infinity;
     if (this.#way.now() >= untilMs) return;
     const until = new Date(untilMs).toISOString();

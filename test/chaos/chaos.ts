@@ -4,13 +4,16 @@ import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { replicationFaultHere } from '../stack/clickhouse.js';
 import { startStack, type Stack } from '../stack/stack.js';
+import { plain, replicated } from '../support/engines.js';
 import type { InsertMode } from '../../src/clickhouse/settings.js';
 import { query } from '../stack/clients.js';
 import { Draw, ShuffleBag } from './draw.js';
-import { faultsAgainst, faultsOf, type Arena, type Fault } from './faults.js';
+import type { Arena, Fault } from './fault.js';
+import { faultsAgainst, faultsOf } from './faults.js';
 import { Fleet, type StoreName } from './fleet.js';
-import { checkLog, createTable, isCaughtUp, judge, readLog, table, type Log, type Verdict } from './oracle.js';
+import { checkLog, createTable, isCaughtUp, judge, partsUnknown, readLog, table, type Log, type Verdict } from './oracle.js';
 import { windows, type Control } from './told.js';
 import { countedOf, type Counted } from './tombstones.js';
 import { createTopics, kafkaProperties, topics, Traffic } from './traffic.js';
@@ -20,10 +23,14 @@ export interface ChaosConfig {
   readonly store: StoreName;
   /** @default 'direct' */
   readonly insertMode?: InsertMode;
+  /** The table keeps its tokens in ZooKeeper. @default false */
+  readonly isReplicated?: boolean;
   /** Until the last fault begins. */
   readonly minutes: number;
   /** Just these, in this order, instead of drawing for `minutes`. */
   readonly kinds?: readonly string[];
+  /** Not these, when faults are drawn. */
+  readonly except?: readonly string[];
   readonly workers?: number;
   /** 3: every record is kept three times, and the broker that fails is one of three. @default 1 */
   readonly brokers?: 1 | 3;
@@ -46,6 +53,8 @@ export interface ChaosResult extends Verdict, Counted {
   /** Inserts that were answered well, and the parts of all of them. */
   readonly inserts: number;
   readonly parts: number;
+  /** Parts of which the server itself did not know, in the end, whether it keeps them. */
+  readonly partsUnknown: number;
   /** Calls of a former owner that were refused. */
   readonly fenced: number;
   /** Starts of workers that were refused since a server was down. */
@@ -57,11 +66,18 @@ export interface ChaosResult extends Verdict, Counted {
 }
 
 const stalledAfterMs = 60_000;
+/** Processes are started and a topic's first partitions are given out, on a machine that may be busy. */
+const firstWithinMs = 180_000;
 const effectWithinMs = 40_000;
 const shareOfPairs = 0.3;
+/** A part that is looked at too soon after it was written is looked at again. */
+const partsKnownWithinMs = 400_000;
 
 export async function runChaos(config: ChaosConfig): Promise<ChaosResult> {
-  const { seed, store, insertMode = 'direct', workers = 3, brokers = 1, rate = 300, control, say } = config;
+  const { seed, store, insertMode = 'direct', isReplicated = false, workers = 3, brokers = 1, rate = 300, control, say } = config;
+  const family = isReplicated ? replicated : plain;
+  const fault = isReplicated ? replicationFaultHere() : undefined;
+  if (fault !== undefined) throw new Error(`there are no replicated tables here: ${fault}`);
   const dir = mkdtempSync(join(tmpdir(), 'kafka-clickhouse-chaos-'));
   mkdirSync(join(dir, 'servers'));
   say(`logs are in ${dir}`);
@@ -75,19 +91,20 @@ export async function runChaos(config: ChaosConfig): Promise<ChaosResult> {
   const fleet = new Fleet(stack, { store, insertMode, control, routes, dir, onTrouble });
   let result: ChaosResult | undefined;
   try {
-    await Promise.all([createTable(stack.clickhouseUrl, insertMode), createTopics(stack.brokers)]);
+    await Promise.all([createTable(stack.clickhouseUrl, family, insertMode), createTopics(stack.brokers)]);
     const draw = new Draw(seed);
     const traffic = new Traffic(stack.brokers, new Draw(seed + 1), rate);
     for (let i = 0; i < workers; i++) await fleet.add();
-    const told = await disturbAll({ fleet, stack, store, insertMode, draw, limitMs: control === undefined ? effectWithinMs : 5_000 }, config, onTrouble);
+    const told = await disturbAll({ fleet, stack, store, insertMode, family, draw, limitMs: control === undefined ? effectWithinMs : 5_000 }, config, onTrouble);
     say('healed; the producer stops, the workers go on to the end …');
     await traffic.stop();
     const log = await settle(stack, fleet, traffic, control, onTrouble);
+    const unknown = await knowAllParts(stack, say);
     const verdict = await judge(stack.clickhouseUrl, log, traffic);
     const counted = countedOf(log, fleet.heard);
     const count = (isIt: (heard: (typeof fleet.heard)[number]) => boolean): number => fleet.heard.filter(isIt).length;
     result = {
-      ...verdict, ...counted, ...told, transactions: traffic.transactions, trouble, dir, refusedStarts: fleet.refusedStarts,
+      ...verdict, ...counted, ...told, transactions: traffic.transactions, trouble, dir, partsUnknown: unknown, refusedStarts: fleet.refusedStarts,
       filled: count(({ what, stage }) => what === 'fill' && stage === 'done'),
       inserts: count(({ what, stage }) => what === 'insert' && stage === 'done'),
       parts: await partsMade(stack.clickhouseUrl),
@@ -101,6 +118,19 @@ export async function runChaos(config: ChaosConfig): Promise<ChaosResult> {
     const isExpected = result !== undefined && isAsExpected(result, control) && (control !== undefined || trouble.length === 0);
     if (isExpected && config.keep !== true) rmSync(dir, { recursive: true, force: true, maxRetries: 5 });
   }
+}
+
+/** With Keeper there a start tells it at once what it keeps. */
+async function knowAllParts({ clickhouse, clickhouseUrl }: Stack, say: (line: string) => void): Promise<number> {
+  const parts = await partsUnknown(clickhouseUrl);
+  if (parts === 0) return 0;
+  say(`ClickHouse does not know of ${parts} parts whether it keeps them: it is started again, and looks`);
+  await clickhouse!.kill();
+  await clickhouse!.start();
+  for (const endMs = performance.now() + partsKnownWithinMs; (await partsUnknown(clickhouseUrl)) > 0; await sleep(500)) {
+    if (performance.now() > endMs) throw new Error('ClickHouse still does not know which parts it keeps');
+  }
+  return parts;
 }
 
 /** Each part that was made took a number. */
@@ -121,10 +151,12 @@ export function isAsExpected(result: Verdict & Counted, control: Control | undef
 type Counts = Pick<ChaosResult, 'faults' | 'unverified'>;
 
 /** Fault upon fault, with some quiet in between, until time is up. */
-async function disturbAll(arena: Arena, { minutes, kinds, say, control }: ChaosConfig, onTrouble: (what: string) => void): Promise<Counts> {
+async function disturbAll(arena: Arena, { minutes, kinds, except = [], say, control }: ChaosConfig, onTrouble: (what: string) => void): Promise<Counts> {
   const { fleet, draw } = arena;
   const all = faultsOf(arena);
-  const bag = new ShuffleBag(control === undefined ? all : faultsAgainst(control, arena), draw);
+  for (const kind of except) if (!all.some((fault) => fault.kind === kind)) unknown(kind, all);
+  const drawn = all.filter(({ kind }) => !except.includes(kind));
+  const bag = new ShuffleBag(control === undefined ? drawn : faultsAgainst(control, arena), draw);
   const fixed = kinds?.map((kind) => all.find((fault) => fault.kind === kind) ?? unknown(kind, all));
   const counts = { faults: {} as Record<string, number>, unverified: {} as Record<string, number> };
   const one = async (fault: Fault): Promise<void> => {
@@ -134,7 +166,7 @@ async function disturbAll(arena: Arena, { minutes, kinds, say, control }: ChaosC
     if (effect !== undefined) counts.unverified[fault.kind] = (counts.unverified[fault.kind] ?? 0) + 1;
     say(`  ${fault.kind}: ${effect ?? 'seen'} (${((performance.now() - beganMs) / 1000).toFixed(1)} s)`);
   };
-  await progress(fleet, 'the start', onTrouble);
+  await progress(fleet, 'the start', onTrouble, firstWithinMs);
   const startedMs = performance.now();
   const isTimeUp = (): boolean => performance.now() - startedMs > minutes * 60_000;
   for (let round = 1; fixed === undefined ? !isTimeUp() : fixed.length > 0; round++) {
@@ -160,12 +192,12 @@ function unknown(kind: string, all: readonly Fault[]): never {
 }
 
 /** New records arrive, with each of the topics. */
-async function progress(fleet: Fleet, after: string, onTrouble: (what: string) => void): Promise<void> {
+async function progress(fleet: Fleet, after: string, onTrouble: (what: string) => void, withinMs = stalledAfterMs): Promise<void> {
   const since = fleet.heard.length;
   const arrived = await Promise.all(
-    Object.values(topics).map(({ topic }) => fleet.hears(since, (heard) => heard.what === 'insert' && heard.stage === 'done' && heard.topic === topic, stalledAfterMs)),
+    Object.values(topics).map(({ topic }) => fleet.hears(since, (heard) => heard.what === 'insert' && heard.stage === 'done' && heard.topic === topic, withinMs)),
   );
-  if (arrived.includes(undefined)) onTrouble(`no progress within ${stalledAfterMs / 1000} s after ${after}`);
+  if (arrived.includes(undefined)) onTrouble(`no progress within ${withinMs / 1000} s after ${after}`);
 }
 
 /** Waits until the workers have done everything, and ends them. */

@@ -12,10 +12,12 @@ interface Options {
   readonly seed: number;
   readonly store: StoreName;
   readonly insertMode: InsertMode;
+  readonly replicated?: boolean;
   readonly workers: number;
   readonly brokers: '1' | '3';
   readonly rate: number;
   readonly faults?: readonly string[];
+  readonly except?: readonly string[];
   readonly control?: Control | true;
   readonly keep?: boolean;
   readonly json?: boolean;
@@ -33,10 +35,12 @@ const options = new Command('chaos')
   .option('--seed <n>', 'draws the faults, their targets and their times', positive, Math.floor(Math.random() * 1_000_000) + 1)
   .addOption(new Option('--store <name>', 'where the state is kept').choices(storeNames).default('keeper'))
   .addOption(new Option('--insert-mode <mode>', 'how inserts are sent').choices(['direct', 'coalesced']).default('direct'))
+  .option('--replicated', 'a replicated table, whose tokens are kept in ZooKeeper')
   .option('--workers <n>', 'workers at the start', positive, 3)
   .addOption(new Option('--brokers <n>', 'of 3 one fails at a time, and others lead what it led').choices(['1', '3']).default('1'))
   .option('--rate <n>', 'records a second', positive, 300)
   .option('--faults <kinds>', 'just these, separated by commas, in this order', (text) => text.split(','))
+  .option('--except <kinds>', 'leave these out, separated by commas', (text) => text.split(','))
   .addOption(new Option('--control [guard]', 'take one guard out, which the oracle must notice').choices(controls).preset('tokens'))
   .option('--keep', 'leave the logs, even when nothing was wrong')
   .option('--json', 'print one JSON object as the last line')
@@ -51,18 +55,18 @@ process.exitCode = await main();
 process.exit();
 
 async function main(): Promise<number> {
-  const { seed, store, insertMode, workers, rate, faults: kinds, keep = false } = options;
+  const { seed, store, insertMode, replicated: isReplicated = false, workers, rate, faults: kinds, except, keep = false } = options;
   const brokers = options.brokers === '3' ? 3 : 1;
   const control = options.control === true ? 'tokens' : options.control;
   const minutes = options.minutes ?? (control === undefined ? 5 : 0.5);
-  console.log(`seed ${seed}, store ${store}, inserts ${insertMode}, brokers ${brokers}${control === undefined ? '' : `, without the guard "${control}"`}`);
-  const result = await runChaos({ minutes, seed, store, insertMode, workers, brokers, rate, control, keep, say: (line) => console.log(line), ...(kinds ? { kinds } : {}) });
+  console.log(`seed ${seed}, store ${store}, inserts ${insertMode}, ${isReplicated ? 'a replicated table' : 'a plain table'}, brokers ${brokers}${control === undefined ? '' : `, without the guard "${control}"`}`);
+  const result = await runChaos({ minutes, seed, store, insertMode, isReplicated, workers, brokers, rate, control, keep, say: (line) => console.log(line), ...(kinds ? { kinds } : {}), ...(except ? { except } : {}) });
   show(result);
   if (options.json === true) {
-    const { faults, unverified, produced, tombstones, dropped, excluded, uncounted, rows, compactedAway, missing, doubled, wrong, transactions, replays, inserts, parts, filled, fenced, refusedStarts, trouble } = result;
+    const { faults, unverified, produced, tombstones, dropped, excluded, uncounted, rows, compactedAway, missing, doubled, wrong, transactions, replays, inserts, parts, filled, partsUnknown, fenced, refusedStarts, trouble } = result;
     console.log(JSON.stringify({
-      minutes, seed, store, insertMode, brokers, ...(control === undefined ? {} : { control, caught: !isRight(result) }), faults, unverified, windows: windowsHit(result),
-      produced, tombstones, dropped, excluded, uncounted: uncounted.length, rows, compactedAway, transactions, replays, inserts, parts, filled, fenced, refusedStarts, trouble: trouble.length, missing: missing.length, doubled: doubled.length, wrong: wrong.length,
+      minutes, seed, store, insertMode, replicated: isReplicated, brokers, ...(control === undefined ? {} : { control, caught: !isRight(result) }), faults, unverified, windows: windowsHit(result),
+      produced, tombstones, dropped, excluded, uncounted: uncounted.length, rows, compactedAway, transactions, replays, inserts, parts, filled, partsUnknown, fenced, refusedStarts, trouble: trouble.length, missing: missing.length, doubled: doubled.length, wrong: wrong.length,
     }));
   }
   return isAsExpected(result, control) ? 0 : 1;

@@ -6,6 +6,7 @@ import type { BatchSink, InsertBatch } from '../../src/ports.js';
 import { coalescingFaultHere } from '../stack/clickhouse.js';
 import { command, query } from '../stack/clients.js';
 import { type Stack, startStack } from '../stack/stack.js';
+import { familiesHere, plain } from '../support/engines.js';
 import { batchOf, intentOf, numbers, outcome, record } from './fixtures.js';
 
 const fault = process.env['CLICKHOUSE_URL'] ? undefined : coalescingFaultHere();
@@ -13,7 +14,8 @@ if (fault !== undefined) console.log(`skipped, since inserts cannot wait for oth
 
 const database = `coalesced_${process.pid}_${Date.now()}`;
 const COLUMNS = 'k UInt64, _topic LowCardinality(String), _partition Int32, _offset Int64';
-const ENGINE = 'MergeTree ORDER BY k SETTINGS non_replicated_deduplication_window = 1000';
+const ENGINE = plain.engine('ORDER BY k');
+const families = fault === undefined ? familiesHere() : [plain];
 const coalesceMs = 400;
 
 let stack: Stack;
@@ -45,7 +47,7 @@ const insertAll = (sink: BatchSink, all: readonly InsertBatch[]) => Promise.all(
 
 describe.skipIf(fault !== undefined)('inserts that wait for others', () => {
   beforeAll(async () => {
-    stack = await startStack({ kafka: false, keeper: false, clickhouse: { coalesces: true } });
+    stack = await startStack({ kafka: false, clickhouse: { coalesces: true } });
     url = stack.clickhouseUrl;
     await command(url, `CREATE DATABASE ${database}`);
   });
@@ -57,46 +59,50 @@ describe.skipIf(fault !== undefined)('inserts that wait for others', () => {
     await stack.stop();
   });
 
-  it('make one part, however many partitions they come from, and land once however often they are repeated', async () => {
+  it.each(families)('make one part, however many partitions they come from, and land once however often they are repeated; $name table', async (family) => {
+    const table = `together_${family.name}`;
     // Long enough for a busy machine to send them all.
-    const sink = await tableWith('together', {}, { coalesceMs: 2000 });
+    const sink = await tableWith(table, { engine: family.engine('ORDER BY k') }, { coalesceMs: 2000 });
     await insertAll(sink, batches(0, 50));
-    expect(await partsOf('together')).toEqual([{ rows: 150 }]);
+    expect(await partsOf(table)).toEqual([{ rows: 150 }]);
     await insertAll(sink, batches(0, 50));
-    expect(await count('together')).toEqual({ rows: 150, known: 150 });
+    expect(await count(table)).toEqual({ rows: 150, known: 150 });
   });
 
-  it('are each known by its own token: of known and new ones together only the new ones land', async () => {
-    const sink = await tableWith('mixed');
+  it.each(families)('are each known by its own token: of known and new ones together only the new ones land; $name table', async (family) => {
+    const table = `mixed_${family.name}`;
+    const sink = await tableWith(table, { engine: family.engine('ORDER BY k') });
     await insertAll(sink, batches(0, 5));
     await insertAll(sink, batches(3, 5));
-    expect(await count('mixed')).toEqual({ rows: 24, known: 24 });
+    expect(await count(table)).toEqual({ rows: 24, known: 24 });
     await insertAll(sink, batches(0, 8));
-    expect(await count('mixed')).toEqual({ rows: 24, known: 24 });
+    expect(await count(table)).toEqual({ rows: 24, known: 24 });
   });
 
-  it('are known in each ClickHouse partition by itself, also where others of the flush have rows there and they have none', async () => {
-    const engine = 'MergeTree PARTITION BY k % 3 ORDER BY k SETTINGS non_replicated_deduplication_window = 1000';
-    const sink = await tableWith('spread', { engine });
+  it.each(families)('are known in each ClickHouse partition by itself, also where others of the flush have rows there and they have none; $name table', async (family) => {
+    const table = `spread_${family.name}`;
+    const engine = family.engine('PARTITION BY k % 3 ORDER BY k');
+    const sink = await tableWith(table, { engine });
     const one = batchOf([record(0, { k: 0 })], { partition: 90, token: 'shared' });
     const other = batchOf([record(0, { k: 1 })], { partition: 91 });
     await insertAll(sink, [one, other]);
     // The token of the one was not noted where only the other has rows (ClickHouse issue 111031).
     await outcome(sink.freeze(batchOf([record(0, { k: 0 }), record(1, { k: 1 })], { partition: 90, token: 'shared' })).insert());
-    expect(await count('spread')).toEqual({ rows: 3, known: 3 });
+    expect(await count(table)).toEqual({ rows: 3, known: 3 });
     // Some known and some new in each (ClickHouse issue 110604).
     await insertAll(sink, batches(0, 6));
     await insertAll(sink, batches(3, 6));
-    expect(await count('spread')).toEqual({ rows: 30, known: 30 });
+    expect(await count(table)).toEqual({ rows: 30, known: 30 });
   });
 
-  it('reach materialized views once', async () => {
-    const sink = await tableWith('viewed');
-    await run(`CREATE TABLE target (k UInt64) ENGINE = ${ENGINE}`);
-    await run('CREATE MATERIALIZED VIEW between TO target AS SELECT k FROM viewed');
+  it.each(families)('reach materialized views once; $name table', async (family) => {
+    const table = `viewed_${family.name}`;
+    const sink = await tableWith(table, { engine: family.engine('ORDER BY k') });
+    await run(`CREATE TABLE ${table}_target (k UInt64) ENGINE = ${family.engine('ORDER BY k')}`);
+    await run(`CREATE MATERIALIZED VIEW ${table}_between TO ${table}_target AS SELECT k FROM ${table}`);
     await insertAll(sink, batches(0, 4));
     await insertAll(sink, batches(2, 4));
-    expect(await sql('SELECT (SELECT count() FROM viewed) AS source, (SELECT count() FROM target) AS target, (SELECT uniqExact(k) FROM target) AS known')).toEqual([{ source: 18, target: 18, known: 18 }]);
+    expect(await sql(`SELECT (SELECT count() FROM ${table}) AS source, (SELECT count() FROM ${table}_target) AS target, (SELECT uniqExact(k) FROM ${table}_target) AS known`)).toEqual([{ source: 18, target: 18, known: 18 }]);
   });
 
   it('one of which breaks a constraint: that record is named, and not one of the others; they land', async () => {
@@ -123,13 +129,14 @@ describe.skipIf(fault !== undefined)('inserts that wait for others', () => {
     expect(await count('wide')).toEqual({ rows: 120, known: 120 });
   });
 
-  it('have the same tokens as direct ones: a mode that was changed doubles nothing, either way', async () => {
-    const coalesced = await tableWith('changed');
-    const direct = await sinkFor('changed', { insertMode: 'direct' });
+  it.each(families)('have the same tokens as direct ones: a mode that was changed doubles nothing, either way; $name table', async (family) => {
+    const table = `changed_${family.name}`;
+    const coalesced = await tableWith(table, { engine: family.engine('ORDER BY k') });
+    const direct = await sinkFor(table, { insertMode: 'direct' });
     await insertAll(coalesced, batches(0, 3));
     await insertAll(direct, batches(0, 5));
     await insertAll(coalesced, [...batches(0, 5), ...batches(5, 1)]);
-    expect(await count('changed')).toEqual({ rows: 18, known: 18 });
+    expect(await count(table)).toEqual({ rows: 18, known: 18 });
   });
 
   it('that nobody waits for any more land all the same; meanwhile the range is not looked up, and repeated they land once', async () => {
@@ -179,23 +186,24 @@ describe.skipIf(fault !== undefined)('inserts that wait for others', () => {
     expect(few.find(({ what }) => what === 'insert mode')).toMatchObject({ level: 'warning', todo: expect.stringContaining('maxWaitMs') as string });
   });
 
-  it('are gone when the server is killed while they wait, and repeated they land; what had landed is known still', async () => {
-    const own = await startStack({ kafka: false, keeper: false, useEnvironment: false, clickhouse: { coalesces: true } });
+  it.each(families)('are gone when the server is killed while they wait, and repeated they land; what had landed is known still; $name table', async (family) => {
+    const table = `killed_${family.name}`;
+    const own = await startStack({ kafka: false, useEnvironment: false, clickhouse: { coalesces: true } });
     try {
       const server = own.clickhouse!;
-      await command(own.clickhouseUrl, `CREATE TABLE killed (${COLUMNS}) ENGINE = ${ENGINE}`);
-      const sink = await openClickHouseSink({ url: own.clickhouseUrl, routes: [{ topic: 'orders', table: 'killed' }], insertMode: 'coalesced', coalesceMs });
+      await command(own.clickhouseUrl, `CREATE TABLE ${table} (${COLUMNS}) ENGINE = ${family.engine('ORDER BY k')}`);
+      const sink = await openClickHouseSink({ url: own.clickhouseUrl, routes: [{ topic: 'orders', table }], insertMode: 'coalesced', coalesceMs });
       open.push(sink);
       await insertAll(sink, batches(0, 3));
-      const patient = await openClickHouseSink({ url: own.clickhouseUrl, routes: [{ topic: 'orders', table: 'killed' }], insertMode: 'coalesced', coalesceMs: 10_000 });
+      const patient = await openClickHouseSink({ url: own.clickhouseUrl, routes: [{ topic: 'orders', table }], insertMode: 'coalesced', coalesceMs: 10_000 });
       open.push(patient);
       const waiting = batches(3, 3).map((batch) => outcome(patient.freeze(batch).insert()));
       const answers = Promise.allSettled(waiting);
-      await untilThere('killed', 3, own.clickhouseUrl);
+      await untilThere(table, 3, own.clickhouseUrl);
       await server.kill();
       for (const answer of await answers) expect(answer).toMatchObject({ status: 'rejected', reason: { code: 'KCR_INSERT_IN_DOUBT' } });
       await server.start();
-      const rows = () => query(own.clickhouseUrl, 'SELECT count() AS rows FROM killed');
+      const rows = () => query(own.clickhouseUrl, `SELECT count() AS rows FROM ${table}`);
       expect(await rows()).toEqual([{ rows: 9 }]);
       await insertAll(sink, batches(0, 6));
       expect(await rows()).toEqual([{ rows: 18 }]);

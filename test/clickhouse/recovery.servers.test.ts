@@ -11,18 +11,20 @@ import type { BatchSink, InsertBatch, StateStore } from '../../src/ports.js';
 import { memoryStore } from '../../src/state/memory.js';
 import { command, query } from '../stack/clients.js';
 import { sharedStack } from '../stack/shared.js';
+import { type EngineFamily, familiesAt, plain } from '../support/engines.js';
 import { batchOf, intentOf, numbers, outcome, record } from './fixtures.js';
 
 const database = `recovery_${process.pid}_${Date.now()}`;
 const { clickhouseUrl: url } = sharedStack();
+const families = await familiesAt(url);
 const run = (text: string) => command(url, text, { database });
 const counted = async (table: string) => (await query<{ n: number; u: number }>(url, `SELECT count() AS n, uniqExact(_offset) AS u FROM ${table}`, { database }))[0];
 const open: BatchSink[] = [];
 
 const COLUMNS = 'k UInt64, _topic LowCardinality(String), _partition Int32, _offset Int64';
 
-async function sinkFor(table: string, { columns = COLUMNS, key = '', window = 1000 } = {}): Promise<BatchSink> {
-  await run(`CREATE TABLE ${table} (${columns}) ENGINE = MergeTree ${key} ORDER BY k SETTINGS non_replicated_deduplication_window = ${window}`);
+async function sinkFor(table: string, { family = plain, columns = COLUMNS, key = '', window = 1000 } = {}): Promise<BatchSink> {
+  await run(`CREATE TABLE ${table} (${columns}) ENGINE = ${family.engine(`${key} ORDER BY k`, { window })}`);
   return openSink(table);
 }
 
@@ -44,31 +46,40 @@ const ten = batchOf(numbers(0, 10).map((offset) => record(offset, { k: offset })
 const later = (sink: BatchSink, batch: InsertBatch = ten): InsertBatch => ({ ...batch, replay: true, intent: { ...intentOf(sink, batch), atMs: Date.now() - HOUR } });
 const deliver = (sink: BatchSink, batch: InsertBatch): Promise<Delivered> => firstValueFrom(of(batch).pipe(insertDeduped(sink, { retry: { minDelayMs: 20 } })));
 
-describe('a range whose token the server has forgotten', () => {
+/** A plain table with a window of 1 forgets when another token comes; a replicated one does in its own time, but without a window at once. */
+const forget = async (family: EngineFamily, table: string): Promise<void> => {
+  if (family !== plain) await run(`ALTER TABLE ${table} MODIFY SETTING ${family.window} = 0`);
+};
+
+describe.each(families)('a range whose token the server has forgotten, in a $name table', (family) => {
   it('would double when it is sent blindly; looked for first, it is left alone', async () => {
-    const sink = await sinkFor('forgotten', { window: 1 });
+    const table = `forgotten_${family.name}`;
+    const sink = await sinkFor(table, { family, window: 1 });
     const other = batchOf([record(100, { k: 1 })], { partition: 1 });
     for (const batch of [ten, other]) await outcome(sink.freeze(batch).insert());
+    await forget(family, table);
     await expect(deliver(sink, later(sink))).resolves.toMatchObject({ rows: 0 });
-    expect(await counted('forgotten')).toEqual({ n: 11, u: 11 });
+    expect(await counted(table)).toEqual({ n: 11, u: 11 });
     // The control: it was forgotten indeed.
     await outcome(sink.freeze(ten).insert());
-    expect(await counted('forgotten')).toEqual({ n: 21, u: 11 });
+    expect(await counted(table)).toEqual({ n: 21, u: 11 });
   });
 
   it('is inserted when nothing of it is there, and a late attempt under its token changes nothing', async () => {
-    const sink = await sinkFor('absent');
+    const table = `absent_${family.name}`;
+    const sink = await sinkFor(table, { family });
     await expect(deliver(sink, later(sink))).resolves.toMatchObject({ rows: 10 });
     await outcome(sink.freeze(ten).insert());
-    expect(await counted('absent')).toEqual({ n: 10, u: 10 });
+    expect(await counted(table)).toEqual({ n: 10, u: 10 });
   });
 
   it('of which one ClickHouse partition is there gets the others', async () => {
-    const sink = await sinkFor('partly', { key: 'PARTITION BY k % 3', window: 3 });
+    const table = `partly_${family.name}`;
+    const sink = await sinkFor(table, { family, key: 'PARTITION BY k % 3', window: 3 });
     await outcome(sink.freeze(ten).insert());
-    await run('ALTER TABLE partly DROP PARTITION 1');
+    await run(`ALTER TABLE ${table} DROP PARTITION 1`);
     await expect(deliver(sink, later(sink))).resolves.toMatchObject({ rows: 3 });
-    expect(await counted('partly')).toEqual({ n: 10, u: 10 });
+    expect(await counted(table)).toEqual({ n: 10, u: 10 });
   });
 });
 
@@ -110,7 +121,7 @@ describe('materialized views', () => {
   });
 });
 
-describe('one record among a thousand that the table cannot take, left out', () => {
+describe.each(families)('one record among a thousand that a $name table cannot take, left out', (family) => {
   const thousand = numbers(0, 1000).map((offset) => record(offset, offset === 789 ? '{"k":"seven hundred"}' : { k: offset }));
   const { assignment } = batchOf(thousand);
   const source = { cluster: () => of('test'), log: () => of({ start: 0, end: 1000 }), seek: () => EMPTY };
@@ -127,16 +138,17 @@ describe('one record among a thousand that the table cannot take, left out', () 
   }
 
   it('999 rows, and it is told once with its offset, its value and the reason', async () => {
-    const sink = await sinkFor('left_out');
+    const table = `left_out_${family.name}`;
+    const sink = await sinkFor(table, { family });
     const { rows, excluded } = await live(memoryStore(), sink);
     expect(rows).toEqual([999]);
     expect(excluded).toMatchObject([{ record: { offset: 789, value: Buffer.from('{"k":"seven hundred"}') }, error: { code: 'KCR_POISON', fields: { offset: 789, serverCode: 27 } } }]);
-    expect(await counted('left_out')).toEqual({ n: 999, u: 999 });
+    expect(await counted(table)).toEqual({ n: 999, u: 999 });
   });
 
   it.each(['before the exclusion is stored', 'after it', 'after the rest was inserted'])('the same when the process dies %s', async (when) => {
-    const table = `dies_${when.replaceAll(' ', '_')}`;
-    const sink = await sinkFor(table);
+    const table = `dies_${when.replaceAll(' ', '_')}_${family.name}`;
+    const sink = await sinkFor(table, { family });
     const store = memoryStore();
     let isDead = false;
     const dead = () => {

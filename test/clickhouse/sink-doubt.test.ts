@@ -263,6 +263,46 @@ describe('after code 319 the server itself does not know for about 300 s whether
   });
 });
 
+describe('parts of which a replicated table does not know whether it keeps them, told to somebody else or to nobody', () => {
+  const unsure = (rows: Readonly<Record<number, number>>, parts = 2) => (sql: string) => (sql.includes('parts_to_check') ? [{ parts: String(parts) }] : found(rows)(sql));
+  const unknown = { code: 'KCR_INSERT_IN_DOUBT', retryable: true, message: expect.stringContaining('2 parts of the table') as string };
+
+  it.each([
+    ['doubled, which would halt the partition', { 10: 2, 12: 1, 13: 1 }],
+    ['missing', { 10: 1, 12: 1 }],
+    ['whole, which would settle rows that go', { 10: 1, 12: 1, 13: 1 }],
+  ])('what looks %s is looked at again when it does', async (_, rows) => {
+    const sink = await openSink({ engine: 'ReplicatedMergeTree' });
+    const frozen = sink.freeze(recordedBatch(sink));
+    server.onSelect = unsure(rows);
+    await expect(outcome(frozen.readBack('it is old'))).rejects.toMatchObject(unknown);
+    server.onSelect = unsure({ 10: 1, 12: 1, 13: 1 }, 0);
+    await expect(outcome(frozen.readBack('it is old'))).resolves.toEqual({ missing: [], doubled: [] });
+  });
+
+  it('do not hold up what was answered well and is whole', async () => {
+    const sink = await openSink({ engine: 'ReplicatedMergeTree' });
+    const frozen = sink.freeze(recordedBatch(sink));
+    await outcome(frozen.insert());
+    server.onSelect = unsure({ 10: 1, 12: 1, 13: 1 });
+    await expect(outcome(frozen.readBack())).resolves.toEqual({ missing: [], doubled: [] });
+  });
+
+  it('are not asked for of a plain table, and not insisted on where the user may not see them', async () => {
+    const asked: string[] = [];
+    for (const engine of ['MergeTree', 'ReplicatedMergeTree']) {
+      const sink = await openSink({ engine });
+      server.onSelect = (sql) => {
+        if (!sql.includes('parts_to_check')) return found({ 10: 1, 12: 1, 13: 1 })(sql);
+        asked.push(engine);
+        return 497;
+      };
+      await expect(outcome(sink.freeze(recordedBatch(sink)).readBack('it is old'))).resolves.toEqual({ missing: [], doubled: [] });
+    }
+    expect(asked).toEqual(['ReplicatedMergeTree']);
+  });
+});
+
 describe('a partition that was begun anew', () => {
   it('has no range read back: rows of the topic as it was would be taken for its own, and its own be lost', async () => {
     const sink = await openSink();

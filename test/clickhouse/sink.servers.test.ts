@@ -9,10 +9,19 @@ import { type ClickHouseSinkOptions, openClickHouseSink } from '../../src/clickh
 import type { BatchSink } from '../../src/ports.js';
 import { command, query } from '../stack/clients.js';
 import { sharedStack } from '../stack/shared.js';
+import { type EngineFamily, familiesAt, plain } from '../support/engines.js';
 import { batchOf, intentOf, numbers, outcome, record, TIMESTAMP_MS } from './fixtures.js';
 
-const database = `sink_${process.pid}_${Date.now()}`;
 const { clickhouseUrl: url } = sharedStack();
+const families = await familiesAt(url);
+const databaseOf = ({ name }: EngineFamily): string => `sink_${name}_${process.pid}`;
+/** What the tests run on at present: each family has a database of its own. */
+let family = plain;
+let database = databaseOf(plain);
+const on = (each: EngineFamily) => beforeAll(() => {
+  family = each;
+  database = databaseOf(each);
+});
 const sql = <Row = Record<string, unknown>>(text: string) => query<Row>(url, text, { database });
 const run = (text: string) => command(url, text, { database });
 const offsets = async (table: string) => (await sql<{ _offset: number }>(`SELECT _offset FROM ${table} ORDER BY _offset`)).map(({ _offset }) => _offset);
@@ -22,20 +31,23 @@ const PROVENANCE = '_topic LowCardinality(String), _partition Int32, _offset Int
 
 /** A table of its own for each test, with its sink. */
 async function sinkFor(table: string, columns: string, options: Partial<ClickHouseSinkOptions> & { readonly engine?: string } = {}): Promise<BatchSink> {
-  const { engine = 'MergeTree ORDER BY tuple() SETTINGS non_replicated_deduplication_window = 1000', ...rest } = options;
+  const { engine = family.engine('ORDER BY tuple()', { window: 1000 }), ...rest } = options;
   await run(`CREATE TABLE ${table} (${columns}) ENGINE = ${engine}`);
   const sink = await openClickHouseSink({ url, database, routes: [{ topic: 'orders', table }], ...rest });
   open.push(sink);
   return sink;
 }
 
-beforeAll(() => command(url, `CREATE DATABASE ${database}`));
+beforeAll(async () => {
+  for (const each of families) await command(url, `CREATE DATABASE ${databaseOf(each)}`);
+});
 afterAll(async () => {
   for (const sink of open) await outcome(sink.close());
-  await command(url, `DROP DATABASE ${database}`);
+  for (const each of families) await command(url, `DROP DATABASE ${databaseOf(each)}`);
 });
 
-describe('a batch', () => {
+describe.each(families)('a batch for a $name table', (each) => {
+  on(each);
   const batch = batchOf(numbers(10, 5).map((offset) => record(offset, { k: offset })));
 
   it('that is inserted twice lands once', async () => {
@@ -72,7 +84,7 @@ describe('a batch', () => {
   });
 
   it('without a token lands as often as it is inserted, in the table and in its views', async () => {
-    await run('CREATE TABLE no_token_target (k UInt64) ENGINE = MergeTree ORDER BY k SETTINGS non_replicated_deduplication_window = 1000');
+    await run(`CREATE TABLE no_token_target (k UInt64) ENGINE = ${family.engine('ORDER BY k')}`);
     const sink = await sinkFor('no_token', 'k UInt64');
     await run('CREATE MATERIALIZED VIEW no_token_view TO no_token_target AS SELECT k FROM no_token');
     for (const offset of [1, 2]) await outcome(sink.freeze(batchOf([record(offset, { k: 1 })], { token: undefined })).insert());
@@ -80,7 +92,7 @@ describe('a batch', () => {
   });
 
   it('reaches views once, also when the insert is repeated', async () => {
-    await run('CREATE TABLE view_target (k UInt64) ENGINE = MergeTree ORDER BY k SETTINGS non_replicated_deduplication_window = 1000');
+    await run(`CREATE TABLE view_target (k UInt64) ENGINE = ${family.engine('ORDER BY k')}`);
     const sink = await sinkFor('view_source', `k UInt64, ${PROVENANCE}`);
     await run('CREATE MATERIALIZED VIEW view_between TO view_target AS SELECT k FROM view_source');
     await outcome(sink.freeze(batch).insert());
@@ -117,7 +129,8 @@ describe('a batch', () => {
   });
 });
 
-describe('a body of many pieces', () => {
+describe.each(families)('a body of many pieces for a $name table', (each) => {
+  on(each);
   const large = batchOf(numbers(0, 20_000).map((offset) => record(offset, { k: offset, v: 'x'.repeat(60) })));
 
   it('that is cut off leaves no row behind, wherever it is cut, and lands whole when it is sent again', async () => {
@@ -149,6 +162,7 @@ describe('a body of many pieces', () => {
 });
 
 describe('a record the table cannot take', () => {
+  on(plain);
   const rows = (bad: string) => batchOf([record(20, { k: 1 }), record(21, '{\n "k":\n 2 }'), record(25, '{}'), record(27, bad), record(28, { k: 3 })], { token: `poison:${bad}` });
 
   it.each([
@@ -270,7 +284,8 @@ describe('provenance columns', () => {
   });
 });
 
-describe('reading back and filling', () => {
+describe.each(families)('reading back and filling a $name table', (each) => {
+  on(each);
   it('finds exactly the rows that are gone, and fill restores exactly them', async () => {
     const sink = await sinkFor('holes', `k UInt64, ${PROVENANCE}`);
     const batch = batchOf(numbers(100, 50).filter((offset) => offset % 7 !== 0).map((offset) => record(offset, { k: offset })));

@@ -1,15 +1,13 @@
 // A ClickHouse server as a process: `clickhouse server` where there is one on the PATH, else the engine that the
 // npm package chdb brings, run as clickhouse-local with its HTTP interface open.
 import { accessSync, constants, mkdirSync, writeFileSync } from 'node:fs';
-import { createRequire } from 'node:module';
 import { delimiter, join } from 'node:path';
-import { fileURLToPath } from 'node:url';
-import { asyncQueueLibrary } from './async-queue.js';
+import { chdbCommand, graftFault } from './chdb/library.js';
 import { ping, query } from './clients.js';
 import { freePort, ServerProcess } from './process.js';
 
 export interface ClickhouseOptions {
-  /** host:port of a ZooKeeper; makes KeeperMap tables work. It need not be up yet. */
+  /** host:port of a ZooKeeper; makes KeeperMap tables and replicated ones work. It need not be up yet. */
   readonly keeper?: string;
   /** More XML inside <clickhouse> of the server's configuration. */
   readonly config?: string;
@@ -21,8 +19,6 @@ export interface ClickhouseOptions {
   readonly coalesces?: boolean;
 }
 
-const HOST = fileURLToPath(new URL('chdb-host.mjs', import.meta.url));
-
 /** Writes the configuration and chooses the ports; the caller starts it. */
 export async function clickhouseServer(dir: string, options: ClickhouseOptions = {}): Promise<ServerProcess> {
   const httpPort = await freePort();
@@ -32,6 +28,9 @@ export async function clickhouseServer(dir: string, options: ClickhouseOptions =
   const logFile = join(dir, 'clickhouse.log');
   const url = `http://127.0.0.1:${httpPort}`;
   const binary = onPath('clickhouse');
+  const server = binary
+    ? { command: [binary, 'server', `--config-file=${configFile}`] as const, env: {} }
+    : chdbCommand(configFile, dataDir, httpPort, { needs: options.coalesces ? ['async-queue'] : [], wants: options.keeper ? ['interserver-address'] : [] });
   const own = binary ? serverOnly(await freePort(), await freePort(), join(dir, 'access')) : '';
   mkdirSync(dataDir, { recursive: true });
   writeFileSync(usersFile, usersXml(options));
@@ -41,9 +40,9 @@ export async function clickhouseServer(dir: string, options: ClickhouseOptions =
     address: url,
     dataDir,
     logFile,
-    command: binary ? [binary, 'server', `--config-file=${configFile}`] : chdbCommand(configFile, dataDir, httpPort),
+    command: server.command,
     // Without it `clickhouse server` forks, and the process one kills is not the one that serves.
-    env: { CLICKHOUSE_WATCHDOG_ENABLE: '0', ...(binary || !options.coalesces ? {} : { ASYNC_QUEUE_LIBRARY: asyncQueue() }) },
+    env: { CLICKHOUSE_WATCHDOG_ENABLE: '0', ...server.env },
     ready: async () => {
       await ping(url);
       await query(url, 'SELECT 1');
@@ -53,40 +52,12 @@ export async function clickhouseServer(dir: string, options: ClickhouseOptions =
 
 /** Why a ClickHouse of our own cannot let inserts wait for others; undefined: it can. */
 export function coalescingFaultHere(): string | undefined {
-  if (onPath('clickhouse')) return undefined;
-  const made = asyncQueueLibrary(libchdb());
-  return 'fault' in made ? made.fault : undefined;
+  return onPath('clickhouse') ? undefined : graftFault('async-queue');
 }
 
-function asyncQueue(): string {
-  const made = asyncQueueLibrary(libchdb());
-  if ('fault' in made) throw new Error(`inserts cannot wait for others here: ${made.fault}`);
-  return made.library;
-}
-
-function chdbCommand(configFile: string, dataDir: string, httpPort: number): [string, ...string[]] {
-  return [
-    process.execPath, HOST, libchdb(),
-    `--config-file=${configFile}`, `--path=${dataDir}`, '--log-level=warning',
-    '--listen_host=127.0.0.1', `--http_port=${httpPort}`,
-    // This query never ends, for standard input does not: it keeps the server up.
-    '--structure=l String', '--input-format=LineAsString', '--table=lifeline',
-    '--query=SYSTEM START LISTEN HTTP; SELECT count() FROM lifeline FORMAT Null',
-  ];
-}
-
-/** The engine's library, in the platform package that npm has installed with chdb. */
-function libchdb(): string {
-  const fromHere = createRequire(import.meta.url);
-  const fromChdb = createRequire(fromHere.resolve('chdb/package.json'));
-  const libc = process.platform === 'linux' ? '-gnu' : '';
-  const name = `@chdb/lib-${process.platform}-${process.arch}${libc}`;
-  try {
-    return join(fromChdb.resolve(`${name}/package.json`), '..', 'libchdb.so');
-  } catch (cause) {
-    const way = 'put a clickhouse binary on the PATH, or set CLICKHOUSE_URL';
-    throw new Error(`No ClickHouse here: the npm package ${name} is not installed; ${way}`, { cause });
-  }
+/** Why a ClickHouse of our own that has a ZooKeeper cannot have replicated tables; undefined: it can. */
+export function replicationFaultHere(): string | undefined {
+  return onPath('clickhouse') ? undefined : graftFault('interserver-address');
 }
 
 function onPath(name: string): string | undefined {
@@ -101,13 +72,12 @@ function onPath(name: string): string | undefined {
   });
 }
 
-/** What only `clickhouse server` understands; with it replicated tables and `CREATE USER` work. */
+/** What only `clickhouse server` understands; with it `CREATE USER` works, and replicas can fetch from each other. */
 function serverOnly(tcpPort: number, interserverPort: number, accessDir: string): string {
   return `
   <tcp_port>${tcpPort}</tcp_port>
   <interserver_http_port>${interserverPort}</interserver_http_port>
   <interserver_http_host>127.0.0.1</interserver_http_host>
-  <macros><shard>1</shard><replica>1</replica></macros>
   <user_directories>
     <users_xml><path>users.xml</path></users_xml>
     <local_directory><path>${accessDir}/</path></local_directory>
@@ -159,7 +129,8 @@ function keeperXml(keeper: string | undefined): string {
     <node><host>${host}</host><port>${port}</port></node>
     <session_timeout_ms>10000</session_timeout_ms>
   </zookeeper>
-  <keeper_map_path_prefix>/keeper_map</keeper_map_path_prefix>`;
+  <keeper_map_path_prefix>/keeper_map</keeper_map_path_prefix>
+  <macros><shard>1</shard><replica>1</replica></macros>`;
 }
 
 function usersXml(options: ClickhouseOptions): string {

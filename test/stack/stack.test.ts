@@ -8,6 +8,8 @@ import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import zookeeper from 'node-zookeeper-client';
 import { afterAll, beforeAll, describe, expect, onTestFinished, test, vi } from 'vitest';
+import { replicated } from '../support/engines.js';
+import { replicationFaultHere } from './clickhouse.js';
 import { command, createTopic, kafkaClient, produce, query, topicEnd, withAdmin } from './clients.js';
 import { freePort, ServerProcess } from './process.js';
 import { type Stack, startStack } from './stack.js';
@@ -91,6 +93,24 @@ describe('a stack', () => {
     await stack.clickhouse?.restart();
     expect(stack.clickhouse?.pid).not.toBe(pid);
     expect(await query(stack.clickhouseUrl, 'SELECT 1 AS one')).toEqual([{ one: 1 }]);
+  });
+
+  test.skipIf(replicationFaultHere() !== undefined)('has replicated tables: a token is known in Keeper, also after a SIGKILL of ClickHouse, and ZooKeeper away is told', async () => {
+    const { clickhouseUrl: url, clickhouse, zookeeper: keeper } = stack;
+    const insert = (token: string) => command(url, `INSERT INTO replicated SETTINGS insert_deduplication_token = '${token}', insert_keeper_max_retries = 1 VALUES (1)`);
+    const rows = () => query(url, 'SELECT count() AS n FROM replicated');
+    await command(url, `CREATE TABLE replicated (n UInt64) ENGINE = ${replicated.engine('ORDER BY n')}`);
+    for (const token of ['a', 'a', 'b']) await insert(token);
+    expect(await rows()).toEqual([{ n: 2 }]);
+    await clickhouse?.kill();
+    await clickhouse?.start();
+    await vi.waitFor(() => insert('a'), { timeout: 60_000, interval: 100 });
+    expect(await rows()).toEqual([{ n: 2 }]);
+    await keeper?.kill();
+    await expect(insert('c')).rejects.toThrow('code 242');
+    await keeper?.start();
+    await vi.waitFor(() => insert('c'), { timeout: 60_000, interval: 100 });
+    expect(await rows()).toEqual([{ n: 3 }]);
   });
 
   test("an error of ClickHouse carries the server's own words", async () => {

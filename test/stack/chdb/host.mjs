@@ -1,5 +1,5 @@
 // Becomes a ClickHouse server: runs clickhouse-local's main out of libchdb.so, inside this very process.
-// Usage: node chdb-host.mjs <path of libchdb.so> <argument of clickhouse-local>...
+// Usage: node host.mjs <path of libchdb.so> <argument of clickhouse-local>...
 import koffi from 'koffi';
 
 const [libraryPath, ...args] = process.argv.slice(2);
@@ -19,11 +19,10 @@ if (library === null) throw new Error(`libchdb cannot be loaded: ${dlerror()}`);
 const main = dlsym(library, 'chdb_query_cmdline');
 if (main === null) throw new Error(`libchdb has no chdb_query_cmdline: ${dlerror()}`);
 
-// Inserts that wait for others, which clickhouse-local does not have: see async-queue.c.
-const asyncQueue = process.env['ASYNC_QUEUE_LIBRARY'];
-if (asyncQueue !== undefined) {
-  const refused = koffi.load(asyncQueue).func('int graft(void *library)')(library);
-  if (refused !== 0) throw new Error(`async-queue.c does not know this build of libchdb.so: ${refused}`);
+// What clickhouse-local lacks: see grafts.ts.
+for (const graft of (process.env['CHDB_GRAFTS'] ?? '').split(':').filter(Boolean)) {
+  const refused = koffi.load(graft).func('int graft(void *library)')(library);
+  if (refused !== 0) throw new Error(`${graft} does not know this build of libchdb.so: ${refused}`);
 }
 
 // The strings must outlive the JavaScript heap, so libc allocates them.

@@ -2,22 +2,16 @@
 // that the queue does is in the library all the same; what is not is its constructor and the thread that looks at its
 // deadlines. This builds the queue by hand, in one known build of libchdb.so, and hands it out where the server asks for
 // it, so that tests can see inserts written together by ClickHouse's own code. The layout was read from
-// src/Interpreters/AsynchronousInsertQueue.h and from the code of that build; clickhouse.ts checks the build's id.
-#define _GNU_SOURCE
-#include <dlfcn.h>
+// src/Interpreters/AsynchronousInsertQueue.h and from the code of that build; grafts.ts checks the build's id.
+#include "graft.h"
 #include <pthread.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
-#include <sys/mman.h>
 #include <sys/uio.h>
 #include <time.h>
-#include <unistd.h>
 
 enum {
   // Addresses of functions and constants, from the beginning of the library.
-  AT_CHDB_QUERY_CMDLINE = 0xf211700,
   AT_TRY_GET_QUEUE = 0x1418eec0, // Context::tryGetAsynchronousInsertQueue
   AT_FLUSH_ALL = 0x141d8000,     // AsynchronousInsertQueue::flushAll
   AT_POOL = 0xf12fa80,           // ThreadPool::ThreadPool(metric, metric, metric, max_threads)
@@ -125,20 +119,10 @@ static char *get_queue(char *context) {
   return queue;
 }
 
-// From now on whoever asks the server for its queue gets ours. Not 0: this is another build than the one that is known.
+// From now on whoever asks the server for its queue gets ours.
 int graft(void *library) {
   static const unsigned char expected[] = {0x41, 0x56, 0x53, 0x50, 0x48, 0x89, 0xfb};
-  unsigned char jump[12] = {0x48, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xe0};
-  char *(*target)(char *) = get_queue;
-  char *known = dlsym(library, "chdb_query_cmdline");
-  if (known == NULL) return 1;
-  base = known - AT_CHDB_QUERY_CMDLINE;
-  char *at = base + AT_TRY_GET_QUEUE;
-  if (memcmp(at, expected, sizeof expected) != 0) return 2;
-  size_t page = (size_t)sysconf(_SC_PAGESIZE);
-  char *from = (char *)((uintptr_t)at & ~(uintptr_t)(page - 1));
-  if (mprotect(from, 2 * page, PROT_READ | PROT_WRITE | PROT_EXEC) != 0) return 3;
-  memcpy(jump + 2, &target, sizeof target);
-  memcpy(at, jump, sizeof jump);
-  return mprotect(from, 2 * page, PROT_READ | PROT_EXEC) == 0 ? 0 : 4;
+  base = beginning_of(library);
+  if (base == NULL) return 1;
+  return put_in_place(base + AT_TRY_GET_QUEUE, expected, sizeof expected, (void *)get_queue);
 }
