@@ -119,8 +119,8 @@ export class FrozenBatch implements FrozenInsert {
     return abortable((signal) => this.#readBack(doubt, signal));
   }
 
-  fill(missing: readonly number[], round: number): Observable<InsertResult> {
-    return abortable((signal) => this.#fill(missing, round, signal));
+  fill(missing: readonly number[]): Observable<InsertResult> {
+    return abortable((signal) => this.#fill(missing, signal));
   }
 
   release(): void {
@@ -278,12 +278,12 @@ export class FrozenBatch implements FrozenInsert {
     return queued.length > 0;
   }
 
-  async #fill(missing: readonly number[], round: number, signal: AbortSignal): Promise<InsertResult> {
+  async #fill(missing: readonly number[], signal: AbortSignal): Promise<InsertResult> {
     await this.#refuseDoublingInViews(missing);
     const { token, records } = this.#batch;
     const wanted = new Set(missing);
-    const fillToken = token === undefined ? undefined : this.#tokenAsSent(`${token}:fill${round}`);
-    return this.#send(records.filter(({ offset }) => wanted.has(offset)), fillToken, `${this.#queryId}-fill${round}`, signal);
+    const fillToken = token === undefined ? undefined : this.#tokenAsSent(`${token}:fill1`);
+    return this.#send(records.filter(({ offset }) => wanted.has(offset)), fillToken, `${this.#queryId}-fill1`, signal);
   }
 
   /** The repeated insert has brought every row to the views, also where the table itself took it for a duplicate. */

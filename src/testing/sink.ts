@@ -105,13 +105,13 @@ function frozen(process: SimulatedProcess, world: SinkSurroundings, batch: Inser
       lookedMs = world.nowMs();
       return process.call({ port: 'readBack', partition, what: () => range, detail: () => detail(why), effect: () => (provenance && batch.isAnew !== true ? readBack(world, batch) : clearDoubt(world, batch, why)) });
     },
-    fill: (missing, round) => {
+    fill: (missing) => {
       watch.asked('fill', batch.assignment);
       if (table.views.size > 0) throw new IngestError('KCR_READ_BACK', `a fill of ${range} would double rows in the views`);
       const wanted = new Set(missing);
-      const key = token === undefined ? undefined : `${token}:fill${round}`;
+      const key = token === undefined ? undefined : `${token}:fill1`;
       return unlessUnasked(() =>
-        send('fill', records.filter(({ offset }) => wanted.has(offset)), key, () => `${range} with ${missing.join(',')} round ${round}`),
+        send('fill', records.filter(({ offset }) => wanted.has(offset)), key, () => `${range} with ${missing.join(',')}`),
       );
     },
     release: () => undefined,

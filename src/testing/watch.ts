@@ -216,8 +216,8 @@ export class Watch {
     return this.log.records(partition).filter(({ offset }) => offset >= first && offset <= last);
   }
 
-  #record({ cluster, topic, partition }: StateKey, { pending, topicId, incarnation }: PartitionState): void {
-    for (const intent of pending) this.#recorded.set(dedupToken({ cluster, topic, topicId, incarnation, partition, intent }), { intent, topicId, incarnation });
+  #record({ cluster, group, topic, partition }: StateKey, { pending, topicId, incarnation }: PartitionState): void {
+    for (const intent of pending) this.#recorded.set(dedupToken({ cluster, group, topic, topicId, incarnation, partition, intent }), { intent, topicId, incarnation });
   }
 
   #break(invariant: Invariant, what: string): void {

@@ -282,8 +282,8 @@ describe('reading back and filling', () => {
     // Just what a kill between token and rename leaves behind: the repeated insert answers well, and nothing comes.
     await outcome(frozen.insert());
     await expect(outcome(frozen.readBack())).resolves.toEqual({ missing: [100, 111, 149], doubled: [] });
-    await expect(outcome(frozen.fill([100, 111, 149], 1))).resolves.toMatchObject({ rows: 3 });
-    await expect(outcome(frozen.fill([100, 111, 149], 1))).resolves.toMatchObject({ rows: 3 });
+    await expect(outcome(frozen.fill([100, 111, 149]))).resolves.toMatchObject({ rows: 3 });
+    await expect(outcome(frozen.fill([100, 111, 149]))).resolves.toMatchObject({ rows: 3 });
     await expect(outcome(frozen.readBack())).resolves.toEqual({ missing: [], doubled: [] });
     expect(await sql('SELECT count() AS n, uniqExact(_partition, _offset) AS u FROM holes')).toEqual([{ n: 49, u: 49 }]);
   });
@@ -293,11 +293,11 @@ describe('reading back and filling', () => {
     const frozen = sink.freeze(batchOf(numbers(1, 5).map((offset) => record(offset, { k: offset }))));
     await outcome(frozen.insert());
     await run('ALTER TABLE rounds DELETE WHERE _offset = 2 SETTINGS mutations_sync = 2');
-    await outcome(frozen.fill([2], 1));
+    await outcome(frozen.fill([2]));
     await run('ALTER TABLE rounds DELETE WHERE _offset = 2 SETTINGS mutations_sync = 2');
-    await outcome(frozen.fill([2], 1));
+    await outcome(frozen.fill([2]));
     await expect(outcome(frozen.readBack())).resolves.toEqual({ missing: [2], doubled: [] });
-    await outcome(frozen.fill([2], 2));
+    await outcome(frozen.fill([2]));
     await expect(outcome(frozen.readBack())).resolves.toEqual({ missing: [], doubled: [] });
   });
 

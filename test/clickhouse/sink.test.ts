@@ -231,7 +231,7 @@ describe('what the server refuses', () => {
   it('names the record of a fill by its offset too', async () => {
     const sink = await openSink();
     server.onInsert = refuse(400, 27, poison);
-    await expect(outcome(sink.freeze(batch).fill([10, 13], 1))).rejects.toMatchObject({ code: 'KCR_POISON', fields: { offset: 13 } });
+    await expect(outcome(sink.freeze(batch).fill([10, 13]))).rejects.toMatchObject({ code: 'KCR_POISON', fields: { offset: 13 } });
   });
 
   it.each([
@@ -366,8 +366,8 @@ describe('reading back', () => {
     const sink = await openSink();
     const frozen = sink.freeze(batch);
     await outcome(frozen.insert());
-    await expect(outcome(frozen.fill([10, 13], 1))).resolves.toMatchObject({ rows: 2 });
-    await outcome(frozen.fill([13], 2));
+    await expect(outcome(frozen.fill([10, 13]))).resolves.toMatchObject({ rows: 2 });
+    await outcome(frozen.fill([13]));
     const [insert, one, two] = server.inserts as [FakeInsert, FakeInsert, FakeInsert];
     expect(one.body.toString().match(/"_offset":\d+/g)).toEqual(['"_offset":10', '"_offset":13']);
     const tokens = [insert, one, two].map(({ params }) => params.get('insert_deduplication_token'));
@@ -379,7 +379,7 @@ describe('reading back', () => {
 
   it('a table that feeds materialized views is not filled: the repeated insert has brought them every row already', async () => {
     const sink = await openSink({}, { views: ['totals'] });
-    await expect(outcome(sink.freeze(batch).fill([10], 1))).rejects.toMatchObject({ code: 'KCR_READ_BACK', message: expect.stringContaining('default.totals') as string });
+    await expect(outcome(sink.freeze(batch).fill([10]))).rejects.toMatchObject({ code: 'KCR_READ_BACK', message: expect.stringContaining('default.totals') as string });
     expect(server.inserts).toHaveLength(0);
   });
 

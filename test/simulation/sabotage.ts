@@ -87,7 +87,7 @@ const tokenFromReceived: MonoTypeOperatorFunction<InsertBatch> = map((batch) => 
   const { token, intent, records, assignment } = batch;
   if (token === undefined || intent === undefined || records.length === 0) return batch;
   const received = { ...intent, first: records.at(0)!.offset, last: records.at(-1)!.offset };
-  return { ...batch, token: dedupToken({ cluster: 'simulated', topic: assignment.topic, topicId: assignment.topicId, incarnation: 0, partition: assignment.partition, intent: received }) };
+  return { ...batch, token: dedupToken({ cluster: 'simulated', group: 'g', topic: assignment.topic, topicId: assignment.topicId, incarnation: 0, partition: assignment.partition, intent: received }) };
 });
 
 /** Forgets at the claim what was in doubt, as if it had been settled. */
