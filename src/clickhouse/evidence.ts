@@ -58,7 +58,9 @@ function isAltered(written: TableRecord, now: TableNow): boolean {
 
 /** Did nothing that matters here change between two looks? */
 export function isSameTable(one: TableNow, other: TableNow): boolean {
-  return !isAltered(one, other) && one.columns === other.columns && one.shape === other.shape && one.keepsTokens === other.keepsTokens && one.forgotMs === other.forgotMs;
+  if (isAltered(one, other) || one.columns !== other.columns || one.shape !== other.shape || one.keepsTokens !== other.keepsTokens) return false;
+  // While it has no window it forgets all the time.
+  return !one.keepsTokens || one.forgotMs === other.forgotMs;
 }
 
 /** Why the table may have forgotten what was sent under the token; undefined: nothing speaks for it. Of attempts that may have landed. */
