@@ -148,6 +148,8 @@ export class FrozenBatch implements FrozenInsert {
     await this.#look.refuseDoublingInViews(missing);
     const { token, records } = this.#batch;
     const wanted = new Set(missing);
+    // With others it could be lost by what happens to them, and there is no second one.
+    this.#isAlone = true;
     const fillToken = token === undefined ? undefined : this.#tokenAsSent(`${token}:fill1`);
     return this.#send(records.filter(({ offset }) => wanted.has(offset)), fillToken, `${this.#queryId}-fill1`, signal);
   }
