@@ -44,5 +44,5 @@ test('what was in doubt when the process died is inserted again just as it was r
     y: expect.objectContaining({ afterOffset: 4, lastOffset: 7, rows: 3, replay: false }) as Delivered,
   });
   m.flush();
-  expect(sent).toEqual(['kcr1:c1:clicks:0:0:0-4: 5 rows', 'kcr1:c1:clicks:0:0:0-4: 5 rows', 'kcr1:c1:clicks:0:0:5-7: 3 rows']);
+  expect(sent).toEqual(['kcr2:c1:g:clicks:0:0:0-4: 5 rows', 'kcr2:c1:g:clicks:0:0:0-4: 5 rows', 'kcr2:c1:g:clicks:0:0:5-7: 3 rows']);
 }));

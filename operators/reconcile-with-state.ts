@@ -140,7 +140,7 @@ function decider(
         return concat(of(withIntent(opened, decision.batch, decision.intent, true)), defer(() => (inDoubt === 0 ? (onResolved(), EMPTY) : EMPTY)));
       case 'insert': {
         const intent = intentOf(decision.batch, sink.describe(assignment.topic), scheduler.now());
-        return opened.intend(intent).pipe(map(() => withIntent(opened, decision.batch, intent, false)));
+        return opened.intend(intent).pipe(map((stored) => withIntent(opened, decision.batch, stored, false)));
       }
       case 'gap':
         report({ kind: 'gap', assignment, expected: decision.expected, found: decision.found });
@@ -159,9 +159,9 @@ function withIntent(opened: PartitionLedger, batch: Batch, intent: Intent, repla
   return { ...batch, intent, token: opened.token(intent), replay, ...(isAnew === true ? { isAnew } : {}) };
 }
 
-function intentOf(batch: Batch, { tables, settings }: ReturnType<BatchSink['describe']>, atMs: number): Intent {
+function intentOf(batch: Batch, target: ReturnType<BatchSink['describe']>, atMs: number): Intent {
   const { afterOffset, lastOffset, records } = batch;
-  return { first: afterOffset + 1, last: lastOffset, rows: records.length, atMs, settings, tables, excluded: [] };
+  return { first: afterOffset + 1, last: lastOffset, rows: records.length, atMs, ...target, excluded: [], tokenForm: 2 };
 }
 
 /** Who recorded it as left out may have died before it was told. */

@@ -112,6 +112,20 @@ export type IngestEvent =
   | { readonly kind: 'stateWritten'; readonly assignment: Assignment; readonly pending: number }
   | { readonly kind: 'filtered'; readonly assignment: Assignment; readonly records: number }
   | {
+      /**
+       * A table was altered while it is in use: it is `gone` or `back`, `replaced` by another one under its name, its dedup
+       * `window` was removed or given back, its provenance `columns` changed, or something else was `altered`.
+       */
+      readonly kind: 'tableChanged';
+      /** `database.table` */
+      readonly table: string;
+      readonly change: 'gone' | 'back' | 'replaced' | 'window' | 'columns' | 'altered';
+      readonly level: 'error' | 'warn' | 'info';
+      readonly message: string;
+      /** What to do about it. */
+      readonly hint: string | undefined;
+    }
+  | {
       /** What the Kafka client tells: connections lost and found again, rebalances. */
       readonly kind: 'kafka';
       readonly level: 'error' | 'warn' | 'info';

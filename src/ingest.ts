@@ -65,7 +65,7 @@ export async function openPorts(config: CheckedConfig, { report = noReport, onFi
   const refusal = refusalOf(findings);
   if (refusal !== undefined) throw refusal;
   for (const finding of findings) if (finding.level === 'warning') onFinding?.(finding);
-  const sink = await openClickHouseSink(clickHouseOptions(config));
+  const sink = await openClickHouseSink({ ...clickHouseOptions(config), report });
   // Under `continue` what retention took is passed over; a log that ends too early is a reset.
   const onOutOfRange = ({ wanted, logStart }: OutOfRange) => (config.onGap === 'continue' && wanted < logStart ? logStart : undefined);
   const member = kafkaSource({ ...config.kafka, topics: topicsOf(config), report, onOutOfRange, onReset: config.onReset, stateDecides: config.delivery === 'exactly-once' });

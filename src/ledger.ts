@@ -137,13 +137,17 @@ interface Waiter<T> {
   readonly failed: (error: unknown) => void;
 }
 
+interface IntentWaiter extends Waiter<Intent> {
+  value: Intent;
+}
+
 /** One partition's state during one tenure. Writes are one at a time; what waits meanwhile goes into the next one. */
 export class PartitionLedger {
   readonly #store: StateStore;
   readonly #assignment: Assignment;
   readonly #config: Required<LedgerConfig>;
   #claim: Claim;
-  #intents: Waiter<Intent>[] = [];
+  #intents: IntentWaiter[] = [];
   #exclusions: Waiter<Intent>[] = [];
   #settles: Waiter<number>[] = [];
   #writing: Subscription | undefined;
@@ -162,12 +166,15 @@ export class PartitionLedger {
   }
 
   token(intent: Intent): string {
-    const { cluster, topic, partition } = this.#claim.key;
+    const { cluster, group, topic, partition } = this.#claim.key;
     const { incarnation, topicId } = this.state;
-    return dedupToken({ cluster, topic, topicId, partition, incarnation, intent });
+    return dedupToken({ cluster, group, topic, topicId, partition, incarnation, intent });
   }
 
-  /** Emits the intent once it is stored (I1). Waits while `maxPending` ranges are in doubt. */
+  /**
+   * Emits the intent as it is stored (I1), with its floor: nothing that is recorded with it or before it, and not settled
+   * yet, lies below. Waits while `maxPending` ranges are in doubt.
+   */
   intend(intent: Intent): Observable<Intent> {
     return new Observable<Intent>((subscriber) => {
       const last = this.#intents.at(-1)?.value.last ?? lastKnownOffset(this.state);
@@ -175,10 +182,10 @@ export class PartitionLedger {
         subscriber.error(this.#broken(`an intent that begins at ${intent.first} after one that ends at ${last}`));
         return;
       }
-      const waiter: Waiter<Intent> = {
+      const waiter: IntentWaiter = {
         value: intent,
         stored: () => {
-          subscriber.next(intent);
+          subscriber.next(waiter.value);
           subscriber.complete();
         },
         failed: (error) => subscriber.error(error),
@@ -261,6 +268,8 @@ export class PartitionLedger {
     // A predecessor with a larger maxPending may have left more in doubt than there is room for.
     const intents = this.#intents.slice(0, Math.max(0, this.#config.maxPending - inDoubt.length));
     if (settles.length + exclusions.length + intents.length === 0) return;
+    const floor = (inDoubt[0] ?? intents[0]?.value)?.first;
+    for (const waiter of intents) if (floor !== undefined && floor < waiter.value.first) waiter.value = { ...waiter.value, floor };
     const next: PartitionState = { ...this.state, settled, pending: [...inDoubt, ...intents.map(({ value }) => value)] };
     this.#write(next, [...settles, ...exclusions, ...intents]);
   }

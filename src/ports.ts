@@ -190,8 +190,8 @@ export interface FrozenInsert {
   insert(): ObservableInput<InsertResult>;
   /**
    * Why the server may not know the token any more, so that the table must be asked before an attempt is sent: the
-   * intent is older than the dedup budget, or the server is another version than the one it was recorded for.
-   * Undefined: the token tells. Asked before each attempt: a process that was frozen must not wake up and send.
+   * intent is older than the dedup budget, the server is another version than the one it was recorded for, or the table
+   * may have forgotten what was sent under it. Undefined: the token tells. Asked before each attempt: a process that was frozen must not wake up and send.
    */
   tokenDoubt(nowMs: number): string | undefined;
   /**
@@ -201,17 +201,18 @@ export interface FrozenInsert {
    */
   readonly readBackWhenInDoubt: boolean;
   /**
-   * Asks the table. `tokenDoubt`: why it is asked before an attempt instead of after one. Errors with `KCR_READ_BACK`
-   * where the table has no provenance columns and the doubt cannot be cleared otherwise.
+   * Asks the table. `tokenDoubt`: why it is asked before an attempt instead of after one. It concludes only from a table
+   * and columns that the attempts really wrote to (I15). Errors with `KCR_READ_BACK` where that is not possible and the
+   * doubt cannot be cleared otherwise.
    */
   readBack(tokenDoubt?: string): ObservableInput<ReadBack>;
   /**
-   * Inserts exactly these offsets of the batch, under the token `<token>:fill<round>`, which does not depend on the
+   * Inserts exactly these offsets of the batch, under the token `<token>:fill1`, which does not depend on the
    * offsets: a ClickHouse partition's block is there or not as a whole, so a fill that an earlier owner has under way
-   * has the same rows for the same block and is deduplicated. `round` counts from 1; a further round is made only after
-   * the last one was answered with success and read back, so nothing of it can be under way.
+   * has the same rows for the same block and is deduplicated. There is no second one: a fill that was answered and is not
+   * seen shows that looking at the table proves nothing.
    */
-  fill(missing: readonly number[], round: number): ObservableInput<InsertResult>;
+  fill(missing: readonly number[]): ObservableInput<InsertResult>;
   /** Gives the bytes back. Called once, after the last attempt ended or was given up. */
   release(): void;
 }
@@ -220,8 +221,11 @@ export interface FrozenInsert {
 export interface BatchSink {
   /** Throws `KCR_POISON` for a record that is not one JSON object. */
   freeze(batch: InsertBatch): FrozenInsert;
-  /** What a new intent for this topic records: the tables and the fingerprint of the settings. */
-  describe(topic: string): { readonly tables: readonly string[]; readonly settings: string };
+  /**
+   * What a new intent for this topic records: the tables, what identifies them and how rows are sent to them, and the
+   * fingerprint of the settings.
+   */
+  describe(topic: string): Pick<Intent, 'tables' | 'settings' | 'written'>;
   /** Gives connections back. A promise, not cold: calling it is enough. */
   close(): Promise<void>;
 }

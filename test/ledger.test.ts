@@ -1,7 +1,7 @@
 import { concatWith, map, timer, type Observable } from 'rxjs';
 import { describe, expect, test } from 'vitest';
 import { Ledger, type LedgerConfig, type PartitionLedger } from '../src/ledger.js';
-import type { PartitionState } from '../src/model/state.js';
+import type { Intent, PartitionState } from '../src/model/state.js';
 import { dedupToken } from '../src/model/token.js';
 import { FakeSource, FakeStore, Journal, briefState, intent, p0, reportTo, stateOf, tenure, type Scripts } from './support/fakes.js';
 import { asText, errorsAsCodes, marbles } from './support/marbles.js';
@@ -144,7 +144,24 @@ describe('an intent', () => {
     noteAt(setup, 5, 'settle', () => setup.book.settle(14));
     m.flush();
     expect(setup.journal.of('told')).toEqual(['5 told settle', '5 told third']);
-    expect(setup.store.stateOf()).toEqual(stateOf(14, [15, 19], [20, 24]));
+    expect(setup.store.stateOf()).toMatchObject(stateOf(14, [15, 19], [20, 24]));
+  }));
+
+  test('I15: is stored with where everything below was settled: what is in doubt beside it may be inserted after it', marbles((m) => {
+    const setup = claimed(stateOf(9, [10, 14], [15, 19]), {}, { maxPending: 3 });
+    let told: Intent | undefined;
+    setup.book.intend(intent(20, 24)).subscribe((stored) => (told = stored));
+    m.flush();
+    expect(setup.store.stateOf().pending.map(({ floor }) => floor)).toEqual([undefined, undefined, 10]);
+    expect(told?.floor).toBe(10);
+  }));
+
+  test('I15: what is settled in the same write lies below', marbles((m) => {
+    const setup = claimed(stateOf(9, [10, 14]), {}, { maxPending: 1 });
+    setup.book.intend(intent(15, 19)).subscribe();
+    setup.book.settle(14).subscribe();
+    m.flush();
+    expect(setup.store.stateOf()).toEqual(stateOf(14, [15, 19]));
   }));
 
   test('waits also when a predecessor with a larger maxPending left more in doubt', marbles((m) => {
@@ -418,7 +435,7 @@ describe('claiming', () => {
 
   test('tokens name the cluster, the topic and the incarnation of the claimed state (I10)', marbles(() => {
     const { book } = claimed({ ...stateOf(9), incarnation: 4 });
-    expect(book.token(intent(10, 14))).toBe(dedupToken({ cluster: 'c1', topic: 'clicks', incarnation: 4, partition: 0, intent: intent(10, 14) }));
+    expect(book.token(intent(10, 14))).toBe(dedupToken({ cluster: 'c1', group: 'g1', topic: 'clicks', incarnation: 4, partition: 0, intent: intent(10, 14) }));
   }));
 
   for (const maxPending of [0, 17, 1.5, Number.NaN]) {

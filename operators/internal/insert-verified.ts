@@ -29,8 +29,8 @@ export type Inserted =
 
 type Attempted = { readonly kind: 'sent'; readonly result: InsertResult } | { readonly kind: 'found'; readonly found: ReadBack } | { readonly kind: 'unsent' };
 
-/** Fills of one batch before it is given up. Each one lost to a kill of the server within about 100 microseconds. */
-const maxFillRounds = 5;
+/** Offsets that a message names; of more it says how many. */
+const namedOffsets = 20;
 
 const nothing: InsertResult = { rows: 0, bytes: 0 };
 
@@ -71,9 +71,9 @@ export class VerifiedInsert {
     return attempted$.pipe(
       concatMap((attempted): Observable<Inserted> => {
         if (attempted.kind === 'unsent') return of(attempted);
-        if (attempted.kind === 'found') return this.#complete(attempted.found, undefined, 1);
+        if (attempted.kind === 'found') return this.#complete(attempted.found, undefined);
         const { result } = attempted;
-        return this.#doubt.isInDoubt && this.#frozen.readBackWhenInDoubt ? this.#verify(result, 1) : of({ kind: 'inserted', result });
+        return this.#doubt.isInDoubt && this.#frozen.readBackWhenInDoubt ? this.#verify(result) : of({ kind: 'inserted', result });
       }),
     );
   }
@@ -86,29 +86,43 @@ export class VerifiedInsert {
     }).pipe(map(({ missing }) => missing.length === countOffsets(this.#batch.records)));
   }
 
-  /** `result`: of the insert; undefined where nothing but fills was sent. */
-  #verify(result: InsertResult | undefined, round: number): Observable<Inserted> {
+  #verify(result: InsertResult): Observable<Inserted> {
+    return this.#look().pipe(concatMap((found) => this.#complete(found, result)));
+  }
+
+  /** After an attempt was answered. */
+  #look(): Observable<ReadBack> {
     return this.#attempt((calling) => {
       calling('readBack');
       return this.#readBack();
-    }).pipe(concatMap((found) => this.#complete(found, result, round)));
+    });
   }
 
-  #complete({ missing, doubled }: ReadBack, result: InsertResult | undefined, round: number): Observable<Inserted> {
-    if (doubled.length > 0) return throwError(() => this.#unverifiable(`has ${doubled.length} offsets twice, first ${doubled[0]}`));
+  /** `result`: of the insert; undefined where nothing was sent yet. */
+  #complete({ missing, doubled }: ReadBack, result: InsertResult | undefined): Observable<Inserted> {
+    if (doubled.length > 0) return throwError(() => this.#unverifiable(`Read back after a doubtful insert, the table has ${nameOffsets(doubled)} twice`));
     if (missing.length === 0) return of({ kind: 'inserted', result: result ?? nothing });
-    if (round > maxFillRounds) return throwError(() => this.#unverifiable(`lacks ${missing.length} offsets, first ${missing[0]}`));
-    return this.#fill(missing, round).pipe(concatMap((filled) => this.#verify(result ?? filled, round + 1)));
+    return this.#fill(missing).pipe(
+      concatMap((filled) =>
+        this.#look().pipe(
+          map((found): Inserted => {
+            if (found.missing.length > 0) throw this.#invisible(found.missing);
+            if (found.doubled.length > 0) throw this.#unverifiable(`Read back after a fill, the table has ${nameOffsets(found.doubled)} twice`);
+            return { kind: 'inserted', result: result ?? filled };
+          }),
+        ),
+      ),
+    );
   }
 
   /** A fill that has to be made again after a while is looked for first, as an insert is. */
-  #fill(missing: readonly number[], round: number): Observable<InsertResult> {
+  #fill(missing: readonly number[]): Observable<InsertResult> {
     let isFirst = true;
     return this.#attempt((calling) => {
       const filling = (offsets: readonly number[]) =>
         defer(() => {
           calling('fill');
-          return from(this.#frozen.fill(offsets, round));
+          return from(this.#frozen.fill(offsets));
         }).pipe(last());
       const why = isFirst ? undefined : this.#tokenDoubt();
       isFirst = false;
@@ -147,14 +161,31 @@ export class VerifiedInsert {
     );
   }
 
+  /**
+   * A fill that was answered and is not seen: whatever hides it may have hidden the rows before it. Filling again would
+   * add a copy each time.
+   */
+  #invisible(missing: readonly number[]): IngestError {
+    return this.#unverifiable(
+      `A fill of ${nameOffsets(missing)} was answered, and the next look does not see them: nothing more is sent, and of each one copy too many may be in the table`,
+    );
+  }
+
   #unverifiable(what: string): IngestError {
-    const { assignment, afterOffset, lastOffset } = this.#batch;
-    return new IngestError('KCR_READ_BACK', `Read back after a doubtful insert, the table still ${what}`, {
+    const { assignment, afterOffset, lastOffset, intent } = this.#batch;
+    return new IngestError('KCR_READ_BACK', what, {
       topic: assignment.topic,
       partition: assignment.partition,
       first: afterOffset + 1,
       last: lastOffset,
+      table: intent?.tables[0],
       hint: 'compare the table with the topic by _partition and _offset, repair it, then start again: the range is still recorded as in doubt',
     });
   }
+}
+
+function nameOffsets(offsets: readonly number[]): string {
+  const named = offsets.slice(0, namedOffsets).join(', ');
+  const more = offsets.length - namedOffsets;
+  return `${offsets.length === 1 ? 'offset' : 'offsets'} ${named}${more > 0 ? ` and ${more} more, up to ${offsets.at(-1)}` : ''}`;
 }

@@ -84,6 +84,10 @@ function logOutcome(log: Logger, outcome: Outcome): void {
 
 function logEvent(log: Logger, event: IngestEvent): void {
   if (event.kind === 'kafka') return log[event.level](event.fields, `kafka: ${event.message}`);
+  if (event.kind === 'tableChanged') {
+    const { table, change, level, message, hint } = event;
+    return log[level]({ table, change, todo: hint }, `table changed: ${message}`);
+  }
   if (event.kind === 'excluded') return logExcluded(log, event);
   const { kind, assignment: { topic, partition, epoch, generation }, ...rest } = event;
   const line = { topic, partition, epoch, generation, ...rest, ...('error' in rest ? { error: rest.error.message, code: rest.error.code } : {}) };

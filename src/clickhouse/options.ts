@@ -2,6 +2,7 @@
  * Room: what a user says about ClickHouse, and whether it can be used. No connection may enter.
  */
 import { IngestError } from '../errors.js';
+import type { Report } from '../events.js';
 import { type ClickHouseConnection, REQUEST_TIMEOUT_MS } from './http.js';
 import { type InsertMode, insertSettings } from './settings.js';
 
@@ -43,6 +44,8 @@ export interface ClickHouseSinkOptions extends ClickHouseConnection {
    * @default 600000
    */
   readonly dedupBudgetMs?: number;
+  /** Told when a table is altered while it is in use: the event `tableChanged`. @default nobody */
+  readonly report?: Report;
   /** Of the request's body. Worth its processor time only where the network is the bottleneck. @default 'none' */
   readonly compression?: 'none' | 'gzip';
 }

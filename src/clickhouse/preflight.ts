@@ -8,7 +8,8 @@ import { coalescingFault, isBefore } from './coalescing.js';
 import { ClickHouseHttp, REQUEST_TIMEOUT_MS } from './http.js';
 import { checkOptions, type ClickHouseSinkOptions, COALESCE_BYTES, coalesceMsOf, databaseOf, type Route } from './options.js';
 import { insertSettings } from './settings.js';
-import { findTable, findTarget, plainName, plainTable, provenanceStatement, readBackFault, readServer, requireTable, type Server, type Table, type TableName, tableSetting } from './tables.js';
+import { provenanceStatement, readBackFault } from './provenance-columns.js';
+import { findTable, findTarget, plainName, plainTable, readServer, requireTable, type Server, type Table, type TableName, tableSetting } from './tables.js';
 import { DEDUP_BUDGET_MS } from './token-doubt.js';
 import { volatileColumns, volatileIn } from './volatile.js';
 
@@ -250,7 +251,7 @@ async function checkRoute(context: Context, route: Route): Promise<Finding[]> {
     ...grants,
     checkWindow(context, table, 'table'),
     ...checkVolatile(table),
-    ...checkProvenance(options, table, route),
+    ...checkProvenance(table),
     ...(await checkViews(context, table)),
   ];
 }
@@ -352,13 +353,10 @@ function filledColumns({ provenance }: Table): ReadonlySet<string> {
   return new Set(Object.entries({ topic, partition, offset, timestamp, key, headers }).flatMap(([name, filled]) => (filled === undefined || filled === false ? [] : [`_${name}`])));
 }
 
-function checkProvenance(options: ClickHouseSinkOptions, table: Table, route: Route): Finding[] {
+function checkProvenance(table: Table): Finding[] {
   const what = `provenance columns of ${nameOf(table)}`;
   const findings = table.unusable.map((fault) => warning(what, `${fault}; it is left alone`));
-  const shared = options.routes.some(
-    (other) => other.topic !== route.topic && other.table === table.table && databaseOf(options, other) === table.database,
-  );
-  const fault = readBackFault(table, shared);
+  const fault = readBackFault(table);
   if (fault === undefined) return [...findings, ok(what, 'a range in doubt can be read back')];
   // A replicated table commits rows and token in one step, so nothing needs to be read back.
   if (table.family !== 'plain') return [...findings, ok(what, `none needed on ${table.engine}`)];

@@ -5,7 +5,8 @@
 import { IngestError } from '../errors.js';
 import { ClickHouseHttp, quotedTable } from './http.js';
 import { checkOptions, databaseOf, type ClickHouseSinkOptions } from './options.js';
-import { provenanceStatement, readBackFault, requireTable, type Table } from './tables.js';
+import { provenanceStatement, readBackFault } from './provenance-columns.js';
+import { requireTable, type Table } from './tables.js';
 
 /** Consecutive offsets that have the same number of rows each. Both ends are included. */
 export interface OffsetRun {

@@ -2,6 +2,7 @@
  * Room: the way into ClickHouse's tables: what is shared by all batches. What one batch needs is in `frozen-batch.ts`.
  */
 import { IngestError } from '../errors.js';
+import { noReport } from '../events.js';
 import type { BatchSink, FrozenInsert, InsertBatch } from '../ports.js';
 import { checkRecords, checkTable } from './check-batch.js';
 import { type Coalescing, type Destination, FrozenBatch, type Way } from './frozen-batch.js';
@@ -10,23 +11,38 @@ import { coalescingFault } from './coalescing.js';
 import { checkOptions, type ClickHouseSinkOptions, COALESCE_BYTES, coalesceMsOf, databaseOf, MAX_COALESCED_IN_FLIGHT, MAX_IN_FLIGHT } from './options.js';
 import { fingerprintOf, type InsertSettings, insertSettings, type ServerIdentity } from './settings.js';
 import { InsertSlots } from './slots.js';
-import { readBackFault, readServer, readServerIdentity, readWindowSeconds, requireTable } from './tables.js';
+import { readServer, readServerIdentity, readWindowSeconds, requireTable } from './tables.js';
 import { budgetWithin, DEDUP_BUDGET_MS } from './token-doubt.js';
+import { refreshAll, WatchedTable } from './watched-table.js';
 
 /** Of the bodies of inserts that wait for others: hundreds are in flight, most of them a few kilobytes. */
 const SMALL_PIECE_BYTES = 16 * 1024;
 
 export type { ClickHouseSinkOptions } from './options.js';
 
+/** How often tables are looked at while nothing is in doubt. */
+const LOOK_EVERY_MS = 10_000;
+
+/** Runs something again and again, until what it gives is called. */
+export type Every = (everyMs: number, run: () => void) => () => void;
+
+/** Does not keep the process alive. */
+const inBackground: Every = (everyMs, run) => {
+  const timer = setInterval(run, everyMs).unref();
+  return () => clearInterval(timer);
+};
+
 /**
- * Opens the way into ClickHouse: looks at the server and at every route's table once. A table that is altered later,
- * by a provenance column for example, is seen after the next opening.
+ * Opens the way into ClickHouse: looks at the server and at every route's table. A table is looked at again every ten
+ * seconds, and before anything is sent into it a second time; what was altered is reported as `tableChanged`, and ranges
+ * that are recorded from then on are of the table as it is.
  *
- * `now` tells how old a recorded range is; it must be the clock that recorded it, as the stages' scheduler does.
+ * `now` tells how old a recorded range is; it must be the clock that recorded it, as the stages' scheduler does. `every`
+ * runs the looks in the background.
  *
  * Errors: `KCR_CONFIG`, `KCR_CLICKHOUSE_UNREACHABLE`, `KCR_TABLE_MISSING`, `KCR_PREFLIGHT`.
  */
-export async function openClickHouseSink(options: ClickHouseSinkOptions, now: () => number = Date.now): Promise<BatchSink> {
+export async function openClickHouseSink(options: ClickHouseSinkOptions, now: () => number = Date.now, every: Every = inBackground): Promise<BatchSink> {
   checkOptions(options);
   const http = new ClickHouseHttp(options);
   try {
@@ -35,15 +51,18 @@ export async function openClickHouseSink(options: ClickHouseSinkOptions, now: ()
     const fault = settings.coalesced === undefined ? undefined : coalescingFault(server.version);
     if (fault !== undefined) throw new IngestError('KCR_PREFLIGHT', fault.detail, { hint: fault.todo });
     const tables = new Map<string, Destination>();
+    const around = { report: options.report ?? noReport, now };
+    const watched = new Map<string, WatchedTable>();
     for (const route of options.routes) {
       const table = await requireTable(http, { database: databaseOf(options, route), table: route.table });
-      const shared = options.routes.some(
-        (other) => other.topic !== route.topic && other.table === route.table && databaseOf(options, other) === table.database,
-      );
+      const name = `${table.database}.${table.table}`;
+      // Topics that share a table share what is known of it.
+      const target = watched.get(name) ?? (await WatchedTable.open(http, table, around));
+      watched.set(name, target);
       const dedupBudgetMs = budgetWithin(options.dedupBudgetMs ?? DEDUP_BUDGET_MS, await readWindowSeconds(http, table));
-      tables.set(route.topic, { table, readBackFault: readBackFault(table, shared), dedupBudgetMs });
+      tables.set(route.topic, { target, dedupBudgetMs });
     }
-    return new ClickHouseSink(http, options, settings, tables, server, now);
+    return new ClickHouseSink(http, options, settings, tables, server, now, every);
   } catch (error) {
     http.close();
     throw error;
@@ -59,6 +78,7 @@ class ClickHouseSink implements BatchSink, Way {
   readonly unknownUntilMs = new Map<string, number>();
   readonly #tables: ReadonlyMap<string, Destination>;
   #server: ServerIdentity;
+  readonly #stopLooking: () => void;
   #refreshing = false;
   /** The server could not be asked, or has been up for too short a time. */
   #stale: boolean;
@@ -70,6 +90,7 @@ class ClickHouseSink implements BatchSink, Way {
     tables: ReadonlyMap<string, Destination>,
     server: ServerIdentity,
     readonly now: () => number,
+    every: Every,
   ) {
     this.http = http;
     this.settings = settings;
@@ -84,6 +105,14 @@ class ClickHouseSink implements BatchSink, Way {
     this.#tables = tables;
     this.#server = server;
     this.#stale = server.startedMs === undefined;
+    const targets = new Set([...tables.values()].map(({ target }) => target));
+    let isLooking = false;
+    this.#stopLooking = every(LOOK_EVERY_MS, () => {
+      if (isLooking) return;
+      isLooking = true;
+      const looked = (): void => void (isLooking = false);
+      refreshAll(targets).then(looked, looked);
+    });
   }
 
   get server(): ServerIdentity {
@@ -93,20 +122,22 @@ class ClickHouseSink implements BatchSink, Way {
   freeze(batch: InsertBatch): FrozenInsert {
     const { topic } = batch.assignment;
     const destination = this.#destination(topic);
-    checkTable(batch, destination.table);
-    checkRecords(batch, destination.table.provenance);
+    checkTable(batch, destination.target.table);
+    checkRecords(batch, destination.target.table.provenance);
     return new FrozenBatch(this, destination, batch);
   }
 
-  describe(topic: string): { readonly tables: readonly string[]; readonly settings: string } {
-    const { table } = this.#destination(topic);
+  describe(topic: string): ReturnType<BatchSink['describe']> {
+    const { target } = this.#destination(topic);
     return {
-      tables: [`${table.database}.${table.table}`],
+      tables: [`${target.table.database}.${target.table.table}`],
+      written: target.record,
       settings: fingerprintOf(this.#server, this.settings.fingerprint, this.coalescing === undefined ? 'direct' : 'coalesced'),
     };
   }
 
   close(): Promise<void> {
+    this.#stopLooking();
     this.http.close();
     return Promise.resolve();
   }

@@ -2,8 +2,9 @@
  * Room: what ClickHouse tells about the server and its tables, read once when a sink opens or a check runs.
  */
 import { hasCode, IngestError } from '../errors.js';
-import { noProvenance, type Provenance } from './encode.js';
+import type { Provenance } from './encode.js';
 import type { ClickHouseHttp } from './http.js';
+import { provenanceOf } from './provenance-columns.js';
 import { conditionalSettings, MIN_UPTIME_S, type ServerIdentity } from './settings.js';
 
 export interface TableName {
@@ -32,6 +33,12 @@ export interface Table extends TableName {
   readonly sortingKey: string;
   readonly partitionKey: string;
   readonly engineFull: string;
+  /** Undefined: its database gives none. */
+  readonly uuid?: string;
+  /** When its definition was changed last, seconds since the epoch; undefined: its database does not say. */
+  readonly alteredS?: number;
+  /** Number of the last mutation that named a provenance column, 0 for none; undefined: the user may not see them. */
+  readonly mutation?: number;
   readonly createQuery: string;
   readonly columns: readonly Column[];
   /** Materialized views that read from it. */
@@ -71,6 +78,9 @@ export async function readServer(http: ClickHouseHttp): Promise<Server> {
 }
 
 interface TableRow {
+  uuid?: string;
+  paths?: string[];
+  altered?: string | number;
   engine: string;
   engine_full: string;
   sorting_key: string;
@@ -83,7 +93,8 @@ interface TableRow {
 /** Undefined when there is no such table, or the user may not see it. */
 export async function findTable(http: ClickHouseHttp, { database, table }: TableName): Promise<Table | undefined> {
   const [row] = await http.select<TableRow>(
-    `SELECT engine, engine_full, sorting_key, partition_key, create_table_query, dependencies_database, dependencies_table
+    `SELECT toString(uuid) AS uuid, data_paths AS paths, toUnixTimestamp(metadata_modification_time) AS altered,
+       engine, engine_full, sorting_key, partition_key, create_table_query, dependencies_database, dependencies_table
      FROM system.tables WHERE database = {database:String} AND name = {table:String}`,
     { database, table },
   );
@@ -95,9 +106,14 @@ export async function findTable(http: ClickHouseHttp, { database, table }: Table
       { database, table },
     )
   ).map((column): Column => ({ ...column, inPartitionKey: Boolean(column.inPartitionKey) }));
+  const uuid = uuidOf(row);
+  const mutation = await readLastMutation(http, { database, table });
   return {
     database,
     table,
+    ...(uuid === undefined ? {} : { uuid }),
+    ...(Number(row.altered ?? 0) > 0 ? { alteredS: Number(row.altered) } : {}),
+    ...(mutation === undefined ? {} : { mutation }),
     engine: row.engine,
     family: familyOf(row.engine),
     collapses: /^(Replicated|Shared)?(Replacing|Summing|Aggregating|Collapsing|VersionedCollapsing|Graphite|Coalescing)MergeTree$/.test(row.engine),
@@ -109,6 +125,30 @@ export async function findTable(http: ClickHouseHttp, { database, table }: Table
     views: row.dependencies_table.map((view, index) => ({ database: row.dependencies_database[index] ?? database, table: view })),
     ...provenanceOf(columns),
   };
+}
+
+const uuidPattern = /[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}/;
+
+/** Some databases hide the UUID, and the path of its data names it all the same. */
+function uuidOf({ uuid = '', paths = [] }: TableRow): string | undefined {
+  const isNil = /^[0-]*$/.test(uuid);
+  return isNil ? uuidPattern.exec(paths[0] ?? '')?.[0] : uuid;
+}
+
+/** Of those that may have changed what the provenance columns hold (DROP, CLEAR, RENAME COLUMN, UPDATE), not of deletions. */
+async function readLastMutation(http: ClickHouseHttp, { database, table }: TableName): Promise<number | undefined> {
+  const [row] = await http
+    .select<{ last: string | number }>(
+      `SELECT max(toUInt64OrZero(extract(mutation_id, '[0-9]+'))) AS last FROM system.mutations
+       WHERE database = {database:String} AND table = {table:String} 
+         AND match(command, '(COLUMN|UPDATE) .*_(topic|partition|offset)') AND NOT match(command, 'UPDATE _row_exists = 0')`,
+      { database, table },
+    )
+    .catch((error: unknown) => {
+      if (hasCode(error, 'KCR_PREFLIGHT', 'KCR_TABLE_MISSING')) return [];
+      throw error;
+    });
+  return row === undefined ? undefined : Number(row.last);
 }
 
 /** Where a materialized view writes; undefined when that cannot be found out. */
@@ -169,6 +209,17 @@ export function tableSetting({ engineFull }: Pick<Table, 'engineFull'>, name: st
   return found === undefined ? undefined : Number(found);
 }
 
+/** The dedup window of tables that do not say; undefined: the user may not see it. */
+export async function readDefaultWindow(http: ClickHouseHttp, family: Family): Promise<number | undefined> {
+  if (family === 'none') return undefined;
+  const [settings, name] = family === 'plain' ? ['merge_tree_settings', 'non_replicated_deduplication_window'] : ['replicated_merge_tree_settings', 'replicated_deduplication_window'];
+  const [row] = await http.select<{ value: string }>(`SELECT value FROM system.${settings} WHERE name = {name:String}`, { name }).catch((error: unknown) => {
+    if (hasCode(error, 'KCR_PREFLIGHT', 'KCR_TABLE_MISSING')) return [];
+    throw error;
+  });
+  return row === undefined ? undefined : Number(row.value);
+}
+
 /** For how long the table keeps tokens; undefined: they do not grow old, or the user may not see it. */
 export async function readWindowSeconds(http: ClickHouseHttp, table: Table): Promise<number | undefined> {
   const name = 'replicated_deduplication_window_seconds';
@@ -187,92 +238,6 @@ export async function readWindowSeconds(http: ClickHouseHttp, table: Table): Pro
 function familyOf(engine: string): Family {
   if (!engine.endsWith('MergeTree')) return 'none';
   return engine.startsWith('Replicated') || engine.startsWith('Shared') ? 'replicated' : 'plain';
-}
-
-/** `Nullable(…)` and `LowCardinality(…)` make no difference to what is sent. */
-function bareType(type: string): string {
-  const inner = /^(?:Nullable|LowCardinality)\((.*)\)$/.exec(type)?.[1];
-  return inner === undefined ? type : bareType(inner);
-}
-
-const text = /^(String|FixedString\(\d+\)|Enum(8|16)?\(.*\))$/;
-
-export function provenanceOf(columns: readonly Column[]): Pick<Table, 'provenance' | 'unusable'> {
-  const unusable: string[] = [];
-  const column = <Form>(name: string, formOf: (type: string, bare: string) => Form | undefined, wanted: string): Form | undefined => {
-    const found = columns.find((one) => one.name === name);
-    if (found === undefined) return undefined;
-    if (found.defaultKind === 'MATERIALIZED' || found.defaultKind === 'ALIAS') {
-      unusable.push(`${name} is ${found.defaultKind}, so nothing can be inserted into it`);
-      return undefined;
-    }
-    const form = formOf(found.type, bareType(found.type));
-    if (form === undefined) unusable.push(`${name} is ${found.type}, expected ${wanted}`);
-    return form;
-  };
-  const yes = (matches: boolean): true | undefined => (matches ? true : undefined);
-  const topic = column('_topic', (_, bare) => yes(text.test(bare)), 'String');
-  const partition = column('_partition', (_, bare) => yes(/^U?Int(32|64)$|^U?Int16$/.test(bare)), 'Int32');
-  const offset = column('_offset', (_, bare) => yes(/^U?Int(64|128|256)$/.test(bare)), 'Int64');
-  const timestamp = column('_timestamp', (_, bare) => timestampForm(bare), 'DateTime, DateTime64 or Int64');
-  const key = column('_key', (type, bare) => (bare !== 'String' ? undefined : type.includes('Nullable(') ? 'null' : 'empty'), 'String or Nullable(String)');
-  const headers = column('_headers', headersForm, 'Map(String, String) or String');
-  return {
-    provenance: {
-      ...noProvenance,
-      topic: topic ?? false,
-      partition: partition ?? false,
-      offset: offset ?? false,
-      timestamp,
-      key,
-      headers: headers?.form,
-      headerNull: headers?.whenNull ?? 'empty',
-    },
-    unusable,
-  };
-}
-
-function timestampForm(bare: string): Provenance['timestamp'] {
-  if (/^DateTime(64)?(\(.*\))?$/.test(bare)) return 'time';
-  return /^U?Int64$/.test(bare) ? 'milliseconds' : undefined;
-}
-
-function headersForm(type: string, bare: string): { form: NonNullable<Provenance['headers']>; whenNull: 'null' | 'empty' } | undefined {
-  const whenNull = /Nullable\(String\)\)+$/.test(type) ? 'null' : 'empty';
-  if (bare === 'String') return { form: 'text', whenNull: 'null' };
-  const name = '(?:LowCardinality\\(String\\)|String)';
-  const value = '(?:LowCardinality\\((?:Nullable\\(String\\)|String)\\)|Nullable\\(String\\)|String)';
-  if (new RegExp(`^Map\\(${name}, ${value}\\)$`).test(type)) return { form: 'object', whenNull };
-  // Of a tuple with named elements ClickHouse expects an object.
-  if (new RegExp(`^Array\\(Tuple\\(${name}, ${value}\\)\\)$`).test(type)) return { form: 'pairs', whenNull };
-  return undefined;
-}
-
-/** Can a range be read back: are its rows told apart by the offset, and do they stay as they were inserted? */
-export function readBackFault(table: Table, shared: boolean): string | undefined {
-  const { provenance } = table;
-  const missing = [
-    ...(provenance.partition ? [] : ['_partition']),
-    ...(provenance.offset ? [] : ['_offset']),
-    ...(shared && !provenance.topic ? ['_topic'] : []),
-  ];
-  if (missing.length > 0) return `the table has no column ${missing.join(' and no column ')} that could be filled`;
-  if (table.collapses && !/(^|[\s,(])_offset([\s,)]|$)/.test(table.sortingKey)) {
-    return `${table.engine} merges rows of equal sorting key, and _offset is not in it`;
-  }
-  return undefined;
-}
-
-/** The statement that makes a table's ranges readable; undefined when it has the columns. */
-export function provenanceStatement({ database, table, columns }: Pick<Table, 'database' | 'table' | 'columns'>): string | undefined {
-  const wanted: readonly (readonly [string, string])[] = [
-    ['_topic', 'LowCardinality(String)'],
-    ['_partition', 'Int32'],
-    ['_offset', 'Int64'],
-  ];
-  const absent = wanted.filter(([name]) => !columns.some((column) => column.name === name));
-  if (absent.length === 0) return undefined;
-  return `ALTER TABLE ${plainTable(database, table)} ${absent.map(([name, type]) => `ADD COLUMN ${name} ${type}`).join(', ')}`;
 }
 
 /** For statements people copy: quoted only where it must be. */

@@ -2,6 +2,7 @@
  * Room: may a recorded range be sent again under its token, or could the server have forgotten it? Pure.
  */
 import type { Intent } from '../model/state.js';
+import { type TableDoubt, tableDoubt, type TableNow } from './evidence.js';
 import { parseFingerprint, type ServerIdentity } from './settings.js';
 
 /** How long a token is relied on, where nothing says less. */
@@ -39,6 +40,13 @@ export function tokenDoubt({ atMs, settings, token }: Pick<Intent, 'atMs' | 'set
   if (recorded.version !== version) return `the range was recorded for ClickHouse ${recorded.version}, and the server is ${version} now, which may not know its token`;
   if (recorded.settings !== known.settings) return 'the range was recorded for other insert settings, with which it may have been cut into other blocks';
   return undefined;
+}
+
+/** As `tokenDoubt`, and of a range of which an attempt may have landed also what its table says: `attempted`. */
+export function sendingDoubt(intent: Intent, known: Known, nowMs: number, attempted: TableNow | undefined): TableDoubt | undefined {
+  const why = tokenDoubt(intent, known, nowMs);
+  if (why !== undefined) return { why, mayTrust: false };
+  return attempted === undefined ? undefined : tableDoubt(intent, attempted);
 }
 
 function duration(ms: number): string {

@@ -3,12 +3,14 @@
  * error class. No store, no client library may enter.
  *
  * ```json
- * {"v":2,"owner":"ingest-7/412","write":"9f2c41d0a7b3-5","settled":41,"incarnation":0,"topicId":"h1Qq…","pending":[
- *   {"first":42,"last":99,"rows":57,"atMs":1795000000000,"settings":"…","tables":["db.t"],"excluded":"43,50-52"}]}
+ * {"v":3,"owner":"ingest-7/412","write":"9f2c41d0a7b3-5","settled":41,"incarnation":0,"topicId":"h1Qq…","pending":[
+ *   {"first":42,"last":99,"rows":57,"atMs":1795000000000,"settings":"…","target":{"tables":["db.t"],"id":"2057c3d3-…",
+ *    "columns":"tpo-1f3c9a","shape":"90aa31c4","alteredS":1794990000},"excluded":"43,50-52"}]}
  * ```
  */
 import { IngestError } from '../errors.js';
-import { emptyState, type Intent, type PartitionState } from './state.js';
+import { beginning, checkIntent, fromStored, isObject, isSafe, MOST_EXCLUDED, type Refuse, shown, toStored } from './intent-codec.js';
+import { emptyState, type PartitionState } from './state.js';
 
 /** What a store keeps of one partition. */
 export interface StoredState {
@@ -28,15 +30,15 @@ export interface StateName {
 }
 
 /** The format that is written. A change that an older program must not ignore needs the next number. */
-export const stateFormat = 2;
-/** The oldest that is read. It knows neither `topicId` nor `token`. */
+export const stateFormat = 3;
+/** The oldest that is read: 1 knows neither `topicId` nor `token`, 2 not what a range was written to. */
 const oldestFormat = 1;
 
 /**
  * Limits of a stored value. `bytes` is below what Kafka takes as the metadata of an offset commit (4,096). The space
  * of the longest owner and write is set aside, so that a state which one owner could write fits for every other.
  */
-export const stateLimits = { bytes: 4000, ownerBytes: 200, writeBytes: 60, excluded: 100_000 } as const;
+export const stateLimits = { bytes: 4000, ownerBytes: 200, writeBytes: 60, excluded: MOST_EXCLUDED } as const;
 
 /** What a store has of a partition that nobody ever claimed. */
 export const neverStored: StoredState = Object.freeze({ state: emptyState, owner: '', write: '' });
@@ -51,10 +53,7 @@ export function encodeState(stored: StoredState, name: StateName): string {
   if (jsonBytes(owner) > stateLimits.ownerBytes) refuse(`the owner's name takes more than ${stateLimits.ownerBytes} bytes`);
   if (jsonBytes(write) > stateLimits.writeBytes) refuse(`the write's name takes more than ${stateLimits.writeBytes} bytes`);
   const { settled = null, incarnation, topicId, isAnew } = state;
-  const pending = state.pending.map(({ first, last, rows, atMs, settings, tables, excluded, token }) => ({
-    first, last, rows, atMs, settings, tables, excluded: toRanges(excluded), token,
-  }));
-  const text = JSON.stringify({ v: stateFormat, owner, write, settled, incarnation, topicId, isAnew, pending });
+  const text = JSON.stringify({ v: stateFormat, owner, write, settled, incarnation, topicId, isAnew, ...toStored(state.pending) });
   const spare = stateLimits.ownerBytes - jsonBytes(owner) + stateLimits.writeBytes - jsonBytes(write);
   const bytes = utf8Bytes(text) + spare;
   if (bytes > stateLimits.bytes) {
@@ -66,12 +65,12 @@ export function encodeState(stored: StoredState, name: StateName): string {
 
 /** Errors with `KCR_STATE_INVALID`, naming the key and showing how the value begins. */
 export function decodeState(text: string, name: StateName): StoredState {
-  const refuse = (why: string, hint?: string): never => {
+  const refuse: Refuse = (why, hint) => {
     throw invalid(name, `A stored state cannot be used: ${why}. It begins with: ${beginning(text)}`, hint);
   };
   const value = parsed(text, refuse);
   if (!isObject(value)) return refuse('it is not a JSON object');
-  const { v, owner, write, settled, incarnation, topicId, isAnew, pending } = value;
+  const { v, owner, write, settled, incarnation, topicId, isAnew } = value;
   if (isSafe(v) && v > stateFormat) {
     return refuse(
       `it was written by a newer version of this program (format ${v}; this version knows format ${stateFormat})`,
@@ -81,11 +80,10 @@ export function decodeState(text: string, name: StateName): StoredState {
   if (!isSafe(v, oldestFormat)) return refuse(`its format "v" is ${shown(v)}, expected ${stateFormat}`);
   if (typeof owner !== 'string') return refuse(`"owner" is ${shown(owner)}, expected a string`);
   if (typeof write !== 'string') return refuse(`"write" is ${shown(write)}, expected a string`);
-  if (!Array.isArray(pending)) return refuse(`"pending" is ${shown(pending)}, expected a list`);
   if (settled === undefined) return refuse('"settled" is missing; it is null where nothing was settled');
   const state = {
     settled: settled === null ? undefined : settled,
-    pending: pending.map((entry, index) => toIntent(entry, `pending[${index}]`, refuse)),
+    pending: fromStored(value, v, refuse),
     incarnation,
     topicId,
     ...(isAnew === true ? { isAnew } : {}),
@@ -98,8 +96,6 @@ export function decodeState(text: string, name: StateName): StoredState {
 export function stateName({ cluster, group, topic, partition }: StateName): string {
   return `cluster ${cluster}, group ${group}, topic ${topic}, partition ${partition}`;
 }
-
-type Refuse = (why: string) => never;
 
 /** Everything a state must fulfil, whether it is about to be written or was just read. */
 function checkState(state: PartitionState, refuse: Refuse): void {
@@ -119,59 +115,6 @@ function checkState(state: PartitionState, refuse: Refuse): void {
   });
 }
 
-function checkIntent(intent: Intent, at: string, refuse: Refuse): void {
-  const { first, last, rows, atMs, settings, tables, excluded, token } = intent;
-  for (const [field, value] of Object.entries({ first, last, rows, atMs })) {
-    if (!isSafe(value)) refuse(`${at}.${field} is ${shown(value)}, expected a whole number from 0 to 2^53 - 1`);
-  }
-  if (first > last) refuse(`${at} begins at ${first}, after its end ${last}`);
-  if (token !== undefined && typeof token !== 'string') refuse(`${at}.token is ${shown(token)}, expected a string`);
-  if (typeof settings !== 'string') refuse(`${at}.settings is ${shown(settings)}, expected a string`);
-  if (!Array.isArray(tables) || tables.some((table) => typeof table !== 'string')) {
-    refuse(`${at}.tables is ${shown(tables)}, expected a list of strings`);
-  }
-  if (excluded.length > stateLimits.excluded) refuse(`${at} excludes more than ${stateLimits.excluded} offsets`);
-  let before = first - 1;
-  for (const offset of excluded) {
-    if (!isSafe(offset) || offset <= before || offset > last) {
-      refuse(`${at}.excluded has ${shown(offset)}, expected ascending offsets from ${first} to ${last}`);
-    }
-    before = offset;
-  }
-}
-
-function toIntent(value: unknown, at: string, refuse: Refuse): Intent {
-  if (!isObject(value)) return refuse(`${at} is ${shown(value)}, expected an object`);
-  const { first, last, rows, atMs, settings, tables, excluded, token } = value;
-  const intent = { first, last, rows, atMs, settings, tables, excluded: fromRanges(excluded, `${at}.excluded`, refuse) };
-  return (token === undefined ? intent : { ...intent, token }) as Intent;
-}
-
-/** `[43, 50, 51, 52]` as `43,50-52`. */
-function toRanges(offsets: readonly number[]): string {
-  const ranges: string[] = [];
-  for (let from = 0, to = 0; from < offsets.length; from = to) {
-    for (to = from + 1; to < offsets.length && offsets[to] === Number(offsets[to - 1]) + 1; ) to++;
-    ranges.push(to - from === 1 ? `${offsets[from]}` : `${offsets[from]}-${offsets[to - 1]}`);
-  }
-  return ranges.join(',');
-}
-
-function fromRanges(text: unknown, at: string, refuse: Refuse): readonly number[] {
-  if (typeof text !== 'string') return refuse(`${at} is ${shown(text)}, expected ranges such as "43,50-52"`);
-  if (text === '') return [];
-  const offsets: number[] = [];
-  for (const range of text.split(',')) {
-    const [, from, to = from] = /^(\d{1,16})(?:-(\d{1,16}))?$/.exec(range) ?? [];
-    const [first, last] = [Number(from), Number(to)];
-    if (!isSafe(first) || !isSafe(last) || last < first) return refuse(`${at} has the range "${range}"`);
-    // Before it is unfolded: a damaged range must not fill the memory.
-    if (offsets.length + last - first >= stateLimits.excluded) return refuse(`${at} names more than ${stateLimits.excluded} offsets`);
-    for (let offset = first; offset <= last; offset++) offsets.push(offset);
-  }
-  return offsets;
-}
-
 function parsed(text: string, refuse: Refuse): unknown {
   try {
     return JSON.parse(text);
@@ -182,22 +125,6 @@ function parsed(text: string, refuse: Refuse): unknown {
 
 function invalid({ cluster, group, topic, partition }: StateName, message: string, hint?: string): IngestError {
   return new IngestError('KCR_STATE_INVALID', `${message} [cluster ${cluster}, group ${group}]`, { topic, partition, hint });
-}
-
-function isObject(value: unknown): value is Record<string, unknown> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
-}
-
-function isSafe(value: unknown, least = 0): value is number {
-  return Number.isSafeInteger(value) && (value as number) >= least;
-}
-
-function shown(value: unknown): string {
-  return value === undefined ? 'missing' : beginning(typeof value === 'number' ? String(value) : JSON.stringify(value), 40);
-}
-
-function beginning(text: string, length = 120): string {
-  return text.length > length ? `${text.slice(0, length)}…` : text;
 }
 
 const utf8 = new TextEncoder();

@@ -3,6 +3,26 @@
  * No clock, no store may enter.
  */
 
+/**
+ * What a range is inserted into, as it was when the range was recorded. A later look into the table may conclude only
+ * what these fields allow.
+ */
+export interface TableRecord {
+  /** ClickHouse's UUID of the table, or the Keeper path of a replicated one; undefined: the database gives none. */
+  readonly id?: string;
+  /**
+   * The provenance columns that the rows are sent with, a letter each: t topic, p partition, o offset, s timestamp,
+   * k key, h headers. Behind a dash stands a hash of the types of the first three. '': the rows have none.
+   */
+  readonly columns: string;
+  /** Hash of the table's whole definition, without its name. */
+  readonly shape: string;
+  /** When the definition was changed last, seconds since the epoch on the server; undefined: the server does not say. */
+  readonly alteredS?: number;
+  /** Number of the last mutation that named a provenance column; undefined: the user may not see mutations. */
+  readonly mutation?: number;
+}
+
 /** A range written to the state store before its insert. Both ends are included. */
 export interface Intent {
   readonly first: number;
@@ -14,6 +34,14 @@ export interface Intent {
   /** Fingerprint of what must not change between an insert and its replay: insert settings, server. */
   readonly settings: string;
   readonly tables: readonly string[];
+  /** Undefined: recorded by a version that did not say. */
+  readonly written?: TableRecord;
+  /**
+   * Every offset below it was settled when this range was recorded, so its row was in the table then. Undefined: `first`.
+   */
+  readonly floor?: number;
+  /** Which form the token has (see `dedupToken`); undefined: the first, which does not name the group. */
+  readonly tokenForm?: 2;
   /** Offsets that are not part of the batch (poison), ascending. They change the token. */
   readonly excluded: readonly number[];
   /** The dedup token under which another program has inserted the range; it is sent as it stands. */

@@ -28,7 +28,7 @@ export function checkExactlyOnce(world: SimulatedWorld): Verdict {
     const { missing, doubled } = compare(world, rows);
     views[name] = { missing, doubled };
   }
-  return { ...compare(world, world.table.rows), views };
+  return { ...compare(world, world.table.everywhere), views };
 }
 
 function compare({ log, table, rowsOf }: SimulatedWorld, rows: readonly Row[]): Comparison & { readonly refused: readonly string[] } {

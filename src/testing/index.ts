@@ -6,7 +6,8 @@ export { SimulatedWorld, type Life, type Process, type SavedServers, type WorldC
 export { checkExactlyOnce, type Comparison, type Verdict } from './check.js';
 export { type Fate, type Fault, type PortName } from './faults.js';
 export { SimulatedLog, type Value } from './log.js';
-export { SimulatedTable, type InsertOptions, type Row, type TableConfig } from './table.js';
+export { type Ignored } from './sink.js';
+export { SimulatedTable, type Alteration, type InsertOptions, type Row, type TableConfig } from './table.js';
 export { type Invariant, type Violation } from './watch.js';
 export { type ConsumerGroup, type Member } from './group.js';
 export { type Outcome, type Pace, type SimulatedProcess, type Step } from './process.js';

@@ -2,18 +2,21 @@
  * Room: the way into the simulated table, as a `BatchSink`. The ports, the table and what is pure of ClickHouse's
  * adapter may enter.
  */
-import { catchError, map, throwError, type Observable } from 'rxjs';
+import { catchError, map, tap, throwError, type Observable } from 'rxjs';
 import { afterRefusal } from '../clickhouse/coalescing.js';
+import { allOffsets, compareRows } from '../clickhouse/compare-rows.js';
+import { evidenceOf, isSameTable, withoutEvidence, witnessRange, WITNESSES, type Evidence, type TableDoubt, type TableNow } from '../clickhouse/evidence.js';
 import { fingerprintOf, parseFingerprint, sameRun, type ServerIdentity } from '../clickhouse/settings.js';
-import { DEDUP_BUDGET_MS, budgetWithin, tokenDoubt } from '../clickhouse/token-doubt.js';
-import { IngestError } from '../errors.js';
+import { DEDUP_BUDGET_MS, budgetWithin, sendingDoubt } from '../clickhouse/token-doubt.js';
+import { hasCode, IngestError } from '../errors.js';
 import { bytesOf } from '../model/batch.js';
 import type { Records } from '../model/record.js';
+import type { Intent, TableRecord } from '../model/state.js';
 import type { BatchSink, FrozenInsert, InsertBatch, InsertResult, ReadBack } from '../ports.js';
 import type { PortName } from './faults.js';
 import type { SimulatedProcess } from './process.js';
 import type { InsertQueue } from './queue.js';
-import { rowOf, type SimulatedTable } from './table.js';
+import { rowOf, type Row, type SimulatedTable } from './table.js';
 import type { Watch } from './watch.js';
 
 export interface SinkSurroundings {
@@ -26,6 +29,9 @@ export interface SinkSurroundings {
   readonly queue: InsertQueue;
 }
 
+/** What a broken sink does not mind when it looks: which columns were written, or which table it is. */
+export type Ignored = 'columns' | 'table';
+
 /** How the inserts of a process are sent. */
 export interface Sending {
   /** Rows of a block that the table makes of them. */
@@ -34,6 +40,7 @@ export interface Sending {
   readonly coalesces: boolean;
   /** What several were refused for together is taken for what is wrong with each. */
   readonly isCredulous: boolean;
+  readonly ignores: Ignored | undefined;
 }
 
 /** A batch of more rows waits for no others. */
@@ -48,29 +55,69 @@ const serverOf = (table: SimulatedTable): ServerIdentity => ({
   },
 });
 
+/** What a process saw of the table last, as the sink that ships does. */
+class SeenTable {
+  readonly #table: SimulatedTable;
+  now: TableNow;
+
+  constructor(table: SimulatedTable) {
+    this.#table = table;
+    this.now = table.now();
+  }
+
+  refresh(): void {
+    const now = this.#table.now();
+    if (!isSameTable(this.now, now)) this.now = now;
+  }
+
+  get record(): TableRecord {
+    const { family: _, keepsTokens: __, forgotMs: ___, ...record } = this.now;
+    return record;
+  }
+}
+
 export function simulatedSink(process: SimulatedProcess, world: SinkSurroundings, sending: Sending): BatchSink {
+  const seen = new SeenTable(world.table);
   return {
-    freeze: (batch) => frozen(process, world, batch, sending),
-    describe: () => ({ tables: ['simulated'], settings: fingerprintOf(serverOf(world.table), settings) }),
+    freeze: (batch) => frozen(process, world, batch, sending, seen),
+    describe: () => ({ tables: ['simulated'], settings: fingerprintOf(serverOf(world.table), settings), written: seen.record }),
     close: () => Promise.resolve(),
   };
 }
 
-function frozen(process: SimulatedProcess, world: SinkSurroundings, batch: InsertBatch, sending: Sending): FrozenInsert {
+/** A look and what the table was then. */
+interface Looked {
+  readonly found: ReadBack;
+  readonly now: TableNow;
+}
+
+function frozen(process: SimulatedProcess, world: SinkSurroundings, batch: InsertBatch, sending: Sending, seen: SeenTable): FrozenInsert {
   const { table, watch } = world;
   const { blockRows } = sending;
   const { assignment: { topic, partition }, afterOffset, lastOffset, records, token, intent } = batch;
-  const { provenance = true, family = 'plain', dedupWindowMs } = table.config;
+  const { family = 'plain', dedupWindowMs } = table.config;
   const budgetMs = table.config.budgetMs ?? budgetWithin(DEDUP_BUDGET_MS, dedupWindowMs === undefined ? undefined : dedupWindowMs / 1000);
-  let lookedMs = -Infinity;
-  const doubt = (nowMs: number) => (intent === undefined || token === undefined ? undefined : tokenDoubt(intent, { budgetMs, server: serverOf(table), settings }, nowMs));
+  let mayHaveLanded = batch.replay;
+  let looked: { readonly atMs: number; readonly now: TableNow } | undefined;
+  const asSent = (sent: Records): Row[] => {
+    const isBlank = intent?.written?.columns === '';
+    return sent.map((record) => (isBlank ? { ...rowOf(topic, partition, record), isBlank } : rowOf(topic, partition, record)));
+  };
+  const doubtOf = (nowMs: number): TableDoubt | undefined =>
+    intent === undefined || token === undefined
+      ? undefined
+      : sendingDoubt(intent, { budgetMs, server: serverOf(table), settings }, nowMs, mayHaveLanded ? overlooking(seen.now, intent, sending.ignores) : undefined);
+  const doubt = (nowMs: number) => doubtOf(nowMs)?.why;
   // As the sink that ships: the last moment before something is sent.
   const unlessUnasked = (call: () => Observable<InsertResult>): Observable<InsertResult> => {
+    if (mayHaveLanded && intent !== undefined) seen.refresh();
     const nowMs = world.nowMs();
     const why = doubt(nowMs);
-    if (why === undefined || nowMs - lookedMs <= budgetMs) return call();
+    if (why === undefined || (looked !== undefined && nowMs - looked.atMs <= budgetMs && isSameTable(looked.now, seen.now))) return call();
     return throwError(() => new IngestError('KCR_INSERT_RETRIABLE', `not sent before the table was asked: ${why}`));
   };
+  const noting = <T>(call: Observable<T>): Observable<T> =>
+    call.pipe(tap({ error: (error: unknown) => void (mayHaveLanded ||= hasCode(error, 'KCR_INSERT_IN_DOUBT')) }));
   const range = `${partition}:${afterOffset + 1}-${lastOffset}`;
   const detail = (...more: unknown[]) => JSON.stringify([token, records.map(({ offset }) => offset), intent?.settings, batch.isAnew, ...more]);
   const insert = (sent: Records, key: string | undefined, isServerKilled: boolean): InsertResult => {
@@ -79,16 +126,18 @@ function frozen(process: SimulatedProcess, world: SinkSurroundings, batch: Inser
     const isTorn = isServerKilled && family === 'plain';
     if (isTorn) watch.torn(batch);
     if (isServerKilled) world.queue.lose();
-    table.insert(sent.map((record) => rowOf(topic, partition, record)), key, { nowMs: world.nowMs(), blockRows, dieAtBlock: isTorn ? 0 : undefined });
+    table.insert(asSent(sent), key, { nowMs: world.nowMs(), blockRows, dieAtBlock: isTorn ? 0 : undefined });
     if (isServerKilled) throw new IngestError('KCR_INSERT_IN_DOUBT', 'the connection broke');
     return { rows: sent.length, bytes: bytesOf(sent) };
   };
-  const send = (port: PortName, sent: Records, key: string | undefined, what: () => string): Observable<InsertResult> => {
+  const send = (port: 'insert' | 'fill', sent: Records, key: string | undefined, what: () => string): Observable<InsertResult> => {
     const call = { port, partition, token: key, detail, what, effect: (isServerKilled: boolean) => insert(sent, key, isServerKilled) };
-    if (!sending.coalesces || key === undefined || blockRows !== Infinity || sent.length > MOST_COALESCED_ROWS) return process.call(call);
-    return coalesced(process, world, batch, sent, key, { port, what }).pipe(
+    // A fill goes by itself, as with the sink that ships.
+    const isAlone = !sending.coalesces || port === 'fill' || key === undefined || blockRows !== Infinity || sent.length > MOST_COALESCED_ROWS;
+    if (isAlone) return noting(process.call(call));
+    return noting(coalesced(process, world, batch, asSent(sent), key, { port, what })).pipe(
       // A process that was frozen meanwhile must not send what nobody was asked about: the last moment again.
-      catchError((error: unknown) => (afterRefusal(error) === 'ask alone' && !sending.isCredulous ? unlessUnasked(() => process.call(call)) : throwError(() => error))),
+      catchError((error: unknown) => (afterRefusal(error) === 'ask alone' && !sending.isCredulous ? unlessUnasked(() => noting(process.call(call))) : throwError(() => error))),
     );
   };
   return {
@@ -100,28 +149,77 @@ function frozen(process: SimulatedProcess, world: SinkSurroundings, batch: Inser
         return send('insert', records, token, () => range);
       });
     },
-    readBack: (why) => {
+    readBack: (asked) => {
       watch.inserting('readBack', batch);
-      lookedMs = world.nowMs();
-      return process.call({ port: 'readBack', partition, what: () => range, detail: () => detail(why), effect: () => (provenance && batch.isAnew !== true ? readBack(world, batch) : clearDoubt(world, batch, why)) });
+      const atMs = world.nowMs();
+      const now = doubtOf(atMs);
+      const mayTrust = now !== undefined && now.why === asked && now.mayTrust;
+      const effect = (): Looked => look(world, batch, { asked, mayTrust, ignores: sending.ignores });
+      return process.call<Looked>({ port: 'readBack', partition, what: () => range, detail: () => detail(asked), effect }).pipe(
+        map((answer) => {
+          if (!isSameTable(seen.now, answer.now)) seen.now = answer.now;
+          looked = { atMs, now: answer.now };
+          return answer.found;
+        }),
+      );
     },
-    fill: (missing, round) => {
+    fill: (missing) => {
       watch.asked('fill', batch.assignment);
       if (table.views.size > 0) throw new IngestError('KCR_READ_BACK', `a fill of ${range} would double rows in the views`);
       const wanted = new Set(missing);
-      const key = token === undefined ? undefined : `${token}:fill${round}`;
-      return unlessUnasked(() =>
-        send('fill', records.filter(({ offset }) => wanted.has(offset)), key, () => `${range} with ${missing.join(',')} round ${round}`),
-      );
+      const key = token === undefined ? undefined : `${token}:fill1`;
+      return unlessUnasked(() => send('fill', records.filter(({ offset }) => wanted.has(offset)), key, () => `${range} with ${missing.join(',')}`));
     },
     release: () => undefined,
   };
 }
 
+/** The table as one takes it for that does not mind which it is. */
+function overlooking(now: TableNow, { written }: Pick<Intent, 'written'>, ignores: Ignored | undefined): TableNow {
+  return ignores === 'table' && written?.id !== undefined ? { ...now, id: written.id } : now;
+}
+
+function look(world: SinkSurroundings, batch: InsertBatch, { asked, mayTrust, ignores }: { readonly asked: string | undefined; readonly mayTrust: boolean; readonly ignores: Ignored | undefined }): Looked {
+  const { assignment: { topic, partition }, afterOffset, lastOffset, records, token, intent } = batch;
+  const { table } = world;
+  if (world.isTableDown()) throw unreachable();
+  const now = table.now();
+  const evidence = evidenceFor(batch, now, ignores);
+  const halt = (why: string): never => {
+    throw new IngestError('KCR_READ_BACK', `whether the range is in the table cannot be verified: ${why}`, { topic, partition });
+  };
+  const unproven = (why: string): Looked => {
+    const isSameRun = asked === undefined && sameRun(intent === undefined ? undefined : parseFingerprint(intent.settings), serverOf(table));
+    switch (withoutEvidence(asked === undefined ? 'after' : 'before', { mayTrust, isSameRun })) {
+      case 'settle':
+        return { found: { missing: [], doubled: [] }, now };
+      case 'send':
+        return { found: { missing: allOffsets(records), doubled: [] }, now };
+      case 'halt':
+        return halt(why);
+    }
+  };
+  if (evidence.kind === 'elsewhere') return halt(evidence.why);
+  if (evidence.kind === 'none') return unproven(evidence.why);
+  if (token !== undefined && world.isRunning(token)) throw new IngestError('KCR_INSERT_IN_DOUBT', 'an earlier attempt of this insert is still running', { topic, partition });
+  const { missing, doubled, partial } = compareRows(records, table.count(topic, partition, afterOffset + 1, lastOffset));
+  if (partial !== undefined) return halt(`of offset ${partial.offset} ${partial.rows} of ${partial.expected} rows are there`);
+  const older = intent === undefined ? undefined : witnessRange(intent);
+  const isWitnessed = () => older !== undefined && table.count(topic, partition, older.first, older.last).size >= WITNESSES;
+  if (missing.length > 0 && evidence.kind === 'witness' && !isWitnessed()) return unproven(evidence.why);
+  return { found: { missing, doubled }, now };
+}
+
+function evidenceFor({ isAnew, intent }: InsertBatch, now: TableNow, ignores: Ignored | undefined): Evidence {
+  if (isAnew === true) return { kind: 'none', why: 'the partition was begun anew' };
+  if (ignores === 'columns' && now.columns !== '') return { kind: 'full' };
+  return evidenceOf(intent, intent === undefined ? now : overlooking(now, intent, ignores));
+}
+
 /** Waits in the server's queue. Refused with others, it is told of a record that may be nobody's fault, as by the server. */
-function coalesced(process: SimulatedProcess, world: SinkSurroundings, batch: InsertBatch, sent: Records, token: string, { port, what }: { readonly port: PortName; readonly what: () => string }): Observable<InsertResult> {
-  const { assignment: { topic, partition } } = batch;
-  const bytes = bytesOf(sent);
+function coalesced(process: SimulatedProcess, world: SinkSurroundings, batch: InsertBatch, sent: readonly Row[], token: string, { port, what }: { readonly port: PortName; readonly what: () => string }): Observable<InsertResult> {
+  const { assignment: { topic, partition }, records } = batch;
+  const bytes = bytesOf(records);
   return process
     .call<{ readonly refusedRow: number | undefined }>({
       port, partition, token, what: () => `${what()} with others`,
@@ -129,7 +227,7 @@ function coalesced(process: SimulatedProcess, world: SinkSurroundings, batch: In
       queue: (killed, done) => {
         if (world.isTableDown()) return done({ error: unreachable() });
         world.watch.blocks(token, sent.length, Infinity);
-        world.queue.push({ batch, token, killed, done, rows: sent.map((record) => rowOf(topic, partition, record)) });
+        world.queue.push({ batch, token, killed, done, rows: sent });
       },
     })
     .pipe(
@@ -139,31 +237,6 @@ function coalesced(process: SimulatedProcess, world: SinkSurroundings, batch: In
         throw new IngestError('KCR_POISON', 'a row of those that were written together is refused', { topic, partition, offset, serverCode: 469 });
       }),
     );
-}
-
-function readBack(world: SinkSurroundings, { assignment: { topic, partition }, afterOffset, lastOffset, records, token }: InsertBatch): ReadBack {
-  if (world.isTableDown()) throw unreachable();
-  if (token !== undefined && world.isRunning(token)) throw new IngestError('KCR_INSERT_IN_DOUBT', 'an earlier attempt of this insert is still running', { topic, partition });
-  const found = world.table.count(topic, partition, afterOffset + 1, lastOffset);
-  const expected = new Map<number, number>();
-  for (const { offset } of records) expected.set(offset, (expected.get(offset) ?? 0) + 1);
-  const missing: number[] = [];
-  const doubled: number[] = [];
-  for (const [offset, rows] of expected) {
-    const there = found.get(offset) ?? 0;
-    if (there === 0) missing.push(offset);
-    else if (there < rows) throw new IngestError('KCR_READ_BACK', `of one record ${there} of ${rows} rows are in the table`, { topic, partition, offset });
-    if (there > rows) doubled.push(offset);
-  }
-  return { missing, doubled };
-}
-
-/** As the sink that ships, where a range cannot be read back: only a server that died can have lost what it answered for. */
-function clearDoubt(world: SinkSurroundings, { intent, assignment: { topic, partition } }: InsertBatch, why: string | undefined): ReadBack {
-  if (world.isTableDown()) throw unreachable();
-  const isSameRun = sameRun(intent === undefined ? undefined : parseFingerprint(intent.settings), serverOf(world.table));
-  if (why === undefined && isSameRun) return { missing: [], doubled: [] };
-  throw new IngestError('KCR_READ_BACK', 'whether the range is in the table cannot be verified', { topic, partition });
 }
 
 function unreachable(): IngestError {

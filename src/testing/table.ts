@@ -3,6 +3,7 @@
  * targets of materialized views. Only the model and errors may enter. What was measured of the real one is in
  * `docs/guarantees.md`.
  */
+import type { TableNow } from '../clickhouse/evidence.js';
 import { IngestError } from '../errors.js';
 import type { KafkaRecord } from '../model/record.js';
 
@@ -14,7 +15,27 @@ export interface Row {
   /** The record's timestamp, unique in a simulated world. */
   readonly timestampMs: number;
   readonly value: Buffer | null;
+  /** Its provenance columns are empty: it was sent without them, or they were dropped since. */
+  readonly isBlank?: true;
 }
+
+/**
+ * What somebody does to a table.
+ *
+ * | alteration | what it does |
+ * | --- | --- |
+ * | `add provenance` | the columns are there, and empty in every row |
+ * | `drop provenance` | the columns are gone, with their values |
+ * | `drop and add provenance` | both |
+ * | `add column` | another column, which nobody looks at |
+ * | `remove window`, `restore window` | the dedup window is 0, which forgets every token, and not 0 again |
+ * | `toggle window` | both |
+ * | `exchange` | an empty table takes its place, and its name; exchanged again, the first one is back |
+ * | `recreate` | dropped, and created again: its rows are gone |
+ * | `hide rows` | a row policy: nothing is seen by those who look |
+ */
+export type Alteration =
+  | 'add provenance' | 'drop provenance' | 'drop and add provenance' | 'add column' | 'remove window' | 'restore window' | 'toggle window' | 'exchange' | 'recreate' | 'hide rows';
 
 export interface TableConfig {
   /** Blocks whose tokens are remembered, the oldest forgotten first. @default 10000 */
@@ -29,6 +50,8 @@ export interface TableConfig {
   readonly partitionBy?: (row: Row) => string;
   /** The table has provenance columns, by which a range can be read back. @default true */
   readonly provenance?: boolean;
+  /** The server says when the table was altered last. @default true */
+  readonly tellsTime?: boolean;
   /** A plain MergeTree can forget the rows but not the token when it is killed; a replicated one cannot. @default 'plain' */
   readonly family?: 'plain' | 'replicated';
   /** A row the server refuses, with the whole insert. @default none */
@@ -112,12 +135,20 @@ export class SimulatedTable {
   readonly #window: Window;
   readonly #viewWindows: ReadonlyMap<string, Window>;
   #isMended = false;
+  #definition: Definition;
+  /** Behind the name of another table, while the tables are exchanged. */
+  #exchanged: { readonly rows: readonly Row[]; readonly definition: Definition; readonly tokens: ReadonlyMap<string, number> } | undefined;
+  /** Of tables that were dropped. */
+  readonly #dropped: Row[] = [];
+  #tables = 1;
+  #alterations = 0;
 
   constructor(config: TableConfig = {}) {
     const { dedupWindow = 10_000, dedupWindowMs = Infinity, views = [] } = config;
     this.config = config;
     this.#window = new Window(dedupWindow, dedupWindowMs);
     this.views = new Map(views.map((name) => [name, []]));
+    this.#definition = { id: 'table 1', hasProvenance: config.provenance ?? true, keepsTokens: true, more: 0, alteredS: 0, mutation: 0, isHidden: false };
     this.#viewWindows = new Map(views.map((name) => [name, new Window(dedupWindow, dedupWindowMs)]));
   }
 
@@ -130,6 +161,69 @@ export class SimulatedTable {
     return !this.#isMended && this.config.isPoison?.(row) === true;
   }
 
+  /** As a process that looks at it sees it. */
+  now(): TableNow {
+    const { id, hasProvenance, keepsTokens, more, alteredS, mutation } = this.#definition;
+    const { family = 'plain', tellsTime = true } = this.config;
+    return {
+      id, columns: hasProvenance ? 'tpo-1' : '', shape: `${hasProvenance ? 'with' : 'without'} provenance and ${more}`,
+      ...(tellsTime ? { alteredS } : {}), mutation, family, keepsTokens,
+    };
+  }
+
+  /** Every row that was ever written, where nobody deleted it: of tables that were exchanged or dropped, too. */
+  get everywhere(): readonly Row[] {
+    if (this.#exchanged === undefined && this.#dropped.length === 0) return this.rows;
+    return [...this.rows, ...(this.#exchanged?.rows ?? []), ...this.#dropped];
+  }
+
+  alter(alteration: Alteration): void {
+    const alteredS = ++this.#alterations;
+    switch (alteration) {
+      case 'add provenance':
+        return this.#define({ alteredS, hasProvenance: true });
+      case 'drop provenance':
+      case 'drop and add provenance':
+        if (!this.#definition.hasProvenance) return;
+        this.rows.splice(0, this.rows.length, ...this.rows.map((row): Row => ({ ...row, isBlank: true })));
+        return this.#define({ alteredS, mutation: alteredS, hasProvenance: alteration === 'drop and add provenance' });
+      case 'add column':
+        return this.#define({ alteredS, more: alteredS });
+      case 'remove window':
+      case 'toggle window':
+        this.#window.restore(new Map());
+        return this.#define({ alteredS, keepsTokens: alteration === 'toggle window' });
+      case 'restore window':
+        return this.#define({ alteredS, keepsTokens: true });
+      case 'exchange':
+        return this.#exchange(alteredS);
+      case 'recreate':
+        this.#dropped.push(...this.rows.splice(0));
+        this.#window.restore(new Map());
+        return this.#define({ alteredS, mutation: 0, id: `table ${++this.#tables}` });
+      case 'hide rows':
+        return this.#define({ isHidden: true });
+    }
+  }
+
+  #define(change: Partial<Definition>): void {
+    this.#definition = { ...this.#definition, ...change };
+  }
+
+  #exchange(alteredS: number): void {
+    const before = { rows: [...this.rows], definition: this.#definition, tokens: this.#window.save() };
+    const other = this.#exchanged ?? { rows: [], definition: { ...this.#definition, id: `table ${++this.#tables}`, alteredS, mutation: 0 }, tokens: new Map<string, number>() };
+    this.#exchanged = before;
+    this.rows.splice(0, this.rows.length, ...other.rows);
+    this.#definition = other.definition;
+    this.#window.restore(other.tokens);
+  }
+
+  /** As `ALTER TABLE … DELETE WHERE 1`: tokens are kept. */
+  deleteRows(): void {
+    this.rows.length = 0;
+  }
+
   /**
    * All blocks or, when the server dies in between, the first ones. A refused row refuses the whole insert.
    * Errors: `KCR_POISON` with the offset, `KCR_INSERT_IN_DOUBT` when the server died.
@@ -140,8 +234,8 @@ export class SimulatedTable {
       const { topic, partition, offset } = poison;
       throw new IngestError('KCR_POISON', 'the row is refused', { topic, partition, offset });
     }
-    this.#blocks(rows, blockRows).forEach(([name, block], index) => {
-      const isNew = token === undefined || this.#window.take(`${token}|${name}`, nowMs);
+    this.#blocks(this.#kept(rows), blockRows).forEach(([name, block], index) => {
+      const isNew = token === undefined || !this.#definition.keepsTokens || this.#window.take(`${token}|${name}`, nowMs);
       if (index === dieAtBlock) {
         this.startedMs += 60_000;
         throw new IngestError('KCR_INSERT_IN_DOUBT', 'the server died in the middle of the insert');
@@ -167,11 +261,11 @@ export class SimulatedTable {
     const isKept = this.config.forgetsTogether !== true;
     const blocks = new Map<string, { readonly token: string; readonly index: number; readonly rows: readonly Row[] }[]>();
     inserts.forEach(({ rows, token }, index) => {
-      for (const [name, block] of this.#blocks(rows)) blocks.set(name, [...(blocks.get(name) ?? []), { token, index, rows: block }]);
+      for (const [name, block] of this.#blocks(this.#kept(rows))) blocks.set(name, [...(blocks.get(name) ?? []), { token, index, rows: block }]);
     });
     for (const [name, parts] of blocks) {
       const noted = dieAtInsert === undefined ? parts : parts.filter(({ index }) => index <= dieAtInsert);
-      const fresh = noted.filter(({ token }) => !isKept || this.#window.take(`${token}|${name}`, nowMs));
+      const fresh = noted.filter(({ token }) => !isKept || !this.#definition.keepsTokens || this.#window.take(`${token}|${name}`, nowMs));
       if (dieAtInsert !== undefined) {
         this.startedMs += 60_000;
         return undefined;
@@ -198,7 +292,7 @@ export class SimulatedTable {
     return this.#window.blocks();
   }
 
-  /** Without views, and what was mended: the worlds that are explored to the end have neither. */
+  /** Without views, and what was mended or altered: the worlds that are explored to the end have neither. */
   save(): SavedTable {
     return { rows: [...this.rows], startedMs: this.startedMs, tokens: this.#window.save() };
   }
@@ -211,12 +305,17 @@ export class SimulatedTable {
 
   /** Rows by offset, as `SELECT _offset, count() … GROUP BY _offset` tells them. */
   count(topic: string, partition: number, first: number, last: number): ReadonlyMap<number, number> {
-    const found = new Map<number, number>();
-    for (const row of this.rows) {
-      if (row.topic !== topic || row.partition !== partition || row.offset < first || row.offset > last) continue;
-      found.set(row.offset, (found.get(row.offset) ?? 0) + 1);
-    }
-    return found;
+    return this.#definition.isHidden ? new Map() : counted(this.rows, topic, partition, first, last, (row) => row.isBlank !== true);
+  }
+
+  /** Rows by offset, whether or not they can be seen, and in whichever table they are. */
+  countAll(topic: string, partition: number, first: number, last: number): ReadonlyMap<number, number> {
+    return counted(this.everywhere, topic, partition, first, last, () => true);
+  }
+
+  /** A column that is not there is not written. */
+  #kept(rows: readonly Row[]): readonly Row[] {
+    return this.#definition.hasProvenance ? rows : rows.map((row): Row => ({ ...row, isBlank: true }));
   }
 
   #blocks(rows: readonly Row[], blockRows = Infinity): (readonly [name: string, block: readonly Row[]])[] {
@@ -234,6 +333,26 @@ export class SimulatedTable {
       return [...groups].map(([key, block]) => [`${key}|${ordinal}`, block] as const);
     });
   }
+}
+
+interface Definition {
+  readonly id: string;
+  readonly hasProvenance: boolean;
+  readonly keepsTokens: boolean;
+  /** Which other columns there are. */
+  readonly more: number;
+  readonly alteredS: number;
+  readonly mutation: number;
+  readonly isHidden: boolean;
+}
+
+function counted(rows: readonly Row[], topic: string, partition: number, first: number, last: number, isSeen: (row: Row) => boolean): ReadonlyMap<number, number> {
+  const found = new Map<number, number>();
+  for (const row of rows) {
+    if (row.topic !== topic || row.partition !== partition || row.offset < first || row.offset > last || !isSeen(row)) continue;
+    found.set(row.offset, (found.get(row.offset) ?? 0) + 1);
+  }
+  return found;
 }
 
 /** The row that a record becomes. */

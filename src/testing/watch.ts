@@ -202,7 +202,7 @@ export class Watch {
     const first = (before.settled ?? this.log.ends(partition).start - 1) + 1;
     const settled = after.settled ?? -1;
     const excluded = new Set(before.pending.flatMap((intent) => intent.excluded));
-    const found = this.table.count(this.log.topic, partition, first, settled);
+    const found = this.table.countAll(this.log.topic, partition, first, settled);
     for (const record of this.#live(partition, first, settled, after.topicId)) {
       if (excluded.has(record.offset) || this.rowsOf(record) === 0 || (found.get(record.offset) ?? 0) > 0) continue;
       const isTorn = this.#torn.has(`${partition}:${record.offset}`);
@@ -216,8 +216,11 @@ export class Watch {
     return this.log.records(partition).filter(({ offset }) => offset >= first && offset <= last);
   }
 
-  #record({ cluster, topic, partition }: StateKey, { pending, topicId, incarnation }: PartitionState): void {
-    for (const intent of pending) this.#recorded.set(dedupToken({ cluster, topic, topicId, incarnation, partition, intent }), { intent, topicId, incarnation });
+  #record({ cluster, group, topic, partition }: StateKey, { pending, topicId, incarnation }: PartitionState): void {
+    for (const intent of pending) {
+      const token = dedupToken({ cluster, group, topic, topicId, incarnation, partition, intent });
+      this.#recorded.set(token, { intent, topicId, incarnation });
+    }
   }
 
   #break(invariant: Invariant, what: string): void {

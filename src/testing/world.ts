@@ -11,9 +11,9 @@ import { ConsumerGroup, Member } from './group.js';
 import { SimulatedLog, type Value } from './log.js';
 import { SimulatedProcess, type Pace, type Step } from './process.js';
 import { InsertQueue } from './queue.js';
-import { simulatedSink } from './sink.js';
+import { simulatedSink, type Ignored } from './sink.js';
 import { simulatedStore } from './store.js';
-import { SimulatedTable, type SavedTable, type TableConfig } from './table.js';
+import { SimulatedTable, type Alteration, type SavedTable, type TableConfig } from './table.js';
 import { Watch, type SavedWatch, type Violation } from './watch.js';
 
 export interface WorldConfig {
@@ -62,6 +62,8 @@ export interface Life {
   readonly coalesces?: boolean;
   /** Takes what several inserts were refused for together for what is wrong with each, as our sink does not. @default false */
   readonly isCredulous?: boolean;
+  /** What a look into the table does not mind, as our sink does. @default nothing */
+  readonly ignores?: Ignored;
 }
 
 /** What a pipeline is given: the ports of one process, and its clock. */
@@ -160,7 +162,7 @@ export class SimulatedWorld {
   }
 
   /** Begins a life whose pipeline is started by the caller. */
-  process({ faults = [], chunkSize = 3, room = Infinity, onGap = 'halt', onReset = 'halt', blockRows = Infinity, coalesces = false, isCredulous = false }: Life = {}): { readonly process: Process; readonly self: SimulatedProcess; readonly member: Member } {
+  process({ faults = [], chunkSize = 3, room = Infinity, onGap = 'halt', onReset = 'halt', blockRows = Infinity, coalesces = false, isCredulous = false, ignores }: Life = {}): { readonly process: Process; readonly self: SimulatedProcess; readonly member: Member } {
     const self = new SimulatedProcess(nameOfLife(this.lives++), this.#surroundings(), faults);
     const member = new Member(self, this.group, chunkSize, { onGap, onReset, room });
     this.#members.set(self, member);
@@ -174,7 +176,7 @@ export class SimulatedWorld {
           const isOfIt = (sent: string | undefined) => sent === token || sent?.startsWith(`${token}:fill`) === true;
           return [...this.#running].some((step) => isOfIt(step.token)) || this.#queue.has(isOfIt);
         },
-      }, { blockRows, coalesces, isCredulous }),
+      }, { blockRows, coalesces, isCredulous, ignores }),
       scheduler: self.scheduler,
       kill: () => self.kill(),
       freeze: (ms) => self.freeze(ms),
@@ -194,6 +196,18 @@ export class SimulatedWorld {
       const { process, self } = this.process(life);
       return pipeline(process).pipe(takeUntil(self.died)).subscribe(subscriber);
     });
+  }
+
+  /**
+   * Somebody alters the table once no insert is on its way and no process stands still: what is sent under a token that
+   * the server knew when it was sent, and forgets on the way, nobody can hold back. Who cannot within `patienceMs` lets
+   * it be.
+   */
+  alter(alteration: Alteration, patienceMs = 500): void {
+    const isBusy = this.#running.size > 0 || this.#queue.has(() => true) || [...this.#members.keys()].some((process) => !process.isDead && process.isFrozen);
+    if (isBusy && patienceMs > 0) return void this.#scheduler.schedule(() => this.alter(alteration, patienceMs - 1), 1);
+    this.#config.tell?.(`${this.#nowMs()} somebody ${isBusy ? 'lets the table be' : 'alters the table'}: ${alteration}`);
+    if (!isBusy) this.table.alter(alteration);
   }
 
   /** The store does not answer for so long. */

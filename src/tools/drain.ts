@@ -76,6 +76,7 @@ export class DrainProgress {
   event(event: IngestEvent): void {
     // A generation that gives us nothing: the group has more members than partitions.
     if (event.kind === 'kafka') return event.fields['partitions'] === 0 && this.#tenures.size === 0 ? this.#through() : undefined;
+    if (event.kind === 'tableChanged') return;
     const { epoch, topic, partition } = event.assignment;
     switch (event.kind) {
       case 'assigned':

@@ -70,6 +70,8 @@ function report(event: IngestEvent): void {
     if (event.level !== 'info') tell({ what: 'kafka', detail: `${event.level}: ${event.message}` });
     return;
   }
+  // The faults alter no table.
+  if (event.kind === 'tableChanged') return;
   const { topic, partition } = event.assignment;
   const at = { topic, partition };
   switch (event.kind) {

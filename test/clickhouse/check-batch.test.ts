@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { checkRecords, reservedBy } from '../../src/clickhouse/check-batch.js';
 import { noProvenance, type Provenance } from '../../src/clickhouse/encode.js';
-import { provenanceOf } from '../../src/clickhouse/tables.js';
+import { provenanceOf } from '../../src/clickhouse/provenance-columns.js';
 import { provenanceNames, reservedNames } from '../../src/kernel/index.js';
 import type { KafkaRecord } from '../../src/model/record.js';
 import { batchOf, record } from './fixtures.js';

@@ -23,8 +23,19 @@ export interface FakeOptions {
   readonly tableSettings?: string;
 }
 
+/** What may be altered while a test runs; undefined: the server does not say. */
+export interface FakeTable {
+  uuid?: string | undefined;
+  alteredS?: number | undefined;
+  mutation?: number | undefined;
+  columns: Readonly<Record<string, string>>;
+  settings: string;
+  isGone: boolean;
+}
+
 export interface FakeServer {
   readonly url: string;
+  readonly table: FakeTable;
   /** Every insert that came, with its body. */
   readonly inserts: FakeInsert[];
   /** Every other statement. */
@@ -42,18 +53,23 @@ export interface FakeServer {
 
 export async function fakeClickHouse(options: FakeOptions = {}): Promise<FakeServer> {
   const { engine = 'MergeTree', version = '26.7.2.1', views = [], settings = ['deduplicate_insert'], windowSeconds, tableSettings = 'non_replicated_deduplication_window = 1000' } = options;
-  const columns = options.columns ?? { id: 'UInt64', _topic: 'String', _partition: 'Int32', _offset: 'Int64' };
+  const table: FakeTable = {
+    columns: options.columns ?? { id: 'UInt64', _topic: 'String', _partition: 'Int32', _offset: 'Int64' }, settings: tableSettings, isGone: false,
+  };
   const healthy = (sql: string): readonly object[] | number => {
     if (sql.includes('version()')) return [{ version, timezone: 'UTC', now: '1763800200000', uptime: 1000 }];
     if (sql.includes('system.settings')) return settings.map((name) => ({ name }));
-    if (sql.includes('system.columns')) return Object.entries(columns).map(([name, type]) => ({ name, type, defaultKind: '', defaultExpression: '', inPartitionKey: 0 }));
+    if (sql.includes('system.columns')) return Object.entries(table.columns).map(([name, type]) => ({ name, type, defaultKind: '', defaultExpression: '', inPartitionKey: 0 }));
     if (sql.includes('system.processes')) return [];
     if (sql.includes('system.replicated_merge_tree_settings')) return windowSeconds === undefined ? 497 : [{ value: String(windowSeconds) }];
-    if (!sql.includes('system.tables')) return [];
+    if (sql.includes('system.mutations')) return table.mutation === undefined ? 497 : [{ last: String(table.mutation) }];
+    if (!sql.includes('system.tables') || table.isGone) return [];
     return [
       {
+        uuid: table.uuid,
+        altered: table.alteredS,
         engine,
-        engine_full: `${engine} ORDER BY id SETTINGS ${tableSettings}`,
+        engine_full: `${engine} ORDER BY id SETTINGS ${table.settings}`,
         sorting_key: 'id',
         partition_key: '',
         create_table_query: '',
@@ -85,6 +101,7 @@ export async function fakeClickHouse(options: FakeOptions = {}): Promise<FakeSer
   server.listen(0, '127.0.0.1');
   await once(server, 'listening');
   const fake: FakeServer = {
+    table,
     url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
     inserts: [],
     queries: [],

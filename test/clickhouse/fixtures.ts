@@ -37,7 +37,7 @@ export function batchOf(records: readonly KafkaRecord[], fields: BatchFields = {
     lastOffset: last,
     records,
     bytes: records.reduce((sum, { value }) => sum + (value?.length ?? 0), 0),
-    token: 'token' in fields ? fields.token : dedupToken({ cluster: 'test', topic, incarnation: 0, partition, intent: { first, last, excluded: [] } }),
+    token: 'token' in fields ? fields.token : dedupToken({ cluster: 'test', group: 'g', topic, incarnation: 0, partition, intent: { first, last, excluded: [] } }),
     intent: fields.intent,
     replay,
   };

@@ -6,9 +6,12 @@ import type { ClickHouseHttp, Exchange } from '../../src/clickhouse/http.js';
 import { insertSettings } from '../../src/clickhouse/settings.js';
 import { InsertSlots } from '../../src/clickhouse/slots.js';
 import type { Table } from '../../src/clickhouse/tables.js';
+import { WatchedTable } from '../../src/clickhouse/watched-table.js';
+import { noReport } from '../../src/events.js';
 import { batchOf, outcome, record } from './fixtures.js';
 
-const table = { database: 'db', table: 't', family: 'plain', provenance: noProvenance } as Table;
+const table = { database: 'db', table: 't', family: 'plain', engineFull: '', columns: [], provenance: noProvenance } as unknown as Table;
+const target = new WatchedTable({} as ClickHouseHttp, table, undefined, { report: noReport, now: () => 0 });
 
 it('a buffer goes to the next insert only when nobody looks at its bytes any more, however long the answer has been there', async () => {
   let letGo = (): void => undefined;
@@ -30,7 +33,7 @@ it('a buffer goes to the next insert only when nobody looks at its bytes any mor
     answered: () => undefined,
     identify: () => Promise.resolve({ version: '1', startedMs: 0 }),
   };
-  const insert = (value: string) => outcome(new FrozenBatch(way, { table, readBackFault: undefined, dedupBudgetMs: 1000 }, batchOf([record(1, value)])).insert());
+  const insert = (value: string) => outcome(new FrozenBatch(way, { target, dedupBudgetMs: 1000 }, batchOf([record(1, value)])).insert());
   await insert('{"a":1}');
   const second = insert('{"b":2}');
   await new Promise((resolve) => setTimeout(resolve, 20));

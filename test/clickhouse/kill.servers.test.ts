@@ -66,13 +66,13 @@ async function deliver(sink: BatchSink, batch: InsertBatch, seen: Attempts): Pro
     }
   };
   await retried(() => outcome(frozen.insert()));
-  for (let round = 1; doubt && frozen.readBackWhenInDoubt; round++) {
-    const { missing, doubled } = await retried(() => outcome(frozen.readBack()));
-    expect(doubled).toEqual([]);
-    if (missing.length === 0) return;
-    seen.filled += missing.length;
-    await retried(() => outcome(frozen.fill(missing, round)));
-  }
+  if (!doubt || !frozen.readBackWhenInDoubt) return;
+  const { missing, doubled } = await retried(() => outcome(frozen.readBack()));
+  expect(doubled).toEqual([]);
+  if (missing.length === 0) return;
+  seen.filled += missing.length;
+  await retried(() => outcome(frozen.fill(missing)));
+  expect(await retried(() => outcome(frozen.readBack()))).toEqual({ missing: [], doubled: [] });
 }
 
 const content = async (table: string) => {
@@ -125,7 +125,7 @@ describe('ClickHouse killed in the middle of inserts', () => {
     expect(await content('lost_part')).toMatchObject({ n: 5 });
     const { missing } = await outcome(frozen.readBack());
     expect(missing).toEqual([1, 3, 5, 7, 9]);
-    await outcome(frozen.fill(missing, 1));
+    await outcome(frozen.fill(missing));
     await expect(outcome(frozen.readBack())).resolves.toEqual({ missing: [], doubled: [] });
     expect(await content('lost_part')).toMatchObject({ n: 10, u: 10 });
   });

@@ -83,7 +83,7 @@ describe('a doubtful token', () => {
     expect(frozen.tokenDoubt(nowMs)).toBeUndefined();
     nowMs += 11 * MINUTE;
     await expect(outcome(frozen.insert())).rejects.toMatchObject({ code: 'KCR_INSERT_RETRIABLE', message: expect.stringContaining('11 minutes ago') as string });
-    await expect(outcome(frozen.fill([10], 1))).rejects.toMatchObject({ code: 'KCR_INSERT_RETRIABLE' });
+    await expect(outcome(frozen.fill([10]))).rejects.toMatchObject({ code: 'KCR_INSERT_RETRIABLE' });
     expect(server.inserts).toHaveLength(0);
     await expect(outcome(frozen.readBack(frozen.tokenDoubt(nowMs)))).resolves.toEqual({ missing: [10, 12, 13], doubled: [] });
     await outcome(frozen.insert());
@@ -202,7 +202,7 @@ describe('a range that another program has inserted', () => {
     expect(frozen.tokenDoubt(nowMs)).toBeUndefined();
     expect(frozen.tokenDoubt(nowMs + 11 * MINUTE)).toContain('11 minutes ago');
     await outcome(frozen.insert());
-    await outcome(frozen.fill([10], 1));
+    await outcome(frozen.fill([10]));
     expect(server.inserts.map(({ params }) => params.get('insert_deduplication_token'))).toEqual(['orders-0-10-13', 'orders-0-10-13:fill1']);
   });
 });

@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import { type Column, provenanceOf, provenanceStatement, readBackFault, statedTarget, type Table } from '../../src/clickhouse/tables.js';
+import { provenanceOf, provenanceStatement, readBackFault } from '../../src/clickhouse/provenance-columns.js';
+import { type Column, statedTarget, type Table } from '../../src/clickhouse/tables.js';
 
 const columns = (types: Readonly<Record<string, string>>, defaultKind = ''): Column[] =>
   Object.entries(types).map(([name, type]) => ({ name, type, defaultKind, defaultExpression: '', inPartitionKey: false }));

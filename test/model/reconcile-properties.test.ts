@@ -172,7 +172,7 @@ test('a gap is told once, before what lies behind it, and ranges stay contiguous
 
 test('two lives, cut differently, insert the same ranges under the same tokens', () => {
   const life = fc.record({ cuts: offsets, dies: fc.record({ recorded: fc.nat({ max: 6 }), settled: fc.nat({ max: 6 }) }) });
-  const tokenOf = (range: Intent) => dedupToken({ cluster: 'c', topic: 't', incarnation: 0, partition: 0, intent: range });
+  const tokenOf = (range: Intent) => dedupToken({ cluster: 'c', group: 'g', topic: 't', incarnation: 0, partition: 0, intent: range });
   fc.assert(
     fc.property(life, offsets, ({ cuts, dies }, otherCuts) => {
       // The first life records some of its ranges and settles some of those; any that was recorded may be in the table.

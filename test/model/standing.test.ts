@@ -55,7 +55,7 @@ test('I10: no token of a restarted partition was ever used before', () => {
   const states = fc.record({ settled: fc.nat({ max: 50 }), incarnation: fc.nat({ max: 5 }), topicId: fc.constantFrom('A', 'B', undefined) });
   const logs = fc.record({ topicId: fc.constantFrom('A', 'B', undefined), start: fc.nat({ max: 10 }), end: fc.nat({ max: 60 }) });
   const token = (state: PartitionState): string =>
-    dedupToken({ cluster: 'c', topic: 't', partition: 0, ...state, intent: intent(7, 9) });
+    dedupToken({ cluster: 'c', group: 'g', topic: 't', partition: 0, ...state, intent: intent(7, 9) });
   fc.assert(
     fc.property(states, logs, (fields, now) => {
       const state: PartitionState = { ...fields, pending: [] };

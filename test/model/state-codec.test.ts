@@ -4,8 +4,9 @@ import { IngestError } from '../../src/errors.js';
 import { decodeState, encodeState, stateLimits, stateName, type StoredState } from '../../src/model/state-codec.js';
 import { emptyState, type Intent, type PartitionState } from '../../src/model/state.js';
 
+const written = { id: '2057c3d3-b2a4-43fb-bc9b-b39db421d703', columns: 'tpo-1f3c9a', shape: '90aa31c4', alteredS: 1_794_990_000 };
 const name = { cluster: 'lkc-1', group: 'ingest', topic: 'events', partition: 3 };
-const intent: Intent = { first: 42, last: 99, rows: 57, atMs: 1_795_000_000_000, settings: 'f00d', tables: ['db.t'], excluded: [43, 50, 51, 52] };
+const intent: Intent = { first: 42, last: 99, rows: 57, atMs: 1_795_000_000_000, settings: 'f00d', tables: ['db.t'], written, excluded: [43, 50, 51, 52], tokenForm: 2 };
 const stored: StoredState = { owner: 'ingest-7#412', write: 'q9-5', state: { settled: 41, pending: [intent], incarnation: 0, topicId: 'h1Qq' } };
 const valid = JSON.parse(encodeState(stored, name)) as Record<string, unknown> & { pending: [Record<string, unknown>] };
 
@@ -26,12 +27,21 @@ function refusal(call: () => unknown): IngestError {
 describe('the text', () => {
   test('is one line of JSON that a person can read', () => {
     expect(encodeState(stored, name)).toBe(
-      '{"v":2,"owner":"ingest-7#412","write":"q9-5","settled":41,"incarnation":0,"topicId":"h1Qq","pending":[' +
-        '{"first":42,"last":99,"rows":57,"atMs":1795000000000,"settings":"f00d","tables":["db.t"],"excluded":"43,50-52"}]}',
+      '{"v":3,"owner":"ingest-7#412","write":"q9-5","settled":41,"incarnation":0,"topicId":"h1Qq","pending":[' +
+        '{"first":42,"last":99,"rows":57,"atMs":1795000000000,"settings":"f00d","target":' +
+        '{"tables":["db.t"],"id":"2057c3d3-b2a4-43fb-bc9b-b39db421d703","columns":"tpo-1f3c9a","shape":"90aa31c4","alteredS":1794990000},"excluded":"43,50-52"}]}',
     );
     expect(encodeState({ ...stored, state: emptyState }, name)).toBe(
-      '{"v":2,"owner":"ingest-7#412","write":"q9-5","settled":null,"incarnation":0,"pending":[]}',
+      '{"v":3,"owner":"ingest-7#412","write":"q9-5","settled":null,"incarnation":0,"pending":[]}',
     );
+  });
+
+  test('names what several ranges share once', () => {
+    const shared = withState({ pending: [intent, { ...intent, first: 100, last: 120, floor: 42, excluded: [] }] });
+    const text = encodeState(shared, name);
+    expect(text.split('2057c3d3')).toHaveLength(2);
+    expect(text).toContain('"pending":[{"first":42,"last":99,"rows":57,"atMs":1795000000000,"settings":"f00d","target":0,"excluded":"43,50-52"},{"first":100');
+    expect(decodeState(text, name)).toStrictEqual(shared);
   });
 
   test('is read whatever the order of the fields, with fields that are not known', () => {
@@ -48,16 +58,26 @@ const range = fc.record({
   atMs: fc.nat(),
   settings: fc.string({ maxLength: 30, unit: 'binary' }),
   tables: fc.array(fc.string({ maxLength: 20, unit: 'binary' }), { maxLength: 2 }),
+  written: fc.option(
+    fc.record(
+      { id: fc.string({ maxLength: 36, unit: 'binary' }), columns: fc.string({ maxLength: 10 }), shape: fc.string({ maxLength: 8 }), alteredS: fc.nat(), mutation: fc.nat() },
+      { requiredKeys: ['columns', 'shape'], noNullPrototype: true },
+    ),
+    { nil: undefined },
+  ),
+  tokenForm: fc.constantFrom(2, undefined),
+  token: fc.option(fc.string({ maxLength: 10, unit: 'binary' }), { nil: undefined }),
 });
 const anyState = fc
   .record({ begin: offset, isFresh: fc.boolean(), incarnation: fc.nat(), ranges: fc.array(range, { maxLength: 3 }) })
   .map(({ begin, isFresh, incarnation, ranges }): PartitionState => {
     let first = begin;
-    const pending = ranges.map(({ length, without, ...rest }): Intent => {
+    const pending = ranges.map(({ length, without, written: target, tokenForm, token, ...rest }): Intent => {
       const last = first + length - 1;
       const from = first;
       first = last + 1;
-      return { ...rest, first: from, last, excluded: without.map((at) => from + at).filter((at) => at <= last).sort((a, b) => a - b) };
+      const more = { ...(target === undefined ? {} : { written: target }), ...(tokenForm === 2 ? { tokenForm } : {}), ...(token === undefined ? {} : { token }) };
+      return { ...rest, ...more, ...(from === begin ? {} : { floor: begin }), first: from, last, excluded: without.map((at) => from + at).filter((at) => at <= last).sort((a, b) => a - b) };
     });
     return { settled: isFresh ? undefined : begin - 1, pending, incarnation, topicId: isFresh ? undefined : `topic-${incarnation}` };
   });
@@ -146,9 +166,10 @@ const unsound: [string, Partial<PartitionState>, string][] = [
   ['a range that ends before it begins', { pending: [{ ...intent, last: 41, excluded: [] }] }, 'pending[0] begins at 42, after its end 41'],
   ['an unsafe end', { pending: [{ ...intent, last: 2 ** 53, excluded: [] }] }, 'pending[0].last is 9007199254740992'],
   ['an unsafe beginning', { settled: undefined, pending: [{ ...intent, first: -1, excluded: [] }] }, 'pending[0].first is -1'],
+  ['a floor above the range', { pending: [{ ...intent, floor: 43 }] }, 'pending[0].floor is 43'],
   ['a negative count of rows', { pending: [{ ...intent, rows: -1 }] }, 'pending[0].rows is -1'],
   ['no time', { pending: [{ ...intent, atMs: NaN }] }, 'pending[0].atMs'],
-  ['no fingerprint', { pending: [{ ...intent, settings: undefined as never }] }, 'pending[0].settings is missing'],
+  ['a fingerprint that is no text', { pending: [{ ...intent, settings: true as never }] }, 'pending[0].settings is true'],
   ['a table that is no text', { pending: [{ ...intent, tables: [7 as never] }] }, 'pending[0].tables is [7]'],
   ['an excluded offset before the range', { pending: [{ ...intent, excluded: [41] }] }, 'pending[0].excluded has 41'],
   ['an excluded offset after the range', { pending: [{ ...intent, excluded: [99, 100] }] }, 'pending[0].excluded has 100'],
@@ -166,7 +187,7 @@ describe('an unsound state is refused', () => {
 
   test.each(unsound.filter(([what]) => what !== 'settled that is not a number'))('when read: %s', (_, change, why) => {
     const { settled = null, incarnation, pending } = { ...stored.state, ...change };
-    const ranges = pending.map(({ excluded, ...rest }) => ({ ...rest, excluded: excluded.join(',') }));
+    const ranges = pending.map(({ excluded, tables, written: target, tokenForm: _, ...rest }) => ({ ...rest, target: { tables, ...target }, excluded: excluded.join(',') }));
     const settledField = 'settled' in change ? settled : 41;
     const text = JSON.stringify({ ...valid, settled: settledField, incarnation, pending: ranges });
     expect(refusal(() => decodeState(text, name)).message).toContain(why);
@@ -182,7 +203,7 @@ describe('a text that is no state is refused', () => {
     ['a list', '[1]', 'not a JSON object'],
     ['a number', '17', 'not a JSON object'],
     ['an object of somebody else', '{"state":"BEFORE_PROCESSING"}', '"v" is missing'],
-    ['an older format', JSON.stringify({ ...valid, v: 0 }), '"v" is 0, expected 2'],
+    ['an older format', JSON.stringify({ ...valid, v: 0 }), '"v" is 0, expected 3'],
     ['a format that is no number', JSON.stringify({ ...valid, v: '1' }), '"v" is "1"'],
     ['a format between two', JSON.stringify({ ...valid, v: 1.5 }), '"v" is 1.5'],
     ['no owner', JSON.stringify({ ...valid, owner: undefined }), '"owner" is missing'],
@@ -192,6 +213,13 @@ describe('a text that is no state is refused', () => {
     ['pending that is no list', JSON.stringify({ ...valid, pending: {} }), '"pending" is {}'],
     ['a range that is no object', JSON.stringify({ ...valid, pending: [42] }), 'pending[0] is 42'],
     ['a range that is null', JSON.stringify({ ...valid, pending: [null] }), 'pending[0] is null'],
+    ['a range of no table', JSON.stringify({ ...valid, targets: [{}], pending: [{ ...range, target: 1 }] }), 'pending[0].target is 1, expected an index'],
+    ['a range of no settings', JSON.stringify({ ...valid, settings: ['x'], pending: [{ ...range, settings: -1 }] }), 'pending[0].settings is -1, expected an index'],
+    ['no list of tables', JSON.stringify({ ...valid, pending: [{ ...range, target: 0 }] }), '"targets" is missing'],
+    ['a table that is no object', JSON.stringify({ ...valid, pending: [{ ...range, target: 'db.t' }] }), 'the target is "db.t"'],
+    ['a table without columns', JSON.stringify({ ...valid, pending: [{ ...range, target: { tables: [], id: 'x', shape: 's' } }] }), 'columns is missing'],
+    ['a table altered at no time', JSON.stringify({ ...valid, pending: [{ ...range, target: { tables: [], columns: '', shape: 's', alteredS: 'now' } }] }), 'alteredS is "now"'],
+    ['another form of the token', JSON.stringify({ ...valid, pending: [{ ...range, form: 3 }] }), 'pending[0].form is 3'],
     ['excluded as a list', JSON.stringify({ ...valid, pending: [{ ...range, excluded: [43] }] }), 'pending[0].excluded is [43]'],
     ...['43-', '-43', '43,', 'x', '43--50', '52-50', ' 43', '4.3', '99999999999999999', '9007199254740992'].map(
       (excluded): [string, string, string] => [
@@ -212,9 +240,9 @@ describe('a text that is no state is refused', () => {
   });
 
   test('a newer format is told apart, whatever else it holds', () => {
-    const error = refusal(() => decodeState('{"v":3,"who":"a later owner"}', name));
+    const error = refusal(() => decodeState('{"v":4,"who":"a later owner"}', name));
     expect(error.message).toContain('newer version');
-    expect(error.message).toContain('format 3');
+    expect(error.message).toContain('format 4');
     expect(error.message).toContain('upgrade');
   });
 

@@ -272,22 +272,18 @@ describe('I11: on a table whose server can forget the rows but not the token', (
     expect(setup.journal.of('readBack')).toEqual(['6 readBack 10-14']);
   }));
 
-  test('what is missing is filled, and read back again, until nothing is', marbles((m) => {
-    const setup = inserting(m, '-r', {}, { ...forgetful, readBacks: [{ missing: [11, 12] }, { missing: [12] }, {}] });
+  test('what is missing is filled, and read back again', marbles((m) => {
+    const setup = inserting(m, '-r', {}, { ...forgetful, readBacks: [{ missing: [11, 12] }, {}] });
     m.expect(setup.delivered).toBeObservable('-R', legend);
     m.flush();
-    expect(calls(setup)).toEqual([
-      '1 insert 10-14', '1 readBack 10-14',
-      '1 fill 10-14 with 11,12 round 1', '1 readBack 10-14',
-      '1 fill 10-14 with 12 round 2', '1 readBack 10-14',
-    ]);
+    expect(calls(setup)).toEqual(['1 insert 10-14', '1 readBack 10-14', '1 fill 10-14 with 11,12', '1 readBack 10-14']);
   }));
 
-  test('a fill that is in doubt is made again in the same round, so that its token eats the double', marbles((m) => {
+  test('a fill that is in doubt is made again, so that its token eats the double', marbles((m) => {
     const setup = inserting(m, '-r', { 'fill 10-14': ['-d', '-k'] }, { ...forgetful, readBacks: [{ missing: [11] }, {}] });
     m.expect(setup.delivered).toBeObservable('------R', legend);
     m.flush();
-    expect(setup.journal.of('fill')).toEqual(['1 fill 10-14 with 11 round 1', '5 fill 10-14 with 11 round 1']);
+    expect(setup.journal.of('fill')).toEqual(['1 fill 10-14 with 11', '5 fill 10-14 with 11']);
   }));
 
   test('a read-back that fails is made again', marbles((m) => {
@@ -295,11 +291,26 @@ describe('I11: on a table whose server can forget the rows but not the token', (
     m.expect(setup.delivered).toBeObservable('------R', legend);
   }));
 
-  test('rows that are missing after five fills stop the partition: it is never settled', marbles((m) => {
-    const setup = inserting(m, '-r', {}, { ...forgetful, readBacks: Array.from({ length: 9 }, () => ({ missing: [11] })) });
+  test('C5: a fill that was answered and is not seen stops the partition: each further one would add a copy of every row', marbles((m) => {
+    const setup = inserting(m, '-r', {}, { ...forgetful, readBacks: Array.from({ length: 9 }, () => ({ missing: [11, 12] })) });
     m.expect(setup.delivered).toBeObservable('-#', {}, 'KCR_READ_BACK');
     m.flush();
-    expect(setup.journal.of('fill')).toHaveLength(5);
+    expect(setup.journal.of('fill')).toEqual(['1 fill 10-14 with 11,12']);
+  }));
+
+  test('C5: the error names the offsets of which a copy too many may be there, and the table', marbles((m) => {
+    const sink = new FakeSink(new Journal(), {}, { ...forgetful, readBacks: [{ missing: [11, 12] }, { missing: [12] }] });
+    const recorded = { ...b, replay: true, intent: intent(10, 14, { tables: ['db.clicks'] }) };
+    let error: unknown;
+    m.hot('-r', { r: recorded }).pipe(insertDeduped(sink)).subscribe({ error: (thrown: unknown) => void (error = thrown) });
+    m.flush();
+    expect(error).toMatchObject({ code: 'KCR_READ_BACK', fields: { table: 'db.clicks', first: 10, last: 14 }, message: expect.stringContaining('offset 12 was answered') as string });
+    expect(error).toMatchObject({ message: expect.stringContaining('one copy too many may be in the table') as string });
+  }));
+
+  test('rows that a fill has doubled stop the partition', marbles((m) => {
+    const setup = inserting(m, '-r', {}, { ...forgetful, readBacks: [{ missing: [11, 12] }, { doubled: [11] }] });
+    m.expect(setup.delivered).toBeObservable('-#', {}, 'KCR_READ_BACK');
   }));
 
   test('rows that are there twice stop the partition: a person must look', marbles((m) => {
@@ -343,7 +354,7 @@ describe('a token that the server may have forgotten', () => {
     m.expect(setup.delivered).toBeObservable('-R', legend);
     m.flush();
     expect(calls(setup)).toEqual([
-      '1 readBack 10-14 since it is old', '1 insert 10-14', '1 readBack 10-14', '1 fill 10-14 with 11 round 1', '1 readBack 10-14',
+      '1 readBack 10-14 since it is old', '1 insert 10-14', '1 readBack 10-14', '1 fill 10-14 with 11', '1 readBack 10-14',
     ]);
   }));
 
@@ -352,7 +363,7 @@ describe('a token that the server may have forgotten', () => {
     const sink = new FakeSink(journal, {}, { ...old, readBacks: [{ missing: [12, 13] }, {}] });
     m.expect(m.hot('-r', batches).pipe(insertDeduped(sink), asText(({ rows }) => `${rows} rows`))).toBeObservable('-R', { R: '2 rows' });
     m.flush();
-    expect(journal.lines).toEqual(['1 readBack 10-14 since it is old', '1 fill 10-14 with 12,13 round 1', '1 readBack 10-14', '1 release 10-14']);
+    expect(journal.lines).toEqual(['1 readBack 10-14 since it is old', '1 fill 10-14 with 12,13', '1 readBack 10-14', '1 release 10-14']);
   }));
 
   test('rows that are there twice stop the partition', marbles((m) => {
@@ -399,8 +410,8 @@ describe('a token that the server may have forgotten', () => {
     m.expect(setup.delivered).toBeObservable('------R', legend);
     m.flush();
     expect(calls(setup)).toEqual([
-      '1 insert 10-14', '1 readBack 10-14', '1 fill 10-14 with 11,12 round 1',
-      '5 readBack 10-14 since it is old', '5 fill 10-14 with 12 round 1', '6 readBack 10-14',
+      '1 insert 10-14', '1 readBack 10-14', '1 fill 10-14 with 11,12',
+      '5 readBack 10-14 since it is old', '5 fill 10-14 with 12', '6 readBack 10-14',
     ]);
   }));
 

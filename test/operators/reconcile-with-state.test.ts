@@ -224,8 +224,8 @@ describe('I1: what is new', () => {
 
   test('is recorded with all that a replay needs', marbles((m) => {
     const batch = chunk(9, 14, { holes: [12] });
-    const recorded = intent(10, 14, { rows: 4, atMs: 3 });
-    const token = dedupToken({ cluster: 'c1', topic: 'clicks', incarnation: 0, partition: 0, intent: recorded });
+    const recorded = intent(10, 14, { rows: 4, atMs: 3, tokenForm: 2 });
+    const token = dedupToken({ cluster: 'c1', group: 'g1', topic: 'clicks', incarnation: 0, partition: 0, intent: recorded });
     const passed = m.hot<Batch>('---a', { a: batch }).pipe(setUp(nothing).stage());
     m.expect(passed).toBeObservable('---A', { A: { ...batch, intent: recorded, token, replay: false } });
   }));
@@ -295,7 +295,7 @@ describe('I2: what was in doubt', () => {
   test('is replayed under the recorded intent and token, whatever is left of its records', marbles((m) => {
     const recorded = intent(10, 14, { rows: 5, atMs: 77, settings: 'older', tables: ['db.other'], excluded: [13] });
     const setup = setUp({ ...stateOf(9), pending: [recorded], incarnation: 2 });
-    const token = dedupToken({ cluster: 'c1', topic: 'clicks', incarnation: 2, partition: 0, intent: recorded });
+    const token = dedupToken({ cluster: 'c1', group: 'g1', topic: 'clicks', incarnation: 2, partition: 0, intent: recorded });
     const expected = insertBatch(9, 14, { holes: [10, 13], intent: recorded, token, replay: true });
     m.expect(m.hot<Batch>('-a', { a: insertBatch(9, 14, { holes: [10] }) }).pipe(setup.stage())).toBeObservable('-A', { A: expected });
   }));

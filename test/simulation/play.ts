@@ -3,10 +3,11 @@
 import { VirtualAction, VirtualTimeScheduler, type Observable } from 'rxjs';
 import { transformRows } from '../../operators/index.js';
 import { arrange } from '../../src/arrange.js';
+import { hasCode } from '../../src/errors.js';
 import type { PartitionState } from '../../src/model/state.js';
 import { decodeState } from '../../src/model/state-codec.js';
 import type { InsertBatch } from '../../src/ports.js';
-import { SimulatedWorld, checkExactlyOnce, type Process, type Row, type SimulatedProcess } from '../../src/testing/index.js';
+import { SimulatedWorld, checkExactlyOnce, type Ignored, type Process, type Row, type SimulatedProcess } from '../../src/testing/index.js';
 import { Dice, drawn, type Happening, type LifePlan, type Scenario, type Truncation } from './scenario.js';
 
 export interface Finding {
@@ -35,13 +36,15 @@ export interface PlayOptions {
   readonly isForgetful?: boolean;
   /** What several inserts were refused for together is blamed on each of them. */
   readonly isCredulous?: boolean;
+  /** What a look into the table does not mind. */
+  readonly ignores?: Ignored;
 }
 
 export const asShipped: Compose = (process, plan, scenario, dice) => arrange(process, configOf(process, plan, scenario, dice), process.scheduler);
 
-export function configOf(process: Process, { batch }: LifePlan, { maxPending, onGap, onPoison }: Scenario, dice: Dice) {
+export function configOf(process: Process, { batch, group = 'g' }: LifePlan, { maxPending, onGap, onPoison }: Scenario, dice: Dice) {
   return {
-    delivery: 'exactly-once' as const, group: 'g', owner: process.name, batch, maxPending, onGap, onPoison, onReset: 'restart' as const,
+    delivery: 'exactly-once' as const, group, owner: process.name, batch, maxPending, onGap, onPoison, onReset: 'restart' as const,
     retry: { minDelayMs: 3, maxDelayMs: 50, random: dice.draw }, transform: () => withoutTombstones,
   };
 }
@@ -59,20 +62,24 @@ const regrowMs = 12_000;
 const endMs = 24 * 3_600_000;
 
 export function play(scenario: Scenario, options: PlayOptions = {}): Played {
-  const { compose = asShipped, tell, isUnpinned = false, isCredulous = false } = options;
+  const { compose = asShipped, tell, isUnpinned = false, isCredulous = false, ignores } = options;
   const clock = new VirtualTimeScheduler(VirtualAction, endMs);
   const dice = new Dice(scenario.seed + 7);
   const world = worldOf(scenario, clock, options);
   const begun: (SimulatedProcess | undefined)[] = [];
   const drains: (() => void)[] = [];
   const errors: Finding[] = [];
+  const halted = new Set<number>();
   const begin = (plan: LifePlan): { readonly process: Process; readonly self: SimulatedProcess } => {
     const { process, self } = world.process({
       faults: plan.faults, chunkSize: plan.chunkSize, room: plan.room, onGap: scenario.onGap, onReset: 'restart', blockRows: isUnpinned ? plan.blockRows : Infinity,
-      coalesces: plan.coalesces, isCredulous,
+      coalesces: plan.coalesces, isCredulous, ...(ignores === undefined ? {} : { ignores }),
     });
     const running = compose(process, plan, scenario, dice).subscribe({
-      next: (outcome) => tell?.(`${clock.now()} ${process.name} → ${brief(outcome)}`),
+      next: (outcome) => {
+        tell?.(`${clock.now()} ${process.name} → ${brief(outcome)}`);
+        noteHalt(outcome, halted);
+      },
       error: (error: unknown) => errors.push({ kind: 'crash', what: String(error) }),
     });
     self.died.subscribe(() => running.unsubscribe());
@@ -104,17 +111,37 @@ export function play(scenario: Scenario, options: PlayOptions = {}): Played {
       clock.schedule(() => world.produce(truncation.partition, ...Array.from({ length: truncation.produced }, (_, n) => ({ anew: n }))), regrowMs - truncateMs);
     }, truncateMs);
   }
+  if (scenario.isReadAgain === true) {
+    clock.schedule(() => {
+      for (const process of begun) process?.kill();
+      if (scenario.records.some((_, partition) => isOpen(world, partition, 'g'))) return;
+      tell?.(`${clock.now()} — the rows are deleted, and another group reads from the beginning —`);
+      world.table.deleteRows();
+      world.group.committed.clear();
+      begin({ ...last, group: otherGroup });
+    }, truncateMs);
+  }
   const isStuck = !flush(clock);
-  const findings = [...errors, ...judge(world, scenario), ...(isStuck ? [{ kind: 'stuck', what: 'the run does not come to rest' }] : [])];
+  const findings = [...errors, ...judge(world, scenario, halted), ...(isStuck ? [{ kind: 'stuck', what: 'the run does not come to rest' }] : [])];
   return { findings, lives: world.lives, rows: world.table.rows.length };
 }
 
+const otherGroup = 'g:again';
+
+/** Where nothing can be concluded the partition halts, and says so. */
+function noteHalt(outcome: unknown, halted: Set<number>): void {
+  const { kind, assignment: { partition }, error } = outcome as { kind: string; assignment: { partition: number }; error?: unknown };
+  // Poison of a range that cannot be looked up halts, too.
+  if (kind === 'halted' && hasCode(error, 'KCR_READ_BACK', 'KCR_POISON')) halted.add(partition);
+  else halted.delete(partition);
+}
+
 function worldOf(scenario: Scenario, clock: VirtualTimeScheduler, { tell, isTrusting = false, isForgetful = false }: PlayOptions): SimulatedWorld {
-  const { records, spread, views, family, dedupWindowMs, coalesceMs, poisonEvery } = scenario;
+  const { records, spread, views, family, dedupWindowMs, coalesceMs, poisonEvery, provenance = true, tellsTime = true } = scenario;
   return new SimulatedWorld({
     partitions: records, scheduler: clock, coalesceMs, rowsOf: ({ value }) => (value === null ? 0 : 1), ...(tell === undefined ? {} : { tell }),
     table: {
-      views, family, forgetsTogether: isForgetful,
+      views, family, provenance, tellsTime, forgetsTogether: isForgetful,
       ...(isTrusting ? { budgetMs: Infinity } : {}),
       ...(dedupWindowMs === 0 ? {} : { dedupWindowMs }),
       ...(spread === 1 ? {} : { partitionBy: ({ offset }: Row) => String(offset % spread) }),
@@ -185,29 +212,56 @@ function happen(happening: Happening, { tombstoneEvery }: Scenario, world: Simul
       return world.group.rebalance();
     case 'other writers':
       return world.table.fillWindow(5, clock.now());
+    case 'alter':
+      return world.alter(happening.alteration);
   }
 }
 
-function judge(world: SimulatedWorld, scenario: Scenario): Finding[] {
+/**
+ * Where the table is altered a partition may halt instead of guessing: then nothing that is settled may be missing, and
+ * nothing may be there twice. Rows that a policy hides cost one copy, that of the fill which shows that they are hidden.
+ */
+function judge(world: SimulatedWorld, scenario: Scenario, halted: ReadonlySet<number>): Finding[] {
   const { missing, doubled, views } = checkExactlyOnce(world);
   const findings: Finding[] = world.violations.map(({ invariant, what }) => ({ kind: invariant, what }));
-  if (missing.length > 0) findings.push({ kind: 'missing', what: missing.join(' ') });
-  if (doubled.length > 0) findings.push({ kind: 'doubled', what: doubled.join(' ') });
+  const { isAltered, isHidden } = alterationsOf(scenario);
+  const mayHalt = (partition: number) => isAltered && halted.has(partition);
+  const lost = missing.filter((name) => {
+    const [partition = 0, offset = 0] = name.split(':').map(Number);
+    return !mayHalt(partition) || offset <= (stateOf(world, partition)?.settled ?? -1);
+  });
+  if (lost.length > 0) findings.push({ kind: 'missing', what: lost.join(' ') });
+  const tooMany = isHidden ? doubled.filter((name) => copiesOf(world, name) > 2) : doubled;
+  if (tooMany.length > 0) findings.push({ kind: 'doubled', what: tooMany.join(' ') });
   for (const [name, view] of Object.entries(views)) {
     if (view.missing.length > 0) findings.push({ kind: 'missing', what: `${name}: ${view.missing.join(' ')}` });
     if (view.doubled.length > 0) findings.push({ kind: 'doubled', what: `${name}: ${view.doubled.join(' ')}` });
   }
   scenario.records.forEach((_, partition) => {
-    const { end } = world.log.ends(partition);
-    const settled = stateOf(world, partition)?.settled;
-    const isOpen = world.log.records(partition).some(({ offset }) => offset > (settled ?? -1));
-    if (isOpen) findings.push({ kind: 'unsettled', what: `partition ${partition}: settled ${settled}, the log ends at ${end}` });
+    if (!isOpen(world, partition, 'g') || mayHalt(partition)) return;
+    findings.push({ kind: 'unsettled', what: `partition ${partition}: settled ${stateOf(world, partition)?.settled}, the log ends at ${world.log.ends(partition).end}` });
   });
   return findings;
 }
 
-function stateOf(world: SimulatedWorld, partition: number): PartitionState | undefined {
-  const key = { cluster: 'simulated', group: 'g', topic: world.log.topic, partition };
+function alterationsOf({ happenings, provenance = true }: Scenario): { readonly isAltered: boolean; readonly isHidden: boolean } {
+  const alterations = happenings.flatMap((happening) => (happening.kind === 'alter' ? [happening.alteration] : []));
+  return { isAltered: alterations.length > 0 || !provenance, isHidden: alterations.includes('hide rows') };
+}
+
+function copiesOf(world: SimulatedWorld, name: string): number {
+  const [partition = 0, offset = 0] = name.split(':').map(Number);
+  return world.table.countAll(world.log.topic, partition, offset, offset).get(offset) ?? 0;
+}
+
+/** The log has records beyond what is settled. */
+function isOpen(world: SimulatedWorld, partition: number, group: string): boolean {
+  const settled = stateOf(world, partition, group)?.settled ?? -1;
+  return world.log.records(partition).some(({ offset }) => offset > settled);
+}
+
+function stateOf(world: SimulatedWorld, partition: number, group = 'g'): PartitionState | undefined {
+  const key = { cluster: 'simulated', group, topic: world.log.topic, partition };
   const node = world.nodes.get(JSON.stringify([key.cluster, key.group, key.topic, key.partition]));
   return node === undefined ? undefined : decodeState(node.text, key).state;
 }

@@ -11,8 +11,8 @@ import { Ledger } from '../../src/ledger.js';
 import type { Assignment, Chunk } from '../../src/model/record.js';
 import { dedupToken } from '../../src/model/token.js';
 import { lastKnownOffset } from '../../src/model/state.js';
-import type { BatchSink, Claim, Fetched, FrozenInsert, InsertBatch, RecordSource, SourceEvent, StateStore } from '../../src/ports.js';
-import type { Invariant, Process } from '../../src/testing/index.js';
+import type { BatchSink, Claim, Fetched, FrozenInsert, InsertBatch, InsertResult, RecordSource, SourceEvent, StateStore } from '../../src/ports.js';
+import type { Ignored, Invariant, Process } from '../../src/testing/index.js';
 import { configOf, withoutTombstones, type Compose } from './play.js';
 
 export interface Sabotage {
@@ -23,6 +23,7 @@ export interface Sabotage {
   readonly isTrusting?: boolean;
   readonly isForgetful?: boolean;
   readonly isCredulous?: boolean;
+  readonly ignores?: Ignored;
 }
 
 /** What a sabotage exchanges; the rest is as it ships. */
@@ -87,7 +88,7 @@ const tokenFromReceived: MonoTypeOperatorFunction<InsertBatch> = map((batch) => 
   const { token, intent, records, assignment } = batch;
   if (token === undefined || intent === undefined || records.length === 0) return batch;
   const received = { ...intent, first: records.at(0)!.offset, last: records.at(-1)!.offset };
-  return { ...batch, token: dedupToken({ cluster: 'simulated', topic: assignment.topic, topicId: assignment.topicId, incarnation: 0, partition: assignment.partition, intent: received }) };
+  return { ...batch, token: dedupToken({ cluster: 'simulated', group: 'g', topic: assignment.topic, topicId: assignment.topicId, incarnation: 0, partition: assignment.partition, intent: received }) };
 });
 
 /** Forgets at the claim what was in doubt, as if it had been settled. */
@@ -176,12 +177,30 @@ function leavesOutSilently(sink: BatchSink): BatchSink {
   return withFrozen(sink, (_frozen, batch) => ({ insert: () => insert(batch) }));
 }
 
+/** Fills again and again, each time under another token, until it sees what it filled. */
+function fillsOn(frozen: FrozenInsert, batch: InsertBatch, sink: BatchSink): Partial<FrozenInsert> {
+  const fill = (missing: readonly number[], round: number): Observable<InsertResult> => {
+    const again = round === 1 ? frozen : sink.freeze({ ...batch, token: `${batch.token}:round${round}` });
+    return from(again.fill(missing)).pipe(
+      last(),
+      concatMap((filled) =>
+        from(frozen.readBack()).pipe(
+          concatMap((found) => (found.missing.length > 0 && round < 5 ? fill(found.missing, round + 1) : of(filled))),
+          catchError(() => of(filled)),
+        ),
+      ),
+    );
+  };
+  return { fill: (missing) => fill(missing, 1) };
+}
+
 /**
  * Each breaks the invariant of its name; the others what stands beside them: a token that may be forgotten is not relied
  * on (`expiry`), a server keeps the tokens of inserts that it writes together (`together`), and what it refuses them for
- * is not blamed on each (`blame`). A range in doubt is fetched to its end though it be more than there is room for (`room`).
+ * is not blamed on each (`blame`). A look minds which table it is (`table`), a fill that is not seen is not made again
+ * (`fills`), and the token names the group (`group`). A range in doubt is fetched to its end though it be more than there is room for (`room`).
  */
-export const sabotages: Readonly<Record<Invariant | 'expiry' | 'together' | 'blame' | 'room', Sabotage>> = {
+export const sabotages: Readonly<Record<Invariant | 'I15' | 'expiry' | 'together' | 'blame' | 'room' | 'table' | 'fills' | 'group', Sabotage>> = {
   I1: { means: 'the insert is sent before its intent is stored', compose: exchanging((process) => ({ store: answersEarly(process) })) },
   I2: { means: 'the token is made from the records that were received', compose: exchanging(() => ({ transform: tokenFromReceived })) },
   I3: { means: 'what is in doubt at the claim is taken for settled', compose: exchanging(({ store }) => ({ store: forgetsDoubt(store) })) },
@@ -202,6 +221,13 @@ export const sabotages: Readonly<Record<Invariant | 'expiry' | 'together' | 'bla
   },
   I11: { means: 'a range is not read back after an ambiguous failure', compose: exchanging(({ sink }) => ({ sink: withFrozen(sink, () => ({ readBackWhenInDoubt: false })) })) },
   I12: { means: 'a poison record is left out without being recorded', compose: exchanging(({ sink }) => ({ sink: leavesOutSilently(sink) })) },
+  I15: { means: 'a look concludes from columns that the attempts did not write, or that were emptied since', compose: exchanging(() => ({})), ignores: 'columns' },
+  table: { means: 'a look concludes from another table than the attempts wrote to', compose: exchanging(() => ({})), ignores: 'table' },
+  fills: { means: 'a fill that is not seen is made again and again', compose: exchanging(({ sink }) => ({ sink: withFrozen(sink, (frozen, batch) => fillsOn(frozen, batch, sink)) })) },
+  group: {
+    means: 'the token does not name the group',
+    compose: exchanging(() => ({ transform: map((batch) => (batch.token === undefined ? batch : { ...batch, token: batch.token.replace(/^kcr2:simulated:[^:]*:/, 'kcr2:simulated::') })) })),
+  },
   expiry: { means: 'a token is relied on although the window may have forgotten it', compose: exchanging(() => ({})), isTrusting: true },
   together: { means: 'the server forgets the tokens of inserts that it writes together, as old ones do', compose: exchanging(() => ({})), isForgetful: true },
   blame: { means: 'a record is blamed for what several inserts were refused for together', compose: exchanging(() => ({})), isCredulous: true },

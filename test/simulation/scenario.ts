@@ -1,5 +1,5 @@
 // Room: what a simulated run is made of, as plain data that can be drawn from a seed, printed and shrunk. No world here.
-import type { Fate, Fault, PortName } from '../../src/testing/index.js';
+import type { Alteration, Fate, Fault, PortName } from '../../src/testing/index.js';
 
 export interface LifePlan {
   readonly startMs: number;
@@ -11,6 +11,8 @@ export interface LifePlan {
   /** Small inserts wait at the server for others. */
   readonly coalesces: boolean;
   readonly faults: readonly Fault[];
+  /** @default 'g' */
+  readonly group?: string;
 }
 
 /** What happens to the world at a time. */
@@ -23,7 +25,9 @@ export type Happening =
   | { readonly kind: 'compact'; readonly atMs: number; readonly partition: number; readonly offset: number }
   | { readonly kind: 'retain'; readonly atMs: number; readonly partition: number; readonly offset: number }
   | { readonly kind: 'recreate'; readonly atMs: number }
-  | { readonly kind: 'other writers'; readonly atMs: number };
+  | { readonly kind: 'other writers'; readonly atMs: number }
+  /** Of the table. */
+  | { readonly kind: 'alter'; readonly atMs: number; readonly alteration: Alteration };
 
 export interface Scenario {
   readonly seed: number;
@@ -47,6 +51,12 @@ export interface Scenario {
   readonly tombstoneEvery: number;
   /** When everything is done and nobody reads: an unclean leader takes over. */
   readonly truncation?: Truncation | undefined;
+  /** The table has provenance columns from the beginning. @default true */
+  readonly provenance?: boolean;
+  /** The server says when the table was altered. @default true */
+  readonly tellsTime?: boolean;
+  /** When everything is done, the rows are deleted, and another group reads the topic from its beginning. */
+  readonly isReadAgain?: boolean;
 }
 
 /** The last records of a partition are gone; whoever comes next claims it, and then others are produced in their place. */
@@ -116,7 +126,8 @@ function fate(dice: Dice, isTearing: boolean): Fate {
 function fault(dice: Dice, isTearing: boolean): Fault {
   const port = dice.of(...aims);
   const chosen = fate(dice, isTearing);
-  const isMisplaced = (chosen === 'kill server' || (typeof chosen === 'object' && 'failWith' in chosen)) && port !== 'insert' && port !== 'fill';
+  // A fill that is lost with the server as well halts its partition: there is no second one.
+  const isMisplaced = (chosen === 'kill server' && port !== 'insert') || (typeof chosen === 'object' && 'failWith' in chosen && port !== 'insert' && port !== 'fill');
   const aimed = isMisplaced ? 'insert' : port;
   return { ...(aimed === undefined ? {} : { port: aimed }), nth: dice.int(1, aimed === undefined ? 25 : 5), fate: chosen };
 }
@@ -157,6 +168,35 @@ function happening(dice: Dice, partitions: number, lives: number, isReset: boole
  * was in doubt in one mode is replayed in the other.
  */
 export function scenarioOf(seed: number): Scenario {
+  return altered(coalescedOf(seed));
+}
+
+/** In a quarter of them, where nothing else is begun anew, somebody alters the table, or reads the topic again. */
+function altered(scenario: Scenario): Scenario {
+  const { seed, views, happenings, truncation } = scenario;
+  const dice = new Dice(seed + 2_000_003);
+  if (dice.chance(0.75) || views.length > 0 || truncation !== undefined || happenings.some(({ kind }) => kind === 'recreate')) return scenario;
+  if (dice.chance(0.2)) return { ...scenario, poisonEvery: 0, isReadAgain: true };
+  const tellsTime = dice.chance(0.7);
+  const provenance = dice.chance(0.7);
+  const alterations = dice.list(dice.int(1, 3), () => dice.int(5, 700)).sort((a, b) => a - b).flatMap((atMs) => alterationsAt(dice, atMs, tellsTime));
+  return { ...scenario, tellsTime, provenance, happenings: [...happenings, ...alterations] };
+}
+
+function alterationsAt(dice: Dice, atMs: number, tellsTime: boolean): readonly Happening[] {
+  const alter = (alteration: Alteration, laterMs = 0): Happening => ({ kind: 'alter', atMs: atMs + laterMs, alteration });
+  const laterMs = dice.int(1, 200);
+  const kinds: (readonly Happening[])[] = [
+    [alter('add provenance')], [alter('add provenance')], [alter('drop provenance')], [alter('drop provenance'), alter('add provenance', laterMs)],
+    [alter('drop and add provenance')], [alter('drop and add provenance')], [alter('add column')], [alter('remove window')],
+    [alter('exchange')], [alter('exchange'), alter('exchange', laterMs)], [alter('recreate')], [alter('hide rows')],
+  ];
+  // A window that was away for a while is seen by the time of the alteration only.
+  if (tellsTime) kinds.push([alter('toggle window')], [alter('remove window'), alter('restore window', laterMs)]);
+  return dice.of(...kinds);
+}
+
+function coalescedOf(seed: number): Scenario {
   const scenario = directOf(seed);
   const dice = new Dice(seed + 1_000_003);
   if (dice.chance(0.5)) return scenario;

@@ -4,6 +4,7 @@ import fc from 'fast-check';
 import { from, lastValueFrom, type ObservableInput } from 'rxjs';
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
 import { IngestError, type ErrorCode } from '../../src/errors.js';
+import { stateFormat } from '../../src/model/state-codec.js';
 import { emptyState, type Intent, type PartitionState } from '../../src/model/state.js';
 import type { Claim, StateKey, StateStore } from '../../src/ports.js';
 import type { TcpProxy } from '../support/tcp-proxy.js';
@@ -250,7 +251,7 @@ export function stateStoreContract(name: string, make: () => Promise<StoreUnderT
       const store = open();
       const key = freshKey();
       await valueOf(store.claim(key, 'first'));
-      const newer = JSON.stringify({ v: 3, owner: 'someone newer', write: 'x', everything: 'else' });
+      const newer = JSON.stringify({ v: stateFormat + 1, owner: 'someone newer', write: 'x', everything: 'else' });
       await world.poke(key, newer);
       for (const call of [store.claim(key, 'older'), store.read(key)]) {
         const error = await expectFailure(call, 'KCR_STATE_INVALID');
@@ -260,6 +261,28 @@ export function stateStoreContract(name: string, make: () => Promise<StoreUnderT
         expect(error.message).toContain('someone newer');
       }
       expect(await world.peek(key)).toBe(newer);
+    });
+
+    test('a state of the format before goes on, with all that it says of what is in doubt', async () => {
+      const store = open();
+      const key = freshKey();
+      await valueOf(store.claim(key, 'first'));
+      const range = { first: 0, last: 99, rows: 58, atMs: 1_795_000_000_000, settings: 'f00d', tables: ['db.events'] };
+      await world.poke(key, JSON.stringify({ v: 2, owner: 'someone older', write: 'x', settled: -1, incarnation: 1, topicId: 'A', pending: [{ ...range, excluded: '43,50-52' }] }));
+      const claim = await valueOf(store.claim(key, 'second'));
+      expect(claim.state).toStrictEqual({ settled: -1, incarnation: 1, topicId: 'A', pending: [{ ...range, excluded: [43, 50, 51, 52] }] });
+      await valueOf(store.write(claim, { ...claim.state, settled: 99, pending: [] }));
+      expect(await stateIn(store, key)).toMatchObject({ settled: 99, pending: [] });
+    });
+
+    test('what a range was written to is kept with it', async () => {
+      const store = open();
+      const key = freshKey();
+      const claim = await valueOf(store.claim(key, 'first'));
+      const written = { id: '2057c3d3-b2a4-43fb-bc9b-b39db421d703', columns: 'tpo-1f3c9a', shape: '90aa31c4', alteredS: 1_794_990_000, mutation: 7 };
+      const pending: Intent[] = [10, 20, 30].map((first) => ({ ...intent(first, first + 9), ...(first === 10 ? {} : { floor: 10 }), written, tokenForm: 2 }));
+      await valueOf(store.write(claim, settledAt(9, ...pending)));
+      expect(await stateIn(store, key)).toStrictEqual(settledAt(9, ...pending));
     });
 
     test('a damaged state is refused and left alone, and fences', async () => {

@@ -25,7 +25,7 @@ export function aroundPorts(ports: OpenPorts, around: Around): OpenPorts {
       return frozen.readBackWhenInDoubt;
     },
     readBack: (tokenDoubt) => around({ what: 'readBack', ...at }, () => frozen.readBack(tokenDoubt)),
-    fill: (missing, round) => around({ what: 'fill', ...at }, () => frozen.fill(missing, round)),
+    fill: (missing) => around({ what: 'fill', ...at }, () => frozen.fill(missing)),
     release: () => frozen.release(),
   });
   return {

@@ -347,7 +347,7 @@ export class FakeSink implements BatchSink {
       readBackWhenInDoubt,
       insert: () => call('insert', '', insert),
       readBack: (why) => call('readBack', why === undefined ? '' : ` since ${why}`, () => ({ missing: [], doubled: [], ...this.#readBacks.shift() })),
-      fill: (missing, round) => call('fill', ` with ${missing.join(',')} round ${round}`, () => result(missing.length)),
+      fill: (missing) => call('fill', ` with ${missing.join(',')}`, () => result(missing.length)),
       release: () => this.journal.note(`release ${where}${without}`),
     };
   }

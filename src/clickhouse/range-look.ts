@@ -1,0 +1,280 @@
+/**
+ * Room: a look into the table for one batch's range: what is there, what is missing, and what is done where neither can
+ * be told. What may be concluded is decided in `evidence.ts`.
+ */
+import { IngestError } from '../errors.js';
+import { countOffsets } from '../model/batch.js';
+import type { InsertBatch, ReadBack } from '../ports.js';
+import { allOffsets, compareRows, type PartialRecord } from './compare-rows.js';
+import { type Evidence, evidenceOf, isSameTable, withoutEvidence, WITNESSES, witnessRange } from './evidence.js';
+import type { Way } from './frozen-batch.js';
+import { quotedTable } from './http.js';
+import { provenanceStatement } from './provenance-columns.js';
+import { parseFingerprint, sameRun, type ServerIdentity } from './settings.js';
+import { findTable, plainTable, type TableName } from './tables.js';
+import { readUnknownParts } from './unknown-parts.js';
+import type { WatchedTable } from './watched-table.js';
+
+/**
+ * After code 319 the server checks by itself whether it keeps the part or drops it, in about 300 s. Until then the
+ * table may show rows, or duplicates, that will disappear.
+ */
+const UNKNOWN_STATUS_MS = 330_000;
+
+const BY_HAND = 'look the range up by hand, then set what is settled with "kafka-clickhouse-rx state reset"';
+
+export interface Where {
+  readonly topic: string;
+  readonly partition: number;
+  readonly first: number;
+  readonly last: number;
+  readonly table: string;
+}
+
+export function whereOf({ assignment: { topic, partition }, afterOffset, lastOffset }: InsertBatch, { database, table }: TableName): Where {
+  return { topic, partition, first: afterOffset + 1, last: lastOffset, table: `${database}.${table}` };
+}
+
+export class RangeLook {
+  readonly #way: Way;
+  readonly #target: WatchedTable;
+  readonly #batch: InsertBatch;
+  readonly #token: string | undefined;
+  readonly #queryId: string;
+  /** What the intent says of the server. */
+  readonly recorded: ServerIdentity | undefined;
+
+  constructor(way: Way, target: WatchedTable, batch: InsertBatch, { token, queryId }: { readonly token: string | undefined; readonly queryId: string }) {
+    this.#way = way;
+    this.#target = target;
+    this.#batch = batch;
+    this.#token = token;
+    this.#queryId = queryId;
+    this.recorded = batch.intent === undefined ? undefined : parseFingerprint(batch.intent.settings);
+  }
+
+  /** A look can show that rows are there, if not that they are missing. */
+  get canShow(): boolean {
+    const { kind } = this.#evidence();
+    return kind === 'full' || kind === 'witness';
+  }
+
+  #evidence(): Evidence {
+    if (this.#batch.isAnew === true) return { kind: 'none', why: 'the partition was begun anew, so other rows may stand under the same offsets' };
+    const evidence = evidenceOf(this.#batch.intent, this.#target.now);
+    const fault = this.#target.readBackFault;
+    const isOfUse = evidence.kind === 'full' || evidence.kind === 'witness';
+    return isOfUse && fault !== undefined ? { kind: 'none', why: fault } : evidence;
+  }
+
+  /** `asked`: why before an attempt; undefined: after one. `mayTrust`: the token is relied on where nothing is shown. */
+  async readBack(asked: string | undefined, mayTrust: boolean, signal: AbortSignal): Promise<ReadBack> {
+    await this.#target.refresh();
+    const { now } = this.#target;
+    const evidence = this.#evidence();
+    if (evidence.kind === 'elsewhere') throw this.#elsewhere(evidence.why);
+    if (evidence.kind === 'none') return this.#unproven(asked, mayTrust, evidence.why);
+    await this.#refuseWhileRunning(signal);
+    // Before the look: a part that is dropped meanwhile is not seen.
+    const unknownParts = await readUnknownParts(this.#way.http, this.#target.table, signal);
+    const found = compareRows(this.#batch.records, await this.#count(signal));
+    const { missing, doubled, partial } = found;
+    const isWhole = missing.length === 0 && doubled.length === 0 && partial === undefined;
+    // An insert that was answered well since is there, whatever becomes of the one before; without it nothing is sure.
+    if (!isWhole || asked !== undefined) this.#refuseWhileUnknown(unknownParts);
+    if (partial !== undefined) throw this.#partial(partial);
+    const isBelieved = missing.length === 0 || evidence.kind === 'full' || (await this.#isWitnessed(signal));
+    await this.#refuseAltered(now);
+    if (!isBelieved) return this.#unproven(asked, mayTrust, `${evidence.why}, and no older rows of the partition are seen by its columns`);
+    if (asked !== undefined && missing.length < countOffsets(this.#batch.records)) {
+      const views = await this.views();
+      if (views.length > 0) return this.#beforeViews(asked, mayTrust, found, views);
+    }
+    return { missing, doubled };
+  }
+
+  /** How many rows the table has of each offset of the range. */
+  async #count(signal: AbortSignal): Promise<ReadonlyMap<number, number>> {
+    const { afterOffset, lastOffset, records } = this.#batch;
+    const first = Math.min(afterOffset + 1, records.at(0)?.offset ?? lastOffset);
+    // Two lists instead of a row for each offset: of a batch that would be a hundred thousand objects.
+    const rows = await this.#ask<{ offsets: readonly (string | number)[]; counts: readonly (string | number)[] }>(
+      (where) => `SELECT groupArray(o) AS offsets, groupArray(n) AS counts FROM (SELECT _offset AS o, count() AS n ${where} GROUP BY o)`,
+      { first, last: lastOffset },
+      signal,
+    );
+    const [{ offsets, counts } = { offsets: [], counts: [] }] = rows;
+    const found = new Map<number, number>();
+    offsets.forEach((offset, i) => found.set(Number(offset), Number(counts[i])));
+    return found;
+  }
+
+  async #isWitnessed(signal: AbortSignal): Promise<boolean> {
+    const { intent } = this.#batch;
+    const range = intent === undefined ? undefined : witnessRange(intent);
+    if (range === undefined) return false;
+    const [row] = await this.#ask<{ offsets: string | number }>((where) => `SELECT uniqExact(_offset) AS offsets ${where}`, range, signal);
+    return Number(row?.offsets ?? 0) >= WITNESSES;
+  }
+
+  async #ask<Row>(sql: (where: string) => string, { first, last }: { readonly first: number; readonly last: number }, signal: AbortSignal): Promise<Row[]> {
+    const { topic, partition } = this.#batch.assignment;
+    const { database, table } = this.#target.table;
+    const where = `FROM ${quotedTable(database, table)}
+         WHERE _topic = {topic:String} AND _partition = {partition:Int32} AND _offset BETWEEN {first:Int64} AND {last:Int64}`;
+    return this.#way.http.select<Row>(sql(where), { partition, first, last, topic }, signal).catch((error: unknown) => {
+      throw this.#unreadable(error);
+    });
+  }
+
+  async #refuseAltered(before: WatchedTable['now']): Promise<void> {
+    await this.#target.refresh();
+    if (isSameTable(before, this.#target.now)) return;
+    throw new IngestError('KCR_INSERT_RETRIABLE', 'the table was altered while it was looked at', this.#where());
+  }
+
+  async #unproven(asked: string | undefined, mayTrust: boolean, why: string): Promise<ReadBack> {
+    const isSameRun = asked === undefined && sameRun(this.recorded, await this.#way.identify());
+    switch (withoutEvidence(asked === undefined ? 'after' : 'before', { mayTrust, isSameRun })) {
+      case 'settle':
+        return { missing: [], doubled: [] };
+      case 'send':
+        return { missing: allOffsets(this.#batch.records), doubled: [] };
+      case 'halt':
+        throw asked === undefined ? this.#uncleared(why) : this.#unverifiable(asked, why);
+    }
+  }
+
+  /** The table's block is written before its views are fed: of a range without a row they have none either. */
+  #beforeViews(asked: string, mayTrust: boolean, { missing }: ReadBack, views: readonly TableName[]): ReadBack {
+    // The token brings every row to the views, and drops what they have.
+    if (mayTrust) return { missing: allOffsets(this.#batch.records), doubled: [] };
+    const offsets = countOffsets(this.#batch.records);
+    const present = offsets - missing.length;
+    throw new IngestError(
+      'KCR_READ_BACK',
+      `the range is not sent again, since it could double: ${asked}; of its ${offsets} offsets ${present} are in the table, and whether the materialized views ${nameAll(views)} have them cannot be verified`,
+      {
+        ...this.#where(),
+        hint: 'compare what the views wrote with the range, mend it by hand, then set what is settled with "kafka-clickhouse-rx state reset"',
+      },
+    );
+  }
+
+  /** The repeated insert has brought every row to the views, also where the table itself took it for a duplicate. */
+  async refuseDoublingInViews(missing: readonly number[]): Promise<void> {
+    if (missing.length === 0) return;
+    const views = await this.views();
+    if (views.length === 0) return;
+    throw new IngestError('KCR_READ_BACK', `${missing.length} offsets are missing, but inserting them would double them in the materialized views ${nameAll(views)}`, {
+      ...this.#where(),
+      offset: missing[0],
+      hint: 'insert them into a copy of the table and ATTACH PARTITION … FROM it, which does not feed views; then start again',
+    });
+  }
+
+  /** As they are now: one may have been made since the sink was opened. */
+  async views(): Promise<readonly TableName[]> {
+    const { table } = this.#target;
+    return (await findTable(this.#way.http, table))?.views ?? table.views;
+  }
+
+  /** Kept beside the sink, since the range may be frozen anew meanwhile. */
+  noteUnknown(): void {
+    const { unknownUntilMs } = this.#way;
+    const nowMs = this.#way.now();
+    for (const [token, untilMs] of unknownUntilMs) if (untilMs <= nowMs) unknownUntilMs.delete(token);
+    if (this.#token !== undefined) unknownUntilMs.set(this.#token, nowMs + UNKNOWN_STATUS_MS);
+  }
+
+  #refuseWhileUnknown(unknownParts: number): void {
+    if (unknownParts > 0) {
+      throw new IngestError('KCR_INSERT_IN_DOUBT', `the server does not know yet whether it keeps ${unknownParts} parts of the table, as after code 319: what the table has is believed when it does, within about five minutes`, this.#where());
+    }
+    const untilMs = this.#way.unknownUntilMs.get(this.#token ?? '') ?? -Infinity;
+    if (this.#way.now() >= untilMs) return;
+    const until = new Date(untilMs).toISOString();
+    throw new IngestError('KCR_INSERT_IN_DOUBT', `the server does not know yet whether it keeps an attempt (code 319): what the table has is believed from ${until} on`, this.#where());
+  }
+
+  /** An attempt the server is still at would land after we have looked. */
+  async #refuseWhileRunning(signal: AbortSignal): Promise<void> {
+    if (this.#token === undefined) return;
+    if (!(await this.#finds('SELECT 1 AS n FROM system.processes WHERE startsWith(query_id, {id:String}) LIMIT 1', signal)) && !(await this.#isQueued(signal))) return;
+    throw new IngestError('KCR_INSERT_IN_DOUBT', 'an earlier attempt of this insert is still running', this.#where());
+  }
+
+  /** An insert that waits for others may have lost its query (KILL QUERY), and lands all the same. */
+  async #isQueued(signal: AbortSignal): Promise<boolean> {
+    if (this.#way.coalescing === undefined) return false;
+    return this.#finds('SELECT 1 AS n FROM system.asynchronous_inserts WHERE arrayExists(one -> startsWith(one, {id:String}), entries.query_id) LIMIT 1', signal);
+  }
+
+  async #finds(sql: string, signal: AbortSignal): Promise<boolean> {
+    const rows = await this.#way.http.select<object>(sql, { id: this.#queryId }, signal).catch((error: unknown) => {
+      if (error instanceof IngestError && error.retryable) throw error;
+      return []; // A user who may not see it.
+    });
+    return rows.length > 0;
+  }
+
+  #where(): Where {
+    return whereOf(this.#batch, this.#target.table);
+  }
+
+  #unreadable(error: unknown): unknown {
+    if (!(error instanceof IngestError) || error.retryable) return error;
+    const { serverCode } = error.fields;
+    return new IngestError('KCR_READ_BACK', `the range could not be read back: ${error.message}`, {
+      ...this.#where(),
+      serverCode,
+      hint: serverCode === 497 ? 'GRANT SELECT on the table to the user' : undefined,
+      cause: error,
+    });
+  }
+
+  #partial({ offset, rows, expected }: PartialRecord): IngestError {
+    return new IngestError('KCR_READ_BACK', `of one record ${rows} of ${expected} rows are in the table, and which ones cannot be told`, {
+      ...this.#where(),
+      offset,
+      hint: 'delete the rows of this offset by hand; the rest is then done by itself',
+    });
+  }
+
+  #elsewhere(why: string): IngestError {
+    const { database, table } = this.#target.table;
+    const name = plainTable(database, table);
+    return new IngestError('KCR_READ_BACK', `the range in doubt is not sent again: ${why} (exchanged, or dropped and created again)`, {
+      ...this.#where(),
+      hint: `bring the table it was recorded for back under the name ${name} (EXCHANGE TABLES, RENAME TABLE, UNDROP TABLE), let "kafka-clickhouse-rx drain" resolve what is in doubt, then exchange it; or ${BY_HAND}`,
+    });
+  }
+
+  #unverifiable(asked: string, why: string): IngestError {
+    return new IngestError('KCR_READ_BACK', `the range is not sent again, since it could double: ${asked}; whether it is in the table cannot be verified: ${why}`, {
+      ...this.#where(),
+      hint: `${BY_HAND}; ${this.#fromNowOn()}`,
+    });
+  }
+
+  /** Without anything to read by only a server that died can have lost what it answered for. */
+  #uncleared(why: string): IngestError {
+    const { recorded } = this;
+    const restarted = recorded?.startedMs !== undefined && this.#way.server.startedMs !== undefined;
+    return new IngestError(
+      'KCR_READ_BACK',
+      `whether the range is in the table cannot be verified: ${why}, and ClickHouse ${restarted ? 'was restarted' : 'may have been restarted'} since the range was recorded`,
+      { ...this.#where(), hint: `${BY_HAND}; ${this.#fromNowOn()}` },
+    );
+  }
+
+  #fromNowOn(): string {
+    const { table } = this.#target;
+    if (this.#target.readBackFault === undefined) return 'ranges that are recorded from now on are verified';
+    return `to have ranges verified that are recorded from now on: ${provenanceStatement(table) ?? 'put _offset into the sorting key'}`;
+  }
+}
+
+function nameAll(tables: readonly TableName[]): string {
+  return tables.map(({ database, table }) => `${database}.${table}`).join(', ');
+}

@@ -1,0 +1,145 @@
+/**
+ * Room: one table that batches go into, looked at again and again: what it is now, and what has changed since.
+ */
+import { hasCode, IngestError } from '../errors.js';
+import type { IngestEvent, Report } from '../events.js';
+import type { TableRecord } from '../model/state.js';
+import type { Provenance } from './encode.js';
+import type { TableNow } from './evidence.js';
+import type { ClickHouseHttp } from './http.js';
+import { hash } from './settings.js';
+import { changesOf } from './table-changes.js';
+import { readBackFault } from './provenance-columns.js';
+import { findTable, readDefaultWindow, type Table, tableSetting } from './tables.js';
+
+export class WatchedTable {
+  readonly #http: ClickHouseHttp;
+  readonly #report: Report;
+  readonly #clock: () => number;
+  readonly #defaultWindow: number | undefined;
+  #table: Table;
+  #now: TableNow;
+  #isGone = false;
+  #refreshing: Promise<void> | undefined;
+
+  /** `defaultWindow`: what the server has for tables that do not say; undefined: the user may not see it. */
+  constructor(http: ClickHouseHttp, table: Table, defaultWindow: number | undefined, { report, now }: { readonly report: Report; readonly now: () => number }) {
+    this.#http = http;
+    this.#report = report;
+    this.#clock = now;
+    this.#defaultWindow = defaultWindow;
+    this.#table = table;
+    this.#now = this.#judged(table, undefined);
+  }
+
+  static async open(http: ClickHouseHttp, table: Table, around: { readonly report: Report; readonly now: () => number }): Promise<WatchedTable> {
+    return new WatchedTable(http, table, await readDefaultWindow(http, table.family), around);
+  }
+
+  /** As it was seen last. */
+  get table(): Table {
+    return this.#table;
+  }
+
+  get now(): TableNow {
+    return this.#now;
+  }
+
+  /** Why no range can be read back from it, whatever was recorded; undefined: one can. */
+  get readBackFault(): string | undefined {
+    return readBackFault(this.#table);
+  }
+
+  /** What a range records of it. */
+  get record(): TableRecord {
+    const { id, columns, shape, alteredS, mutation } = this.#now;
+    return { ...(id === undefined ? {} : { id }), columns, shape, ...(alteredS === undefined ? {} : { alteredS }), ...(mutation === undefined ? {} : { mutation }) };
+  }
+
+  /** Looks again, and tells what has changed. Those that ask at once share one look. */
+  refresh(): Promise<void> {
+    this.#refreshing ??= this.#look().finally(() => (this.#refreshing = undefined));
+    return this.#refreshing;
+  }
+
+  async #look(): Promise<void> {
+    const found = await findTable(this.#http, this.#table);
+    if (found === undefined) {
+      if (!this.#isGone) this.#tell({ change: 'gone', level: 'error', message: 'the table is gone, or the user may not see it any more', hint: 'nothing is inserted until it is back; a range in doubt goes only into the very table it was recorded for' });
+      this.#isGone = true;
+      throw new IngestError('KCR_INSERT_RETRIABLE', `not sent: there is no table ${this.#name} any more, or the user may not see it`, { table: this.#name, hint: 'bring the table back (ATTACH, UNDROP, RENAME), or GRANT SELECT on it' });
+    }
+    const before = { table: this.#table, now: this.#now, isGone: this.#isGone };
+    this.#isGone = false;
+    this.#table = found;
+    this.#now = this.#judged(found, this.#now.forgotMs);
+    for (const change of changesOf(before, { table: found, now: this.#now })) this.#tell(change);
+  }
+
+  #judged(table: Table, forgotMs: number | undefined): TableNow {
+    const window = tableSetting(table, table.family === 'plain' ? 'non_replicated_deduplication_window' : 'replicated_deduplication_window') ?? this.#defaultWindow;
+    const keepsTokens = window !== 0;
+    const id = idOf(table);
+    const { alteredS, mutation, family } = table;
+    return {
+      ...(id === undefined ? {} : { id }),
+      columns: columnsCode(table), shape: shapeOf(table),
+      ...(alteredS === undefined ? {} : { alteredS }), ...(mutation === undefined ? {} : { mutation }),
+      family, keepsTokens,
+      forgotMs: keepsTokens ? forgotMs : this.#clock(),
+    };
+  }
+
+  get #name(): string {
+    return `${this.#table.database}.${this.#table.table}`;
+  }
+
+  #tell(change: Omit<Extract<IngestEvent, { kind: 'tableChanged' }>, 'kind' | 'table'>): void {
+    this.#report({ kind: 'tableChanged', table: this.#name, ...change });
+  }
+}
+
+/** Looks at every table; what cannot be asked now is asked the next time. */
+export async function refreshAll(tables: Iterable<WatchedTable>): Promise<void> {
+  for (const table of tables) {
+    await table.refresh().catch((error: unknown) => {
+      if (!(error instanceof IngestError) || hasCode(error, 'KCR_INTERNAL')) throw error;
+    });
+  }
+}
+
+/** Of a replicated table the place in Keeper that its replicas share; each of them may have a UUID of its own. */
+function idOf({ family, engineFull, uuid }: Table): string | undefined {
+  const path = family === 'replicated' ? /^\w+\('((?:[^'\\]|\\.)*)'/.exec(engineFull)?.[1] : undefined;
+  return path === undefined || path.includes('{uuid}') ? uuid : path;
+}
+
+const letters = [['t', 'topic'], ['p', 'partition'], ['o', 'offset'], ['s', 'timestamp'], ['k', 'key'], ['h', 'headers']] as const;
+
+/** The columns that are filled, as `TableRecord.columns` has them. */
+function columnsCode({ provenance, columns }: Pick<Table, 'provenance' | 'columns'>): string {
+  const filled = letters.filter(([, field]) => provenance[field] !== undefined && provenance[field] !== false);
+  if (filled.length === 0) return '';
+  const types = columns.filter(({ name }) => ['_topic', '_partition', '_offset'].includes(name)).map(({ name, type, defaultKind }) => [name, type, defaultKind]);
+  return `${filled.map(([letter]) => letter).join('')}-${hash(JSON.stringify(types.sort()), 6)}`;
+}
+
+function shapeOf({ columns }: Pick<Table, 'columns'>): string {
+  return hash(JSON.stringify(columns.map(({ name, type, defaultKind, defaultExpression }) => [name, type, defaultKind, defaultExpression])), 8);
+}
+
+/** Only the columns that a range says its rows have; undefined: it does not say. */
+export function recordedColumns(provenance: Provenance, columns: string | undefined): Provenance {
+  if (columns === undefined) return provenance;
+  const [written = ''] = columns.split('-');
+  const has = (letter: string): boolean => written.includes(letter);
+  return {
+    topic: provenance.topic && has('t'),
+    partition: provenance.partition && has('p'),
+    offset: provenance.offset && has('o'),
+    timestamp: has('s') ? provenance.timestamp : undefined,
+    key: has('k') ? provenance.key : undefined,
+    headers: has('h') ? provenance.headers : undefined,
+    headerNull: provenance.headerNull,
+  };
+}

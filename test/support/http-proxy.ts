@@ -1,0 +1,58 @@
+// A loopback proxy before ClickHouse's HTTP interface that sees whole requests: it can lose the reply of one that was
+// done, do something before it does, and answer in the server's place.
+import { once } from 'node:events';
+import { createServer, request, type IncomingMessage, type ServerResponse } from 'node:http';
+import type { AddressInfo } from 'node:net';
+
+export interface Proxied {
+  /** The statement: of an insert the query parameter, of everything else the body. */
+  readonly sql: string;
+  readonly isInsert: boolean;
+}
+
+/** Once the server has answered: `lose` the reply, or let it `pass`; a text is given in its place. */
+export type OnAnswer = (of: Proxied) => Promise<'lose' | 'pass' | { readonly text: string }>;
+
+export interface HttpProxy {
+  readonly url: string;
+  onAnswer: OnAnswer;
+  stop(): Promise<void>;
+}
+
+export async function httpProxy(to: string): Promise<HttpProxy> {
+  const target = new URL(to);
+  const server = createServer((incoming, outgoing) => void forward(incoming, outgoing).catch(() => outgoing.destroy()));
+  const forward = async (incoming: IncomingMessage, outgoing: ServerResponse): Promise<void> => {
+    const body = await read(incoming);
+    const { searchParams } = new URL(incoming.url ?? '/', 'http://proxy');
+    const insert = searchParams.get('query');
+    const { 'transfer-encoding': _, ...headers } = incoming.headers;
+    const passed = request({ host: target.hostname, port: target.port, method: incoming.method, path: incoming.url, headers: { ...headers, host: target.host, 'content-length': body.length } });
+    passed.end(body);
+    const [answer] = (await once(passed, 'response')) as [IncomingMessage];
+    const text = await read(answer);
+    const then = await proxy.onAnswer({ sql: insert ?? body.toString(), isInsert: insert?.startsWith('INSERT') === true });
+    if (then === 'lose') return void outgoing.destroy();
+    const given = then === 'pass' ? text : Buffer.from(then.text);
+    const { 'transfer-encoding': __, 'content-length': ___, ...answered } = answer.headers;
+    outgoing.writeHead(answer.statusCode ?? 500, { ...answered, 'content-length': given.length }).end(given);
+  };
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const proxy: HttpProxy = {
+    url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
+    onAnswer: () => Promise.resolve('pass'),
+    stop: async () => {
+      server.closeAllConnections();
+      server.close();
+      await once(server, 'close');
+    },
+  };
+  return proxy;
+}
+
+async function read(stream: IncomingMessage): Promise<Buffer> {
+  const pieces: Buffer[] = [];
+  for await (const piece of stream) pieces.push(piece as Buffer);
+  return Buffer.concat(pieces);
+}
