@@ -34,7 +34,7 @@ export interface ReadingViews {
   /** Materialized views that read from it, as they were when the sink was opened. */
   readonly known: readonly unknown[];
   /** As they are now. */
-  look(): Promise<readonly unknown[]>;
+  readonly look: () => Promise<readonly unknown[]>;
 }
 
 /** Tables that got a view since their sink was opened: they are not asked again for each insert. */
