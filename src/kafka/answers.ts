@@ -38,7 +38,10 @@ export class OpenRequests {
   }
 }
 
-/** An answer that cannot be taken apart. Neither fatal nor final: the same request may be answered well next time. */
+/**
+ * An answer that cannot be taken apart. Neither fatal nor final: the same request may be answered well next time. Without
+ * a cause: what the language threw is taken for a defect, wherever it stands (trouble.ts).
+ */
 class BadAnswer extends Error {
   override readonly name = 'BadAnswer';
 }
@@ -49,7 +52,7 @@ export function containAnswers(pool: WireBrokerPool, log: KafkaLog): void {
   changeBrokers(pool, (broker) => {
     const connections = broker.connectionPool;
     const send = connections.send.bind(connections);
-    connections.send = (wire) => send(contained(wire, (error) => void cut(broker, wire, error)));
+    connections.send = (wire) => send(contained(wire, (error) => cut(broker, wire, error)));
   });
 
   async function cut({ connectionPool }: WireBroker, { request }: WireRequest, error: BadAnswer): Promise<void> {
@@ -60,18 +63,21 @@ export function containAnswers(pool: WireBrokerPool, log: KafkaLog): void {
       log('warn', 'an answer cannot be read, opening the connection anew', { broker, request: request.apiName, reason: error.message });
     }
     const connection = await connectionPool.getConnection(request.apiKey === FETCH_API ? 1 : 0).catch(() => undefined);
-    connection?.socket?.destroy(error);
+    if (connection?.socket === undefined) return;
+    connection.socket.destroy(error);
+    // Until kafkajs has heard of it, it takes the connection for a good one.
+    await new Promise(setImmediate);
   }
 }
 
-function contained(wire: WireRequest, onBad: (error: BadAnswer) => void): WireRequest {
+function contained(wire: WireRequest, onBad: (error: BadAnswer) => Promise<void>): WireRequest {
   const guard = async <T>(call: () => Promise<T>): Promise<T> => {
     try {
       return await call();
     } catch (thrown) {
       if (!isForeign(thrown)) throw thrown;
-      const error = new BadAnswer(`an answer to ${wire.request.apiName} cannot be read: ${reasonOf(thrown)}`, { cause: thrown });
-      onBad(error);
+      const error = new BadAnswer(`an answer to ${wire.request.apiName} cannot be read: ${reasonOf(thrown)}`);
+      await onBad(error);
       throw error;
     }
   };

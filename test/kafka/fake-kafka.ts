@@ -39,7 +39,7 @@ export class FakeKafka {
   constructor(partitions: number, options: Partial<KafkaSourceOptions> = {}) {
     const settings = sourceSettings({ brokers: ['127.0.0.1:1'], groupId: 'g', topics: ['t'], log: (_level, message) => this.logged.push(message), ...options });
     const credits = (this.credits = new Credits(settings.budgetBytes));
-    this.tell();
+    this.tell(Math.max(2, partitions));
     const tell = (kind: string, { assignment: { partition } }: Tenure, what: unknown) => this.events.push({ kind, partition, what });
     const ports = {
       wire: this.#wire(partitions), settings, credits,
