@@ -10,6 +10,18 @@ import { BadBatch } from './damage.js';
 /** The shortest record: seven numbers of one byte each. */
 export const MIN_RECORD_BYTES = 7;
 
+/** Apart from the loop that they end: what is compiled with it stays small, and twice as fast. */
+const wrong = {
+  length: (record: number, length: number, left: number) => new BadBatch(`record ${record} says it has ${length} bytes, of the ${left} that are left`),
+  delta: (record: number, delta: number, before: number, last: number) => new BadBatch(`record ${record} has the offset delta ${delta}, behind ${before} in a batch that ends at ${last}`),
+  end: (record: number) => new BadBatch(`record ${record} has fields that do not end where it does`),
+  rest: (bytes: number, count: number) => new BadBatch(`${bytes} bytes are left behind its ${count} records`),
+  headers: (record: number, count: number, bytes: number) => new BadBatch(`record ${record} says it has ${count} headers, in ${bytes} bytes`),
+  headerName: (record: number) => new BadBatch(`record ${record} has a header without a name`),
+  headerValue: (record: number, length: number) => new BadBatch(`record ${record} has a header of ${length} bytes`),
+  number: (bits: number) => new BadBatch(`a number in it has more than ${bits} bits`),
+};
+
 /** Reads records into columns. Its position is state, so that reading a number makes no object. */
 export class RecordParser {
   /** Of keys and values. */
@@ -31,11 +43,11 @@ export class RecordParser {
     for (let i = 0, before = -1; i < count; i++) {
       const length = this.#varint();
       const end = this.#at + length;
-      if (length < MIN_RECORD_BYTES - 1 || end > body.length) throw new BadBatch(`record ${i} says it has ${length} bytes, of the ${body.length - this.#at} that are left`);
+      if (length < MIN_RECORD_BYTES - 1 || end > body.length) throw wrong.length(i, length, body.length - this.#at);
       this.#at++; // attributes, unused
       const timestampDelta = this.#varlong();
       const delta = this.#varint();
-      if (delta <= before || delta > lastDelta) throw new BadBatch(`record ${i} has the offset delta ${delta}, behind ${before} in a batch that ends at ${lastDelta}`);
+      if (delta <= before || delta > lastDelta) throw wrong.delta(i, delta, before, lastDelta);
       before = delta;
       const keyLength = this.#varint();
       const keyStart = this.#at;
@@ -45,24 +57,28 @@ export class RecordParser {
       if (valueLength > 0) this.#at += valueLength;
       this.#skipHeaders(i, end);
       // Positions only grow: whoever ends here was within the record all the way.
-      if (this.#at !== end || keyLength < -1 || valueLength < -1) throw new BadBatch(`record ${i} has fields that do not end where it does`);
+      if (this.#at !== end || keyLength < -1 || valueLength < -1) throw wrong.end(i);
       if (baseOffset + delta < fromOffset) continue;
       this.bytes += Math.max(0, keyLength) + Math.max(0, valueLength);
       this.#into.add(baseOffset + delta, appendTimeMs ?? firstTimestampMs + timestampDelta, keyStart, keyLength, valueStart, valueLength);
     }
-    if (this.#at !== body.length) throw new BadBatch(`${body.length - this.#at} bytes are left behind its ${count} records`);
+    if (this.#at !== body.length) throw wrong.rest(body.length - this.#at, count);
   }
 
   #skipHeaders(record: number, end: number): void {
     const count = this.#varint();
     // A header is two lengths at least.
-    if (count < 0 || count > (end - this.#at) / 2) throw new BadBatch(`record ${record} says it has ${count} headers, in ${end - this.#at} bytes`);
+    if (count < 0 || count > (end - this.#at) / 2) throw wrong.headers(record, count, end - this.#at);
+    if (count > 0) this.#skipTexts(record, count);
+  }
+
+  #skipTexts(record: number, count: number): void {
     for (let left = count; left > 0; left--) {
       const nameLength = this.#varint();
-      if (nameLength < 0) throw new BadBatch(`record ${record} has a header without a name`);
+      if (nameLength < 0) throw wrong.headerName(record);
       this.#at += nameLength;
       const valueLength = this.#varint();
-      if (valueLength < -1) throw new BadBatch(`record ${record} has a header of ${valueLength} bytes`);
+      if (valueLength < -1) throw wrong.headerValue(record, valueLength);
       if (valueLength > 0) this.#at += valueLength;
     }
   }
@@ -74,7 +90,7 @@ export class RecordParser {
     if (byte < 0x80) return (byte >>> 1) ^ -(byte & 1);
     let value = byte & 0x7f;
     for (let shift = 7; byte >= 0x80; shift += 7) {
-      if (shift > 28) throw new BadBatch('a number in it has more than 32 bits');
+      if (shift > 28) throw wrong.number(32);
       byte = data[this.#at++] as number;
       value |= (byte & 0x7f) << shift;
     }
@@ -87,7 +103,7 @@ export class RecordParser {
     let byte = data[this.#at++] as number;
     let value = byte & 0x7f;
     for (let factor = 128; byte >= 0x80; factor *= 128) {
-      if (factor > 2 ** 63) throw new BadBatch('a number in it has more than 64 bits');
+      if (factor > 2 ** 63) throw wrong.number(64);
       byte = data[this.#at++] as number;
       value += (byte & 0x7f) * factor;
     }
