@@ -43,7 +43,7 @@ export function endOfBatch(data: Buffer, at: number): number {
   const magic = data.readInt8(at + MAGIC_AT);
   if (magic === 0 || magic === 1) {
     throw new BadBatch(`it is in message format v${magic}`, {
-      code: 'KCR_KAFKA', isReadableElsewhere: true,
+      code: 'KCR_KAFKA',
       hint: 'formats v0 and v1 are older than Kafka 0.11: write the topic anew, or begin behind those records',
     });
   }
@@ -63,7 +63,7 @@ export function readHead(data: Buffer, at: number, end: number): BatchHead {
   const baseOffset = readInt64(data, at);
   const lastOffset = baseOffset + data.readInt32BE(at + 23);
   if (!Number.isSafeInteger(baseOffset) || !Number.isSafeInteger(lastOffset)) {
-    throw new BadBatch(`offset ${data.readBigInt64BE(at)} is larger than a number can hold exactly`, { code: 'KCR_OFFSET_RANGE', isReadableElsewhere: true });
+    throw new BadBatch(`offset ${data.readBigInt64BE(at)} is larger than a number can hold exactly`, { code: 'KCR_OFFSET_RANGE' });
   }
   return {
     baseOffset,
@@ -97,7 +97,7 @@ export function checkHead({ baseOffset, lastOffset, count, codec, control, body 
   if (highWatermark !== undefined && highWatermark >= 0 && lastOffset >= highWatermark + WATERMARK_SLACK) {
     throw new BadBatch(`it ends at offset ${lastOffset}, and the log at ${highWatermark}`);
   }
-  if (codec > LAST_CODEC) throw new BadBatch(`it is compressed with codec ${codec}, which is not known`, { code: 'KCR_KAFKA', isReadableElsewhere: true });
+  if (codec > LAST_CODEC) throw new BadBatch(`it is compressed with codec ${codec}, which is not known`, { code: 'KCR_KAFKA' });
   if (control && codec !== 0) throw new BadBatch('it is a control batch, and compressed');
   if (count === 0 && body.length > 0) throw new BadBatch(`it says it has no records, in ${body.length} bytes`);
 }

@@ -8,14 +8,11 @@ export class BadBatch extends Error {
   override readonly name = 'BadBatch';
   readonly code: DamageCode;
   readonly hint: string | undefined;
-  /** The batch is not damaged: another version or another setting could read it, so it may not be skipped. */
-  readonly isReadableElsewhere: boolean;
 
-  constructor(why: string, { code = 'KCR_CORRUPT_BATCH', hint, isReadableElsewhere = false }: { code?: DamageCode; hint?: string; isReadableElsewhere?: boolean } = {}) {
+  constructor(why: string, { code = 'KCR_CORRUPT_BATCH', hint }: { code?: DamageCode; hint?: string } = {}) {
     super(why);
     this.code = code;
     this.hint = hint;
-    this.isReadableElsewhere = isReadableElsewhere;
   }
 }
 

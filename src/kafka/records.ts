@@ -232,12 +232,12 @@ export class LogReader {
     }
   }
 
-  /** `head`: of a batch whose offsets are those of its place; undefined: they are what is wrong. */
+  /** `head`: of a batch that is what it should be but for its inside; undefined: its head is wrong, so that no policy skips it. */
   #damageOf(thrown: unknown, head: BatchHead | undefined, baseOffset = head?.baseOffset ?? NaN): Damage {
     const why = thrown instanceof Error ? thrown.message : String(thrown);
     const bad = thrown instanceof BadBatch ? thrown : undefined;
     const hint = thrown instanceof TooLarge ? 'raise kafka.budgetBytes above it, or let the producers make smaller batches; kafka.onCorruptBatch set to "skip" goes on without it' : bad?.hint;
-    const bounds = head === undefined || bad?.isReadableElsewhere === true || !this.#isBelieved(head) ? undefined : { first: Math.max(head.baseOffset, this.#fromOffset), last: head.lastOffset, records: head.count };
+    const bounds = head === undefined || !this.#isBelieved(head) ? undefined : { first: Math.max(head.baseOffset, this.#fromOffset), last: head.lastOffset, records: head.count };
     return { code: bad?.code ?? 'KCR_CORRUPT_BATCH', why, baseOffset, bounds, hint };
   }
 

@@ -47,6 +47,14 @@ describe('compressed records', () => {
     expect((await decompress(4, streamedZstd(data.length))).equals(data)).toBe(true);
   });
 
+  test('what says that it unpacks to more than it may is not unpacked', () => {
+    const data = Buffer.alloc(1_000_000);
+    for (const [codec, packed] of [[1, gzipSync(data)], [2, snappyCompressSync(data)]] as const) {
+      expect(() => unpackedBound(codec, packed, data.length - 1)).toThrow(/unpacks to more than 999999 bytes/);
+      expect(unpackedBound(codec, packed, data.length)).toBe(data.length);
+    }
+  });
+
   test('damaged data is an error, not fewer records', async () => {
     const packed = gzipSync(randomBytes(1000));
     packed[500] = (packed[500] as number) ^ 0xff;

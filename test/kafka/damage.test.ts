@@ -134,6 +134,7 @@ describe('D3: a bit that was flipped', () => {
 });
 
 describe('D4: counts and lengths that lie', () => {
+  const longTime = Buffer.concat([varint(17), Buffer.from([0]), Buffer.alloc(11, 0x80), Buffer.from([0]), varint(0), varint(-1), varint(-1), varint(0)]);
   const headers = (count: number) => rawRecord(varint(-1), varint(-1), varint(count));
 
   test.each([
@@ -145,6 +146,10 @@ describe('D4: counts and lengths that lie', () => {
     ['a value that reaches beyond its record', withBody(rawRecord(varint(-1), varint(3), varint(0)), 1), /do not end|headers/],
     ['a key of -2 bytes', withBody(rawRecord(varint(-2), varint(-1), varint(0)), 1), /do not end/],
     ['a value of -2 bytes', withBody(rawRecord(varint(-1), varint(-2), varint(0)), 1), /do not end/],
+    ['a record whose fields end before it does', withBody(Buffer.concat([varint(8), record().subarray(1), record({ delta: 1 })]), 2), /do not end/],
+    ['a length in more than 32 bits', withBody(rawRecord(Buffer.from([0x80, 0x80, 0x80, 0x80, 0x80, 0]), varint(-1), varint(0)), 1), /32 bits/],
+    ['a time in more than 64 bits', withBody(longTime, 1), /64 bits/],
+    ['a million records, in a few bytes', plain(3, 1, { count: 1_000_000, lastDelta: 999_999 }), /1000000 records, which is more than its/],
     ['a record that is longer than its batch', withBody(Buffer.concat([varint(500), record().subarray(1)]), 1), /says it has 500 bytes/],
     ['a record of a negative length', withBody(Buffer.concat([varint(-9), record().subarray(1)]), 1), /-9 bytes/],
     ['a number that does not end', withBody(Buffer.concat([record().subarray(0, 2), Buffer.alloc(20, 0xff)]), 1), /bits|bytes/],
