@@ -39,6 +39,8 @@ const kafka = z.strictObject({
   maxBytesPerPartition: positive(1024 ** 3).exactOptional(),
   /** Bytes of records that may be on their way through the process, all partitions together. */
   budgetBytes: positive(64 * 1024 ** 3).exactOptional(),
+  /** A record batch that is damaged, or says what cannot be: halt its partition, or go on behind it. */
+  onCorruptBatch: z.enum(['halt', 'skip']).exactOptional(),
 });
 
 const clickhouse = z.strictObject({

@@ -13,6 +13,7 @@ export const errorCodes = {
   KCR_KAFKA_UNREACHABLE: { retryable: true, exitCode: 3, means: 'no Kafka broker answers' },
   KCR_TOPIC_MISSING: { retryable: false, exitCode: 3, means: 'the topic does not exist' },
   KCR_KAFKA: { retryable: false, exitCode: 5, means: 'Kafka refused something that a retry does not mend' },
+  KCR_CORRUPT_BATCH: { retryable: false, exitCode: 5, means: 'a record batch in the log is damaged, or says what cannot be' },
   KCR_KAFKAJS_HOOKS: { retryable: false, exitCode: 3, means: 'the hooks into kafkajs did not take hold' },
   KCR_CLICKHOUSE_UNREACHABLE: { retryable: true, exitCode: 3, means: 'ClickHouse does not answer' },
   KCR_TABLE_MISSING: { retryable: false, exitCode: 3, means: 'the table or its database does not exist' },

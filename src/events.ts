@@ -99,6 +99,17 @@ export type IngestEvent =
       readonly expected: number;
       readonly found: number;
     }
+  | {
+      /** A record batch that cannot be believed was left out, with all its records, as `kafka.onCorruptBatch` says. */
+      readonly kind: 'corruptBatch';
+      readonly assignment: Assignment;
+      /** Both ends are included. */
+      readonly first: number;
+      readonly last: number;
+      /** As the batch says it. */
+      readonly records: number;
+      readonly error: IngestError;
+    }
   | { readonly kind: 'commitFailed'; readonly assignment: Assignment; readonly error: IngestError }
   | {
       /** At-most-once: the insert may or may not have landed, and is not made again. */

@@ -104,6 +104,7 @@ function logEvent(log: Logger, event: IngestEvent): void {
     case 'restarted':
     case 'retry':
     case 'gap':
+    case 'corruptBatch':
     case 'commitFailed':
     case 'abandoned':
       return log.warn(line, kind);

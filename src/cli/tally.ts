@@ -16,6 +16,8 @@ export interface Totals {
   /** Offsets that were gone before they were read. */
   gone: number;
   abandoned: number;
+  /** Record batches that could not be believed and were left out, as the policy for them says. */
+  corruptBatches: number;
   /** Records left out of their batches, as the policy for poison says. */
   excluded: number;
   /** Partitions that began anew, their topic having been created anew or truncated. */
@@ -24,7 +26,7 @@ export interface Totals {
 }
 
 export class Tally {
-  readonly totals: Totals = { batches: 0, rows: 0, bytes: 0, replayed: 0, retries: 0, stateWrites: 0, filtered: 0, gone: 0, abandoned: 0, excluded: 0, restarted: 0, halted: 0 };
+  readonly totals: Totals = { batches: 0, rows: 0, bytes: 0, replayed: 0, retries: 0, stateWrites: 0, filtered: 0, gone: 0, corruptBatches: 0, abandoned: 0, excluded: 0, restarted: 0, halted: 0 };
   worst: IngestError | undefined;
   #hasBegun = false;
   readonly #going = new Set<number>();
@@ -54,6 +56,9 @@ export class Tally {
         break;
       case 'gap':
         this.totals.gone += event.found - event.expected;
+        break;
+      case 'corruptBatch':
+        this.totals.corruptBatches += 1;
         break;
       case 'abandoned':
         this.totals.abandoned += event.rows;

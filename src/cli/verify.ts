@@ -37,7 +37,7 @@ export function verifyText(verdict: Verdict): string {
   return [counts, ...(details.length === 0 ? [] : [details.join('\n')]), ...notes.map((note) => wrap(`Note: ${note}.`)), summary(verdict)].join('\n\n');
 }
 
-function detailsOf({ topic, partition, table: into, missing, doubled, unexpected, beyond, gone }: PartitionVerdict): string[] {
+function detailsOf({ topic, partition, table: into, missing, doubled, unexpected, beyond, gone, unreadable, damages }: PartitionVerdict): string[] {
   const place = `${topic}/${partition}`;
   const named = ({ count, first }: Found) => `${first.join(', ')}${count > first.length ? `, … (${count - first.length} more)` : ''}`;
   return [
@@ -45,6 +45,7 @@ function detailsOf({ topic, partition, table: into, missing, doubled, unexpected
     ...(doubled.count === 0 ? [] : [`${place}: DOUBLED in ${into}: ${named(doubled)}`]),
     ...(unexpected.count === 0 ? [] : [`${place}: NOT IN THE TOPIC, but in ${into}: ${named(unexpected)}`]),
     ...(beyond === undefined ? [] : [`${place}: ${into} has rows up to offset ${beyond}, which the log has not reached: the topic was created anew or truncated, or another program writes there`]),
+    ...(unreadable === 0 ? [] : [`${place}: UNREADABLE in the topic: ${plural(unreadable, 'offset')}, which were not compared: ${damages.join('; ')}`]),
     ...(gone === 0 ? [] : [`${place}: retention took ${plural(gone, 'offset')} while they were about to be read; they were not compared`]),
   ];
 }

@@ -27,6 +27,8 @@ export interface WireResponse {
 export interface WireConnection {
   /** What has come of the next answer so far. */
   chunks: Buffer[];
+  /** Undefined before it is connected. */
+  readonly socket?: { destroy(error?: Error): unknown } | undefined;
   send(request: WireRequest): Promise<unknown>;
 }
 

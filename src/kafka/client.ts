@@ -5,6 +5,7 @@
 import { connect as connectPlain, isIP, type Socket } from 'node:net';
 import { connect as connectTls } from 'node:tls';
 import { Kafka, logLevel, type ISocketFactory, type KafkaConfig, type logCreator } from 'kafkajs';
+import { OpenRequests } from './answers.js';
 import { framesTo } from './frames.js';
 import type { ClientSettings, KafkaLog } from './options.js';
 
@@ -22,14 +23,19 @@ export function createClient(settings: ClientSettings): KafkaClient {
   const sockets = new Map<Socket, string>();
   let isEnded = false;
   const socketFactory: ISocketFactory = ({ host, port, ssl, onConnect }) => {
+    const requests = new OpenRequests();
     const onread = framesTo({
-      // kafkajs listens to 'data', which Node does not emit beside `onread`.
-      frame: (bytes) => void socket.emit('data', bytes),
+      frame: (bytes) => deliver(socket, requests, bytes),
       broken: (error) => void socket.destroy(error),
     });
     const socket: Socket = ssl
       ? connectTls({ host, port, ...{ onread }, ...(isIP(host) === 0 ? { servername: host } : {}), ...ssl }, onConnect)
       : connectPlain({ host, port, onread }, onConnect);
+    const write = socket.write.bind(socket) as (...args: unknown[]) => boolean;
+    socket.write = (...args: unknown[]) => {
+      if (Buffer.isBuffer(args[0])) requests.sent(args[0]);
+      return write(...args);
+    };
     socket.setKeepAlive(true, KEEP_ALIVE_MS);
     socket.setNoDelay(true);
     sockets.set(socket, `${host}:${port}`);
@@ -71,6 +77,18 @@ export function createClient(settings: ClientSettings): KafkaClient {
     cut();
   };
   return { kafka: new Kafka(config), cut, end };
+}
+
+/** kafkajs listens to 'data', which Node does not emit beside `onread`. What it throws at an answer ends that connection. */
+function deliver(socket: Socket, requests: OpenRequests, answer: Buffer): void {
+  if (socket.destroyed) return;
+  const wrong = requests.answered(answer);
+  if (wrong !== undefined) return void socket.destroy(wrong);
+  try {
+    socket.emit('data', answer);
+  } catch (thrown) {
+    socket.destroy(thrown instanceof Error ? thrown : new Error(String(thrown)));
+  }
 }
 
 /** All of it is detail: what kafkajs calls an error is a retry to us, of which we tell in our own words. */

@@ -19,6 +19,8 @@ const MAX_NAMED_VERSION = 11;
 /** Topics go by their id: Kafka 3.1. */
 export const ID_VERSION = 13;
 const NETWORK_DELAY_MS = 100;
+/** Transactions that overlap one fetch of a partition: as many as have producers there, and one for each of its batches at most. */
+const MAX_ABORTED = 100_000;
 
 export interface FetchPartition extends TopicPartition {
   /** What it is fetched by, where the broker speaks it: a topic that was created anew answers under its own id only. */
@@ -53,6 +55,12 @@ export async function fetchFrom(broker: WireBroker, request: FetchRequest): Prom
     byName.length === 0 ? [] : fetchByName(broker, { ...request, partitions: byName }),
   ]);
   return answers.flat();
+}
+
+/** What is fetched next comes over a new connection. */
+export async function renewFetchConnection(broker: WireBroker): Promise<void> {
+  const { socket } = await broker.connectionPool.getConnection(FETCH_CONNECTION);
+  socket?.destroy(new Error('connection renewed by the client'));
 }
 
 async function fetchById(broker: WireBroker, request: FetchRequest): Promise<readonly FetchedPartition[]> {
@@ -159,7 +167,7 @@ export function decodeAnswer(payload: Buffer, version: number, nameOf: (topicId:
   reader.int32(); // throttle time: the broker throttles by answering late
   if (version >= 7) {
     const errorCode = reader.int16();
-    if (errorCode !== 0) throw new IngestError('KCR_KAFKA', 'The broker refused a fetch', { serverCode: errorCode });
+    if (errorCode !== 0) throw Object.assign(new Error(`the broker refused a fetch with its error ${errorCode}`), { type: `error ${errorCode}` });
     reader.int32(); // session id
   }
   const topics = reader.array(() => {
@@ -168,6 +176,8 @@ export function decodeAnswer(payload: Buffer, version: number, nameOf: (topicId:
     reader.tags();
     return topic === undefined ? [] : partitions;
   });
+  reader.tags();
+  reader.end();
   return topics.flat();
 }
 
@@ -181,7 +191,7 @@ function decodePartition(reader: AnswerReader, topic: string, version: number): 
     const transaction = { producerId: reader.bigint64(), firstOffset: reader.int64() };
     reader.tags();
     return transaction;
-  });
+  }, MAX_ABORTED);
   if (version >= 11) reader.int32(); // preferred read replica: only with a rack id
   const data = reader.bytes();
   reader.tags();

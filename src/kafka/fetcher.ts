@@ -6,11 +6,11 @@
 import { IngestError } from '../errors.js';
 import type { Chunk } from '../model/record.js';
 import type { Credits } from '../model/credits.js';
-import { fetchFrom, type FetchedPartition } from './fetch.js';
+import { fetchFrom, renewFetchConnection, type FetchedPartition } from './fetch.js';
 import type { SourceSettings } from './options.js';
 import { nameOf, type Reset } from './places.js';
 import { EARLIEST, LATEST, listOffsets, outOfRange, type Beyond } from './positions.js';
-import { LogReader } from './records.js';
+import { Reading } from './reading.js';
 import type { Tenure } from './tenure.js';
 import { knownTopicId, topicTrouble } from './topic-ids.js';
 import { isTimeout, kafkaError, kafkaType, reasonOf, troubleOf } from './trouble.js';
@@ -33,9 +33,9 @@ export interface FetcherPorts {
 
 /** While a partition waits for room, a fetch of the others is not let to wait long at first: it would hold this one up. */
 const SHORT_WAIT_MS = 20;
-/** Memory that a chunk holds on to, at most and about: it ends with the record batch that reaches it. */
-const CHUNK_BYTES = 4 * 1024 * 1024;
 const PARTITION_RETRY_MS = 200;
+/** An answer with nothing may come early once in a while: when leaders change, when a wait is short. */
+const HASTY_ANSWERS = 3;
 const NO_LEADER_LIMIT_MS = 60_000;
 /** A broker may lag behind: what would end a tenure is believed when it was seen so often in a row. */
 const LOOKS = 3;
@@ -70,9 +70,18 @@ export class Fetcher {
   #woken = false;
   #refreshing: Promise<boolean> | undefined;
   #timer: NodeJS.Timeout | undefined;
+  readonly #reading: Reading;
+  /** Answers in a row, of each broker, that came at once and with nothing. */
+  readonly #hasty = new Map<number, Backoff>();
 
   constructor(ports: FetcherPorts, signal: AbortSignal) {
     this.#ports = ports;
+    this.#reading = new Reading({
+      ...ports,
+      isWanted: (tenure, offset) => this.#isWanted(tenure, offset),
+      progressed: () => this.#shortWaits.clear(),
+      renewConnection: (tenure) => void this.#renewConnection(tenure),
+    });
     this.#signal = signal;
     signal.addEventListener('abort', () => clearTimeout(this.#timer), { once: true });
   }
@@ -134,7 +143,7 @@ export class Fetcher {
       else group.waiting = true;
     }
     for (const tenure of this.#tenures) {
-      if (tenure.unread !== undefined && !tenure.busy && credits.mayFetch(tenure.assignment.epoch, tenure.next)) void this.#readOn(tenure);
+      if (tenure.unread !== undefined && !tenure.busy && this.#reading.mayRead(tenure)) void this.#readOn(tenure);
     }
     for (const [leader, { ready, waiting }] of byLeader) if (ready.length > 0) void this.#fetch(leader, ready, waiting);
     clearTimeout(this.#timer);
@@ -171,12 +180,15 @@ export class Fetcher {
       const broker = checkedBroker(await wire.cluster.findBroker({ nodeId: leader }));
       const maxWaitMs = others ? this.#shortWait(leader) : settings.maxWaitMs;
       const { maxBytes, isolation } = settings;
+      const askedMs = performance.now();
       const answer = await fetchFrom(broker, { maxWaitMs, maxBytes, isolation, partitions: asked }).catch((thrown: unknown) => {
         forgetVersions(broker);
         if (isTimeout(thrown)) wire.cut(broker.connectionPool);
         throw thrown;
       });
       this.#backoffs.delete(leader);
+      if (answer.some(({ errorCode, data }) => errorCode !== 0 || data.length > 0)) this.#hasty.delete(leader);
+      else await this.#holdBack(leader, performance.now() - askedMs, maxWaitMs);
       await this.#take(answer, asked);
     } catch (thrown) {
       await this.#brokerFailed(leader, thrown);
@@ -208,12 +220,36 @@ export class Fetcher {
 
   async #take(answer: readonly FetchedPartition[], asked: readonly { tenure: Tenure; offset: number }[]): Promise<void> {
     const requests = new Map(asked.map((request) => [nameOf(request.tenure.assignment), request]));
+    let isFirst = true;
     for (const fetched of answer) {
+      const hadNone = isFirst;
+      isFirst &&= fetched.data.length === 0;
       const request = requests.get(nameOf(fetched));
       if (request === undefined || !this.#isWanted(request.tenure, request.offset)) continue;
       if (fetched.errorCode !== 0) await this.#partitionFailed(request.tenure, request.offset, fetched.errorCode);
-      else await this.#open(request.tenure, request.offset, fetched);
+      else {
+        request.tenure.leaderlessSinceMs = undefined;
+        request.tenure.doubt = undefined;
+        await this.#reading.open(request.tenure, request.offset, fetched, hadNone);
+      }
     }
+  }
+
+  /** A broker waits before it answers with nothing. One that does not would be asked thousands of times a second. */
+  async #holdBack(leader: number, tookMs: number, maxWaitMs: number): Promise<void> {
+    if (tookMs >= maxWaitMs / 2) return void this.#hasty.delete(leader);
+    const backoff = this.#hasty.get(leader) ?? new Backoff();
+    this.#hasty.set(leader, backoff);
+    const pauseMs = Math.min(backoff.next(), Math.max(this.#ports.settings.maxWaitMs, SHORT_WAIT_MS));
+    if (backoff.failures <= HASTY_ANSWERS) return;
+    if (backoff.failures === HASTY_ANSWERS + 1) this.#ports.settings.log('warn', 'a broker answers fetches at once with nothing, asking it less often', { broker: leader });
+    await sleep(pauseMs, this.#signal);
+  }
+
+  async #renewConnection(tenure: Tenure): Promise<void> {
+    const nodeId = this.#leaderOf(tenure);
+    if (nodeId === undefined) return;
+    await this.#ports.wire.cluster.findBroker({ nodeId }).then(renewFetchConnection).catch(() => undefined);
   }
 
   /** Not revoked, lost, halted, sought away or paused since it was asked for. */
@@ -221,48 +257,9 @@ export class Fetcher {
     return tenure.state === 'active' && !tenure.halted && tenure.next === offset && !this.#paused && !this.#signal.aborted;
   }
 
-  async #open(tenure: Tenure, offset: number, { data, aborted, highWatermark }: FetchedPartition): Promise<void> {
-    tenure.leaderlessSinceMs = undefined;
-    tenure.doubt = undefined;
-    if (data.length === 0) return;
-    const { isolation } = this.#ports.settings;
-    try {
-      const reader = new LogReader({ data, fromOffset: offset, aborted: isolation === 'read_committed' ? aborted : [] });
-      if (reader.isOver) tenure.notBeforeMs = performance.now() + PARTITION_RETRY_MS; // not one whole batch: do not spin
-      else tenure.unread = { reader, highWatermark };
-    } catch (thrown) {
-      this.#ports.failed(tenure, undecodable(thrown, tenure, offset));
-      return;
-    }
-    await this.#read(tenure);
-  }
-
-  /** Decodes and delivers what was fetched, as far as there is room for it. */
-  async #read(tenure: Tenure): Promise<void> {
-    const { credits, deliver, failed } = this.#ports;
-    const { assignment, unread } = tenure;
-    while (unread !== undefined && tenure.unread === unread && !unread.reader.isOver && credits.mayFetch(assignment.epoch, tenure.next)) {
-      const offset = tenure.next;
-      const range = await unread.reader.next(Math.min(CHUNK_BYTES, credits.share / 2)).catch((thrown: unknown) => failed(tenure, undecodable(thrown, tenure, offset)));
-      // Decompression took its time: ask again. What is dropped here is fetched anew, if it is wanted again.
-      if (range === undefined || tenure.unread !== unread || !this.#isWanted(tenure, offset)) {
-        if (tenure.unread === unread) tenure.unread = undefined;
-        return;
-      }
-      const { records, lastOffset, bytes, heldBytes: held, takenBytes: fetched } = range;
-      tenure.next = lastOffset + 1;
-      tenure.isUnproven = false;
-      this.#shortWaits.clear();
-      credits.delivered(assignment.epoch, { lastOffset, held, fetched });
-      const isLastForNow = !credits.mayFetch(assignment.epoch, tenure.next);
-      deliver(tenure, { assignment, afterOffset: offset - 1, lastOffset, records, bytes, highWatermark: unread.highWatermark, ...(isLastForNow ? { isLastForNow } : {}) });
-    }
-    if (tenure.unread === unread && unread?.reader.isOver === true) tenure.unread = undefined;
-  }
-
   async #readOn(tenure: Tenure): Promise<void> {
     tenure.busy = true;
-    await this.#read(tenure);
+    await this.#reading.read(tenure);
     tenure.busy = false;
     this.wake();
   }
@@ -384,12 +381,4 @@ function whereOf({ assignment: { topic, partition } }: Tenure): { topic: string;
 
 function refused(type: string, tenure: Tenure): IngestError {
   return kafkaError(Object.assign(new Error(type), { type }), 'Fetching', whereOf(tenure));
-}
-
-function undecodable(thrown: unknown, { assignment: { topic, partition } }: Tenure, offset: number): IngestError {
-  const fields = { topic, partition, offset, cause: thrown };
-  if (thrown instanceof IngestError) return new IngestError(thrown.code, thrown.message, { ...fields, hint: thrown.fields.hint });
-  return new IngestError('KCR_KAFKA', `What Kafka holds at or behind the offset cannot be read: ${reasonOf(thrown)}`, {
-    ...fields, hint: 'look at the segment with kafka-dump-log.sh; commit a later offset for the group to skip it',
-  });
 }

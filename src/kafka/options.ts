@@ -77,7 +77,8 @@ export interface KafkaSourceOptions extends KafkaClientOptions {
   readonly maxBytes?: number | undefined;
   /**
    * Memory for records on their way, bytes. Five eighths are for what was delivered and is not done: each partition has
-   * an equal share of that, and may always have one fetch outstanding. The rest is for what is being received, and for
+   * an equal share of that, and may always have one fetch outstanding; a record batch that unpacks to more than 8 MiB waits
+   * for room, and at most one at a time is beyond it. One that unpacks to more than all of it is refused. The rest is for what is being received, and for
    * what the garbage collector has yet to take. @default 268435456
    */
   readonly budgetBytes?: number | undefined;
@@ -96,6 +97,13 @@ export interface KafkaSourceOptions extends KafkaClientOptions {
    * anew, in a new tenure, where the log begins (anew) or ends (truncated). @default 'halt'
    */
   readonly onReset?: 'halt' | 'restart' | undefined;
+  /**
+   * A record batch that cannot be believed (its checksum, its counts, its offsets) or that unpacks to more than
+   * `budgetBytes`, after it was fetched again a few times: the partition fails with `KCR_CORRUPT_BATCH`, or goes on behind
+   * the batch, which is told as the event `corruptBatch` and covered by a chunk without records. Where not even the
+   * batch's own offsets can be believed the partition fails in any case. @default 'halt'
+   */
+  readonly onCorruptBatch?: 'halt' | 'skip' | undefined;
   /**
    * Whoever is given a partition claims its state in a store, which says where to go on. Then a partition whose topic
    * was created anew or truncated is lost and assigned again in any case, for the claim to compare and decide; and one
@@ -130,6 +138,7 @@ export interface SourceSettings extends ClientSettings {
   readonly metadataMaxAgeMs: number;
   readonly onOutOfRange: (where: OutOfRange) => number | undefined;
   readonly onReset: 'halt' | 'restart';
+  readonly onCorruptBatch: 'halt' | 'skip';
   readonly stateDecides: boolean;
   readonly report: Report;
 }
@@ -175,6 +184,7 @@ export function sourceSettings(options: KafkaSourceOptions): SourceSettings {
     metadataMaxAgeMs: options.metadataMaxAgeMs ?? 60_000,
     onOutOfRange: options.onOutOfRange ?? (() => undefined),
     onReset: options.onReset ?? 'halt',
+    onCorruptBatch: options.onCorruptBatch ?? 'halt',
     stateDecides: options.stateDecides ?? false,
     report: options.report ?? noReport,
   };
@@ -192,6 +202,7 @@ function check(settings: SourceSettings): void {
     throw expected('isolation', '"read_committed" or "read_uncommitted"', settings.isolation);
   }
   if (!['halt', 'restart'].includes(settings.onReset)) throw expected('onReset', '"halt" or "restart"', settings.onReset);
+  if (!['halt', 'skip'].includes(settings.onCorruptBatch)) throw expected('onCorruptBatch', '"halt" or "skip"', settings.onCorruptBatch);
   positive(
     settings, 'sessionTimeoutMs', 'rebalanceTimeoutMs', 'heartbeatIntervalMs', 'drainTimeoutMs', 'maxWaitMs',
     'maxBytesPerPartition', 'maxBytes', 'budgetBytes', 'metadataMaxAgeMs',

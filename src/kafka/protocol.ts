@@ -122,23 +122,31 @@ export class AnswerReader {
 
   /** Null reads as the empty one. */
   string(): string {
-    const length = Math.max(0, this.flexible ? this.#uvarint() - 1 : this.int16());
+    const length = this.#present(this.flexible ? this.#uvarint() - 1 : this.int16());
     const at = this.#take(length);
     return this.#data.toString('utf8', at, at + length);
   }
 
   /** Null reads as the empty one. */
   bytes(): Buffer {
-    const length = Math.max(0, this.#length());
+    const length = this.#present(this.#length());
     const at = this.#take(length);
     return this.#data.subarray(at, at + length);
   }
 
-  /** Null reads as the empty one. */
-  array<T>(read: () => T): T[] {
+  /** Null reads as the empty one. `mostItems`: more are refused before one is read. */
+  array<T>(read: () => T, mostItems = Infinity): T[] {
     const items: T[] = [];
-    for (let left = this.#length(); left > 0; left--) items.push(read());
+    const count = this.#present(this.#length());
+    // Each item takes a byte at least.
+    if (count > this.#data.length - this.#at || count > mostItems) throw new RangeError(`an answer says it has a list of ${count}, in ${this.#data.length - this.#at} bytes`);
+    for (let left = count; left > 0; left--) items.push(read());
     return items;
+  }
+
+  /** @throws when something is left. */
+  end(): void {
+    if (this.#at !== this.#data.length) throw new RangeError(`an answer has ${this.#data.length - this.#at} bytes behind its end`);
   }
 
   /** Tagged fields, all of which are passed over. */
@@ -148,6 +156,12 @@ export class AnswerReader {
       this.#uvarint();
       this.#take(this.#uvarint());
     }
+  }
+
+  /** -1 is null. */
+  #present(length: number): number {
+    if (length < -1) throw new RangeError(`an answer has a length of ${length}`);
+    return Math.max(0, length);
   }
 
   #length(): number {

@@ -1,13 +1,17 @@
 /**
  * Room: Kafka's record batches (magic 2), from bytes to where the records in them lie. Pure but for decompression. kafkajs's decoder
- * is not used: it loses the order and the names of headers, does not tell of batches that compaction has emptied, and
- * is several times slower.
+ * is not used: it loses the order and the names of headers, does not tell of batches that compaction has emptied, checks
+ * nothing, and is several times slower.
  */
-import { IngestError } from '../errors.js';
 import { PACKED_RECORD_BYTES, PackedRecords, PartBuilder, type PackedPart } from '../model/packed-records.js';
-import type { RecordHeaders, Records } from '../model/record.js';
+import type { Records } from '../model/record.js';
 import { abortedFilter, type AbortedTransaction } from './aborted.js';
-import { decompress } from './codecs.js';
+import { baseOffsetAt, checkHead, endOfBatch, hasRightCrc, HEAD_BYTES, readHead, type BatchHead } from './batch-head.js';
+import { gzipSize, unpackedBound } from './codecs.js';
+import { BadBatch, type Damage } from './damage.js';
+import { headersAt, RecordParser } from './record-parser.js';
+import { checkedBody, costOf, isLarge, unpackAll, type Checked } from './unpack-batches.js';
+import { TooLarge } from './unpacking.js';
 
 /** What a range of a partition's log holds for a reader. */
 export interface DecodedRange {
@@ -27,96 +31,225 @@ export interface LogSlice {
   /** Records before it are left out: a batch may begin earlier. */
   readonly fromOffset: number;
   readonly aborted: readonly AbortedTransaction[];
+  /** The end of the log, as the same answer tells it: no batch is far behind it. @default not known */
+  readonly highWatermark?: number | undefined;
+  /** What one batch may take when it is unpacked, bytes, with the columns of its records. @default 268435456 */
+  readonly maxBatchBytes?: number | undefined;
 }
 
-interface BatchHead {
-  readonly baseOffset: number;
-  readonly lastOffset: number;
-  readonly codec: number;
-  readonly control: boolean;
-  readonly transactional: boolean;
-  readonly producerId: bigint;
-  /** For log-append time the one time of all records, else undefined. */
-  readonly appendTimeMs: number | undefined;
-  readonly firstTimestampMs: number;
-  readonly count: number;
-  /** The records, as they are compressed. */
-  readonly body: Buffer;
-}
-
-const noHeaders: RecordHeaders = Object.freeze([]);
-
-/** From the batch's beginning to its first record. */
-const HEAD_BYTES = 61;
-/** From the batch's beginning to what its length counts. */
-const LENGTH_END = 12;
 /** A part's own objects, about. */
 const PART_COST_BYTES = 1024;
 /** An answer is held on to by so many partitions that had an equal part of it; with more of them each makes a copy. */
 const MOST_PARTITIONS_SHARED = 4.5;
-const TWO_32 = 2 ** 32;
+const MAX_BATCH_BYTES = 256 * 1024 * 1024;
 
-/** So many bytes of batches, or so many compressed ones, are taken at a time: as many as there are threads for. */
+/** So many bytes of batches are taken at a time; unpacked so many, by as many threads as there are. */
 const GROUP_BYTES = 128 * 1024;
+const GROUP_UNPACKED_BYTES = 4 * 1024 * 1024;
 const GROUP_COMPRESSED = 4;
 
 /**
  * What one fetch brought of a partition, decoded piece by piece: compressed it is small, and while there is no room for
- * more records it waits compressed.
+ * more records it waits compressed. A batch that cannot be believed ends it: what lies before it is read, then `damage`
+ * says what is wrong. Nothing else is ever thrown for what the bytes are.
  */
 export class LogReader {
-  readonly #heads: readonly BatchHead[];
-  readonly #isAborted: ReturnType<typeof abortedFilter>;
+  readonly #data: Buffer;
   readonly #fromOffset: number;
+  readonly #highWatermark: number | undefined;
+  readonly #maxBatchBytes: number;
+  readonly #isAborted: ReturnType<typeof abortedFilter>;
   #at = 0;
+  /** Behind the last whole batch that was seen. */
+  #nextOffset = 0;
+  /** The end of what was taken to be read, or needs no reading; and of what was read. */
+  #takenOffset: number;
+  #readOffset: number;
+  /** The next one, not looked into yet. */
+  #head: BatchHead | undefined;
+  /** Taken, and not read yet. */
+  #waiting: Checked[] = [];
+  #damage: Damage | undefined;
 
-  constructor({ data, fromOffset, aborted }: LogSlice) {
+  constructor({ data, fromOffset, aborted, highWatermark, maxBatchBytes = MAX_BATCH_BYTES }: LogSlice) {
+    this.#data = ownBytes(data);
     this.#fromOffset = fromOffset;
-    this.#heads = batchHeads(ownBytes(data)).filter(({ lastOffset }) => lastOffset >= fromOffset);
+    this.#takenOffset = this.#readOffset = fromOffset - 1;
+    this.#highWatermark = highWatermark;
+    this.#maxBatchBytes = maxBatchBytes;
     this.#isAborted = abortedFilter(aborted);
+    this.#advance();
   }
 
-  /** Are there batches left? */
+  /** Is nothing left that can be read? */
   get isOver(): boolean {
-    return this.#at >= this.#heads.length;
+    return this.#waiting.length === 0 && (this.#head === undefined || this.#damage !== undefined) && this.#readOffset >= this.#takenOffset;
   }
 
-  /** Decodes whole batches until they hold on to `limitBytes` or none is left. */
+  /** What is wrong with the batch behind everything that was read; undefined: nothing, or there is more to read before. */
+  get damage(): Damage | undefined {
+    return this.isOver ? this.#damage : undefined;
+  }
+
+  /** Not one whole batch came: what its length says and what is there. */
+  get cut(): { readonly baseOffset: number; readonly says: number; readonly came: number } | undefined {
+    if (this.#at > 0 || this.#damage !== undefined || this.#data.length < HEAD_BYTES) return undefined;
+    return { baseOffset: baseOffsetAt(this.#data, 0), says: endOfBatch(this.#data, 0), came: this.#data.length };
+  }
+
+  /** What the next call of `next` takes, when that is a large batch: whoever has no room for it need not call. */
+  get nextLarge(): { readonly bytes: number; readonly lastOffset: number } | undefined {
+    if (this.#waiting.length === 0) this.#waiting.push(...this.#take());
+    const [next] = this.#waiting;
+    return next !== undefined && isLarge(next) ? { bytes: costOf(next), lastOffset: next.head.lastOffset } : undefined;
+  }
+
+  /** Decodes whole batches until they hold on to `limitBytes`, none is left, or one is damaged. A large one comes alone. */
   async next(limitBytes: number): Promise<DecodedRange> {
     const parts: PackedPart[] = [];
-    let lastOffset = this.#fromOffset - 1;
-    let bytes = 0;
-    let heldBytes = 0;
-    let takenBytes = 0;
-    while (!this.isOver && heldBytes < limitBytes) {
-      const group: BatchHead[] = [];
-      for (let size = 0, compressed = 0; size < GROUP_BYTES && compressed < GROUP_COMPRESSED && !this.isOver; ) {
-        const head = this.#heads[this.#at++] as BatchHead;
-        lastOffset = head.lastOffset;
-        takenBytes += HEAD_BYTES + head.body.length;
-        if (!this.#isReadable(head)) continue;
-        group.push(head);
-        size += head.body.length;
-        if (head.codec !== 0) compressed++;
+    const sum = { bytes: 0, heldBytes: 0, takenBytes: 0 };
+    while (!this.isOver && sum.heldBytes < limitBytes) {
+      const group = this.#group();
+      if (parts.length > 0 && group.some(isLarge)) {
+        this.#waiting.unshift(...group);
+        break;
       }
-      const isCompressed = group.some(({ codec }) => codec !== 0);
-      const bodies = isCompressed ? await Promise.all(group.map(async ({ codec, body }) => decompress(codec, body))) : group.map(({ body }) => body);
-      const capacity = group.reduce((sum, head, i) => sum + countOf(head, bodies[i]!), 0);
-      if (capacity === 0) continue;
-      const builder = new PartBuilder(capacity, headersAt);
-      const parser = new RecordParser(builder);
-      for (let i = 0; i < group.length; i++) parser.read(group[i]!, bodies[i]!, this.#fromOffset);
-      parts.push(builder.build());
-      bytes += parser.bytes;
-      heldBytes += bodies.reduce((sum, body) => sum + body.length, 0) + capacity * PACKED_RECORD_BYTES + PART_COST_BYTES;
+      const part = group.length === 0 ? undefined : await this.#decode(group, sum);
+      this.#readOffset = this.#waiting[0]?.before ?? this.#takenOffset;
+      if (part !== undefined) parts.push(part);
+      if (group.some(isLarge) || this.#waiting.some(isLarge)) break;
     }
-    return { records: PackedRecords.of(parts), lastOffset, bytes, heldBytes, takenBytes };
+    return { records: PackedRecords.of(parts), lastOffset: this.#readOffset, ...sum };
+  }
+
+  /** As many as are unpacked together, or one that is large. */
+  #group(): Checked[] {
+    const group: Checked[] = [];
+    for (let plain = 0, unpacked = 0, compressed = 0; plain < GROUP_BYTES && unpacked < GROUP_UNPACKED_BYTES && compressed < GROUP_COMPRESSED; ) {
+      const next = this.#waiting.shift() ?? this.#take()[0];
+      if (next === undefined) break;
+      if (isLarge(next) && group.length > 0) {
+        this.#waiting.unshift(next);
+        break;
+      }
+      group.push(next);
+      if (isLarge(next)) break;
+      plain += next.head.body.length;
+      unpacked += next.unpacked;
+      if (next.head.codec !== 0) compressed++;
+    }
+    return group;
+  }
+
+  /** The next batch that has records for us; passes over those that have none. Empty where the log, or belief in it, ends. */
+  #take(): [] | [Checked] {
+    for (let head = this.#head; head !== undefined && this.#damage === undefined; head = this.#head) {
+      const before = this.#takenOffset;
+      try {
+        if (!hasRightCrc(head)) throw new BadBatch(`its CRC-32C is not ${hex(head.crc)}, as it says: it was damaged on a disk or on the way`);
+        const isReadable = this.#isReadable(head);
+        const unpacked = isReadable && head.codec !== 0 ? unpackedBound(head.codec, head.body, this.#maxBatchBytes) : 0;
+        const checked = { head, before, unpacked };
+        if (isReadable && costOf(checked) > this.#maxBatchBytes) throw new TooLarge(this.#maxBatchBytes);
+        this.#takenOffset = head.lastOffset;
+        this.#advance();
+        if (isReadable) return [checked];
+      } catch (thrown) {
+        this.#damage = this.#damageOf(thrown, head);
+      }
+    }
+    return [];
+  }
+
+  /** Decodes a group as far as it can be believed; the rest of it waits, or is given up with what is damaged. */
+  async #decode(group: readonly Checked[], sum: { bytes: number; heldBytes: number; takenBytes: number }): Promise<PackedPart | undefined> {
+    const bodies = await unpackAll(group);
+    const builder = new PartBuilder(group.reduce((all, { head }, i) => all + (Buffer.isBuffer(bodies[i]) ? head.count : 0), 0), headersAt);
+    const parser = new RecordParser(builder);
+    for (const [i, { head, before }] of group.entries()) {
+      const [length, bytes] = [builder.length, parser.bytes];
+      const body = bodies[i];
+      try {
+        if (!Buffer.isBuffer(body)) {
+          await this.#recount(group, i, body);
+          break;
+        }
+        parser.read(head, body, this.#fromOffset);
+        sum.heldBytes += body.length + head.count * PACKED_RECORD_BYTES;
+        sum.takenBytes += HEAD_BYTES + head.body.length;
+      } catch (thrown) {
+        builder.truncate(length);
+        parser.bytes = bytes;
+        this.#damage = this.#damageOf(thrown, head);
+        this.#waiting = [];
+        this.#takenOffset = before;
+        break;
+      }
+    }
+    sum.bytes += parser.bytes;
+    if (builder.length === 0) return undefined;
+    sum.heldBytes += PART_COST_BYTES;
+    return builder.build();
+  }
+
+  /** gzip that unpacks to more than it says is counted and waits, with what is behind it, for room; all else is damage. */
+  async #recount(group: readonly Checked[], index: number, thrown: unknown): Promise<void> {
+    const refused = group[index]!;
+    if (!(thrown instanceof TooLarge) || refused.head.codec !== 1) throw thrown;
+    const unpacked = await gzipSize(refused.head.body, this.#maxBatchBytes);
+    const counted = { ...refused, unpacked };
+    if (unpacked <= refused.unpacked || costOf(counted) > this.#maxBatchBytes) throw new TooLarge(this.#maxBatchBytes);
+    this.#waiting = [counted, ...group.slice(index + 1), ...this.#waiting];
   }
 
   #isReadable(head: BatchHead): boolean {
     const abortMarker = head.control && isAbortMarker(head);
     // Asked of every batch: the filter follows the transactions from one to the next.
     return !this.#isAborted({ ...head, abortMarker }) && !head.control && head.count > 0;
+  }
+
+  /** Moves on to the next whole batch that reaches what is wanted; a broker may cut the last one short. */
+  #advance(): void {
+    const data = this.#data;
+    this.#head = undefined;
+    while (data.length - this.#at >= HEAD_BYTES) {
+      const at = this.#at;
+      let head: BatchHead;
+      try {
+        const end = endOfBatch(data, at);
+        if (end > data.length) return;
+        head = readHead(data, at, end);
+        checkHead(head, { nextOffset: this.#nextOffset, highWatermark: this.#highWatermark });
+        this.#at = end;
+      } catch (thrown) {
+        this.#damage = this.#damageOf(thrown, undefined, baseOffsetAt(data, at));
+        return;
+      }
+      this.#nextOffset = head.lastOffset + 1;
+      if (head.lastOffset < this.#fromOffset) continue;
+      this.#head = head;
+      return;
+    }
+  }
+
+  /** `head`: of a batch that is what it should be but for its inside; undefined: its head is wrong, so that no policy skips it. */
+  #damageOf(thrown: unknown, head: BatchHead | undefined, baseOffset = head?.baseOffset ?? NaN): Damage {
+    const why = thrown instanceof Error ? thrown.message : String(thrown);
+    const bad = thrown instanceof BadBatch ? thrown : undefined;
+    const hint = thrown instanceof TooLarge ? 'raise kafka.budgetBytes above it, or let the producers make smaller batches; kafka.onCorruptBatch set to "skip" goes on without it' : bad?.hint;
+    const bounds = head === undefined || !this.#isBelieved(head) ? undefined : { first: Math.max(head.baseOffset, this.#fromOffset), last: head.lastOffset, records: head.count };
+    return { code: bad?.code ?? 'KCR_CORRUPT_BATCH', why, baseOffset, bounds, hint };
+  }
+
+  /**
+   * Does the batch end where it says? What its checksum covers is right. Else two places must agree: without compaction
+   * its count is that of its offsets; and the batch behind it begins where it ends.
+   */
+  #isBelieved(head: BatchHead): boolean {
+    if (this.#highWatermark !== undefined && this.#highWatermark >= 0 && head.lastOffset >= this.#highWatermark) return false;
+    if (hasRightCrc(head) || head.count === head.lastOffset - head.baseOffset + 1) return true;
+    const behind = head.covered.byteOffset + head.covered.length - this.#data.byteOffset;
+    return this.#data.length - behind >= HEAD_BYTES && baseOffsetAt(this.#data, behind) === head.lastOffset + 1;
   }
 }
 
@@ -131,163 +264,18 @@ function ownBytes(data: Buffer): Buffer {
   return copy;
 }
 
-/** The whole batches; a broker may cut the last one short. */
-function batchHeads(data: Buffer): BatchHead[] {
-  const heads: BatchHead[] = [];
-  for (let at = 0; data.length - at >= HEAD_BYTES; ) {
-    const end = at + LENGTH_END + data.readInt32BE(at + 8);
-    const magic = data.readInt8(at + 16);
-    if (magic !== 2) throw oldFormat(magic, data.readBigInt64BE(at));
-    if (end - at < HEAD_BYTES) throw new Error(`a record batch of ${end - at} bytes`);
-    if (end > data.length) break;
-    heads.push(batchHead(data, at, end));
-    at = end;
-  }
-  return heads;
-}
-
-function batchHead(data: Buffer, at: number, end: number): BatchHead {
-  const attributes = data.readInt16BE(at + 21);
-  const baseOffset = readInt64(data, at);
-  const lastOffset = baseOffset + data.readInt32BE(at + 23);
-  if (!Number.isSafeInteger(baseOffset) || !Number.isSafeInteger(lastOffset)) {
-    throw new IngestError('KCR_OFFSET_RANGE', `Offset ${data.readBigInt64BE(at)} is larger than a number can hold exactly`);
-  }
-  return {
-    baseOffset,
-    lastOffset,
-    codec: attributes & 0x07,
-    transactional: (attributes & 0x10) !== 0,
-    control: (attributes & 0x20) !== 0,
-    appendTimeMs: (attributes & 0x08) === 0 ? undefined : readInt64(data, at + 35),
-    firstTimestampMs: readInt64(data, at + 27),
-    producerId: data.readBigInt64BE(at + 43),
-    count: data.readInt32BE(at + 57),
-    body: data.subarray(at + HEAD_BYTES, end),
-  };
-}
-
-/** Beyond 2^53 it is rounded: the caller checks. */
-function readInt64(data: Buffer, at: number): number {
-  return data.readInt32BE(at) * TWO_32 + data.readUInt32BE(at + 4);
-}
-
-/** A batch that claims more than it can hold is broken; it is not believed before memory is asked for. */
-function countOf({ count, baseOffset }: BatchHead, body: Buffer): number {
-  if (count * MIN_RECORD_BYTES > body.length) throw new Error(`the batch at ${baseOffset} says it has ${count} records, which is more than its ${body.length} bytes can hold`);
-  return count;
-}
-
-/** A control batch has one record, whose key is a version and a type: 0 aborts, 1 commits. It is never compressed. */
+/** A control batch's record has a version and a type as its key: 0 aborts, 1 commits. */
 function isAbortMarker(head: BatchHead): boolean {
-  if (head.count < 1) return false;
-  const builder = new PartBuilder(1, headersAt);
-  new RecordParser(builder).read({ ...head, count: 1 }, head.body, 0);
+  if (head.count === 0) return false; // compaction took it
+  const body = checkedBody({ head });
+  if (!Buffer.isBuffer(body)) throw body;
+  const builder = new PartBuilder(head.count, headersAt);
+  new RecordParser(builder).read(head, body, 0);
   const key = PackedRecords.of([builder.build()]).at(0)?.key ?? null;
-  return key !== null && key.length >= 4 && key.readInt16BE(2) === 0;
+  if (key === null || key.length < 4 || key.readInt16BE(0) < 0) throw new BadBatch('it is a control batch whose key does not say what it controls');
+  return key.readInt16BE(2) === 0;
 }
 
-function oldFormat(magic: number, offset: bigint): IngestError {
-  return new IngestError('KCR_KAFKA', `The log holds records in message format v${magic} at offset ${offset}`, {
-    hint: 'formats v0 and v1 are older than Kafka 0.11: write the topic anew, or begin behind those records',
-  });
-}
-
-/** The shortest record: seven numbers of one byte each. */
-const MIN_RECORD_BYTES = 7;
-
-/** Reads records into columns. Its position is state, so that reading a number makes no object. */
-class RecordParser {
-  /** Of keys and values. */
-  bytes = 0;
-  readonly #into: PartBuilder;
-  #data: Buffer = Buffer.alloc(0);
-  #at = 0;
-
-  constructor(into: PartBuilder) {
-    this.#into = into;
-  }
-
-  read({ baseOffset, count, appendTimeMs, firstTimestampMs }: BatchHead, body: Buffer, fromOffset: number): void {
-    this.#data = body;
-    this.#at = 0;
-    this.#into.open(body);
-    for (let i = 0; i < count; i++) {
-      const length = this.#varint();
-      const end = this.#at + length;
-      if (length < 0 || end > body.length) throw new Error(`record ${i} of the batch at ${baseOffset} is cut off`);
-      this.#at++; // attributes, unused
-      const timestampDelta = this.#varlong();
-      const offset = baseOffset + this.#varint();
-      if (offset < fromOffset) {
-        this.#at = end;
-        continue;
-      }
-      const keyLength = this.#varint();
-      const keyStart = this.#at;
-      if (keyLength > 0) this.#at += keyLength;
-      const valueLength = this.#varint();
-      const valueStart = this.#at;
-      if (valueLength > 0) this.#at += valueLength;
-      this.#skipHeaders();
-      if (this.#at !== end) throw new Error(`record ${i} of the batch at ${baseOffset} does not end where it should`);
-      this.bytes += Math.max(0, keyLength) + Math.max(0, valueLength);
-      this.#into.add(offset, appendTimeMs ?? firstTimestampMs + timestampDelta, keyStart, keyLength, valueStart, valueLength);
-    }
-  }
-
-  #skipHeaders(): void {
-    for (let texts = 2 * this.#varint(); texts > 0 && this.#at < this.#data.length; texts--) {
-      const length = this.#varint();
-      if (length > 0) this.#at += length;
-    }
-  }
-
-  /** Zigzag, at most 32 bits. */
-  #varint(): number {
-    const data = this.#data;
-    let byte = data[this.#at++] as number;
-    if (byte < 0x80) return (byte >>> 1) ^ -(byte & 1);
-    let value = byte & 0x7f;
-    for (let shift = 7; byte >= 0x80; shift += 7) {
-      if (shift > 28) throw new Error('a number of more than 32 bits');
-      byte = data[this.#at++] as number;
-      value |= (byte & 0x7f) << shift;
-    }
-    return (value >>> 1) ^ -(value & 1);
-  }
-
-  /** Zigzag, at most 64 bits; exact up to 2^53, which is enough for a difference of times. */
-  #varlong(): number {
-    const data = this.#data;
-    let byte = data[this.#at++] as number;
-    let value = byte & 0x7f;
-    for (let factor = 128; byte >= 0x80; factor *= 128) {
-      if (factor > 2 ** 63) throw new Error('a number of more than 64 bits');
-      byte = data[this.#at++] as number;
-      value += (byte & 0x7f) * factor;
-    }
-    return value % 2 === 0 ? value / 2 : -(value + 1) / 2;
-  }
-}
-
-function headersAt(data: Buffer, from: number): RecordHeaders {
-  let at = from;
-  const varint = (): number => {
-    let value = 0;
-    for (let shift = 0; ; shift += 7) {
-      const byte = data[at++] as number;
-      value |= (byte & 0x7f) << shift;
-      if (byte < 0x80) return (value >>> 1) ^ -(value & 1);
-    }
-  };
-  const slice = (): Buffer | null => {
-    const length = varint();
-    if (length < 0) return null;
-    at += length;
-    return data.subarray(at - length, at);
-  };
-  const count = varint();
-  if (count <= 0) return noHeaders;
-  return Array.from({ length: count }, () => [slice()?.toString('utf8') ?? '', slice()] as const);
+function hex(crc: number): string {
+  return `0x${crc.toString(16).padStart(8, '0')}`;
 }

@@ -4,9 +4,11 @@
  */
 import { IngestError } from '../errors.js';
 import type { Records } from '../model/record.js';
-import { fetchFrom, type FetchedPartition } from './fetch.js';
+import { damageError, damageOfCut } from './damage.js';
+import { fetchFrom, renewFetchConnection, type FetchedPartition } from './fetch.js';
 import { sourceSettings, type KafkaSourceOptions, type SourceSettings } from './options.js';
 import { EARLIEST, listOffsets } from './positions.js';
+import { DAMAGE_RETRIES } from './reading.js';
 import { LogReader } from './records.js';
 import { kafkaError, reasonOf, troubleOf } from './trouble.js';
 import { Backoff, sleep, within } from './wait.js';
@@ -28,6 +30,8 @@ export interface ScannedChunk {
   readonly records: Records;
   /** Retention took these offsets while they were about to be read: what the log held is not known any more. */
   readonly isGone: boolean;
+  /** Why these offsets cannot be read, though the log has them: a record batch that is damaged. */
+  readonly unreadable?: string;
 }
 
 /** Decoded records that are held at once, bytes, about. */
@@ -35,6 +39,7 @@ const CHUNK_BYTES = 8 * 1024 * 1024;
 const DISCONNECT_LIMIT_MS = 1000;
 /** A broker that cannot answer, a leader that is being elected, a transaction that stays open: given up after so long. */
 const PATIENCE_MS = 30_000;
+const DAMAGE_PAUSE_MS = 100;
 const OUT_OF_RANGE = 1;
 const never = new AbortController().signal;
 
@@ -55,9 +60,10 @@ export class LogScan {
   async *read(range: ScanRange): AsyncGenerator<ScannedChunk, void, undefined> {
     await this.#connected;
     let next = range.first;
-    while (next <= range.last) {
-      const fetched = await this.#fetch(range, next);
-      if (fetched === undefined) {
+    for (let damages = 0; next <= range.last; ) {
+      const from = next;
+      const reader = await this.#fetch(range, next);
+      if (reader === undefined) {
         const start = await this.#start(range);
         if (start <= next) throw this.#unreached(range, next);
         const last = Math.min(start - 1, range.last);
@@ -65,13 +71,24 @@ export class LogScan {
         next = last + 1;
         continue;
       }
-      const reader = new LogReader({ data: fetched.data, fromOffset: next, aborted: fetched.aborted });
       while (!reader.isOver && next <= range.last) {
         const { records, lastOffset } = await reader.next(CHUNK_BYTES);
+        if (lastOffset < next) continue;
         const last = Math.min(lastOffset, range.last);
         yield { first: next, last, records: lastOffset > last ? records.filter(({ offset }) => offset <= last) : records, isGone: false };
         next = last + 1;
       }
+      damages = next > from ? 0 : damages + 1;
+      const damage = reader.damage ?? damageOfCut(reader.cut);
+      if (damage === undefined || damages === 0) continue;
+      if (damages <= DAMAGE_RETRIES) {
+        await this.#renewConnection(range, damages);
+        continue;
+      }
+      // Where its own offsets cannot be believed, nobody knows where the next batch begins.
+      const last = Math.min(damage.bounds?.last ?? range.last, range.last);
+      yield { first: next, last, records: [], isGone: false, unreadable: damageError(damage, range).detail };
+      next = last + 1;
     }
   }
 
@@ -91,7 +108,7 @@ export class LogScan {
   }
 
   /** Undefined: the offset is out of the log's range. Tries again until something came or patience is at its end. */
-  async #fetch({ topic, partition, last }: ScanRange, offset: number): Promise<FetchedPartition | undefined> {
+  async #fetch({ topic, partition, last }: ScanRange, offset: number): Promise<LogReader | undefined> {
     const { maxWaitMs, maxBytes, isolation } = this.#settings;
     const endMs = performance.now() + PATIENCE_MS;
     const backoff = new Backoff();
@@ -102,7 +119,8 @@ export class LogScan {
         const broker = checkedBroker(await this.#wire.cluster.findBroker({ nodeId: leader }));
         const [fetched] = await fetchFrom(broker, { maxWaitMs, maxBytes, isolation, partitions: [{ topic, partition, offset, maxBytes }] });
         if (fetched?.errorCode === OUT_OF_RANGE) return undefined;
-        if (fetched?.errorCode === 0 && fetched.data.length > 0) return fetched;
+        const found = fetched?.errorCode === 0 ? this.#opened(fetched, offset) : undefined;
+        if (found !== undefined) return found;
         why = fetched === undefined || fetched.errorCode !== 0 ? `Kafka's error ${fetched?.errorCode ?? -1}` : `no record came up to ${last}; is a transaction open?`;
       } catch (thrown) {
         if (troubleOf(thrown) === 'fatal') throw kafkaError(thrown, 'Reading the log', { topic, partition, offset });
@@ -112,6 +130,20 @@ export class LogScan {
       await sleep(backoff.next(), never);
       await this.#wire.cluster.refreshMetadata().catch(() => undefined);
     }
+  }
+
+  /** Undefined: nothing that was asked for, and no damage that would say why. */
+  #opened({ data, aborted, highWatermark }: FetchedPartition, fromOffset: number): LogReader | undefined {
+    const reader = new LogReader({ data, fromOffset, aborted, highWatermark, maxBatchBytes: this.#settings.budgetBytes });
+    return reader.isOver && reader.damage === undefined && reader.cut === undefined ? undefined : reader;
+  }
+
+  /** The damage may have happened on the way. */
+  async #renewConnection({ topic, partition }: ScanRange, times: number): Promise<void> {
+    const { cluster } = this.#wire;
+    const leader = cluster.findTopicPartitionMetadata(topic).find(({ partitionId }) => partitionId === partition)?.leader ?? -1;
+    await cluster.findBroker({ nodeId: leader }).then(renewFetchConnection).catch(() => undefined);
+    await sleep(DAMAGE_PAUSE_MS * 2 ** times, never);
   }
 
   async #start({ topic, partition }: ScanRange): Promise<number> {

@@ -87,6 +87,9 @@ export function decodeMetadata(payload: Buffer): ClusterMetadata {
     reader.tags();
     return { topicErrorCode, topic, topicId, partitionMetadata };
   });
+  reader.int32(); // authorized operations
+  reader.tags();
+  reader.end();
   return { brokers, clusterId, controllerId, topicMetadata };
 }
 

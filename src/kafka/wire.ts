@@ -5,9 +5,10 @@
 import { createRequire } from 'node:module';
 import { PartitionAssigners, type Admin, type Cluster, type Kafka } from 'kafkajs';
 import { IngestError } from '../errors.js';
+import { containAnswers } from './answers.js';
 import { changeBrokers, checkedCluster, KAFKAJS_VERSION, type WireCluster } from './broker.js';
 import { createClient, type KafkaClient } from './client.js';
-import type { ClientSettings, SourceSettings } from './options.js';
+import type { ClientSettings, KafkaLog, SourceSettings } from './options.js';
 import { demandTopics, hookMetadata, leaderless } from './topic-ids.js';
 import { kafkaType } from './trouble.js';
 import { Backoff, sleep } from './wait.js';
@@ -38,7 +39,7 @@ export function openWire(settings: SourceSettings): Wire {
       },
     ],
   });
-  return { ...client, cluster: hooked(seen) };
+  return { ...client, cluster: hooked(seen, settings.log) };
 }
 
 export interface AdminWire extends Wire {
@@ -53,7 +54,7 @@ export function openAdmin(settings: ClientSettings): AdminWire {
   checkVersion(installedVersion());
   const client = createClient(settings);
   const { admin, seen } = adminOf(client.kafka);
-  const cluster = hooked(seen);
+  const cluster = hooked(seen, settings.log);
   const add = cluster.addMultipleTargetTopics.bind(cluster);
   cluster.addMultipleTargetTopics = async (topics) => {
     await add(topics);
@@ -72,8 +73,9 @@ function adminOf(kafka: Kafka): { readonly admin: Admin; readonly seen: unknown 
   return { admin: kafka.admin(), seen };
 }
 
-function hooked(seen: unknown): WireCluster {
+function hooked(seen: unknown, log: KafkaLog): WireCluster {
   const cluster = checkedCluster(seen);
+  containAnswers(cluster.brokerPool, log);
   hookMetadata(cluster.brokerPool);
   hookCoordinator(cluster);
   const add = cluster.addMultipleTargetTopics.bind(cluster);

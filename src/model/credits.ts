@@ -31,12 +31,17 @@ export interface Delivery {
  * Each partition may hold `budget / partitions`; it pauses at that and resumes at half of it. All together may hold the
  * budget, and again half of it resumes; but a partition that holds nothing may always fetch once, so that partitions
  * whose inserts hang cannot starve the others. One at a time may exceed all that: a partition with a range in doubt that
- * is larger than its share (it was recorded when the share was larger) could never go on otherwise. So at most the
- * budget, one fetch for each partition and the ranges in doubt of one are held.
+ * is larger than its share (it was recorded when the share was larger) could never go on otherwise, nor one whose next
+ * record batch unpacks to more. So at most the budget, one fetch for each partition as far as its batches are not large,
+ * and the ranges in doubt or the large batch of one are held.
  */
 export class Credits {
   readonly #budget: number;
   readonly #accounts = new Map<number, Account>();
+  /** Large batches that are being unpacked: what they will hold. */
+  readonly #unpacking = new Map<number, number>();
+  /** Something large waits for room: any that is made is told. */
+  #hasRefused = false;
   #outstanding = 0;
   #full = false;
   /** The partition whose turn it is to exceed. */
@@ -60,6 +65,7 @@ export class Credits {
   close(epoch: number): void {
     this.forget(epoch);
     this.#accounts.delete(epoch);
+    this.#unpacking.delete(epoch);
     if (this.#exceeding === epoch) this.#exceeding = undefined;
     for (const account of this.#accounts.values()) this.#decide(account);
   }
@@ -89,7 +95,9 @@ export class Credits {
     account.chunks.splice(0, count);
     const isRelieved = this.#exceeding === epoch && lastOffset >= account.needs;
     if (isRelieved) this.#exceeding = undefined;
-    return this.#release(account, freed) || isRelieved;
+    const isAwaited = this.#hasRefused;
+    this.#hasRefused = false;
+    return this.#release(account, freed) || isRelieved || isAwaited;
   }
 
   /** Nothing of it will be done before everything up to `lastOffset` was delivered. */
@@ -114,6 +122,43 @@ export class Credits {
     if (next > account.needs) return false;
     this.#exceeding ??= epoch;
     return this.#exceeding === epoch;
+  }
+
+  /**
+   * May a large batch be unpacked to so many bytes? `next`: the offset it goes on at. Within the partition's share, or
+   * within what is left of the budget, always. Beyond it one at a time may, of a partition that holds nothing: it could
+   * never go on otherwise.
+   */
+  mayUnpack(epoch: number, bytes: number, next: number): boolean {
+    const account = this.#accounts.get(epoch);
+    if (account === undefined) return false;
+    const isNeeded = account.outstanding === 0 || next <= account.needs;
+    const isAllowed = this.#fits(account, bytes) || (isNeeded && (this.#exceeding === undefined || this.#exceeding === epoch));
+    if (!isAllowed) this.#hasRefused = true;
+    return isAllowed;
+  }
+
+  /** It is being unpacked, and ends at `lastOffset`. `unpacked` follows. */
+  unpacks(epoch: number, bytes: number, lastOffset: number): void {
+    const account = this.#accounts.get(epoch);
+    if (account === undefined) return;
+    if (!this.#fits(account, bytes)) {
+      this.#exceeding ??= epoch;
+      account.needs = Math.max(account.needs, lastOffset);
+    }
+    this.#unpacking.set(epoch, bytes);
+  }
+
+  /** It was, and what was delivered of it is counted; or nothing came of it. */
+  unpacked(epoch: number): void {
+    this.#unpacking.delete(epoch);
+    if (this.#exceeding === epoch && this.#accounts.get(epoch)?.outstanding === 0) this.#exceeding = undefined;
+  }
+
+  #fits({ outstanding }: Account, bytes: number): boolean {
+    let unpacking = 0;
+    for (const each of this.#unpacking.values()) unpacking += each;
+    return outstanding + bytes <= this.share || this.#outstanding + unpacking + bytes <= this.#budget;
   }
 
   /** How many bytes to ask for, at most `limit`. */

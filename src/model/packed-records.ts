@@ -61,6 +61,11 @@ export class PartBuilder {
     places[at + 4] = valueLength;
   }
 
+  /** Takes back what was added last. */
+  truncate(length: number): void {
+    this.#length = Math.min(this.#length, length);
+  }
+
   build(): PackedPart {
     return { length: this.#length, buffers: this.#buffers, offsets: this.#offsets, timestampsMs: this.#timestampsMs, places: this.#places, headersAt: this.#headersAt };
   }

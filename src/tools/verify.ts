@@ -33,6 +33,10 @@ export interface PartitionVerdict extends Difference {
   readonly records: number;
   /** Offsets that retention took while they were about to be read. */
   readonly gone: number;
+  /** Offsets that the log has and nobody can read, since their record batch is damaged: they were not compared. */
+  readonly unreadable: number;
+  /** Why, one sentence for each such batch, at most `show`. */
+  readonly damages: readonly string[];
   /** The table has rows of offsets that the log has not reached yet: the greatest. Undefined: it has none. */
   readonly beyond: number | undefined;
 }
@@ -87,7 +91,7 @@ async function verifyPartition(means: Means, place: Place): Promise<PartitionVer
   const { scan, options } = means;
   const { topic, partition, logStart, logEnd } = place;
   const extent = await scan.extent(partition);
-  const verdict = { topic, partition, table: scan.table, records: 0, gone: 0, ...noDifference, beyond: await beyondOf(means, place, extent?.last) };
+  const verdict = { topic, partition, table: scan.table, records: 0, gone: 0, unreadable: 0, damages: [], ...noDifference, beyond: await beyondOf(means, place, extent?.last) };
   const last = place.stored === undefined ? (place.committed ?? 0) - 1 : (place.stored.state.settled ?? -1);
   if (last < 0) return { ...verdict, range: undefined, why: 'nothing is settled' };
   const first = Math.max(logStart, options.fromOffset ?? extent?.first ?? logStart);
@@ -105,22 +109,25 @@ async function beyondOf({ config, scan }: Means, { topic, partition, logEnd }: P
   return extent !== undefined && extent.last >= endNow ? extent.last : undefined;
 }
 
-type Compared = Difference & Pick<PartitionVerdict, 'records' | 'gone'>;
+type Compared = Difference & Pick<PartitionVerdict, 'records' | 'gone' | 'unreadable' | 'damages'>;
 
 async function compareRange({ log, scan, transform, options }: Means, range: Parameters<LogScan['read']>[0]): Promise<Compared> {
   const { show = 5 } = options;
   const { partition } = range;
   const expected = new RunBuilder();
   let total: Difference = noDifference;
-  let [records, gone, windowFirst, last] = [0, 0, range.first, range.first - 1];
+  const damages: string[] = [];
+  let [records, gone, unreadable, windowFirst, last] = [0, 0, 0, range.first, range.first - 1];
   const compare = async (): Promise<void> => {
     if (last >= windowFirst) total = joinDifferences(total, compareRuns(expected.take(), await scan.runs(partition, windowFirst, last), show), show);
     windowFirst = last + 1;
   };
   for await (const chunk of log.read(range)) {
-    if (chunk.isGone) {
+    if (chunk.isGone || chunk.unreadable !== undefined) {
       await compare();
-      gone += chunk.last - chunk.first + 1;
+      if (chunk.isGone) gone += chunk.last - chunk.first + 1;
+      else unreadable += chunk.last - chunk.first + 1;
+      if (chunk.unreadable !== undefined && damages.length < show) damages.push(chunk.unreadable);
       windowFirst = chunk.last + 1;
     }
     for (const record of chunk.records) {
@@ -132,7 +139,7 @@ async function compareRange({ log, scan, transform, options }: Means, range: Par
     if (last - windowFirst >= verifyWindow.offsets || expected.length >= verifyWindow.runs) await compare();
   }
   await compare();
-  return { ...total, records, gone };
+  return { ...total, records, gone, unreadable, damages };
 }
 
 /** One a record, or as many as the transform makes of it. One that it throws at was never inserted: it counts as missing. */
@@ -156,5 +163,5 @@ function notesOf(scans: readonly ProvenanceScan[]): readonly string[] {
 }
 
 export function isClean({ partitions }: Verdict): boolean {
-  return partitions.every(({ missing, doubled, unexpected, beyond }) => missing.count + doubled.count + unexpected.count === 0 && beyond === undefined);
+  return partitions.every(({ missing, doubled, unexpected, beyond, unreadable }) => missing.count + doubled.count + unexpected.count + unreadable === 0 && beyond === undefined);
 }

@@ -66,7 +66,7 @@ describe('state show', () => {
 });
 
 test('verify names the first offsets of each kind, and how many more there are', () => {
-  const clean = { topic: 'orders', partition: 0, table: 'd.t', range: { first: 0, last: 9 }, records: 10, gone: 0, beyond: undefined, ...noDifference };
+  const clean = { topic: 'orders', partition: 0, table: 'd.t', range: { first: 0, last: 9 }, records: 10, gone: 0, unreadable: 0, damages: [], beyond: undefined, ...noDifference };
   const other = { ...clean, partition: 1, missing: { count: 3, first: [4, 5] }, doubled: { count: 1, first: [7] }, beyond: 12, gone: 2 };
   expect(verifyText({ partitions: [clean], notes: [] })).toBe(
     [

@@ -4,7 +4,10 @@ import fc from 'fast-check';
 import kafkajs from 'kafkajs';
 import { compressSync as snappyCompressSync } from 'snappy';
 import { beforeAll, describe, expect, test } from 'vitest';
-import { decompress, registerCodecs } from '../../src/kafka/codecs.js';
+import { decompress as decompressUpTo, registerCodecs, unpackedBound } from '../../src/kafka/codecs.js';
+
+const LIMIT_BYTES = 16 * 1024 * 1024;
+const decompress = (codec: number, data: Buffer) => decompressUpTo(codec, data, unpackedBound(codec, data, LIMIT_BYTES));
 
 const { CompressionTypes, CompressionCodecs } = kafkajs;
 type Codec = { compress(encoder: { buffer: Buffer }): Promise<Buffer>; decompress(data: Buffer): Promise<Buffer> };
@@ -42,6 +45,14 @@ describe('compressed records', () => {
     // What `zstd` makes of 3 MiB of zeros from a pipe: no content size in the frame's head.
     const data = Buffer.alloc(3 * 1024 * 1024);
     expect((await decompress(4, streamedZstd(data.length))).equals(data)).toBe(true);
+  });
+
+  test('what says that it unpacks to more than it may is not unpacked', () => {
+    const data = Buffer.alloc(1_000_000);
+    for (const [codec, packed] of [[1, gzipSync(data)], [2, snappyCompressSync(data)]] as const) {
+      expect(() => unpackedBound(codec, packed, data.length - 1)).toThrow(/unpacks to more than 999999 bytes/);
+      expect(unpackedBound(codec, packed, data.length)).toBe(data.length);
+    }
   });
 
   test('damaged data is an error, not fewer records', async () => {

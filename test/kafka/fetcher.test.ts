@@ -1,16 +1,8 @@
 // The fetcher against a broker made of answers, in fake time: what a partition makes of each error.
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
-import type { IngestError } from '../../src/errors.js';
-import type { WireRequest } from '../../src/kafka/broker.js';
-import { Credits } from '../../src/model/credits.js';
-import type { FetchedPartition } from '../../src/kafka/fetch.js';
-import { Fetcher } from '../../src/kafka/fetcher.js';
-import { sourceSettings, type KafkaSourceOptions } from '../../src/kafka/options.js';
-import type { Reset } from '../../src/kafka/places.js';
-import { newTenure, type Tenure } from '../../src/kafka/tenure.js';
-import type { Wire } from '../../src/kafka/wire.js';
-import type { Chunk } from '../../src/model/record.js';
+import type { Tenure } from '../../src/kafka/tenure.js';
 import { encodeBatch } from './bytes.js';
+import { FakeKafka } from './fake-kafka.js';
 
 const OUT_OF_RANGE = 1;
 const UNKNOWN_TOPIC = 3;
@@ -19,94 +11,6 @@ const UNKNOWN_ID = 100;
 
 beforeEach(() => void vi.useFakeTimers());
 afterEach(() => void vi.useRealTimers());
-
-/** One broker that leads every partition of topic `t`. */
-class FakeKafka {
-  /** The error of each fetch of the partition, or records. */
-  readonly answers = new Map<number, number | Buffer>();
-  topicId = 'id-1';
-  topicError = 0;
-  isSilent = false;
-  log = { start: 0, end: 100 };
-  fetches = 0;
-  refreshes = 0;
-  readonly events: { kind: string; partition: number; what?: unknown }[] = [];
-  readonly chunks: Chunk[] = [];
-  readonly tenures: Tenure[];
-  readonly fetcher: Fetcher;
-  #told: unknown = { topicMetadata: [] };
-
-  constructor(partitions: number, options: Partial<KafkaSourceOptions> = {}) {
-    const settings = sourceSettings({ brokers: ['127.0.0.1:1'], groupId: 'g', topics: ['t'], ...options });
-    const credits = new Credits(settings.budgetBytes);
-    this.tell();
-    const tell = (kind: string, { assignment: { partition } }: Tenure, what: unknown) => this.events.push({ kind, partition, what });
-    const ports = {
-      wire: this.#wire(partitions), settings, credits,
-      deliver: (_: Tenure, chunk: Chunk) => this.chunks.push(chunk),
-      failed: (tenure: Tenure, error: IngestError) => {
-        tenure.halted = true;
-        tell('failed', tenure, error.code);
-      },
-      reset: (tenure: Tenure, reset: Reset) => {
-        tenure.state = 'ended';
-        tell('reset', tenure, reset);
-      },
-      fail: (error: IngestError) => this.events.push({ kind: 'all failed', partition: -1, what: error.code }),
-    };
-    this.fetcher = new Fetcher(ports, new AbortController().signal);
-    const session = { memberId: 'm', generation: 1, leader: true, partitions: [] };
-    this.tenures = Array.from({ length: partitions }, (_, partition) => {
-      credits.open(partition);
-      return newTenure({ topic: 't', topicId: 'id-1', partition, epoch: partition, generation: 1, startOffset: 10 }, session, 10);
-    });
-    this.fetcher.serve(this.tenures);
-  }
-
-  /** What the next refresh of the metadata brings. */
-  tell(partitions = 2): void {
-    const partitionMetadata = this.topicError === 0 ? Array.from({ length: partitions }, (_, partitionId) => ({ partitionErrorCode: 0, partitionId, leader: 1 })) : [];
-    this.#told = { topicMetadata: [{ topic: 't', topicErrorCode: this.topicError, topicId: this.topicError === 0 ? this.topicId : undefined, partitionMetadata }] };
-  }
-
-  #wire(partitions: number): Wire {
-    const nothing = async () => undefined;
-    const names = ['isConnected', 'metadata', 'findGroupCoordinator', 'joinGroup', 'syncGroup', 'heartbeat', 'leaveGroup', 'offsetCommit', 'offsetFetch', 'fetch'];
-    const broker = {
-      ...Object.fromEntries(names.map((name) => [name, nothing])),
-      apiVersions: async () => ({ 1: { maxVersion: 13 } }),
-      connectionPool: { host: 'h', port: 1, getConnection: async () => ({ chunks: [], send: nothing }), send: (request: WireRequest) => this.#answer(request, partitions) },
-      listOffsets: async ({ topics: [first] }: { topics: { partitions: { partition: number; timestamp: string }[] }[] }) => ({
-        responses: [{ topic: 't', partitions: first!.partitions.map(({ partition, timestamp }) => ({ partition, offset: String(timestamp === '-2' ? this.log.start : this.log.end) })) }],
-      }),
-    };
-    const told = (): unknown => this.#told;
-    const brokerPool = { get metadata() { return told(); } };
-    const refreshMetadata = async () => {
-      if (this.isSilent) throw new Error('no broker answers');
-      this.refreshes++;
-      this.tell(partitions);
-    };
-    const findTopicPartitionMetadata = () => (this.#told as { topicMetadata: { partitionMetadata: unknown[] }[] }).topicMetadata[0]!.partitionMetadata;
-    return { cluster: { brokerPool, refreshMetadata, findTopicPartitionMetadata, findBroker: async () => broker }, cut: () => undefined } as unknown as Wire;
-  }
-
-  async #answer({ request }: WireRequest, partitions: number): Promise<readonly FetchedPartition[]> {
-    expect(request.apiVersion).toBe(13);
-    this.fetches++;
-    await new Promise((resolve) => setTimeout(resolve, 50));
-    return Array.from({ length: partitions }, (_, partition): FetchedPartition => {
-      const answer = this.answers.get(partition) ?? 0;
-      const [errorCode, data] = typeof answer === 'number' ? [answer, Buffer.alloc(0)] : [0, answer];
-      if (errorCode === 0) this.answers.delete(partition);
-      return { topic: 't', partition, errorCode, highWatermark: 100, aborted: [], data };
-    });
-  }
-
-  get kinds(): string[] {
-    return this.events.map(({ kind, partition, what }) => `${kind} ${partition}: ${typeof what === 'string' ? what : (what as Reset).kind}`);
-  }
-}
 
 const batch = (base: number) => encodeBatch({ base, records: [{ delta: 0, value: Buffer.from('v') }] });
 
@@ -181,15 +85,16 @@ describe('one partition that cannot go on', () => {
     expect(kafka.chunks).toMatchObject([{ assignment: { partition: 0 } }]);
   });
 
-  test('because its records cannot be decoded fails alone, whether at the head or in what is inside', async () => {
+  test('because its records are in a format that is not read fails alone, whether at the head or in what is inside', async () => {
     const kafka = new FakeKafka(2);
     const old = Buffer.from(batch(10));
     old.writeInt8(1, 16);
     kafka.answers.set(0, old);
-    await vi.advanceTimersByTimeAsync(1000);
+    kafka.lasting.add(0).add(1);
+    await vi.advanceTimersByTimeAsync(5000);
     expect(kafka.kinds).toEqual(['failed 0: KCR_KAFKA']);
     kafka.answers.set(1, encodeBatch({ base: 10, records: [{ delta: 0 }], codec: 6 }));
-    await vi.advanceTimersByTimeAsync(1000);
+    await vi.advanceTimersByTimeAsync(5000);
     expect(kafka.kinds).toEqual(['failed 0: KCR_KAFKA', 'failed 1: KCR_KAFKA']);
     expect(kafka.chunks).toEqual([]);
   });

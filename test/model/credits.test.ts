@@ -140,3 +140,43 @@ describe('byte credits', () => {
     );
   });
 });
+
+describe('large batches', () => {
+  const delivered = (credits: Credits, epoch: number, lastOffset: number, held: number) => credits.delivered(epoch, { lastOffset, held, fetched: held });
+
+  test('that wait for room are told of any that is made, else they would wait for ever', () => {
+    const credits = new Credits(100);
+    credits.open(1);
+    credits.open(2);
+    for (const [lastOffset, held] of [[1, 20], [2, 10]] as const) delivered(credits, 1, lastOffset, held);
+    delivered(credits, 2, 1, 10);
+    expect(credits.mayUnpack(2, 70, 2)).toBe(false);
+    expect(credits.done(1, 1)).toBe(true);
+    expect(credits.mayUnpack(2, 70, 2)).toBe(true);
+  });
+
+  test('within the share of a partition are never held up by another one, whose inserts may hang', () => {
+    const credits = new Credits(100);
+    credits.open(1);
+    credits.open(2);
+    delivered(credits, 1, 1, 95);
+    expect(credits.mayUnpack(2, 50, 0)).toBe(true);
+  });
+
+  test('beyond the budget are one at a time, and one that came to nothing holds up no other', () => {
+    const credits = new Credits(100);
+    for (const epoch of [1, 2, 3]) credits.open(epoch);
+    delivered(credits, 1, 1, 80);
+    expect(credits.mayUnpack(2, 90, 0)).toBe(true);
+    credits.unpacks(2, 90, 0);
+    expect(credits.mayUnpack(3, 90, 0)).toBe(false);
+    credits.unpacked(2);
+    expect(credits.mayUnpack(3, 90, 0)).toBe(true);
+    credits.unpacks(3, 90, 0);
+    delivered(credits, 3, 0, 90);
+    credits.unpacked(3);
+    expect(credits.mayUnpack(2, 90, 0)).toBe(false);
+    expect(credits.done(3, 0)).toBe(true);
+    expect(credits.mayUnpack(2, 90, 0)).toBe(true);
+  });
+});

@@ -21,6 +21,7 @@ export class TcpProxy {
   #isRefusing = false;
   #dropsReplies = false;
   #droppedBytes = 0;
+  #damage: { readonly find: Buffer; times: number } | undefined;
 
   static async start({ to, port = 0 }: TcpProxyConfig): Promise<TcpProxy> {
     const proxy = new TcpProxy(to);
@@ -52,6 +53,26 @@ export class TcpProxy {
   dropReplies({ after = 0 } = {}): void {
     this.#dropsReplies = true;
     for (const { replies } of this.#links) replies.dropAfter = after;
+  }
+
+  /** In the next replies that hold these bytes the last bit of them is flipped on the way, so many times. */
+  damageReplies(find: Buffer, times: number): void {
+    this.#damage = { find, times };
+  }
+
+  /** How often that is still to be done. */
+  get damagesLeft(): number {
+    return this.#damage?.times ?? 0;
+  }
+
+  #damaged(bytes: Buffer): Buffer {
+    const damage = this.#damage;
+    const at = damage === undefined || damage.times === 0 ? -1 : bytes.indexOf(damage.find);
+    if (damage === undefined || at < 0) return bytes;
+    damage.times--;
+    const flipped = Buffer.from(bytes);
+    flipped[at + damage.find.length - 1]! ^= 1;
+    return flipped;
   }
 
   /** Bytes of replies that were dropped since the start. */
@@ -115,6 +136,7 @@ export class TcpProxy {
   heal(): void {
     this.#isDown = this.#isPaused = this.#dropsReplies = false;
     this.#delayMs = 0;
+    this.#damage = undefined;
     if (this.#isRefusing) this.#server.listen(Number(this.#address.split(':')[1]), '127.0.0.1');
     this.#isRefusing = false;
     for (const { replies } of this.#links) {
@@ -150,7 +172,7 @@ export class TcpProxy {
     this.#links.add(link);
     client.on('data', (bytes) => link.requests.push(bytes, this.#delayMs));
     server.on('data', (bytes) => {
-      if (!link.replies.push(bytes, this.#delayMs)) this.#droppedBytes += bytes.length;
+      if (!link.replies.push(this.#damaged(bytes), this.#delayMs)) this.#droppedBytes += bytes.length;
     });
     client.on('close', () => {
       if (link.requests.bytes === 0) server.destroy();

@@ -1,0 +1,110 @@
+// A Kafka made of answers, for the fetcher: one broker, in whatever time the test has.
+import { expect } from 'vitest';
+import type { IngestError } from '../../src/errors.js';
+import type { WireRequest } from '../../src/kafka/broker.js';
+import type { FetchedPartition } from '../../src/kafka/fetch.js';
+import { Fetcher } from '../../src/kafka/fetcher.js';
+import { sourceSettings, type KafkaSourceOptions } from '../../src/kafka/options.js';
+import type { Reset } from '../../src/kafka/places.js';
+import { newTenure, type Tenure } from '../../src/kafka/tenure.js';
+import type { Wire } from '../../src/kafka/wire.js';
+import { Credits } from '../../src/model/credits.js';
+import type { Chunk } from '../../src/model/record.js';
+
+/** One broker that leads every partition of topic `t`. */
+export class FakeKafka {
+  /** The error of each fetch of the partition, or records. */
+  readonly answers = new Map<number, number | Buffer>();
+  /** Partitions that are given the same answer each time. */
+  readonly lasting = new Set<number>();
+  /** How long the broker waits before it answers, milliseconds. */
+  answersAfterMs = 50;
+  /** Connections for fetches that were given up. */
+  renewed = 0;
+  readonly logged: string[] = [];
+  topicId = 'id-1';
+  topicError = 0;
+  isSilent = false;
+  log = { start: 0, end: 100 };
+  fetches = 0;
+  refreshes = 0;
+  readonly events: { kind: string; partition: number; what?: unknown }[] = [];
+  readonly chunks: Chunk[] = [];
+  readonly tenures: Tenure[];
+  readonly credits: Credits;
+  readonly errors: IngestError[] = [];
+  readonly fetcher: Fetcher;
+  #told: unknown = { topicMetadata: [] };
+
+  constructor(partitions: number, options: Partial<KafkaSourceOptions> = {}) {
+    const settings = sourceSettings({ brokers: ['127.0.0.1:1'], groupId: 'g', topics: ['t'], log: (_level, message) => this.logged.push(message), ...options });
+    const credits = (this.credits = new Credits(settings.budgetBytes));
+    this.tell(Math.max(2, partitions));
+    const tell = (kind: string, { assignment: { partition } }: Tenure, what: unknown) => this.events.push({ kind, partition, what });
+    const ports = {
+      wire: this.#wire(partitions), settings, credits,
+      deliver: (_: Tenure, chunk: Chunk) => this.chunks.push(chunk),
+      failed: (tenure: Tenure, error: IngestError) => {
+        tenure.halted = true;
+        this.errors.push(error);
+        tell('failed', tenure, error.code);
+      },
+      reset: (tenure: Tenure, reset: Reset) => {
+        tenure.state = 'ended';
+        tell('reset', tenure, reset);
+      },
+      fail: (error: IngestError) => this.events.push({ kind: 'all failed', partition: -1, what: error.code }),
+    };
+    this.fetcher = new Fetcher(ports, new AbortController().signal);
+    const session = { memberId: 'm', generation: 1, leader: true, partitions: [] };
+    this.tenures = Array.from({ length: partitions }, (_, partition) => {
+      credits.open(partition);
+      return newTenure({ topic: 't', topicId: 'id-1', partition, epoch: partition, generation: 1, startOffset: 10 }, session, 10);
+    });
+    this.fetcher.serve(this.tenures);
+  }
+
+  /** What the next refresh of the metadata brings. */
+  tell(partitions = 2): void {
+    const partitionMetadata = this.topicError === 0 ? Array.from({ length: partitions }, (_, partitionId) => ({ partitionErrorCode: 0, partitionId, leader: 1 })) : [];
+    this.#told = { topicMetadata: [{ topic: 't', topicErrorCode: this.topicError, topicId: this.topicError === 0 ? this.topicId : undefined, partitionMetadata }] };
+  }
+
+  #wire(partitions: number): Wire {
+    const nothing = async () => undefined;
+    const names = ['isConnected', 'metadata', 'findGroupCoordinator', 'joinGroup', 'syncGroup', 'heartbeat', 'leaveGroup', 'offsetCommit', 'offsetFetch', 'fetch'];
+    const broker = {
+      ...Object.fromEntries(names.map((name) => [name, nothing])),
+      apiVersions: async () => ({ 1: { maxVersion: 13 } }),
+      connectionPool: { host: 'h', port: 1, getConnection: async () => ({ chunks: [], send: nothing, socket: { destroy: () => this.renewed++ } }), send: (request: WireRequest) => this.#answer(request, partitions) },
+      listOffsets: async ({ topics: [first] }: { topics: { partitions: { partition: number; timestamp: string }[] }[] }) => ({
+        responses: [{ topic: 't', partitions: first!.partitions.map(({ partition, timestamp }) => ({ partition, offset: String(timestamp === '-2' ? this.log.start : this.log.end) })) }],
+      }),
+    };
+    const told = (): unknown => this.#told;
+    const brokerPool = { get metadata() { return told(); } };
+    const refreshMetadata = async () => {
+      if (this.isSilent) throw new Error('no broker answers');
+      this.refreshes++;
+      this.tell(partitions);
+    };
+    const findTopicPartitionMetadata = () => (this.#told as { topicMetadata: { partitionMetadata: unknown[] }[] }).topicMetadata[0]!.partitionMetadata;
+    return { cluster: { brokerPool, refreshMetadata, findTopicPartitionMetadata, findBroker: async () => broker }, cut: () => undefined } as unknown as Wire;
+  }
+
+  async #answer({ request }: WireRequest, partitions: number): Promise<readonly FetchedPartition[]> {
+    expect(request.apiVersion).toBe(13);
+    this.fetches++;
+    await new Promise((resolve) => setTimeout(resolve, this.answersAfterMs));
+    return Array.from({ length: partitions }, (_, partition): FetchedPartition => {
+      const answer = this.answers.get(partition) ?? 0;
+      const [errorCode, data] = typeof answer === 'number' ? [answer, Buffer.alloc(0)] : [0, answer];
+      if (errorCode === 0 && !this.lasting.has(partition)) this.answers.delete(partition);
+      return { topic: 't', partition, errorCode, highWatermark: 100, aborted: [], data };
+    });
+  }
+
+  get kinds(): string[] {
+    return this.events.map(({ kind, partition, what }) => `${kind} ${partition}: ${typeof what === 'string' ? what : (what as Reset).kind}`);
+  }
+}
