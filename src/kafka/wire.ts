@@ -8,7 +8,7 @@ import { IngestError } from '../errors.js';
 import { changeBrokers, checkedCluster, KAFKAJS_VERSION, type WireCluster } from './broker.js';
 import { createClient, type KafkaClient } from './client.js';
 import type { ClientSettings, SourceSettings } from './options.js';
-import { demandTopics, hookMetadata, leaderless } from './topic-ids.js';
+import { demandTopics, hookMetadata, knownTopic, leaderless } from './topic-ids.js';
 import { kafkaType } from './trouble.js';
 import { Backoff, sleep } from './wait.js';
 
@@ -81,6 +81,9 @@ function hooked(seen: unknown): WireCluster {
     await add(topics);
     demandTopics(cluster, topics);
   };
+  // kafkajs searches through all topics for each partition. Without metadata it throws, as before.
+  const find = cluster.findTopicPartitionMetadata.bind(cluster);
+  cluster.findTopicPartitionMetadata = (topic) => knownTopic(cluster, topic)?.partitionMetadata ?? (cluster.brokerPool.metadata === null ? find(topic) : []);
   return cluster;
 }
 

@@ -1,12 +1,15 @@
 import { describe, expect, test, vi } from 'vitest';
-import type { Membership, Session } from '../../src/kafka/membership.js';
+import type { Membership } from '../../src/kafka/membership.js';
 import { Membership as RealMembership } from '../../src/kafka/membership.js';
-import { assignedPartitions, subscription } from '../../src/kafka/assignor.js';
+import { decodeAssignment, subscription, type TopicPartition } from '../../src/kafka/assignor.js';
+import type { WireBroker } from '../../src/kafka/broker.js';
 import { sourceSettings, type KafkaSourceOptions } from '../../src/kafka/options.js';
 import { Places } from '../../src/kafka/places.js';
+import { committedOffsets } from '../../src/kafka/positions.js';
+import type { Session } from '../../src/kafka/session.js';
 import type { Wire } from '../../src/kafka/wire.js';
 
-const session: Session = { memberId: 'm', generation: 1, leader: true, partitions: [] };
+const session: Session = { memberId: 'm', generation: 1, leader: true, partitions: [], grown: new Set() };
 const partitions = [{ topic: 't', partition: 0 }, { topic: 'u', partition: 0 }];
 
 /** Topics `t` and `u` with one partition each, whose log holds 5 to 50. */
@@ -20,19 +23,20 @@ class FakeKafka {
   constructor(options: Partial<KafkaSourceOptions> = {}) {
     const settings = sourceSettings({ brokers: ['127.0.0.1:1'], groupId: 'g', topics: ['t', 'u'], ...options });
     const membership = {
-      ask: (call: (coordinator: unknown) => unknown) => call(this.#coordinator()),
+      committed: (partitions: readonly TopicPartition[]) => committedOffsets(this.#coordinator(), 'g', partitions),
       commitOnce: async (_: Session, { topic, next, metadata }: { topic: string; next: number; metadata: null }) => void this.calls.push(`commit ${topic} ${next} ${metadata}`),
     };
     this.places = new Places(this.wire(), settings, membership as unknown as Membership);
   }
 
-  #coordinator(): unknown {
+  #coordinator(): WireBroker {
     return {
+      connectionPool: {},
       offsetFetch: async ({ topics }: { topics: { topic: string }[] }) => {
         this.calls.push(`offsets of ${topics.map(({ topic }) => topic).join()}`);
         return { responses: topics.map(({ topic }) => ({ topic, partitions: [{ partition: 0, offset: String(this.committed[topic] ?? -1), metadata: '' }] })) };
       },
-    };
+    } as unknown as WireBroker;
   }
 
   wire(): Wire {
@@ -47,12 +51,12 @@ class FakeKafka {
       this.#told = { topicMetadata: Object.entries(this.ids).map(([topic, topicId]) => ({ topic, topicErrorCode: topicId === undefined ? 3 : 0, topicId, partitionMetadata: topicId === undefined ? [] : partitionMetadata })) };
     };
     const findTopicPartitionMetadata = (topic: string) => (this.ids[topic] === undefined ? [] : partitionMetadata);
-    return { cluster: { brokerPool, refreshMetadata, findTopicPartitionMetadata, findBroker: async () => ({ listOffsets }), addMultipleTargetTopics: async () => undefined }, cut: () => undefined } as unknown as Wire;
+    return { cluster: { brokerPool, refreshMetadata, findTopicPartitionMetadata, findBroker: async () => ({ listOffsets, connectionPool: {} }), addMultipleTargetTopics: async () => undefined }, cut: () => undefined } as unknown as Wire;
   }
 
   async begin(wanted = partitions): Promise<string[]> {
     this.calls.length = 0;
-    const places = await this.places.of(session, wanted);
+    const { places } = await this.places.of(session, wanted, new AbortController().signal);
     places.forEach((place) => this.places.begun(place));
     return places.map(({ topic, topicId, next, recreatedFrom }) => `${topic} ${topicId} at ${next}${recreatedFrom === undefined ? '' : `, was ${recreatedFrom}`}`);
   }
@@ -121,7 +125,8 @@ describe('the deal of a group', () => {
     setTimeout(() => (kafka.ids['t'] = 'id-t'), 300);
     const dealt: Buffer[] = [];
     const coordinator = {
-      ...Object.fromEntries(['isConnected', 'apiVersions', 'metadata', 'findGroupCoordinator', 'heartbeat', 'leaveGroup', 'offsetCommit', 'offsetFetch', 'listOffsets', 'fetch'].map((name) => [name, vi.fn()])),
+      ...Object.fromEntries(['isConnected', 'apiVersions', 'metadata', 'findGroupCoordinator', 'heartbeat', 'leaveGroup', 'offsetCommit', 'listOffsets', 'fetch'].map((name) => [name, vi.fn()])),
+      offsetFetch: async () => ({ responses: [] }),
       connectionPool: { send: vi.fn(), getConnection: vi.fn() },
       joinGroup: async () => ({ generationId: 1, groupProtocol: 'RoundRobinAssigner', leaderId: 'm', memberId: 'm', members: [{ memberId: 'm', memberMetadata: subscription(['t', 'u']).metadata }] }),
       syncGroup: async ({ groupAssignment }: { groupAssignment: { memberAssignment: Buffer }[] }) => {
@@ -133,6 +138,6 @@ describe('the deal of a group', () => {
     const cluster = { ...wire.cluster, findGroupCoordinator: async () => coordinator };
     const membership = new RealMembership({ ...wire, cluster } as unknown as Wire, sourceSettings({ brokers: ['127.0.0.1:1'], groupId: 'g', topics: ['t', 'u'] }));
     await membership.join(new AbortController().signal);
-    expect(assignedPartitions(dealt[0]!)).toEqual(partitions);
+    expect(decodeAssignment(dealt[0]!).partitions).toEqual(partitions);
   });
 });
