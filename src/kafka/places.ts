@@ -3,6 +3,7 @@
  * and, where nothing was committed, writes down the place; who is told is run.ts.
  */
 import { IngestError } from '../errors.js';
+import { chosenOffset } from '../model/state-codec.js';
 import { nameOf, type TopicPartition } from './assignor.js';
 import { grownTopics } from './deal.js';
 import type { Membership } from './membership.js';
@@ -17,6 +18,8 @@ export { nameOf } from './assignor.js';
 
 export interface Place extends TopicPartition {
   readonly next: number;
+  /** What the group has committed; undefined: nothing, or only a place that was chosen as this one may be. */
+  readonly committed: number | undefined;
   /** Undefined: the brokers give none. */
   readonly topicId: string | undefined;
   /** The id that this process read the topic under until now, where Kafka has another one now. */
@@ -72,13 +75,19 @@ export class Places {
     const starts = partitions.flatMap((partition) => this.#start(partition));
     const untold = partitions.filter(({ topic }) => !isTold(this.#wire.cluster, topic)).map((each) => ({ ...each, reason: 'Kafka does not tell of the topic' }));
     if (starts.length === 0) return { places: [], missing: untold };
-    const next = new Map((await this.#membership.committed(starts)).map((each) => [nameOf(each), each.next]));
+    const answers = await this.#membership.committed(starts);
+    const next = new Map(answers.map((each) => [nameOf(each), each.next]));
+    const chosenBefore = new Set(answers.filter(({ metadata }) => metadata === chosenOffset).map(nameOf));
     const open = starts.filter((start) => this.#isAnew(start) || next.get(nameOf(start)) === undefined);
     const { offsets, errors } = await this.#ends(session, open);
     const untellable = open.filter((start) => errors.has(nameOf(start)));
     const places = starts
       .filter((start) => !errors.has(nameOf(start)))
-      .map((start): Place => ({ ...start, next: offsets.get(nameOf(start)) ?? next.get(nameOf(start)) ?? 0 }));
+      .map((start): Place => {
+        const [name, committed] = [nameOf(start), next.get(nameOf(start))];
+        const isProgress = !chosenBefore.has(name) && !offsets.has(name);
+        return { ...start, next: offsets.get(name) ?? committed ?? 0, committed: isProgress ? committed : undefined };
+      });
     // The end of the log moves: what is produced while we are down must not be skipped the next time.
     const chosen = places.filter((place) => {
       const isHalted = place.recreatedFrom !== undefined && !this.#isAnew(place);
@@ -89,11 +98,11 @@ export class Places {
   }
 
   /**
-   * Commits the places, without metadata: only where there are none, or where nobody keeps a state there. In one attempt,
+   * Commits the places, marked as chosen and not reached: only where there are none, or where nobody keeps a state there. In one attempt,
    * since a late copy of it would wipe out the state that a store has committed there meanwhile.
    */
   async writeDown(session: Session, places: readonly (TopicPartition & { readonly next: number })[], signal: AbortSignal): Promise<void> {
-    await Promise.all(places.map(({ topic, partition, next }) => this.#membership.commitOnce(session, { topic, partition, next, metadata: null }, signal)));
+    await Promise.all(places.map(({ topic, partition, next }) => this.#membership.commitOnce(session, { topic, partition, next, metadata: chosenOffset }, signal)));
   }
 
   /** @throws what no retry mends; the error of each other partition stands under its name. */

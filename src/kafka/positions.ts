@@ -60,7 +60,7 @@ export interface ListedOffsets {
 }
 
 /** Asks each partition's leader. The metadata must be loaded. @throws when any of them cannot be told. */
-export async function listOffsets(wire: Wire, partitions: readonly TopicPartition[], ask: ListOffsets): Promise<(TopicPartition & { readonly offset: number })[]> {
+export async function listOffsets(wire: Pick<Wire, 'cluster'>, partitions: readonly TopicPartition[], ask: ListOffsets): Promise<(TopicPartition & { readonly offset: number })[]> {
   const { offsets, errors } = await listOffsetsEach(wire, partitions, ask);
   for (const error of errors.values()) throw error;
   return partitions.flatMap(({ topic, partition }) => {
@@ -70,7 +70,7 @@ export async function listOffsets(wire: Wire, partitions: readonly TopicPartitio
 }
 
 /** A partition that cannot be told does not keep the others from being told. */
-export async function listOffsetsEach({ cluster }: Wire, partitions: readonly TopicPartition[], ask: ListOffsets): Promise<ListedOffsets> {
+export async function listOffsetsEach({ cluster }: Pick<Wire, 'cluster'>, partitions: readonly TopicPartition[], ask: ListOffsets): Promise<ListedOffsets> {
   const byLeader = new Map<number, TopicPartition[]>();
   const errors = new Map<string, unknown>();
   for (const { topic, partition } of partitions) {
@@ -100,7 +100,7 @@ function failedAll(partitions: readonly TopicPartition[], error: unknown): Liste
   return { offsets: new Map(), errors: new Map(partitions.map((each) => [nameOf(each), error])) };
 }
 
-export function exactOffset(offset: string, { topic, partition }: TopicPartition): number {
+function exactOffset(offset: string, { topic, partition }: TopicPartition): number {
   const exact = Number(offset);
   if (Number.isSafeInteger(exact)) return exact;
   throw new IngestError('KCR_OFFSET_RANGE', `Offset ${offset} is larger than a number can hold exactly`, { topic, partition });

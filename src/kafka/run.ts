@@ -268,9 +268,9 @@ export class Run {
   }
 
   #begin(turn: Turn, place: Place): void {
-    const { topic, topicId, partition, next } = place;
+    const { topic, topicId, partition, next, committed } = place;
     const { onReset, stateDecides } = this.#settings;
-    const assignment: Assignment = Object.freeze({ topic, partition, epoch: this.#nextEpoch(), generation: turn.session.generation, startOffset: next, topicId });
+    const assignment: Assignment = Object.freeze({ topic, partition, epoch: this.#nextEpoch(), generation: turn.session.generation, startOffset: next, committed, topicId });
     const tenure = newTenure(assignment, turn.session, next);
     this.#assignments.add(tenure);
     this.#credits.open(assignment.epoch);
