@@ -62,19 +62,21 @@ const OFFSET_COMMIT = 8;
 /** Notes each request that leaves this process, by its API key, as kafkajs hands it to the socket. */
 class Requests {
   readonly atMs = new Map<number, number[]>();
-  readonly #write = Socket.prototype.write;
 
   constructor() {
     const note = (data: unknown) => {
       if (!Buffer.isBuffer(data) || data.length < 8) return;
       const key = data.readInt16BE(4);
-      this.atMs.set(key, [...(key === OFFSET_COMMIT || key === HEARTBEAT || key === JOIN_GROUP ? (this.atMs.get(key) ?? []) : []), performance.now()]);
+      const list = this.atMs.get(key) ?? [];
+      list.push(performance.now());
+      this.atMs.set(key, list);
     };
-    const write = this.#write;
-    Socket.prototype.write = function (this: Socket, ...args: unknown[]) {
+    const write = Reflect.get(Socket.prototype, 'write') as (...args: unknown[]) => boolean;
+    const noting = function (this: Socket, ...args: unknown[]): boolean {
       note(args[0]);
-      return Reflect.apply(write, this, args) as boolean;
-    } as typeof write;
+      return write.apply(this, args);
+    };
+    Object.defineProperty(Socket.prototype, 'write', { value: noting, writable: true, configurable: true });
   }
 
   of(key: number): readonly number[] {
@@ -82,7 +84,8 @@ class Requests {
   }
 
   end(): void {
-    Socket.prototype.write = this.#write;
+    // It was a stream's own.
+    Reflect.deleteProperty(Socket.prototype, 'write');
   }
 }
 

@@ -28,15 +28,24 @@ async function newTopics(count: number): Promise<string[]> {
   return topics;
 }
 
+/** Until the end of the test each call of the method is seen first. */
+function wrap<T extends object>(prototype: T, method: string & keyof T, see: (on: T, args: readonly unknown[]) => void): void {
+  const own = Object.getOwnPropertyDescriptor(prototype, method);
+  const before = Reflect.get(prototype, method) as (...args: unknown[]) => unknown;
+  const seeing = function (this: T, ...args: unknown[]): unknown {
+    see(this, args);
+    return before.apply(this, args);
+  };
+  Object.defineProperty(prototype, method, { value: seeing, writable: true, configurable: true });
+  onTestFinished(() => void (own === undefined ? Reflect.deleteProperty(prototype, method) : Object.defineProperty(prototype, method, own)));
+}
+
 /** The requests of this process from now on, by their API key, as they are handed to a socket whole. */
 function requests(): { count: (apiKey?: number) => number } {
   const keys: number[] = [];
-  const write = Socket.prototype.write;
-  const spy = vi.spyOn(Socket.prototype, 'write').mockImplementation(function (this: Socket, ...args: unknown[]) {
-    if (Buffer.isBuffer(args[0]) && args[0].length > 8) keys.push(args[0].readInt16BE(4));
-    return Reflect.apply(write, this, args) as boolean;
-  } as typeof write);
-  onTestFinished(() => spy.mockRestore());
+  wrap(Socket.prototype, 'write', (_, [data]) => {
+    if (Buffer.isBuffer(data) && data.length > 8) keys.push(data.readInt16BE(4));
+  });
   return { count: (apiKey) => (apiKey === undefined ? keys : keys.filter((key) => key === apiKey)).length };
 }
 
@@ -122,15 +131,10 @@ test('J10: generation after generation nothing is left behind: no listener more,
   const warn = (warning: Error) => void warnings.push(warning);
   process.on('warning', warn);
   const signals = new Set<EventTarget>();
-  const add = EventTarget.prototype.addEventListener;
-  const spy = vi.spyOn(EventTarget.prototype, 'addEventListener').mockImplementation(function (this: EventTarget, ...args: Parameters<typeof add>) {
-    if (args[0] === 'abort') signals.add(this);
-    return Reflect.apply(add, this, args) as undefined;
+  wrap(EventTarget.prototype, 'addEventListener', (target, [type]) => {
+    if (type === 'abort') signals.add(target);
   });
-  onTestFinished(() => {
-    process.off('warning', warn);
-    spy.mockRestore();
-  });
+  onTestFinished(() => void process.off('warning', warn));
   const watching = watch(topic, [topic]);
   const settings = sourceSettings({ brokers, topics: [topic], groupId: topic, ...QUICK });
   const wire = openWire(settings);
