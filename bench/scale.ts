@@ -207,7 +207,7 @@ async function main(): Promise<void> {
     .parse()
     .opts<{ partitions: number; topics: number; seconds: number; json?: true }>();
 
-  const stack = await startStack({ root: '/tmp/scale-stack', keep: true, keeper: false, clickhouse: false, useEnvironment: false, kafka: { heapMb: 1536, properties: { 'log.index.size.max.bytes': '65536', 'log.cleaner.enable': 'false' } } });
+  const stack = await startStack({ keeper: false, clickhouse: false, useEnvironment: false, kafka: { heapMb: 1536, properties: { 'broker.session.timeout.ms': '30000' } } });
   try {
     const runs: readonly Scale[] = [
       { name: 'many topics', topics: options.topics, partitionsEach: 1 },

@@ -25,6 +25,8 @@ export class FakeCoordinator {
   /** Requests to commit, as they arrived. */
   readonly requests: FakeCommit[] = [];
   heartbeats = 0;
+  /** Requests that were sent over any connection, those that wait behind others included. */
+  sent = 0;
   /** Kafka's name of the error that a partition's commit is answered with, by `topic/partition`. */
   readonly errors = new Map<string, string>();
   /** What the next request to commit is held by; its rejection is the fate of the whole request. */
@@ -104,6 +106,7 @@ class FakeConnection {
   setSupportAuthenticationProtocol = () => undefined;
 
   send(request: WireRequest): Promise<unknown> {
+    this.coordinator.sent++;
     const answer = this.#last.then(() => this.coordinator.answer(request)).then((decoded) => request.response.parse(decoded ?? { responses: [] }));
     this.#last = answer.catch(() => undefined);
     return answer;
