@@ -30,6 +30,7 @@ export const errorCodes = {
   KCR_STORE_UNREACHABLE: { retryable: true, exitCode: 3, means: 'the state store does not answer' },
   KCR_STORE: { retryable: false, exitCode: 5, means: 'the state store refused' },
   KCR_STATE_INVALID: { retryable: false, exitCode: 5, means: 'a stored state is not one this version understands' },
+  KCR_STATE_BEHIND: { retryable: false, exitCode: 5, means: 'the group has committed more than the stored state tells of' },
   KCR_FENCED: { retryable: false, exitCode: 6, means: 'another process has taken the partition over' },
   KCR_OFFSET_GAP: { retryable: false, exitCode: 5, means: 'records that were expected are not in the log any more' },
   KCR_TOPIC_RESET: { retryable: false, exitCode: 5, means: 'the topic was created anew or truncated: offsets do not mean what they meant' },

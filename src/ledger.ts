@@ -12,7 +12,7 @@ import { asyncScheduler, concatMap, defer, from, last, map, Observable, of, tap,
 import { IngestError, asIngestError } from './errors.js';
 import { noReport, type Report } from './events.js';
 import type { Assignment } from './model/record.js';
-import { standing, type Standing } from './model/standing.js';
+import { isBehind, standing, type Standing } from './model/standing.js';
 import { lastKnownOffset, resumeOffset, type Intent, type PartitionState } from './model/state.js';
 import { dedupToken } from './model/token.js';
 import type { Claim, RecordSource, StateStore } from './ports.js';
@@ -81,7 +81,7 @@ export class Ledger {
     const { onReset, report } = this.#config;
     return this.#look(state, assignment, truncationLooks.count).pipe(
       concatMap((found) => {
-        if (found.kind === 'same') return of(found.state);
+        if (found.kind === 'same') return isBehind(found.state, assignment.committed) ? throwError(() => behindError(found.state, assignment)) : of(found.state);
         if (onReset === 'halt' || found.restarted === undefined) return throwError(() => resetError(assignment, found));
         const { settled, pending } = state;
         report({ kind: 'restarted', assignment, reason: found.kind, settled, inDoubt: pending, startOffset: (found.restarted.settled ?? -1) + 1 });
@@ -113,6 +113,16 @@ export class Ledger {
       hint: 'give reconcileWithState and commit the same ledger',
     });
   }
+}
+
+/** Nothing of it was ingested by this claim: a person decides whether the rows in between are in the table. */
+function behindError(state: PartitionState, { topic, partition, committed = 0 }: Assignment): IngestError {
+  const resume = resumeOffset(state) ?? 0;
+  const message = `The group has committed offset ${committed}, but the state goes on at ${resume}: the state store was set back, or something else has committed for the group. To go on from the state would ingest ${resume}-${committed - 1} once more`;
+  return new IngestError('KCR_STATE_BEHIND', message, {
+    topic, partition, first: resume, last: committed - 1,
+    hint: `if the table has those rows ("verify" tells), go on behind them: "state reset --topic ${topic} --partition ${partition} --to-committed --apply"; if they are to be ingested, stop the group, set its offset to ${resume} (kafka-consumer-groups.sh --reset-offsets --topic ${topic}:${partition} --to-offset ${resume}) and start again`,
+  });
 }
 
 function resetError({ topic, partition, topicId }: Assignment, found: Exclude<Standing, { kind: 'same' }> & { readonly end: number }): IngestError {

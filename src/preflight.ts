@@ -124,7 +124,11 @@ async function kafkaStoreFindings(config: CheckedConfig, committing: Promise<voi
   const what = 'state store';
   const topics = topicsOf(config);
   await committing;
-  const found = await withAdmin(clientSettings(config.kafka), 'Reading the offsets of the group', (admin) => checkKafkaStore(admin, { group, topics }));
+  const found = await withAdmin(clientSettings(config.kafka), 'Reading the offsets of the group', async (admin, cluster) => {
+    // All at once: kafkajs would ask for the metadata of one topic after the other.
+    await cluster.addMultipleTargetTopics(topics);
+    return checkKafkaStore(admin, { group, topics });
+  });
   const { partitions, kept, metadataMaxBytes, retentionMinutes } = found;
   const days = retentionMinutes === undefined ? '' : `; forgotten ${retentionMinutes / 1440} days after the last member has left`;
   const detail = `beside the offsets of the group ${group}, ${kept} of ${partitions} partitions have a state${days}`;

@@ -453,3 +453,49 @@ describe('claiming', () => {
     expect(store.stateOf().pending).toHaveLength(1);
   }));
 });
+
+describe('J9: a state that was set back', () => {
+  const hundred = stateOf(99);
+  /** What comes of a claim under an assignment whose committed offset is this. */
+  const claimedAt = (committed: number | undefined, initial: PartitionState, config: Partial<LedgerConfig> = {}) => {
+    const journal = new Journal();
+    const ledger = new Ledger(new FakeStore(journal, initial), new FakeSource(journal), { group: 'g1', owner: 'me', retry, ...config });
+    let outcome: unknown;
+    ledger.open({ ...p0, startOffset: committed ?? 500, committed }).subscribe({ next: ({ state }) => (outcome = state.settled), error: (error: unknown) => (outcome = error) });
+    return { outcome, writes: journal.of('write') };
+  };
+
+  test('J9: halts the partition and says what to do, instead of inserting its rows once more', () => {
+    for (const onReset of ['halt', 'restart'] as const) {
+      const { outcome, writes: written } = claimedAt(500, hundred, { onReset });
+      expect(outcome).toMatchObject({ code: 'KCR_STATE_BEHIND', fields: { topic: 'clicks', partition: 0, first: 100, last: 499 } });
+      expect((outcome as Error).message).toMatch(/committed offset 500, but the state goes on at 100.*state reset --topic clicks --partition 0 --to-committed.*--to-offset 100/);
+      expect(written).toEqual([]);
+    }
+  });
+
+  test('J9: is seen by what is in doubt too, and not by a commit that lags behind', () => {
+    expect(claimedAt(110, stateOf(99, [100, 109])).outcome).toMatchObject({ code: 'KCR_STATE_BEHIND', fields: { first: 100, last: 109 } });
+    for (const committed of [undefined, 0, 57, 100]) {
+      expect(claimedAt(committed, hundred).outcome).toBe(99);
+      expect(claimedAt(committed, stateOf(99, [100, 109])).outcome).toBe(99);
+    }
+  });
+
+  test('J9: the same group used at-least-once before there was a state goes on where it stands; used so in between it halts', () => {
+    expect(claimedAt(500, stateOf(-1)).outcome).toBeUndefined();
+    expect(claimedAt(500, hundred).outcome).toMatchObject({ code: 'KCR_STATE_BEHIND' });
+  });
+
+  test('J9: a partition that was begun anew, or reset by a person, is not halted by what was committed of before', () => {
+    expect(claimedAt(500, { ...hundred, isAnew: true }).outcome).toBe(99);
+  });
+
+  test('J9: a topic that was created anew restarts, though the group had committed of the old one', () => {
+    const journal = new Journal();
+    const ledger = new Ledger(new FakeStore(journal, { ...hundred, topicId: 'old' }), new FakeSource(journal), { group: 'g1', owner: 'me', retry, onReset: 'restart' });
+    let settled: unknown;
+    ledger.open({ ...p0, topicId: 'new', committed: 500 }).subscribe(({ state }) => (settled = state.settled));
+    expect(settled).toBe(-1);
+  });
+});

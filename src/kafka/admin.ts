@@ -4,10 +4,10 @@
  */
 import type { Admin } from 'kafkajs';
 import { IngestError } from '../errors.js';
+import { groupPositions } from './group-positions.js';
 import { clientSettings, type ClientSettings, type KafkaClientOptions } from './options.js';
-import { exactOffset } from './positions.js';
 import { isLoginFailure, kafkaError, kafkaType, reasonOf, troubleOf } from './trouble.js';
-import { Backoff, sleep, within } from './wait.js';
+import { within } from './wait.js';
 import { openAdmin, type WireCluster } from './wire.js';
 
 const ADMIN_LIMIT_MS = 10_000;
@@ -53,22 +53,6 @@ function adminError(thrown: unknown, doing: string, { brokers, sasl, ssl }: Clie
   });
 }
 
-const COORDINATOR_LIMIT_MS = 20_000;
-
-/** Asks again while the group's coordinator is being found: it has just been elected, or is the first of a cluster. */
-export async function insist<T>(ask: () => Promise<T>): Promise<T> {
-  const backoff = new Backoff();
-  const endMs = performance.now() + COORDINATOR_LIMIT_MS;
-  for (;;) {
-    try {
-      return await ask();
-    } catch (thrown) {
-      if (troubleOf(thrown) !== 'coordinator' || performance.now() > endMs) throw thrown;
-      await sleep(backoff.next(), new AbortController().signal);
-    }
-  }
-}
-
 export async function clusterId(settings: ClientSettings): Promise<string> {
   return withAdmin(settings, "Asking for the cluster's id", async (admin) => (await admin.describeCluster()).clusterId);
 }
@@ -89,19 +73,10 @@ export async function lagOf(
   options: KafkaClientOptions & { readonly groupId: string; readonly topics: readonly string[] },
 ): Promise<readonly PartitionLag[]> {
   const { groupId, topics } = options;
-  return withAdmin(clientSettings(options), `Asking for the lag of ${groupId}`, async (admin) => {
-    const committed = await insist(() => admin.fetchOffsets({ groupId, topics: [...topics] }));
-    const ends = await Promise.all(topics.map(async (topic) => ({ topic, partitions: await admin.fetchTopicOffsets(topic) })));
-    return ends.flatMap(({ topic, partitions }) =>
-      partitions
-        .map(({ partition, high, low }) => {
-          const known = committed.find((each) => each.topic === topic)?.partitions.find((each) => each.partition === partition);
-          const next = known === undefined ? -1 : exactOffset(known.offset, { topic, partition });
-          const end = exactOffset(high, { topic, partition });
-          const from = next < 0 ? exactOffset(low, { topic, partition }) : next;
-          return { topic, partition, end, committed: next < 0 ? undefined : next, lag: Math.max(0, end - from) };
-        })
-        .sort((a, b) => a.partition - b.partition),
-    );
+  return withAdmin(clientSettings(options), `Asking for the lag of ${groupId}`, async (_, cluster) => {
+    const positions = await groupPositions(cluster, groupId, topics);
+    return positions.map(({ topic, partition, logStart, logEnd, committed }) => ({
+      topic, partition, end: logEnd, committed, lag: Math.max(0, logEnd - (committed ?? logStart)),
+    }));
   });
 }

@@ -14,6 +14,10 @@ export interface TopicPartition {
   readonly partition: number;
 }
 
+export function nameOf({ topic, partition }: TopicPartition): string {
+  return `${topic}/${partition}`;
+}
+
 export interface Member {
   readonly memberId: string;
   readonly memberMetadata: Buffer;
@@ -28,10 +32,14 @@ export function topicsOf(metadata: Buffer): readonly string[] {
   return MemberMetadata.decode(metadata)?.topics ?? [];
 }
 
-/** Deals the partitions out in turn, each topic only to the members that want it. */
+/**
+ * Deals the partitions out in turn, each topic only to the members that want it. `grown` goes along as user data, which
+ * members of other programs do not look at.
+ */
 export function assign(
   members: readonly Member[],
   partitionsOf: (topic: string) => readonly number[],
+  grown: readonly string[] = [],
 ): { memberId: string; memberAssignment: Buffer }[] {
   const wishes = members
     .map(({ memberId, memberMetadata }) => ({ memberId, topics: new Set(topicsOf(memberMetadata)) }))
@@ -46,16 +54,36 @@ export function assign(
       (taker[topic] ??= []).push(partition);
     }
   }
+  const userData = Buffer.from(JSON.stringify({ grown }));
   return [...dealt].map(([memberId, assignment]) => ({
     memberId,
-    memberAssignment: MemberAssignment.encode({ version: VERSION, assignment, userData: Buffer.alloc(0) }),
+    memberAssignment: MemberAssignment.encode({ version: VERSION, assignment, userData }),
   }));
 }
 
-/** Sorted, so that events come in an order one can read. */
-export function assignedPartitions(memberAssignment: Buffer): TopicPartition[] {
-  const assignment = MemberAssignment.decode(memberAssignment)?.assignment ?? {};
-  return Object.entries(assignment)
-    .flatMap(([topic, partitions]) => partitions.map((partition) => ({ topic, partition })))
+export interface DecodedAssignment {
+  /** Sorted, so that events come in an order one can read. */
+  readonly partitions: TopicPartition[];
+  /** Topics that got partitions since the group began to read them; undefined: who dealt said nothing of it. */
+  readonly grown: ReadonlySet<string> | undefined;
+}
+
+export function decodeAssignment(memberAssignment: Buffer): DecodedAssignment {
+  const decoded = MemberAssignment.decode(memberAssignment);
+  const partitions = Object.entries(decoded?.assignment ?? {})
+    .flatMap(([topic, list]) => list.map((partition) => ({ topic, partition })))
     .sort((a, b) => (a.topic === b.topic ? a.partition - b.partition : a.topic < b.topic ? -1 : 1));
+  return { partitions, grown: grownOf(decoded?.userData) };
+}
+
+/** Another program may have dealt, and said something else there. */
+function grownOf(userData: Buffer | null | undefined): ReadonlySet<string> | undefined {
+  if (userData === null || userData === undefined || userData.length === 0) return undefined;
+  try {
+    const { grown } = JSON.parse(userData.toString()) as { grown?: unknown };
+    if (!Array.isArray(grown) || !grown.every((topic) => typeof topic === 'string')) return undefined;
+    return new Set(grown as readonly string[]);
+  } catch {
+    return undefined;
+  }
 }

@@ -103,6 +103,8 @@ export interface PartitionMetadata {
 
 export interface WireBrokerPool {
   readonly metadata: { readonly topicMetadata: readonly { readonly topic: string; readonly topicErrorCode: number }[] } | null;
+  readonly brokers?: Readonly<Record<string, WireBroker>>;
+  readonly seedBroker?: WireBroker;
   createBroker: (options: unknown) => WireBroker;
 }
 
@@ -148,11 +150,14 @@ export function forgetVersions(broker: WireBroker): void {
   versions.delete(broker);
 }
 
-/** A broker whose requests pass through `send`; everything else stays the broker's own. */
+/**
+ * A broker whose requests pass through `send`; everything else stays the broker's own. A connection that the broker has
+ * closed is opened again at the next request; kafkajs would close the broker's other ones with it.
+ */
 export function through(broker: WireBroker, send: (pool: WirePool, request: WireRequest) => Promise<unknown>): WireBroker {
   const pool = broker.connectionPool;
   const view = Object.create(pool, { send: { value: (request: WireRequest) => send(pool, request) } }) as WirePool;
-  return Object.create(broker, { connectionPool: { value: view } }) as WireBroker;
+  return Object.create(broker, { connectionPool: { value: view }, disconnect: { value: async () => undefined } }) as WireBroker;
 }
 
 const whole = new WeakSet<WireConnection>();

@@ -2,28 +2,17 @@
  * Room: a consumer group and its topics as they stand at this moment, looked at from outside: nobody joins. One
  * connection, which is closed again.
  */
-import type { Admin } from 'kafkajs';
-import { insist, withAdmin } from './admin.js';
+import { withAdmin } from './admin.js';
+import { groupPositions, type GroupPosition } from './group-positions.js';
+import { insist } from './insist.js';
 import { clientSettings, sourceSettings, type KafkaClientOptions } from './options.js';
-import { exactOffset } from './positions.js';
 import { topicMissing } from './preflight.js';
 import { IngestError } from '../errors.js';
 import { kafkaError, kafkaType } from './trouble.js';
 import { within } from './wait.js';
 import { checkedBroker, openWire } from './wire.js';
 
-export interface GroupPartition {
-  readonly topic: string;
-  readonly partition: number;
-  /** The first offset the log holds. */
-  readonly logStart: number;
-  /** The offset the next record will get. */
-  readonly logEnd: number;
-  /** The offset the group begins at next; undefined: it has committed nothing. */
-  readonly committed: number | undefined;
-  /** What stands beside the committed offset. */
-  readonly metadata: string;
-}
+export type GroupPartition = GroupPosition;
 
 export interface GroupNow {
   /** Kafka's cluster id. */
@@ -42,33 +31,13 @@ export async function groupNow(options: Asked): Promise<GroupNow> {
   const missing = (thrown: unknown): never => {
     throw kafkaType(thrown) === 'UNKNOWN_TOPIC_OR_PARTITION' ? topicMissing(topics, brokers) : thrown;
   };
-  return withAdmin(clientSettings(options), `Looking at the group ${groupId}`, async (admin) => {
+  return withAdmin(clientSettings(options), `Looking at the group ${groupId}`, async (admin, wired) => {
     const { clusterId: cluster } = await admin.describeCluster();
-    const committed = await insist(() => admin.fetchOffsets({ groupId, topics: [...topics] })).catch(missing);
+    const partitions = await groupPositions(wired, groupId, topics).catch(missing);
     const { groups } = await insist(() => admin.describeGroups([groupId]));
     const members = groups.flatMap((group) => group.members.map(({ clientId, clientHost }) => `${clientId} at ${clientHost.replace(/^\//, '')}`));
-    const partitions: GroupPartition[] = [];
-    for (const topic of topics) {
-      const ends = await admin.fetchTopicOffsets(topic).catch(missing);
-      partitions.push(...partitionsOf(topic, ends, committed.find((each) => each.topic === topic)?.partitions ?? []));
-    }
     return { cluster, members, partitions };
   });
-}
-
-type Ends = Awaited<ReturnType<Admin['fetchTopicOffsets']>>;
-type Committed = Awaited<ReturnType<Admin['fetchOffsets']>>[number]['partitions'];
-
-function partitionsOf(topic: string, ends: Ends, committed: Committed): GroupPartition[] {
-  const places = ends.map(({ partition, low, high }): GroupPartition => {
-    const place = { topic, partition };
-    const known = committed.find((each) => each.partition === partition);
-    const next = known === undefined ? -1 : exactOffset(known.offset, place);
-    return {
-      ...place, logStart: exactOffset(low, place), logEnd: exactOffset(high, place), committed: next < 0 ? undefined : next, metadata: known?.metadata ?? '',
-    };
-  });
-  return places.sort((a, b) => a.partition - b.partition);
 }
 
 export interface GroupCommit {

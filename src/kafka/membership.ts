@@ -4,40 +4,21 @@
  */
 import { randomBytes } from 'node:crypto';
 import { IngestError } from '../errors.js';
-import { assign, assignedPartitions, ASSIGNOR_NAME, subscription, topicsOf, type TopicPartition } from './assignor.js';
-import type { SourceSettings } from './options.js';
-import { isGone } from './topic-ids.js';
-import { commitOutcome, isTimeout, kafkaError, kafkaType, reasonOf, troubleOf } from './trouble.js';
-import { Backoff, sleep, unlessAborted, within } from './wait.js';
+import { ASSIGNOR_NAME, decodeAssignment, subscription, type Member, type TopicPartition } from './assignor.js';
 import { checkedBroker, through, type WireBroker } from './broker.js';
+import { CommitFailure, Commits } from './commits.js';
+import { deal, type Deal } from './deal.js';
+import { cutEverywhere, overLane, type Lane } from './lanes.js';
+import type { SourceSettings } from './options.js';
+import { committedOffsets, committedOffsetsEach, type Committed } from './positions.js';
+import { fenced, UnknownOutcome, type CommitRequest, type Session } from './session.js';
+import { commitOutcome, kafkaError, kafkaType, reasonOf, troubleOf } from './trouble.js';
+import { Backoff, sleep, unlessAborted, within } from './wait.js';
 import type { Wire } from './wire.js';
-
-/** What a join gave: commits are pinned to it. */
-export interface Session {
-  readonly memberId: string;
-  readonly generation: number;
-  /** This member deals out the partitions, so it watches for new ones. */
-  readonly leader: boolean;
-  readonly partitions: readonly TopicPartition[];
-}
 
 export type Beat = 'alive' | 'rebalance' | 'fenced' | 'unheard';
 
-export interface CommitRequest extends TopicPartition {
-  readonly next: number;
-  /** Kept by Kafka beside the offset, at most 4096 UTF-16 units. Each commit replaces it. */
-  readonly metadata: string | null;
-}
-
-/** A commit of which nobody knows whether it took, or will take, effect. */
-export class UnknownOutcome extends Error {
-  override readonly name = 'UnknownOutcome';
-}
-
 const LEAVE_LIMIT_MS = 1500;
-/** A broker that was just started knows of no topic: so often is it asked again before a topic is dealt to nobody. */
-const DEAL_LOOKS = 5;
-const DEAL_LOOK_MS = 200;
 
 export class Membership {
   readonly #wire: Wire;
@@ -45,10 +26,21 @@ export class Membership {
   #memberId = '';
   #userData = Buffer.alloc(0);
   #coordinator: Promise<WireBroker> | undefined;
+  readonly #commits: Commits;
+  /** A session of which a late commit may still be on its way. */
+  #outlived: Session | undefined;
 
   constructor(wire: Wire, settings: SourceSettings) {
     this.#wire = wire;
     this.#settings = settings;
+    this.#commits = new Commits({
+      groupId: settings.groupId,
+      log: settings.log,
+      ask: (call) => this.ask(call, 'offsets'),
+      suspect: (thrown) => {
+        if (troubleOf(thrown) === 'coordinator') this.#coordinator = undefined;
+      },
+    });
   }
 
   /** Joins until it succeeds. Undefined when the signal called it off. Throws what no retry mends. */
@@ -57,7 +49,9 @@ export class Membership {
     while (!signal.aborted) {
       try {
         const session = await unlessAborted(this.#joinOnce(signal), signal);
-        if (session !== undefined && !signal.aborted) return session;
+        if (session === undefined || signal.aborted) continue;
+        if (!this.#isAsBefore(session)) return session;
+        await this.#becomeAnother(session.memberId);
       } catch (thrown) {
         if (signal.aborted) return undefined;
         const trouble = troubleOf(thrown);
@@ -87,9 +81,15 @@ export class Membership {
     const { memberId, generationId } = joined;
     const leader = joined.leaderId === memberId;
     if (joined.groupProtocol !== ASSIGNOR_NAME) throw new Error(`the group chose the assignor ${joined.groupProtocol}`);
-    const groupAssignment = leader ? await this.#deal(joined.members, signal) : [];
+    const { groupAssignment, dealt } = leader ? await this.#deal(joined.members, signal) : { groupAssignment: [], dealt: undefined };
     const synced = await this.ask((coordinator) => coordinator.syncGroup({ groupId, generationId, memberId, groupAssignment }));
-    return { memberId, generation: generationId, leader, partitions: assignedPartitions(synced.memberAssignment) };
+    return { memberId, generation: generationId, leader, dealt, ...decodeAssignment(synced.memberAssignment) };
+  }
+
+  #deal(members: readonly Member[], signal: AbortSignal): Promise<Deal> {
+    const committed = (partitions: readonly TopicPartition[]) =>
+      this.ask((coordinator) => committedOffsetsEach(coordinator, this.#settings.groupId, partitions), 'offsets');
+    return deal({ wire: this.#wire, committed }, members, signal);
   }
 
   /**
@@ -108,22 +108,6 @@ export class Membership {
         throw thrown;
       }
     });
-  }
-
-  async #deal(members: readonly { memberId: string; memberMetadata: Buffer }[], signal: AbortSignal): Promise<{ memberId: string; memberAssignment: Buffer }[]> {
-    const { cluster } = this.#wire;
-    // Other members may read topics that this one does not.
-    const topics = [...new Set(members.flatMap(({ memberMetadata }) => topicsOf(memberMetadata)))];
-    await cluster.addMultipleTargetTopics(topics).catch((thrown: unknown) => {
-      // Theirs to complain about.
-      if (troubleOf(thrown) === 'transient') throw thrown;
-    });
-    for (let looks = 1; ; looks++) {
-      await cluster.refreshMetadata();
-      if (looks === DEAL_LOOKS || !topics.some((topic) => isGone(cluster, topic))) break;
-      await sleep(DEAL_LOOK_MS, signal);
-    }
-    return assign(members, (topic) => cluster.findTopicPartitionMetadata(topic).map(({ partitionId }) => partitionId));
   }
 
   /** One heartbeat. Never throws but what no retry mends. */
@@ -150,19 +134,17 @@ export class Membership {
    * broker refuses an old one. Connection trouble is sat out, as a commit may be made twice. `signal`: nobody may
    * commit for this assignment any more.
    */
-  async commit({ memberId, generation }: Session, { topic, partition, next, metadata }: CommitRequest, signal: AbortSignal): Promise<void> {
-    const { groupId } = this.#settings;
+  async commit(session: Session, request: CommitRequest, signal: AbortSignal): Promise<void> {
+    const { topic, partition, next } = request;
     const backoff = new Backoff();
-    const topics = [{ topic, partitions: [{ partition, offset: String(next), metadata }] }];
     while (!signal.aborted) {
       try {
-        await this.ask((coordinator) => coordinator.offsetCommit({ groupId, groupGenerationId: generation, memberId, topics }));
-        return;
+        return await this.#commits.send(session, request, signal);
       } catch (thrown) {
-        const trouble = troubleOf(thrown);
-        if (trouble === 'fenced') throw fenced(topic, partition, next, thrown);
-        if (trouble === 'fatal') throw kafkaError(thrown, `Committing offset ${next}`, { topic, partition });
-        this.#settings.log('warn', 'a commit failed, trying again', { groupId, topic, partition, next, reason: reasonOf(thrown) });
+        if (!(thrown instanceof CommitFailure)) throw thrown;
+        const trouble = troubleOf(thrown.cause);
+        if (trouble === 'fenced') throw fenced(topic, partition, next, thrown.cause);
+        if (trouble === 'fatal') throw kafkaError(thrown.cause, `Committing offset ${next}`, { topic, partition });
         await sleep(backoff.next(), signal);
       }
     }
@@ -173,27 +155,19 @@ export class Membership {
    * Commits as `commit` does, but in one attempt, for a value that must not be overwritten by an older one: commits carry
    * no order, so a copy that hangs in a broker or in the network overwrites whatever was committed since, as long as its
    * generation lasts. So where the outcome is not known, `UnknownOutcome` is thrown, and nothing more may be committed
-   * for the partition before the next generation: `demandGeneration`, and join.
+   * for the partition before the next generation: `demandGeneration`, and join. `signal`: as in `commit`.
    *
    * @throws `KCR_FENCED`; `KCR_STORE`; `KCR_KAFKA_UNREACHABLE` when it may be made again; `UnknownOutcome`.
    */
-  async commitOnce({ memberId, generation }: Session, { topic, partition, next, metadata }: CommitRequest): Promise<void> {
-    const { groupId } = this.#settings;
-    const topics = [{ topic, partitions: [{ partition, offset: String(next), metadata }] }];
-    let isSent = false;
-    const once = (coordinator: WireBroker): Promise<unknown> =>
-      through(coordinator, (pool, wire) => {
-        const encode = async () => {
-          isSent = true; // nearly: a connection that breaks in this moment counts as sent
-          return wire.request.encode();
-        };
-        return pool.send({ ...wire, request: { ...wire.request, encode } });
-      }).offsetCommit({ groupId, groupGenerationId: generation, memberId, topics });
+  async commitOnce(session: Session, request: CommitRequest, signal?: AbortSignal): Promise<void> {
+    const { topic, partition, next, metadata } = request;
     try {
-      await this.ask(once);
-    } catch (thrown) {
+      await this.#commits.send(session, request, signal);
+    } catch (failure) {
+      if (!(failure instanceof CommitFailure)) throw failure;
+      const thrown = failure.cause;
       const fields = { topic, partition, serverCode: kafkaType(thrown), cause: thrown };
-      switch (commitOutcome(thrown, isSent)) {
+      switch (commitOutcome(thrown, failure.isSent)) {
         case 'fenced':
           throw fenced(topic, partition, next, thrown);
         case 'refused':
@@ -211,43 +185,62 @@ export class Membership {
   }
 
   /**
-   * The next join will make the group begin a new generation, in which every late commit of the present one is refused.
-   * Without it the coordinator answers a member that joins as it did before with the generation that is.
+   * The next join will make the group begin a new generation, in which every late commit of this one is refused. Without
+   * it the coordinator answers a member that joins as it did before with the generation that is.
    */
-  demandGeneration(): void {
+  demandGeneration(session: Session): void {
     this.#userData = randomBytes(8);
+    this.#outlived = session;
+  }
+
+  /** A generation was demanded and did not come: a late commit of the present one would be taken. */
+  #isAsBefore({ memberId, generation }: Session): boolean {
+    const isAsBefore = memberId === this.#outlived?.memberId && generation <= this.#outlived.generation;
+    if (!isAsBefore) this.#outlived = undefined;
+    return isAsBefore;
   }
 
   /**
-   * Tells the group to go on without us; gives up soon. Goes over the connection for fetches: on the other one it would
-   * wait behind a join that is under way.
+   * Leaves, for certain, to join under another id: commits under the old one are refused from then on. So it goes where
+   * the broker deals out the partitions, which it does as soon as one member speaks the newer protocol (KIP-848): such a
+   * group has no generations, and a member's epoch changes only with its partitions.
+   */
+  async #becomeAnother(memberId: string): Promise<void> {
+    const { groupId } = this.#settings;
+    this.#settings.log('info', 'the group began no new generation, joining it as another member', { groupId, memberId });
+    await this.ask((coordinator) => coordinator.leaveGroup({ groupId, memberId }));
+    if (this.#memberId === memberId) this.#memberId = '';
+  }
+
+  /**
+   * Tells the group to go on without us; gives up soon. Goes over the connection of the commits: on the other one it
+   * would wait behind a join that is under way.
    */
   async leave(): Promise<void> {
     const memberId = this.#memberId;
     if (memberId === '' || this.#coordinator === undefined) return;
     this.#memberId = '';
-    const left = this.#coordinator.then((coordinator) =>
-      through(coordinator, async (pool, request) => (await pool.getConnection(1)).send(request)).leaveGroup({
-        groupId: this.#settings.groupId,
-        memberId,
-      }),
-    );
+    const left = this.#coordinator.then((coordinator) => overLane(coordinator, 'offsets').leaveGroup({ groupId: this.#settings.groupId, memberId }));
     await within(left, LEAVE_LIMIT_MS);
   }
 
+  /** What the group has committed of these partitions. */
+  committed(partitions: readonly TopicPartition[]): Promise<Committed[]> {
+    return this.ask((coordinator) => committedOffsets(coordinator, this.#settings.groupId, partitions), 'offsets');
+  }
+
   /** Makes a call to the coordinator. After a failure that may be its fault it is looked for again at the next call. */
-  async ask<T>(call: (coordinator: WireBroker) => Promise<T>): Promise<T> {
+  async ask<T>(call: (coordinator: WireBroker) => Promise<T>, lane: Lane = 'group'): Promise<T> {
     this.#coordinator ??= this.#find();
     const found = this.#coordinator;
     let coordinator: WireBroker | undefined;
     try {
       coordinator = await found;
-      return await call(coordinator);
+      return await call(overLane(coordinator, lane));
     } catch (thrown) {
       const trouble = troubleOf(thrown);
       const suspect = coordinator === undefined || trouble === 'coordinator' || trouble === 'transient';
       if (suspect && this.#coordinator === found) this.#coordinator = undefined;
-      if (coordinator !== undefined && isTimeout(thrown)) this.#wire.cut(coordinator.connectionPool);
       throw thrown;
     }
   }
@@ -258,14 +251,8 @@ export class Membership {
       return checkedBroker(await this.#wire.cluster.findGroupCoordinator({ groupId: this.#settings.groupId }));
     } catch (thrown) {
       // kafkajs swallows why; having lasted so long, it was for want of an answer: do not wait on these connections again.
-      if (performance.now() - startMs >= this.#settings.requestTimeoutMs) this.#wire.cut();
+      if (performance.now() - startMs >= this.#settings.requestTimeoutMs) cutEverywhere(this.#wire.cluster, 'group');
       throw thrown;
     }
   }
-}
-
-export function fenced(topic: string, partition: number, next: number, cause: unknown): IngestError {
-  return new IngestError('KCR_FENCED', `Offset ${next} was not committed: the partition is not ours any more`, {
-    topic, partition, serverCode: kafkaType(cause), cause,
-  });
 }

@@ -3,15 +3,23 @@
  * and, where nothing was committed, writes down the place; who is told is run.ts.
  */
 import { IngestError } from '../errors.js';
-import type { TopicPartition } from './assignor.js';
-import type { Membership, Session } from './membership.js';
+import { chosenOffset } from '../model/state-codec.js';
+import { nameOf, type TopicPartition } from './assignor.js';
+import { grownTopics } from './deal.js';
+import type { Membership } from './membership.js';
 import type { SourceSettings } from './options.js';
-import { committedOffsets, EARLIEST, LATEST, listOffsets, type Beyond } from './positions.js';
-import { knownTopic } from './topic-ids.js';
+import { EARLIEST, LATEST, listOffsetsEach, type Beyond, type ListedOffsets } from './positions.js';
+import type { Session } from './session.js';
+import { knownTopic, knownTopicId } from './topic-ids.js';
+import { reasonOf, troubleOf } from './trouble.js';
 import type { Wire } from './wire.js';
+
+export { nameOf } from './assignor.js';
 
 export interface Place extends TopicPartition {
   readonly next: number;
+  /** What the group has committed; undefined: nothing, or only a place that was chosen as this one may be. */
+  readonly committed: number | undefined;
   /** Undefined: the brokers give none. */
   readonly topicId: string | undefined;
   /** The id that this process read the topic under until now, where Kafka has another one now. */
@@ -23,12 +31,16 @@ interface Start extends TopicPartition {
   readonly recreatedFrom: string | undefined;
 }
 
+/** Where partitions begin, and those that must be asked for again. */
+export interface Found {
+  readonly places: readonly Place[];
+  readonly missing: readonly (TopicPartition & { readonly reason: string })[];
+}
+
 export class Places {
   readonly #wire: Wire;
   readonly #settings: SourceSettings;
   readonly #membership: Membership;
-  /** How many partitions each topic had when this process saw it first. */
-  readonly #firstCounts = new Map<string, number>();
   /** The topic's id under which each of our partitions is read. */
   #ids = new Map<string, string | undefined>();
 
@@ -36,10 +48,6 @@ export class Places {
     this.#wire = wire;
     this.#settings = settings;
     this.#membership = membership;
-  }
-
-  saw(topic: string, partitions: number): void {
-    this.#firstCounts.set(topic, partitions);
   }
 
   /** Partitions that went to others are forgotten: what they make of a topic that was created anew is theirs. */
@@ -54,68 +62,84 @@ export class Places {
   }
 
   /**
-   * One attempt for all; a partition whose topic Kafka does not tell of is left out, and must be asked for again:
-   * without its id another topic could be read in its place.
+   * One attempt for all. A partition is missing when Kafka does not tell of its topic (without its id another topic could
+   * be read in its place), or when the end of the log is needed that nobody leads: the others begin without it.
    *
    * The ids are asked first. Should a topic be created anew in between, then the place is fetched under an id that is
    * gone, and that is seen; the other way round an offset of the old log would be fetched from the new one.
    *
    * @throws `UnknownOutcome`, `KCR_FENCED`, and whatever brokers answer.
    */
-  async of(session: Session, partitions: readonly TopicPartition[]): Promise<readonly Place[]> {
+  async of(session: Session, partitions: readonly TopicPartition[], signal: AbortSignal): Promise<Found> {
     await this.#wire.cluster.refreshMetadata();
     const starts = partitions.flatMap((partition) => this.#start(partition));
-    if (starts.length === 0) return [];
-    const { groupId, onReset, stateDecides } = this.#settings;
-    const committed = await this.#membership.ask((coordinator) => committedOffsets(coordinator, groupId, starts));
-    const nextOf = (start: Start) => committed.find((each) => isSame(each, start))?.next;
-    const isAnew = ({ recreatedFrom }: Start) => recreatedFrom !== undefined && (stateDecides || onReset === 'restart');
-    const open = starts.filter((start) => isAnew(start) || nextOf(start) === undefined);
-    const early = open.filter((start) => isAnew(start) || this.#beginsEarly(start));
-    const late = open.filter((start) => !early.includes(start));
-    const { isolation } = this.#settings;
-    const ends = [
-      ...(await listOffsets(this.#wire, early, { timestamp: EARLIEST, isolation })),
-      ...(await listOffsets(this.#wire, late, { timestamp: LATEST, isolation })),
-    ];
-    const places = starts.map((start) => ({ ...start, next: ends.find((each) => isSame(each, start))?.offset ?? nextOf(start) ?? 0 }));
-    for (const place of places) {
-      const known = nextOf(place);
-      // The end of the log moves: what is produced while we are down must not be skipped the next time.
-      const isHalted = place.recreatedFrom !== undefined && !isAnew(place);
-      if (!isHalted && (known === undefined || (isAnew(place) && !stateDecides))) await this.writeDown(session, place);
-    }
-    return places;
+    const untold = partitions.filter(({ topic }) => !isTold(this.#wire.cluster, topic)).map((each) => ({ ...each, reason: 'Kafka does not tell of the topic' }));
+    if (starts.length === 0) return { places: [], missing: untold };
+    const answers = await this.#membership.committed(starts);
+    const next = new Map(answers.map((each) => [nameOf(each), each.next]));
+    const chosenBefore = new Set(answers.filter(({ metadata }) => metadata === chosenOffset).map(nameOf));
+    const open = starts.filter((start) => this.#isAnew(start) || next.get(nameOf(start)) === undefined);
+    const { offsets, errors } = await this.#ends(session, open);
+    const untellable = open.filter((start) => errors.has(nameOf(start)));
+    const places = starts
+      .filter((start) => !errors.has(nameOf(start)))
+      .map((start): Place => {
+        const [name, committed] = [nameOf(start), next.get(nameOf(start))];
+        const isProgress = !chosenBefore.has(name) && !offsets.has(name);
+        return { ...start, next: offsets.get(name) ?? committed ?? 0, committed: isProgress ? committed : undefined };
+      });
+    // The end of the log moves: what is produced while we are down must not be skipped the next time.
+    const chosen = places.filter((place) => {
+      const isHalted = place.recreatedFrom !== undefined && !this.#isAnew(place);
+      return !isHalted && (next.get(nameOf(place)) === undefined || (this.#isAnew(place) && !this.#settings.stateDecides));
+    });
+    await this.writeDown(session, chosen, signal);
+    return { places, missing: [...untold, ...untellable.map(({ topic, partition }) => ({ topic, partition, reason: reasonOf(errors.get(nameOf({ topic, partition }))) }))] };
   }
 
   /**
-   * Commits the place, without metadata: only where there is none, or where nobody keeps a state there. In one attempt,
+   * Commits the places, marked as chosen and not reached: only where there are none, or where nobody keeps a state there. In one attempt,
    * since a late copy of it would wipe out the state that a store has committed there meanwhile.
    */
-  async writeDown(session: Session, { topic, partition, next }: TopicPartition & { readonly next: number }): Promise<void> {
-    await this.#membership.commitOnce(session, { topic, partition, next, metadata: null });
+  async writeDown(session: Session, places: readonly (TopicPartition & { readonly next: number })[], signal: AbortSignal): Promise<void> {
+    await Promise.all(places.map(({ topic, partition, next }) => this.#membership.commitOnce(session, { topic, partition, next, metadata: chosenOffset }, signal)));
+  }
+
+  /** @throws what no retry mends; the error of each other partition stands under its name. */
+  async #ends(session: Session, open: readonly Start[]): Promise<ListedOffsets> {
+    if (open.length === 0) return { offsets: new Map(), errors: new Map() };
+    const { isolation, fromBeginning } = this.#settings;
+    const grown = fromBeginning ? new Set<string>() : (session.grown ?? (await this.#grown(open)));
+    const isEarly = (start: Start): boolean => fromBeginning || this.#isAnew(start) || grown.has(start.topic);
+    const early = await listOffsetsEach(this.#wire, open.filter(isEarly), { timestamp: EARLIEST, isolation });
+    const late = await listOffsetsEach(this.#wire, open.filter((start) => !isEarly(start)), { timestamp: LATEST, isolation });
+    const errors = new Map([...early.errors, ...late.errors]);
+    for (const error of errors.values()) if (troubleOf(error) === 'fatal') throw error;
+    return { offsets: new Map([...early.offsets, ...late.offsets]), errors };
+  }
+
+  /** Who dealt out the partitions did not say which of them were added: another program, or a broker. */
+  async #grown(open: readonly Start[]): Promise<ReadonlySet<string>> {
+    const topics = [...new Set(open.map(({ topic }) => topic))];
+    const all = topics.flatMap((topic) => (knownTopic(this.#wire.cluster, topic)?.partitionMetadata ?? []).map(({ partitionId }) => ({ topic, partition: partitionId })));
+    return new Set(grownTopics(all, { committed: await this.#membership.committed(all), errors: new Map() }));
+  }
+
+  #isAnew({ recreatedFrom }: Start): boolean {
+    const { onReset, stateDecides } = this.#settings;
+    return recreatedFrom !== undefined && (stateDecides || onReset === 'restart');
   }
 
   #start({ topic, partition }: TopicPartition): Start[] {
-    const known = knownTopic(this.#wire.cluster, topic);
-    if (known === undefined || known.topicErrorCode !== 0) return [];
-    const { topicId } = known;
+    if (!isTold(this.#wire.cluster, topic)) return [];
+    const topicId = knownTopicId(this.#wire.cluster, topic);
     const before = this.#ids.get(nameOf({ topic, partition }));
     return [{ topic, partition, topicId, recreatedFrom: before === undefined || topicId === undefined || before === topicId ? undefined : before }];
   }
-
-  /** A partition that was added while we were looking begins at its beginning, whatever the group begins at. */
-  #beginsEarly({ topic, partition }: TopicPartition): boolean {
-    return this.#settings.fromBeginning || partition >= (this.#firstCounts.get(topic) ?? Infinity);
-  }
 }
 
-export function nameOf({ topic, partition }: TopicPartition): string {
-  return `${topic}/${partition}`;
-}
-
-function isSame(a: TopicPartition, b: TopicPartition): boolean {
-  return a.topic === b.topic && a.partition === b.partition;
+function isTold(cluster: Wire['cluster'], topic: string): boolean {
+  return knownTopic(cluster, topic)?.topicErrorCode === 0;
 }
 
 /** What befell a topic while it was read. */

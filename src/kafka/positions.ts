@@ -2,9 +2,11 @@
  * Room: where a partition begins: what the group committed, or an end of the log. Questions to brokers, no state.
  */
 import { IngestError } from '../errors.js';
-import type { TopicPartition } from './assignor.js';
-import type { PartitionError, TopicPartitions, WireBroker } from './broker.js';
-import { isTimeout } from './trouble.js';
+import { nameOf, type TopicPartition } from './assignor.js';
+import type { WireBroker } from './broker.js';
+import { overLane } from './lanes.js';
+import { withErrors, type PartitionErrors } from './partition-errors.js';
+import { knownLeader } from './topic-ids.js';
 import type { Wire } from './wire.js';
 
 export const EARLIEST = '-2';
@@ -19,15 +21,28 @@ export interface Committed extends TopicPartition {
   readonly metadata: string;
 }
 
+/** @throws what befell the whole request, or else one of the partitions. */
 export async function committedOffsets(coordinator: WireBroker, groupId: string, partitions: readonly TopicPartition[]): Promise<Committed[]> {
+  const { committed, errors } = await committedOffsetsEach(coordinator, groupId, partitions);
+  for (const error of errors.values()) throw error;
+  return committed;
+}
+
+/** The error of a partition stands under its name; `committed` lacks it. */
+export async function committedOffsetsEach(
+  coordinator: WireBroker,
+  groupId: string,
+  partitions: readonly TopicPartition[],
+): Promise<{ readonly committed: Committed[]; readonly errors: PartitionErrors }> {
   const topics = byTopic(partitions).map(({ topic, partitions: list }) => ({ topic, partitions: list.map((partition) => ({ partition })) }));
-  const { responses } = await coordinator.offsetFetch({ groupId, topics });
-  return responses.flatMap(({ topic, partitions: list }) =>
-    list.map(({ partition, offset, metadata }) => {
+  const { answer, errors } = await withErrors(coordinator, (broker) => broker.offsetFetch({ groupId, topics }));
+  const committed = answer.responses.flatMap(({ topic, partitions: list }) =>
+    list.filter(({ partition }) => !errors.has(nameOf({ topic, partition }))).map(({ partition, offset, metadata }) => {
       const next = exactOffset(offset, { topic, partition });
       return { topic, partition, next: next < 0 ? undefined : next, metadata: metadata ?? '' };
     }),
   );
+  return { committed, errors };
 }
 
 export interface ListOffsets {
@@ -37,44 +52,55 @@ export interface ListOffsets {
   readonly isolation: 'read_committed' | 'read_uncommitted';
 }
 
-/** Asks each partition's leader. The metadata must be loaded. */
-export async function listOffsets(
-  { cluster, cut }: Wire,
-  partitions: readonly TopicPartition[],
-  { timestamp, isolation }: ListOffsets,
-): Promise<(TopicPartition & { readonly offset: number })[]> {
+export interface ListedOffsets {
+  /** By name of the partition. */
+  readonly offsets: ReadonlyMap<string, number>;
+  /** By name: no leader, or one that could not be asked. */
+  readonly errors: PartitionErrors;
+}
+
+/** Asks each partition's leader. The metadata must be loaded. @throws when any of them cannot be told. */
+export async function listOffsets(wire: Pick<Wire, 'cluster'>, partitions: readonly TopicPartition[], ask: ListOffsets): Promise<(TopicPartition & { readonly offset: number })[]> {
+  const { offsets, errors } = await listOffsetsEach(wire, partitions, ask);
+  for (const error of errors.values()) throw error;
+  return partitions.flatMap(({ topic, partition }) => {
+    const offset = offsets.get(nameOf({ topic, partition }));
+    return offset === undefined ? [] : [{ topic, partition, offset }];
+  });
+}
+
+/** A partition that cannot be told does not keep the others from being told. */
+export async function listOffsetsEach({ cluster }: Pick<Wire, 'cluster'>, partitions: readonly TopicPartition[], ask: ListOffsets): Promise<ListedOffsets> {
   const byLeader = new Map<number, TopicPartition[]>();
-  for (const each of partitions) {
-    const leader = leaderOf(cluster.findTopicPartitionMetadata(each.topic), each);
-    byLeader.set(leader, [...(byLeader.get(leader) ?? []), each]);
+  const errors = new Map<string, unknown>();
+  for (const { topic, partition } of partitions) {
+    const leader = knownLeader(cluster, topic, partition);
+    if (leader === undefined) errors.set(nameOf({ topic, partition }), new IngestError('KCR_KAFKA_UNREACHABLE', 'No broker leads the partition', { topic, partition }));
+    else entryOf(byLeader, leader).push({ topic, partition });
   }
-  const answers = await Promise.all(
-    [...byLeader].map(async ([nodeId, led]) => {
-      const broker = await cluster.findBroker({ nodeId });
-      const topics = byTopic(led).map(({ topic, partitions: list }) => ({ topic, partitions: list.map((partition) => ({ partition, timestamp })) }));
-      const isolationLevel = isolation === 'read_committed' ? READ_COMMITTED : READ_UNCOMMITTED;
-      try {
-        return (await broker.listOffsets({ isolationLevel, topics })).responses;
-      } catch (thrown) {
-        if (isTimeout(thrown)) cut(broker.connectionPool);
-        throw thrown;
-      }
-    }),
+  const answers = await Promise.all([...byLeader].map(([nodeId, led]) => listFrom(cluster, nodeId, led, ask).catch((error: unknown) => failedAll(led, error))));
+  for (const answer of answers) for (const [name, error] of answer.errors) errors.set(name, error);
+  return { offsets: new Map(answers.flatMap(({ offsets }) => [...offsets])), errors };
+}
+
+async function listFrom(cluster: Wire['cluster'], nodeId: number, led: readonly TopicPartition[], { timestamp, isolation }: ListOffsets): Promise<ListedOffsets> {
+  const broker = overLane(await cluster.findBroker({ nodeId }), 'offsets');
+  const topics = byTopic(led).map(({ topic, partitions: list }) => ({ topic, partitions: list.map((partition) => ({ partition, timestamp })) }));
+  const isolationLevel = isolation === 'read_committed' ? READ_COMMITTED : READ_UNCOMMITTED;
+  const { answer, errors } = await withErrors(broker, (view) => view.listOffsets({ isolationLevel, topics }));
+  const offsets = answer.responses.flatMap(({ topic, partitions: list }) =>
+    list
+      .filter(({ partition }) => !errors.has(nameOf({ topic, partition })))
+      .map(({ partition, offset }) => [nameOf({ topic, partition }), exactOffset(offset, { topic, partition })] as const),
   );
-  return answers.flat().flatMap(flatten);
+  return { offsets: new Map(offsets), errors };
 }
 
-function flatten({ topic, partitions }: TopicPartitions<PartitionError & { offset: string }>): (TopicPartition & { offset: number })[] {
-  return partitions.map(({ partition, offset }) => ({ topic, partition, offset: exactOffset(offset, { topic, partition }) }));
+function failedAll(partitions: readonly TopicPartition[], error: unknown): ListedOffsets {
+  return { offsets: new Map(), errors: new Map(partitions.map((each) => [nameOf(each), error])) };
 }
 
-function leaderOf(metadata: readonly { partitionId: number; leader: number }[], { topic, partition }: TopicPartition): number {
-  const leader = metadata.find(({ partitionId }) => partitionId === partition)?.leader;
-  if (leader !== undefined && leader >= 0) return leader;
-  throw new IngestError('KCR_KAFKA_UNREACHABLE', 'No broker leads the partition', { topic, partition });
-}
-
-export function exactOffset(offset: string, { topic, partition }: TopicPartition): number {
+function exactOffset(offset: string, { topic, partition }: TopicPartition): number {
   const exact = Number(offset);
   if (Number.isSafeInteger(exact)) return exact;
   throw new IngestError('KCR_OFFSET_RANGE', `Offset ${offset} is larger than a number can hold exactly`, { topic, partition });
@@ -82,12 +108,15 @@ export function exactOffset(offset: string, { topic, partition }: TopicPartition
 
 export function byTopic(partitions: readonly TopicPartition[]): { topic: string; partitions: number[] }[] {
   const topics = new Map<string, number[]>();
-  for (const { topic, partition } of partitions) {
-    const list = topics.get(topic);
-    if (list === undefined) topics.set(topic, [partition]);
-    else list.push(partition);
-  }
+  for (const { topic, partition } of partitions) entryOf(topics, topic).push(partition);
   return [...topics].map(([topic, list]) => ({ topic, partitions: list }));
+}
+
+/** The list under a key, made when it is not there yet. */
+export function entryOf<Key, Item>(lists: Map<Key, Item[]>, key: Key): Item[] {
+  const list = lists.get(key) ?? [];
+  lists.set(key, list);
+  return list;
 }
 
 /** An offset that the log does not hold. */

@@ -11,11 +11,11 @@ const FOLLOWS_WITHIN = 10;
 export class Renewals {
   readonly #last = new Map<string, { readonly pauseMs: number; readonly untilMs: number }>();
 
-  /** Milliseconds to wait from `nowMs`; at least `firstMs`. */
-  pause(name: string, firstMs: number, nowMs: number): number {
+  /** Milliseconds to wait from `nowMs`; at least `firstMs`, at most `limitMs`. */
+  pause(name: string, firstMs: number, nowMs: number, limitMs = MAX_PAUSE_MS): number {
     const last = this.#last.get(name);
     const follows = last !== undefined && nowMs - last.untilMs <= last.pauseMs * FOLLOWS_WITHIN;
-    const pauseMs = Math.min(MAX_PAUSE_MS, Math.max(firstMs, follows ? last.pauseMs * 2 : 0));
+    const pauseMs = Math.min(limitMs, Math.max(firstMs, follows ? last.pauseMs * 2 : 0));
     this.#last.set(name, { pauseMs, untilMs: nowMs + pauseMs });
     return pauseMs;
   }

@@ -3,28 +3,36 @@
  * when; the protocol is membership.ts, fetching is fetcher.ts.
  */
 import type { Subscriber } from 'rxjs';
-import { hasCode, IngestError } from '../errors.js';
+import { IngestError } from '../errors.js';
+import { Credits } from '../model/credits.js';
 import type { Assignment } from '../model/record.js';
 import type { LogEnds, SourceEvent } from '../ports.js';
+import { Assignments } from './assignments.js';
 import type { TopicPartition } from './assignor.js';
-import { Credits } from '../model/credits.js';
+import { Committing } from './committing.js';
 import { Fetcher } from './fetcher.js';
-import { fenced, Membership, UnknownOutcome, type CommitRequest, type Session } from './membership.js';
+import { Inquiries } from './inquiries.js';
+import { Membership } from './membership.js';
 import type { SourceSettings } from './options.js';
-import { nameOf, Places, resetError, type Place, type Reset } from './places.js';
-import { committedOffsets, EARLIEST, LATEST, listOffsets, type Committed } from './positions.js';
+import { nameOf, Places, resetError, type Found, type Place, type Reset } from './places.js';
+import type { Committed } from './positions.js';
 import { Renewals } from './renewals.js';
-import { endTenure, newTenure, type Tenure } from './tenure.js';
-import { knownTopicId } from './topic-ids.js';
+import { UnknownOutcome, type Session } from './session.js';
+import { newTenure, type Tenure } from './tenure.js';
+import { otherPartitions } from './topic-watch.js';
 import { kafkaError, kafkaType, reasonOf, troubleOf } from './trouble.js';
 import { Turn } from './turn.js';
-import { Backoff, sleep, unlessAborted, within } from './wait.js';
+import { Backoff, breathe, newAbort, sleep, unlessAborted, within } from './wait.js';
 import { openWire, type Wire } from './wire.js';
 
 const DISCONNECT_LIMIT_MS = 1000;
 const UNHEARD_RETRY_MS = 500;
 /** The shortest wait before a partition is begun anew. */
 const ANEW_PAUSE_MS = 500;
+/** The longest wait before a partition is looked for again that Kafka does not tell of, or that nobody leads. */
+const MISSING_PAUSE_LIMIT_MS = 5000;
+/** Longer than this nobody else has to wait while partitions are begun or given up, one after the other. */
+const TURN_LIMIT_MS = 10;
 
 /** Of the budget; the rest is for what is just being received, and for what is done but not collected yet. */
 const RECORDS_PART = 5 / 8;
@@ -38,10 +46,12 @@ export class Run {
   readonly #fetcher: Fetcher;
   readonly #credits: Credits;
   /** Nobody listens any more, or nothing is left to be told. */
-  readonly #over = new AbortController();
+  readonly #over = newAbort();
   /** No more joins. */
-  readonly #leaving = new AbortController();
-  readonly #tenures = new Map<number, Tenure>();
+  readonly #leaving = newAbort();
+  readonly #assignments = new Assignments();
+  readonly #committing: Committing;
+  readonly #inquiries: Inquiries;
   readonly #places: Places;
   readonly #renewals = new Renewals();
   #turn: Turn | undefined;
@@ -54,6 +64,14 @@ export class Run {
     this.#wire = openWire(settings);
     this.#membership = new Membership(this.#wire, settings);
     this.#places = new Places(this.#wire, settings, this.#membership);
+    this.#inquiries = new Inquiries(this.#wire, this.#membership);
+    this.#committing = new Committing({
+      assignments: this.#assignments,
+      membership: this.#membership,
+      log: settings.log,
+      outlive: (session) => this.#joinAnew(session),
+      fenced: (session) => this.#present(session)?.end('fenced'),
+    });
     this.#credits = new Credits(settings.budgetBytes * RECORDS_PART);
     this.#fetcher = new Fetcher(
       {
@@ -96,100 +114,38 @@ export class Run {
   }
 
   get(assignment: Assignment): Tenure | undefined {
-    return this.#tenures.get(assignment.epoch);
+    return this.#assignments.get(assignment);
   }
 
   commit(assignment: Assignment, next: number, metadata: string | null): Promise<void> {
-    return this.#inTurn(assignment, next, metadata, (tenure, request) => this.#membership.commit(tenure.session, request, tenure.ended.signal));
+    return this.#committing.commit(assignment, next, metadata);
   }
 
   commitOnce(assignment: Assignment, next: number, metadata: string | null): Promise<void> {
-    return this.#inTurn(assignment, next, metadata, async (tenure, request) => {
-      if (tenure.state === 'ended') throw fenced(request.topic, request.partition, next, undefined);
-      await this.#membership.commitOnce(tenure.session, request);
-    });
+    return this.#committing.commitOnce(assignment, next, metadata);
   }
 
-  /** One after the other: an earlier one that is tried again must not overwrite a later one. */
-  #inTurn(
-    assignment: Assignment,
-    next: number,
-    metadata: string | null,
-    call: (tenure: Tenure, request: CommitRequest) => Promise<void>,
-  ): Promise<void> {
-    const { topic, partition } = assignment;
-    const tenure = this.get(assignment);
-    if (tenure === undefined) return Promise.reject(fenced(topic, partition, next, undefined));
-    const committing = tenure.committing.then(() => this.#commit(tenure, { topic, partition, next, metadata }, call));
-    tenure.committing = committing.catch(() => undefined);
-    return committing;
+  committed(assignment: Assignment): Promise<Committed> {
+    return this.#inquiries.committed(assignment);
   }
 
-  async #commit(tenure: Tenure, request: CommitRequest, call: (tenure: Tenure, request: CommitRequest) => Promise<void>): Promise<void> {
-    const { topic, partition, next } = request;
-    if (tenure.isCommitUnknown) throw unknownOutcome(request);
-    try {
-      await call(tenure, request);
-    } catch (thrown) {
-      if (thrown instanceof UnknownOutcome) {
-        tenure.isCommitUnknown = true;
-        this.#settings.log('warn', 'the outcome of a commit is not known, joining again', { topic, partition, next, reason: thrown.message });
-        this.#joinAnew(tenure.session);
-        throw unknownOutcome(request, thrown);
-      }
-      // The broker knows better than our next heartbeat.
-      if (hasCode(thrown, 'KCR_FENCED') && tenure.state !== 'ended' && this.#turn?.session === tenure.session) this.#turn.end('fenced');
-      throw thrown;
-    }
+  assignmentOf(topic: string, partition: number): Assignment | undefined {
+    return this.#assignments.find(topic, partition)?.assignment;
+  }
+
+  log(assignment: Assignment): Promise<LogEnds> {
+    return this.#inquiries.log(assignment);
   }
 
   /** The group begins a new generation: whatever of the present one is still on its way will be refused. */
   #joinAnew(session: Session): void {
-    this.#membership.demandGeneration();
-    if (this.#turn?.session === session) this.#turn.end('rebalance');
+    this.#membership.demandGeneration(session);
+    this.#present(session)?.end('rebalance');
   }
 
-  /**
-   * What the group has committed for the partition. Asked after the join, it includes every commit of former owners
-   * that was ever accepted. The coordinator accepts a commit of an old generation only until the join of the new one is
-   * complete; it has then appended it to its log, and it appends the new generation's assignment behind it. It answers
-   * our SyncGroup only when that is replicated, so everything before it is, and it makes commits visible in that order.
-   * (What `requireStable` of newer versions waits for are offsets in transactions, which nobody writes for this group.)
-   */
-  async committed(assignment: Assignment): Promise<Committed> {
-    const { topic, partition } = assignment;
-    const [committed] = await this.#membership.ask((coordinator) =>
-      committedOffsets(coordinator, this.#settings.groupId, [{ topic, partition }]),
-    );
-    return committed ?? { topic, partition, next: undefined, metadata: '' };
-  }
-
-  assignmentOf(topic: string, partition: number): Assignment | undefined {
-    return [...this.#tenures.values()].find(({ assignment }) => assignment.topic === topic && assignment.partition === partition)?.assignment;
-  }
-
-  /** The ends of the very log that the assignment is of. */
-  async log(assignment: Assignment): Promise<LogEnds> {
-    const { topic, partition, topicId } = assignment;
-    const { cluster } = this.#wire;
-    const ask = async (): Promise<LogEnds> => {
-      const isolation = 'read_uncommitted';
-      const [start] = await listOffsets(this.#wire, [{ topic, partition }], { timestamp: EARLIEST, isolation });
-      const [end] = await listOffsets(this.#wire, [{ topic, partition }], { timestamp: LATEST, isolation });
-      await cluster.refreshMetadata();
-      // They were asked for by name. Another topic's would tell that this one was truncated.
-      if (knownTopicId(cluster, topic) !== topicId) throw new Error('the topic is gone, or was created anew');
-      if (start === undefined || end === undefined) throw new Error('the answer lacks the partition');
-      return { start: start.offset, end: end.offset };
-    };
-    try {
-      return await ask();
-    } catch (thrown) {
-      if (thrown instanceof IngestError && !thrown.retryable) throw thrown;
-      if (troubleOf(thrown) === 'fatal') throw kafkaError(thrown, 'Asking for the ends of the log', { topic, partition });
-      await cluster.refreshMetadata().catch(() => undefined); // the leader may have moved
-      throw new IngestError('KCR_KAFKA_UNREACHABLE', `The ends of the log are not known: ${reasonOf(thrown)}`, { topic, partition, cause: thrown });
-    }
+  /** The turn of the session, while it is the present one. */
+  #present(session: Session): Turn | undefined {
+    return this.#turn?.session === session ? this.#turn : undefined;
   }
 
   renew(assignment: Assignment): void {
@@ -202,7 +158,7 @@ export class Run {
     const why = 'the group says that a partition is ours, but its state was claimed by another or the outcome of a write is not known: it is claimed anew after a pause';
     this.#settings.log('warn', why, { topic, partition, pauseMs });
     this.#lose(tenure);
-    void this.#beginAnew(turn, assignment, pauseMs);
+    void this.#beginAnew(turn, [assignment], pauseMs);
   }
 
   seek(tenure: Tenure, offset: number): void {
@@ -256,7 +212,6 @@ export class Run {
         });
       }
     });
-    for (const topic of topics) this.#places.saw(topic, this.#count(topic));
   }
 
   async #serve(session: Session): Promise<void> {
@@ -266,11 +221,11 @@ export class Run {
     const { groupId } = this.#settings;
     this.#settings.log('info', 'joined the group', { groupId, generation: session.generation, leader: session.leader, partitions: session.partitions.length });
     void this.#beat(turn);
-    if (session.leader) void this.#watchTopics(turn);
+    if (session.dealt !== undefined) void this.#watchTopics(turn, session.dealt);
     try {
       this.#places.keepOnly(session.partitions);
-      const places = await this.#find(turn, session.partitions);
-      if (places !== undefined && !turn.ended.signal.aborted) this.#assign(turn, session.partitions, places);
+      const found = await this.#find(turn, session.partitions);
+      if (found !== undefined) await this.#assign(turn, found);
       const end = await turn.end_;
       this.#settings.log('info', 'leaving the generation', { groupId, generation: session.generation, reason: end });
       await this.#giveUp(turn);
@@ -280,9 +235,10 @@ export class Run {
   }
 
   /** Where each partition begins, or undefined when the session ended meanwhile. */
-  #find(turn: Turn, partitions: readonly TopicPartition[]): Promise<readonly Place[] | undefined> {
-    if (partitions.length === 0) return Promise.resolve([]);
-    return this.#insist('Reading the committed offsets', turn.ended.signal, () => this.#certainly(turn, () => this.#places.of(turn.session, partitions)));
+  #find(turn: Turn, partitions: readonly TopicPartition[]): Promise<Found | undefined> {
+    if (partitions.length === 0) return Promise.resolve({ places: [], missing: [] });
+    const { signal } = turn.ended;
+    return this.#insist('Reading the committed offsets', signal, () => this.#certainly(turn, () => this.#places.of(turn.session, partitions, signal)));
   }
 
   async #certainly<T>(turn: Turn, attempt: () => Promise<T>): Promise<T> {
@@ -296,45 +252,52 @@ export class Run {
     }
   }
 
-  /** Begins the tenures of these partitions. Those whose topic Kafka does not tell of follow when it does. */
-  #assign(turn: Turn, wanted: readonly TopicPartition[], places: readonly Place[]): void {
-    const found = new Set(places.map(nameOf));
-    const begun = places.map((place) => {
-      const { topic, topicId, partition, next } = place;
-      const assignment: Assignment = Object.freeze({ topic, partition, epoch: this.#nextEpoch(), generation: turn.session.generation, startOffset: next, topicId });
-      const tenure = newTenure(assignment, turn.session, next);
-      this.#tenures.set(assignment.epoch, tenure);
-      this.#credits.open(assignment.epoch);
-      return { place, tenure };
-    });
-    for (const { place, tenure } of begun) {
-      const { onReset, stateDecides } = this.#settings;
-      this.#emit({ kind: 'assigned', assignment: tenure.assignment });
-      if (place.recreatedFrom === undefined || stateDecides || onReset === 'restart') this.#places.begun(place);
-      else this.#failed(tenure, resetError(place, { kind: 'recreated', was: place.recreatedFrom, topicId: place.topicId as string }));
+  /** Begins these partitions, unless the session ends meanwhile. Those that are missing follow when they are found. */
+  async #assign(turn: Turn, { places, missing }: Found): Promise<void> {
+    if (missing.length > 0) this.#lookForMissing(turn, missing);
+    let sinceMs = performance.now();
+    for (const place of places) {
+      if (turn.ended.signal.aborted || this.#over.signal.aborted) return;
+      this.#begin(turn, place);
+      if (performance.now() - sinceMs < TURN_LIMIT_MS) continue;
+      this.#fetcher.serve(this.#assignments.all);
+      await breathe();
+      sinceMs = performance.now();
     }
-    this.#fetcher.serve([...this.#tenures.values()]);
-    for (const missing of wanted.filter((each) => !found.has(nameOf(each)))) {
-      const pauseMs = this.#renewals.pause(nameOf(missing), ANEW_PAUSE_MS, performance.now());
-      this.#settings.log('warn', 'Kafka does not tell of a topic, its partition waits', { ...missing, pauseMs });
-      void this.#beginAnew(turn, missing, pauseMs);
-    }
+    if (!turn.ended.signal.aborted) this.#fetcher.serve(this.#assignments.all);
+  }
+
+  #begin(turn: Turn, place: Place): void {
+    const { topic, topicId, partition, next, committed } = place;
+    const { onReset, stateDecides } = this.#settings;
+    const assignment: Assignment = Object.freeze({ topic, partition, epoch: this.#nextEpoch(), generation: turn.session.generation, startOffset: next, committed, topicId });
+    const tenure = newTenure(assignment, turn.session, next);
+    this.#assignments.add(tenure);
+    this.#credits.open(assignment.epoch);
+    this.#emit({ kind: 'assigned', assignment });
+    if (place.recreatedFrom === undefined || stateDecides || onReset === 'restart') this.#places.begun(place);
+    else this.#failed(tenure, resetError(place, { kind: 'recreated', was: place.recreatedFrom, topicId: place.topicId as string }));
+  }
+
+  #lookForMissing(turn: Turn, missing: Found['missing']): void {
+    const nowMs = performance.now();
+    const pauseMs = Math.min(...missing.map((each) => this.#renewals.pause(nameOf(each), ANEW_PAUSE_MS, nowMs, MISSING_PAUSE_LIMIT_MS)));
+    this.#settings.log('warn', 'partitions cannot begin yet, the others go on', { ...missing[0], partitions: missing.length, pauseMs });
+    void this.#beginAnew(turn, missing, pauseMs);
   }
 
   /**
    * After a pause, in the same generation. `at`: where, instead of at the committed offset, unless the topic has become
    * another one.
    */
-  async #beginAnew(turn: Turn, { topic, partition }: TopicPartition, pauseMs: number, at?: number): Promise<void> {
-    const { signal } = turn.ended;
-    const wanted = [{ topic, partition }];
-    await sleep(pauseMs, signal);
+  async #beginAnew(turn: Turn, wanted: readonly TopicPartition[], pauseMs: number, at?: number): Promise<void> {
+    await sleep(pauseMs, turn.ended.signal);
     try {
-      const places = await this.#find(turn, wanted);
-      const moved = places?.map((place) => (at === undefined || place.recreatedFrom !== undefined ? place : { ...place, next: at }));
-      if (moved === undefined) return;
+      const found = await this.#find(turn, wanted.map(({ topic, partition }) => ({ topic, partition })));
+      if (found === undefined) return;
+      const places = found.places.map((place) => (at === undefined || place.recreatedFrom !== undefined ? place : { ...place, next: at }));
       const isKept = at === undefined || this.#settings.stateDecides;
-      if (isKept || (await this.#writeDown(turn, moved)) === true) this.#assign(turn, wanted, moved);
+      if (isKept || (await this.#writeDown(turn, places)) === true) await this.#assign(turn, { ...found, places });
     } catch (thrown) {
       this.#fail(kafkaError(thrown, 'Beginning a partition anew'));
     }
@@ -343,7 +306,7 @@ export class Run {
   /** True, or undefined when the session ended meanwhile. */
   #writeDown(turn: Turn, places: readonly Place[]): Promise<boolean | undefined> {
     const write = async (): Promise<boolean> => {
-      for (const place of places) await this.#places.writeDown(turn.session, place);
+      await this.#places.writeDown(turn.session, places, turn.ended.signal);
       return true;
     };
     return this.#insist('Writing down where to go on', turn.ended.signal, () => this.#certainly(turn, write));
@@ -360,7 +323,7 @@ export class Run {
     log('warn', `a topic was ${reset.kind}, its partition begins anew`, { topic, partition, ...reset, pauseMs });
     this.#lose(tenure);
     const at = reset.kind === 'recreated' ? undefined : onReset === 'restart' ? reset.logEnd : reset.wanted;
-    void this.#beginAnew(turn, tenure.assignment, pauseMs, at);
+    void this.#beginAnew(turn, [tenure.assignment], pauseMs, at);
   }
 
   /** It stays assigned, and gives nothing more. */
@@ -379,17 +342,37 @@ export class Run {
   /** Revokes everything and waits for the releases; what the group has taken already, or what takes too long, is lost. */
   async #giveUp(turn: Turn): Promise<void> {
     this.#fetcher.serve([]);
-    const tenures = [...this.#tenures.values()];
+    const tenures = this.#assignments.all;
     if (!turn.fenced.signal.aborted) {
-      const releases = tenures.map((tenure) => this.#revoke(tenure));
-      const limit = new AbortController();
-      turn.fenced.signal.addEventListener('abort', () => limit.abort());
-      this.#over.signal.addEventListener('abort', () => limit.abort());
-      await Promise.race([Promise.all(releases), sleep(this.#settings.drainTimeoutMs, limit.signal)]);
+      const limit = newAbort();
+      const stop = (): void => limit.abort();
+      for (const { signal } of [turn.fenced, this.#over]) signal.addEventListener('abort', stop);
+      await Promise.race([this.#revokeAll(tenures, limit.signal), sleep(this.#settings.drainTimeoutMs, limit.signal)]);
+      for (const { signal } of [turn.fenced, this.#over]) signal.removeEventListener('abort', stop);
       limit.abort();
     }
-    for (const tenure of tenures) {
+    await this.#eachInTurn(tenures, (tenure) => {
       if (tenure.state !== 'ended') this.#lose(tenure);
+    });
+  }
+
+  /** Resolves when all are released, or no more are waited for. */
+  async #revokeAll(tenures: readonly Tenure[], limit: AbortSignal): Promise<void> {
+    const releases: Promise<void>[] = [];
+    await this.#eachInTurn(tenures, (tenure) => {
+      if (!limit.aborted && tenure.state === 'active') releases.push(this.#revoke(tenure));
+    });
+    await Promise.all(releases);
+  }
+
+  /** Others have their turn in between: there may be thousands. */
+  async #eachInTurn(tenures: readonly Tenure[], act: (tenure: Tenure) => void): Promise<void> {
+    let sinceMs = performance.now();
+    for (const tenure of tenures) {
+      act(tenure);
+      if (performance.now() - sinceMs < TURN_LIMIT_MS) continue;
+      await breathe();
+      sinceMs = performance.now();
     }
   }
 
@@ -405,8 +388,7 @@ export class Run {
   }
 
   #forget(tenure: Tenure): void {
-    endTenure(tenure);
-    this.#tenures.delete(tenure.assignment.epoch);
+    this.#assignments.remove(tenure);
     this.#credits.close(tenure.assignment.epoch);
   }
 
@@ -429,24 +411,12 @@ export class Run {
     }
   }
 
-  /** The leader deals out the partitions, so it has to see when there are more. */
-  async #watchTopics(turn: Turn): Promise<void> {
-    const { topics, metadataMaxAgeMs } = this.#settings;
-    const before = topics.map((topic) => this.#count(topic));
-    for (;;) {
-      await sleep(metadataMaxAgeMs, turn.closed.signal);
-      if (turn.closed.signal.aborted || this.#over.signal.aborted) return;
-      await this.#wire.cluster.refreshMetadata().catch(() => undefined);
-      if (topics.some((topic, i) => this.#count(topic) !== before[i] && this.#count(topic) > 0)) turn.end('rebalance');
-    }
-  }
-
-  #count(topic: string): number {
-    try {
-      return this.#wire.cluster.findTopicPartitionMetadata(topic).length;
-    } catch {
-      return 0; // kafkajs throws when it has no metadata at all
-    }
+  async #watchTopics(turn: Turn, dealt: ReadonlyMap<string, number>): Promise<void> {
+    const { metadataMaxAgeMs, log } = this.#settings;
+    const topics = await otherPartitions({ wire: this.#wire, log, dealt, metadataMaxAgeMs }, turn.closed.signal);
+    if (topics.length === 0) return;
+    log('info', 'topics have other partitions than were dealt out', { topics: topics.slice(0, 10), count: topics.length });
+    turn.end('rebalance');
   }
 
   /** Tries until it succeeds. Undefined when the signal called it off, or the group goes on without us. */
@@ -487,13 +457,9 @@ export class Run {
     this.#leaving.abort();
     this.#turn?.end('drain');
     this.#turn?.close();
-    for (const tenure of [...this.#tenures.values()]) this.#forget(tenure);
+    for (const tenure of this.#assignments.all) this.#forget(tenure);
     await this.#membership.leave();
     await within(this.#wire.cluster.disconnect(), DISCONNECT_LIMIT_MS);
     this.#wire.end();
   }
-}
-
-function unknownOutcome({ topic, partition, next }: CommitRequest, cause?: unknown): IngestError {
-  return new IngestError('KCR_FENCED', `The outcome of the commit of offset ${next} is not known: the partition is claimed anew`, { topic, partition, cause });
 }

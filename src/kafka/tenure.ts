@@ -2,7 +2,7 @@
  * Room: one assignment of one partition, as the source keeps it while it lasts. State, no behaviour beyond its own end.
  */
 import type { Assignment } from '../model/record.js';
-import type { Session } from './membership.js';
+import type { Session } from './session.js';
 import type { LogReader } from './records.js';
 
 export interface Tenure {

@@ -101,37 +101,72 @@ function decodePartition(reader: AnswerReader): PartitionMetadata {
   return { partitionErrorCode, partitionId, leader };
 }
 
+type Told = Pick<WireCluster, 'brokerPool'>;
+
+interface IndexedTopic {
+  readonly metadata: TopicMetadata;
+  /** By id; made when the first partition of the topic is asked for. */
+  partitions: ReadonlyMap<number, PartitionMetadata> | undefined;
+}
+
+/** One index for each answer of a broker: a search through all topics for every partition takes minutes with thousands. */
+const indexes = new WeakMap<object, ReadonlyMap<string, IndexedTopic>>();
+
+function indexed({ brokerPool }: Told, topic: string): IndexedTopic | undefined {
+  const told = brokerPool.metadata?.topicMetadata as readonly TopicMetadata[] | undefined;
+  if (told === undefined) return undefined;
+  let index = indexes.get(told);
+  if (index === undefined) {
+    index = new Map(told.map((metadata) => [metadata.topic, { metadata, partitions: undefined }]));
+    indexes.set(told, index);
+  }
+  return index.get(topic);
+}
+
 /** What the last refresh told of a topic. */
-export function knownTopic({ brokerPool }: Pick<WireCluster, 'brokerPool'>, topic: string): TopicMetadata | undefined {
-  const known = brokerPool.metadata?.topicMetadata as readonly TopicMetadata[] | undefined;
-  return known?.find((each) => each.topic === topic);
+export function knownTopic(cluster: Told, topic: string): TopicMetadata | undefined {
+  return indexed(cluster, topic)?.metadata;
+}
+
+/** What the last refresh told of a partition. */
+function knownPartition(cluster: Told, topic: string, partition: number): PartitionMetadata | undefined {
+  const found = indexed(cluster, topic);
+  if (found === undefined) return undefined;
+  found.partitions ??= new Map(found.metadata.partitionMetadata.map((each) => [each.partitionId, each]));
+  return found.partitions.get(partition);
+}
+
+/** The broker that leads a partition, as the last refresh told it; undefined: none. */
+export function knownLeader(cluster: Told, topic: string, partition: number): number | undefined {
+  const leader = knownPartition(cluster, topic, partition)?.leader;
+  return leader === undefined || leader < 0 ? undefined : leader;
 }
 
 /** Kafka's id of the topic, as the last refresh told it. */
-export function knownTopicId(cluster: Pick<WireCluster, 'brokerPool'>, topic: string): string | undefined {
+export function knownTopicId(cluster: Told, topic: string): string | undefined {
   return knownTopic(cluster, topic)?.topicId;
 }
 
 /** Does the topic not exist, as far as the last refresh told? */
-export function isGone(cluster: Pick<WireCluster, 'brokerPool'>, topic: string): boolean {
+export function isGone(cluster: Told, topic: string): boolean {
   return knownTopic(cluster, topic)?.topicErrorCode === UNKNOWN_TOPIC;
 }
 
 /** Kafka's name for what is wrong with the topic, as the last refresh told it; undefined: nothing. */
-export function topicTrouble(cluster: Pick<WireCluster, 'brokerPool'>, topic: string): string | undefined {
+export function topicTrouble(cluster: Told, topic: string): string | undefined {
   const code = knownTopic(cluster, topic)?.topicErrorCode ?? 0;
   return code === 0 ? undefined : (TOPIC_ERRORS[code] ?? `error ${code}`);
 }
 
 /** The partitions of the topics that nobody leads, as `topic/partition`, as the last refresh told it. */
-export function leaderless(cluster: Pick<WireCluster, 'brokerPool'>, topics: readonly string[]): readonly string[] {
+export function leaderless(cluster: Told, topics: readonly string[]): readonly string[] {
   return topics.flatMap((topic) =>
     (knownTopic(cluster, topic)?.partitionMetadata ?? []).filter(({ leader }) => leader < 0).map(({ partitionId }) => `${topic}/${partitionId}`),
   );
 }
 
 /** What kafkajs does by itself when its metadata is not taken topic by topic. Throws as it would. */
-export function demandTopics(cluster: Pick<WireCluster, 'brokerPool'>, topics: readonly string[]): void {
+export function demandTopics(cluster: Told, topics: readonly string[]): void {
   checkHooked(cluster);
   for (const topic of topics) {
     const type = topicTrouble(cluster, topic);
@@ -140,7 +175,7 @@ export function demandTopics(cluster: Pick<WireCluster, 'brokerPool'>, topics: r
 }
 
 /** @throws `KCR_KAFKAJS_HOOKS`: kafkajs asked for metadata in its own way. */
-function checkHooked(cluster: Pick<WireCluster, 'brokerPool'>): void {
+function checkHooked(cluster: Told): void {
   const [first] = cluster.brokerPool.metadata?.topicMetadata ?? [];
   if (first === undefined || 'topicId' in first) return;
   throw new IngestError('KCR_KAFKAJS_HOOKS', "kafkajs's metadata did not pass through the hook", { hint: 'install kafkajs 2.2.4 unchanged' });

@@ -1,7 +1,8 @@
 /**
  * Room: one generation of the group, as this member lives through it: when it ends and why. No calls.
  */
-import type { Session } from './membership.js';
+import type { Session } from './session.js';
+import { newAbort } from './wait.js';
 
 /** Why a session ends. `fenced` may still follow upon the others. */
 export type End = 'rebalance' | 'fenced' | 'drain';
@@ -9,11 +10,11 @@ export type End = 'rebalance' | 'fenced' | 'drain';
 export class Turn {
   readonly session: Session;
   /** It will be over: nothing new is begun. */
-  readonly ended = new AbortController();
+  readonly ended = newAbort();
   /** The group has given our partitions to others. */
-  readonly fenced = new AbortController();
+  readonly fenced = newAbort();
   /** It is over: no more heartbeats. */
-  readonly closed = new AbortController();
+  readonly closed = newAbort();
   readonly end_: Promise<End>;
   #resolve!: (end: End) => void;
 

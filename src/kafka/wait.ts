@@ -1,6 +1,7 @@
 /**
  * Room: waiting that can be called off, and how long to wait before the same is tried again. Knows nothing of Kafka.
  */
+import { setMaxListeners } from 'node:events';
 
 /** Resolves after `ms`, or at once when the signal is or gets aborted. Never rejects. */
 export function sleep(ms: number, signal: AbortSignal): Promise<void> {
@@ -14,6 +15,18 @@ export function sleep(ms: number, signal: AbortSignal): Promise<void> {
     const timer = setTimeout(finish, ms);
     signal.addEventListener('abort', finish);
   });
+}
+
+/** Lets timers and sockets have their turn, so that work on thousands of partitions does not hold up a heartbeat. */
+export function breathe(): Promise<void> {
+  return new Promise((resolve) => setImmediate(resolve));
+}
+
+/** A controller that thousands may wait on: Node warns of a leak at the eleventh listener. */
+export function newAbort(): AbortController {
+  const controller = new AbortController();
+  setMaxListeners(0, controller.signal);
+  return controller;
 }
 
 /** Resolves with the promise, or with undefined when it rejects or after `ms`. Never rejects. */

@@ -9,7 +9,7 @@ import { containAnswers } from './answers.js';
 import { changeBrokers, checkedCluster, KAFKAJS_VERSION, type WireCluster } from './broker.js';
 import { createClient, type KafkaClient } from './client.js';
 import type { ClientSettings, KafkaLog, SourceSettings } from './options.js';
-import { demandTopics, hookMetadata, leaderless } from './topic-ids.js';
+import { demandTopics, hookMetadata, knownTopic, leaderless } from './topic-ids.js';
 import { kafkaType } from './trouble.js';
 import { Backoff, sleep } from './wait.js';
 
@@ -83,6 +83,9 @@ function hooked(seen: unknown, log: KafkaLog): WireCluster {
     await add(topics);
     demandTopics(cluster, topics);
   };
+  // kafkajs searches through all topics for each partition. Without metadata it throws, as before.
+  const find = cluster.findTopicPartitionMetadata.bind(cluster);
+  cluster.findTopicPartitionMetadata = (topic) => knownTopic(cluster, topic)?.partitionMetadata ?? (cluster.brokerPool.metadata === null ? find(topic) : []);
   return cluster;
 }
 

@@ -58,7 +58,6 @@ export class Credits {
 
   open(epoch: number): void {
     this.#accounts.set(epoch, { outstanding: 0, needs: -1, paused: false, ratio: FIRST_GUESS_RATIO, chunks: [] });
-    for (const account of this.#accounts.values()) this.#decide(account);
   }
 
   /** Nothing of it is held any more, or it is not ours to count: revoked, lost, halted. */
@@ -67,7 +66,6 @@ export class Credits {
     this.#accounts.delete(epoch);
     this.#unpacking.delete(epoch);
     if (this.#exceeding === epoch) this.#exceeding = undefined;
-    for (const account of this.#accounts.values()) this.#decide(account);
   }
 
   delivered(epoch: number, { lastOffset, held, fetched }: Delivery): void {
@@ -118,6 +116,7 @@ export class Credits {
   mayFetch(epoch: number, next: number): boolean {
     const account = this.#accounts.get(epoch);
     if (account === undefined) return false;
+    this.#decide(account);
     if (account.outstanding === 0 || (!account.paused && !this.#full)) return true;
     if (next > account.needs) return false;
     this.#exceeding ??= epoch;
@@ -175,6 +174,7 @@ export class Credits {
   }
 
   #release(account: Account, freed: number): boolean {
+    this.#decide(account);
     const before = { full: this.#full, paused: account.paused, held: account.outstanding > 0 };
     account.outstanding -= freed;
     this.#add(-freed);
@@ -183,6 +183,7 @@ export class Credits {
     return (before.full && !this.#full) || (before.paused && !account.paused) || emptied;
   }
 
+  /** Shares change with every partition that comes or goes: each account is looked at when it matters, not all of them then. */
   #decide(account: Account): void {
     const { share } = this;
     if (account.outstanding >= share) account.paused = true;

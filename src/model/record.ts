@@ -51,6 +51,11 @@ export interface Assignment {
   readonly generation: number;
   /** Where the source begins, unless it is told to seek: the group's committed offset, or what stands for none. */
   readonly startOffset: number;
+  /**
+   * The offset that the group had committed; undefined: nothing, or only a place to begin that a source chose by itself.
+   * Beyond where a claimed state goes on it halts the partition: the state is an old one.
+   */
+  readonly committed?: number | undefined;
   /** Kafka's id of the topic, which a topic that is created anew under the same name does not share; undefined: the brokers give none. */
   readonly topicId?: string | undefined;
 }

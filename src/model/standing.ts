@@ -1,7 +1,7 @@
 /**
  * Room: does a stored state still speak of the log that is there? A pure function; no clock, no port may enter.
  */
-import { lastKnownOffset, type PartitionState } from './state.js';
+import { lastKnownOffset, resumeOffset, type PartitionState } from './state.js';
 
 /** What Kafka says of the partition's log at the claim. */
 export interface LogNow {
@@ -46,6 +46,16 @@ export function standing(state: PartitionState, log: LogNow): Standing {
   }
   const learns = topicId === undefined && log.topicId !== undefined && state.pending.length === 0;
   return { kind: 'same', state: learns ? { ...state, topicId: log.topicId } : state };
+}
+
+/**
+ * Was the state set back? What is committed was settled before, so a committed offset beyond where the state goes on
+ * tells of a newer state that is gone, or of another program that committed for the group. Not told of a partition that
+ * was begun anew: what is committed may be of the log that is gone.
+ */
+export function isBehind(state: PartitionState, committed: number | undefined): boolean {
+  const resume = resumeOffset(state);
+  return committed !== undefined && resume !== undefined && state.isAnew !== true && committed > resume;
 }
 
 /** Goes on at `offset` under tokens that were never used. */

@@ -40,6 +40,12 @@ const oldestFormat = 1;
  */
 export const stateLimits = { bytes: 4000, ownerBytes: 200, writeBytes: 60, excluded: MOST_EXCLUDED } as const;
 
+/**
+ * What a source commits beside an offset that it chose itself, since the group had committed nothing: where to begin, not
+ * how far anybody has got. It stands where a state may stand, and is none.
+ */
+export const chosenOffset = 'chosen';
+
 /** What a store has of a partition that nobody ever claimed. */
 export const neverStored: StoredState = Object.freeze({ state: emptyState, owner: '', write: '' });
 

@@ -35,7 +35,7 @@ import { catchError, defer, from, lastValueFrom, map, of, throwError, timeout, t
 import { IngestError, asIngestError, hasCode } from '../errors.js';
 import { noReport, type Report } from '../events.js';
 import type { Assignment } from '../model/record.js';
-import { decodeState, encodeState, neverStored, stateName, type StoredState } from '../model/state-codec.js';
+import { chosenOffset, decodeState, encodeState, neverStored, stateName, type StoredState } from '../model/state-codec.js';
 import { resumeOffset, type PartitionState } from '../model/state.js';
 import type { Claim, RecordSource, StateKey, StateStore, Stored } from '../ports.js';
 import { asStored, fencedBy, nextText, untilUnsubscribed, type Mark } from './tenure.js';
@@ -117,7 +117,7 @@ export function kafkaStore(source: OffsetSource, config: KafkaStoreConfig): Kafk
  * metadata is not a state, or one that speaks of another offset.
  */
 export function stateFromOffset(next: number | undefined, metadata: string, key: StateKey, nowMs: number): StoredState {
-  if (metadata === '') {
+  if (isNoState(metadata)) {
     if (next === undefined) return neverStored;
     return { state: { settled: next - 1, pending: [], incarnation: Math.floor(nowMs / 1000), topicId: undefined }, owner: '', write: '' };
   }
@@ -128,6 +128,8 @@ export function stateFromOffset(next: number | undefined, metadata: string, key:
     topic: key.topic, partition: key.partition, hint: hintForeign,
   });
 }
+
+const isNoState = (metadata: string): boolean => metadata === '' || metadata === chosenOffset;
 
 /** What is committed with a state; `stood` where it does not say what comes next. */
 export function offsetOf(state: PartitionState, stood: number): number {
@@ -169,7 +171,7 @@ export async function checkKafkaStore(admin: OffsetsAdmin, { group, topics }: { 
   const offsets = await admin.fetchOffsets({ groupId: group, topics: [...topics] });
   const all = offsets.flatMap(({ topic, partitions }) => partitions.map((each) => ({ topic, ...each, metadata: each.metadata ?? '' })));
   for (const { topic, partition, offset, metadata } of all) {
-    if (metadata !== '') stateFromOffset(Number(offset), metadata, { cluster, group, topic, partition }, 0);
+    if (!isNoState(metadata)) stateFromOffset(Number(offset), metadata, { cluster, group, topic, partition }, 0);
   }
   const limits = await limitsOf(admin, brokers[0]?.nodeId).catch(() => new Map<string, number>());
   const metadataMaxBytes = limits.get('offset.metadata.max.bytes');
@@ -178,7 +180,7 @@ export async function checkKafkaStore(admin: OffsetsAdmin, { group, topics }: { 
       hint: `set offset.metadata.max.bytes=${metadataLimit}, its default, in the configuration of each broker and restart it`,
     });
   }
-  const kept = all.filter(({ metadata }) => metadata !== '').length;
+  const kept = all.filter(({ metadata }) => !isNoState(metadata)).length;
   return { partitions: all.length, kept, metadataMaxBytes, retentionMinutes: limits.get('offsets.retention.minutes') };
 }
 
@@ -231,7 +233,7 @@ class OffsetBook {
       // It may have taken long: a claim under the next assignment must not be undone.
       this.#demandCurrent(key, owner, assignment);
       this.#held.set(nameOf(key), { mark, text });
-      if (next !== undefined && metadata === '') this.#tellBeginning(key, next, state);
+      if (next !== undefined && isNoState(metadata)) this.#tellBeginning(key, next, state);
       return { key, owner, state, version: mark };
     });
   }
@@ -335,7 +337,7 @@ class OffsetBook {
   async #byWhom(refusal: IngestError, key: StateKey, owner: string, mark: TenureMark): Promise<IngestError> {
     const look = defer(() => this.#committed(mark.assignment)).pipe(
       timeout(lookLimitMs),
-      map(({ metadata }) => (metadata === '' ? undefined : decodeState(metadata, key))),
+      map(({ metadata }) => (isNoState(metadata) ? undefined : decodeState(metadata, key))),
       map((found) => (found === undefined || found.write.startsWith(`${mark.tenure}-`) ? undefined : found)),
       catchError(() => of(undefined)),
     );

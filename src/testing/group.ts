@@ -131,8 +131,9 @@ export class ConsumerGroup {
   #give(member: Member, partition: number): void {
     const { log } = this.world;
     const { start } = log.ends(partition);
-    const startOffset = this.committed.get(partition) ?? start;
-    const assignment: Assignment = { topic: log.topic, partition, epoch: ++this.epochs, generation: this.generation, startOffset, topicId: log.topicId };
+    const committed = this.committed.get(partition);
+    const startOffset = committed ?? start;
+    const assignment: Assignment = { topic: log.topic, partition, epoch: ++this.epochs, generation: this.generation, startOffset, committed, topicId: log.topicId };
     const tenure: Tenure = { assignment, member, position: startOffset, state: 'given', isHalted: false, isFetching: false };
     this.current.set(partition, tenure);
     member.begin(tenure);

@@ -1,12 +1,12 @@
 import fc from 'fast-check';
 import kafkajs from 'kafkajs';
 import { describe, expect, test } from 'vitest';
-import { ASSIGNOR_NAME, assign, assignedPartitions, subscription } from '../../src/kafka/assignor.js';
+import { ASSIGNOR_NAME, assign, decodeAssignment, subscription } from '../../src/kafka/assignor.js';
 
 const member = (memberId: string, topics: readonly string[]) => ({ memberId, memberMetadata: subscription(topics).metadata });
 const dealt = (members: Parameters<typeof assign>[0], counts: Readonly<Record<string, number>>) =>
   assign(members, (topic) => Array.from({ length: counts[topic] ?? 0 }, (_, i) => i)).map(({ memberId, memberAssignment }) => ({
-    memberId, partitions: assignedPartitions(memberAssignment),
+    memberId, partitions: decodeAssignment(memberAssignment).partitions,
   }));
 
 describe('dealing out partitions', () => {
@@ -34,6 +34,6 @@ describe('dealing out partitions', () => {
     const theirs = kafkajs.PartitionAssigners.roundRobin({ cluster: {} as never, groupId: 'g', logger: {} as never });
     expect(theirs.name).toBe(ASSIGNOR_NAME);
     expect(theirs.protocol({ topics: ['a'] }).metadata).toEqual(subscription(['a']).metadata);
-    expect(assignedPartitions(Buffer.alloc(0))).toEqual([]);
+    expect(decodeAssignment(Buffer.alloc(0))).toEqual({ partitions: [], grown: undefined });
   });
 });

@@ -3,9 +3,10 @@
 import { defer, EMPTY, NEVER, of } from 'rxjs';
 import { vi } from 'vitest';
 import { IngestError } from '../../src/errors.js';
-import { Membership, UnknownOutcome, type Session } from '../../src/kafka/membership.js';
+import { Membership } from '../../src/kafka/membership.js';
 import { sourceSettings, type SourceSettings } from '../../src/kafka/options.js';
 import { committedOffsets } from '../../src/kafka/positions.js';
+import { UnknownOutcome, type Session } from '../../src/kafka/session.js';
 import { openWire, type Wire } from '../../src/kafka/wire.js';
 import type { Assignment } from '../../src/model/record.js';
 import type { StateKey } from '../../src/ports.js';

@@ -231,7 +231,7 @@ test('a commit pinned to a generation that the same member has left is refused',
   const membership = new Membership(wire, settings);
   const { signal } = new AbortController();
   const before = (await membership.join(signal))!;
-  membership.demandGeneration();
+  membership.demandGeneration(before);
   const after = (await membership.join(signal))!;
   expect(after).toMatchObject({ memberId: before.memberId, generation: before.generation + 1 });
   const commit = { topic: key.topic, partition: 0, next: 1, metadata: 'late' };

@@ -1,0 +1,44 @@
+/**
+ * Room: where a group and the logs of its topics stand, in a few requests whatever the number of topics is.
+ */
+import { nameOf, type TopicPartition } from './assignor.js';
+import { insist } from './insist.js';
+import { checkedBroker, type WireCluster } from './broker.js';
+import { overLane } from './lanes.js';
+import { committedOffsets, EARLIEST, LATEST, listOffsets, type Committed } from './positions.js';
+import { knownTopic } from './topic-ids.js';
+
+export interface GroupPosition extends TopicPartition {
+  /** The first offset the log holds. */
+  readonly logStart: number;
+  /** The offset the next record will get. */
+  readonly logEnd: number;
+  /** The offset the group begins at next; undefined: it has committed nothing. */
+  readonly committed: number | undefined;
+  /** What stands beside the committed offset. */
+  readonly metadata: string;
+}
+
+/** By topic, in the order that was asked for, then by partition. @throws what Kafka refuses, for any of the partitions. */
+export async function groupPositions(cluster: WireCluster, groupId: string, topics: readonly string[]): Promise<GroupPosition[]> {
+  await cluster.addMultipleTargetTopics(topics);
+  const partitions = topics.flatMap((topic) => {
+    const known = knownTopic(cluster, topic)?.partitionMetadata ?? [];
+    return known.map(({ partitionId }) => ({ topic, partition: partitionId })).sort((a, b) => a.partition - b.partition);
+  });
+  const found = await insist(async () => {
+    const coordinator = overLane(checkedBroker(await cluster.findGroupCoordinator({ groupId })), 'offsets');
+    return committedOffsets(coordinator, groupId, partitions);
+  });
+  const committed = new Map(found.map((each): [string, Committed] => [nameOf(each), each]));
+  const ask = async (timestamp: string): Promise<ReadonlyMap<string, number>> => {
+    const listed = await listOffsets({ cluster }, partitions, { timestamp, isolation: 'read_uncommitted' });
+    return new Map(listed.map((each) => [nameOf(each), each.offset]));
+  };
+  const [starts, ends] = [await ask(EARLIEST), await ask(LATEST)];
+  return partitions.map((each): GroupPosition => {
+    const name = nameOf(each);
+    const { next, metadata = '' } = committed.get(name) ?? {};
+    return { ...each, logStart: starts.get(name) ?? 0, logEnd: ends.get(name) ?? 0, committed: next, metadata };
+  });
+}

@@ -1,0 +1,18 @@
+/** Room: asking again while the group's coordinator is being found: it has just been elected, or is the first of a cluster. */
+import { troubleOf } from './trouble.js';
+import { Backoff, sleep } from './wait.js';
+
+const COORDINATOR_LIMIT_MS = 20_000;
+
+export async function insist<T>(ask: () => Promise<T>): Promise<T> {
+  const backoff = new Backoff();
+  const endMs = performance.now() + COORDINATOR_LIMIT_MS;
+  for (;;) {
+    try {
+      return await ask();
+    } catch (thrown) {
+      if (troubleOf(thrown) !== 'coordinator' || performance.now() > endMs) throw thrown;
+      await sleep(backoff.next(), new AbortController().signal);
+    }
+  }
+}
