@@ -63,14 +63,14 @@ export function containAnswers(pool: WireBrokerPool, log: KafkaLog): void {
       log('warn', 'an answer cannot be read, opening the connection anew', { broker, request: request.apiName, reason: error.message });
     }
     const connection = await connectionPool.getConnection(request.apiKey === FETCH_API ? 1 : 0).catch(() => undefined);
-    if (connection?.socket === undefined) return;
-    connection.socket.destroy(error);
+    connection?.socket?.destroy(error);
     // Until kafkajs has heard of it, it takes the connection for a good one.
     await new Promise(setImmediate);
   }
 }
 
-function contained(wire: WireRequest, onBad: (error: BadAnswer) => Promise<void>): WireRequest {
+/** A request whose answer, when it cannot be read, is a `BadAnswer`, after `onBad` has cut the connection that it came over. */
+export function contained(wire: WireRequest, onBad: (error: BadAnswer) => Promise<void>): WireRequest {
   const guard = async <T>(call: () => Promise<T>): Promise<T> => {
     try {
       return await call();

@@ -3,6 +3,7 @@
  * metadata and requests. The classes are not public as a whole, so their shape is written down and checked here, for
  * exactly one version of kafkajs.
  */
+import type { Socket } from 'node:net';
 import { IngestError } from '../errors.js';
 import type { EncodedRequest } from './protocol.js';
 
@@ -27,8 +28,8 @@ export interface WireResponse {
 export interface WireConnection {
   /** What has come of the next answer so far. */
   chunks: Buffer[];
-  /** Undefined before it is connected. */
-  readonly socket?: { destroy(error?: Error): unknown } | undefined;
+  /** Undefined or null before it is connected. */
+  readonly socket?: Socket | null | undefined;
   send(request: WireRequest): Promise<unknown>;
 }
 

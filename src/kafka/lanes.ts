@@ -4,6 +4,7 @@
  * third is made here of the same class. No request is known here.
  */
 import type { Socket } from 'node:net';
+import { contained } from './answers.js';
 import { through, type WireBroker, type WireCluster, type WireConnection, type WirePool } from './broker.js';
 import { isTimeout } from './trouble.js';
 
@@ -14,7 +15,6 @@ export type Lane = keyof typeof LANES;
 
 /** As kafkajs has it; only what is needed to make one more. */
 interface OpenConnection extends WireConnection {
-  readonly socket?: Socket | null;
   readonly versions: unknown;
   readonly requestQueue: { readonly enforceRequestTimeout: boolean };
   isConnected(): boolean;
@@ -37,9 +37,9 @@ export async function sendOver(pool: WirePool, lane: Lane, request: Parameters<W
   const connection = await laneOf(pool, lane);
   const { socket } = connection;
   try {
-    return await connection.send(request);
+    return await connection.send(contained(request, async () => cutSocket(connection.socket)));
   } catch (thrown) {
-    if (isTimeout(thrown) && socket !== undefined && socket !== null) cutSocket(socket);
+    if (isTimeout(thrown)) cutSocket(socket);
     throw thrown;
   }
 }
@@ -48,12 +48,12 @@ export async function sendOver(pool: WirePool, lane: Lane, request: Parameters<W
 export function cutEverywhere({ brokerPool: { brokers, seedBroker } }: WireCluster, lane: Lane): void {
   const pools = [...Object.values(brokers ?? {}), seedBroker].map((broker) => broker?.connectionPool as OpenPool | undefined);
   for (const pool of new Set(pools)) {
-    const socket = pool?.pool?.[LANES[lane]]?.socket;
-    if (socket !== undefined && socket !== null) cutSocket(socket);
+    cutSocket(pool?.pool?.[LANES[lane]]?.socket);
   }
 }
 
-function cutSocket(socket: Socket): void {
+function cutSocket(socket: Socket | null | undefined): void {
+  if (socket === undefined || socket === null) return;
   // kafkajs listens to 'error', not to 'close'; what it has ended by itself it need not hear of.
   if (socket.writableEnded) socket.destroy();
   else socket.destroy(new Error('connection cut by the client'));
