@@ -4,7 +4,7 @@ import { defineConfig } from 'vitest/config';
 const here = (path: string) => fileURLToPath(new URL(path, import.meta.url));
 
 /** `unit` needs no server; `servers` starts one stack for all its files. */
-const servers = ['test/stack/**/*.test.ts', 'test/**/*.servers.test.ts'];
+const servers = ['test/stack/**/*.test.ts', '{test,verification}/**/*.servers.test.ts'];
 
 export default defineConfig({
   resolve: {
@@ -16,7 +16,7 @@ export default defineConfig({
   },
   test: {
     projects: [
-      { extends: true, test: { name: 'unit', include: ['test/**/*.test.ts', 'examples/**/*.test.ts'], exclude: servers, maxWorkers: 2, testTimeout: 30_000, sequence: { groupOrder: 0 } } },
+      { extends: true, test: { name: 'unit', include: ['{test,verification}/**/*.test.ts', 'examples/**/*.test.ts'], exclude: servers, maxWorkers: 2, testTimeout: 30_000, sequence: { groupOrder: 0 } } },
       {
         extends: true,
         test: {

@@ -1,0 +1,89 @@
+// A broker's answers as bytes on a connection: cut into answers by the product, and by a look at the lengths.
+import { FrameReader, MAX_ANSWER_BYTES } from '../../../src/kafka/frames.js';
+import type { Random } from '../random.js';
+
+/** An answer begins with the number of the request it is for. */
+const LEAST_ANSWER_BYTES = 4;
+/** Larger ones are announced, not sent. */
+const MOST_SENT_BYTES = 200_000;
+
+interface Frames {
+  readonly frames: readonly Buffer[];
+  readonly isBroken: boolean;
+}
+
+export type FrameSubject = (pieces: readonly Buffer[]) => Frames;
+
+export const cutAsShipped: FrameSubject = (pieces) => {
+  const frames: Buffer[] = [];
+  let broken = 0;
+  const scratch = Buffer.alloc(64 * 1024);
+  const reader = new FrameReader(scratch, {
+    frame: (bytes) => {
+      if (broken > 0) throw new Error('an answer comes behind what is broken');
+      frames.push(Buffer.from(bytes));
+    },
+    broken: () => void (broken += 1),
+  });
+  for (const piece of pieces) {
+    // As Node does: into the room that is offered, as much as there is.
+    for (let at = 0; at < piece.length; ) {
+      const room = reader.room();
+      if (room.length === 0) throw new Error('no room is offered');
+      const length = piece.copy(room, 0, at, Math.min(piece.length, at + room.length));
+      reader.take(room, length);
+      at += length;
+    }
+  }
+  if (broken > 1) throw new Error('broken more than once');
+  return { frames, isBroken: broken === 1 };
+};
+
+export function frameFault(random: Random, subject: FrameSubject): { readonly what: string | undefined; readonly bytes: Buffer } {
+  const bytes = stream(random);
+  const should = expected(bytes);
+  const read = subject(pieces(random, bytes));
+  const what = ((): string | undefined => {
+    if (read.isBroken !== should.isBroken) return should.isBroken ? 'a length that is none is believed' : 'a sound answer breaks its connection';
+    if (read.frames.length !== should.frames.length) return `${read.frames.length} answers are read of ${should.frames.length}`;
+    return read.frames.every((frame, index) => frame.equals(should.frames[index]!)) ? undefined : 'an answer has other bytes';
+  })();
+  return { what, bytes };
+}
+
+function expected(bytes: Buffer): Frames {
+  const frames: Buffer[] = [];
+  for (let at = 0; at + 4 <= bytes.length; ) {
+    const size = bytes.readInt32BE(at);
+    if (size < LEAST_ANSWER_BYTES || size > MAX_ANSWER_BYTES) return { frames, isBroken: true };
+    if (at + 4 + size > bytes.length) break;
+    frames.push(bytes.subarray(at, at + 4 + size));
+    at += 4 + size;
+  }
+  return { frames, isBroken: false };
+}
+
+function stream(random: Random): Buffer {
+  const parts: Buffer[] = [];
+  for (let left = random.small(6); left >= 0; left--) {
+    const size = random.chance(0.05) ? random.small(MOST_SENT_BYTES) : random.small(60) + LEAST_ANSWER_BYTES;
+    const length = Buffer.alloc(4);
+    const lie = random.chance(0.08) ? random.pick([0, 1, 3, -1, 2147483647, MAX_ANSWER_BYTES + 1, 0x48545450, 0x15030300, size + 1, size - 1]) : size;
+    length.writeInt32BE(lie);
+    parts.push(length, size > 1000 ? Buffer.alloc(size, random.int(256)) : random.bytes(size));
+  }
+  const whole = Buffer.concat(parts);
+  return random.chance(0.3) ? whole.subarray(0, random.int(whole.length + 1)) : whole;
+}
+
+function pieces(random: Random, bytes: Buffer): Buffer[] {
+  const list: Buffer[] = [];
+  const most = random.pick([1, 3, 10, 1000, 70_000]);
+  const least = Math.ceil(bytes.length / 2000);
+  for (let at = 0; at < bytes.length; ) {
+    const length = Math.max(least, 1 + random.int(most));
+    list.push(bytes.subarray(at, at + length));
+    at += length;
+  }
+  return list;
+}
