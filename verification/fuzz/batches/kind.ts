@@ -2,7 +2,7 @@
 import type { Kind, KindOptions } from '../kind.js';
 import { Random } from '../random.js';
 import { compressionReady } from './compress.js';
-import { logPlan } from './generate.js';
+import { logPlan, type LogPlan } from './generate.js';
 import { damagedLog, type Damaged } from './mutate.js';
 import { readLog, type OracleBatch, type OracleRecord } from './oracle.js';
 import { readAsShipped, readForEver, readWithoutChecksum, type LogPiece, type LogSubject, type ReadLog } from './subject.js';
@@ -25,7 +25,8 @@ export function batchesOf(seed: number, subject: LogSubject): Kind {
       const plan = logPlan(random);
       const damaged = damagedLog(random, plan);
       const piece: LogPiece = { data: damaged.data, fromOffset: plan.fromOffset, aborted: plan.aborted, limitBytes: random.pick(limits) };
-      const what = damaged.isBomb ? await bombFault(piece, subject) : faultOf(await subject(piece), oracleOf(piece, damaged), piece.fromOffset);
+      const read = damaged.isBomb ? undefined : await subject(piece);
+      const what = read === undefined ? await bombFault(piece, subject) : (faultOf(read, oracleOf(piece, damaged), piece.fromOffset) ?? skipFault(read, plan, damaged));
       return what === undefined ? undefined : { what, input: inputOf(piece) };
     },
   };
@@ -69,6 +70,16 @@ function faultOf(read: ReadLog, batches: readonly OracleBatch[], fromOffset: num
   if (read.lastOffset !== lastOffset) return `it says it has read up to ${read.lastOffset}, which is ${lastOffset}`;
   const bytes = expected.reduce((sum, { key, value }) => sum + (key?.length ?? 0) + (value?.length ?? 0), 0);
   return read.bytes === bytes ? undefined : `it counts ${read.bytes} bytes, which are ${bytes}`;
+}
+
+/** What is passed over in place of one damaged batch may not reach into its neighbours: their records would be lost. */
+function skipFault({ skippable }: ReadLog, { batches }: LogPlan, { target }: Damaged): string | undefined {
+  if (skippable === undefined || target === undefined) return undefined;
+  const next = batches[target + 1]?.fields.base;
+  const before = batches[target - 1];
+  const reachesOn = next !== undefined && BigInt(skippable.last) >= next;
+  const reachesBack = before !== undefined && BigInt(skippable.first) <= before.fields.base + BigInt(before.fields.lastDelta);
+  return reachesOn || reachesBack ? 'to pass over a damaged batch passes over sound records of others' : undefined;
 }
 
 function firstDifference(read: readonly OracleRecord[], expected: readonly OracleRecord[]): string | undefined {

@@ -10,6 +10,8 @@ export interface Damaged {
   readonly isPackingDamaged: boolean;
   /** A few hundred bytes that unpack to very many: the oracle leaves it alone, the product must refuse it or stay within its memory. */
   readonly isBomb: boolean;
+  /** The one batch that is damaged, by its index in the plan; undefined: any of them may be. */
+  readonly target?: number;
 }
 
 const whole = { isPackingDamaged: false, isBomb: false } as const;
@@ -21,10 +23,11 @@ export function damagedLog(random: Random, plan: LogPlan): Damaged {
   const target = plan.batches[at]!;
   const shape = random.int(100);
   if (shape < 12) return { ...whole, data: Buffer.concat(encode(plan.batches)) };
-  if (shape < 32) return { ...whole, data: replaced(encodePlan(lyingFields(random, target), random)) };
-  if (shape < 52) return { ...whole, data: replaced(encodePlan(lyingRecord(random, target), random)) };
-  if (shape < 66) return { ...whole, data: replaced(damagedBody(random, target)) };
-  if (shape < 74) return { ...whole, isPackingDamaged: true, data: replaced(damagedPacking(random, target)) };
+  if (shape < 32) return { ...whole, target: at, data: replaced(encodePlan(lyingFields(random, target), random)) };
+  if (shape < 52) return { ...whole, target: at, data: replaced(encodePlan(lyingRecord(random, target), random)) };
+  if (shape < 60) return { ...whole, target: at, data: replaced(damagedBody(random, target)) };
+  if (shape < 66) return { ...whole, target: at, data: replaced(flipped(random, encodePlan(target, random))) };
+  if (shape < 74) return { ...whole, isPackingDamaged: true, target: at, data: replaced(damagedPacking(random, target)) };
   if (shape < 92) return { ...whole, data: damagedBytes(random, Buffer.concat(encode(plan.batches))) };
   if (shape < 99) return { ...whole, data: Buffer.concat(otherOrder(random, encode(plan.batches))) };
   return random.chance(0.02) ? { ...whole, isBomb: true, data: replaced(bomb(random, target)) } : { ...whole, data: replaced(damagedBody(random, target)) };
@@ -71,6 +74,16 @@ function lyingVarint(random: Random): Buffer {
 function damagedBody(random: Random, { fields, records }: BatchPlan): Buffer {
   const plain = damagedBytes(random, Buffer.concat(records.map(encodeRecord)));
   return encodeBatch(fields, compress(fields.attributes & 7, plain, random));
+}
+
+/** One to three bits, none of them in the length: the batch ends where it did, and its checksum does not fit. */
+function flipped(random: Random, batch: Buffer): Buffer {
+  const copy = Buffer.from(batch);
+  for (let left = 1 + random.small(2); left > 0; left--) {
+    const at = random.chance(0.5) ? random.between(12, HEAD_BYTES - 1) : random.between(12, batch.length - 1);
+    copy[at] = copy[at]! ^ (1 << random.int(8));
+  }
+  return copy;
 }
 
 /** Compressed bytes are changed; without any codec this is a damaged body. */

@@ -11,6 +11,8 @@ export interface ReadLog {
   readonly bytes: number;
   /** What ended it. */
   readonly error: { readonly isOurs: boolean; readonly text: string } | undefined;
+  /** Offsets that are passed over where damaged batches may be; undefined: nothing may be passed over. */
+  readonly skippable?: { readonly first: number; readonly last: number } | undefined;
 }
 
 export interface LogPiece {
