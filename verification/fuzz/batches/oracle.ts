@@ -15,7 +15,7 @@ export interface OracleRecord {
 /** One batch of the piece, in its order. */
 export type OracleBatch =
   | { readonly kind: 'records'; readonly lastOffset: number; readonly records: readonly OracleRecord[]; readonly mayBeRefused: boolean }
-  /** Must be refused, with nothing of it delivered; nothing behind it is looked at. */
+  /** Must be refused, with nothing of it delivered; nothing behind it is looked at, unless it lies before what was asked for. */
   | { readonly kind: 'invalid'; readonly why: string; readonly mayBePassedOver?: boolean }
   /** The broker cut it short: the next fetch brings it. */
   | { readonly kind: 'partial'; readonly mayBeRefused: boolean };
@@ -65,7 +65,9 @@ export function readLog({ data, fromOffset, aborted, isPackingDamaged }: OracleS
       before = BigInt(batch.lastOffset);
     } catch (thrown) {
       if (!(thrown instanceof Invalid)) throw thrown;
-      return [...batches, { kind: 'invalid', why: thrown.message, mayBePassedOver: endsBefore(rest, fromOffset) }];
+      const mayBePassedOver = endsBefore(rest, fromOffset);
+      batches.push({ kind: 'invalid', why: thrown.message, mayBePassedOver });
+      if (!mayBePassedOver || length < HEAD_BYTES) return batches;
     }
     at += length;
   }
@@ -126,7 +128,9 @@ class BatchReader {
     if (!this.isControl) return { records: records.filter(({ offset }) => offset >= fromOffset), isAbortMarker: false, mayBeRefused };
     const key = records[0]?.key ?? null;
     demand(key !== null && key.length >= 4, 'its marker has no type');
-    return { records: [], isAbortMarker: key!.readInt16BE(2) === 0, mayBeRefused };
+    // A version below 0 is none; a type that is not known yet ends nothing.
+    const isKnown = key!.readInt16BE(0) === 0 && key!.readInt16BE(2) <= 1;
+    return { records: [], isAbortMarker: key!.readInt16BE(2) === 0, mayBeRefused: mayBeRefused || !isKnown };
   }
 
   #timestamp(delta: bigint): number | undefined {
