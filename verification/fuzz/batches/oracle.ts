@@ -60,7 +60,8 @@ export function readLog({ data, fromOffset, aborted, isPackingDamaged }: OracleS
         return producerId === batch.producerId && firstOffset <= batch.lastOffset && !isEnded;
       });
       const { records, isAbortMarker, mayBeRefused } = batch.read(fromOffset, isAborted, isPackingDamaged);
-      if (isAbortMarker) abortMarkers.push({ producerId: batch.producerId, lastOffset: batch.lastOffset });
+      // A broker lists what is aborted from the wanted offset on: a marker before it ends none of that.
+      if (isAbortMarker && batch.lastOffset >= fromOffset) abortMarkers.push({ producerId: batch.producerId, lastOffset: batch.lastOffset });
       batches.push({ kind: 'records', lastOffset: batch.lastOffset, records, mayBeRefused });
       before = BigInt(batch.lastOffset);
     } catch (thrown) {
