@@ -1,28 +1,21 @@
 // Kafka's four compressions, the way in: the libraries, and framings written by hand that they never make.
-import { createRequire } from 'node:module';
-import { dirname } from 'node:path';
 import { gzipSync } from 'node:zlib';
+import { compress as zstdCompress } from '@bokuweb/zstd-wasm';
+import kafkajs from 'kafkajs';
 import { compressFrameSync } from 'lz4-napi';
 import { compressSync as snappyCompress } from 'snappy';
+import { registerCodecs } from '../../../src/kafka/codecs.js';
 import type { Random } from '../random.js';
 
-type Zstd = typeof import('@bokuweb/zstd-wasm');
-
-/** An instance that the product does not share: of one that is begun twice, the two memories get mixed up. */
-const zstd: Zstd = ((): Zstd => {
-  const require = createRequire(import.meta.url);
-  const main = require.resolve('@bokuweb/zstd-wasm');
-  const itsFiles = (): string[] => Object.keys(require.cache).filter((file) => file.startsWith(dirname(main)));
-  const kept = itsFiles().map((file) => [file, require.cache[file]] as const);
-  for (const file of itsFiles()) delete require.cache[file];
-  const own = require(main) as Zstd;
-  for (const file of itsFiles()) delete require.cache[file];
-  for (const [file, module] of kept) require.cache[file] = module;
-  return own;
-})();
-
-let ready: Promise<void> | undefined;
-export const compressionReady = (): Promise<void> => (ready ??= zstd.init());
+/**
+ * The one instance of zstd in WebAssembly is begun by the product: begun twice, its two memories get mixed up. The
+ * oracle unpacks with another library.
+ */
+export async function compressionReady(): Promise<void> {
+  registerCodecs();
+  const codec = kafkajs.CompressionCodecs[kafkajs.CompressionTypes.ZSTD] as () => { compress(encoder: { buffer: Buffer }): Promise<Buffer> };
+  await codec().compress({ buffer: Buffer.from('ready') });
+}
 
 export const codecNumbers = { none: 0, gzip: 1, snappy: 2, lz4: 3, zstd: 4 } as const;
 
@@ -35,7 +28,7 @@ export function compress(codec: number, plain: Buffer, random: Random): Buffer {
     case codecNumbers.lz4:
       return random.chance(0.7) ? compressFrameSync(plain) : lz4Stored(plain, random);
     case codecNumbers.zstd:
-      return random.chance(0.5) ? Buffer.from(zstd.compress(plain, random.between(1, 6))) : zstdStored(plain, random);
+      return random.chance(0.5) ? Buffer.from(zstdCompress(plain, random.between(1, 6))) : zstdStored(plain, random);
     default:
       return plain;
   }
