@@ -5,8 +5,8 @@
  * knows: another rule is changed here, or is a finding.
  */
 export const exceptions = {
-  /** Levels of objects and arrays, the outermost counted; undefined: no limit. */
-  mostLevels: undefined as number | undefined,
+  /** Levels of objects and arrays, the outermost counted: beyond it ClickHouse names no record. */
+  mostLevels: 1000,
   /** A `\ud800` that is not one half of a pair, which ClickHouse refuses with code 25. */
   takesLoneSurrogates: true,
   /** Bytes that are no UTF-8, inside of strings. */
@@ -29,7 +29,7 @@ export function expected(bytes: Uint8Array, names: readonly string[]): Expected 
     return refused('JSON.parse refuses it');
   }
   if (typeof value !== 'object' || value === null || Array.isArray(value)) return refused('it is no object');
-  if (exceptions.mostLevels !== undefined && levelsOf(value) > exceptions.mostLevels) return refused('it is nested too deep');
+  if (levelsOf(value) > exceptions.mostLevels) return refused('it is nested too deep');
   const forged = Object.keys(value).find((name) => names.includes(asciiLower(name)));
   if (forged !== undefined) return refused('it names a provenance column');
   if (!exceptions.takesInvalidUtf8 && !isUtf8(bytes)) return refused('it is no UTF-8');
