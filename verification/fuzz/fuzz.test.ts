@@ -81,7 +81,7 @@ describe('the fuzzers can fail', () => {
     expect(await broken(foreign)).toContain('an exception that is not ours: RangeError');
   });
 
-  test('a client that takes every 200 for a success, and a decoder that reads beyond the end, are found', async () => {
+  test('a client that takes every 200 for a success, and a decoder that takes whatever comes, are found', async () => {
     expect(kindsOf(await findingsOf('answers', 400, true))).toEqual(
       expect.arrayContaining([
         'a length that is none is believed',
@@ -93,9 +93,10 @@ describe('the fuzzers can fail', () => {
 
   test('D4: a case that never ends is reported with its number, and the others go on', async () => {
     const found: Found[] = [];
-    const result = await watchKind('batches', { seed: SEED, control: false, loopsAtMarkers: true }, { from: 0, to: 12, runMs: 60_000, hangMs: 1_500 }, (each) => found.push(each));
+    const result = await watchKind('batches', { seed: SEED, control: false, loopsAtMarkers: true }, { from: 20, to: 26, runMs: 60_000, hangMs: 1_500 }, (each) => found.push(each));
     expect(found.map(({ what }) => what)).toContain('the case does not end');
-    expect(result.cases).toBeGreaterThan(5);
+    expect(found.map(({ caseNumber }) => caseNumber)).toContain(21);
+    expect(result.cases).toBe(6);
   }, 60_000);
 });
 

@@ -1,34 +1,23 @@
 // Answers to Fetch and Metadata, sound and damaged: what the product reads of them against what the protocol says.
 import { IngestError } from '../../../src/errors.js';
-import { decodeAnswer } from '../../../src/kafka/fetch.js';
-import { decodeMetadata } from '../../../src/kafka/topic-ids.js';
 import { troubleOf } from '../../../src/kafka/trouble.js';
 import type { Random } from '../random.js';
 import { Reader, Writer } from './kafka-bytes.js';
+import type { AnswerSubject } from './subject.js';
 
 const fetchVersions = [4, 5, 7, 10, 11, 13] as const;
 const topicNames = ['orders', '', 'é', 'a.b-c_d'] as const;
 const ids = [Buffer.alloc(16), Buffer.alloc(16, 1), Buffer.from('0123456789abcdef')] as const;
 const nameOfId = (id: string | undefined): string | undefined => (id === undefined ? undefined : `topic-${id.slice(0, 4)}`);
 
-export interface AnswerSubject {
-  readonly fetch: (payload: Buffer, version: number) => unknown;
-  readonly metadata: (payload: Buffer) => unknown;
-}
-
-export const decodeAsShipped: AnswerSubject = {
-  fetch: (payload, version) => decodeAnswer(payload, version, nameOfId),
-  metadata: (payload) => decodeMetadata(payload),
-};
-
-export function brokerFault(random: Random, subject: AnswerSubject): { readonly what: string | undefined; readonly bytes: Buffer } {
+export async function brokerFault(random: Random, subject: AnswerSubject): Promise<{ readonly what: string | undefined; readonly bytes: Buffer }> {
   const version = random.pick(fetchVersions);
   const isFetch = random.chance(0.7);
   const name = isFetch ? `Fetch ${version}` : 'Metadata';
   const sound = isFetch ? fetchAnswer(random, version) : metadataAnswer(random);
   const bytes = random.chance(0.15) ? sound : damaged(random, sound);
-  const should = attempt(() => (isFetch ? readFetch(bytes, version) : readMetadata(bytes)));
-  const read = attempt(() => (isFetch ? subject.fetch(bytes, version) : subject.metadata(bytes)));
+  const should = await attempt(async () => (isFetch ? readFetch(bytes, version) : readMetadata(bytes)));
+  const read = await attempt(() => (isFetch ? subject.fetch(bytes, version, nameOfId) : subject.metadata(bytes)));
   const what = ((): string | undefined => {
     if (read.error !== undefined) {
       if (should.error === undefined && !should.mayBeRefused) return `a sound answer to ${name} is refused: ${said(read.error)}`;
@@ -52,9 +41,9 @@ function said(error: unknown): string {
 type Attempt = { readonly value: unknown; readonly error: unknown; readonly mayBeRefused: boolean };
 
 /** The oracle's readers give `{ value, mayBeRefused }`, the product's the bare value. */
-function attempt(read: () => unknown): Attempt {
+async function attempt(read: () => Promise<unknown>): Promise<Attempt> {
   try {
-    const value = read();
+    const value = await read();
     return value instanceof Read ? { value: value.value, error: undefined, mayBeRefused: value.mayBeRefused } : { value, error: undefined, mayBeRefused: false };
   } catch (error) {
     return { value: undefined, error: error ?? 'nothing', mayBeRefused: true };

@@ -1,43 +1,11 @@
 // A broker's answers as bytes on a connection: cut into answers by the product, and by a look at the lengths.
-import { FrameReader, MAX_ANSWER_BYTES } from '../../../src/kafka/frames.js';
 import type { Random } from '../random.js';
+import { mostAnswerBytes, type Frames, type FrameSubject } from './subject.js';
 
 /** An answer begins with the number of the request it is for. */
 const LEAST_ANSWER_BYTES = 4;
 /** Larger ones are announced, not sent. */
 const MOST_SENT_BYTES = 200_000;
-
-interface Frames {
-  readonly frames: readonly Buffer[];
-  readonly isBroken: boolean;
-}
-
-export type FrameSubject = (pieces: readonly Buffer[]) => Frames;
-
-export const cutAsShipped: FrameSubject = (pieces) => {
-  const frames: Buffer[] = [];
-  let broken = 0;
-  const scratch = Buffer.alloc(64 * 1024);
-  const reader = new FrameReader(scratch, {
-    frame: (bytes) => {
-      if (broken > 0) throw new Error('an answer comes behind what is broken');
-      frames.push(Buffer.from(bytes));
-    },
-    broken: () => void (broken += 1),
-  });
-  for (const piece of pieces) {
-    // As Node does: into the room that is offered, as much as there is.
-    for (let at = 0; at < piece.length; ) {
-      const room = reader.room();
-      if (room.length === 0) throw new Error('no room is offered');
-      const length = piece.copy(room, 0, at, Math.min(piece.length, at + room.length));
-      reader.take(room, length);
-      at += length;
-    }
-  }
-  if (broken > 1) throw new Error('broken more than once');
-  return { frames, isBroken: broken === 1 };
-};
 
 export function frameFault(random: Random, subject: FrameSubject): { readonly what: string | undefined; readonly bytes: Buffer } {
   const bytes = stream(random);
@@ -55,7 +23,7 @@ function expected(bytes: Buffer): Frames {
   const frames: Buffer[] = [];
   for (let at = 0; at + 4 <= bytes.length; ) {
     const size = bytes.readInt32BE(at);
-    if (size < LEAST_ANSWER_BYTES || size > MAX_ANSWER_BYTES) return { frames, isBroken: true };
+    if (size < LEAST_ANSWER_BYTES || size > mostAnswerBytes) return { frames, isBroken: true };
     if (at + 4 + size > bytes.length) break;
     frames.push(bytes.subarray(at, at + 4 + size));
     at += 4 + size;
@@ -68,7 +36,7 @@ function stream(random: Random): Buffer {
   for (let left = random.small(6); left >= 0; left--) {
     const size = random.chance(0.05) ? random.small(MOST_SENT_BYTES) : random.small(60) + LEAST_ANSWER_BYTES;
     const length = Buffer.alloc(4);
-    const lie = random.chance(0.08) ? random.pick([0, 1, 3, -1, 2147483647, MAX_ANSWER_BYTES + 1, 0x48545450, 0x15030300, size + 1, size - 1]) : size;
+    const lie = random.chance(0.08) ? random.pick([0, 1, 3, -1, 2147483647, mostAnswerBytes + 1, 0x48545450, 0x15030300, size + 1, size - 1]) : size;
     length.writeInt32BE(lie);
     parts.push(length, size > 1000 ? Buffer.alloc(size, random.int(256)) : random.bytes(size));
   }
