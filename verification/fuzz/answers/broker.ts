@@ -53,7 +53,7 @@ async function attempt(read: () => Promise<unknown>): Promise<Attempt> {
 class Read {
   constructor(
     readonly value: unknown,
-    /** Bytes are left behind what was read, which is no sound answer. */
+    /** No sound answer, though it can be read. */
     readonly mayBeRefused: boolean,
   ) {}
 }
@@ -112,8 +112,17 @@ function readFetch(bytes: Buffer, version: number): Read {
     reader.tags();
     return topic === undefined ? [] : partitions;
   });
-  // Whether the tags at the very end are read makes no difference to anybody.
-  return new Read(topics.flat(), reader.left > 0);
+  return new Read(topics.flat(), reader.isOdd || !endsWell(reader));
+}
+
+/** Whether the tags at the very end are there, and nothing behind them, makes no difference to what is read. */
+function endsWell(reader: Reader): boolean {
+  try {
+    reader.tags();
+    return reader.left === 0;
+  } catch {
+    return false;
+  }
 }
 
 function readPartition(reader: Reader, topic: string, version: number): object {
@@ -174,7 +183,7 @@ function readMetadata(bytes: Buffer): Read {
     reader.tags();
     return { topicErrorCode, topic, topicId, partitionMetadata };
   });
-  return new Read({ brokers, clusterId, controllerId, topicMetadata }, reader.left > 0);
+  return new Read({ brokers, clusterId, controllerId, topicMetadata }, reader.isOdd || !endsWell(reader));
 }
 
 function idOf(bytes: Buffer): string | undefined {

@@ -66,6 +66,8 @@ export class Writer {
 
 /** Throws at whatever lies beyond the end. */
 export class Reader {
+  /** A length below that of null was read, which no broker writes. */
+  isOdd = false;
   readonly #data: Buffer;
   readonly #flexible: boolean;
   #at = 0;
@@ -87,7 +89,7 @@ export class Reader {
 
   /** Null reads as the empty one. */
   string(): string {
-    const length = this.#flexible ? this.#compact() : this.int16();
+    const length = this.#noted(this.#flexible ? this.#compact() : this.int16());
     return this.#take(Math.max(0, length)).toString('utf8');
   }
 
@@ -123,7 +125,12 @@ export class Reader {
   }
 
   #length(): number {
-    return this.#flexible ? this.#compact() : this.int32();
+    return this.#noted(this.#flexible ? this.#compact() : this.int32());
+  }
+
+  #noted(length: number): number {
+    if (length < -1) this.isOdd = true;
+    return length;
   }
 
   #compact(): number {
