@@ -116,8 +116,9 @@ function readFetch(bytes: Buffer, version: number): Read {
 }
 
 /** Whether the tags at the very end are there, and nothing behind them, makes no difference to what is read. */
-function endsWell(reader: Reader): boolean {
+function endsWell(reader: Reader, bytesAhead = 0): boolean {
   try {
+    reader.raw(bytesAhead);
     reader.tags();
     return reader.left === 0;
   } catch {
@@ -156,7 +157,7 @@ function metadataAnswer(random: Random): Buffer {
     });
     writer.int32(0).tags();
   });
-  return writer.tags().whole();
+  return writer.int32(-2147483648).tags().whole();
 }
 
 function readMetadata(bytes: Buffer): Read {
@@ -183,7 +184,7 @@ function readMetadata(bytes: Buffer): Read {
     reader.tags();
     return { topicErrorCode, topic, topicId, partitionMetadata };
   });
-  return new Read({ brokers, clusterId, controllerId, topicMetadata }, reader.isOdd || !endsWell(reader));
+  return new Read({ brokers, clusterId, controllerId, topicMetadata }, reader.isOdd || !endsWell(reader, 4));
 }
 
 function idOf(bytes: Buffer): string | undefined {

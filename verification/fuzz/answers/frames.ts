@@ -1,6 +1,6 @@
 // A broker's answers as bytes on a connection: cut into answers by the product, and by a look at the lengths.
 import type { Random } from '../random.js';
-import { mostAnswerBytes, type Frames, type FrameSubject } from './subject.js';
+import { mostAnswerBytes, type FrameSubject } from './subject.js';
 
 /** An answer begins with the number of the request it is for. */
 const LEAST_ANSWER_BYTES = 4;
@@ -12,17 +12,19 @@ export function frameFault(random: Random, subject: FrameSubject): { readonly wh
   const should = expected(bytes);
   const read = subject(pieces(random, bytes));
   const what = ((): string | undefined => {
-    if (read.isBroken !== should.isBroken) return should.isBroken ? 'a length that is none is believed' : 'a sound answer breaks its connection';
+    if (should.isBroken !== undefined && read.isBroken !== should.isBroken) return should.isBroken ? 'a length that is none is believed' : 'a sound answer breaks its connection';
     if (read.frames.length !== should.frames.length) return `${read.frames.length} answers are read of ${should.frames.length}`;
     return read.frames.every((frame, index) => frame.equals(should.frames[index]!)) ? undefined : 'an answer has other bytes';
   })();
   return { what, bytes };
 }
 
-function expected(bytes: Buffer): Frames {
+function expected(bytes: Buffer): { readonly frames: readonly Buffer[]; readonly isBroken: boolean | undefined } {
   const frames: Buffer[] = [];
   for (let at = 0; at + 4 <= bytes.length; ) {
     const size = bytes.readInt32BE(at);
+    // What is too short to say what it answers may be waited for first.
+    if (size >= 0 && size < LEAST_ANSWER_BYTES && at + 4 + size > bytes.length) return { frames, isBroken: undefined };
     if (size < LEAST_ANSWER_BYTES || size > mostAnswerBytes) return { frames, isBroken: true };
     if (at + 4 + size > bytes.length) break;
     frames.push(bytes.subarray(at, at + 4 + size));
