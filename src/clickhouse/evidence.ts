@@ -72,12 +72,12 @@ export function tableDoubt(intent: Pick<Intent, 'written' | 'atMs'>, now: TableN
   if (now.forgotMs !== undefined && now.forgotMs >= intent.atMs) {
     return { why: 'the dedup window of the table was 0 since the range was recorded: its tokens are forgotten', mayTrust: false };
   }
-  // A replicated table keeps its tokens in Keeper, and each replica has a time of its own.
-  if (now.family !== 'plain' || written?.alteredS === undefined || now.alteredS === undefined || written.alteredS === now.alteredS) return undefined;
-  if (written.shape === now.shape) {
+  if (written?.alteredS === undefined || now.alteredS === undefined || written.alteredS === now.alteredS) return undefined;
+  // Each replica has a time of its own: of a replicated table another one proves nothing.
+  if (now.family === 'plain' && written.shape === now.shape) {
     return { why: 'the table was altered since the range was recorded, and has the same columns: its dedup window may have been 0 meanwhile', mayTrust: false };
   }
-  // Other columns explain it. Looking is better than trusting, where it can show something.
+  // Other columns, or another replica, explain it. Looking is better than trusting, where it can show something.
   return evidence.kind === 'none' ? undefined : { why: 'the table was altered since the range was recorded', mayTrust: true };
 }
 

@@ -121,11 +121,10 @@ export class FrozenBatch implements FrozenInsert {
   }
 
   async #readBack(asked: string | undefined, signal: AbortSignal): Promise<ReadBack> {
-    const doubt = this.#doubt(this.#way.now());
     // Only a doubt about the token may be overruled; who asks for another reason wants to know what is there.
-    const mayTrust = doubt !== undefined && doubt.why === asked && doubt.mayTrust;
+    const isAboutToken = this.#doubt(this.#way.now())?.why === asked;
     const atMs = this.#way.now();
-    const found = await this.#look.readBack(asked, mayTrust, signal);
+    const found = await this.#look.readBack(asked, () => isAboutToken && this.#doubt(this.#way.now())?.mayTrust !== false, signal);
     this.#looked = { atMs, table: this.#destination.target.now };
     return found;
   }

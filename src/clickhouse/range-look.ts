@@ -67,10 +67,14 @@ export class RangeLook {
     return isOfUse && fault !== undefined ? { kind: 'none', why: fault } : evidence;
   }
 
-  /** `asked`: why before an attempt; undefined: after one. `mayTrust`: the token is relied on where nothing is shown. */
-  async readBack(asked: string | undefined, mayTrust: boolean, signal: AbortSignal): Promise<ReadBack> {
+  /**
+   * `asked`: why before an attempt; undefined: after one. `trusts`: is the token relied on where nothing is shown? Asked
+   * once it is known what the table is now.
+   */
+  async readBack(asked: string | undefined, trusts: () => boolean, signal: AbortSignal): Promise<ReadBack> {
     await this.#target.refresh();
     const { now } = this.#target;
+    const mayTrust = trusts();
     const evidence = this.#evidence();
     if (evidence.kind === 'elsewhere') throw this.#elsewhere(evidence.why);
     if (evidence.kind === 'none') return this.#unproven(asked, mayTrust, evidence.why);

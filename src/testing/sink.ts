@@ -103,10 +103,10 @@ function frozen(process: SimulatedProcess, world: SinkSurroundings, batch: Inser
     const isBlank = intent?.written?.columns === '';
     return sent.map((record) => (isBlank ? { ...rowOf(topic, partition, record), isBlank } : rowOf(topic, partition, record)));
   };
-  const doubtOf = (nowMs: number): TableDoubt | undefined =>
+  const doubtOf = (nowMs: number, now = seen.now): TableDoubt | undefined =>
     intent === undefined || token === undefined
       ? undefined
-      : sendingDoubt(intent, { budgetMs, server: serverOf(table), settings }, nowMs, mayHaveLanded ? overlooking(seen.now, intent, sending.ignores) : undefined);
+      : sendingDoubt(intent, { budgetMs, server: serverOf(table), settings }, nowMs, mayHaveLanded ? overlooking(now, intent, sending.ignores) : undefined);
   const doubt = (nowMs: number) => doubtOf(nowMs)?.why;
   // As the sink that ships: the last moment before something is sent.
   const unlessUnasked = (call: () => Observable<InsertResult>): Observable<InsertResult> => {
@@ -122,10 +122,14 @@ function frozen(process: SimulatedProcess, world: SinkSurroundings, batch: Inser
   const detail = (...more: unknown[]) => JSON.stringify([token, records.map(({ offset }) => offset), intent?.settings, batch.isAnew, ...more]);
   const insert = (sent: Records, key: string | undefined, isServerKilled: boolean): InsertResult => {
     if (world.isTableDown()) throw unreachable();
-    if (key !== undefined) watch.blocks(key, sent.length, blockRows);
+    if (key !== undefined) {
+      watch.blocks(key, sent.length, blockRows);
+      watch.landing(key, batch, table.now().id);
+    }
     const isTorn = isServerKilled && family === 'plain';
     if (isTorn) watch.torn(batch);
     if (isServerKilled) world.queue.lose();
+    if (key !== undefined && !asSent(sent).some((row) => table.isPoison(row))) watch.landed(key);
     table.insert(asSent(sent), key, { nowMs: world.nowMs(), blockRows, dieAtBlock: isTorn ? 0 : undefined });
     if (isServerKilled) throw new IngestError('KCR_INSERT_IN_DOUBT', 'the connection broke');
     return { rows: sent.length, bytes: bytesOf(sent) };
@@ -152,9 +156,9 @@ function frozen(process: SimulatedProcess, world: SinkSurroundings, batch: Inser
     readBack: (asked) => {
       watch.inserting('readBack', batch);
       const atMs = world.nowMs();
-      const now = doubtOf(atMs);
-      const mayTrust = now !== undefined && now.why === asked && now.mayTrust;
-      const effect = (): Looked => look(world, batch, { asked, mayTrust, ignores: sending.ignores });
+      const isAboutToken = doubt(atMs) === asked;
+      const trusts = (now: TableNow) => isAboutToken && doubtOf(atMs, now)?.mayTrust !== false;
+      const effect = (): Looked => look(world, batch, { asked, trusts, ignores: sending.ignores });
       return process.call<Looked>({ port: 'readBack', partition, what: () => range, detail: () => detail(asked), effect }).pipe(
         map((answer) => {
           if (!isSameTable(seen.now, answer.now)) seen.now = answer.now;
@@ -179,7 +183,7 @@ function overlooking(now: TableNow, { written }: Pick<Intent, 'written'>, ignore
   return ignores === 'table' && written?.id !== undefined ? { ...now, id: written.id } : now;
 }
 
-function look(world: SinkSurroundings, batch: InsertBatch, { asked, mayTrust, ignores }: { readonly asked: string | undefined; readonly mayTrust: boolean; readonly ignores: Ignored | undefined }): Looked {
+function look(world: SinkSurroundings, batch: InsertBatch, { asked, trusts, ignores }: { readonly asked: string | undefined; readonly trusts: (now: TableNow) => boolean; readonly ignores: Ignored | undefined }): Looked {
   const { assignment: { topic, partition }, afterOffset, lastOffset, records, token, intent } = batch;
   const { table } = world;
   if (world.isTableDown()) throw unreachable();
@@ -190,7 +194,7 @@ function look(world: SinkSurroundings, batch: InsertBatch, { asked, mayTrust, ig
   };
   const unproven = (why: string): Looked => {
     const isSameRun = asked === undefined && sameRun(intent === undefined ? undefined : parseFingerprint(intent.settings), serverOf(table));
-    switch (withoutEvidence(asked === undefined ? 'after' : 'before', { mayTrust, isSameRun })) {
+    switch (withoutEvidence(asked === undefined ? 'after' : 'before', { mayTrust: trusts(now), isSameRun })) {
       case 'settle':
         return { found: { missing: [], doubled: [] }, now };
       case 'send':
@@ -227,7 +231,12 @@ function coalesced(process: SimulatedProcess, world: SinkSurroundings, batch: In
       queue: (killed, done) => {
         if (world.isTableDown()) return done({ error: unreachable() });
         world.watch.blocks(token, sent.length, Infinity);
-        world.queue.push({ batch, token, killed, done, rows: sent });
+        world.watch.landing(token, batch, world.table.now().id);
+        const noted: typeof done = (outcome) => {
+          if ('error' in outcome || outcome.value.refusedRow === undefined) world.watch.landed(token);
+          done(outcome);
+        };
+        world.queue.push({ batch, token, killed, done: noted, rows: sent });
       },
     })
     .pipe(

@@ -139,7 +139,7 @@ export class SimulatedTable {
   /** Behind the name of another table, while the tables are exchanged. */
   #exchanged: { readonly rows: readonly Row[]; readonly definition: Definition; readonly tokens: ReadonlyMap<string, number> } | undefined;
   /** Of tables that were dropped. */
-  readonly #dropped: Row[] = [];
+  readonly #dropped: (readonly Row[])[] = [];
   #tables = 1;
   #alterations = 0;
 
@@ -173,8 +173,12 @@ export class SimulatedTable {
 
   /** Every row that was ever written, where nobody deleted it: of tables that were exchanged or dropped, too. */
   get everywhere(): readonly Row[] {
-    if (this.#exchanged === undefined && this.#dropped.length === 0) return this.rows;
-    return [...this.rows, ...(this.#exchanged?.rows ?? []), ...this.#dropped];
+    return this.tables.flat();
+  }
+
+  /** The same, table by table. */
+  get tables(): readonly (readonly Row[])[] {
+    return [this.rows, ...(this.#exchanged === undefined ? [] : [this.#exchanged.rows]), ...this.#dropped];
   }
 
   alter(alteration: Alteration): void {
@@ -198,7 +202,7 @@ export class SimulatedTable {
       case 'exchange':
         return this.#exchange(alteredS);
       case 'recreate':
-        this.#dropped.push(...this.rows.splice(0));
+        this.#dropped.push(this.rows.splice(0));
         this.#window.restore(new Map());
         return this.#define({ alteredS, mutation: 0, id: `table ${++this.#tables}` });
       case 'hide rows':

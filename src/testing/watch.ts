@@ -10,7 +10,7 @@ import type { SimulatedLog } from './log.js';
 import type { SimulatedTable } from './table.js';
 
 /** The invariants of the exactly-once arrangement, by the numbers `docs/testing.md` gives them. */
-export type Invariant = 'I1' | 'I2' | 'I3' | 'I4' | 'I5' | 'I6' | 'I7' | 'I8' | 'I9' | 'I10' | 'I11' | 'I12';
+export type Invariant = 'I1' | 'I2' | 'I3' | 'I4' | 'I5' | 'I6' | 'I7' | 'I8' | 'I9' | 'I10' | 'I11' | 'I12' | 'I15';
 
 export interface Violation {
   readonly invariant: Invariant;
@@ -49,6 +49,8 @@ export class Watch {
   readonly #topicOfToken = new Map<string, string | undefined>();
   readonly #blockRows = new Map<string, number>();
   readonly #torn = new Set<string>();
+  /** Tokens that reached a table. */
+  readonly #landed = new Set<string>();
 
   constructor(
     private readonly log: SimulatedLog,
@@ -170,6 +172,17 @@ export class Watch {
     const before = this.#blockRows.get(token) ?? cut;
     if (before !== cut) this.#break('I8', `${token}: blocks of ${before} rows, then of ${cut}`);
     this.#blockRows.set(token, cut);
+  }
+
+  /** An insert has come to the table `id`. The first one of a range may meet another table than was recorded. */
+  landing(token: string, { intent }: InsertBatch, id: string | undefined): void {
+    const recorded = intent?.written?.id;
+    if (this.#landed.has(token) && recorded !== undefined && recorded !== id) this.#break('I15', `${token} is sent again into ${id}, it was recorded for ${recorded}`);
+  }
+
+  /** It was not refused. */
+  landed(token: string): void {
+    this.#landed.add(token);
   }
 
   /** The server was killed in the middle of this insert. */

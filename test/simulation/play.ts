@@ -131,9 +131,8 @@ const otherGroup = 'g:again';
 /** Where nothing can be concluded the partition halts, and says so. */
 function noteHalt(outcome: unknown, halted: Set<number>): void {
   const { kind, assignment: { partition }, error } = outcome as { kind: string; assignment: { partition: number }; error?: unknown };
-  // Poison of a range that cannot be looked up halts, too.
-  if (kind === 'halted' && hasCode(error, 'KCR_READ_BACK', 'KCR_POISON')) halted.add(partition);
-  else halted.delete(partition);
+  // Poison of a range that cannot be looked up halts, too; and the halt of a later range may end a write of this one first.
+  if (kind === 'halted' && hasCode(error, 'KCR_READ_BACK', 'KCR_POISON', 'KCR_INTERNAL')) halted.add(partition);
 }
 
 function worldOf(scenario: Scenario, clock: VirtualTimeScheduler, { tell, isTrusting = false, isForgetful = false }: PlayOptions): SimulatedWorld {

@@ -59,8 +59,8 @@ export function hunt(name: string, { from = 1, maxSeconds = 60 }: { readonly fro
   const sabotage: Sabotage | undefined = Object.entries(sabotages).find(([invariant]) => invariant === name)?.[1];
   if (sabotage === undefined) throw new RangeError(`Expected a sabotage of ${Object.keys(sabotages).join(', ')}, got ${name}`);
   // What the table shows, or the invariant by its own name; not one that is broken along with it.
-  const counts = ({ kind }: Finding) => kind === name || kind === 'missing' || kind === 'doubled';
-  const { means: _means, ...broken } = sabotage;
+  const counts = ({ kind }: Finding) => kind === name || kind === sabotage.breaks || kind === 'missing' || kind === 'doubled';
+  const { means: _means, breaks: _breaks, ...broken } = sabotage;
   const { lives, failures, seconds } = campaign({ from, seeds: Infinity, maxSeconds, maxFailures: 1, counts, ...broken });
   const failure = failures[0];
   const by = failure?.findings.find(({ kind }) => kind === name) ?? failure?.findings[0];

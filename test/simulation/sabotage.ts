@@ -19,6 +19,8 @@ export interface Sabotage {
   /** What is broken, in a sentence. */
   readonly means: string;
   readonly compose: Compose;
+  /** The invariant that is broken. @default of the sabotage's name */
+  readonly breaks?: Invariant;
   readonly isUnpinned?: boolean;
   readonly isTrusting?: boolean;
   readonly isForgetful?: boolean;
@@ -200,7 +202,7 @@ function fillsOn(frozen: FrozenInsert, batch: InsertBatch, sink: BatchSink): Par
  * is not blamed on each (`blame`). A look minds which table it is (`table`), a fill that is not seen is not made again
  * (`fills`), and the token names the group (`group`). A range in doubt is fetched to its end though it be more than there is room for (`room`).
  */
-export const sabotages: Readonly<Record<Invariant | 'I15' | 'expiry' | 'together' | 'blame' | 'room' | 'table' | 'fills' | 'group', Sabotage>> = {
+export const sabotages: Readonly<Record<Invariant | 'expiry' | 'together' | 'blame' | 'room' | 'table' | 'fills' | 'group', Sabotage>> = {
   I1: { means: 'the insert is sent before its intent is stored', compose: exchanging((process) => ({ store: answersEarly(process) })) },
   I2: { means: 'the token is made from the records that were received', compose: exchanging(() => ({ transform: tokenFromReceived })) },
   I3: { means: 'what is in doubt at the claim is taken for settled', compose: exchanging(({ store }) => ({ store: forgetsDoubt(store) })) },
@@ -222,7 +224,7 @@ export const sabotages: Readonly<Record<Invariant | 'I15' | 'expiry' | 'together
   I11: { means: 'a range is not read back after an ambiguous failure', compose: exchanging(({ sink }) => ({ sink: withFrozen(sink, () => ({ readBackWhenInDoubt: false })) })) },
   I12: { means: 'a poison record is left out without being recorded', compose: exchanging(({ sink }) => ({ sink: leavesOutSilently(sink) })) },
   I15: { means: 'a look concludes from columns that the attempts did not write, or that were emptied since', compose: exchanging(() => ({})), ignores: 'columns' },
-  table: { means: 'a look concludes from another table than the attempts wrote to', compose: exchanging(() => ({})), ignores: 'table' },
+  table: { means: 'a look concludes from another table than the attempts wrote to', breaks: 'I15', compose: exchanging(() => ({})), ignores: 'table' },
   fills: { means: 'a fill that is not seen is made again and again', compose: exchanging(({ sink }) => ({ sink: withFrozen(sink, (frozen, batch) => fillsOn(frozen, batch, sink)) })) },
   group: {
     means: 'the token does not name the group',
