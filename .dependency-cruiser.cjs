@@ -1,5 +1,5 @@
 /** Which room may enter which. See CONTRIBUTING.md for the map. */
-const client = 'node_modules/(kafkajs|@clickhouse|node-zookeeper-client|snappy|lz4-napi|@bokuweb)';
+const client = 'node_modules/(kafkajs|@clickhouse|node-zookeeper-client|snappy|lz4-napi|@bokuweb|@node-rs)';
 
 /** @type {import('dependency-cruiser').IConfiguration} */
 module.exports = {

@@ -27,7 +27,7 @@ function offsetAt(records: Records, index: number): number {
   return records instanceof PackedRecords ? records.offsetAt(index) : records.at(index)!.offset;
 }
 
-/** Index of the first record whose offset is greater than `offset`; `records.length` if none is. */
+/** Index of the first record whose offset is greater than `offset`; `records.length` if none is. They must ascend. */
 export function indexAfter(records: Records, offset: number): number {
   let low = 0;
   let high = records.length;
@@ -39,6 +39,16 @@ export function indexAfter(records: Records, offset: number): number {
   return low;
 }
 
+/** What Kafka sent was checked when it was read. Of records that somebody else made a search by halves could skip good ones. */
+function expectAscending(records: Records): void {
+  if (records instanceof PackedRecords) return;
+  let last = -1;
+  for (const { offset } of records) {
+    if (!(offset >= last)) throw new RangeError(`Expected records in the order of their offsets, got ${offset} behind ${last}`);
+    last = offset;
+  }
+}
+
 /**
  * Cuts a batch in two: up to and including `lastOffset`, and what is beyond. A side that would cover no offset is
  * undefined. Every offset of the batch is covered by exactly one side.
@@ -46,6 +56,7 @@ export function indexAfter(records: Records, offset: number): number {
 export function splitBatch<B extends Batch>(batch: B, lastOffset: number): [B | undefined, B | undefined] {
   if (lastOffset >= batch.lastOffset) return [batch, undefined];
   if (lastOffset <= batch.afterOffset) return [undefined, batch];
+  expectAscending(batch.records);
   const at = indexAfter(batch.records, lastOffset);
   const head = batch.records.slice(0, at);
   const headBytes = bytesOf(head);

@@ -14,6 +14,11 @@ const batches: fc.Arbitrary<Batch> = fc
 const offsets = (batch: Batch | undefined): number[] => (batch?.records ?? []).map(({ offset }) => offset);
 
 describe('splitBatch', () => {
+  test('D2: records out of order are refused: a search by halves would take good ones for settled', () => {
+    const records = [5, 6, 1, 2, 7].map((offset) => record(offset));
+    expect(() => splitBatch({ ...chunk(-1, 9), records }, 4)).toThrow(/order of their offsets, got 1 behind 6/);
+  });
+
   test('a cut loses no offset and gives none to both sides', () => {
     fc.assert(
       fc.property(batches, fc.integer({ min: -3, max: 90 }), (batch, cut) => {
