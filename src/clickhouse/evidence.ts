@@ -72,7 +72,13 @@ export function tableDoubt(intent: Pick<Intent, 'written' | 'atMs'>, now: TableN
   if (now.forgotMs !== undefined && now.forgotMs >= intent.atMs) {
     return { why: 'the dedup window of the table was 0 since the range was recorded: its tokens are forgotten', mayTrust: false };
   }
-  if (written?.alteredS === undefined || now.alteredS === undefined || written.alteredS === now.alteredS) return undefined;
+  // An older version recorded nothing of the table: there is no telling, and its replays went by the token.
+  if (written === undefined) return undefined;
+  if (written.alteredS === undefined || now.alteredS === undefined) {
+    // Some databases (Memory, Overlay) do not tell: the window may have been 0 for a moment, and nobody saw it.
+    return evidence.kind === 'none' ? undefined : { why: 'the database does not tell when the table was altered last: its dedup window may have been 0 meanwhile', mayTrust: true };
+  }
+  if (written.alteredS === now.alteredS) return undefined;
   // Each replica has a time of its own: of a replicated table another one proves nothing.
   if (now.family === 'plain' && written.shape === now.shape) {
     return { why: 'the table was altered since the range was recorded, and has the same columns: its dedup window may have been 0 meanwhile', mayTrust: false };

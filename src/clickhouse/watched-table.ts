@@ -72,7 +72,8 @@ export class WatchedTable {
     const before = { table: this.#table, now: this.#now, isGone: this.#isGone };
     this.#isGone = false;
     this.#table = found;
-    this.#now = this.#judged(found, this.#now.forgotMs);
+    // Up to the first look that finds it back, the window may have been 0.
+    this.#now = this.#judged(found, this.#now.keepsTokens ? this.#now.forgotMs : this.#clock());
     for (const change of changesOf(before, { table: found, now: this.#now })) this.#tell(change);
   }
 

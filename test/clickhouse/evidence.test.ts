@@ -94,6 +94,14 @@ describe('I15: a token', () => {
     expect(tableDoubt({ ...range, written: { ...written, columns: '' } }, { ...now, alteredS: 101, shape: 'other' })).toBeUndefined();
   });
 
+  test('comes after a look where the database does not tell when a table was altered: its window may have been 0 meanwhile', () => {
+    const { alteredS: _, ...untold } = now;
+    const { alteredS: __, ...unrecorded } = written;
+    expect(tableDoubt(range, untold)).toMatchObject({ mayTrust: true });
+    expect(tableDoubt({ ...range, written: unrecorded }, now)).toMatchObject({ mayTrust: true });
+    expect(tableDoubt({ ...range, written: { ...unrecorded, columns: '' } }, untold)).toBeUndefined();
+  });
+
   test('of a version that said nothing is relied on as that version did', () => expect(tableDoubt({ atMs: 1_000 }, { ...now, alteredS: 101 })).toBeUndefined());
 });
 

@@ -54,7 +54,7 @@ export interface FakeServer {
 export async function fakeClickHouse(options: FakeOptions = {}): Promise<FakeServer> {
   const { engine = 'MergeTree', version = '26.7.2.1', views = [], settings = ['deduplicate_insert'], windowSeconds, tableSettings = 'non_replicated_deduplication_window = 1000' } = options;
   const table: FakeTable = {
-    columns: options.columns ?? { id: 'UInt64', _topic: 'String', _partition: 'Int32', _offset: 'Int64' }, settings: tableSettings, isGone: false,
+    columns: options.columns ?? { id: 'UInt64', _topic: 'String', _partition: 'Int32', _offset: 'Int64' }, settings: tableSettings, isGone: false, alteredS: 100,
   };
   const healthy = (sql: string): readonly object[] | number => {
     if (sql.includes('version()')) return [{ version, timezone: 'UTC', now: '1763800200000', uptime: 1000 }];

@@ -161,6 +161,20 @@ describe('nothing is sent a second time', () => {
     expect(told()).toEqual([['gone', 'error'], ['back', 'info']]);
   });
 
+  it('C3: nor one that was recorded while the window was away, which came back before the next look', async () => {
+    const sink = await openSink();
+    Object.assign(server.table, { settings: 'non_replicated_deduplication_window = 0', alteredS: 101 });
+    await look();
+    await new Promise((resolve) => setTimeout(resolve, 5));
+    const batch = recordedBatch(sink, { atMs: Date.now() });
+    // Back within the same second: the time of the alteration says nothing.
+    Object.assign(server.table, { settings: 'non_replicated_deduplication_window = 1000', alteredS: 101 });
+    await new Promise((resolve) => setTimeout(resolve, 5));
+    await look();
+    const frozen = sink.freeze({ ...batch, replay: true });
+    expect(frozen.tokenDoubt(Date.now())).toContain('was 0 since the range was recorded');
+  });
+
   it('nor when the table was altered between the look and the attempt', async () => {
     const { frozen, why } = await afterLostReply(windowless);
     server.onSelect = found({}, 5);
