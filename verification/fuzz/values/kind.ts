@@ -24,9 +24,15 @@ interface Packed {
   readonly isApart: boolean;
 }
 
+type ChecksFor = (names: (typeof filledNames)[number]) => readonly ValueCheck[];
+
 export function openValues({ seed, control, shrink = true }: KindOptions): Promise<Kind> {
-  const variants: Variant[] = filledNames.map((names) => ({ names, checks: control ? brokenChecks() : valueChecks(names) }));
-  return Promise.resolve({
+  return Promise.resolve(valuesOf(seed, control ? brokenChecks : valueChecks, shrink));
+}
+
+export function valuesOf(seed: number, checksFor: ChecksFor, shrink: boolean): Kind {
+  const variants: Variant[] = filledNames.map((names) => ({ names, checks: checksFor(names) }));
+  return {
     concurrency: 1,
     run: (caseNumber: number) => {
       const random = new Random(seed, 'values', caseNumber);
@@ -36,7 +42,7 @@ export function openValues({ seed, control, shrink = true }: KindOptions): Promi
       if (what === undefined) return undefined;
       return shrink ? shortened(values, what, variant) : { what, input: inputOf(values) };
     },
-  });
+  };
 }
 
 /** As a rule one; some that fit and one behind them; now and then more than one call of the kernel takes. */
