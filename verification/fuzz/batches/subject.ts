@@ -1,5 +1,6 @@
 // The product's reader of record batches. The only file of this kind that knows where it is.
 import { IngestError } from '../../../src/errors.js';
+import { damageError } from '../../../src/kafka/damage.js';
 import { LogReader } from '../../../src/kafka/records.js';
 import { attributeBits, withCrc } from './encode.js';
 import type { OracleAborted, OracleRecord } from './oracle.js';
@@ -24,18 +25,24 @@ export interface LogPiece {
 
 export type LogSubject = (piece: LogPiece) => Promise<ReadLog>;
 
+/** Of one batch, unpacked: far more than any that is no bomb. */
+const MAX_BATCH_BYTES = 64 * 1024 * 1024;
+
 export const readAsShipped: LogSubject = async ({ data, fromOffset, aborted, limitBytes }) => {
   const records: OracleRecord[] = [];
   let [lastOffset, bytes]: [number | undefined, number] = [undefined, 0];
   try {
-    const reader = new LogReader({ data, fromOffset, aborted });
+    const reader = new LogReader({ data, fromOffset, aborted, maxBatchBytes: MAX_BATCH_BYTES });
     while (!reader.isOver) {
       const range = await reader.next(limitBytes);
       for (const { offset, timestampMs, key, value, headers } of range.records) records.push({ offset, timestampMs, key, value, headers });
       lastOffset = range.lastOffset;
       bytes += range.bytes;
     }
-    return { records, lastOffset, bytes, error: undefined };
+    const { damage } = reader;
+    if (damage === undefined) return { records, lastOffset, bytes, error: undefined };
+    const error = damageError(damage, { topic: 'orders', partition: 0 });
+    return { records, lastOffset, bytes, error: { isOurs: true, text: `${error.code} ${error.detail}` }, skippable: damage.bounds };
   } catch (thrown) {
     const isOurs = thrown instanceof IngestError;
     const text = thrown instanceof Error ? `${thrown.constructor.name} ${isOurs ? thrown.code : ''} ${thrown.message}` : String(thrown);
