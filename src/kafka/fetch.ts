@@ -18,6 +18,8 @@ const MIN_VERSION = 4;
 const MAX_NAMED_VERSION = 11;
 /** Topics go by their id: Kafka 3.1. */
 export const ID_VERSION = 13;
+/** From this one on a broker answers first, then reads nothing more from the connection for a while (KIP-219). */
+const THROTTLED_AFTER_VERSION = 8;
 const NETWORK_DELAY_MS = 100;
 /** Transactions that overlap one fetch of a partition: as many as have producers there, and one for each of its batches at most. */
 const MAX_ABORTED = 100_000;
@@ -44,17 +46,24 @@ export interface FetchedPartition extends TopicPartition {
   readonly data: Buffer;
 }
 
-export async function fetchFrom(broker: WireBroker, request: FetchRequest): Promise<readonly FetchedPartition[]> {
+export interface FetchAnswer {
+  readonly partitions: readonly FetchedPartition[];
+  /** A quota is exceeded: for so long the broker reads nothing more from the connection, milliseconds; 0: none is. */
+  readonly throttleMs: number;
+}
+
+export async function fetchFrom(broker: WireBroker, request: FetchRequest): Promise<FetchAnswer> {
   joinNothing(await broker.connectionPool.getConnection(FETCH_CONNECTION));
   const speaksIds = (await maxVersion(broker, FETCH_API)) >= ID_VERSION;
-  const byId = request.partitions.filter(({ topicId }) => speaksIds && topicId !== undefined);
-  const byName = request.partitions.filter((partition) => !byId.includes(partition));
+  const isById = ({ topicId }: FetchPartition): boolean => speaksIds && topicId !== undefined;
+  const byId = request.partitions.filter(isById);
+  const byName = request.partitions.filter((partition) => !isById(partition));
   // Brokers that give ids give them to all topics: as a rule one of the two is empty.
   const answers = await Promise.all([
-    byId.length === 0 ? [] : fetchById(broker, { ...request, partitions: shuffled(byId) }),
-    byName.length === 0 ? [] : fetchByName(broker, { ...request, partitions: byName }),
+    byId.length === 0 ? NOTHING : fetchById(broker, { ...request, partitions: shuffled(byId) }),
+    byName.length === 0 ? NOTHING : fetchByName(broker, { ...request, partitions: byName }),
   ]);
-  return answers.flat();
+  return { partitions: answers.flatMap(({ partitions }) => partitions), throttleMs: Math.max(...answers.map(({ throttleMs }) => throttleMs)) };
 }
 
 /** What is fetched next comes over a new connection. */
@@ -63,20 +72,22 @@ export async function renewFetchConnection(broker: WireBroker): Promise<void> {
   socket?.destroy(new Error('connection renewed by the client'));
 }
 
-async function fetchById(broker: WireBroker, request: FetchRequest): Promise<readonly FetchedPartition[]> {
+const NOTHING: FetchAnswer = { partitions: [], throttleMs: 0 };
+
+async function fetchById(broker: WireBroker, request: FetchRequest): Promise<FetchAnswer> {
   const names = new Map(request.partitions.map(({ topic, topicId }) => [topicId, topic]));
   const answer = broker.connectionPool.send({
     request: { apiKey: FETCH_API, apiVersion: ID_VERSION, apiName: 'Fetch', encode: async () => encodeFetchById(request) },
     response: {
-      decode: async (payload) => decodeAnswer(payload, ID_VERSION, (id) => names.get(id)),
+      decode: async (payload) => ({ partitions: decodeAnswer(payload, ID_VERSION, (id) => names.get(id)), throttleMs: throttleOf(payload, ID_VERSION) }),
       parse: async (decoded) => decoded,
     },
     requestTimeout: request.maxWaitMs + NETWORK_DELAY_MS,
   });
-  return (await answer) as readonly FetchedPartition[];
+  return (await answer) as FetchAnswer;
 }
 
-async function fetchByName(broker: WireBroker, request: FetchRequest): Promise<readonly FetchedPartition[]> {
+async function fetchByName(broker: WireBroker, request: FetchRequest): Promise<FetchAnswer> {
   let hooked = false;
   const view = through(broker, (pool, wire) => {
     if (wire.request.apiKey !== FETCH_API) return pool.send(wire);
@@ -91,7 +102,7 @@ async function fetchByName(broker: WireBroker, request: FetchRequest): Promise<r
     topics: requestTopics(request.partitions),
   });
   if (!hooked) throw new IngestError('KCR_KAFKAJS_HOOKS', "kafkajs's fetch did not pass through the hook", { hint: 'install kafkajs 2.2.4 unchanged' });
-  return answer as readonly FetchedPartition[];
+  return answer as FetchAnswer;
 }
 
 function isolationLevel({ isolation }: FetchRequest): number {
@@ -152,9 +163,14 @@ function responseOf(version: number): WireResponse {
     });
   }
   return {
-    decode: async (payload) => decodeAnswer(payload, version),
+    decode: async (payload) => ({ partitions: decodeAnswer(payload, version), throttleMs: throttleOf(payload, version) }),
     parse: async (decoded) => decoded,
   };
+}
+
+/** Before version 8 a broker throttled by answering late: by the time the answer comes it is over. */
+function throttleOf(payload: Buffer, version: number): number {
+  return version < THROTTLED_AFTER_VERSION ? 0 : Math.max(0, new AnswerReader(payload, version >= ID_VERSION).int32());
 }
 
 /**
@@ -164,7 +180,7 @@ function responseOf(version: number): WireResponse {
 export function decodeAnswer(payload: Buffer, version: number, nameOf: (topicId: string | undefined) => string | undefined = () => undefined): FetchedPartition[] {
   const isById = version >= ID_VERSION;
   const reader = new AnswerReader(payload, isById);
-  reader.int32(); // throttle time: the broker throttles by answering late
+  reader.int32(); // throttle time
   if (version >= 7) {
     const errorCode = reader.int16();
     if (errorCode !== 0) throw Object.assign(new Error(`the broker refused a fetch with its error ${errorCode}`), { type: `error ${errorCode}` });

@@ -8,13 +8,15 @@ import type { Chunk } from '../model/record.js';
 import type { Credits } from '../model/credits.js';
 import { fetchFrom, renewFetchConnection, type FetchedPartition } from './fetch.js';
 import type { SourceSettings } from './options.js';
-import { nameOf, type Reset } from './places.js';
+import { nameOf } from './assignor.js';
+import { cutLane } from './lanes.js';
+import type { Reset } from './places.js';
 import { EARLIEST, LATEST, listOffsets, outOfRange, type Beyond } from './positions.js';
 import { Reading } from './reading.js';
 import type { Tenure } from './tenure.js';
-import { knownTopicId, topicTrouble } from './topic-ids.js';
+import { knownLeader, knownTopicId, partitionTrouble } from './topic-ids.js';
 import { isTimeout, kafkaError, kafkaType, reasonOf, troubleOf } from './trouble.js';
-import { Backoff, sleep } from './wait.js';
+import { Backoff, breathe, sleep } from './wait.js';
 import { checkedBroker, forgetVersions } from './broker.js';
 import type { Wire } from './wire.js';
 
@@ -37,6 +39,12 @@ const PARTITION_RETRY_MS = 200;
 /** An answer with nothing may come early once in a while: when leaders change, when a wait is short. */
 const HASTY_ANSWERS = 3;
 const NO_LEADER_LIMIT_MS = 60_000;
+/** A broker throttles for a few of its quota's windows, seconds; it may say anything. */
+const MAX_THROTTLE_MS = 30_000;
+/** Longer than this nobody else has to wait while the partitions of one answer are read. */
+const TURN_LIMIT_MS = 10;
+/** Looking at all partitions may take so much of the time: with thousands one look takes some milliseconds. */
+const LOOK_PART = 0.1;
 /** A broker may lag behind: what would end a tenure is believed when it was seen so often in a row. */
 const LOOKS = 3;
 /** How long a partition without a place to begin waits for its claim to send it to one. */
@@ -70,6 +78,8 @@ export class Fetcher {
   #woken = false;
   #refreshing: Promise<boolean> | undefined;
   #timer: NodeJS.Timeout | undefined;
+  #looking: NodeJS.Timeout | undefined;
+  #nextLookMs = -Infinity;
   readonly #reading: Reading;
   /** Answers in a row, of each broker, that came at once and with nothing. */
   readonly #hasty = new Map<number, Backoff>();
@@ -83,7 +93,11 @@ export class Fetcher {
       renewConnection: (tenure) => void this.#renewConnection(tenure),
     });
     this.#signal = signal;
-    signal.addEventListener('abort', () => clearTimeout(this.#timer), { once: true });
+    const stop = (): void => {
+      clearTimeout(this.#timer);
+      clearTimeout(this.#looking);
+    };
+    signal.addEventListener('abort', stop, { once: true });
   }
 
   /** Replaces what is fetched for. Answers under way for others are thrown away when they come. */
@@ -111,14 +125,21 @@ export class Fetcher {
     this.wake();
   }
 
-  /** Something may have become fetchable. Cheap: many calls are one look. */
+  /** Something may have become fetchable. Cheap: many calls are one look, and looks are as rare as they are long. */
   wake(): void {
-    if (this.#woken) return;
+    if (this.#woken || this.#signal.aborted) return;
     this.#woken = true;
-    queueMicrotask(() => {
-      this.#woken = false;
-      this.#start();
-    });
+    const waitMs = this.#nextLookMs - performance.now();
+    if (waitMs < 1) queueMicrotask(() => this.#look());
+    else this.#looking = setTimeout(() => this.#look(), waitMs);
+  }
+
+  #look(): void {
+    this.#woken = false;
+    const beganMs = performance.now();
+    this.#start();
+    const endedMs = performance.now();
+    this.#nextLookMs = endedMs + (endedMs - beganMs) * (1 / LOOK_PART - 1);
   }
 
   /** Looks at each partition once: read on, fetch, or leave it for later. */
@@ -153,16 +174,9 @@ export class Fetcher {
   #leaderOf(tenure: Tenure): number | undefined {
     const { topic, partition } = tenure.assignment;
     const { cluster } = this.#ports.wire;
-    let leader: number | undefined;
-    let type = topicTrouble(cluster, topic) ?? 'LEADER_NOT_AVAILABLE';
-    try {
-      const partitions = cluster.findTopicPartitionMetadata(topic);
-      leader = partitions.find(({ partitionId }) => partitionId === partition)?.leader;
-      if (partitions.length > 0 && leader === undefined) type = 'UNKNOWN_TOPIC_OR_PARTITION';
-    } catch {
-      // kafkajs throws when it has no metadata at all.
-    }
-    if (leader !== undefined && leader >= 0) return leader;
+    const leader = knownLeader(cluster, topic, partition);
+    if (leader !== undefined) return leader;
+    const type = partitionTrouble(cluster, topic, partition);
     if (troubleOf({ type }) === 'fatal') this.#ports.failed(tenure, refused(type, tenure));
     else this.#lookForLeader(tenure, type);
     return undefined;
@@ -171,6 +185,11 @@ export class Fetcher {
   async #fetch(leader: number, tenures: readonly Tenure[], others: boolean): Promise<void> {
     const { settings, credits, wire } = this.#ports;
     this.#busy.add(leader);
+    let areBusy = true;
+    const free = (): void => {
+      if (areBusy) for (const tenure of tenures) tenure.busy = false;
+      areBusy = false;
+    };
     const asked = tenures.map((tenure) => {
       tenure.busy = true;
       const { topic, topicId, partition, epoch } = tenure.assignment;
@@ -181,19 +200,23 @@ export class Fetcher {
       const maxWaitMs = others ? this.#shortWait(leader) : settings.maxWaitMs;
       const { maxBytes, isolation } = settings;
       const askedMs = performance.now();
-      const answer = await fetchFrom(broker, { maxWaitMs, maxBytes, isolation, partitions: asked }).catch((thrown: unknown) => {
+      const { partitions, throttleMs } = await fetchFrom(broker, { maxWaitMs, maxBytes, isolation, partitions: asked }).catch((thrown: unknown) => {
         forgetVersions(broker);
-        if (isTimeout(thrown)) wire.cut(broker.connectionPool);
+        // Only this one: heartbeats and commits to the same broker go on.
+        if (isTimeout(thrown)) cutLane(broker.connectionPool, 'fetch');
         throw thrown;
       });
       this.#backoffs.delete(leader);
-      if (answer.some(({ errorCode, data }) => errorCode !== 0 || data.length > 0)) this.#hasty.delete(leader);
-      else await this.#holdBack(leader, performance.now() - askedMs, maxWaitMs);
-      await this.#take(answer, asked);
+      const answeredMs = performance.now();
+      if (throttleMs > 0 || partitions.some(({ errorCode, data }) => errorCode !== 0 || data.length > 0)) this.#hasty.delete(leader);
+      else await this.#holdBack(leader, answeredMs - askedMs, maxWaitMs);
+      await this.#take(partitions, asked);
+      free();
+      if (throttleMs > 0) await this.#waitOut(leader, throttleMs - (performance.now() - answeredMs));
     } catch (thrown) {
       await this.#brokerFailed(leader, thrown);
     } finally {
-      for (const tenure of tenures) tenure.busy = false;
+      free();
       this.#busy.delete(leader);
       this.wake();
     }
@@ -221,7 +244,12 @@ export class Fetcher {
   async #take(answer: readonly FetchedPartition[], asked: readonly { tenure: Tenure; offset: number }[]): Promise<void> {
     const requests = new Map(asked.map((request) => [nameOf(request.tenure.assignment), request]));
     let isFirst = true;
+    let sinceMs = performance.now();
     for (const fetched of answer) {
+      if (performance.now() - sinceMs >= TURN_LIMIT_MS) {
+        await breathe();
+        sinceMs = performance.now();
+      }
       const hadNone = isFirst;
       isFirst &&= fetched.data.length === 0;
       const request = requests.get(nameOf(fetched));
@@ -233,6 +261,13 @@ export class Fetcher {
         await this.#reading.open(request.tenure, request.offset, fetched, hadNone);
       }
     }
+  }
+
+  /** What is asked sooner lies unread with the broker, until it is taken for lost. What has come is read meanwhile. */
+  async #waitOut(leader: number, throttleMs: number): Promise<void> {
+    this.#ports.settings.log('info', 'a quota of the broker is exceeded, asking it later', { broker: leader, throttleMs: Math.ceil(throttleMs) });
+    this.wake();
+    await sleep(Math.min(throttleMs, MAX_THROTTLE_MS), this.#signal);
   }
 
   /** A broker waits before it answers with nothing. One that does not would be asked thousands of times a second. */

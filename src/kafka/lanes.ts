@@ -44,11 +44,16 @@ export async function sendOver(pool: WirePool, lane: Lane, request: Parameters<W
   }
 }
 
+/** Cuts one connection to one broker. */
+export function cutLane(pool: WirePool, lane: Lane): void {
+  cutSocket((pool as Partial<OpenPool>).pool?.[LANES[lane]]?.socket);
+}
+
 /** Cuts one connection to each broker: what waits on them fails at once, and the next request opens them again. */
 export function cutEverywhere({ brokerPool: { brokers, seedBroker } }: WireCluster, lane: Lane): void {
   const pools = [...Object.values(brokers ?? {}), seedBroker].map((broker) => broker?.connectionPool as OpenPool | undefined);
   for (const pool of new Set(pools)) {
-    cutSocket(pool?.pool?.[LANES[lane]]?.socket);
+    if (pool !== undefined) cutLane(pool, lane);
   }
 }
 

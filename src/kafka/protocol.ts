@@ -11,6 +11,7 @@ export interface EncodedRequest {
 }
 
 const NO_ID = Buffer.alloc(16);
+const FIRST_BYTES = 256;
 
 /** Kafka writes a topic's id as its 16 bytes in base64url. */
 export function idText(bytes: Buffer): string | undefined {
@@ -19,18 +20,26 @@ export function idText(bytes: Buffer): string | undefined {
 
 /** What is written here goes out as one flexible request: kafkajs's header lacks the tagged fields, so they come first. */
 export class FlexibleWriter {
-  readonly #parts: Buffer[] = [Buffer.from([0])];
+  /** Grows by doubling: a request for thousands of partitions has tens of thousands of fields. */
+  #data = Buffer.alloc(FIRST_BYTES);
+  #at = 1;
 
   int8(value: number): this {
-    return this.#push(1, (data) => data.writeInt8(value));
+    const at = this.#room(1);
+    this.#data.writeInt8(value, at);
+    return this;
   }
 
   int32(value: number): this {
-    return this.#push(4, (data) => data.writeInt32BE(value));
+    const at = this.#room(4);
+    this.#data.writeInt32BE(value, at);
+    return this;
   }
 
   int64(value: number): this {
-    return this.#push(8, (data) => data.writeBigInt64BE(BigInt(value)));
+    const at = this.#room(8);
+    this.#data.writeBigInt64BE(BigInt(value), at);
+    return this;
   }
 
   bool(value: boolean): this {
@@ -38,24 +47,25 @@ export class FlexibleWriter {
   }
 
   uvarint(value: number): this {
-    const bytes: number[] = [];
     let left = value;
-    for (; left >= 0x80; left = Math.floor(left / 0x80)) bytes.push((left % 0x80) | 0x80);
-    bytes.push(left);
-    this.#parts.push(Buffer.from(bytes));
+    for (; left >= 0x80; left = Math.floor(left / 0x80)) this.#byte((left % 0x80) | 0x80);
+    this.#byte(left);
     return this;
   }
 
   string(value: string): this {
-    const bytes = Buffer.from(value);
-    this.uvarint(bytes.length + 1);
-    this.#parts.push(bytes);
+    const length = Buffer.byteLength(value);
+    this.uvarint(length + 1);
+    const at = this.#room(length);
+    this.#data.write(value, at);
     return this;
   }
 
   /** Undefined: no id. */
   id(text: string | undefined): this {
-    this.#parts.push(text === undefined ? NO_ID : Buffer.from(text, 'base64url'));
+    const bytes = text === undefined ? NO_ID : Buffer.from(text, 'base64url');
+    const at = this.#room(bytes.length);
+    bytes.copy(this.#data, at);
     return this;
   }
 
@@ -71,15 +81,24 @@ export class FlexibleWriter {
   }
 
   encoded(): EncodedRequest {
-    const bytes = Buffer.concat(this.#parts);
+    const bytes = this.#data.subarray(0, this.#at);
     return { buf: bytes, buffer: bytes, size: () => bytes.length };
   }
 
-  #push(length: number, write: (data: Buffer) => void): this {
-    const data = Buffer.alloc(length);
-    write(data);
-    this.#parts.push(data);
-    return this;
+  #byte(value: number): void {
+    const at = this.#room(1);
+    this.#data.writeUInt8(value, at);
+  }
+
+  /** Where so many bytes go. `#data` may be another buffer afterwards. */
+  #room(bytes: number): number {
+    const at = this.#at;
+    this.#at += bytes;
+    if (this.#at <= this.#data.length) return at;
+    const larger = Buffer.alloc(Math.max(this.#data.length * 2, this.#at));
+    this.#data.copy(larger, 0, 0, at);
+    this.#data = larger;
+    return at;
   }
 }
 

@@ -117,7 +117,7 @@ export class LogScan {
       try {
         const leader = this.#wire.cluster.findTopicPartitionMetadata(topic).find(({ partitionId }) => partitionId === partition)?.leader ?? -1;
         const broker = checkedBroker(await this.#wire.cluster.findBroker({ nodeId: leader }));
-        const [fetched] = await fetchFrom(broker, { maxWaitMs, maxBytes, isolation, partitions: [{ topic, partition, offset, maxBytes }] });
+        const { partitions: [fetched] } = await fetchFrom(broker, { maxWaitMs, maxBytes, isolation, partitions: [{ topic, partition, offset, maxBytes }] });
         if (fetched?.errorCode === OUT_OF_RANGE) return undefined;
         const found = fetched?.errorCode === 0 ? this.#opened(fetched, offset) : undefined;
         if (found !== undefined) return found;

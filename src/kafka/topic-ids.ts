@@ -158,6 +158,13 @@ export function topicTrouble(cluster: Told, topic: string): string | undefined {
   return code === 0 ? undefined : (TOPIC_ERRORS[code] ?? `error ${code}`);
 }
 
+/** Kafka's name for why nobody is known to lead a partition, as the last refresh told it. */
+export function partitionTrouble(cluster: Told, topic: string, partition: number): string {
+  const known = knownTopic(cluster, topic)?.partitionMetadata.length ?? 0;
+  if (known > 0 && knownPartition(cluster, topic, partition) === undefined) return 'UNKNOWN_TOPIC_OR_PARTITION';
+  return topicTrouble(cluster, topic) ?? 'LEADER_NOT_AVAILABLE';
+}
+
 /** The partitions of the topics that nobody leads, as `topic/partition`, as the last refresh told it. */
 export function leaderless(cluster: Told, topics: readonly string[]): readonly string[] {
   return topics.flatMap((topic) =>

@@ -2,7 +2,7 @@
 import { expect } from 'vitest';
 import type { IngestError } from '../../src/errors.js';
 import type { WireRequest } from '../../src/kafka/broker.js';
-import type { FetchedPartition } from '../../src/kafka/fetch.js';
+import type { FetchAnswer, FetchedPartition } from '../../src/kafka/fetch.js';
 import { Fetcher } from '../../src/kafka/fetcher.js';
 import { sourceSettings, type KafkaSourceOptions } from '../../src/kafka/options.js';
 import type { Reset } from '../../src/kafka/places.js';
@@ -92,16 +92,30 @@ export class FakeKafka {
     return { cluster: { brokerPool, refreshMetadata, findTopicPartitionMetadata, findBroker: async () => broker }, cut: () => undefined } as unknown as Wire;
   }
 
-  async #answer({ request }: WireRequest, partitions: number): Promise<readonly FetchedPartition[]> {
+  /** The next fetch is refused as a whole with this error of Kafka's; 0: none. */
+  refusal = 0;
+  /** What the broker says of its quota. */
+  throttleMs = 0;
+  /** Until when it reads nothing, on the clock of `performance.now()`. */
+  #mutedUntilMs = 0;
+  /** Fetches that lay unread while the broker was mute. */
+  tooEarly = 0;
+
+  async #answer({ request }: WireRequest, partitions: number): Promise<FetchAnswer> {
     expect(request.apiVersion).toBe(13);
     this.fetches++;
     await new Promise((resolve) => setTimeout(resolve, this.answersAfterMs));
-    return Array.from({ length: partitions }, (_, partition): FetchedPartition => {
+    if (performance.now() < this.#mutedUntilMs) this.tooEarly++;
+    const { throttleMs, refusal } = this;
+    this.#mutedUntilMs = performance.now() + throttleMs;
+    this.refusal = 0;
+    if (refusal !== 0) throw Object.assign(new Error('the broker refused a fetch'), { type: `error ${refusal}` });
+    return { throttleMs, partitions: Array.from({ length: partitions }, (_, partition): FetchedPartition => {
       const answer = this.answers.get(partition) ?? 0;
       const [errorCode, data] = typeof answer === 'number' ? [answer, Buffer.alloc(0)] : [0, answer];
       if (errorCode === 0 && !this.lasting.has(partition)) this.answers.delete(partition);
       return { topic: 't', partition, errorCode, highWatermark: 100, aborted: [], data };
-    });
+    }) };
   }
 
   get kinds(): string[] {

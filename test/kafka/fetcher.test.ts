@@ -195,3 +195,36 @@ test('the chunk that takes the last room says so, and no other: whoever waits fo
   }
   expect(kafka.chunks.map(({ lastOffset, isLastForNow }) => [lastOffset, isLastForNow])).toEqual([[10, undefined], [11, true]]);
 });
+
+describe('a fetch that is refused or held back as a whole', () => {
+  test('J8: is made again, whatever the error is: the source does not end', async () => {
+    for (const refusal of [-1, 56, 7, 14, 70]) {
+      const kafka = new FakeKafka(1);
+      kafka.refusal = refusal;
+      kafka.answers.set(0, batch(10));
+      await vi.advanceTimersByTimeAsync(10_000);
+      expect(kafka.events).toEqual([]);
+      expect(kafka.chunks).toHaveLength(1);
+    }
+  });
+
+  test('J5: a quota is waited out, so that no fetch lies unread with the broker until it is taken for lost', async () => {
+    const kafka = new FakeKafka(1);
+    kafka.throttleMs = 12_000;
+    kafka.answers.set(0, batch(10));
+    await vi.advanceTimersByTimeAsync(60_000);
+    expect(kafka.chunks).toHaveLength(1);
+    expect(kafka.tooEarly).toBe(0);
+    expect(kafka.fetches).toBeGreaterThanOrEqual(4);
+    expect(kafka.logged).not.toContain('a broker answers fetches at once with nothing, asking it less often');
+  });
+
+  test('J5: a broker that names an absurd time is asked again after half a minute', async () => {
+    const kafka = new FakeKafka(1);
+    kafka.throttleMs = 0x7fffffff;
+    await vi.advanceTimersByTimeAsync(100);
+    kafka.throttleMs = 0;
+    await vi.advanceTimersByTimeAsync(31_000);
+    expect(kafka.fetches).toBeGreaterThanOrEqual(2);
+  });
+});

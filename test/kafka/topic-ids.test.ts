@@ -126,7 +126,7 @@ describe('a fetch by topic id', () => {
   test('each broker is asked in the newest way that it speaks by itself, while they are upgraded one by one', async () => {
     const sent: number[] = [];
     const brokerOf = (maxVersion: number) => {
-      const send = async ({ request: { apiVersion } }: WireRequest) => (sent.push(apiVersion), []);
+      const send = async ({ request: { apiVersion } }: WireRequest) => (sent.push(apiVersion), { partitions: [], throttleMs: 0 });
       const fetch = async function (this: WireBroker) {
         return this.connectionPool.send({ request: { apiKey: 1, apiVersion: 11, apiName: 'Fetch', encode: vi.fn() }, response: { decode: vi.fn(), parse: vi.fn() } });
       };
