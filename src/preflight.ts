@@ -17,10 +17,18 @@ import { checkKafkaStore } from './state/kafka.js';
 import { checkKeeperMap, type KeeperMapStoreConfig } from './state/keeper-map.js';
 import { checkKeeper } from './state/keeper.js';
 
+/** How long the start waits for one answer, or for a group's coordinator. */
+const START_LIMIT_MS = 30_000;
+
+export interface PreflightOptions {
+  /** Aborted, what is asked of ClickHouse fails at once; Kafka and the state store end by their own limits. */
+  readonly signal?: AbortSignal | undefined;
+}
+
 /** All findings, in the order of the data: Kafka, ClickHouse, the state store. */
-export async function preflight(config: CheckedConfig): Promise<readonly Finding[]> {
+export async function preflight(config: CheckedConfig, { signal }: PreflightOptions = {}): Promise<readonly Finding[]> {
   const kafka = kafkaFindings(config);
-  const clickHouse = kafka.then(({ partitions }) => clickHouseFindings(config, partitions));
+  const clickHouse = kafka.then(({ partitions }) => clickHouseFindings(config, partitions, signal));
   const committing = kafka.then(({ partitions }) => (partitions === undefined ? undefined : mayCommit(config)));
   const group = kafka.then(async ({ partitions }) => (partitions === undefined ? [] : [await groupFinding(config, committing)]));
   const all = await Promise.all([kafka.then(({ findings }) => findings), group, clickHouse, storeFindings(config, committing)]);
@@ -89,11 +97,12 @@ async function groupFinding(config: CheckedConfig, committing: Promise<void>): P
   }
 }
 
-async function clickHouseFindings(config: CheckedConfig, kafkaPartitions: number | undefined): Promise<readonly Finding[]> {
+async function clickHouseFindings(config: CheckedConfig, kafkaPartitions: number | undefined, signal: AbortSignal | undefined): Promise<readonly Finding[]> {
   const { delivery, maxPending, batch } = config;
   try {
     const needs = { delivery, maxPending, ...(batch.maxWaitMs === undefined ? {} : { batchMaxWaitMs: batch.maxWaitMs }), ...(kafkaPartitions === undefined ? {} : { kafkaPartitions }) };
-    return await checkClickHouse(clickHouseOptions(config), needs);
+    const queryTimeoutMs = Math.min(config.clickhouse.requestTimeoutMs ?? START_LIMIT_MS, START_LIMIT_MS);
+    return await checkClickHouse({ ...clickHouseOptions(config), queryTimeoutMs, starting: signal }, needs);
   } catch (thrown) {
     return [refusalFrom('ClickHouse', thrown)];
   }
