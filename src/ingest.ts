@@ -14,6 +14,7 @@ import { checkConfig, type CheckedConfig, type IngestConfig } from './config.js'
 import { IngestError } from './errors.js';
 import { noReport, type Outcome, type Report } from './events.js';
 import { kafkaSource, type KafkaSource, type OutOfRange } from './kafka/source.js';
+import { budgetHere } from './memory-budget.js';
 import type { InsertBatch } from './ports.js';
 import { clickHouseOptions, keeperMapConfig, preflight, topicsOf } from './preflight.js';
 import { kafkaStore } from './state/kafka.js';
@@ -113,7 +114,8 @@ async function openChecked(config: CheckedConfig, { report = noReport, onFinding
   const sink = await openClickHouseSink({ ...clickHouseOptions(config), report, starting: signal });
   // Under `continue` what retention took is passed over; a log that ends too early is a reset.
   const onOutOfRange = ({ wanted, logStart }: OutOfRange) => (config.onGap === 'continue' && wanted < logStart ? logStart : undefined);
-  const member = kafkaSource({ ...config.kafka, topics: topicsOf(config), report, onOutOfRange, onReset: config.onReset, stateDecides: config.delivery === 'exactly-once' });
+  const { bytes: budgetBytes } = budgetHere(config.kafka.budgetBytes);
+  const member = kafkaSource({ ...config.kafka, budgetBytes, topics: topicsOf(config), report, onOutOfRange, onReset: config.onReset, stateDecides: config.delivery === 'exactly-once' });
   const { source, store } = openStore(config, member, report);
   const close = async () => {
     await Promise.all([sink.close(), store?.close()]);

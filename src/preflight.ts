@@ -13,6 +13,7 @@ import { clientSettings, sourceSettings } from './kafka/options.js';
 import { checkKafka } from './kafka/preflight.js';
 import { kafkaError, kafkaType, troubleOf } from './kafka/trouble.js';
 import { openWire } from './kafka/wire.js';
+import { budgetHere, mib } from './memory-budget.js';
 import { checkKafkaStore } from './state/kafka.js';
 import { checkKeeperMap, type KeeperMapStoreConfig } from './state/keeper-map.js';
 import { checkKeeper } from './state/keeper.js';
@@ -25,6 +26,9 @@ export interface PreflightOptions {
   readonly signal?: AbortSignal | undefined;
 }
 
+/** More than so often the budget that suits the memory is told as doubtful: the process may be killed for it. */
+const MOST_TIMES = 2;
+
 /** All findings, in the order of the data: Kafka, ClickHouse, the state store. */
 export async function preflight(config: CheckedConfig, { signal }: PreflightOptions = {}): Promise<readonly Finding[]> {
   const kafka = kafkaFindings(config);
@@ -32,7 +36,15 @@ export async function preflight(config: CheckedConfig, { signal }: PreflightOpti
   const committing = kafka.then(({ partitions }) => (partitions === undefined ? undefined : mayCommit(config)));
   const group = kafka.then(async ({ partitions }) => (partitions === undefined ? [] : [await groupFinding(config, committing)]));
   const all = await Promise.all([kafka.then(({ findings }) => findings), group, clickHouse, storeFindings(config, committing)]);
-  return all.flat();
+  return [memoryFinding(config), ...all.flat()];
+}
+
+function memoryFinding({ kafka }: CheckedConfig): Finding {
+  const { bytes, why } = budgetHere(kafka.budgetBytes);
+  const suits = budgetHere(undefined);
+  const detail = `up to ${mib(bytes)} of records on their way through the process: ${why}`;
+  if (bytes <= suits.bytes * MOST_TIMES) return { level: 'ok', what: 'memory', detail };
+  return { level: 'warning', what: 'memory', detail: `${detail}; but ${suits.why}`, todo: `take out kafka.budgetBytes, which makes it ${mib(suits.bytes)}, or give the process more memory` };
 }
 
 /** As the ClickHouse adapter takes them. */

@@ -6,6 +6,7 @@ import type { CheckedConfig } from '../config.js';
 import { asIngestError } from '../errors.js';
 import { ingest } from '../ingest.js';
 import { DRAIN_TIMEOUT_MS } from '../kafka/options.js';
+import { budgetHere, mib } from '../memory-budget.js';
 import { errorLine, eventLine, outcomeLine } from './log/lines.js';
 import { Log } from './log/log.js';
 import { notDrained, Tally } from './tally.js';
@@ -27,7 +28,8 @@ export async function run(config: CheckedConfig, { logLevel }: RunOptions): Prom
   const overtime = drainLimit(stopping.signal, (config.kafka.drainTimeoutMs ?? DRAIN_TIMEOUT_MS) + CLOSING_MS);
   const listening = listenToSignals(stopping, log);
   const warnings = warningsTo(log);
-  log.info({ delivery: config.delivery, group: config.kafka.groupId, routes: config.routes.map(({ topic, table }) => `${topic} → ${table}`) }, 'starting');
+  const budget = budgetHere(config.kafka.budgetBytes);
+  log.info({ delivery: config.delivery, group: config.kafka.groupId, budget: `${mib(budget.bytes)}: ${budget.why}`, routes: config.routes.map(({ topic, table }) => `${topic} → ${table}`) }, 'starting');
   try {
     await Promise.race([ingestInto(config, { log, tally, stopping }), overtime.isOver.then(() => tally.fail(notDrained()))]);
   } finally {
