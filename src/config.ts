@@ -12,7 +12,7 @@ import { IngestError } from './errors.js';
 
 const positive = (max: number) => z.int().min(1).max(max);
 const durationMs = positive(24 * 3_600_000);
-const hostAndPort = z.string().regex(/^[^\s:/]+:\d{1,5}$|^\[[0-9a-fA-F:]+\]:\d{1,5}$/, 'expected "host:port"');
+const hostAndPort = z.string().regex(/^(?:[^\s:/[\]]+|\[[0-9a-fA-F:.]+\]):\d{1,5}$/, 'expected "host:port", or "[address]:port" for IPv6');
 
 const sasl = z.discriminatedUnion('mechanism', [
   z.strictObject({ mechanism: z.enum(['plain', 'scram-sha-256', 'scram-sha-512']), username: z.string(), password: z.string() }),

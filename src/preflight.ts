@@ -7,6 +7,7 @@ import type { ClickHouseSinkOptions } from './clickhouse/options.js';
 import type { CheckedConfig } from './config.js';
 import { IngestError, asIngestError } from './errors.js';
 import { withAdmin } from './kafka/admin.js';
+import { insist } from './kafka/insist.js';
 import { groupNow } from './kafka/group.js';
 import { Membership } from './kafka/membership.js';
 import { clientSettings, sourceSettings } from './kafka/options.js';
@@ -145,11 +146,21 @@ async function kafkaStoreFindings(config: CheckedConfig, committing: Promise<voi
   const what = 'state store';
   const topics = topicsOf(config);
   await committing;
-  const found = await withAdmin(clientSettings(config.kafka), 'Reading the offsets of the group', async (admin, cluster) => {
-    // All at once: kafkajs would ask for the metadata of one topic after the other.
-    await cluster.addMultipleTargetTopics(topics);
-    return checkKafkaStore(admin, { group, topics });
-  });
+  const found = await withAdmin(
+    clientSettings(config.kafka),
+    'Reading the offsets of the group',
+    async (admin, cluster) => {
+      // All at once: kafkajs would ask for the metadata of one topic after the other.
+      await cluster.addMultipleTargetTopics(topics);
+      return checkKafkaStore({
+        describeCluster: () => admin.describeCluster(),
+        // A coordinator that loads, as the first of a cluster does, is waited for.
+        fetchOffsets: (of) => insist(() => admin.fetchOffsets(of), START_LIMIT_MS),
+        describeConfigs: (of) => admin.describeConfigs(of),
+      }, { group, topics });
+    },
+    START_LIMIT_MS,
+  );
   const { partitions, kept, metadataMaxBytes, retentionMinutes } = found;
   const days = retentionMinutes === undefined ? '' : `; forgotten ${retentionMinutes / 1440} days after the last member has left`;
   const detail = `beside the offsets of the group ${group}, ${kept} of ${partitions} partitions have a state${days}`;
@@ -163,15 +174,14 @@ async function kafkaStoreFindings(config: CheckedConfig, committing: Promise<voi
  */
 const nobody = { memberId: 'preflight', groupGenerationId: 0x7fffffff };
 const nowhere = { partition: 0x7fffffff, offset: '0', metadata: null };
-const commitLimitMs = 10_000;
 
-/** Waits for the coordinator, which a cluster's first group does not have yet. */
+/** Waits for the coordinator, which a cluster's first group does not have yet, or which loads. */
 async function mayCommit(config: CheckedConfig): Promise<void> {
   const topics = topicsOf(config);
   const settings = sourceSettings({ ...config.kafka, topics });
   const wire = openWire(settings);
   const membership = new Membership(wire, settings);
-  const endMs = performance.now() + commitLimitMs;
+  const endMs = performance.now() + START_LIMIT_MS;
   const isRefused = async (topic: string): Promise<boolean> => {
     try {
       await membership.ask((coordinator) => coordinator.offsetCommit({ ...nobody, groupId: settings.groupId, topics: [{ topic, partitions: [nowhere] }] }));

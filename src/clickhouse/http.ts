@@ -14,6 +14,7 @@ import { IngestError } from '../errors.js';
 import type { BodyPieces } from './body.js';
 import { classify, type Phase, serverReason } from './classify.js';
 import { readRowsOf } from './row-count.js';
+import { webPage } from './web-page.js';
 
 /** How ClickHouse is reached. */
 export interface ClickHouseConnection {
@@ -191,10 +192,11 @@ export class ClickHouseHttp {
         response.once('error', (error) => fail(connectionReason(error, request.reusedSocket), error));
         response.once('end', () => {
           ended = true;
+          const text = Buffer.concat(chunks).toString('utf8');
           resolve({
             status: response.statusCode ?? 0,
             code: exceptionCode(response.headers[CODE_HEADER]),
-            text: Buffer.concat(chunks).toString('utf8'),
+            text: webPage(text) ?? text,
             readRows: readRowsOf(response.headers[SUMMARY_HEADER]),
             kept: request.reusedSocket,
           });
@@ -254,6 +256,12 @@ export class ClickHouseHttp {
     const said = serverError(thrown);
     if (said !== undefined) return refused(this.address, said);
     const reason = thrown instanceof Error ? thrown.message || (thrown as NodeJS.ErrnoException).code || thrown.name : String(thrown);
+    const page = webPage(reason);
+    if (page !== undefined) {
+      return new IngestError('KCR_CLICKHOUSE_UNREACHABLE', `At ${this.address} another server answers: ${page}`, {
+        hint: 'a proxy or another server stands there: check the url, that the proxy passes requests on, and that ClickHouse is up behind it',
+      });
+    }
     return new IngestError('KCR_CLICKHOUSE_UNREACHABLE', `ClickHouse does not answer: ${this.address}: ${reason}`, {
       hint: 'check that the url is that of the HTTP interface (port 8123, or 8443 with TLS) and that the server is up',
       cause: thrown,

@@ -151,7 +151,7 @@ export function clientSettings(options: KafkaClientOptions): ClientSettings {
     throw expected('brokers', 'a list of one or more "host:port"', options.brokers);
   }
   for (const broker of options.brokers as readonly unknown[]) {
-    if (typeof broker !== 'string' || !/^[^\s:/]+:\d{1,5}$/.test(broker)) throw expected('brokers', '"host:port" in each place', broker);
+    if (typeof broker !== 'string' || !/^(?:[^\s:/[\]]+|\[[0-9a-fA-F:.]+\]):\d{1,5}$/.test(broker)) throw expected('brokers', '"host:port" in each place', broker);
   }
   const settings: ClientSettings = {
     brokers: options.brokers,
