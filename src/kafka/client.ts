@@ -8,6 +8,7 @@ import { Kafka, logLevel, type ISocketFactory, type KafkaConfig, type logCreator
 import { OpenRequests } from './answers.js';
 import { framesTo } from './frames.js';
 import type { ClientSettings, KafkaLog } from './options.js';
+import { calmRequestQueues } from './request-queue.js';
 
 const KEEP_ALIVE_MS = 30_000;
 
@@ -20,6 +21,7 @@ export interface KafkaClient {
 }
 
 export function createClient(settings: ClientSettings): KafkaClient {
+  calmRequestQueues();
   const sockets = new Map<Socket, string>();
   let isEnded = false;
   const { brokers, addressOf } = seeds(settings.brokers);

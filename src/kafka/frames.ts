@@ -83,7 +83,7 @@ export class FrameReader {
     const size = this.#head.readInt32BE(0);
     if (size < 0 || size > MAX_ANSWER_BYTES) {
       this.#isBroken = true;
-      this.#sink.broken(new Error(size === HTTP ? 'an HTTP server answers, not Kafka' : `an answer of ${size} bytes: this is not Kafka's protocol; is it a TLS port?`));
+      this.#sink.broken(new Error(`an answer of ${size} bytes: ${size === HTTP ? 'an HTTP server answers, not Kafka' : "this is not Kafka's protocol; is it a TLS port?"}`));
       return length;
     }
     this.#frame = size + LENGTH_BYTES < SCRATCH_BYTES ? Buffer.allocUnsafe(size + LENGTH_BYTES) : Buffer.allocUnsafeSlow(size + LENGTH_BYTES);

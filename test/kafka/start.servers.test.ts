@@ -2,7 +2,7 @@
 import { once } from 'node:events';
 import { createServer as createHttpServer } from 'node:http';
 import { connect, createServer, type AddressInfo, type Server, type Socket } from 'node:net';
-import { expect, onTestFinished, test } from 'vitest';
+import { expect, onTestFinished, test, vi } from 'vitest';
 import { insist } from '../../src/kafka/insist.js';
 import { groupNow } from '../../src/kafka/group.js';
 import { sourceSettings } from '../../src/kafka/options.js';
@@ -102,4 +102,14 @@ test('F7: a login at a listener that takes none', async () => {
 test('F7: an HTTP server where a broker should be', async () => {
   const port = await listening(createHttpServer((_incoming, outgoing) => void outgoing.end('<html>')), '127.0.0.1');
   await expect(checkKafka({ brokers: [`127.0.0.1:${port}`], topics: ['t'] })).rejects.toThrow(/an HTTP server answers, not Kafka/);
+});
+
+test('G11: no timer is set for a time before now, of which Node 24 warns at each start', async () => {
+  const name = await topic('timers');
+  const timers = vi.spyOn(globalThis, 'setTimeout');
+  onTestFinished(() => timers.mockRestore());
+  await groupNow({ brokers: [broker()], topics: [name], groupId: name });
+  const delays = timers.mock.calls.map(([, delay]) => delay ?? 0);
+  expect(delays.length).toBeGreaterThan(0);
+  expect(delays.filter((delay) => delay < 0)).toEqual([]);
 });
