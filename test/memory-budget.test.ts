@@ -8,12 +8,12 @@ const GIB = 1024 * MIB;
 test.each([
   ['a machine with memory enough', undefined, 24 * GIB, 4 * GIB, 256, /memory enough/],
   ['a large container', 8 * GIB, 24 * GIB, 4 * GIB, 256, /memory enough/],
-  ['a container of 640 MiB, just enough', 640 * MIB, 24 * GIB, 4 * GIB, 256, /memory enough/],
-  ['a container of 512 MiB', 512 * MIB, 24 * GIB, 4 * GIB, 192, /the container has 512 MiB/],
-  ['a container of 192 MiB', 192 * MIB, 24 * GIB, 4 * GIB, 32, /the container has 192 MiB/],
+  ['a container of 656 MiB, just enough', 656 * MIB, 24 * GIB, 4 * GIB, 256, /memory enough/],
+  ['a container of 512 MiB', 512 * MIB, 24 * GIB, 4 * GIB, 184, /the container has 512 MiB/],
+  ['a container of 192 MiB', 192 * MIB, 24 * GIB, 4 * GIB, 24, /the container has 192 MiB/],
   ['a container of 100 MiB', 100 * MIB, 24 * GIB, 4 * GIB, 8, /the container has 100 MiB/],
-  ['a small machine', undefined, 256 * MIB, 4 * GIB, 64, /the machine has 256 MiB/],
-  ['a limit above the machine', 64 * GIB, 256 * MIB, 4 * GIB, 64, /the machine has 256 MiB/],
+  ['a small machine', undefined, 256 * MIB, 4 * GIB, 56, /the machine has 256 MiB/],
+  ['a limit above the machine', 64 * GIB, 256 * MIB, 4 * GIB, 56, /the machine has 256 MiB/],
   ['a small heap', undefined, 24 * GIB, 100 * MIB, 50, /the heap may have 100 MiB/],
 ] as const)('G8: %s', (_what, cgroupBytes, machineBytes, heapBytes, budgetMib, why) => {
   const { bytes, why: told } = defaultBudget({ cgroupBytes, machineBytes, heapBytes });

@@ -60,7 +60,7 @@ process.exitCode = await demo();
 async function demo(): Promise<number> {
   screen.say('starting Kafka, ZooKeeper and ClickHouse (the first time, Maven brings their jars) …');
   const stack = await startStack({ ...(options.killServer ? { useEnvironment: false } : {}) });
-  const borrowed = [['Kafka', stack.kafka], ['ZooKeeper', stack.zookeeper], ['ClickHouse', stack.clickhouse]].filter(([, own]) => own === undefined).map(([what]) => what);
+  const borrowed = [['Kafka', stack.kafka], ['ZooKeeper', stack.zookeeper], ['ClickHouse', stack.clickhouse]].flatMap(([what, own]) => (typeof what === 'string' && own === undefined ? [what] : []));
   if (borrowed.length > 0) screen.say(`${borrowed.join(', ')}: those that the environment names; all of the demo is called ${name} there, and nothing else is touched`);
   try {
     const target = await prepare(stack);

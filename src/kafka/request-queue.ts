@@ -6,7 +6,7 @@ import { createRequire } from 'node:module';
 
 interface RequestQueue {
   readonly pending: readonly unknown[];
-  scheduleCheckPendingRequests(): void;
+  scheduleCheckPendingRequests: (this: RequestQueue) => void;
 }
 
 const calmed = new WeakSet<RequestQueue>();
@@ -16,7 +16,7 @@ export function calmRequestQueues(): void {
   const { prototype: queue } = createRequire(import.meta.url)('kafkajs/src/network/requestQueue') as { readonly prototype: RequestQueue };
   if (calmed.has(queue)) return;
   calmed.add(queue);
-  const schedule = Reflect.get(queue, 'scheduleCheckPendingRequests') as (this: RequestQueue) => void;
+  const { scheduleCheckPendingRequests: schedule } = queue;
   queue.scheduleCheckPendingRequests = function (this: RequestQueue) {
     if (this.pending.length > 0) schedule.call(this);
   };
