@@ -95,7 +95,7 @@ describe('${NAME} takes an environment variable', () => {
 
 describe('G9: a configuration as people write it', () => {
   const world = { BATCH: '500', WAIT: ' 20 ', YES: 'true', HOSTS: 'a:9092, b:9092,', EMPTY: '', ROUTES: '[{"topic":"a","table":"b"}]', SECRET: 'p${HOSTS}$${,:"' };
-  const files: Record<string, string> = { '/run/secrets/ch': 'from file\n', '/run/secrets/true': '\uFEFFtrue\r\n' };
+  const files: Record<string, string> = { '/run/secrets/ch': 'from file\n', '/run/secrets/true': '\uFEFFtrue\r\n', '/run/secrets/odd': 'a${HOSTS}b' };
   const read = (path: string) => {
     if (path in files) return files[path]!;
     throw Object.assign(new Error(`ENOENT: hunter2`), { code: 'ENOENT' });
@@ -127,6 +127,7 @@ describe('G9: a configuration as people write it', () => {
   test('a secret comes from its file, without the line feed at its end', () => {
     expect(checked({ clickhouse: { ...good.clickhouse, password: '${file:/run/secrets/ch}' } }).clickhouse.password).toBe('from file');
     expect(checked({ clickhouse: { ...good.clickhouse, password: '${file:${DIR:-/run/secrets}/ch}' } }).clickhouse.password).toBe('from file');
+    expect(checked({ clickhouse: { ...good.clickhouse, password: '${file:/run/secrets/odd}' } }).clickhouse.password).toBe('a${HOSTS}b');
     expect(checked({ kafka: { ...good.kafka, fromBeginning: '${file:/run/secrets/true}' } }).kafka.fromBeginning).toBe(true);
     expect(() => checked({ clickhouse: { ...good.clickhouse, password: '${file:/nowhere}' } })).toThrow(/clickhouse\.password: the file \/nowhere cannot be read \(ENOENT\)/);
   });

@@ -58,8 +58,8 @@ describe('G5: SIGTERM is obeyed at every moment of the start', () => {
     running.signal('SIGTERM');
     const { code } = await running.ended;
     expect(performance.now() - fromMs).toBeLessThan(SOON_MS);
-    // 7: a batch was under way, and says so.
-    expect([0, 7]).toContain(code);
+    // 7: a partition was assigned, and what was under way of it is in doubt. Before that there is nothing to drain.
+    expect(running.stderr.includes('"assigned"') ? [0, 7] : [0]).toContain(code);
   });
 });
 
