@@ -48,9 +48,10 @@ function workloadOf(topic: string): Workload['name'] {
 export async function produceWorkload(stack: Stack, topic: string, { name, rows, partitions }: Workload): Promise<number> {
   await createTopic(stack.brokers, topic, { partitions });
   if (name === 'flights') {
-    await loadSource(stack.clickhouseUrl, rows);
+    await command(stack.clickhouseUrl, 'DROP TABLE IF EXISTS flights_source');
+    await loadSource(stack.clickhouseUrl, rows, 'flights_source');
     const producedBytes = { total: 0 };
-    await produceFlights(stack.clickhouseUrl, stack.brokers, topic, () => undefined);
+    await produceFlights(stack, 'flights_source', topic, () => undefined);
     const answer = await command(stack.clickhouseUrl, 'SELECT sum(length(formatRowNoNewline(\'JSONEachRow\', date, delay, distance, origin, destination))) FROM flights_source');
     producedBytes.total = Number(answer);
     return producedBytes.total;

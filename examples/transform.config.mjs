@@ -1,4 +1,4 @@
-// A configuration with a function in it: npx kafka-clickhouse-rx run examples/transform.config.mjs
+// A configuration with a function in it: node_modules/.bin/kafka-clickhouse-rx run examples/transform.config.mjs
 export default {
   kafka: { brokers: ['${KAFKA_BROKERS}'], groupId: 'transform', fromBeginning: true },
   clickhouse: { url: '${CLICKHOUSE_URL}' },

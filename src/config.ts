@@ -1,15 +1,18 @@
 /**
  * Room: the configuration, as the program and `ingest` take it: its schema, its defaults and its clear errors. No
- * effect happens here but reading the environment that is handed in.
+ * effect happens here but reading the environment and the files that the configuration refers to.
  */
+import { readFileSync } from 'node:fs';
 import { z } from 'zod';
 import { batchLimits } from '../operators/buffer-count-or-time.js';
 import type { Transform } from '../operators/transform-rows.js';
+import { BadReference, filledIn, hasReference, type World } from './config/references.js';
+import { withoutCredentials } from './config/url.js';
 import { IngestError } from './errors.js';
 
 const positive = (max: number) => z.int().min(1).max(max);
 const durationMs = positive(24 * 3_600_000);
-const hostAndPort = z.string().regex(/^[^\s:/]+:\d{1,5}$|^\[[0-9a-fA-F:]+\]:\d{1,5}$/, 'expected "host:port"');
+const hostAndPort = z.string().regex(/^(?:[^\s:/[\]]+|\[[0-9a-fA-F:.]+\]):\d{1,5}$/, 'expected "host:port", or "[address]:port" for IPv6');
 
 const sasl = z.discriminatedUnion('mechanism', [
   z.strictObject({ mechanism: z.enum(['plain', 'scram-sha-256', 'scram-sha-512']), username: z.string(), password: z.string() }),
@@ -96,7 +99,9 @@ const route = z.strictObject({
   transform: z.custom<Transform>((value) => typeof value === 'function', 'expected a function').exactOptional(),
 });
 
-const schema = z.strictObject({
+export const configSchema = z.strictObject({
+  /** For editors: where the JSON Schema is. */
+  $schema: z.string().exactOptional(),
   kafka,
   clickhouse,
   state: state.exactOptional(),
@@ -124,19 +129,20 @@ const schema = z.strictObject({
 });
 
 /** What a user writes; defaults may be left out. */
-export type IngestConfig = z.input<typeof schema>;
+export type IngestConfig = z.input<typeof configSchema>;
 /** The same with every default filled in. */
-export type CheckedConfig = z.output<typeof schema>;
+export type CheckedConfig = z.output<typeof configSchema>;
 
 /**
- * Checks a configuration, `"${NAME}"` in any string replaced by the environment's variable.
+ * Checks a configuration, with what its strings refer to filled in: `${NAME}`, `${NAME:-default}`, `${file:/path}`. Where
+ * a number, a boolean or a list belongs, the text is taken as one.
  *
- * @throws `KCR_CONFIG`, naming every place that is wrong and what is expected there.
+ * @throws `KCR_CONFIG`, naming every place that is wrong and what is expected there, never the value.
  */
-export function checkConfig(given: unknown, environment: Readonly<Record<string, string | undefined>> = process.env): CheckedConfig {
-  const parsed = schema.safeParse(fillIn(given, environment, []));
+export function checkConfig(given: unknown, environment: World['environment'] = process.env, readFile: World['readFile'] = (path) => readFileSync(path, 'utf8')): CheckedConfig {
+  const parsed = configSchema.safeParse(withoutCredentials(fillIn(given, { environment, readFile }, [])));
   if (!parsed.success) {
-    const problems = parsed.error.issues.map((issue) => `  ${where(issue.path)}: ${explain(issue)}`);
+    const problems = parsed.error.issues.map((issue) => `  ${where(issue.path)}: ${explain(issue, valueAt(given, issue.path))}`);
     throw new IngestError('KCR_CONFIG', `The configuration cannot be used:\n${problems.join('\n')}`);
   }
   crossCheck(parsed.data);
@@ -188,21 +194,54 @@ function crossCheck(config: CheckedConfig): void {
 
 type Path = readonly PropertyKey[];
 
-/** Replaces `${NAME}` in every string; a key whose value is undefined is one that is not there. */
-function fillIn(value: unknown, environment: Readonly<Record<string, string | undefined>>, path: Path): unknown {
-  if (typeof value === 'string') {
-    return value.replace(/\$\{([A-Za-z_][A-Za-z0-9_]*)\}/g, (_match, name: string) => {
-      const found = environment[name];
-      if (found !== undefined) return found;
-      throw new IngestError('KCR_CONFIG', `The configuration cannot be used:\n  ${where(path)}: the environment has no variable ${name}`, {
-        hint: `set ${name}, or write the value itself`,
-      });
+/** Fills in every string; a key whose value is undefined is one that is not there. */
+function fillIn(value: unknown, world: World, path: Path): unknown {
+  if (typeof value === 'string') return hasReference(value) ? asExpected(filledInAt(value, world, path), path) : value;
+  if (Array.isArray(value)) {
+    return value.flatMap((item: unknown, index): readonly unknown[] => {
+      const filled = fillIn(item, world, [...path, index]);
+      // `["${BROKERS}"]`, and the variable holds several.
+      return typeof filled === 'string' && typeof item === 'string' && hasReference(item) ? listOf(filled) : [filled];
     });
   }
-  if (Array.isArray(value)) return value.map((item, index) => fillIn(item, environment, [...path, index]));
   if (value === null || typeof value !== 'object' || Object.getPrototypeOf(value) !== Object.prototype) return value;
   const entries = Object.entries(value).filter(([, item]) => item !== undefined);
-  return Object.fromEntries(entries.map(([key, item]) => [key, fillIn(item, environment, [...path, key])]));
+  return Object.fromEntries(entries.map(([key, item]) => [key, fillIn(item, world, [...path, key])]));
+}
+
+function filledInAt(text: string, world: World, path: Path): string {
+  try {
+    return filledIn(text, world);
+  } catch (thrown) {
+    if (!(thrown instanceof BadReference)) throw thrown;
+    throw new IngestError('KCR_CONFIG', `The configuration cannot be used:\n  ${where(path)}: ${thrown.message}`, { hint: thrown.hint });
+  }
+}
+
+/** What was filled in is text; where something else belongs it is read as that. What cannot be is left to the schema. */
+function asExpected(text: string, path: Path): unknown {
+  const types = typesAt(configSchema, path).flatMap(unwrap);
+  const takes = (kind: abstract new (...args: never[]) => unknown): boolean => types.some((type) => type instanceof kind);
+  if (takes(z.ZodString) || takes(z.ZodEnum)) return text;
+  const plain = text.trim();
+  if (takes(z.ZodNumber) && /^-?\d+(\.\d+)?$/.test(plain)) return Number(plain);
+  if ((takes(z.ZodBoolean) || takes(z.ZodLiteral)) && /^(true|false)$/i.test(plain)) return plain.toLowerCase() === 'true';
+  if (/^[[{]/.test(plain) && (takes(z.ZodArray) || takes(z.ZodObject) || takes(z.ZodRecord))) return parsedOr(plain, text);
+  return takes(z.ZodArray) ? listOf(plain) : text;
+}
+
+const listOf = (text: string): readonly string[] => text.split(',').map((item) => item.trim()).filter((item) => item !== '');
+
+function parsedOr(text: string, otherwise: string): unknown {
+  try {
+    return JSON.parse(text) as unknown;
+  } catch {
+    return otherwise;
+  }
+}
+
+function valueAt(value: unknown, path: Path): unknown {
+  return path.reduce((at: unknown, part) => (at as Record<PropertyKey, unknown> | undefined)?.[part], value);
 }
 
 function where(path: Path): string {
@@ -210,18 +249,28 @@ function where(path: Path): string {
   return text === '' ? '(the whole)' : text.replace(/^\./, '');
 }
 
-function explain(issue: z.core.$ZodIssue): string {
+function explain(issue: z.core.$ZodIssue, given: unknown): string {
   if (issue.code !== 'unrecognized_keys') return issue.message;
-  const known = keysAt(schema, issue.path);
-  const names = issue.keys.map((key) => `"${key}"`).join(', ');
+  const known = keysAt(configSchema, issue.path);
+  const names = issue.keys.map((key) => (isName(key, given) ? `"${key}"` : '(not shown: it may be a value whose key, colon or quote is missing)')).join(', ');
   return `unknown key ${names}; known here: ${known.length === 0 ? 'none' : known.join(', ')}`;
+}
+
+/** A key that has no value, or looks like none, may be a password whose key was forgotten. */
+function isName(key: string, of: unknown): boolean {
+  const value = (of as Record<string, unknown> | null | undefined)?.[key];
+  return /^[$\w][\w.-]{0,60}$/.test(key) && value !== null && value !== undefined;
 }
 
 /** The keys that an object at this place may have. */
 function keysAt(root: z.core.$ZodType, path: Path): readonly string[] {
+  return [...new Set(typesAt(root, path).flatMap(unwrap).flatMap((type) => (type instanceof z.ZodObject ? Object.keys(type.shape) : [])))];
+}
+
+function typesAt(root: z.core.$ZodType, path: Path): readonly z.core.$ZodType[] {
   let types: z.core.$ZodType[] = [root];
   for (const part of path) types = types.flatMap(unwrap).flatMap((type) => step(type, part));
-  return [...new Set(types.flatMap(unwrap).flatMap((type) => (type instanceof z.ZodObject ? Object.keys(type.shape) : [])))];
+  return types;
 }
 
 function unwrap(type: z.core.$ZodType): readonly z.core.$ZodType[] {
@@ -232,6 +281,7 @@ function unwrap(type: z.core.$ZodType): readonly z.core.$ZodType[] {
 
 function step(type: z.core.$ZodType, part: PropertyKey): readonly z.core.$ZodType[] {
   if (type instanceof z.ZodArray) return [type.element];
+  if (type instanceof z.ZodRecord) return [type.valueType];
   const shape: Record<string, z.core.$ZodType> = type instanceof z.ZodObject ? type.shape : {};
   const next = shape[String(part)];
   return next === undefined ? [] : [next];

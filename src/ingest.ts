@@ -4,14 +4,17 @@
  */
 import { randomUUID } from 'node:crypto';
 import { hostname } from 'node:os';
-import { Observable, concatMap, defer, from, type MonoTypeOperatorFunction } from 'rxjs';
+import { Observable, type MonoTypeOperatorFunction } from 'rxjs';
 import { transformRows } from '../operators/transform-rows.js';
+import { orAborted } from './abort.js';
 import { arrange, type Ports } from './arrange.js';
 import { refusalOf, type Finding } from './clickhouse/preflight.js';
 import { openClickHouseSink } from './clickhouse/sink.js';
 import { checkConfig, type CheckedConfig, type IngestConfig } from './config.js';
+import { IngestError } from './errors.js';
 import { noReport, type Outcome, type Report } from './events.js';
 import { kafkaSource, type KafkaSource, type OutOfRange } from './kafka/source.js';
+import { budgetHere } from './memory-budget.js';
 import type { InsertBatch } from './ports.js';
 import { clickHouseOptions, keeperMapConfig, preflight, topicsOf } from './preflight.js';
 import { kafkaStore } from './state/kafka.js';
@@ -20,7 +23,10 @@ import { keeperStore } from './state/keeper.js';
 import { memoryStore } from './state/memory.js';
 
 export interface IngestOptions {
-  /** Aborting it drains: what was taken is inserted, settled and committed, then the outcomes complete. */
+  /**
+   * Aborting it drains: what was taken is inserted, settled and committed, then the outcomes complete. During the checks
+   * before the start they complete at once.
+   */
   readonly signal?: AbortSignal;
   /** Called with what happens on the way: assignments, retries, state writes. */
   readonly report?: Report;
@@ -47,7 +53,28 @@ export interface IngestOptions {
  */
 export function ingest(config: IngestConfig, options: IngestOptions = {}): Observable<Outcome> {
   const checked = checkConfig(config);
-  return defer(() => from(openPorts(checked, options))).pipe(concatMap((ports) => ingestFrom(ports, checked, options)));
+  return new Observable((subscriber) => {
+    const { signal } = options;
+    const starting = new AbortController();
+    const giveUp = () => {
+      subscriber.complete();
+      starting.abort(new IngestError('KCR_PREFLIGHT', 'The start was called off'));
+    };
+    signal?.addEventListener('abort', giveUp, { once: true });
+    const started = () => signal?.removeEventListener('abort', giveUp);
+    subscriber.add(() => {
+      started();
+      starting.abort(new IngestError('KCR_PREFLIGHT', 'The start was called off'));
+    });
+    if (signal?.aborted === true) return giveUp();
+    openPorts(checked, { ...options, signal: starting.signal }).then(
+      (ports) => {
+        started();
+        subscriber.add(ingestFrom(ports, checked, options).subscribe(subscriber));
+      },
+      (thrown: unknown) => subscriber.error(thrown),
+    );
+  });
 }
 
 /** The adapters of a configuration, checked and open. `close` them when the outcomes are over. */
@@ -56,19 +83,39 @@ export interface OpenPorts extends Ports {
 }
 
 /**
- * Checks everything a configuration names, then opens it. Kafka's group is not joined yet.
+ * Checks everything a configuration names, then opens it. Kafka's group is not joined yet. Aborting `signal` meanwhile
+ * fails it at once; afterwards it has no effect.
  *
  * @throws Everything the checks refuse, as one error: unreachable servers, missing topics and tables, a dedup window of 0.
  */
-export async function openPorts(config: CheckedConfig, { report = noReport, onFinding }: IngestOptions = {}): Promise<OpenPorts> {
-  const findings = await preflight(config);
+export async function openPorts(config: CheckedConfig, options: IngestOptions = {}): Promise<OpenPorts> {
+  const { signal } = options;
+  const starting = new AbortController();
+  const callOff = () => starting.abort(signal?.reason);
+  if (signal?.aborted === true) callOff();
+  signal?.addEventListener('abort', callOff, { once: true });
+  const opening = openChecked(config, { ...options, signal: starting.signal });
+  try {
+    return await orAborted(opening, starting.signal);
+  } catch (thrown) {
+    // Called off: what opens nevertheless is closed, and what fails by it has been said.
+    opening.then((ports) => ports.close()).catch(() => undefined);
+    throw thrown;
+  } finally {
+    signal?.removeEventListener('abort', callOff);
+  }
+}
+
+async function openChecked(config: CheckedConfig, { report = noReport, onFinding, signal }: IngestOptions): Promise<OpenPorts> {
+  const findings = await preflight(config, { signal });
   const refusal = refusalOf(findings);
   if (refusal !== undefined) throw refusal;
   for (const finding of findings) if (finding.level === 'warning') onFinding?.(finding);
-  const sink = await openClickHouseSink({ ...clickHouseOptions(config), report });
+  const sink = await openClickHouseSink({ ...clickHouseOptions(config), report, starting: signal });
   // Under `continue` what retention took is passed over; a log that ends too early is a reset.
   const onOutOfRange = ({ wanted, logStart }: OutOfRange) => (config.onGap === 'continue' && wanted < logStart ? logStart : undefined);
-  const member = kafkaSource({ ...config.kafka, topics: topicsOf(config), report, onOutOfRange, onReset: config.onReset, stateDecides: config.delivery === 'exactly-once' });
+  const { bytes: budgetBytes } = budgetHere(config.kafka.budgetBytes);
+  const member = kafkaSource({ ...config.kafka, budgetBytes, topics: topicsOf(config), report, onOutOfRange, onReset: config.onReset, stateDecides: config.delivery === 'exactly-once' });
   const { source, store } = openStore(config, member, report);
   const close = async () => {
     await Promise.all([sink.close(), store?.close()]);

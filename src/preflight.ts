@@ -7,24 +7,45 @@ import type { ClickHouseSinkOptions } from './clickhouse/options.js';
 import type { CheckedConfig } from './config.js';
 import { IngestError, asIngestError } from './errors.js';
 import { withAdmin } from './kafka/admin.js';
+import { insist } from './kafka/insist.js';
 import { groupNow } from './kafka/group.js';
 import { Membership } from './kafka/membership.js';
 import { clientSettings, sourceSettings } from './kafka/options.js';
 import { checkKafka } from './kafka/preflight.js';
 import { kafkaError, kafkaType, troubleOf } from './kafka/trouble.js';
 import { openWire } from './kafka/wire.js';
+import { budgetHere, mib } from './memory-budget.js';
 import { checkKafkaStore } from './state/kafka.js';
 import { checkKeeperMap, type KeeperMapStoreConfig } from './state/keeper-map.js';
 import { checkKeeper } from './state/keeper.js';
 
+/** How long the start waits for one answer, or for a group's coordinator. */
+const START_LIMIT_MS = 30_000;
+
+export interface PreflightOptions {
+  /** Aborted, what is asked of ClickHouse fails at once; Kafka and the state store end by their own limits. */
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** More than so often the budget that suits the memory is told as doubtful: the process may be killed for it. */
+const MOST_TIMES = 2;
+
 /** All findings, in the order of the data: Kafka, ClickHouse, the state store. */
-export async function preflight(config: CheckedConfig): Promise<readonly Finding[]> {
+export async function preflight(config: CheckedConfig, { signal }: PreflightOptions = {}): Promise<readonly Finding[]> {
   const kafka = kafkaFindings(config);
-  const clickHouse = kafka.then(({ partitions }) => clickHouseFindings(config, partitions));
+  const clickHouse = kafka.then(({ partitions }) => clickHouseFindings(config, partitions, signal));
   const committing = kafka.then(({ partitions }) => (partitions === undefined ? undefined : mayCommit(config)));
   const group = kafka.then(async ({ partitions }) => (partitions === undefined ? [] : [await groupFinding(config, committing)]));
   const all = await Promise.all([kafka.then(({ findings }) => findings), group, clickHouse, storeFindings(config, committing)]);
-  return all.flat();
+  return [memoryFinding(config), ...all.flat()];
+}
+
+function memoryFinding({ kafka }: CheckedConfig): Finding {
+  const { bytes, why } = budgetHere(kafka.budgetBytes);
+  const suits = budgetHere(undefined);
+  const detail = `up to ${mib(bytes)} of records on their way through the process: ${why}`;
+  if (bytes <= suits.bytes * MOST_TIMES) return { level: 'ok', what: 'memory', detail };
+  return { level: 'warning', what: 'memory', detail: `${detail}; but ${suits.why}`, todo: `take out kafka.budgetBytes, which makes it ${mib(suits.bytes)}, or give the process more memory` };
 }
 
 /** As the ClickHouse adapter takes them. */
@@ -89,11 +110,12 @@ async function groupFinding(config: CheckedConfig, committing: Promise<void>): P
   }
 }
 
-async function clickHouseFindings(config: CheckedConfig, kafkaPartitions: number | undefined): Promise<readonly Finding[]> {
+async function clickHouseFindings(config: CheckedConfig, kafkaPartitions: number | undefined, signal: AbortSignal | undefined): Promise<readonly Finding[]> {
   const { delivery, maxPending, batch } = config;
   try {
     const needs = { delivery, maxPending, ...(batch.maxWaitMs === undefined ? {} : { batchMaxWaitMs: batch.maxWaitMs }), ...(kafkaPartitions === undefined ? {} : { kafkaPartitions }) };
-    return await checkClickHouse(clickHouseOptions(config), needs);
+    const queryTimeoutMs = Math.min(config.clickhouse.requestTimeoutMs ?? START_LIMIT_MS, START_LIMIT_MS);
+    return await checkClickHouse({ ...clickHouseOptions(config), queryTimeoutMs, starting: signal }, needs);
   } catch (thrown) {
     return [refusalFrom('ClickHouse', thrown)];
   }
@@ -124,11 +146,21 @@ async function kafkaStoreFindings(config: CheckedConfig, committing: Promise<voi
   const what = 'state store';
   const topics = topicsOf(config);
   await committing;
-  const found = await withAdmin(clientSettings(config.kafka), 'Reading the offsets of the group', async (admin, cluster) => {
-    // All at once: kafkajs would ask for the metadata of one topic after the other.
-    await cluster.addMultipleTargetTopics(topics);
-    return checkKafkaStore(admin, { group, topics });
-  });
+  const found = await withAdmin(
+    clientSettings(config.kafka),
+    'Reading the offsets of the group',
+    async (admin, cluster) => {
+      // All at once: kafkajs would ask for the metadata of one topic after the other.
+      await cluster.addMultipleTargetTopics(topics);
+      return checkKafkaStore({
+        describeCluster: () => admin.describeCluster(),
+        // A coordinator that loads, as the first of a cluster does, is waited for.
+        fetchOffsets: (of) => insist(() => admin.fetchOffsets(of), START_LIMIT_MS),
+        describeConfigs: (of) => admin.describeConfigs(of),
+      }, { group, topics });
+    },
+    START_LIMIT_MS,
+  );
   const { partitions, kept, metadataMaxBytes, retentionMinutes } = found;
   const days = retentionMinutes === undefined ? '' : `; forgotten ${retentionMinutes / 1440} days after the last member has left`;
   const detail = `beside the offsets of the group ${group}, ${kept} of ${partitions} partitions have a state${days}`;
@@ -142,15 +174,14 @@ async function kafkaStoreFindings(config: CheckedConfig, committing: Promise<voi
  */
 const nobody = { memberId: 'preflight', groupGenerationId: 0x7fffffff };
 const nowhere = { partition: 0x7fffffff, offset: '0', metadata: null };
-const commitLimitMs = 10_000;
 
-/** Waits for the coordinator, which a cluster's first group does not have yet. */
+/** Waits for the coordinator, which a cluster's first group does not have yet, or which loads. */
 async function mayCommit(config: CheckedConfig): Promise<void> {
   const topics = topicsOf(config);
   const settings = sourceSettings({ ...config.kafka, topics });
   const wire = openWire(settings);
   const membership = new Membership(wire, settings);
-  const endMs = performance.now() + commitLimitMs;
+  const endMs = performance.now() + START_LIMIT_MS;
   const isRefused = async (topic: string): Promise<boolean> => {
     try {
       await membership.ask((coordinator) => coordinator.offsetCommit({ ...nobody, groupId: settings.groupId, topics: [{ topic, partitions: [nowhere] }] }));

@@ -92,3 +92,86 @@ describe('${NAME} takes an environment variable', () => {
     expect(refusal({ ...good, clickhouse: { url: 'http://ch', password: '${SECRET}' } })).toMatch(/clickhouse\.password: .*no variable SECRET/);
   });
 });
+
+describe('G9: a configuration as people write it', () => {
+  const world = { BATCH: '500', WAIT: ' 20 ', YES: 'true', HOSTS: 'a:9092, b:9092,', EMPTY: '', ROUTES: '[{"topic":"a","table":"b"}]', SECRET: 'p${HOSTS}$${,:"' };
+  const files: Record<string, string> = { '/run/secrets/ch': 'from file\n', '/run/secrets/true': '\uFEFFtrue\r\n', '/run/secrets/odd': 'a${HOSTS}b' };
+  const read = (path: string) => {
+    if (path in files) return files[path]!;
+    throw Object.assign(new Error(`ENOENT: hunter2`), { code: 'ENOENT' });
+  };
+  const checked = (change: object) => checkConfig({ ...good, ...change }, world, read);
+
+  test('numbers, booleans, lists and whole objects come from the environment', () => {
+    expect(checked({ batch: { count: '${BATCH}', maxWaitMs: '${WAIT}' } }).batch).toEqual({ count: 500, maxWaitMs: 20 });
+    expect(checked({ kafka: { ...good.kafka, fromBeginning: '${YES}', ssl: '${YES}' } }).kafka).toMatchObject({ fromBeginning: true, ssl: true });
+    expect(checked({ kafka: { ...good.kafka, brokers: '${HOSTS}' } }).kafka.brokers).toEqual(['a:9092', 'b:9092']);
+    expect(checked({ kafka: { ...good.kafka, brokers: ['c:1', '${HOSTS}'] } }).kafka.brokers).toEqual(['c:1', 'a:9092', 'b:9092']);
+    expect(checked({ routes: '${ROUTES}' }).routes).toEqual([{ topic: 'a', table: 'b' }]);
+    expect(checked({ state: { store: 'memory', allowVolatile: '${YES}' } }).state).toMatchObject({ allowVolatile: true });
+    expect(checked({ maxPending: '${EMPTY:-3}' }).maxPending).toBe(3);
+  });
+
+  test('text stays text, also where it looks like a number or like a reference', () => {
+    expect(checked({ kafka: { ...good.kafka, groupId: '${BATCH}' } }).kafka.groupId).toBe('500');
+    expect(checked({ clickhouse: { ...good.clickhouse, password: '${SECRET}' } }).clickhouse.password).toBe('p${HOSTS}$${,:"');
+    expect(checked({ clickhouse: { ...good.clickhouse, password: 'a$${b}' } }).clickhouse.password).toBe('a${b}');
+    expect(checked({ clickhouse: { ...good.clickhouse, settings: { a: '${BATCH}' } } }).clickhouse.settings).toEqual({ a: '500' });
+  });
+
+  test('a default stands in where the variable is not there or empty', () => {
+    expect(checked({ clickhouse: { url: 'http://${HOST:-ch}:${PORT:-8123}' } }).clickhouse.url).toBe('http://ch:8123');
+    expect(checked({ clickhouse: { ...good.clickhouse, password: '${EMPTY}' } }).clickhouse.password).toBe('');
+  });
+
+  test('a secret comes from its file, without the line feed at its end', () => {
+    expect(checked({ clickhouse: { ...good.clickhouse, password: '${file:/run/secrets/ch}' } }).clickhouse.password).toBe('from file');
+    expect(checked({ clickhouse: { ...good.clickhouse, password: '${file:${DIR:-/run/secrets}/ch}' } }).clickhouse.password).toBe('from file');
+    expect(checked({ clickhouse: { ...good.clickhouse, password: '${file:/run/secrets/odd}' } }).clickhouse.password).toBe('a${HOSTS}b');
+    expect(checked({ kafka: { ...good.kafka, fromBeginning: '${file:/run/secrets/true}' } }).kafka.fromBeginning).toBe(true);
+    expect(() => checked({ clickhouse: { ...good.clickhouse, password: '${file:/nowhere}' } })).toThrow(/clickhouse\.password: the file \/nowhere cannot be read \(ENOENT\)/);
+  });
+
+  test('what does not fit stays refused at its place, without its value', () => {
+    const refused = (change: object, says: RegExp) => {
+      expect(() => checked(change)).toThrow(says);
+      expect(() => checked(change)).not.toThrow(/hunter2/);
+    };
+    refused({ batch: { count: '${X:-hunter2}' } }, /batch\.count: /);
+    refused({ kafka: { ...good.kafka, fromBeginning: '${X:-hunter2}' } }, /kafka\.fromBeginning: /);
+    refused({ routes: '${X:-[hunter2}' }, /routes: /);
+    refused({ clickhouse: { ...good.clickhouse, password: '${hunter2 }' } }, /clickhouse\.password: a \$\{ that begins nothing that is known/);
+    refused({ batch: { count: '5' } }, /batch\.count: .*number/);
+    refused({ clickhouse: { ...good.clickhouse, 'pass hunter2': 1, hunter2: null } }, /clickhouse: unknown key \(not shown.*known here: url/);
+    refused({ delivery: 'hunter2' }, /delivery: /);
+  });
+
+  test('an IPv6 broker, and the key by which editors find the schema', () => {
+    expect(checked({ $schema: './node_modules/kafka-clickhouse-rx/config.schema.json', kafka: { ...good.kafka, brokers: ['[::1]:9092'] } }).kafka.brokers).toEqual(['[::1]:9092']);
+  });
+});
+
+describe('F8: credentials in clickhouse.url', () => {
+  const { database } = good.clickhouse;
+  const withUrl = (url: string, more: object = {}) => checkConfig({ ...good, clickhouse: { url, database, ...more } }, {}).clickhouse;
+
+  test('are used, and stand in no url that is told', () => {
+    expect(withUrl('http://me:p%40ss@ch:8123')).toEqual({ url: 'http://ch:8123', database, username: 'me', password: 'p@ss' });
+    expect(withUrl('https://me:secret@ch/proxy/')).toMatchObject({ url: 'https://ch/proxy/', username: 'me', password: 'secret' });
+    expect(withUrl('http://me@ch:8123', { password: 'x' })).toMatchObject({ username: 'me', password: 'x' });
+    expect(withUrl('http://ch:8123')).toMatchObject({ username: 'default', password: '' });
+  });
+
+  test('given twice they must be the same', () => {
+    expect(withUrl('http://me:secret@ch', { username: 'me', password: 'secret' })).toMatchObject({ username: 'me' });
+    for (const more of [{ username: 'zoe' }, { password: 'hunter2' }, { password: '' }]) {
+      expect(() => withUrl('http://me:secret@ch', more)).toThrow(/clickhouse\.(username|password): another one stands in clickhouse\.url/);
+      expect(() => withUrl('http://me:secret@ch', more)).not.toThrow(/secret|hunter2|zoe/);
+    }
+  });
+
+  test('that cannot be read are refused without being shown', () => {
+    expect(() => withUrl('http://me:100%secret@ch')).toThrow(/% that begins no code/);
+    expect(() => withUrl('http://me:sec/ret@ch:x')).not.toThrow(/sec/);
+  });
+});

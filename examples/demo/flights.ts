@@ -5,6 +5,7 @@ import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { Partitioners, type Message } from 'kafkajs';
 import { command, kafkaClient, query } from '../../test/stack/clients.js';
+import type { Addresses } from '../../test/stack/stack.js';
 
 export const partitions = 4;
 /** What the package's file holds. */
@@ -13,28 +14,31 @@ export const allFlights = 3_000_000;
 const columns = 'date DateTime64(3), delay Int16, distance Int16, origin String, destination String';
 const linesPerSend = 20_000;
 
-/** Loads the Parquet file into the table `flights_source`; resolves to its rows. */
-export async function loadSource(url: string, rows: number): Promise<number> {
+/** Loads the Parquet file into a table that is made for it; resolves to its rows. Refused when there is such a table. */
+export async function loadSource(url: string, rows: number, table: string): Promise<number> {
   const main = createRequire(import.meta.url).resolve('vega-datasets');
   const parquet = await readFile(join(dirname(main), '..', 'data', 'flights-3m.parquet'));
-  await command(url, `CREATE OR REPLACE TABLE flights_source (n UInt64, ${columns}) ENGINE = MergeTree ORDER BY n`);
-  const insert = `INSERT INTO flights_source SELECT rowNumberInAllBlocks(), * FROM input('${columns}') LIMIT ${rows} FORMAT Parquet`;
+  await command(url, `CREATE TABLE ${table} (n UInt64, ${columns}) ENGINE = MergeTree ORDER BY n`);
+  const insert = `INSERT INTO ${table} SELECT rowNumberInAllBlocks(), * FROM input('${columns}') LIMIT ${rows} FORMAT Parquet`;
   await post(url, insert, parquet);
-  const [counted] = await query<{ rows: number }>(url, 'SELECT count() AS rows FROM flights_source');
+  const [counted] = await query<{ rows: number }>(url, `SELECT count() AS rows FROM ${table}`);
   return counted?.rows ?? 0;
 }
 
-/** The table the ingester fills: the flights, their provenance, and a window that remembers tokens. */
-export async function createFlightsTable(url: string): Promise<void> {
+/**
+ * The table the ingester fills: the flights, their provenance, and a window that remembers tokens. Refused when there is
+ * such a table.
+ */
+export async function createFlightsTable(url: string, table: string): Promise<void> {
   await command(
     url,
-    `CREATE OR REPLACE TABLE flights (${columns}, _topic LowCardinality(String), _partition UInt32, _offset UInt64)
+    `CREATE TABLE ${table} (${columns}, _topic LowCardinality(String), _partition UInt32, _offset UInt64)
      ENGINE = MergeTree ORDER BY (_partition, _offset) SETTINGS non_replicated_deduplication_window = 10000`,
   );
 }
 
-/** Produces the source table's rows as JSON to `topic`, in their order, spread over its partitions. Resolves to how many. */
-export async function produceFlights(url: string, brokers: readonly string[], topic: string, onProduced: (rows: number) => void): Promise<number> {
+/** Produces the rows of the table `source` as JSON to `topic`, in their order, spread over its partitions. Resolves to how many. */
+export async function produceFlights({ clickhouseUrl: url, brokers }: Pick<Addresses, 'clickhouseUrl' | 'brokers'>, source: string, topic: string, onProduced: (rows: number) => void): Promise<number> {
   // Idempotent: a send that is made again under load must not put its records into the topic twice.
   const producer = kafkaClient(brokers).producer({ createPartitioner: Partitioners.DefaultPartitioner, idempotent: true, maxInFlightRequests: 1 });
   await producer.connect();
@@ -48,7 +52,7 @@ export async function produceFlights(url: string, brokers: readonly string[], to
       batch = [];
       onProduced(sent);
     };
-    for await (const value of selectLines(url, `SELECT * EXCEPT n FROM flights_source ORDER BY n FORMAT JSONEachRow`)) {
+    for await (const value of selectLines(url, `SELECT * EXCEPT n FROM ${source} ORDER BY n FORMAT JSONEachRow`)) {
       batch.push({ value, partition: Math.floor(line++ / 500) % partitions });
       if (batch.length === linesPerSend) await send();
     }

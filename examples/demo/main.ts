@@ -1,10 +1,11 @@
 // npm run demo: the main job on real servers. Kafka into ClickHouse, the ingester killed and resumed, and a judge that
 // compares the table with the topic. Exit code 0 only when nothing is missing, nothing is doubled, and every kill hit.
+import { randomUUID } from 'node:crypto';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Command, InvalidArgumentError, Option } from 'commander';
-import { createTopic, query } from '../../test/stack/clients.js';
+import { command, createTopic, query, withAdmin } from '../../test/stack/clients.js';
 import { startStack, type Stack } from '../../test/stack/stack.js';
 import { allFlights, contents, createFlightsTable, loadSource, partitions, produceFlights } from './flights.js';
 import { Ingester } from './ingester.js';
@@ -29,7 +30,9 @@ interface Ingested {
   readonly seconds: number;
 }
 
-const topic = 'flights';
+/** Topic, table, group and node of this demo alone: servers that are somebody's hold nothing of that name. */
+const name = `kcr_demo_${randomUUID().slice(0, 8)}`;
+const source = `${name}_source`;
 const screen = new Screen();
 let lastSeen = 0;
 
@@ -57,28 +60,40 @@ process.exitCode = await demo();
 async function demo(): Promise<number> {
   screen.say('starting Kafka, ZooKeeper and ClickHouse (the first time, Maven brings their jars) …');
   const stack = await startStack({ ...(options.killServer ? { useEnvironment: false } : {}) });
+  const borrowed = [['Kafka', stack.kafka], ['ZooKeeper', stack.zookeeper], ['ClickHouse', stack.clickhouse]].flatMap(([what, own]) => (typeof what === 'string' && own === undefined ? [what] : []));
+  if (borrowed.length > 0) screen.say(`${borrowed.join(', ')}: those that the environment names; all of the demo is called ${name} there, and nothing else is touched`);
   try {
     const target = await prepare(stack);
     const ingested = await ingestWithKills(stack, target);
     screen.say('comparing the table with the topic …');
-    const verdict = await judge(stack.brokers, topic, stack.clickhouseUrl, 'flights');
-    const isSame = (await contents(stack.clickhouseUrl, 'flights')).sum === (await contents(stack.clickhouseUrl, 'flights_source')).sum;
+    const verdict = await judge(stack.brokers, name, stack.clickhouseUrl, name);
+    const isSame = (await contents(stack.clickhouseUrl, name)).sum === (await contents(stack.clickhouseUrl, source)).sum;
     show(verdict, ingested, isSame);
     const isGood = verdict.produced === target && verdict.missing === 0 && verdict.duplicated === 0 && verdict.foreign === 0 && isSame;
     if (options.keep) await stayUp(stack);
     return isGood && ingested.kills === options.kills && ingested.serverKills === (options.killServer ? 1 : 0) ? 0 : 1;
   } finally {
+    if (!options.keep) await tidy(stack);
     await stack.stop();
   }
 }
 
+/** What the demo has made on servers that are not its own. Its states, a few nodes in ZooKeeper, stay. */
+async function tidy({ kafka, clickhouse, brokers, clickhouseUrl }: Stack): Promise<void> {
+  const undone = [
+    ...(clickhouse === undefined ? [name, source].map((table) => command(clickhouseUrl, `DROP TABLE IF EXISTS ${table}`)) : []),
+    ...(kafka === undefined ? [withAdmin(brokers, (admin) => admin.deleteTopics({ topics: [name] }))] : []),
+  ];
+  for (const outcome of await Promise.allSettled(undone)) if (outcome.status === 'rejected') screen.say(`something named ${name} is left: ${String(outcome.reason)}`);
+}
+
 /** Topic, table and records. Resolves to how many records were produced. */
 async function prepare({ clickhouseUrl, brokers }: Stack): Promise<number> {
-  const rows = await loadSource(clickhouseUrl, Math.min(options.rows, allFlights));
-  await createFlightsTable(clickhouseUrl);
-  await createTopic(brokers, topic, { partitions });
+  const rows = await loadSource(clickhouseUrl, Math.min(options.rows, allFlights), source);
+  await createFlightsTable(clickhouseUrl, name);
+  await createTopic(brokers, name, { partitions });
   screen.begin('producing', rows);
-  const sent = await produceFlights(clickhouseUrl, brokers, topic, (rowsSoFar) => screen.update(rowsSoFar));
+  const sent = await produceFlights({ clickhouseUrl, brokers }, source, name, (rowsSoFar) => screen.update(rowsSoFar));
   screen.end();
   if (sent !== rows) throw new Error(`${sent} records were produced of ${rows} rows`);
   return rows;
@@ -87,11 +102,11 @@ async function prepare({ clickhouseUrl, brokers }: Stack): Promise<number> {
 function writeConfig({ brokers, clickhouseUrl, keeperConnect, root }: Stack, rows: number): string {
   const config = {
     // A short session, so that the group gives a killed ingester's partitions to the next one soon.
-    kafka: { brokers, groupId: 'demo', fromBeginning: true, sessionTimeoutMs: 3_000, heartbeatIntervalMs: 500 },
+    kafka: { brokers, groupId: name, fromBeginning: true, sessionTimeoutMs: 3_000, heartbeatIntervalMs: 500 },
     clickhouse: { url: clickhouseUrl, database: 'default', username: 'default', password: '' },
-    state: { store: 'keeper', connect: keeperConnect, path: '/kafka-clickhouse-rx' },
+    state: { store: 'keeper', connect: keeperConnect, path: `/${name}` },
     delivery: 'exactly-once',
-    routes: [{ topic, table: 'flights' }],
+    routes: [{ topic: name, table: name }],
     batch: { count: Math.max(10, Math.min(50_000, Math.floor(rows / 60))), bytes: 32 * 1024 * 1024, maxWaitMs: 1_000 },
   };
   const file = join(root, 'demo.json');
@@ -158,7 +173,7 @@ async function killServer(stack: Stack, name: 'clickhouse' | 'kafka' | 'zookeepe
 
 /** The rows that can be seen; while the server is down, as many as were seen before. */
 async function rowsInTable({ clickhouseUrl }: Stack): Promise<number> {
-  const [counted] = await query<{ rows: number }>(clickhouseUrl, 'SELECT count() AS rows FROM flights').catch(() => []);
+  const [counted] = await query<{ rows: number }>(clickhouseUrl, `SELECT count() AS rows FROM ${name}`).catch(() => []);
   lastSeen = counted?.rows ?? lastSeen;
   return lastSeen;
 }
@@ -196,9 +211,9 @@ function show(verdict: Verdict, ingested: Ingested, isSame: boolean): void {
 async function stayUp({ brokers, clickhouseUrl, keeperConnect, root }: Stack): Promise<void> {
   screen.say(`
 The servers stay up until Ctrl-C. To look at them:
-  curl '${clickhouseUrl}/?query=SELECT+_partition,count(),max(_offset)+FROM+flights+GROUP+BY+1+ORDER+BY+1'
-  Kafka      ${brokers.join(',')}  (topic ${topic}, group demo)
-  ZooKeeper  ${keeperConnect}  (state under /kafka-clickhouse-rx)
+  curl '${clickhouseUrl}/?query=SELECT+_partition,count(),max(_offset)+FROM+${name}+GROUP+BY+1+ORDER+BY+1'
+  Kafka      ${brokers.join(',')}  (topic and group ${name})
+  ZooKeeper  ${keeperConnect}  (state under /${name})
   data, logs (ingester.log) and the configuration: ${root}`);
   process.off('SIGINT', interrupt).off('SIGTERM', interrupt);
   await new Promise<void>((resolve) => process.once('SIGINT', resolve).once('SIGTERM', resolve));

@@ -3,7 +3,7 @@
  * Room: the program `kafka-clickhouse-rx`: its commands and arguments. An ordinary user of the public entries.
  */
 import { readFileSync } from 'node:fs';
-import { Command, CommanderError, InvalidArgumentError } from 'commander';
+import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
 import { errorCodes, hasCode } from '../errors.js';
 import { check } from './check.js';
 import { drainCommand, type DrainCommandOptions } from './drain.js';
@@ -44,7 +44,7 @@ program
   .command('run')
   .description('ingest until SIGTERM or SIGINT, which drain; a second one ends at once')
   .argument('<config>', 'a JSON file, or an ESM file that default-exports the same object; "${NAME}" takes an environment variable')
-  .option('--log-level <level>', 'trace, debug, info, warn, error or silent', 'info')
+  .addOption(new Option('--log-level <level>', 'what is told on standard error').choices(['trace', 'debug', 'info', 'warn', 'error', 'silent']).default('info'))
   .action(async (path: string, options: { logLevel: string }) => {
     process.exitCode = await run(await readConfig(path), options);
   });
@@ -147,3 +147,12 @@ try {
     process.exitCode = 1;
   }
 }
+
+const LINGER_MS = 500;
+
+/** What is left open, such as a connection to a server that is silent, holds the process up for a moment only. */
+function endSoon(): void {
+  setTimeout(() => (process.stdout.writableLength > 0 ? endSoon() : process.exit()), LINGER_MS).unref();
+}
+
+endSoon();

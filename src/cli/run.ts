@@ -1,41 +1,68 @@
 /**
  * Room: the command `run`: an ingestion with signals, log lines and an exit code.
  */
-import { destination, pino, type Logger } from 'pino';
 import { catchError, lastValueFrom, of, tap } from 'rxjs';
 import type { CheckedConfig } from '../config.js';
-import { asIngestError, type IngestError } from '../errors.js';
-import type { IngestEvent, Outcome } from '../events.js';
+import { asIngestError } from '../errors.js';
 import { ingest } from '../ingest.js';
-import { Tally } from './tally.js';
-
-/** Of a record's value, in a log line. */
-const LOGGED_VALUE_BYTES = 512;
+import { DRAIN_TIMEOUT_MS } from '../kafka/options.js';
+import { budgetHere, mib } from '../memory-budget.js';
+import { errorLine, eventLine, outcomeLine } from './log/lines.js';
+import { Log } from './log/log.js';
+import { notDrained, Tally } from './tally.js';
 
 export interface RunOptions {
   readonly logLevel: string;
 }
 
+/** Of the log, when the process ends. */
+const LOG_CLOSE_MS = 500;
+/** After the drain's own limit: leaving the group, closing connections. */
+const CLOSING_MS = 5000;
+
 /** Resolves with the exit code once everything has been let go. */
 export async function run(config: CheckedConfig, { logLevel }: RunOptions): Promise<number> {
-  const log = pino({ level: logLevel, base: null, timestamp: pino.stdTimeFunctions.isoTime }, destination({ dest: 2, sync: true }));
+  const log = new Log({ level: logLevel });
   const stopping = new AbortController();
   const tally = new Tally();
+  const overtime = drainLimit(stopping.signal, (config.kafka.drainTimeoutMs ?? DRAIN_TIMEOUT_MS) + CLOSING_MS);
   const listening = listenToSignals(stopping, log);
-  log.info({ delivery: config.delivery, group: config.kafka.groupId, routes: config.routes.map(({ topic, table }) => `${topic} → ${table}`) }, 'starting');
+  const warnings = warningsTo(log);
+  const budget = budgetHere(config.kafka.budgetBytes);
+  log.info({ delivery: config.delivery, group: config.kafka.groupId, budget: `${mib(budget.bytes)}: ${budget.why}`, routes: config.routes.map(({ topic, table }) => `${topic} → ${table}`) }, 'starting');
+  try {
+    await Promise.race([ingestInto(config, { log, tally, stopping }), overtime.isOver.then(() => tally.fail(notDrained()))]);
+  } finally {
+    overtime.stop();
+    listening.stop();
+    warnings.stop();
+  }
+  if (tally.worst?.code === 'KCR_DRAIN_TIMEOUT') log.line(errorLine(tally.worst, 'not drained'));
+  log.info({ ...tally.totals }, 'stopped');
+  await log.close(LOG_CLOSE_MS);
+  return tally.exitCode;
+}
+
+interface Running {
+  readonly log: Log;
+  readonly tally: Tally;
+  readonly stopping: AbortController;
+}
+
+async function ingestInto(config: CheckedConfig, { log, tally, stopping }: Running): Promise<void> {
   const outcomes = ingest(config, {
     signal: stopping.signal,
     report: (event) => {
       tally.event(event, stopping.signal.aborted);
-      logEvent(log, event);
+      log.line(eventLine(event));
     },
     onFinding: ({ what, detail, todo }) => log.warn({ what, todo }, detail),
   }).pipe(
     tap((outcome) => {
       tally.outcome(outcome);
-      logOutcome(log, outcome);
+      log.line(outcomeLine(outcome));
       if (tally.isAllHalted() && !stopping.signal.aborted) {
-        log.error('every partition of this process has halted; ending');
+        log.line({ level: 'error', message: 'every partition of this process has halted; ending', fields: {} });
         stopping.abort();
       }
     }),
@@ -43,83 +70,48 @@ export async function run(config: CheckedConfig, { logLevel }: RunOptions): Prom
       const error = asIngestError(thrown, 'KCR_INTERNAL', 'the ingestion failed');
       tally.fail(error);
       // What was refused before the start is for the person who started it, not for a log.
-      if (tally.exitCode === 3) console.error(`${error.code}: ${error.message}`);
-      else logError(log, error, 'ended by an error');
+      if (tally.exitCode === 3) log.say(`${error.code}: ${error.message}`);
+      else log.line(errorLine(error, 'ended by an error'));
       return of(undefined);
     }),
   );
-  try {
-    await lastValueFrom(outcomes, { defaultValue: undefined });
-  } finally {
-    listening.stop();
-  }
-  if (tally.worst?.code === 'KCR_DRAIN_TIMEOUT') logError(log, tally.worst, 'not drained');
-  log.info({ ...tally.totals }, 'stopped');
-  return tally.exitCode;
+  await lastValueFrom(outcomes, { defaultValue: undefined });
+}
+
+/** A drain that a server holds up ends all the same: whoever stops this process kills it after half a minute. */
+function drainLimit(draining: AbortSignal, limitMs: number): { readonly isOver: Promise<void>; stop(): void } {
+  let timer: NodeJS.Timeout | undefined;
+  const isOver = new Promise<void>((resolve) => {
+    draining.addEventListener('abort', () => (timer = setTimeout(resolve, limitMs)), { once: true });
+  });
+  return { isOver, stop: () => clearTimeout(timer) };
 }
 
 /** The first signal drains, the second one ends the process at once. */
-function listenToSignals(stopping: AbortController, log: Logger): { stop(): void } {
+function listenToSignals(stopping: AbortController, log: Log): { stop(): void } {
   const on = (signal: 'SIGTERM' | 'SIGINT') => () => {
-    if (stopping.signal.aborted) {
-      log.warn({ signal }, 'second signal: ending at once; what is in flight is in doubt and will be replayed');
-      process.exit(signal === 'SIGTERM' ? 143 : 130);
+    if (!stopping.signal.aborted) {
+      log.info({ signal }, 'draining; a second signal ends at once');
+      return stopping.abort();
     }
-    log.info({ signal }, 'draining; a second signal ends at once');
-    stopping.abort();
+    log.warn({ signal }, 'second signal: ending at once; what is in flight is in doubt and will be replayed');
+    void log.close(LOG_CLOSE_MS).then(() => process.exit(signal === 'SIGTERM' ? 143 : 130));
   };
   const handlers = { SIGTERM: on('SIGTERM'), SIGINT: on('SIGINT') };
   process.on('SIGTERM', handlers.SIGTERM).on('SIGINT', handlers.SIGINT);
   return { stop: () => void process.off('SIGTERM', handlers.SIGTERM).off('SIGINT', handlers.SIGINT) };
 }
 
-function logOutcome(log: Logger, outcome: Outcome): void {
-  if (outcome.kind === 'halted') return logError(log, outcome.error, 'partition halted; the others go on');
-  const { assignment, afterOffset, lastOffset, rows, bytes, replay } = outcome;
-  const { topic, partition } = assignment;
-  const line = { topic, partition, first: afterOffset + 1, last: lastOffset, rows, bytes };
-  if (replay) log.info(line, 'range that was in doubt is settled');
-  else log.debug(line, 'delivered');
-}
-
-function logEvent(log: Logger, event: IngestEvent): void {
-  if (event.kind === 'kafka') return log[event.level](event.fields, `kafka: ${event.message}`);
-  if (event.kind === 'tableChanged') {
-    const { table, change, level, message, hint } = event;
-    return log[level]({ table, change, todo: hint }, `table changed: ${message}`);
-  }
-  if (event.kind === 'excluded') return logExcluded(log, event);
-  const { kind, assignment: { topic, partition, epoch, generation }, ...rest } = event;
-  const line = { topic, partition, epoch, generation, ...rest, ...('error' in rest ? { error: rest.error.message, code: rest.error.code } : {}) };
-  switch (kind) {
-    case 'assigned':
-    case 'revoked':
-    case 'claimed':
-    case 'verified':
-    case 'resumed':
-      return log.info(line, kind);
-    case 'failed':
-    case 'lost':
-    case 'fenced':
-    case 'restarted':
-    case 'retry':
-    case 'gap':
-    case 'corruptBatch':
-    case 'commitFailed':
-    case 'abandoned':
-      return log.warn(line, kind);
-    default:
-      return log.debug(line, kind);
-  }
-}
-
-/** With the record, since it is nowhere else any more once retention has taken it. */
-function logExcluded(log: Logger, { assignment: { topic, partition }, record, error, replay }: Extract<IngestEvent, { kind: 'excluded' }>): void {
-  const value = record?.value?.toString('utf8', 0, LOGGED_VALUE_BYTES);
-  log.warn({ topic, partition, offset: error.fields.offset, code: error.code, error: error.detail, value }, replay ? 'record left out of its batch, as was recorded before' : 'record left out of its batch');
-}
-
-function logError(log: Logger, error: IngestError, what: string): void {
-  const { topic, partition, offset, first, last, table } = error.fields;
-  log.error({ code: error.code, topic, partition, offset, first, last, table }, `${what}: ${error.message}`);
+/** Node's own warnings become log lines: it would write them beside these, and wait for whoever reads them. */
+function warningsTo(log: Log): { stop(): void } {
+  const others = process.listeners('warning');
+  process.removeAllListeners('warning');
+  const on = ({ name, message }: Error) => log.line({ level: 'warn', message: 'Node warns', fields: { name, warning: message }, kind: `node ${name}` });
+  process.on('warning', on);
+  return {
+    stop: () => {
+      process.off('warning', on);
+      for (const other of others) process.on('warning', other);
+    },
+  };
 }

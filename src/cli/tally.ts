@@ -115,7 +115,7 @@ export function exitCodeOnceBegun(code: ErrorCode): number {
   return exitCode === 3 ? 5 : exitCode;
 }
 
-function notDrained({ topic, partition }: Assignment): IngestError {
+export function notDrained({ topic, partition }: Partial<Assignment> = {}): IngestError {
   return new IngestError('KCR_DRAIN_TIMEOUT', 'The drain did not end in time: what was in flight is in doubt', {
     topic, partition, hint: 'start again, and it is resolved; if drains need longer, raise kafka.drainTimeoutMs',
   });

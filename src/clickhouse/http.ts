@@ -14,6 +14,7 @@ import { IngestError } from '../errors.js';
 import type { BodyPieces } from './body.js';
 import { classify, type Phase, serverReason } from './classify.js';
 import { readRowsOf } from './row-count.js';
+import { webPage } from './web-page.js';
 
 /** How ClickHouse is reached. */
 export interface ClickHouseConnection {
@@ -31,6 +32,10 @@ export interface ClickHouseConnection {
    * @default 120000
    */
   readonly requestTimeoutMs?: number;
+  /** How long a query, which inserts nothing, may take. @default as `requestTimeoutMs` */
+  readonly queryTimeoutMs?: number;
+  /** Aborted while the first questions are asked: those under way fail at once, with its reason. */
+  readonly starting?: AbortSignal | undefined;
   /** How long a connection may take to come about. @default 10000 */
   readonly connectTimeoutMs?: number;
   /** For `https:` urls. */
@@ -103,6 +108,7 @@ export class ClickHouseHttp {
   readonly #base: http.RequestOptions;
   readonly #path: string;
   readonly #requestTimeoutMs: number;
+  readonly #starting: AbortSignal | undefined;
 
   constructor(connection: ClickHouseConnection) {
     const url = parseUrl(connection.url);
@@ -126,13 +132,14 @@ export class ClickHouseHttp {
     };
     this.#path = url.pathname;
     this.#requestTimeoutMs = connection.requestTimeoutMs ?? REQUEST_TIMEOUT_MS;
+    this.#starting = connection.starting;
     this.#client = createClient({
       url: url.origin,
       ...(url.pathname === '/' ? {} : { pathname: url.pathname }),
       username: user,
       password,
       application: 'kafka-clickhouse-rx',
-      request_timeout: this.#requestTimeoutMs,
+      request_timeout: connection.queryTimeoutMs ?? this.#requestTimeoutMs,
       http_agent: this.#queryAgent,
       http_headers: lowerCased(connection.headers ?? {}),
       log: { level: ClickHouseLogLevel.OFF },
@@ -185,10 +192,11 @@ export class ClickHouseHttp {
         response.once('error', (error) => fail(connectionReason(error, request.reusedSocket), error));
         response.once('end', () => {
           ended = true;
+          const text = Buffer.concat(chunks).toString('utf8');
           resolve({
             status: response.statusCode ?? 0,
             code: exceptionCode(response.headers[CODE_HEADER]),
-            text: Buffer.concat(chunks).toString('utf8'),
+            text: webPage(text) ?? text,
             readRows: readRowsOf(response.headers[SUMMARY_HEADER]),
             kept: request.reusedSocket,
           });
@@ -208,7 +216,7 @@ export class ClickHouseHttp {
    * Rows of a SELECT. Values go in as parameters: `{name:Type}` in the text, `name` in `values`.
    * Errors: `KCR_CLICKHOUSE_UNREACHABLE`, `KCR_TABLE_MISSING`, `KCR_PREFLIGHT` with the server's code.
    */
-  async select<Row>(sql: string, values: Readonly<Record<string, string | number>> = {}, signal?: AbortSignal): Promise<Row[]> {
+  async select<Row>(sql: string, values: Readonly<Record<string, string | number>> = {}, signal = this.#starting): Promise<Row[]> {
     try {
       const answer = await this.#client.query({ query: sql, query_params: values, format: 'JSON', ...(signal === undefined ? {} : { abort_signal: signal }) });
       return (await answer.json<Row>()).data;
@@ -220,7 +228,7 @@ export class ClickHouseHttp {
   /** Undefined when the statement ran, else what the server said. Errors: `KCR_CLICKHOUSE_UNREACHABLE`. */
   async attempt(sql: string, settings: Readonly<Record<string, string>> = {}): Promise<ServerError | undefined> {
     try {
-      await this.#client.command({ query: sql, clickhouse_settings: settings });
+      await this.#client.command({ query: sql, clickhouse_settings: settings, ...this.#abortedByStart() });
       return undefined;
     } catch (thrown) {
       const said = serverError(thrown);
@@ -232,17 +240,28 @@ export class ClickHouseHttp {
   /** The answer of a statement that takes no FORMAT. Errors: as `select`. */
   async text(sql: string): Promise<string> {
     try {
-      const { stream } = await this.#client.exec({ query: sql });
+      const { stream } = await this.#client.exec({ query: sql, ...this.#abortedByStart() });
       return await readText(stream);
     } catch (thrown) {
       throw this.#queryError(thrown);
     }
   }
 
+  #abortedByStart(): { readonly abort_signal?: AbortSignal } {
+    return this.#starting === undefined ? {} : { abort_signal: this.#starting };
+  }
+
   #queryError(thrown: unknown): IngestError {
+    if (this.#starting?.reason instanceof IngestError) return this.#starting.reason;
     const said = serverError(thrown);
     if (said !== undefined) return refused(this.address, said);
     const reason = thrown instanceof Error ? thrown.message || (thrown as NodeJS.ErrnoException).code || thrown.name : String(thrown);
+    const page = webPage(reason);
+    if (page !== undefined) {
+      return new IngestError('KCR_CLICKHOUSE_UNREACHABLE', `At ${this.address} another server answers: ${page}`, {
+        hint: 'a proxy or another server stands there: check the url, that the proxy passes requests on, and that ClickHouse is up behind it',
+      });
+    }
     return new IngestError('KCR_CLICKHOUSE_UNREACHABLE', `ClickHouse does not answer: ${this.address}: ${reason}`, {
       hint: 'check that the url is that of the HTTP interface (port 8123, or 8443 with TLS) and that the server is up',
       cause: thrown,

@@ -48,6 +48,7 @@ export interface PartitionError {
 export interface WireBroker {
   readonly nodeId: number;
   readonly connectionPool: WirePool;
+  connect(): Promise<void>;
   isConnected(): boolean;
   apiVersions(): Promise<Readonly<Record<number, { readonly maxVersion: number }>>>;
   metadata: (this: WireBroker, topics: readonly string[]) => Promise<unknown>;
@@ -103,7 +104,10 @@ export interface PartitionMetadata {
 }
 
 export interface WireBrokerPool {
-  readonly metadata: { readonly topicMetadata: readonly { readonly topic: string; readonly topicErrorCode: number }[] } | null;
+  readonly metadata: {
+    readonly brokers: readonly { readonly host: string; readonly port: number }[];
+    readonly topicMetadata: readonly { readonly topic: string; readonly topicErrorCode: number }[];
+  } | null;
   readonly brokers?: Readonly<Record<string, WireBroker>>;
   readonly seedBroker?: WireBroker;
   createBroker: (options: unknown) => WireBroker;

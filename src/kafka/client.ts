@@ -8,6 +8,7 @@ import { Kafka, logLevel, type ISocketFactory, type KafkaConfig, type logCreator
 import { OpenRequests } from './answers.js';
 import { framesTo } from './frames.js';
 import type { ClientSettings, KafkaLog } from './options.js';
+import { calmRequestQueues } from './request-queue.js';
 
 const KEEP_ALIVE_MS = 30_000;
 
@@ -20,9 +21,12 @@ export interface KafkaClient {
 }
 
 export function createClient(settings: ClientSettings): KafkaClient {
+  calmRequestQueues();
   const sockets = new Map<Socket, string>();
   let isEnded = false;
-  const socketFactory: ISocketFactory = ({ host, port, ssl, onConnect }) => {
+  const { brokers, addressOf } = seeds(settings.brokers);
+  const socketFactory: ISocketFactory = ({ host: name, port, ssl, onConnect }) => {
+    const host = addressOf(name);
     const requests = new OpenRequests();
     const onread = framesTo({
       frame: (bytes) => deliver(socket, requests, bytes),
@@ -38,7 +42,7 @@ export function createClient(settings: ClientSettings): KafkaClient {
     };
     socket.setKeepAlive(true, KEEP_ALIVE_MS);
     socket.setNoDelay(true);
-    sockets.set(socket, `${host}:${port}`);
+    sockets.set(socket, `${name}:${port}`);
     // A little later, since kafkajs listens to it only when it has it.
     if (isEnded) setImmediate(() => socket.destroy(new Error('the client has ended')));
     socket.once('close', () => {
@@ -49,7 +53,7 @@ export function createClient(settings: ClientSettings): KafkaClient {
     return socket;
   };
   const config: KafkaConfig = {
-    brokers: [...settings.brokers],
+    brokers,
     clientId: settings.clientId,
     ssl: settings.ssl,
     connectionTimeout: settings.connectTimeoutMs,
@@ -89,6 +93,19 @@ function deliver(socket: Socket, requests: OpenRequests, answer: Buffer): void {
   } catch (thrown) {
     socket.destroy(thrown instanceof Error ? thrown : new Error(String(thrown)));
   }
+}
+
+/** kafkajs takes what is before the first colon for the host: an IPv6 address has another name until it is connected to. */
+function seeds(listed: readonly string[]): { readonly brokers: string[]; readonly addressOf: (name: string) => string } {
+  const addresses = new Map<string, string>();
+  const brokers = listed.map((broker) => {
+    const [, address, port] = /^\[(.*)\]:(\d+)$/.exec(broker) ?? [];
+    if (address === undefined || port === undefined) return broker;
+    const name = `${address.replaceAll(':', '-')}.ipv6`;
+    addresses.set(name, address);
+    return `${name}:${port}`;
+  });
+  return { brokers, addressOf: (name) => addresses.get(name) ?? name };
 }
 
 /** All of it is detail: what kafkajs calls an error is a retry to us, of which we tell in our own words. */

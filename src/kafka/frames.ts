@@ -10,6 +10,8 @@ const LENGTH_BYTES = 4;
 const SCRATCH_BYTES = 64 * 1024;
 /** Kafka's own limit for an answer is below it; a length beyond it is no Kafka. */
 export const MAX_ANSWER_BYTES = 1024 ** 3;
+/** How an answer of HTTP begins, read as a length. */
+const HTTP = Buffer.from('HTTP').readInt32BE();
 
 export interface FrameSink {
   /** One whole answer, its length included; the memory is the receiver's. */
@@ -81,7 +83,7 @@ export class FrameReader {
     const size = this.#head.readInt32BE(0);
     if (size < 0 || size > MAX_ANSWER_BYTES) {
       this.#isBroken = true;
-      this.#sink.broken(new Error(`an answer of ${size} bytes: this is not Kafka's protocol; is it a TLS port?`));
+      this.#sink.broken(new Error(`an answer of ${size} bytes: ${size === HTTP ? 'an HTTP server answers, not Kafka' : "this is not Kafka's protocol; is it a TLS port?"}`));
       return length;
     }
     this.#frame = size + LENGTH_BYTES < SCRATCH_BYTES ? Buffer.allocUnsafe(size + LENGTH_BYTES) : Buffer.allocUnsafeSlow(size + LENGTH_BYTES);

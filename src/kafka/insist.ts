@@ -1,12 +1,12 @@
-/** Room: asking again while the group's coordinator is being found: it has just been elected, or is the first of a cluster. */
+/** Room: asking again while the group's coordinator is being found, or loads: it has just been elected, or is the first of a cluster. */
 import { troubleOf } from './trouble.js';
 import { Backoff, sleep } from './wait.js';
 
 const COORDINATOR_LIMIT_MS = 20_000;
 
-export async function insist<T>(ask: () => Promise<T>): Promise<T> {
+export async function insist<T>(ask: () => Promise<T>, limitMs = COORDINATOR_LIMIT_MS): Promise<T> {
   const backoff = new Backoff();
-  const endMs = performance.now() + COORDINATOR_LIMIT_MS;
+  const endMs = performance.now() + limitMs;
   for (;;) {
     try {
       return await ask();

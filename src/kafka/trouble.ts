@@ -40,6 +40,7 @@ const BY_TYPE: Readonly<Record<string, Trouble>> = {
   CLUSTER_AUTHORIZATION_FAILED: 'fatal',
   SASL_AUTHENTICATION_FAILED: 'fatal',
   UNSUPPORTED_SASL_MECHANISM: 'fatal',
+  ILLEGAL_SASL_STATE: 'fatal',
   INCONSISTENT_GROUP_PROTOCOL: 'fatal',
   INVALID_GROUP_ID: 'fatal',
   INVALID_SESSION_TIMEOUT: 'fatal',

@@ -10,7 +10,7 @@ import { changeBrokers, checkedCluster, KAFKAJS_VERSION, type WireCluster } from
 import { createClient, type KafkaClient } from './client.js';
 import type { ClientSettings, KafkaLog, SourceSettings } from './options.js';
 import { demandTopics, hookMetadata, knownTopic, leaderless } from './topic-ids.js';
-import { kafkaType } from './trouble.js';
+import { isTimeout, kafkaType, reasonOf } from './trouble.js';
 import { Backoff, sleep } from './wait.js';
 
 export { checkedBroker, type WireCluster } from './broker.js';
@@ -78,6 +78,7 @@ function hooked(seen: unknown, log: KafkaLog): WireCluster {
   containAnswers(cluster.brokerPool, log);
   hookMetadata(cluster.brokerPool);
   hookCoordinator(cluster);
+  hookSilence(cluster);
   const add = cluster.addMultipleTargetTopics.bind(cluster);
   cluster.addMultipleTargetTopics = async (topics) => {
     await add(topics);
@@ -87,6 +88,20 @@ function hooked(seen: unknown, log: KafkaLog): WireCluster {
   const find = cluster.findTopicPartitionMetadata.bind(cluster);
   cluster.findTopicPartitionMetadata = (topic) => knownTopic(cluster, topic)?.partitionMetadata ?? (cluster.brokerPool.metadata === null ? find(topic) : []);
   return cluster;
+}
+
+/**
+ * kafkajs goes on to the next broker of the list when one cannot be connected to, and stays for ever with one that
+ * accepts and says nothing. That is the same to us.
+ */
+function hookSilence(cluster: WireCluster): void {
+  changeBrokers(cluster.brokerPool, (broker) => {
+    const connect = broker.connect.bind(broker);
+    broker.connect = () =>
+      connect().catch((thrown: unknown) => {
+        throw isTimeout(thrown) ? Object.assign(new Error(reasonOf(thrown), { cause: thrown }), { name: 'KafkaJSConnectionError', retriable: true }) : thrown;
+      });
+  });
 }
 
 /** kafkajs asks one broker after the other who coordinates the group, and forgets what they answered when none tells. */

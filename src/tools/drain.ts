@@ -6,13 +6,15 @@ import { randomUUID } from 'node:crypto';
 import { hostname } from 'node:os';
 import { lastValueFrom, takeUntil, tap, timer } from 'rxjs';
 import { transformRows } from '../../operators/transform-rows.js';
+import { atMost } from '../abort.js';
 import { arrange } from '../arrange.js';
 import type { CheckedConfig } from '../config.js';
-import type { IngestError } from '../errors.js';
+import { IngestError } from '../errors.js';
 import type { Delivered, IngestEvent, Outcome } from '../events.js';
-import { openPorts } from '../ingest.js';
+import { openPorts, type OpenPorts } from '../ingest.js';
 
 export interface DrainOptions {
+  /** For all of it, the checks before the start included. */
   readonly timeoutMs: number;
   /** Called with what happens on the way. */
   readonly report?: (event: IngestEvent) => void;
@@ -28,9 +30,15 @@ export interface Drained {
   readonly isLate: boolean;
 }
 
-/** @throws what a check before the start refuses, and what the source cannot go on after. */
+const CLOSE_LIMIT_MS = 1000;
+
+/**
+ * @throws what a check before the start refuses, and what the source cannot go on after; `KCR_DRAIN_TIMEOUT` when the
+ * servers had not answered those checks when time was up.
+ */
 export async function drain(config: CheckedConfig, { timeoutMs, report }: DrainOptions): Promise<Drained> {
-  const ports = await openPorts(config, {});
+  const endMs = performance.now() + timeoutMs;
+  const ports = await openInTime(config, timeoutMs);
   const progress = new DrainProgress(() => ports.source.drain());
   const transforms = new Map(config.routes.map(({ topic, transform }) => [topic, transform]));
   const outcomes = arrange(ports, {
@@ -47,14 +55,30 @@ export async function drain(config: CheckedConfig, { timeoutMs, report }: DrainO
       report?.(event);
     },
   });
-  const time = timer(timeoutMs);
+  const time = timer(Math.max(0, endMs - performance.now()));
   let isLate = false;
   try {
     await lastValueFrom(outcomes.pipe(tap((outcome) => progress.outcome(outcome)), takeUntil(time.pipe(tap(() => (isLate = true))))), { defaultValue: undefined });
   } finally {
-    await ports.close();
+    await atMost(CLOSE_LIMIT_MS, ports.close());
   }
   return { ...progress.result, isLate };
+}
+
+async function openInTime(config: CheckedConfig, timeoutMs: number): Promise<OpenPorts> {
+  const starting = new AbortController();
+  const late = () =>
+    starting.abort(
+      new IngestError('KCR_DRAIN_TIMEOUT', `The servers had not answered within ${timeoutMs / 1000} s: nothing was resolved`, {
+        hint: 'look at them with "check"; then drain again',
+      }),
+    );
+  const limit = setTimeout(late, timeoutMs);
+  try {
+    return await openPorts(config, { signal: starting.signal });
+  } finally {
+    clearTimeout(limit);
+  }
 }
 
 /** Sees when every partition of this process is through. Pure but for the call of `through`. */

@@ -5,6 +5,7 @@ import { gunzipSync } from 'node:zlib';
 import { afterEach, describe, expect, it } from 'vitest';
 import type { BodyPieces } from '../../src/clickhouse/body.js';
 import { ClickHouseHttp, quotedTable } from '../../src/clickhouse/http.js';
+import { IngestError } from '../../src/errors.js';
 import { fakeClickHouse } from './fake-server.js';
 
 const closing: (() => void)[] = [];
@@ -196,4 +197,34 @@ describe('a query', () => {
 
 it('identifiers are quoted, whatever is in them', () => {
   expect(quotedTable('my db', 'a`b\\c')).toBe('`my db`.`a\\`b\\\\c`');
+});
+
+describe('what stands where ClickHouse should', () => {
+  const page = '<!DOCTYPE html>\n<html><head><title>502 Bad\n Gateway</title></head><body>nginx hunter2</body></html>';
+  async function gateway(status: number): Promise<ClickHouseHttp> {
+    const server = createHttpServer((incoming, outgoing) => incoming.resume().on('end', () => outgoing.writeHead(status).end(page))).listen(0, '127.0.0.1');
+    await once(server, 'listening');
+    const http = new ClickHouseHttp({ url: `http://127.0.0.1:${(server.address() as AddressInfo).port}` });
+    closing.push(() => (http.close(), server.close()));
+    return http;
+  }
+
+  it('F7: a proxy\'s page is named as one, and not shown', async () => {
+    const http = await gateway(502);
+    const failure = await http.select('SELECT 1').catch((thrown: unknown) => String(thrown));
+    expect(failure).toMatch(/another server answers: a web page, not ClickHouse: "502 Bad Gateway"/);
+    expect(failure).not.toContain('nginx');
+    await expect(http.send({ params: {}, body: wholeBody(Buffer.from('x')) }).answer).resolves.toMatchObject({ status: 502, text: 'a web page, not ClickHouse: "502 Bad Gateway"' });
+  });
+});
+
+it('G5: questions of the start are called off at once, with the reason, though the server says nothing', async () => {
+  const { server } = await rawServer(() => undefined);
+  const starting = new AbortController();
+  const http = new ClickHouseHttp({ url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`, starting: starting.signal });
+  closing.push(() => http.close());
+  const reason = new IngestError('KCR_PREFLIGHT', 'called off');
+  const asked = Promise.allSettled([http.select('SELECT 1'), http.attempt('SELECT 1'), http.text('SELECT 1')]);
+  setImmediate(() => starting.abort(reason));
+  expect(await asked).toEqual(Array.from({ length: 3 }, () => ({ status: 'rejected', reason })));
 });

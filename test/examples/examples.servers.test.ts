@@ -2,7 +2,7 @@
 import { fileURLToPath } from 'node:url';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { Program, program } from '../cli/program.js';
-import { command, createTopic, produce, query } from '../stack/clients.js';
+import { command, createTopic, produce, query, topicEnd } from '../stack/clients.js';
 import { sharedStack } from '../stack/shared.js';
 
 const example = (name: string) => fileURLToPath(new URL(`../../examples/${name}`, import.meta.url));
@@ -64,12 +64,16 @@ describe('examples', () => {
     expect(await table()).toEqual({ rows: 133, distance: 1000 });
   });
 
-  test('the demo, with few rows: three kills, nothing missing, nothing doubled', async () => {
-    const demo = new Program(['--import', 'tsx', example('demo/main.ts'), '--rows', '60000', '--json']);
+  test('G10: the demo, with few rows, on servers that hold a topic and a table of its names: three kills, nothing missing, nothing doubled, nothing of others touched', async () => {
+    const { clickhouseUrl, brokers } = sharedStack();
+    const before = { table: await table(), ends: await topicEnd(brokers, 'flights') };
+    const demo = new Program(['--import', 'tsx', example('demo/main.ts'), '--rows', '60000', '--json'], environment());
     const { code, stdout, stderr } = await demo.ended;
     expect({ code, stderr: code === 0 ? '' : stderr }).toEqual({ code: 0, stderr: '' });
     const last = JSON.parse(stdout.trim().split('\n').at(-1)!) as Record<string, number>;
     expect(last).toMatchObject({ produced: 60_000, rows: 60_000, missing: 0, duplicated: 0, kills: 3 });
     expect(last['rowsPerSecond']).toBeGreaterThan(0);
+    expect({ table: await table(), ends: await topicEnd(brokers, 'flights') }).toEqual(before);
+    expect(await query(clickhouseUrl, "SELECT name FROM system.tables WHERE name LIKE 'kcr_demo_%'")).toEqual([]);
   });
 });

@@ -106,7 +106,7 @@ describe('options', () => {
   });
 
   test('the drain never outlasts the rebalance, or others would take over what is still being flushed', () => {
-    expect(sourceSettings(options).drainTimeoutMs).toBe(30_000);
+    expect(sourceSettings(options).drainTimeoutMs).toBe(20_000);
     expect(sourceSettings({ ...options, rebalanceTimeoutMs: 10_000 }).drainTimeoutMs).toBe(5000);
   });
 });

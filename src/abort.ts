@@ -1,0 +1,27 @@
+/**
+ * Imports: nothing. Waiting that is called off.
+ */
+
+/** As the promise, or undefined after `limitMs`, or when it rejects. */
+export function atMost<T>(limitMs: number, promise: Promise<T>): Promise<T | undefined> {
+  return new Promise((resolve) => {
+    const timer = setTimeout(() => resolve(undefined), limitMs);
+    const settle = (value?: T): void => {
+      clearTimeout(timer);
+      resolve(value);
+    };
+    promise.then(settle, () => settle());
+  });
+}
+
+/** As the promise; rejects with the signal's reason as soon as that is aborted. The promise goes on unwatched. */
+export function orAborted<T>(promise: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
+  if (signal === undefined) return promise;
+  return new Promise((resolve, reject) => {
+    // The reason is ours: whoever aborts gives an IngestError.
+    const aborted = (): void => reject(signal.reason as Error);
+    if (signal.aborted) aborted();
+    signal.addEventListener('abort', aborted, { once: true });
+    promise.then(resolve, reject).finally(() => signal.removeEventListener('abort', aborted));
+  });
+}

@@ -1,0 +1,83 @@
+/**
+ * Imports: errors, events. What is said of an event: the text is constant, values are fields. Pure.
+ */
+import type { IngestError } from '../../errors.js';
+import type { IngestEvent, Outcome } from '../../events.js';
+import type { Place } from './repeats.js';
+
+export type Level = 'debug' | 'info' | 'warn' | 'error';
+
+export interface Line {
+  readonly level: Level;
+  readonly message: string;
+  readonly fields: Readonly<Record<string, unknown>>;
+  /** Lines of one kind are counted when they are many. Undefined: this one is always written. */
+  readonly kind?: string;
+  readonly place?: Place;
+}
+
+/** Of a record's value, in a line. */
+const LOGGED_VALUE_BYTES = 512;
+
+export function outcomeLine(outcome: Outcome): Line {
+  if (outcome.kind === 'halted') {
+    const line = errorLine(outcome.error, 'partition halted; the others go on');
+    return { ...line, kind: `halted ${outcome.error.code}`, place: outcome.assignment };
+  }
+  const { assignment, afterOffset, lastOffset, rows, bytes, replay } = outcome;
+  const { topic, partition } = assignment;
+  const fields = { topic, partition, first: afterOffset + 1, last: lastOffset, rows, bytes };
+  if (replay) return { level: 'info', message: 'range that was in doubt is settled', fields, kind: 'settled', place: assignment };
+  return { level: 'debug', message: 'delivered', fields };
+}
+
+export function errorLine(error: IngestError, what: string): Line {
+  const { topic, partition, offset, first, last, table } = error.fields;
+  return { level: 'error', message: `${what}: ${error.message}`, fields: { code: error.code, topic, partition, offset, first, last, table } };
+}
+
+export function eventLine(event: IngestEvent): Line {
+  if (event.kind === 'kafka') return kafkaLine(event);
+  if (event.kind === 'tableChanged') return tableLine(event);
+  if (event.kind === 'excluded') return excludedLine(event);
+  const { kind, assignment, ...rest } = event;
+  const { topic, partition, epoch, generation } = assignment;
+  const told = 'error' in rest ? { error: rest.error.message, code: rest.error.code } : {};
+  const fields = { topic, partition, epoch, generation, ...rest, ...told };
+  const what = [kind, 'call' in rest ? rest.call : '', 'error' in rest ? rest.error.code : ''].join(' ');
+  return { level: levels[kind] ?? 'debug', message: kind, fields, kind: what, place: assignment };
+}
+
+const levels: Partial<Readonly<Record<IngestEvent['kind'], Level>>> = {
+  assigned: 'info',
+  revoked: 'info',
+  claimed: 'info',
+  verified: 'info',
+  resumed: 'info',
+  failed: 'warn',
+  lost: 'warn',
+  fenced: 'warn',
+  restarted: 'warn',
+  retry: 'warn',
+  gap: 'warn',
+  corruptBatch: 'warn',
+  commitFailed: 'warn',
+  abandoned: 'warn',
+};
+
+function kafkaLine({ level, message, fields }: Extract<IngestEvent, { kind: 'kafka' }>): Line {
+  const { topic, partition } = fields;
+  const line: Line = { level, message: `kafka: ${message}`, fields, kind: `kafka ${message}` };
+  return typeof topic === 'string' && typeof partition === 'number' ? { ...line, place: { topic, partition } } : line;
+}
+
+function tableLine({ table, change, level, message, hint }: Extract<IngestEvent, { kind: 'tableChanged' }>): Line {
+  return { level, message: `table changed: ${message}`, fields: { table, change, todo: hint }, kind: `table ${table} ${change}` };
+}
+
+/** With the record, since it is nowhere else any more once retention has taken it. So each is written. */
+function excludedLine({ assignment: { topic, partition }, record, error, replay }: Extract<IngestEvent, { kind: 'excluded' }>): Line {
+  const value = record?.value?.toString('utf8', 0, LOGGED_VALUE_BYTES);
+  const fields = { topic, partition, offset: error.fields.offset, code: error.code, error: error.detail, value };
+  return { level: 'warn', message: replay ? 'record left out of its batch, as was recorded before' : 'record left out of its batch', fields };
+}

@@ -1,0 +1,68 @@
+/**
+ * Imports: pino, the rest of this folder. The log of a run, on standard error: one JSON object a line.
+ */
+import { pino, type Logger } from 'pino';
+import { LineWriter, standardError, type LineWriterConfig } from './line-writer.js';
+import type { Level, Line } from './lines.js';
+import { Repeats } from './repeats.js';
+
+export interface LogConfig {
+  readonly level: string;
+  /** @default standard error */
+  readonly output?: LineWriterConfig['output'];
+  readonly maxBytes?: number;
+}
+
+const LOOK_MS = 1000;
+/** Before lines of a kind are counted: what goes wrong repeats itself, the rest is said once for each partition. */
+const IN_FULL: Readonly<Record<Level, number>> = { debug: 0, info: 20, warn: 5, error: 20 };
+
+export class Log {
+  readonly #logger: Logger;
+  readonly #writer: LineWriter;
+  readonly #repeats = new Repeats<Line>();
+  readonly #look: NodeJS.Timeout;
+
+  constructor({ level, output = standardError(), maxBytes }: LogConfig) {
+    const lostLine = (lines: number) => `${JSON.stringify({ level: 40, time: new Date().toISOString(), lines, msg: 'log lines were lost: nobody took them' })}\n`;
+    this.#writer = new LineWriter({ output, lostLine, maxBytes });
+    this.#logger = pino({ level, base: null, timestamp: pino.stdTimeFunctions.isoTime }, this.#writer);
+    this.#look = setInterval(() => this.#tellCounted(performance.now()), LOOK_MS).unref();
+  }
+
+  /** Written, or counted with others of its kind. With the level debug or trace every line is written. */
+  line(line: Line): void {
+    const { level, message, fields, kind, place } = line;
+    if (!this.#logger.isLevelEnabled(level)) return;
+    const isCounted = kind !== undefined && level !== 'debug' && !this.#logger.isLevelEnabled('debug');
+    if (isCounted && !this.#repeats.isWritten(kind, line, place, IN_FULL[level], performance.now())) return;
+    this.#logger[level](fields, message);
+  }
+
+  info(fields: object, message: string): void {
+    this.#logger.info(fields, message);
+  }
+
+  warn(fields: object, message: string): void {
+    this.#logger.warn(fields, message);
+  }
+
+  /** For the person who started the program, whatever the level. */
+  say(text: string): void {
+    this.#writer.write(`${text}\n`);
+  }
+
+  /** Tells what was counted and waits for what is not written yet, at most `limitMs`. */
+  async close(limitMs: number): Promise<void> {
+    clearInterval(this.#look);
+    this.#tellCounted(Infinity);
+    await this.#writer.close(limitMs);
+  }
+
+  #tellCounted(nowMs: number): void {
+    for (const { times, partitions, names, last } of this.#repeats.due(nowMs)) {
+      const { topic: _topic, partition: _partition, ...fields } = last.fields;
+      this.#logger[last.level]({ ...fields, times, ...(partitions === 0 ? {} : { partitions, names }) }, `${last.message} (as before, counted)`);
+    }
+  }
+}

@@ -1,0 +1,100 @@
+/**
+ * Imports: nothing. Whether a line is written, or counted with others of its kind: what befalls three hundred
+ * partitions at once is one fact. Pure.
+ */
+
+export interface Place {
+  readonly topic: string;
+  readonly partition: number;
+}
+
+export interface RepeatsConfig {
+  /** A kind that repeats is told once in this time, milliseconds. @default 10000 */
+  readonly windowMs?: number;
+  /** Kinds that are counted at once; the lines of further ones are written. @default 200 */
+  readonly maxKinds?: number;
+}
+
+/** Lines of one kind that were counted, not written. */
+export interface Counted<Line> {
+  readonly times: number;
+  /** How many partitions they were about. */
+  readonly partitions: number;
+  /** Their names, for people: "flights/0-7, flights/12". */
+  readonly names: string;
+  /** The last one, as an example. */
+  readonly last: Line;
+}
+
+interface Kind<Line> {
+  endMs: number;
+  inFullLeft: number;
+  times: number;
+  places: Map<string, Set<number>>;
+  last: Line | undefined;
+}
+
+const MAX_NAMES = 20;
+
+export class Repeats<Line> {
+  readonly #kinds = new Map<string, Kind<Line>>();
+  readonly #windowMs: number;
+  readonly #maxKinds: number;
+
+  constructor({ windowMs = 10_000, maxKinds = 200 }: RepeatsConfig = {}) {
+    this.#windowMs = windowMs;
+    this.#maxKinds = maxKinds;
+  }
+
+  /** True when the line is to be written; else it is counted. The first `inFull` of a kind are written. */
+  isWritten(kind: string, line: Line, place: Place | undefined, inFull: number, nowMs: number): boolean {
+    let known = this.#kinds.get(kind);
+    if (known === undefined) {
+      if (this.#kinds.size >= this.#maxKinds) return true;
+      known = { endMs: nowMs + this.#windowMs, inFullLeft: inFull, times: 0, places: new Map(), last: undefined };
+      this.#kinds.set(kind, known);
+    }
+    if (known.inFullLeft > 0) {
+      known.inFullLeft -= 1;
+      return true;
+    }
+    known.times += 1;
+    known.last = line;
+    if (place !== undefined) {
+      const partitions = known.places.get(place.topic) ?? new Set();
+      known.places.set(place.topic, partitions.add(place.partition));
+    }
+    return false;
+  }
+
+  /** What was counted in windows that are over by now; a kind of which nothing more came begins afresh. */
+  due(nowMs: number): readonly Counted<Line>[] {
+    const over = [...this.#kinds].filter(([, { endMs }]) => endMs <= nowMs);
+    return over.flatMap(([name, kind]) => {
+      const { times, places, last } = kind;
+      if (last === undefined) {
+        this.#kinds.delete(name);
+        return [];
+      }
+      Object.assign(kind, { endMs: nowMs + this.#windowMs, inFullLeft: 0, times: 0, places: new Map(), last: undefined });
+      const partitions = [...places.values()].reduce((sum, { size }) => sum + size, 0);
+      return [{ times, partitions, names: namesOf(places), last }];
+    });
+  }
+}
+
+function namesOf(places: ReadonlyMap<string, ReadonlySet<number>>): string {
+  const names = [...places].flatMap(([topic, partitions]) => runsOf([...partitions].sort((a, b) => a - b)).map((run) => `${topic}/${run}`));
+  return names.length <= MAX_NAMES ? names.join(', ') : `${names.slice(0, MAX_NAMES).join(', ')}, …`;
+}
+
+/** Ascending numbers as "0-7", "12". */
+function runsOf(numbers: readonly number[]): readonly string[] {
+  const runs: { first: number; last: number }[] = [];
+  for (const number of numbers) {
+    const run = runs.at(-1);
+    if (run?.last === number - 1) run.last = number;
+    else runs.push({ first: number, last: number });
+  }
+  return runs.map(({ first, last }) => (first === last ? `${first}` : `${first}-${last}`));
+}
