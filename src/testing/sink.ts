@@ -86,8 +86,7 @@ export function simulatedSink(process: SimulatedProcess, world: SinkSurroundings
 }
 
 /** A look and what the table was then. */
-interface Looked {
-  readonly found: ReadBack;
+interface Looked extends ReadBack {
   readonly now: TableNow;
 }
 
@@ -160,10 +159,10 @@ function frozen(process: SimulatedProcess, world: SinkSurroundings, batch: Inser
       const trusts = (now: TableNow) => isAboutToken && doubtOf(atMs, now)?.mayTrust !== false;
       const effect = (): Looked => look(world, batch, { asked, trusts, ignores: sending.ignores });
       return process.call<Looked>({ port: 'readBack', partition, what: () => range, detail: () => detail(asked), effect }).pipe(
-        map((answer) => {
-          if (!isSameTable(seen.now, answer.now)) seen.now = answer.now;
-          looked = { atMs, now: answer.now };
-          return answer.found;
+        map(({ now, ...found }) => {
+          if (!isSameTable(seen.now, now)) seen.now = now;
+          looked = { atMs, now };
+          return found;
         }),
       );
     },
@@ -196,9 +195,9 @@ function look(world: SinkSurroundings, batch: InsertBatch, { asked, trusts, igno
     const isSameRun = asked === undefined && sameRun(intent === undefined ? undefined : parseFingerprint(intent.settings), serverOf(table));
     switch (withoutEvidence(asked === undefined ? 'after' : 'before', { mayTrust: trusts(now), isSameRun })) {
       case 'settle':
-        return { found: { missing: [], doubled: [] }, now };
+        return { missing: [], doubled: [], now };
       case 'send':
-        return { found: { missing: allOffsets(records), doubled: [] }, now };
+        return { missing: allOffsets(records), doubled: [], now };
       case 'halt':
         return halt(why);
     }
@@ -211,7 +210,7 @@ function look(world: SinkSurroundings, batch: InsertBatch, { asked, trusts, igno
   const older = intent === undefined ? undefined : witnessRange(intent);
   const isWitnessed = () => older !== undefined && table.count(topic, partition, older.first, older.last).size >= WITNESSES;
   if (missing.length > 0 && evidence.kind === 'witness' && !isWitnessed()) return unproven(evidence.why);
-  return { found: { missing, doubled }, now };
+  return { missing, doubled, now };
 }
 
 function evidenceFor({ isAnew, intent }: InsertBatch, now: TableNow, ignores: Ignored | undefined): Evidence {
