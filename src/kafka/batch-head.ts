@@ -99,6 +99,7 @@ export function checkHead({ baseOffset, lastOffset, count, codec, control, body 
   }
   if (codec > LAST_CODEC) throw new BadBatch(`it is compressed with codec ${codec}, which is not known`, { code: 'KCR_KAFKA' });
   if (control && codec !== 0) throw new BadBatch('it is a control batch, and compressed');
+  if (control && count > 1) throw new BadBatch(`it is a control batch of ${count} records`);
   if (count === 0 && body.length > 0) throw new BadBatch(`it says it has no records, in ${body.length} bytes`);
 }
 

@@ -67,6 +67,22 @@ function watch(topic: string, options: Partial<KafkaSourceOptions> = {}): { watc
 const withDeltas = (count: number, first = 0) => encodeBatch({ base: 0, records: Array.from({ length: count }, (_, i) => ({ delta: first + i, value: Buffer.from('{}') })), lastDelta: count - 1 });
 const values = (...list: readonly string[]) => list.map((value) => ({ value }));
 
+/** One record of zeros: a few bytes as they are, then blocks of 128 KiB that say "this byte again". */
+function zstdBomb(blocks: number): Buffer {
+  const zeros = blocks * 128 * 1024;
+  // The last zero is the count of headers.
+  const fields = Buffer.concat([Buffer.from([0]), varint(0), varint(0), varint(-1), varint(zeros - 1)]);
+  const beginning = Buffer.concat([varint(fields.length + zeros), fields]);
+  const block = (size: number, type: number, isLast = false): Buffer => {
+    const head = Buffer.alloc(3);
+    head.writeUIntLE((size << 3) | (type << 1) | (isLast ? 1 : 0), 0, 3);
+    return head;
+  };
+  const runs = Array.from({ length: blocks }, (_, i) => Buffer.concat([block(128 * 1024, 1, i === blocks - 1), Buffer.from([0])]));
+  const frame = Buffer.concat([Buffer.from([0x28, 0xb5, 0x2f, 0xfd, 0x00, 0x58]), block(beginning.length, 0), beginning, ...runs]);
+  return encodeBatch({ base: 0, records: [], body: Buffer.alloc(0), count: 1, lastDelta: 0, codec: 4, compress: () => frame });
+}
+
 async function scan(topic: string, last: number): Promise<ScannedChunk[]> {
   const log = new LogScan({ brokers: [proxy.address], groupId: topic, topics: [topic] });
   const chunks: ScannedChunk[] = [];
@@ -187,7 +203,17 @@ describe('D5: batches of 150 KB that unpack to 150 MB', () => {
     const { records, maxRssMib } = lines.at(-1) as { records: number; maxRssMib: number };
     console.log(`D5, ${partitions} partitions: ${records} records, at most ${maxRssMib} MiB of memory`);
     expect(records).toBe(8 * 150);
-    // The budget, one batch beyond it, and the process itself; 1,200 MB unpack.
-    expect(maxRssMib).toBeLessThan(700);
+    // Five eighths of the budget, one batch beyond it, and the process itself; 1,200 MB unpack.
+    expect(maxRssMib).toBeLessThan(560);
+  });
+
+  test('D5: 16 KB of zstd for 512 MB are refused, naming what to raise, and take no memory', async () => {
+    const topic = await newTopic();
+    expect(await produceRaw(direct, topic, zstdBomb(4096))).toBe(0);
+    const { lines } = await programReading(topic, ({ failed }) => failed !== undefined);
+    expect(lines[0]).toMatchObject({ failed: 'KCR_CORRUPT_BATCH', message: expect.stringMatching(/unpacks to more than 268435456 bytes.*raise kafka\.budgetBytes/) as string });
+    const { maxRssMib } = lines.at(-1) as { maxRssMib: number };
+    console.log(`D5, zstd: at most ${maxRssMib} MiB of memory`);
+    expect(maxRssMib).toBeLessThan(400);
   });
 });

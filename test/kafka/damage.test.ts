@@ -167,6 +167,7 @@ describe('D4: counts and lengths that lie', () => {
     ['a control batch without a key', withBody(record(), 1, { attributes: 0x30 }), /key/],
     ['a control batch with a header count that lies', withBody(headers(1_000_000_000), 1, { attributes: 0x30 }), /headers/],
     ['a control batch with a key of two bytes', withBody(record({ key: Buffer.from([0, 0]) }), 1, { attributes: 0x30 }), /key/],
+    ['a control batch of two records', withBody(Buffer.concat([record({ key: Buffer.alloc(4) }), record({ key: Buffer.alloc(4), delta: 1 })]), 2, { attributes: 0x30 }), /control batch of 2/],
     ['a control batch that is compressed', plain(3, 1, { attributes: 0x31 }), /compressed/],
   ])('D4: %s is refused, and nothing loops', async (_, bad, why) => {
     await expectDamage(bad, why);

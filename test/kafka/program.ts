@@ -17,8 +17,8 @@ const subscription = source.events.subscribe({
     if (reads && event.kind === 'fetched') {
       records += event.chunk.records.length;
       console.log(JSON.stringify({ partition: event.assignment.partition, lastOffset: event.chunk.lastOffset }));
-      // A moment later, as a pipeline would have it.
-      setTimeout(() => source.done(event.assignment, event.chunk.lastOffset), 50);
+      // A while later, as inserts that are slow would have it.
+      setTimeout(() => source.done(event.assignment, event.chunk.lastOffset), 1500);
     }
     if (reads || event.kind !== 'assigned') return;
     if (how === 'drain') source.drain();

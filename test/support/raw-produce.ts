@@ -4,8 +4,8 @@ import { openWire } from '../../src/kafka/wire.js';
 import type { WireRequest } from '../../src/kafka/broker.js';
 
 const PRODUCE_API = 0;
-/** The first with record batches of magic 2. */
-const VERSION = 3;
+/** The first in which batches may be compressed with zstd. */
+const VERSION = 7;
 
 /** Resolves to Kafka's error code: 0 for a batch that is in the log now. */
 export async function produceRaw(brokers: readonly string[], topic: string, batch: Buffer, partition = 0): Promise<number> {
