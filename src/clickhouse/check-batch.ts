@@ -7,7 +7,7 @@ import { checkValues, FaultKind, faultText, type IndexedFault, type ProvenanceNa
 import { cursorOver } from '../model/packed-records.js';
 import type { Provenance } from './encode.js';
 import { BLOCK_BYTES, BLOCK_ROWS } from './settings.js';
-import type { TableName } from './tables.js';
+import type { TableName } from './table.js';
 
 /** A batch is one block of the server: half of the block's limits leaves room for what a row grows to in memory. */
 const MAX_BATCH_ROWS = BLOCK_ROWS / 2;

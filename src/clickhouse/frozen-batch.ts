@@ -12,50 +12,20 @@ import { classify, failedInView, rowAtFault, serverReason } from './classify.js'
 import { afterRefusal, coalescingFault } from './coalescing.js';
 import { RowEncoder } from './encode.js';
 import { isSameTable, type TableDoubt, type TableNow } from './evidence.js';
-import { type Answer, type ClickHouseHttp, ConnectionFailure, quotedTable } from './http.js';
+import { type Answer, ConnectionFailure, quotedTable } from './http.js';
+import type { Coalescing, SinkContext, TargetTable } from './sink-context.js';
 import { RangeLook, type Where, whereOf } from './range-look.js';
 import { refuseOtherCount } from './row-count.js';
-import { type InsertSettings, insertToken, queryIdOf, type ServerIdentity, type Settings } from './settings.js';
+import { type InsertSettings, insertToken, queryIdOf } from './settings.js';
 import type { InsertSlots } from './slots.js';
 import { sendingDoubt } from './token-doubt.js';
-import { recordedColumns, type WatchedTable } from './watched-table.js';
-
-/** What batches share: the connection and what is known of its other end. */
-export interface Way {
-  readonly http: ClickHouseHttp;
-  readonly settings: InsertSettings;
-  readonly slots: InsertSlots;
-  /** How inserts are sent that wait for others; undefined in the mode `direct`. */
-  readonly coalescing: Coalescing | undefined;
-  readonly compress: boolean;
-  readonly server: ServerIdentity;
-  /** By token: until when the server itself does not know what becomes of an attempt. */
-  readonly unknownUntilMs: Map<string, number>;
-  now(): number;
-  /** An insert went through, over a connection that was there before or over a new one. */
-  answered(kept: boolean): void;
-  /** Asks the server who it is now. */
-  identify(): Promise<ServerIdentity>;
-}
-
-export interface Coalescing {
-  readonly settings: Settings;
-  readonly slots: InsertSlots;
-  /** What may have more bytes goes by itself: it makes a part worth having. */
-  readonly maxBytes: number;
-}
-
-export interface Destination {
-  readonly target: WatchedTable;
-  /** How long after a range was recorded its token is relied on. */
-  readonly dedupBudgetMs: number;
-}
+import { recordedColumns } from './watched-table.js';
 
 const UNKNOWN_STATUS_OF_INSERT = 319;
 
 export class FrozenBatch implements FrozenInsert {
-  readonly #way: Way;
-  readonly #destination: Destination;
+  readonly #context: SinkContext;
+  readonly #destination: TargetTable;
   readonly #batch: InsertBatch;
   readonly #encoder: RowEncoder;
   readonly #token: string | undefined;
@@ -68,26 +38,26 @@ export class FrozenBatch implements FrozenInsert {
   /** Waits for no others any more: together with them it was refused. */
   #isAlone = false;
 
-  constructor(way: Way, destination: Destination, batch: InsertBatch) {
+  constructor(context: SinkContext, destination: TargetTable, batch: InsertBatch) {
     const { topic, partition } = batch.assignment;
     const { target } = destination;
-    this.#way = way;
+    this.#context = context;
     this.#destination = destination;
     this.#batch = batch;
     this.#encoder = new RowEncoder(recordedColumns(target.table.provenance, batch.intent?.written?.columns), topic, partition);
     this.#token = batch.token === undefined ? undefined : this.#tokenAsSent(batch.token);
     this.#queryId = this.#token === undefined ? `kcr-${randomUUID()}` : queryIdOf(this.#token);
-    this.#look = new RangeLook(way, target, batch, { token: this.#token, queryId: this.#queryId });
+    this.#look = new RangeLook(context, target, batch, { token: this.#token, queryId: this.#queryId });
     this.#mayHaveLanded = batch.replay;
   }
 
   /**
    * Keeper takes part and token in one step, so a replicated table needs no reading back; unless the server that is
-   * asked again is another version, which may make tokens in another way. Without a token nothing was promised.
+   * asked again is another version, which may make tokens in another context. Without a token nothing was promised.
    */
   get readBackWhenInDoubt(): boolean {
     const { family } = this.#destination.target.now;
-    const otherVersion = this.#batch.intent !== undefined && this.#look.recorded?.version !== this.#way.server.version;
+    const otherVersion = this.#batch.intent !== undefined && this.#look.recorded?.version !== this.#context.server.version;
     return this.#token !== undefined && (family === 'plain' || (otherVersion && this.#look.canShow));
   }
 
@@ -98,7 +68,7 @@ export class FrozenBatch implements FrozenInsert {
   #doubt(nowMs: number): TableDoubt | undefined {
     const { intent } = this.#batch;
     if (intent === undefined || this.#token === undefined) return undefined;
-    const { server, settings } = this.#way;
+    const { server, settings } = this.#context;
     const { dedupBudgetMs, target } = this.#destination;
     const known = { budgetMs: dedupBudgetMs, server, settings: settings.fingerprint };
     return sendingDoubt(intent, known, nowMs, this.#mayHaveLanded ? target.now : undefined);
@@ -117,14 +87,14 @@ export class FrozenBatch implements FrozenInsert {
   }
 
   release(): void {
-    // The bytes live in a slot only while an attempt is on its way.
+    // The bytes live in a slot only while an attempt is on its context.
   }
 
   async #readBack(asked: string | undefined, signal: AbortSignal): Promise<ReadBack> {
     // Only a doubt about the token may be overruled; who asks for another reason wants to know what is there.
-    const isAboutToken = this.#doubt(this.#way.now())?.why === asked;
-    const atMs = this.#way.now();
-    const found = await this.#look.readBack(asked, () => isAboutToken && this.#doubt(this.#way.now())?.mayTrust !== false, signal);
+    const isAboutToken = this.#doubt(this.#context.now())?.why === asked;
+    const atMs = this.#context.now();
+    const found = await this.#look.readBack(asked, () => isAboutToken && this.#doubt(this.#context.now())?.mayTrust !== false, signal);
     this.#looked = { atMs, table: this.#destination.target.now };
     return found;
   }
@@ -136,11 +106,11 @@ export class FrozenBatch implements FrozenInsert {
 
   /**
    * Before anything is sent a second time. A connection that broke may have been the server's upgrade, after which it may
-   * make its tokens in another way; and the table may have been altered since.
+   * make its tokens in another context; and the table may have been altered since.
    */
   async #identifyAgain(): Promise<void> {
     if (!this.#mayHaveLanded || this.#batch.intent === undefined) return;
-    await Promise.all([this.#way.identify(), this.#destination.target.refresh()]);
+    await Promise.all([this.#context.identify(), this.#destination.target.refresh()]);
   }
 
   async #fill(missing: readonly number[], signal: AbortSignal): Promise<InsertResult> {
@@ -156,7 +126,7 @@ export class FrozenBatch implements FrozenInsert {
 
   async #send(records: Records, token: string | undefined, queryId: string, signal: AbortSignal): Promise<InsertResult> {
     if (records.length === 0) return { rows: 0, bytes: 0 };
-    const { settings, slots } = this.#way;
+    const { settings, slots } = this.#context;
     const alone = () => this.#exchange(records, slots, this.#params(token, queryId, settings), signal);
     const coalescing = this.#coalescing(records, token);
     if (coalescing === undefined) return alone();
@@ -171,7 +141,7 @@ export class FrozenBatch implements FrozenInsert {
   }
 
   #coalescing(records: Records, token: string | undefined): Coalescing | undefined {
-    const { coalescing, server } = this.#way;
+    const { coalescing, server } = this.#context;
     if (coalescing === undefined || token === undefined || this.#isAlone) return undefined;
     // It may have been exchanged for an older one since the start.
     if (coalescingFault(server.version) !== undefined) return undefined;
@@ -185,11 +155,11 @@ export class FrozenBatch implements FrozenInsert {
       signal.throwIfAborted();
       this.#refuseUnasked();
       const body = new RowBody(this.#encoder.rows(records), slot.pieces);
-      const exchange = this.#way.http.send({ params, body, gzip: this.#way.compress, signal });
+      const exchange = this.#context.http.send({ params, body, gzip: this.#context.compress, signal });
       bodyFree = exchange.bodyFree;
       const answer = await exchange.answer;
       if (answer.status !== 200 || answer.code !== undefined || answer.text !== '') throw this.#refused(answer, records);
-      this.#way.answered(answer.kept);
+      this.#context.answered(answer.kept);
       const { table } = this.#destination.target;
       await refuseOtherCount(answer.readRows, records.length, this.#where(), { table, known: table.views, look: () => this.#look.views() });
       return { rows: records.length, bytes: exchange.sentBytes() };
@@ -207,7 +177,7 @@ export class FrozenBatch implements FrozenInsert {
    * frozen: what it missed meanwhile (another owner's insert of this range) the server may have forgotten already.
    */
   #refuseUnasked(): void {
-    const nowMs = this.#way.now();
+    const nowMs = this.#context.now();
     const doubt = this.tokenDoubt(nowMs);
     if (doubt === undefined) return;
     const { dedupBudgetMs, target } = this.#destination;

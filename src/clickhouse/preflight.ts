@@ -9,7 +9,8 @@ import { ClickHouseHttp, REQUEST_TIMEOUT_MS } from './http.js';
 import { checkOptions, type ClickHouseSinkOptions, COALESCE_BYTES, coalesceMsOf, databaseOf, type Route } from './options.js';
 import { insertSettings } from './settings.js';
 import { provenanceStatement, readBackFault } from './provenance-columns.js';
-import { findTable, findTarget, plainName, plainTable, readServer, requireTable, type Server, type Table, type TableName, tableSetting } from './tables.js';
+import { plainName, plainTable, type Table, type TableName } from './table.js';
+import { findTable, findTarget, readServer, requireTable, type Server, tableSetting } from './tables.js';
 import { DEDUP_BUDGET_MS } from './token-doubt.js';
 import { volatileColumns, volatileIn } from './volatile.js';
 

@@ -6,7 +6,8 @@ import { IngestError } from '../errors.js';
 import { ClickHouseHttp, quotedTable } from './http.js';
 import { checkOptions, databaseOf, type ClickHouseSinkOptions } from './options.js';
 import { provenanceStatement, readBackFault } from './provenance-columns.js';
-import { requireTable, type Table } from './tables.js';
+import type { Table } from './table.js';
+import { requireTable } from './tables.js';
 
 /** Consecutive offsets that have the same number of rows each. Both ends are included. */
 export interface OffsetRun {

@@ -7,11 +7,12 @@ import { countOffsets } from '../model/batch.js';
 import type { InsertBatch, ReadBack } from '../ports.js';
 import { allOffsets, compareRows, type PartialRecord } from './compare-rows.js';
 import { type Evidence, evidenceOf, isSameTable, withoutEvidence, WITNESSES, witnessRange } from './evidence.js';
-import type { Way } from './frozen-batch.js';
+import type { SinkContext } from './sink-context.js';
 import { quotedTable } from './http.js';
 import { provenanceStatement } from './provenance-columns.js';
 import { parseFingerprint, sameRun, type ServerIdentity } from './settings.js';
-import { findTable, plainTable, type TableName } from './tables.js';
+import { plainTable, type TableName } from './table.js';
+import { findTable } from './tables.js';
 import { readUnknownParts } from './unknown-parts.js';
 import type { WatchedTable } from './watched-table.js';
 
@@ -36,7 +37,7 @@ export function whereOf({ assignment: { topic, partition }, afterOffset, lastOff
 }
 
 export class RangeLook {
-  readonly #way: Way;
+  readonly #context: SinkContext;
   readonly #target: WatchedTable;
   readonly #batch: InsertBatch;
   readonly #token: string | undefined;
@@ -44,8 +45,8 @@ export class RangeLook {
   /** What the intent says of the server. */
   readonly recorded: ServerIdentity | undefined;
 
-  constructor(way: Way, target: WatchedTable, batch: InsertBatch, { token, queryId }: { readonly token: string | undefined; readonly queryId: string }) {
-    this.#way = way;
+  constructor(context: SinkContext, target: WatchedTable, batch: InsertBatch, { token, queryId }: { readonly token: string | undefined; readonly queryId: string }) {
+    this.#context = context;
     this.#target = target;
     this.#batch = batch;
     this.#token = token;
@@ -80,7 +81,7 @@ export class RangeLook {
     if (evidence.kind === 'none') return this.#unproven(asked, mayTrust, evidence.why);
     await this.#refuseWhileRunning(signal);
     // Before the look: a part that is dropped meanwhile is not seen.
-    const unknownParts = await readUnknownParts(this.#way.http, this.#target.table, signal);
+    const unknownParts = await readUnknownParts(this.#context.http, this.#target.table, signal);
     const found = compareRows(this.#batch.records, await this.#count(signal));
     const { missing, doubled, partial } = found;
     const isWhole = missing.length === 0 && doubled.length === 0 && partial === undefined;
@@ -126,7 +127,7 @@ export class RangeLook {
     const { database, table } = this.#target.table;
     const where = `FROM ${quotedTable(database, table)}
          WHERE _topic = {topic:String} AND _partition = {partition:Int32} AND _offset BETWEEN {first:Int64} AND {last:Int64}`;
-    return this.#way.http.select<Row>(sql(where), { partition, first, last, topic }, signal).catch((error: unknown) => {
+    return this.#context.http.select<Row>(sql(where), { partition, first, last, topic }, signal).catch((error: unknown) => {
       throw this.#unreadable(error);
     });
   }
@@ -138,7 +139,7 @@ export class RangeLook {
   }
 
   async #unproven(asked: string | undefined, mayTrust: boolean, why: string): Promise<ReadBack> {
-    const isSameRun = asked === undefined && sameRun(this.recorded, await this.#way.identify());
+    const isSameRun = asked === undefined && sameRun(this.recorded, await this.#context.identify());
     switch (withoutEvidence(asked === undefined ? 'after' : 'before', { mayTrust, isSameRun })) {
       case 'settle':
         return { missing: [], doubled: [] };
@@ -180,13 +181,13 @@ export class RangeLook {
   /** As they are now: one may have been made since the sink was opened. */
   async views(): Promise<readonly TableName[]> {
     const { table } = this.#target;
-    return (await findTable(this.#way.http, table))?.views ?? table.views;
+    return (await findTable(this.#context.http, table))?.views ?? table.views;
   }
 
   /** Kept beside the sink, since the range may be frozen anew meanwhile. */
   noteUnknown(): void {
-    const { unknownUntilMs } = this.#way;
-    const nowMs = this.#way.now();
+    const { unknownUntilMs } = this.#context;
+    const nowMs = this.#context.now();
     for (const [token, untilMs] of unknownUntilMs) if (untilMs <= nowMs) unknownUntilMs.delete(token);
     if (this.#token !== undefined) unknownUntilMs.set(this.#token, nowMs + UNKNOWN_STATUS_MS);
   }
@@ -195,8 +196,8 @@ export class RangeLook {
     if (unknownParts > 0) {
       throw new IngestError('KCR_INSERT_IN_DOUBT', `the server does not know yet whether it keeps ${unknownParts} parts of the table, as after code 319: what the table has is believed when it does, within about five minutes`, this.#where());
     }
-    const untilMs = this.#way.unknownUntilMs.get(this.#token ?? '') ?? -Infinity;
-    if (this.#way.now() >= untilMs) return;
+    const untilMs = this.#context.unknownUntilMs.get(this.#token ?? '') ?? -Infinity;
+    if (this.#context.now() >= untilMs) return;
     const until = new Date(untilMs).toISOString();
     throw new IngestError('KCR_INSERT_IN_DOUBT', `the server does not know yet whether it keeps an attempt (code 319): what the table has is believed from ${until} on`, this.#where());
   }
@@ -210,12 +211,12 @@ export class RangeLook {
 
   /** An insert that waits for others may have lost its query (KILL QUERY), and lands all the same. */
   async #isQueued(signal: AbortSignal): Promise<boolean> {
-    if (this.#way.coalescing === undefined) return false;
+    if (this.#context.coalescing === undefined) return false;
     return this.#finds('SELECT 1 AS n FROM system.asynchronous_inserts WHERE arrayExists(one -> startsWith(one, {id:String}), entries.query_id) LIMIT 1', signal);
   }
 
   async #finds(sql: string, signal: AbortSignal): Promise<boolean> {
-    const rows = await this.#way.http.select<object>(sql, { id: this.#queryId }, signal).catch((error: unknown) => {
+    const rows = await this.#context.http.select<object>(sql, { id: this.#queryId }, signal).catch((error: unknown) => {
       if (error instanceof IngestError && error.retryable) throw error;
       return []; // A user who may not see it.
     });
@@ -264,7 +265,7 @@ export class RangeLook {
   /** Without anything to read by only a server that died can have lost what it answered for. */
   #uncleared(why: string): IngestError {
     const { recorded } = this;
-    const restarted = recorded?.startedMs !== undefined && this.#way.server.startedMs !== undefined;
+    const restarted = recorded?.startedMs !== undefined && this.#context.server.startedMs !== undefined;
     return new IngestError(
       'KCR_READ_BACK',
       `whether the range is in the table cannot be verified: ${why}, and ClickHouse ${restarted ? 'was restarted' : 'may have been restarted'} since the range was recorded`,

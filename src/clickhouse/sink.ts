@@ -5,7 +5,8 @@ import { IngestError } from '../errors.js';
 import { noReport } from '../events.js';
 import type { BatchSink, FrozenInsert, InsertBatch } from '../ports.js';
 import { checkRecords, checkTable } from './check-batch.js';
-import { type Coalescing, type Destination, FrozenBatch, type Way } from './frozen-batch.js';
+import { FrozenBatch } from './frozen-batch.js';
+import type { Coalescing, SinkContext, TargetTable } from './sink-context.js';
 import { ClickHouseHttp } from './http.js';
 import { coalescingFault } from './coalescing.js';
 import { checkOptions, type ClickHouseSinkOptions, COALESCE_BYTES, coalesceMsOf, databaseOf, MAX_COALESCED_IN_FLIGHT, MAX_IN_FLIGHT } from './options.js';
@@ -50,7 +51,7 @@ export async function openClickHouseSink(options: ClickHouseSinkOptions, now: ()
     const settings = insertSettings(options.clickhouseSettings ?? {}, server.knownSettings, coalesceMsOf(options));
     const fault = settings.coalesced === undefined ? undefined : coalescingFault(server.version);
     if (fault !== undefined) throw new IngestError('KCR_PREFLIGHT', fault.detail, { hint: fault.todo });
-    const tables = new Map<string, Destination>();
+    const tables = new Map<string, TargetTable>();
     const around = { report: options.report ?? noReport, now };
     const watched = new Map<string, WatchedTable>();
     for (const route of options.routes) {
@@ -69,14 +70,14 @@ export async function openClickHouseSink(options: ClickHouseSinkOptions, now: ()
   }
 }
 
-class ClickHouseSink implements BatchSink, Way {
+class ClickHouseSink implements BatchSink, SinkContext {
   readonly http: ClickHouseHttp;
   readonly settings: InsertSettings;
   readonly slots: InsertSlots;
   readonly coalescing: Coalescing | undefined;
   readonly compress: boolean;
   readonly unknownUntilMs = new Map<string, number>();
-  readonly #tables: ReadonlyMap<string, Destination>;
+  readonly #tables: ReadonlyMap<string, TargetTable>;
   #server: ServerIdentity;
   readonly #stopLooking: () => void;
   #refreshing = false;
@@ -87,7 +88,7 @@ class ClickHouseSink implements BatchSink, Way {
     http: ClickHouseHttp,
     { maxInFlight, coalesceBytes = COALESCE_BYTES, compression = 'none' }: ClickHouseSinkOptions,
     settings: InsertSettings,
-    tables: ReadonlyMap<string, Destination>,
+    tables: ReadonlyMap<string, TargetTable>,
     server: ServerIdentity,
     readonly now: () => number,
     every: Every,
@@ -168,7 +169,7 @@ class ClickHouseSink implements BatchSink, Way {
     }
   }
 
-  #destination(topic: string): Destination {
+  #destination(topic: string): TargetTable {
     const destination = this.#tables.get(topic);
     if (destination === undefined) {
       throw new IngestError('KCR_CONFIG', 'there is no route for this topic', { topic, hint: 'add it to `routes`' });

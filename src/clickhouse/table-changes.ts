@@ -4,7 +4,7 @@
 import type { IngestEvent } from '../events.js';
 import type { TableNow } from './evidence.js';
 import { provenanceStatement, readBackFault } from './provenance-columns.js';
-import { plainTable, type Table } from './tables.js';
+import { plainTable, type Table } from './table.js';
 
 export type TableChange = Omit<Extract<IngestEvent, { kind: 'tableChanged' }>, 'kind' | 'table'>;
 

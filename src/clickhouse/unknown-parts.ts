@@ -6,7 +6,7 @@
  */
 import { IngestError } from '../errors.js';
 import type { ClickHouseHttp } from './http.js';
-import type { Table } from './tables.js';
+import type { Table } from './table.js';
 
 /** How many there are; 0 of a plain table, and where the user may not see it. */
 export async function readUnknownParts(http: ClickHouseHttp, { database, table, family }: Table, signal?: AbortSignal): Promise<number> {

@@ -2,7 +2,7 @@
  * Room: expressions that give another value each time they are asked: what they fill differs between an insert and its
  * repetition. Pure.
  */
-import type { Column } from './tables.js';
+import type { Column } from './table.js';
 
 /** Time, chance, and what belongs to one query, one block or one host; names as ClickHouse has them, in any case. */
 const volatile = new RegExp(

@@ -10,7 +10,8 @@ import type { ClickHouseHttp } from './http.js';
 import { hash } from './settings.js';
 import { changesOf } from './table-changes.js';
 import { readBackFault } from './provenance-columns.js';
-import { findTable, readDefaultWindow, type Table, tableSetting } from './tables.js';
+import type { Table } from './table.js';
+import { findTable, readDefaultWindow, tableSetting } from './tables.js';
 
 export class WatchedTable {
   readonly #http: ClickHouseHttp;

@@ -93,15 +93,11 @@ interface Looked extends ReadBack {
 function frozen(process: SimulatedProcess, world: SinkSurroundings, batch: InsertBatch, sending: Sending, seen: SeenTable): FrozenInsert {
   const { table, watch } = world;
   const { blockRows } = sending;
-  const { assignment: { topic, partition }, afterOffset, lastOffset, records, token, intent } = batch;
+  const { assignment: { partition }, afterOffset, lastOffset, records, token, intent } = batch;
   const { family = 'plain', dedupWindowMs } = table.config;
   const budgetMs = table.config.budgetMs ?? budgetWithin(DEDUP_BUDGET_MS, dedupWindowMs === undefined ? undefined : dedupWindowMs / 1000);
   let mayHaveLanded = batch.replay;
   let looked: { readonly atMs: number; readonly now: TableNow } | undefined;
-  const asSent = (sent: Records): Row[] => {
-    const isBlank = intent?.written?.columns === '';
-    return sent.map((record) => (isBlank ? { ...rowOf(topic, partition, record), isBlank } : rowOf(topic, partition, record)));
-  };
   const doubtOf = (nowMs: number, now = seen.now): TableDoubt | undefined =>
     intent === undefined || token === undefined
       ? undefined
@@ -119,26 +115,12 @@ function frozen(process: SimulatedProcess, world: SinkSurroundings, batch: Inser
     call.pipe(tap({ error: (error: unknown) => void (mayHaveLanded ||= hasCode(error, 'KCR_INSERT_IN_DOUBT')) }));
   const range = `${partition}:${afterOffset + 1}-${lastOffset}`;
   const detail = (...more: unknown[]) => JSON.stringify([token, records.map(({ offset }) => offset), intent?.settings, batch.isAnew, ...more]);
-  const insert = (sent: Records, key: string | undefined, isServerKilled: boolean): InsertResult => {
-    if (world.isTableDown()) throw unreachable();
-    if (key !== undefined) {
-      watch.blocks(key, sent.length, blockRows);
-      watch.landing(key, batch, table.now().id);
-    }
-    const isTorn = isServerKilled && family === 'plain';
-    if (isTorn) watch.torn(batch);
-    if (isServerKilled) world.queue.lose();
-    if (key !== undefined && !asSent(sent).some((row) => table.isPoison(row))) watch.landed(key);
-    table.insert(asSent(sent), key, { nowMs: world.nowMs(), blockRows, dieAtBlock: isTorn ? 0 : undefined });
-    if (isServerKilled) throw new IngestError('KCR_INSERT_IN_DOUBT', 'the connection broke');
-    return { rows: sent.length, bytes: bytesOf(sent) };
-  };
   const send = (port: 'insert' | 'fill', sent: Records, key: string | undefined, what: () => string): Observable<InsertResult> => {
-    const call = { port, partition, token: key, detail, what, effect: (isServerKilled: boolean) => insert(sent, key, isServerKilled) };
+    const call = { port, partition, token: key, detail, what, effect: (isServerKilled: boolean) => land(world, batch, sent, { key, blockRows, isServerKilled }) };
     // A fill goes by itself, as with the sink that ships.
     const isAlone = !sending.coalesces || port === 'fill' || key === undefined || blockRows !== Infinity || sent.length > MOST_COALESCED_ROWS;
     if (isAlone) return noting(process.call(call));
-    return noting(coalesced(process, world, batch, asSent(sent), key, { port, what })).pipe(
+    return noting(coalesced(process, world, batch, rowsOf(batch, sent), key, { port, what })).pipe(
       // A process that was frozen meanwhile must not send what nobody was asked about: the last moment again.
       catchError((error: unknown) => (afterRefusal(error) === 'ask alone' && !sending.isCredulous ? unlessUnasked(() => noting(process.call(call))) : throwError(() => error))),
     );
@@ -175,6 +157,35 @@ function frozen(process: SimulatedProcess, world: SinkSurroundings, batch: Inser
     },
     release: () => undefined,
   };
+}
+
+/** The rows as the table gets them: without provenance where the range says that they are sent so. */
+function rowsOf({ assignment: { topic, partition }, intent }: InsertBatch, sent: Records): Row[] {
+  const isBlank = intent?.written?.columns === '';
+  return sent.map((record) => (isBlank ? { ...rowOf(topic, partition, record), isBlank } : rowOf(topic, partition, record)));
+}
+
+/** An insert takes effect. A server that is killed in the middle of it has noted its token and not written its rows, on a plain table. */
+function land(
+  world: SinkSurroundings,
+  batch: InsertBatch,
+  sent: Records,
+  { key, blockRows, isServerKilled }: { readonly key: string | undefined; readonly blockRows: number; readonly isServerKilled: boolean },
+): InsertResult {
+  const { table, watch } = world;
+  if (world.isTableDown()) throw unreachable();
+  if (key !== undefined) {
+    watch.blocks(key, sent.length, blockRows);
+    watch.landing(key, batch, table.now().id);
+  }
+  const isTorn = isServerKilled && (table.config.family ?? 'plain') === 'plain';
+  if (isTorn) watch.torn(batch);
+  if (isServerKilled) world.queue.lose();
+  const rows = rowsOf(batch, sent);
+  if (key !== undefined && !rows.some((row) => table.isPoison(row))) watch.landed(key);
+  table.insert(rows, key, { nowMs: world.nowMs(), blockRows, dieAtBlock: isTorn ? 0 : undefined });
+  if (isServerKilled) throw new IngestError('KCR_INSERT_IN_DOUBT', 'the connection broke');
+  return { rows: sent.length, bytes: bytesOf(sent) };
 }
 
 /** The table as one takes it for that does not mind which it is. */

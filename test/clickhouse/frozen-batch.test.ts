@@ -1,11 +1,12 @@
 import type { BodyPieces } from '../../src/clickhouse/body.js';
 import { expect, it } from 'vitest';
 import { noProvenance } from '../../src/clickhouse/encode.js';
-import { FrozenBatch, type Way } from '../../src/clickhouse/frozen-batch.js';
+import { FrozenBatch } from '../../src/clickhouse/frozen-batch.js';
+import type { SinkContext } from '../../src/clickhouse/sink-context.js';
 import type { ClickHouseHttp, Exchange } from '../../src/clickhouse/http.js';
 import { insertSettings } from '../../src/clickhouse/settings.js';
 import { InsertSlots } from '../../src/clickhouse/slots.js';
-import type { Table } from '../../src/clickhouse/tables.js';
+import type { Table } from '../../src/clickhouse/table.js';
 import { WatchedTable } from '../../src/clickhouse/watched-table.js';
 import { noReport } from '../../src/events.js';
 import { batchOf, outcome, record } from './fixtures.js';
@@ -21,7 +22,7 @@ it('a buffer goes to the next insert only when nobody looks at its bytes any mor
     const bodyFree = new Promise<void>((resolve) => (letGo = resolve));
     return { answer: Promise.resolve({ status: 200, code: undefined, text: '', readRows: undefined, kept: true }), bodyFree, sentBytes: () => 0 };
   };
-  const way: Way = {
+  const context: SinkContext = {
     http: { send } as unknown as ClickHouseHttp,
     settings: insertSettings({}, new Set()),
     coalescing: undefined,
@@ -33,7 +34,7 @@ it('a buffer goes to the next insert only when nobody looks at its bytes any mor
     answered: () => undefined,
     identify: () => Promise.resolve({ version: '1', startedMs: 0 }),
   };
-  const insert = (value: string) => outcome(new FrozenBatch(way, { target, dedupBudgetMs: 1000 }, batchOf([record(1, value)])).insert());
+  const insert = (value: string) => outcome(new FrozenBatch(context, { target, dedupBudgetMs: 1000 }, batchOf([record(1, value)])).insert());
   await insert('{"a":1}');
   const second = insert('{"b":2}');
   await new Promise((resolve) => setTimeout(resolve, 20));

@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { provenanceOf, provenanceStatement, readBackFault } from '../../src/clickhouse/provenance-columns.js';
-import { type Column, statedTarget, type Table } from '../../src/clickhouse/tables.js';
+import type { Column, Table } from '../../src/clickhouse/table.js';
+import { statedTarget } from '../../src/clickhouse/tables.js';
 
 const columns = (types: Readonly<Record<string, string>>, defaultKind = ''): Column[] =>
   Object.entries(types).map(([name, type]) => ({ name, type, defaultKind, defaultExpression: '', inPartitionKey: false }));

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import type { Column } from '../../src/clickhouse/tables.js';
+import type { Column } from '../../src/clickhouse/table.js';
 import { volatileColumns, volatileIn } from '../../src/clickhouse/volatile.js';
 
 const column = (name: string, defaultExpression: string, defaultKind = 'DEFAULT'): Column => ({ name, type: 'String', defaultKind, defaultExpression, inPartitionKey: false });
