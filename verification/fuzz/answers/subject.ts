@@ -1,4 +1,5 @@
 // The product's side of a broker's answers. The only file of this kind that knows where it is.
+import { contained, shortAnswer } from '../../../src/kafka/answers.js';
 import { decodeAnswer } from '../../../src/kafka/fetch.js';
 import { FrameReader, MAX_ANSWER_BYTES } from '../../../src/kafka/frames.js';
 import { decodeMetadata } from '../../../src/kafka/topic-ids.js';
@@ -17,10 +18,13 @@ export type FrameSubject = (pieces: readonly Buffer[]) => Frames;
 export const cutAsShipped: FrameSubject = (pieces) => {
   const frames: Buffer[] = [];
   let broken = 0;
+  let isEnded = false;
   const scratch = Buffer.alloc(64 * 1024);
   const reader = new FrameReader(scratch, {
     frame: (bytes) => {
+      if (isEnded) return; // its connection is closed
       if (broken > 0) throw new Error('an answer comes behind what is broken');
+      if (shortAnswer(bytes) !== undefined) return void (isEnded = true);
       frames.push(Buffer.from(bytes));
     },
     broken: () => void (broken += 1),
@@ -36,7 +40,7 @@ export const cutAsShipped: FrameSubject = (pieces) => {
     }
   }
   if (broken > 1) throw new Error('broken more than once');
-  return { frames, isBroken: broken === 1 };
+  return { frames, isBroken: isEnded || broken === 1 };
 };
 
 /** Gives what an answer says, or throws what the fetching loop would meet. */
@@ -48,6 +52,12 @@ export interface AnswerSubject {
 export type NameOf = (topicId: string | undefined) => string | undefined;
 
 export const decodeAsShipped: AnswerSubject = {
-  fetch: async (payload, version, nameOf) => decodeAnswer(payload, version, nameOf),
-  metadata: async (payload) => decodeMetadata(payload),
+  fetch: (payload, version, nameOf) => decoded(payload, (bytes) => decodeAnswer(bytes, version, nameOf)),
+  metadata: (payload) => decoded(payload, decodeMetadata),
 };
+
+/** As every answer is read: what is thrown at its bytes costs the connection. */
+function decoded(payload: Buffer, decode: (bytes: Buffer) => unknown): Promise<unknown> {
+  const request = { apiKey: 0, apiVersion: 0, apiName: 'Any', encode: () => Promise.reject(new Error('nothing is sent')) };
+  return contained({ request, response: { decode: async (bytes) => decode(bytes), parse: async (same) => same } }, async () => undefined).response.decode(payload);
+}

@@ -35,7 +35,8 @@ export const readAsShipped: LogSubject = async ({ data, fromOffset, aborted, lim
       lastOffset = range.lastOffset;
       bytes += range.bytes;
     }
-    return { records, lastOffset, bytes, error: undefined };
+    const { damage } = reader;
+    return { records, lastOffset, bytes, error: damage === undefined ? undefined : { isOurs: true, text: `${damage.code} ${damage.why}` }, skippable: damage?.bounds };
   } catch (thrown) {
     const isOurs = thrown instanceof IngestError;
     const text = thrown instanceof Error ? `${thrown.constructor.name} ${isOurs ? thrown.code : ''} ${thrown.message}` : String(thrown);
