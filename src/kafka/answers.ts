@@ -32,10 +32,16 @@ export class OpenRequests {
   /** One whole answer, its length included. Undefined: it belongs to a request; else what is wrong. */
   answered(answer: Buffer): Error | undefined {
     if (this.#isBare) return undefined;
-    if (answer.length < LENGTH_BYTES + 4) return new Error(`an answer of ${answer.length - LENGTH_BYTES} bytes, which does not even say to what`);
+    const short = shortAnswer(answer);
+    if (short !== undefined) return short;
     const id = answer.readInt32BE(LENGTH_BYTES);
     return this.#open.delete(id) ? undefined : new Error(`an answer to request ${id}, which was not sent or is answered already`);
   }
+}
+
+/** What is wrong with an answer, its length included, that does not even say to which request it is; undefined: it says so. */
+export function shortAnswer({ length }: Buffer): Error | undefined {
+  return length < LENGTH_BYTES + 4 ? new Error(`an answer of ${length - LENGTH_BYTES} bytes, which does not even say to what`) : undefined;
 }
 
 /**

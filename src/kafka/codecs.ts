@@ -18,7 +18,7 @@ const DEFAULT_LIMIT_BYTES = 1024 ** 3;
  * What it takes to unpack: an upper bound, or for gzip what it says of itself, which may be less than what comes: then
  * `decompress` throws `TooLarge`, and `gzipSize` counts.
  *
- * @throws TooLarge when it is surely more than `limitBytes`.
+ * @throws TooLarge when it is more than `limitBytes`; of zstd that does not say its size, when its blocks may hold more.
  */
 export function unpackedBound(codec: number, data: Buffer, limitBytes: number): number {
   const bound = unpackedSize(codec, data);
@@ -27,8 +27,6 @@ export function unpackedBound(codec: number, data: Buffer, limitBytes: number): 
     const exact = lz4Size(data, true);
     if (exact <= limitBytes) return exact;
   }
-  // Blocks that are not full make a zstd frame's bound too large; whether it fits shows when it is unpacked.
-  if (codec === 4) return limitBytes;
   throw new TooLarge(limitBytes);
 }
 
