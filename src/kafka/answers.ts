@@ -40,7 +40,7 @@ export class OpenRequests {
 }
 
 /** What is wrong with an answer, its length included, that does not even say to which request it is; undefined: it says so. */
-export function shortAnswer({ length }: Buffer): Error | undefined {
+function shortAnswer({ length }: Buffer): Error | undefined {
   return length < LENGTH_BYTES + 4 ? new Error(`an answer of ${length - LENGTH_BYTES} bytes, which does not even say to what`) : undefined;
 }
 

@@ -25,8 +25,8 @@ export interface Neighbourhood {
 }
 
 /** What stands in a SELECT, and how its lines are read. */
-export function storedColumns({ more }: FuzzTable): string {
-  return more === '' ? '_topic, _partition, _offset, n, 0, NULL, v' : '_topic, _partition, _offset, n, toUnixTimestamp64Milli(_timestamp), hex(_key), v';
+export function storedColumns({ more, read }: FuzzTable): string {
+  return `_topic, _partition, _offset, n, ${more === '' ? '0, NULL' : 'toUnixTimestamp64Milli(_timestamp), hex(_key)'}, ${read}`;
 }
 
 export function storedRows(table: FuzzTable, body: Buffer): StoredRow[] {
@@ -58,6 +58,7 @@ export function faultOf(one: Neighbourhood, { excluded, error }: Ingested, rows:
     if (found.length > 1) return 'a record is in the table more than once';
     const wrong = difference(found[0]!, row, record, one);
     if (wrong !== undefined) return wrong;
+    if (!one.table.isReadable(found[0]!.v)) return 'a value is stored that the server itself cannot read';
   }
   if (excluded.length !== new Set(excluded).size) return 'a record is left out twice';
   return rows.length > judged.filter(({ row }) => row !== undefined).length ? 'there are rows under offsets that no record has' : undefined;

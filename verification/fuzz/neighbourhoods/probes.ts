@@ -86,7 +86,7 @@ export class Probes {
   }
 
   async #read(table: FuzzTable): Promise<(readonly [string, Row])[]> {
-    const body = await this.#server.run(`SELECT probe, n, v FROM ${this.#twin(table)} FORMAT JSONCompactEachRow`);
+    const body = await this.#server.run(`SELECT probe, n, ${table.read} FROM ${this.#twin(table)} FORMAT JSONCompactEachRow`);
     await this.#server.run(`TRUNCATE TABLE ${this.#twin(table)}`);
     return linesOf(body).map((line) => {
       const [probe, n] = JSON.parse(line) as [string, number];

@@ -12,6 +12,10 @@ export interface FuzzTable {
   readonly good: readonly string[];
   /** JSON texts that may be refused. */
   readonly near: readonly string[];
+  /** What is selected for `v`. An Enum is read by its number: one that has no name cannot be read as it is, by anybody. */
+  readonly read: string;
+  /** Can the server read what is stored, as it is? */
+  readonly isReadable: (stored: string) => boolean;
   /** How a text becomes a member of the record. */
   readonly member: (text: string) => string;
 }
@@ -24,7 +28,7 @@ const anywhere: readonly string[] = [
 ];
 
 const plain = (text: string): string => `"v":${text}`;
-const basic = { isReadAlone: true, more: '', near: [] as readonly string[], member: plain };
+const basic = { isReadAlone: true, read: 'v', isReadable: (): boolean => true, more: '', near: [] as readonly string[], member: plain };
 
 const columns: readonly FuzzTable[] = [
   { ...basic, name: 'string', type: 'String', good: ['""', '"a"', '"{}"', '"[}"', '"\\n\\u0041"', '1', 'true', '[1,2]', '{"a":1}'] },
@@ -44,7 +48,7 @@ const columns: readonly FuzzTable[] = [
   { ...basic, name: 'uuid', type: 'UUID', good: ['"0f3c1a2b-0000-4000-8000-123456789abc"'], near: ['"0f3c1a2b00004000800012345678-9abc"', '"zf3c1a2b-0000-4000-8000-123456789abc"', '"0f3c"'] },
   { ...basic, name: 'ipv4', type: 'IPv4', good: ['"127.0.0.1"', '"1.2.3.4"'], near: ['"1.2.3"', '"1.2.3.4.5"', '"256.1.1.1"'] },
   { ...basic, name: 'ipv6', type: 'IPv6', good: ['"::1"', '"2001:db8::1"'], near: ['"1.2.3.4"', '"::g"'] },
-  { ...basic, name: 'enumeration', type: "Enum8('a' = 1, 'b' = 2)", good: ['"a"', '"b"', '1', '2'], near: ['3', '"c"', '"1"'] },
+  { ...basic, name: 'enumeration', read: "CAST(v, 'Int8')", isReadable: (stored) => /^ ?[12]\]$/.test(stored), type: "Enum8('a' = 1, 'b' = 2)", good: ['"a"', '"b"', '1', '2'], near: ['3', '"c"', '"1"'] },
   { ...basic, name: 'map_string', type: 'Map(String, String)', good: ['{}', '{"a":"b"}', '{"a":"b","c":"d"}'], near: ['{"a":1}', '{"a":{}}', '{"a":[]}'] },
   { ...basic, name: 'map_int', type: 'Map(LowCardinality(String), UInt32)', good: ['{}', '{"a":1}'], near: ['{"a":"x"}', '{"a":-1}'] },
   { ...basic, name: 'array_string', type: 'Array(String)', good: ['[]', '["a"]', '["[","}","]"]'], near: ['["a",1]', '[{}]', '[["a"]]'] },
