@@ -16,6 +16,7 @@ import { Command } from 'commander';
 import { Partitioners } from 'kafkajs';
 import { of } from 'rxjs';
 import { arrange } from '../src/arrange.js';
+import { fairScheduler } from '../src/fair-scheduler.js';
 import { kafkaSource } from '../src/kafka/source.js';
 import type { BatchSink, InsertBatch } from '../src/ports.js';
 import { memoryStore } from '../src/state/memory.js';
@@ -43,6 +44,8 @@ interface Measured {
   /** From the start of the program's part until the last partition was assigned. */
   readonly assignedMs: number;
   readonly longestPauseMs: number;
+  /** The most processor time between two looks, five milliseconds apart when nothing holds them up: a pause without what others take. */
+  readonly longestTurnCpuMs: number;
   readonly heartbeats: number;
   readonly heartbeatsLate: number;
   readonly longestBetweenHeartbeatsMs: number;
@@ -140,6 +143,7 @@ async function measure(brokers: readonly string[], { name, topics, partitionsEac
   let assignedMs = 0;
   const startMs = performance.now();
   delay.enable();
+  const longestTurn = watchTurns();
   const config = {
     delivery: 'exactly-once', group: prefix, owner: 'scale', batch: { count: 1000, maxWaitMs: 1000 },
     report: ({ kind }: { readonly kind: string }) => {
@@ -148,7 +152,7 @@ async function measure(brokers: readonly string[], { name, topics, partitionsEac
     },
   } as const;
   const running = new Promise<void>((resolve, reject) => {
-    arrange({ source, sink, store: memoryStore() }, config).subscribe({
+    arrange({ source, sink, store: memoryStore() }, config, fairScheduler()).subscribe({
       next: (outcome) => (outcome.kind === 'halted' ? reject(outcome.error) : (batches += 1)),
       error: reject,
       complete: resolve,
@@ -164,6 +168,7 @@ async function measure(brokers: readonly string[], { name, topics, partitionsEac
   await Promise.race([untilRead, running]);
   const measuredMs = performance.now() - startMs;
   delay.disable();
+  const longestTurnCpuMs = longestTurn();
   // Those of the drain are wanted by us, and not counted.
   const disturbed = rebalances;
   const beats = requests.of(HEARTBEAT);
@@ -175,10 +180,25 @@ async function measure(brokers: readonly string[], { name, topics, partitionsEac
   await running;
   requests.end();
   return {
-    name, topics, partitions, assignedMs: Math.round(assignedMs), longestPauseMs: Math.round(delay.max / 1e6), heartbeats: beats.length,
+    name, topics, partitions, assignedMs: Math.round(assignedMs), longestPauseMs: Math.round(delay.max / 1e6), longestTurnCpuMs, heartbeats: beats.length,
     heartbeatsLate: gaps.filter((gap) => gap > HEARTBEAT_MS + LATE_MS).length, longestBetweenHeartbeatsMs: Math.round(Math.max(0, ...gaps)),
     joins, rebalances: disturbed, batches: committed, seconds: Math.round(measuredMs / 1000), commitsPerSecond: Math.round((committed / measuredMs) * 1000), commitRequests,
     commitsPerRequest: Math.round(committed / Math.max(1, commitRequests)),
+  };
+}
+
+/** Garbage collection on other threads counts too. */
+function watchTurns(): () => number {
+  let longestUs = 0;
+  let before = process.cpuUsage();
+  const looking = setInterval(() => {
+    const now = process.cpuUsage();
+    longestUs = Math.max(longestUs, now.user + now.system - before.user - before.system);
+    before = now;
+  }, 5);
+  return () => {
+    clearInterval(looking);
+    return Math.round(longestUs / 1000);
   };
 }
 

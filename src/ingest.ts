@@ -11,6 +11,7 @@ import { refusalOf, type Finding } from './clickhouse/preflight.js';
 import { openClickHouseSink } from './clickhouse/sink.js';
 import { checkConfig, type CheckedConfig, type IngestConfig } from './config.js';
 import { noReport, type Outcome, type Report } from './events.js';
+import { fairScheduler } from './fair-scheduler.js';
 import { kafkaSource, type KafkaSource, type OutOfRange } from './kafka/source.js';
 import type { InsertBatch } from './ports.js';
 import { clickHouseOptions, keeperMapConfig, preflight, topicsOf } from './preflight.js';
@@ -103,7 +104,7 @@ function ingestFrom(ports: OpenPorts, config: CheckedConfig, { signal, report = 
       return transform === undefined ? undefined : transformRows(transform, { report });
     },
     report,
-  });
+  }, fairScheduler());
   return new Observable<Outcome>((subscriber) => {
     const drain = () => ports.source.drain();
     const closeThen = (done: () => void) => void ports.close().then(done, done);
