@@ -34,7 +34,7 @@ test('J1: thousands of timers that fall due together leave turns to heartbeats i
 test('one that is called off while it waits for its turn does nothing any more', () => {
   const { scheduler, timers, turn } = fair();
   const done: string[] = [];
-  const off = timer(5, scheduler).subscribe(() => done.push('off'));
+  const off = scheduler.schedule(() => void done.push('off'), 5);
   timer(5, scheduler).subscribe(() => done.push('on'));
   timers.flush();
   off.unsubscribe();
