@@ -16,6 +16,7 @@ import { Command } from 'commander';
 import { Partitioners } from 'kafkajs';
 import { of } from 'rxjs';
 import { arrange } from '../src/arrange.js';
+import { fairScheduler } from '../src/fair-scheduler.js';
 import { kafkaSource } from '../src/kafka/source.js';
 import type { BatchSink, InsertBatch } from '../src/ports.js';
 import { memoryStore } from '../src/state/memory.js';
@@ -26,7 +27,8 @@ import { whole } from './machine.js';
 const HEARTBEAT_MS = 1000;
 /** The event loop's own resolution, and what a busy machine of two cores does to a timer. */
 const LATE_MS = 500;
-const CREATE_AT_ONCE = 250;
+/** Partitions in one request: a controller takes 10,000 records at once. */
+const AT_ONCE = 2000;
 /** What is not read by then is not waited for. */
 const READ_LIMIT_MS = 60_000;
 
@@ -43,6 +45,8 @@ interface Measured {
   /** From the start of the program's part until the last partition was assigned. */
   readonly assignedMs: number;
   readonly longestPauseMs: number;
+  /** The most processor time between two looks, five milliseconds apart when nothing holds them up: a pause without what others take. */
+  readonly longestTurnCpuMs: number;
   readonly heartbeats: number;
   readonly heartbeatsLate: number;
   readonly longestBetweenHeartbeatsMs: number;
@@ -104,8 +108,9 @@ const sink: BatchSink = {
 
 async function create(brokers: readonly string[], names: readonly string[], partitions: number): Promise<void> {
   await withAdmin(brokers, async (admin) => {
-    for (let first = 0; first < names.length; first += CREATE_AT_ONCE) {
-      const topics = names.slice(first, first + CREATE_AT_ONCE).map((topic) => ({ topic, numPartitions: partitions, replicationFactor: 1 }));
+    const step = Math.ceil(AT_ONCE / partitions);
+    for (let first = 0; first < names.length; first += step) {
+      const topics = names.slice(first, first + step).map((topic) => ({ topic, numPartitions: partitions, replicationFactor: 1 }));
       await admin.createTopics({ topics, waitForLeaders: false, timeout: 120_000 });
     }
   });
@@ -116,8 +121,9 @@ async function fill(brokers: readonly string[], names: readonly string[], partit
   const producer = kafkaClient(brokers, { requestTimeout: 120_000 }).producer({ createPartitioner: Partitioners.DefaultPartitioner });
   await producer.connect();
   try {
-    for (let first = 0; first < names.length; first += CREATE_AT_ONCE) {
-      const topicMessages = names.slice(first, first + CREATE_AT_ONCE).map((topic) => ({
+    const step = Math.ceil(AT_ONCE / partitions);
+    for (let first = 0; first < names.length; first += step) {
+      const topicMessages = names.slice(first, first + step).map((topic) => ({
         topic, messages: Array.from({ length: partitions }, (_, partition) => ({ partition, value: '{}' })),
       }));
       await producer.sendBatch({ topicMessages });
@@ -140,6 +146,7 @@ async function measure(brokers: readonly string[], { name, topics, partitionsEac
   let assignedMs = 0;
   const startMs = performance.now();
   delay.enable();
+  const longestTurn = watchTurns();
   const config = {
     delivery: 'exactly-once', group: prefix, owner: 'scale', batch: { count: 1000, maxWaitMs: 1000 },
     report: ({ kind }: { readonly kind: string }) => {
@@ -148,7 +155,7 @@ async function measure(brokers: readonly string[], { name, topics, partitionsEac
     },
   } as const;
   const running = new Promise<void>((resolve, reject) => {
-    arrange({ source, sink, store: memoryStore() }, config).subscribe({
+    arrange({ source, sink, store: memoryStore() }, config, fairScheduler()).subscribe({
       next: (outcome) => (outcome.kind === 'halted' ? reject(outcome.error) : (batches += 1)),
       error: reject,
       complete: resolve,
@@ -164,6 +171,7 @@ async function measure(brokers: readonly string[], { name, topics, partitionsEac
   await Promise.race([untilRead, running]);
   const measuredMs = performance.now() - startMs;
   delay.disable();
+  const longestTurnCpuMs = longestTurn();
   // Those of the drain are wanted by us, and not counted.
   const disturbed = rebalances;
   const beats = requests.of(HEARTBEAT);
@@ -175,10 +183,25 @@ async function measure(brokers: readonly string[], { name, topics, partitionsEac
   await running;
   requests.end();
   return {
-    name, topics, partitions, assignedMs: Math.round(assignedMs), longestPauseMs: Math.round(delay.max / 1e6), heartbeats: beats.length,
+    name, topics, partitions, assignedMs: Math.round(assignedMs), longestPauseMs: Math.round(delay.max / 1e6), longestTurnCpuMs, heartbeats: beats.length,
     heartbeatsLate: gaps.filter((gap) => gap > HEARTBEAT_MS + LATE_MS).length, longestBetweenHeartbeatsMs: Math.round(Math.max(0, ...gaps)),
     joins, rebalances: disturbed, batches: committed, seconds: Math.round(measuredMs / 1000), commitsPerSecond: Math.round((committed / measuredMs) * 1000), commitRequests,
     commitsPerRequest: Math.round(committed / Math.max(1, commitRequests)),
+  };
+}
+
+/** Garbage collection on other threads counts too. */
+function watchTurns(): () => number {
+  let longestUs = 0;
+  let before = process.cpuUsage();
+  const looking = setInterval(() => {
+    const now = process.cpuUsage();
+    longestUs = Math.max(longestUs, now.user + now.system - before.user - before.system);
+    before = now;
+  }, 5);
+  return () => {
+    clearInterval(looking);
+    return Math.round(longestUs / 1000);
   };
 }
 

@@ -13,6 +13,7 @@ import { openClickHouseSink } from './clickhouse/sink.js';
 import { checkConfig, type CheckedConfig, type IngestConfig } from './config.js';
 import { IngestError } from './errors.js';
 import { noReport, type Outcome, type Report } from './events.js';
+import { fairScheduler } from './fair-scheduler.js';
 import { kafkaSource, type KafkaSource, type OutOfRange } from './kafka/source.js';
 import { budgetHere } from './memory-budget.js';
 import type { InsertBatch } from './ports.js';
@@ -150,7 +151,7 @@ function ingestFrom(ports: OpenPorts, config: CheckedConfig, { signal, report = 
       return transform === undefined ? undefined : transformRows(transform, { report });
     },
     report,
-  });
+  }, fairScheduler());
   return new Observable<Outcome>((subscriber) => {
     const drain = () => ports.source.drain();
     const closeThen = (done: () => void) => void ports.close().then(done, done);

@@ -14,15 +14,15 @@ const KEEP_ALIVE_MS = 30_000;
 
 export interface KafkaClient {
   readonly kafka: Kafka;
-  /** Cuts the connections to one broker, or to all: what waits on them fails at once. */
-  readonly cut: (broker?: { readonly host: string; readonly port: number }) => void;
+  /** Cuts all connections: what waits on them fails at once. */
+  readonly cut: () => void;
   /** Cuts all, for good: kafkajs goes on with a connect that is under way, and nobody would close what it opens. */
   readonly end: () => void;
 }
 
 export function createClient(settings: ClientSettings): KafkaClient {
   calmRequestQueues();
-  const sockets = new Map<Socket, string>();
+  const sockets = new Set<Socket>();
   let isEnded = false;
   const { brokers, addressOf } = seeds(settings.brokers);
   const socketFactory: ISocketFactory = ({ host: name, port, ssl, onConnect }) => {
@@ -42,7 +42,7 @@ export function createClient(settings: ClientSettings): KafkaClient {
     };
     socket.setKeepAlive(true, KEEP_ALIVE_MS);
     socket.setNoDelay(true);
-    sockets.set(socket, `${name}:${port}`);
+    sockets.add(socket);
     // A little later, since kafkajs listens to it only when it has it.
     if (isEnded) setImmediate(() => socket.destroy(new Error('the client has ended')));
     socket.once('close', () => {
@@ -67,10 +67,8 @@ export function createClient(settings: ClientSettings): KafkaClient {
   };
   // A copy: kafkajs writes its authenticator into the object.
   if (settings.sasl !== undefined) Object.assign(config, { sasl: { ...settings.sasl } });
-  const cut: KafkaClient['cut'] = (broker) => {
-    const wanted = broker === undefined ? undefined : `${broker.host}:${broker.port}`;
-    for (const [socket, address] of sockets) {
-      if (wanted !== undefined && wanted !== address) continue;
+  const cut = (): void => {
+    for (const socket of sockets) {
       // kafkajs listens to 'error', not to 'close'; what it has ended by itself it need not hear of.
       if (socket.writableEnded) socket.destroy();
       else socket.destroy(new Error('connection cut by the client'));
