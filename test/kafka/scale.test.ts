@@ -1,7 +1,6 @@
 // Thousands of partitions: what is done for each of them must not go through all of them. Work is counted, not timed.
 import { describe, expect, test } from 'vitest';
 import { Assignments } from '../../src/kafka/assignments.js';
-import type { Membership } from '../../src/kafka/membership.js';
 import { Inquiries } from '../../src/kafka/inquiries.js';
 import { newTenure } from '../../src/kafka/tenure.js';
 import { knownLeader, knownTopicId } from '../../src/kafka/topic-ids.js';
