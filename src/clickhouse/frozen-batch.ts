@@ -12,44 +12,14 @@ import { classify, failedInView, rowAtFault, serverReason } from './classify.js'
 import { afterRefusal, coalescingFault } from './coalescing.js';
 import { RowEncoder } from './encode.js';
 import { isSameTable, type TableDoubt, type TableNow } from './evidence.js';
-import { type Answer, type ClickHouseHttp, ConnectionFailure, quotedTable } from './http.js';
+import { type Answer, ConnectionFailure, quotedTable } from './http.js';
 import { RangeLook, type Where, whereOf } from './range-look.js';
 import { refuseOtherCount } from './row-count.js';
-import { type InsertSettings, insertToken, queryIdOf, type ServerIdentity, type Settings } from './settings.js';
+import { type InsertSettings, insertToken, queryIdOf } from './settings.js';
+import type { Coalescing, Destination, Way } from './sink-context.js';
 import type { InsertSlots } from './slots.js';
 import { sendingDoubt } from './token-doubt.js';
-import { recordedColumns, type WatchedTable } from './watched-table.js';
-
-/** What batches share: the connection and what is known of its other end. */
-export interface Way {
-  readonly http: ClickHouseHttp;
-  readonly settings: InsertSettings;
-  readonly slots: InsertSlots;
-  /** How inserts are sent that wait for others; undefined in the mode `direct`. */
-  readonly coalescing: Coalescing | undefined;
-  readonly compress: boolean;
-  readonly server: ServerIdentity;
-  /** By token: until when the server itself does not know what becomes of an attempt. */
-  readonly unknownUntilMs: Map<string, number>;
-  now(): number;
-  /** An insert went through, over a connection that was there before or over a new one. */
-  answered(kept: boolean): void;
-  /** Asks the server who it is now. */
-  identify(): Promise<ServerIdentity>;
-}
-
-export interface Coalescing {
-  readonly settings: Settings;
-  readonly slots: InsertSlots;
-  /** What may have more bytes goes by itself: it makes a part worth having. */
-  readonly maxBytes: number;
-}
-
-export interface Destination {
-  readonly target: WatchedTable;
-  /** How long after a range was recorded its token is relied on. */
-  readonly dedupBudgetMs: number;
-}
+import { recordedColumns } from './watched-table.js';
 
 const UNKNOWN_STATUS_OF_INSERT = 319;
 

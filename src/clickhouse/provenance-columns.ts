@@ -2,7 +2,7 @@
  * Room: which provenance columns a table has, in which form, and whether ranges can be told apart by them. Pure.
  */
 import { noProvenance, type Provenance } from './encode.js';
-import { type Column, plainTable, type Table } from './tables.js';
+import { type Column, plainTable, type Table } from './table-shape.js';
 
 /** `Nullable(…)` and `LowCardinality(…)` make no difference to what is sent. */
 function bareType(type: string): string {

@@ -2,51 +2,12 @@
  * Room: what ClickHouse tells about the server and its tables, read once when a sink opens or a check runs.
  */
 import { hasCode, IngestError } from '../errors.js';
-import type { Provenance } from './encode.js';
 import type { ClickHouseHttp } from './http.js';
 import { provenanceOf } from './provenance-columns.js';
+import type { Column, Family, Table, TableName } from './table-shape.js';
 import { conditionalSettings, MIN_UPTIME_S, type ServerIdentity } from './settings.js';
 
-export interface TableName {
-  readonly database: string;
-  readonly table: string;
-}
-
-/** Where tokens are kept: on the server's own disk, in Keeper, or nowhere. */
-export type Family = 'plain' | 'replicated' | 'none';
-
-export interface Column {
-  readonly name: string;
-  readonly type: string;
-  /** '', DEFAULT, MATERIALIZED, ALIAS or EPHEMERAL. */
-  readonly defaultKind: string;
-  /** What a row gets that has no value for it; '' for none. */
-  readonly defaultExpression: string;
-  readonly inPartitionKey: boolean;
-}
-
-export interface Table extends TableName {
-  readonly engine: string;
-  readonly family: Family;
-  /** Rows of equal sorting key are merged into one, as ReplacingMergeTree does. */
-  readonly collapses: boolean;
-  readonly sortingKey: string;
-  readonly partitionKey: string;
-  readonly engineFull: string;
-  /** Undefined: its database gives none. */
-  readonly uuid?: string;
-  /** When its definition was changed last, seconds since the epoch; undefined: its database does not say. */
-  readonly alteredS?: number;
-  /** Number of the last mutation that named a provenance column, 0 for none; undefined: the user may not see them. */
-  readonly mutation?: number;
-  readonly createQuery: string;
-  readonly columns: readonly Column[];
-  /** Materialized views that read from it. */
-  readonly views: readonly TableName[];
-  readonly provenance: Provenance;
-  /** Columns with a provenance name but a type or kind that cannot be filled, and why. */
-  readonly unusable: readonly string[];
-}
+export { plainName, plainTable, type Column, type Family, type Table, type TableName } from './table-shape.js';
 
 export interface Server extends ServerIdentity {
   readonly timezone: string;
@@ -238,13 +199,4 @@ export async function readWindowSeconds(http: ClickHouseHttp, table: Table): Pro
 function familyOf(engine: string): Family {
   if (!engine.endsWith('MergeTree')) return 'none';
   return engine.startsWith('Replicated') || engine.startsWith('Shared') ? 'replicated' : 'plain';
-}
-
-/** For statements people copy: quoted only where it must be. */
-export function plainTable(database: string, table: string): string {
-  return `${plainName(database)}.${plainName(table)}`;
-}
-
-export function plainName(name: string): string {
-  return /^[A-Za-z_]\w*$/.test(name) ? name : `\`${name.replaceAll('\\', '\\\\').replaceAll('`', '\\`')}\``;
 }

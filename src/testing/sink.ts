@@ -90,33 +90,44 @@ interface Looked extends ReadBack {
   readonly now: TableNow;
 }
 
+/** What is known of one range's attempts, and what must be asked before the next one. */
+function attemptsOf({ table, nowMs: clock }: Pick<SinkSurroundings, 'table' | 'nowMs'>, { intent, token, replay }: InsertBatch, { ignores }: Sending, seen: SeenTable) {
+  const { dedupWindowMs } = table.config;
+  const budgetMs = table.config.budgetMs ?? budgetWithin(DEDUP_BUDGET_MS, dedupWindowMs === undefined ? undefined : dedupWindowMs / 1000);
+  let mayHaveLanded = replay;
+  let looked: { readonly atMs: number; readonly now: TableNow } | undefined;
+  const doubt = (nowMs: number, now = seen.now): TableDoubt | undefined =>
+    intent === undefined || token === undefined
+      ? undefined
+      : sendingDoubt(intent, { budgetMs, server: serverOf(table), settings }, nowMs, mayHaveLanded ? overlooking(now, intent, ignores) : undefined);
+  return {
+    doubt,
+    /** As the sink that ships: the last moment before something is sent. */
+    unlessUnasked: (call: () => Observable<InsertResult>): Observable<InsertResult> => {
+      if (mayHaveLanded && intent !== undefined) seen.refresh();
+      const nowMs = clock();
+      const why = doubt(nowMs)?.why;
+      if (why === undefined || (looked !== undefined && nowMs - looked.atMs <= budgetMs && isSameTable(looked.now, seen.now))) return call();
+      return throwError(() => new IngestError('KCR_INSERT_RETRIABLE', `not sent before the table was asked: ${why}`));
+    },
+    noting: <T>(call: Observable<T>): Observable<T> => call.pipe(tap({ error: (error: unknown) => void (mayHaveLanded ||= hasCode(error, 'KCR_INSERT_IN_DOUBT')) })),
+    hasLooked: (atMs: number, now: TableNow): void => {
+      if (!isSameTable(seen.now, now)) seen.now = now;
+      looked = { atMs, now };
+    },
+  };
+}
+
 function frozen(process: SimulatedProcess, world: SinkSurroundings, batch: InsertBatch, sending: Sending, seen: SeenTable): FrozenInsert {
   const { table, watch } = world;
   const { blockRows } = sending;
   const { assignment: { topic, partition }, afterOffset, lastOffset, records, token, intent } = batch;
-  const { family = 'plain', dedupWindowMs } = table.config;
-  const budgetMs = table.config.budgetMs ?? budgetWithin(DEDUP_BUDGET_MS, dedupWindowMs === undefined ? undefined : dedupWindowMs / 1000);
-  let mayHaveLanded = batch.replay;
-  let looked: { readonly atMs: number; readonly now: TableNow } | undefined;
+  const { family = 'plain' } = table.config;
+  const { doubt, unlessUnasked, noting, hasLooked } = attemptsOf(world, batch, sending, seen);
   const asSent = (sent: Records): Row[] => {
     const isBlank = intent?.written?.columns === '';
     return sent.map((record) => (isBlank ? { ...rowOf(topic, partition, record), isBlank } : rowOf(topic, partition, record)));
   };
-  const doubtOf = (nowMs: number, now = seen.now): TableDoubt | undefined =>
-    intent === undefined || token === undefined
-      ? undefined
-      : sendingDoubt(intent, { budgetMs, server: serverOf(table), settings }, nowMs, mayHaveLanded ? overlooking(now, intent, sending.ignores) : undefined);
-  const doubt = (nowMs: number) => doubtOf(nowMs)?.why;
-  // As the sink that ships: the last moment before something is sent.
-  const unlessUnasked = (call: () => Observable<InsertResult>): Observable<InsertResult> => {
-    if (mayHaveLanded && intent !== undefined) seen.refresh();
-    const nowMs = world.nowMs();
-    const why = doubt(nowMs);
-    if (why === undefined || (looked !== undefined && nowMs - looked.atMs <= budgetMs && isSameTable(looked.now, seen.now))) return call();
-    return throwError(() => new IngestError('KCR_INSERT_RETRIABLE', `not sent before the table was asked: ${why}`));
-  };
-  const noting = <T>(call: Observable<T>): Observable<T> =>
-    call.pipe(tap({ error: (error: unknown) => void (mayHaveLanded ||= hasCode(error, 'KCR_INSERT_IN_DOUBT')) }));
   const range = `${partition}:${afterOffset + 1}-${lastOffset}`;
   const detail = (...more: unknown[]) => JSON.stringify([token, records.map(({ offset }) => offset), intent?.settings, batch.isAnew, ...more]);
   const insert = (sent: Records, key: string | undefined, isServerKilled: boolean): InsertResult => {
@@ -145,7 +156,7 @@ function frozen(process: SimulatedProcess, world: SinkSurroundings, batch: Inser
   };
   return {
     readBackWhenInDoubt: token !== undefined && family === 'plain',
-    tokenDoubt: doubt,
+    tokenDoubt: (nowMs) => doubt(nowMs)?.why,
     insert: () => {
       return unlessUnasked(() => {
         watch.inserting('insert', batch);
@@ -155,13 +166,12 @@ function frozen(process: SimulatedProcess, world: SinkSurroundings, batch: Inser
     readBack: (asked) => {
       watch.inserting('readBack', batch);
       const atMs = world.nowMs();
-      const isAboutToken = doubt(atMs) === asked;
-      const trusts = (now: TableNow) => isAboutToken && doubtOf(atMs, now)?.mayTrust !== false;
+      const isAboutToken = doubt(atMs)?.why === asked;
+      const trusts = (now: TableNow) => isAboutToken && doubt(atMs, now)?.mayTrust !== false;
       const effect = (): Looked => look(world, batch, { asked, trusts, ignores: sending.ignores });
       return process.call<Looked>({ port: 'readBack', partition, what: () => range, detail: () => detail(asked), effect }).pipe(
         map(({ now, ...found }) => {
-          if (!isSameTable(seen.now, now)) seen.now = now;
-          looked = { atMs, now };
+          hasLooked(atMs, now);
           return found;
         }),
       );

@@ -1,9 +1,10 @@
 import type { BodyPieces } from '../../src/clickhouse/body.js';
 import { expect, it } from 'vitest';
 import { noProvenance } from '../../src/clickhouse/encode.js';
-import { FrozenBatch, type Way } from '../../src/clickhouse/frozen-batch.js';
+import { FrozenBatch } from '../../src/clickhouse/frozen-batch.js';
 import type { ClickHouseHttp, Exchange } from '../../src/clickhouse/http.js';
 import { insertSettings } from '../../src/clickhouse/settings.js';
+import type { Way } from '../../src/clickhouse/sink-context.js';
 import { InsertSlots } from '../../src/clickhouse/slots.js';
 import type { Table } from '../../src/clickhouse/tables.js';
 import { WatchedTable } from '../../src/clickhouse/watched-table.js';

@@ -1,7 +1,6 @@
 // Thousands of partitions: what is done for each of them must not go through all of them. Work is counted, not timed.
 import { describe, expect, test } from 'vitest';
 import { Assignments } from '../../src/kafka/assignments.js';
-import type { Membership } from '../../src/kafka/membership.js';
 import { Inquiries } from '../../src/kafka/inquiries.js';
 import { newTenure } from '../../src/kafka/tenure.js';
 import { knownLeader, knownTopicId } from '../../src/kafka/topic-ids.js';
@@ -50,7 +49,7 @@ describe('thousands of partitions in one process', () => {
       return { responses: topics.map(({ topic, partitions }) => ({ topic, partitions: partitions.map(({ partition, timestamp }) => ({ partition, errorCode: 0, offset: timestamp === '-2' ? '1' : `${Number(topic.slice(1)) + 1}` })) })) };
     };
     const wire = { cluster: Object.assign(cluster, { findBroker: async () => ({ listOffsets, connectionPool: {} }), refreshMetadata: async () => void refreshes++ }) } as unknown as Wire;
-    const inquiries = new Inquiries(wire, { committed: async () => [] } as unknown as Membership);
+    const inquiries = new Inquiries(wire, { committed: async () => [] });
     const logs = await Promise.all(Array.from({ length: COUNT }, (_, i) => inquiries.log(assigned(i))));
     expect(logs.every(({ end }, i) => end === i + 1)).toBe(true);
     expect(sizes).toEqual(Array.from({ length: 10 }, () => 2000));
@@ -61,7 +60,7 @@ describe('thousands of partitions in one process', () => {
     const { cluster } = counted(2, 1);
     const listOffsets = async ({ topics }: { topics: { topic: string }[] }) => ({ responses: topics.map(({ topic }) => ({ topic, partitions: [{ partition: 0, errorCode: 0, offset: '5' }] })) });
     const wire = { cluster: Object.assign(cluster, { findBroker: async () => ({ listOffsets, connectionPool: {} }), refreshMetadata: async () => undefined }) } as unknown as Wire;
-    const inquiries = new Inquiries(wire, { committed: async () => [] } as unknown as Membership);
+    const inquiries = new Inquiries(wire, { committed: async () => [] });
     const outcomes = await Promise.allSettled([inquiries.log(assigned(0)), inquiries.log(assigned(1, 't1', 7))]);
     expect(outcomes[0]).toEqual({ status: 'fulfilled', value: { start: 5, end: 5 } });
     expect(outcomes[1]).toMatchObject({ status: 'rejected', reason: { code: 'KCR_KAFKA_UNREACHABLE', fields: { topic: 't1', partition: 7 } } });

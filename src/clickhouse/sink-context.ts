@@ -1,0 +1,38 @@
+/**
+ * Room: what the batches on their way into ClickHouse share. Types only.
+ */
+import type { ClickHouseHttp } from './http.js';
+import type { InsertSettings, ServerIdentity, Settings } from './settings.js';
+import type { InsertSlots } from './slots.js';
+import type { WatchedTable } from './watched-table.js';
+
+/** What batches share: the connection and what is known of its other end. */
+export interface Way {
+  readonly http: ClickHouseHttp;
+  readonly settings: InsertSettings;
+  readonly slots: InsertSlots;
+  /** How inserts are sent that wait for others; undefined in the mode `direct`. */
+  readonly coalescing: Coalescing | undefined;
+  readonly compress: boolean;
+  readonly server: ServerIdentity;
+  /** By token: until when the server itself does not know what becomes of an attempt. */
+  readonly unknownUntilMs: Map<string, number>;
+  now(): number;
+  /** An insert went through, over a connection that was there before or over a new one. */
+  answered(kept: boolean): void;
+  /** Asks the server who it is now. */
+  identify(): Promise<ServerIdentity>;
+}
+
+export interface Coalescing {
+  readonly settings: Settings;
+  readonly slots: InsertSlots;
+  /** What may have more bytes goes by itself: it makes a part worth having. */
+  readonly maxBytes: number;
+}
+
+export interface Destination {
+  readonly target: WatchedTable;
+  /** How long after a range was recorded its token is relied on. */
+  readonly dedupBudgetMs: number;
+}
