@@ -90,44 +90,73 @@ interface Looked extends ReadBack {
   readonly now: TableNow;
 }
 
+/** What is known of one range's attempts, and what must be asked before the next one. */
+function attemptsOf({ table, nowMs: clock }: Pick<SinkSurroundings, 'table' | 'nowMs'>, { intent, token, replay }: InsertBatch, { ignores }: Sending, seen: SeenTable) {
+  const { dedupWindowMs } = table.config;
+  const budgetMs = table.config.budgetMs ?? budgetWithin(DEDUP_BUDGET_MS, dedupWindowMs === undefined ? undefined : dedupWindowMs / 1000);
+  let mayHaveLanded = replay;
+  let looked: { readonly atMs: number; readonly now: TableNow } | undefined;
+  const doubt = (nowMs: number, now = seen.now): TableDoubt | undefined =>
+    intent === undefined || token === undefined
+      ? undefined
+      : sendingDoubt(intent, { budgetMs, server: serverOf(table), settings }, nowMs, mayHaveLanded ? overlooking(now, intent, ignores) : undefined);
+  return {
+    doubt,
+    /** As the sink that ships: the last moment before something is sent. */
+    unlessUnasked: (call: () => Observable<InsertResult>): Observable<InsertResult> => {
+      if (mayHaveLanded && intent !== undefined) seen.refresh();
+      const nowMs = clock();
+      const why = doubt(nowMs)?.why;
+      if (why === undefined || (looked !== undefined && nowMs - looked.atMs <= budgetMs && isSameTable(looked.now, seen.now))) return call();
+      return throwError(() => new IngestError('KCR_INSERT_RETRIABLE', `not sent before the table was asked: ${why}`));
+    },
+    noting: <T>(call: Observable<T>): Observable<T> => call.pipe(tap({ error: (error: unknown) => void (mayHaveLanded ||= hasCode(error, 'KCR_INSERT_IN_DOUBT')) })),
+    hasLooked: (atMs: number, now: TableNow): void => {
+      if (!isSameTable(seen.now, now)) seen.now = now;
+      looked = { atMs, now };
+    },
+  };
+}
+
 function frozen(process: SimulatedProcess, world: SinkSurroundings, batch: InsertBatch, sending: Sending, seen: SeenTable): FrozenInsert {
   const { table, watch } = world;
   const { blockRows } = sending;
-  const { assignment: { partition }, afterOffset, lastOffset, records, token, intent } = batch;
-  const { family = 'plain', dedupWindowMs } = table.config;
-  const budgetMs = table.config.budgetMs ?? budgetWithin(DEDUP_BUDGET_MS, dedupWindowMs === undefined ? undefined : dedupWindowMs / 1000);
-  let mayHaveLanded = batch.replay;
-  let looked: { readonly atMs: number; readonly now: TableNow } | undefined;
-  const doubtOf = (nowMs: number, now = seen.now): TableDoubt | undefined =>
-    intent === undefined || token === undefined
-      ? undefined
-      : sendingDoubt(intent, { budgetMs, server: serverOf(table), settings }, nowMs, mayHaveLanded ? overlooking(now, intent, sending.ignores) : undefined);
-  const doubt = (nowMs: number) => doubtOf(nowMs)?.why;
-  // As the sink that ships: the last moment before something is sent.
-  const unlessUnasked = (call: () => Observable<InsertResult>): Observable<InsertResult> => {
-    if (mayHaveLanded && intent !== undefined) seen.refresh();
-    const nowMs = world.nowMs();
-    const why = doubt(nowMs);
-    if (why === undefined || (looked !== undefined && nowMs - looked.atMs <= budgetMs && isSameTable(looked.now, seen.now))) return call();
-    return throwError(() => new IngestError('KCR_INSERT_RETRIABLE', `not sent before the table was asked: ${why}`));
+  const { assignment: { topic, partition }, afterOffset, lastOffset, records, token, intent } = batch;
+  const { family = 'plain' } = table.config;
+  const { doubt, unlessUnasked, noting, hasLooked } = attemptsOf(world, batch, sending, seen);
+  const asSent = (sent: Records): Row[] => {
+    const isBlank = intent?.written?.columns === '';
+    return sent.map((record) => (isBlank ? { ...rowOf(topic, partition, record), isBlank } : rowOf(topic, partition, record)));
   };
-  const noting = <T>(call: Observable<T>): Observable<T> =>
-    call.pipe(tap({ error: (error: unknown) => void (mayHaveLanded ||= hasCode(error, 'KCR_INSERT_IN_DOUBT')) }));
   const range = `${partition}:${afterOffset + 1}-${lastOffset}`;
   const detail = (...more: unknown[]) => JSON.stringify([token, records.map(({ offset }) => offset), intent?.settings, batch.isAnew, ...more]);
+  const insert = (sent: Records, key: string | undefined, isServerKilled: boolean): InsertResult => {
+    if (world.isTableDown()) throw unreachable();
+    if (key !== undefined) {
+      watch.blocks(key, sent.length, blockRows);
+      watch.landing(key, batch, table.now().id);
+    }
+    const isTorn = isServerKilled && family === 'plain';
+    if (isTorn) watch.torn(batch);
+    if (isServerKilled) world.queue.lose();
+    if (key !== undefined && !asSent(sent).some((row) => table.isPoison(row))) watch.landed(key);
+    table.insert(asSent(sent), key, { nowMs: world.nowMs(), blockRows, dieAtBlock: isTorn ? 0 : undefined });
+    if (isServerKilled) throw new IngestError('KCR_INSERT_IN_DOUBT', 'the connection broke');
+    return { rows: sent.length, bytes: bytesOf(sent) };
+  };
   const send = (port: 'insert' | 'fill', sent: Records, key: string | undefined, what: () => string): Observable<InsertResult> => {
-    const call = { port, partition, token: key, detail, what, effect: (isServerKilled: boolean) => land(world, batch, sent, { key, blockRows, isServerKilled }) };
+    const call = { port, partition, token: key, detail, what, effect: (isServerKilled: boolean) => insert(sent, key, isServerKilled) };
     // A fill goes by itself, as with the sink that ships.
     const isAlone = !sending.coalesces || port === 'fill' || key === undefined || blockRows !== Infinity || sent.length > MOST_COALESCED_ROWS;
     if (isAlone) return noting(process.call(call));
-    return noting(coalesced(process, world, batch, rowsOf(batch, sent), key, { port, what })).pipe(
+    return noting(coalesced(process, world, batch, asSent(sent), key, { port, what })).pipe(
       // A process that was frozen meanwhile must not send what nobody was asked about: the last moment again.
       catchError((error: unknown) => (afterRefusal(error) === 'ask alone' && !sending.isCredulous ? unlessUnasked(() => noting(process.call(call))) : throwError(() => error))),
     );
   };
   return {
     readBackWhenInDoubt: token !== undefined && family === 'plain',
-    tokenDoubt: doubt,
+    tokenDoubt: (nowMs) => doubt(nowMs)?.why,
     insert: () => {
       return unlessUnasked(() => {
         watch.inserting('insert', batch);
@@ -137,13 +166,12 @@ function frozen(process: SimulatedProcess, world: SinkSurroundings, batch: Inser
     readBack: (asked) => {
       watch.inserting('readBack', batch);
       const atMs = world.nowMs();
-      const isAboutToken = doubt(atMs) === asked;
-      const trusts = (now: TableNow) => isAboutToken && doubtOf(atMs, now)?.mayTrust !== false;
+      const isAboutToken = doubt(atMs)?.why === asked;
+      const trusts = (now: TableNow) => isAboutToken && doubt(atMs, now)?.mayTrust !== false;
       const effect = (): Looked => look(world, batch, { asked, trusts, ignores: sending.ignores });
       return process.call<Looked>({ port: 'readBack', partition, what: () => range, detail: () => detail(asked), effect }).pipe(
         map(({ now, ...found }) => {
-          if (!isSameTable(seen.now, now)) seen.now = now;
-          looked = { atMs, now };
+          hasLooked(atMs, now);
           return found;
         }),
       );
@@ -157,35 +185,6 @@ function frozen(process: SimulatedProcess, world: SinkSurroundings, batch: Inser
     },
     release: () => undefined,
   };
-}
-
-/** The rows as the table gets them: without provenance where the range says that they are sent so. */
-function rowsOf({ assignment: { topic, partition }, intent }: InsertBatch, sent: Records): Row[] {
-  const isBlank = intent?.written?.columns === '';
-  return sent.map((record) => (isBlank ? { ...rowOf(topic, partition, record), isBlank } : rowOf(topic, partition, record)));
-}
-
-/** An insert takes effect. A server that is killed in the middle of it has noted its token and not written its rows, on a plain table. */
-function land(
-  world: SinkSurroundings,
-  batch: InsertBatch,
-  sent: Records,
-  { key, blockRows, isServerKilled }: { readonly key: string | undefined; readonly blockRows: number; readonly isServerKilled: boolean },
-): InsertResult {
-  const { table, watch } = world;
-  if (world.isTableDown()) throw unreachable();
-  if (key !== undefined) {
-    watch.blocks(key, sent.length, blockRows);
-    watch.landing(key, batch, table.now().id);
-  }
-  const isTorn = isServerKilled && (table.config.family ?? 'plain') === 'plain';
-  if (isTorn) watch.torn(batch);
-  if (isServerKilled) world.queue.lose();
-  const rows = rowsOf(batch, sent);
-  if (key !== undefined && !rows.some((row) => table.isPoison(row))) watch.landed(key);
-  table.insert(rows, key, { nowMs: world.nowMs(), blockRows, dieAtBlock: isTorn ? 0 : undefined });
-  if (isServerKilled) throw new IngestError('KCR_INSERT_IN_DOUBT', 'the connection broke');
-  return { rows: sent.length, bytes: bytesOf(sent) };
 }
 
 /** The table as one takes it for that does not mind which it is. */

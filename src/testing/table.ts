@@ -6,6 +6,8 @@
 import type { TableNow } from '../clickhouse/evidence.js';
 import { IngestError } from '../errors.js';
 import type { KafkaRecord } from '../model/record.js';
+import type { Alteration, TableDefinition } from './alteration.js';
+import { TokenWindow } from './token-window.js';
 
 /** A row, by what its provenance columns say. */
 export interface Row {
@@ -18,24 +20,6 @@ export interface Row {
   /** Its provenance columns are empty: it was sent without them, or they were dropped since. */
   readonly isBlank?: true;
 }
-
-/**
- * What somebody does to a table.
- *
- * | alteration | what it does |
- * | --- | --- |
- * | `add provenance` | the columns are there, and empty in every row |
- * | `drop provenance` | the columns are gone, with their values |
- * | `drop and add provenance` | both |
- * | `add column` | another column, which nobody looks at |
- * | `remove window`, `restore window` | the dedup window is 0, which forgets every token, and not 0 again |
- * | `toggle window` | both |
- * | `exchange` | an empty table takes its place, and its name; exchanged again, the first one is back |
- * | `recreate` | dropped, and created again: its rows are gone |
- * | `hide rows` | a row policy: nothing is seen by those who look |
- */
-export type Alteration =
-  | 'add provenance' | 'drop provenance' | 'drop and add provenance' | 'add column' | 'remove window' | 'restore window' | 'toggle window' | 'exchange' | 'recreate' | 'hide rows';
 
 export interface TableConfig {
   /** Blocks whose tokens are remembered, the oldest forgotten first. @default 10000 */
@@ -65,46 +49,6 @@ export interface TableConfig {
   readonly forgetsTogether?: boolean;
 }
 
-/** The token window of one table. */
-class Window {
-  readonly #known = new Map<string, number>();
-
-  constructor(
-    private readonly size: number,
-    private readonly ageMs: number,
-  ) {}
-
-  /** Remembers a block; false: it was known already, which does not make it younger. */
-  take(block: string, nowMs: number): boolean {
-    this.#forget(nowMs);
-    if (this.#known.has(block)) return false;
-    this.#known.set(block, nowMs);
-    if (this.#known.size > this.size) this.#known.delete(this.#known.keys().next().value!);
-    return true;
-  }
-
-  save(): ReadonlyMap<string, number> {
-    return new Map(this.#known);
-  }
-
-  restore(known: ReadonlyMap<string, number>): void {
-    this.#known.clear();
-    for (const [block, atMs] of known) this.#known.set(block, atMs);
-  }
-
-  blocks(): readonly string[] {
-    return [...this.#known.keys()];
-  }
-
-  #forget(nowMs: number): void {
-    if (this.ageMs === Infinity) return;
-    for (const [block, atMs] of this.#known) {
-      if (nowMs - atMs <= this.ageMs) return;
-      this.#known.delete(block);
-    }
-  }
-}
-
 export interface InsertOptions {
   readonly nowMs: number;
   /** The server dies after it has noted the token of this block, counted from 0, and before the rows are there. */
@@ -132,12 +76,12 @@ export class SimulatedTable {
   /** When the server that has it was started; a kill is followed by a start. */
   startedMs = 0;
   readonly views: ReadonlyMap<string, Row[]>;
-  readonly #window: Window;
-  readonly #viewWindows: ReadonlyMap<string, Window>;
+  readonly #window: TokenWindow;
+  readonly #viewWindows: ReadonlyMap<string, TokenWindow>;
   #isMended = false;
-  #definition: Definition;
+  #definition: TableDefinition;
   /** Behind the name of another table, while the tables are exchanged. */
-  #exchanged: { readonly rows: readonly Row[]; readonly definition: Definition; readonly tokens: ReadonlyMap<string, number> } | undefined;
+  #exchanged: { readonly rows: readonly Row[]; readonly definition: TableDefinition; readonly tokens: ReadonlyMap<string, number> } | undefined;
   /** Of tables that were dropped. */
   readonly #dropped: (readonly Row[])[] = [];
   #tables = 1;
@@ -146,10 +90,10 @@ export class SimulatedTable {
   constructor(config: TableConfig = {}) {
     const { dedupWindow = 10_000, dedupWindowMs = Infinity, views = [] } = config;
     this.config = config;
-    this.#window = new Window(dedupWindow, dedupWindowMs);
+    this.#window = new TokenWindow(dedupWindow, dedupWindowMs);
     this.views = new Map(views.map((name) => [name, []]));
     this.#definition = { id: 'table 1', hasProvenance: config.provenance ?? true, keepsTokens: true, more: 0, alteredS: 0, mutation: 0, isHidden: false };
-    this.#viewWindows = new Map(views.map((name) => [name, new Window(dedupWindow, dedupWindowMs)]));
+    this.#viewWindows = new Map(views.map((name) => [name, new TokenWindow(dedupWindow, dedupWindowMs)]));
   }
 
   /** From now on no row is refused any more: somebody altered the table. */
@@ -210,7 +154,7 @@ export class SimulatedTable {
     }
   }
 
-  #define(change: Partial<Definition>): void {
+  #define(change: Partial<TableDefinition>): void {
     this.#definition = { ...this.#definition, ...change };
   }
 
@@ -337,17 +281,6 @@ export class SimulatedTable {
       return [...groups].map(([key, block]) => [`${key}|${ordinal}`, block] as const);
     });
   }
-}
-
-interface Definition {
-  readonly id: string;
-  readonly hasProvenance: boolean;
-  readonly keepsTokens: boolean;
-  /** Which other columns there are. */
-  readonly more: number;
-  readonly alteredS: number;
-  readonly mutation: number;
-  readonly isHidden: boolean;
 }
 
 function counted(rows: readonly Row[], topic: string, partition: number, first: number, last: number, isSeen: (row: Row) => boolean): ReadonlyMap<number, number> {

@@ -6,6 +6,7 @@ import { Observable, asyncScheduler, takeUntil, type SchedulerLike } from 'rxjs'
 import type { KafkaRecord } from '../model/record.js';
 import type { BatchSink, RecordSource, StateStore } from '../ports.js';
 import type { MemoryNodes } from '../state/memory.js';
+import type { Alteration } from './alteration.js';
 import type { Fault } from './faults.js';
 import { ConsumerGroup, Member } from './group.js';
 import { SimulatedLog, type Value } from './log.js';
@@ -13,7 +14,7 @@ import { SimulatedProcess, type Pace, type Step } from './process.js';
 import { InsertQueue } from './queue.js';
 import { simulatedSink, type Ignored } from './sink.js';
 import { simulatedStore } from './store.js';
-import { SimulatedTable, type Alteration, type SavedTable, type TableConfig } from './table.js';
+import { SimulatedTable, type SavedTable, type TableConfig } from './table.js';
 import { Watch, type SavedWatch, type Violation } from './watch.js';
 
 export interface WorldConfig {
