@@ -1,4 +1,5 @@
 // A small program around a source, started by faults.servers.test.ts: it must end by itself.
+import { readFileSync } from 'node:fs';
 import { kafkaSource } from '../../src/kafka/source.js';
 
 const [broker = '', topic = '', how] = process.argv.slice(2);
@@ -6,9 +7,11 @@ const reads = how === 'read';
 const source = kafkaSource({ brokers: [broker], topics: [topic], groupId: `program-${topic}`, fromBeginning: reads });
 /** `read`: what comes is told line by line, until SIGTERM. */
 let records = 0;
+/** The most memory so far. What Node tells of it begins with that of the process that started this one. */
+const maxRssMib = (): number => Math.round(Number(/VmHWM:\s+(\d+) kB/.exec(readFileSync('/proc/self/status', 'utf8'))?.[1]) / 1024);
 process.on('SIGTERM', () => source.drain());
 process.on('exit', () => {
-  if (reads) console.log(JSON.stringify({ records, maxRssMib: Math.round(process.resourceUsage().maxRSS / 1024) }));
+  if (reads) console.log(JSON.stringify({ records, maxRssMib: maxRssMib() }));
 });
 const subscription = source.events.subscribe({
   next: (event) => {
