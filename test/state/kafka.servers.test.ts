@@ -79,7 +79,7 @@ describe('with the real source', () => {
     const key = await oneTopic();
     const { store, assigned, told } = member(key);
     await assigned();
-    expect(await groups.committed(key)).toEqual({ next: 0, metadata: '' });
+    expect(await groups.committed(key)).toEqual({ next: 0, metadata: 'chosen' });
     const before = Math.floor(Date.now() / 1000);
     const { state } = await valueOf(store.claim(key, 'me'));
     expect(state).toEqual({ settled: -1, pending: [], incarnation: expect.any(Number) as number, topicId: undefined });
