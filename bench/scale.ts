@@ -29,6 +29,7 @@ const HEARTBEAT_MS = 1000;
 const LATE_MS = 500;
 /** Partitions in one request: a controller takes 10,000 records at once. */
 const AT_ONCE = 2000;
+const READY_LIMIT_MS = 120_000;
 /** What is not read by then is not waited for. */
 const READ_LIMIT_MS = 60_000;
 
@@ -113,6 +114,13 @@ async function create(brokers: readonly string[], names: readonly string[], part
       const topics = names.slice(first, first + step).map((topic) => ({ topic, numPartitions: partitions, replicationFactor: 1 }));
       await admin.createTopics({ topics, waitForLeaders: false, timeout: 120_000 });
     }
+    // A broker with little of the processor opens thousands of logs late.
+    const last = names.at(-1) as string;
+    for (const endMs = performance.now() + READY_LIMIT_MS; performance.now() < endMs; await sleep(500)) {
+      const isLed = await admin.fetchTopicOffsets(last).then((offsets) => offsets.length === partitions, () => false);
+      if (isLed) return;
+    }
+    throw new Error(`the topics are not ready after ${READY_LIMIT_MS / 1000} s`);
   });
 }
 
