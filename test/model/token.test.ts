@@ -34,6 +34,10 @@ test('C6: a group may have any name: none is taken for another group, or for a p
   expect(new Set(names.map((group) => dedupToken({ ...parts, group }))).size).toBe(names.length);
 });
 
+test('C6: nor is a group taken for the end of another cluster’s name', () => {
+  expect(dedupToken({ ...parts, cluster: 'x', group: 'y:z' })).not.toBe(dedupToken({ ...parts, cluster: 'x:y', group: 'z' }));
+});
+
 test('C6: a range that was recorded without the group keeps its token: under another one it would be inserted again', () => {
   expect(dedupToken(old)).toBe('kcr1:c1:clicks:0:3:10-19');
   expect(dedupToken({ ...old, intent: { ...old.intent, excluded: [12] }, topicId: 'A' })).toBe('kcr1:c1:clicks@A:0:3:10-19:without=12');
