@@ -334,17 +334,21 @@ describe.each(families)('reading back and filling a $name table', (each) => {
   });
 });
 
-it('describes a topic by its table, the server and the settings', async () => {
-  const sink = await sinkFor('described', 'k UInt64');
-  expect(sink.describe('orders')).toEqual({
-    tables: [`${database}.described`],
-    written: {
-      id: expect.stringMatching(/^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/) as string,
-      columns: '',
-      shape: expect.stringMatching(/^[0-9a-f]{8}$/) as string,
-      alteredS: expect.toSatisfy((seconds: number) => Math.abs(Date.now() / 1000 - seconds) < 60) as number,
-      mutation: 0,
-    },
-    settings: expect.stringMatching(/^kcr1 clickhouse=\d+\.\d+\.\S+ started=(\d{4}-\d\d-\d\dT[\d:.]+Z|unknown) settings=[0-9a-f]{8}$/) as string,
+describe('what an intent records', () => {
+  on(plain);
+
+  it('describes a topic by its table, the server and the settings', async () => {
+    const sink = await sinkFor('described', 'k UInt64');
+    expect(sink.describe('orders')).toEqual({
+      tables: [`${database}.described`],
+      written: {
+        id: expect.stringMatching(/^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/) as string,
+        columns: '',
+        shape: expect.stringMatching(/^[0-9a-f]{8}$/) as string,
+        alteredS: expect.toSatisfy((seconds: number) => Math.abs(Date.now() / 1000 - seconds) < 60) as number,
+        mutation: 0,
+      },
+      settings: expect.stringMatching(/^kcr1 clickhouse=\d+\.\d+\.\S+ started=(\d{4}-\d\d-\d\dT[\d:.]+Z|unknown) settings=[0-9a-f]{8}$/) as string,
+    });
   });
 });
