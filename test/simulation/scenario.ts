@@ -181,9 +181,9 @@ function altered(scenario: Scenario): Scenario {
   const provenance = dice.chance(0.7);
   // A window that was away for a while is seen by the time of the alteration only: not of a replicated table, whose
   // replicas have a time of their own, and not where other columns explain the alteration.
-  const isWindowAway = tellsTime && family === 'plain' && dice.chance(0.2);
+  const isWindowAway = !isFrozen(scenario) && tellsTime && family === 'plain' && dice.chance(0.2);
   const times = dice.list(dice.int(1, 3), () => dice.int(5, 700)).sort((a, b) => a - b);
-  const alterations = isWindowAway ? windowAway(dice, times[0]!) : times.flatMap((atMs) => alterationsAt(dice, atMs, dedupWindowMs === 0));
+  const alterations = isWindowAway ? windowAway(dice, times[0]!) : times.flatMap((atMs) => alterationsAt(dice, atMs, { isKept: dedupWindowMs === 0, mayForget: !isFrozen(scenario) }));
   return { ...scenario, tellsTime, provenance, happenings: [...happenings, ...alterations] };
 }
 
@@ -192,13 +192,19 @@ function windowAway(dice: Dice, atMs: number): readonly Happening[] {
   return dice.of<readonly Happening[]>([{ ...remove, alteration: 'toggle window' }], [remove, { ...remove, atMs: atMs + dice.int(1, 200), alteration: 'restore window' }]);
 }
 
+/** A process that wakes up in a table without a window inserts what another one has inserted meanwhile. */
+function isFrozen({ happenings, lives }: Scenario): boolean {
+  const isFreeze = ({ fate: one }: Fault) => typeof one === 'object' && 'freezeMs' in one;
+  return happenings.some(({ kind }) => kind === 'freeze') || lives.some(({ faults }) => faults.some(isFreeze));
+}
+
 /** `isKept`: tokens are never forgotten. Else rows that are hidden are added again by whoever asks when they are. */
-function alterationsAt(dice: Dice, atMs: number, isKept: boolean): readonly Happening[] {
+function alterationsAt(dice: Dice, atMs: number, { isKept, mayForget }: { readonly isKept: boolean; readonly mayForget: boolean }): readonly Happening[] {
   const alter = (alteration: Alteration, laterMs = 0): Happening => ({ kind: 'alter', atMs: atMs + laterMs, alteration });
   const laterMs = dice.int(1, 200);
   return dice.of<readonly Happening[]>(
     [alter('add provenance')], [alter('add provenance')], [alter('drop provenance')], [alter('drop provenance'), alter('add provenance', laterMs)],
-    [alter('drop and add provenance')], [alter('drop and add provenance')], [alter('add column')], [alter('remove window')],
+    [alter('drop and add provenance')], [alter('drop and add provenance')], [alter('add column')], [alter(mayForget ? 'remove window' : 'add column')],
     [alter('exchange')], [alter('exchange'), alter('exchange', laterMs)], [alter('recreate')], [alter(isKept ? 'hide rows' : 'add column')],
   );
 }
