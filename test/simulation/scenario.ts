@@ -181,7 +181,7 @@ function altered(scenario: Scenario): Scenario {
   const provenance = dice.chance(0.7);
   // A window that was away for a while is seen by the time of the alteration only: not of a replicated table, whose
   // replicas have a time of their own, and not where other columns explain the alteration.
-  const isWindowAway = !isFrozen(scenario) && tellsTime && family === 'plain' && dice.chance(0.2);
+  const isWindowAway = tellsTime && family === 'plain' && dice.chance(0.2) && !isFrozen(scenario);
   const times = dice.list(dice.int(1, 3), () => dice.int(5, 700)).sort((a, b) => a - b);
   const alterations = isWindowAway ? windowAway(dice, times[0]!) : times.flatMap((atMs) => alterationsAt(dice, atMs, { isKept: dedupWindowMs === 0, mayForget: !isFrozen(scenario) }));
   return { ...scenario, tellsTime, provenance, happenings: [...happenings, ...alterations] };
