@@ -1,11 +1,11 @@
 /**
- * Imports: nothing. Waiting that is called off.
+ * Imports: nothing. Waiting that ends early, for the clock or for whoever calls it off.
  */
 
-/** As the promise, or undefined after `limitMs`, or when it rejects. */
-export function atMost<T>(limitMs: number, promise: Promise<T>): Promise<T | undefined> {
+/** Resolves with the promise, or with undefined when it rejects or after `ms`. Never rejects. */
+export function within<T>(promise: Promise<T>, ms: number): Promise<T | undefined> {
   return new Promise((resolve) => {
-    const timer = setTimeout(() => resolve(undefined), limitMs);
+    const timer = setTimeout(() => resolve(undefined), ms);
     const settle = (value?: T): void => {
       clearTimeout(timer);
       resolve(value);

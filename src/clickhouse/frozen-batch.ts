@@ -239,7 +239,7 @@ export class FrozenBatch implements FrozenInsert {
     const row = rowAtFault(code, text);
     const offset = row === undefined || row < 1 ? undefined : records.at(row - 1)?.offset;
     const place = offset === undefined ? { first, last } : { offset };
-    return new IngestError('KCR_POISON', reason, { topic, partition, ...place, table, serverCode: code, hint: poisonHint(text) });
+    return new IngestError('KCR_POISON', reason, { topic, partition, ...place, table, serverCode: code });
   }
 }
 
@@ -249,12 +249,6 @@ function fatalHint(code: number | undefined): string | undefined {
   if (code === 516 || code === 194) return 'check username and password';
   if (code === 164 || code === 452) return 'the user’s profile forbids a setting that exactly-once needs';
   return code === undefined ? 'the answer is not ClickHouse’s own: check the url, and the proxies on the way' : undefined;
-}
-
-function poisonHint(text: string): string | undefined {
-  const field = /Duplicate field found while parsing JSONEachRow format: (_(?:topic|partition|offset|timestamp|key|headers))\b/.exec(text)?.[1];
-  if (field === undefined) return undefined;
-  return `the value has a field ${field} of its own, which the table's provenance column takes: rename it with a transform, or drop the column`;
 }
 
 /** A promise as a cold Observable: every subscription runs it anew, unsubscribing aborts it. */

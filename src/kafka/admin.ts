@@ -3,11 +3,11 @@
  * connection of its own and closes it.
  */
 import type { Admin } from 'kafkajs';
+import { within } from '../abort.js';
 import { IngestError } from '../errors.js';
 import { groupPositions } from './group-positions.js';
 import { clientSettings, type ClientSettings, type KafkaClientOptions } from './options.js';
 import { isLoginFailure, kafkaError, kafkaType, reasonOf, troubleOf } from './trouble.js';
-import { within } from './wait.js';
 import { openAdmin, type WireCluster } from './wire.js';
 
 /** For one broker of the list; as much again for a second and a third, should the first be silent. */

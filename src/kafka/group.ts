@@ -7,9 +7,9 @@ import { groupPositions, type GroupPosition } from './group-positions.js';
 import { insist } from './insist.js';
 import { clientSettings, sourceSettings, type KafkaClientOptions } from './options.js';
 import { topicMissing } from './preflight.js';
+import { within } from '../abort.js';
 import { IngestError } from '../errors.js';
 import { kafkaError, kafkaType } from './trouble.js';
-import { within } from './wait.js';
 import { checkedBroker, openWire } from './wire.js';
 
 export type GroupPartition = GroupPosition;

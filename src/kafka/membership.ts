@@ -3,6 +3,7 @@
  * coordinators, not what the partitions are used for; that is run.ts. No timers but the wait before a retry.
  */
 import { randomBytes } from 'node:crypto';
+import { within } from '../abort.js';
 import { IngestError } from '../errors.js';
 import { ASSIGNOR_NAME, decodeAssignment, subscription, type Member, type TopicPartition } from './assignor.js';
 import { checkedBroker, through, type WireBroker } from './broker.js';
@@ -13,7 +14,7 @@ import type { SourceSettings } from './options.js';
 import { committedOffsets, committedOffsetsEach, type Committed } from './positions.js';
 import { fenced, UnknownOutcome, type CommitRequest, type Session } from './session.js';
 import { commitOutcome, kafkaError, kafkaType, reasonOf, troubleOf } from './trouble.js';
-import { Backoff, sleep, unlessAborted, within } from './wait.js';
+import { Backoff, sleep, unlessAborted } from './wait.js';
 import type { Wire } from './wire.js';
 
 export type Beat = 'alive' | 'rebalance' | 'fenced' | 'unheard';

@@ -3,6 +3,7 @@
  * when; the protocol is membership.ts, fetching is fetcher.ts.
  */
 import type { Subscriber } from 'rxjs';
+import { within } from '../abort.js';
 import { IngestError } from '../errors.js';
 import { Credits } from '../model/credits.js';
 import type { Assignment } from '../model/record.js';
@@ -22,7 +23,7 @@ import { newTenure, type Tenure } from './tenure.js';
 import { otherPartitions } from './topic-watch.js';
 import { kafkaError, kafkaType, reasonOf, troubleOf } from './trouble.js';
 import { Turn } from './turn.js';
-import { Backoff, breathe, newAbort, sleep, unlessAborted, within } from './wait.js';
+import { Backoff, breathe, newAbort, sleep, unlessAborted } from './wait.js';
 import { openWire, type Wire } from './wire.js';
 
 const DISCONNECT_LIMIT_MS = 1000;

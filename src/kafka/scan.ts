@@ -2,6 +2,7 @@
  * Room: a partition's log read from one offset to another, without a group: what is to be compared with the table. One
  * fetch at a time; nothing is committed, nobody joins.
  */
+import { within } from '../abort.js';
 import { IngestError } from '../errors.js';
 import type { Records } from '../model/record.js';
 import { damageError, damageOfCut } from './damage.js';
@@ -11,7 +12,7 @@ import { EARLIEST, listOffsets } from './positions.js';
 import { DAMAGE_RETRIES } from './reading.js';
 import { LogReader } from './records.js';
 import { kafkaError, reasonOf, troubleOf } from './trouble.js';
-import { Backoff, sleep, within } from './wait.js';
+import { Backoff, sleep } from './wait.js';
 import { checkedBroker, openWire, type Wire } from './wire.js';
 
 export interface ScanRange {

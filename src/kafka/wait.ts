@@ -29,18 +29,6 @@ export function newAbort(): AbortController {
   return controller;
 }
 
-/** Resolves with the promise, or with undefined when it rejects or after `ms`. Never rejects. */
-export function within<T>(promise: Promise<T>, ms: number): Promise<T | undefined> {
-  return new Promise((resolve) => {
-    const timer = setTimeout(() => resolve(undefined), ms);
-    const finish = (value?: T): void => {
-      clearTimeout(timer);
-      resolve(value);
-    };
-    promise.then(finish, () => finish());
-  });
-}
-
 /** Resolves or rejects with the promise, or resolves to undefined as soon as the signal is aborted. */
 export function unlessAborted<T>(promise: Promise<T>, signal: AbortSignal): Promise<T | undefined> {
   return new Promise((resolve, reject) => {

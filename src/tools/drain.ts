@@ -6,7 +6,7 @@ import { randomUUID } from 'node:crypto';
 import { hostname } from 'node:os';
 import { lastValueFrom, takeUntil, tap, timer } from 'rxjs';
 import { transformRows } from '../../operators/transform-rows.js';
-import { atMost } from '../abort.js';
+import { within } from '../abort.js';
 import { arrange } from '../arrange.js';
 import type { CheckedConfig } from '../config.js';
 import { IngestError } from '../errors.js';
@@ -60,7 +60,7 @@ export async function drain(config: CheckedConfig, { timeoutMs, report }: DrainO
   try {
     await lastValueFrom(outcomes.pipe(tap((outcome) => progress.outcome(outcome)), takeUntil(time.pipe(tap(() => (isLate = true))))), { defaultValue: undefined });
   } finally {
-    await atMost(CLOSE_LIMIT_MS, ports.close());
+    await within(ports.close(), CLOSE_LIMIT_MS);
   }
   return { ...progress.result, isLate };
 }
