@@ -2,8 +2,7 @@
 import { spawn } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
-import { closeSync, mkdtempSync, openSync, readFileSync, rmSync, writeSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { closeSync, openSync, readFileSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
@@ -13,39 +12,25 @@ import type { IngestEvent } from '../../src/events.js';
 import { LogScan, type ScannedChunk } from '../../src/kafka/scan.js';
 import type { KafkaSourceOptions } from '../../src/kafka/source.js';
 import { createTopic } from '../stack/clients.js';
-import { kafkaServer } from '../stack/kafka.js';
-import { freePort, type ServerProcess } from '../stack/process.js';
+import type { ServerProcess } from '../stack/process.js';
 import { produceRaw } from '../support/raw-produce.js';
-import { TcpProxy } from '../support/tcp-proxy.js';
+import { type ProxiedBroker, startProxiedBroker } from '../support/proxied-broker.js';
+import type { TcpProxy } from '../support/tcp-proxy.js';
 import { encodeBatch, encodeRecord, varint } from './bytes.js';
 import { send } from './send.js';
 import { Watch } from './watch.js';
 
+let broker: ProxiedBroker | undefined;
 let server: ServerProcess;
 let proxy: TcpProxy;
-let dir: string;
 let direct: string[];
 
 beforeAll(async () => {
-  dir = mkdtempSync(join(tmpdir(), 'kafka-corrupt-'));
-  const [proxied, plain] = [await freePort(), await freePort()];
-  server = await kafkaServer(dir, {
-    listeners: [`DIRECT://127.0.0.1:${plain}`],
-    properties: {
-      'listener.security.protocol.map': 'CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,DIRECT:PLAINTEXT',
-      'advertised.listeners': `PLAINTEXT://127.0.0.1:${proxied},DIRECT://127.0.0.1:${plain}`,
-    },
-  });
-  proxy = await TcpProxy.start({ to: server.address, port: proxied });
-  direct = [`127.0.0.1:${plain}`];
-  await server.start();
+  broker = await startProxiedBroker('corrupt');
+  ({ server, proxy, direct } = broker);
 });
 
-afterAll(async () => {
-  await server?.kill();
-  await proxy?.stop();
-  rmSync(dir, { recursive: true, force: true, maxRetries: 5 });
-});
+afterAll(() => broker?.stop());
 
 async function newTopic(partitions = 1): Promise<string> {
   const topic = `corrupt-${randomUUID()}`;

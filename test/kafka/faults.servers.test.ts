@@ -1,8 +1,7 @@
 // The source while servers and networks fail: nothing is lost or doubled, and it comes back by itself.
 import { spawn } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
@@ -15,45 +14,28 @@ import { kafkaSource, type KafkaSourceOptions } from '../../src/kafka/source.js'
 import type { Assignment } from '../../src/model/record.js';
 import type { BatchSink, FrozenInsert, InsertBatch, RecordSource } from '../../src/ports.js';
 import { createTopic, kafkaClient, withAdmin } from '../stack/clients.js';
-import { kafkaServer } from '../stack/kafka.js';
-import { freePort, type ServerProcess } from '../stack/process.js';
-import { TcpProxy } from '../support/tcp-proxy.js';
+import type { ServerProcess } from '../stack/process.js';
+import { type ProxiedBroker, startProxiedBroker } from '../support/proxied-broker.js';
+import type { TcpProxy } from '../support/tcp-proxy.js';
 import { send as produce } from './send.js';
 import { Watch, type Behaviour } from './watch.js';
 
 const numbers = (count: number, from = 0) => Array.from({ length: count }, (_, i) => i + from);
 const QUICK = { heartbeatIntervalMs: 500, sessionTimeoutMs: 10_000, rebalanceTimeoutMs: 20_000, requestTimeoutMs: 2000, connectTimeoutMs: 1000 } as const;
 
+let broker: ProxiedBroker | undefined;
 let server: ServerProcess;
 let proxy: TcpProxy;
-let dir: string;
 /** Past the proxy: for the test's own clients. */
 let direct: string[];
 
 beforeAll(async () => {
-  dir = mkdtempSync(join(tmpdir(), 'kafka-faults-'));
-  const [proxied, plain] = [await freePort(), await freePort()];
-  server = await kafkaServer(dir, {
-    listeners: [`DIRECT://127.0.0.1:${plain}`],
-    properties: {
-      // Cleaning at once, for the compacted topic.
-      'log.cleaner.backoff.ms': '100',
-      'log.cleaner.enable': 'true',
-      // Two names for one broker: the source goes through the proxy, the test does not.
-      'listener.security.protocol.map': 'CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,DIRECT:PLAINTEXT',
-      'advertised.listeners': `PLAINTEXT://127.0.0.1:${proxied},DIRECT://127.0.0.1:${plain}`,
-    },
-  });
-  proxy = await TcpProxy.start({ to: server.address, port: proxied });
-  direct = [`127.0.0.1:${plain}`];
-  await server.start();
+  // Cleaning at once, for the compacted topic.
+  broker = await startProxiedBroker('faults', { 'log.cleaner.backoff.ms': '100', 'log.cleaner.enable': 'true' });
+  ({ server, proxy, direct } = broker);
 });
 
-afterAll(async () => {
-  await server?.kill();
-  await proxy?.stop();
-  rmSync(dir, { recursive: true, force: true, maxRetries: 5 });
-});
+afterAll(() => broker?.stop());
 
 async function newTopic(partitions = 1, config: Record<string, string> = {}): Promise<string> {
   const topic = `faults-${randomUUID()}`;
