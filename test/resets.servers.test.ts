@@ -130,18 +130,39 @@ test('a topic that is created anew under a running process is read from its begi
 });
 
 describe('the group’s offsets were moved by an administrator', () => {
-  // Forward halts: `J9` in test/kafka and test/ledger.
-  for (const [what, offset] of [['back', '0']] as const) {
-    test(`${what}: the state decides, nothing is doubled or passed over, and it is told`, async () => {
-      const at = await place();
-      await ingestAll(at, 'first', 300);
-      await produce(stack().brokers, at.name, records('more', 200));
-      await withAdmin(stack().brokers, (admin) => admin.setOffsets({ groupId: at.name, topic: at.name, partitions: [{ partition: 0, offset }] }));
-      const running = start(at.config);
-      await running.until('the rest was there', async () => (await rows(at))['more']?.[0] === 200);
-      await running.drain();
-      expect(await rows(at)).toEqual({ first: [300, 300], more: [200, 200] });
-      expect(running.events).toContainEqual(expect.objectContaining({ kind: 'resumed', committed: Number(offset), resume: 300 }));
-    });
+  async function moved(offset: number): Promise<{ readonly at: Place; readonly move: (to: number) => Promise<void> }> {
+    const at = await place();
+    await ingestAll(at, 'first', 300);
+    await produce(stack().brokers, at.name, records('more', 200));
+    const move = (to: number) =>
+      withAdmin(stack().brokers, async (admin) => void (await admin.setOffsets({ groupId: at.name, topic: at.name, partitions: [{ partition: 0, offset: `${to}` }] })));
+    await move(offset);
+    return { at, move };
   }
+
+  async function goesOn(at: Place): Promise<Running> {
+    const running = start(at.config);
+    await running.until('the rest was there', async () => (await rows(at))['more']?.[0] === 200);
+    await running.drain();
+    expect(await rows(at)).toEqual({ first: [300, 300], more: [200, 200] });
+    return running;
+  }
+
+  test('back: the state decides, nothing is doubled or passed over, and it is told', async () => {
+    const { at } = await moved(0);
+    const { events } = await goesOn(at);
+    expect(events).toContainEqual(expect.objectContaining({ kind: 'resumed', committed: 0, resume: 300 }));
+  });
+
+  test('J9: forward: the partition halts before anything is inserted and says how to go on, which brings every row once', async () => {
+    const { at, move } = await moved(450);
+    const halted = start(at.config);
+    await halted.until('it halted', () => halted.outcomes.some(({ kind }) => kind === 'halted'));
+    await halted.drain();
+    expect(halted.outcomes).toMatchObject([{ kind: 'halted', error: { code: 'KCR_STATE_BEHIND', fields: { topic: at.name, partition: 0, first: 300, last: 449 } } }]);
+    expect(halted.outcomes).toMatchObject([{ error: { fields: { hint: expect.stringContaining('set its offset to 300') as string } } }]);
+    expect(await rows(at)).toEqual({ first: [300, 300] });
+    await move(300);
+    await goesOn(at);
+  });
 });

@@ -8,6 +8,7 @@ import { createInterface } from 'node:readline';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import type { InsertMode } from '../../src/clickhouse/settings.js';
+import { database } from './oracle.js';
 import { errorCodes } from '../../src/errors.js';
 import type { Stack } from '../stack/stack.js';
 import { TcpProxy } from '../support/tcp-proxy.js';
@@ -216,7 +217,7 @@ export class Fleet {
     }[store];
     const config = {
       kafka: { brokers, groupId: 'chaos', fromBeginning: true, sessionTimeoutMs, heartbeatIntervalMs: 500, rebalanceTimeoutMs: 9000, drainTimeoutMs: 4000 },
-      clickhouse: { url: `http://${clickhouse.address}`, requestTimeoutMs, insertMode },
+      clickhouse: { url: `http://${clickhouse.address}`, database, requestTimeoutMs, insertMode },
       // Tombstones of a route without a transform are left out; any other record that is left out is missing.
       state, delivery: 'exactly-once', onPoison: 'exclude', routes,
       batch: { count: 50, maxWaitMs: 200 },

@@ -11,13 +11,21 @@ import { jars, java } from '../stack/jars.js';
 import type { EngineFamily } from '../support/engines.js';
 import { topics, valueOf, type Traffic } from './traffic.js';
 
+/**
+ * One of the kind that servers have as a rule. The development server's own, `default`, does not tell when a table was
+ * altered, so that every range in doubt would be looked for in the table before it is sent again.
+ */
+export const database = 'chaos_tables';
 export const table = 'chaos';
+/** As statements name it. */
+export const qualifiedTable = `${database}.${table}`;
 
 /** Inserts that are written together spread over several ClickHouse partitions, of which a kill may take some. */
 export async function createTable(url: string, family: EngineFamily, insertMode: InsertMode): Promise<void> {
+  await command(url, `CREATE DATABASE ${database} ENGINE = Atomic`);
   await command(
     url,
-    `CREATE TABLE ${table} (id UInt64, pad String, _topic LowCardinality(String), _partition UInt32, _offset UInt64, _key String)
+    `CREATE TABLE ${qualifiedTable} (id UInt64, pad String, _topic LowCardinality(String), _partition UInt32, _offset UInt64, _key String)
      ENGINE = ${family.engine(`${insertMode === 'coalesced' ? 'PARTITION BY id % 3 ' : ''}ORDER BY (_topic, _partition, _offset)`)}`,
   );
 }
@@ -102,7 +110,7 @@ export async function isCaughtUp(url: string, log: Log, limitMs: number): Promis
   // The log is read in order, so its greatest offset comes last.
   const lastOf = [...log].map(([place, records]) => [place, [...records.keys()].at(-1) ?? -1] as const);
   for (const endMs = performance.now() + limitMs; performance.now() < endMs; await sleep(500)) {
-    const rows = await query<{ place: string; last: number }>(url, `SELECT concat(_topic, '/', toString(_partition)) AS place, max(_offset) AS last FROM ${table} GROUP BY place`);
+    const rows = await query<{ place: string; last: number }>(url, `SELECT concat(_topic, '/', toString(_partition)) AS place, max(_offset) AS last FROM ${qualifiedTable} GROUP BY place`);
     const reached = new Map(rows.map(({ place, last }) => [place, last]));
     if (lastOf.every(([place, last]) => (reached.get(place) ?? -1) >= last)) return true;
   }
@@ -119,7 +127,7 @@ export async function partsUnknown(url: string): Promise<number> {
 }
 
 export async function judge(url: string, log: Log, traffic: Traffic): Promise<Verdict> {
-  const text = await command(url, `SELECT _topic, _partition, _offset, id, pad, _key FROM ${table} ORDER BY _topic, _partition, _offset FORMAT TabSeparated`);
+  const text = await command(url, `SELECT _topic, _partition, _offset, id, pad, _key FROM ${qualifiedTable} ORDER BY _topic, _partition, _offset FORMAT TabSeparated`);
   return compare(text.split('\n').filter(Boolean), log, traffic);
 }
 

@@ -5,7 +5,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { command } from '../stack/clients.js';
 import { callWithinMs, place, withLife, type Arena, type Effect, type Fault } from './fault.js';
 import type { Heard, Life } from './fleet.js';
-import { table } from './oracle.js';
+import { qualifiedTable } from './oracle.js';
 
 const alterWithinMs = 60_000;
 
@@ -13,7 +13,7 @@ const alterWithinMs = 60_000;
 async function alter({ stack }: Arena, change: string): Promise<void> {
   for (const endMs = performance.now() + alterWithinMs; ; await sleep(200)) {
     try {
-      await command(stack.clickhouseUrl, `ALTER TABLE ${table} ${change}`, { timeoutMs: 10_000 });
+      await command(stack.clickhouseUrl, `ALTER TABLE ${qualifiedTable} ${change}`, { timeoutMs: 10_000 });
       return;
     } catch (error) {
       if (performance.now() > endMs) throw error;
