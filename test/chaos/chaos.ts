@@ -148,6 +148,9 @@ export function isAsExpected(result: Verdict & Counted, control: Control | undef
   return control === undefined ? isRight(result) && result.uncounted.length === 0 : !isRight(result);
 }
 
+/** A fault whose effect was not seen proves nothing: it is staged again, so often. */
+const stagedAtMost = 4;
+
 type Counts = Pick<ChaosResult, 'faults' | 'unverified'>;
 
 /** Fault upon fault, with some quiet in between, until time is up. */
@@ -161,7 +164,12 @@ async function disturbAll(arena: Arena, { minutes, kinds, except = [], say, cont
   const counts = { faults: {} as Record<string, number>, unverified: {} as Record<string, number> };
   const one = async (fault: Fault): Promise<void> => {
     const beganMs = performance.now();
-    const effect = await fault.run(arena);
+    let effect = await fault.run(arena);
+    for (let tries = 1; effect !== undefined && control === undefined && tries < stagedAtMost; tries++) {
+      say(`  ${fault.kind}: ${effect}; it is staged again`);
+      fleet.heal();
+      effect = await fault.run(arena);
+    }
     counts.faults[fault.kind] = (counts.faults[fault.kind] ?? 0) + 1;
     if (effect !== undefined) counts.unverified[fault.kind] = (counts.unverified[fault.kind] ?? 0) + 1;
     say(`  ${fault.kind}: ${effect ?? 'seen'} (${((performance.now() - beganMs) / 1000).toFixed(1)} s)`);
