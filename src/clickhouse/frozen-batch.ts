@@ -158,7 +158,7 @@ export class FrozenBatch implements FrozenInsert {
       const exchange = this.#context.http.send({ params, body, gzip: this.#context.compress, signal });
       bodyFree = exchange.bodyFree;
       const answer = await exchange.answer;
-      if (answer.status !== 200 || answer.code !== undefined || answer.text !== '') throw this.#refused(answer, records);
+      if (answer.status !== 200 || answer.code !== undefined || answer.text !== '' || answer.foreign !== undefined) throw this.#refused(answer, records);
       this.#context.answered(answer.kept);
       const { table } = this.#destination.target;
       await refuseOtherCount(answer.readRows, records.length, this.#where(), { table, known: table.views, look: () => this.#look.views() });
@@ -213,7 +213,10 @@ export class FrozenBatch implements FrozenInsert {
     );
   }
 
-  #refused({ status, code, text }: Answer, records: Records): IngestError {
+  #refused({ status, code, text, foreign }: Answer, records: Records): IngestError {
+    if (status === 200 && code === undefined && text === '' && foreign !== undefined) {
+      return new IngestError('KCR_INSERT_IN_DOUBT', `answered 200, but ${foreign.why}`, { ...this.#where(), hint: foreign.hint });
+    }
     const reason = serverReason(text) || `HTTP status ${status} without a reason`;
     const fields = { ...this.#where(), serverCode: code ?? `HTTP ${status}` };
     if (code === UNKNOWN_STATUS_OF_INSERT) this.#look.noteUnknown();

@@ -7,12 +7,13 @@
 import http from 'node:http';
 import https from 'node:https';
 import type { Duplex, Writable } from 'node:stream';
-import { text as readText } from 'node:stream/consumers';
 import { createGzip } from 'node:zlib';
-import { type ClickHouseClient, ClickHouseError, ClickHouseLogLevel, createClient } from '@clickhouse/client';
+import { type ClickHouseClient, ClickHouseLogLevel, createClient } from '@clickhouse/client';
 import { IngestError } from '../errors.js';
+import { foreignAnswer, isAnswerOf } from '../query-answer.js';
 import type { BodyPieces } from './body.js';
-import { classify, type Phase, serverReason } from './classify.js';
+import type { Phase } from './classify.js';
+import { Queries, type ServerError } from './queries.js';
 import { readRowsOf } from './row-count.js';
 import { webPage } from './web-page.js';
 
@@ -53,12 +54,8 @@ export interface Answer {
   readonly readRows: number | undefined;
   /** It came over a connection that had been used before: the server is still the same run of itself. */
   readonly kept: boolean;
-}
-
-/** What the server itself said against a statement. */
-export interface ServerError {
-  readonly code: number;
-  readonly text: string;
+  /** Undefined: it names the query that was sent. Else what answered is not known, nor whether the server has got anything. */
+  readonly foreign: { readonly why: string; readonly hint: string } | undefined;
 }
 
 export interface Exchange {
@@ -108,7 +105,7 @@ export class ClickHouseHttp {
   readonly #base: http.RequestOptions;
   readonly #path: string;
   readonly #requestTimeoutMs: number;
-  readonly #starting: AbortSignal | undefined;
+  readonly #queries: Queries;
 
   constructor(connection: ClickHouseConnection) {
     const url = parseUrl(connection.url);
@@ -132,7 +129,6 @@ export class ClickHouseHttp {
     };
     this.#path = url.pathname;
     this.#requestTimeoutMs = connection.requestTimeoutMs ?? REQUEST_TIMEOUT_MS;
-    this.#starting = connection.starting;
     this.#client = createClient({
       url: url.origin,
       ...(url.pathname === '/' ? {} : { pathname: url.pathname }),
@@ -144,6 +140,7 @@ export class ClickHouseHttp {
       http_headers: lowerCased(connection.headers ?? {}),
       log: { level: ClickHouseLogLevel.OFF },
     });
+    this.#queries = new Queries(this.#client, this.address, connection.starting);
   }
 
   /**
@@ -199,6 +196,7 @@ export class ClickHouseHttp {
             text: webPage(text) ?? text,
             readRows: readRowsOf(response.headers[SUMMARY_HEADER]),
             kept: request.reusedSocket,
+            foreign: isAnswerOf(params['query_id'] ?? '', response.headers) ? undefined : foreignAnswer(response.headers),
           });
           // An answer that came before the body had gone out: whatever is still being sent must not go on from a
           // buffer that is about to be used again.
@@ -213,59 +211,23 @@ export class ClickHouseHttp {
   }
 
   /**
-   * Rows of a SELECT. Values go in as parameters: `{name:Type}` in the text, `name` in `values`.
-   * Errors: `KCR_CLICKHOUSE_UNREACHABLE`, `KCR_TABLE_MISSING`, `KCR_PREFLIGHT` with the server's code.
+   * Rows of a SELECT, pinned to settings under which they are true. Values go in as parameters: `{name:Type}` in the text,
+   * `name` in `values`. `settings`: besides those, or in their place.
+   * Errors: `KCR_CLICKHOUSE_UNREACHABLE`, also for an answer that is not of this query; `KCR_TABLE_MISSING`; `KCR_PREFLIGHT`
+   * with the server's code.
    */
-  async select<Row>(sql: string, values: Readonly<Record<string, string | number>> = {}, signal = this.#starting): Promise<Row[]> {
-    try {
-      const answer = await this.#client.query({ query: sql, query_params: values, format: 'JSON', ...(signal === undefined ? {} : { abort_signal: signal }) });
-      return (await answer.json<Row>()).data;
-    } catch (thrown) {
-      throw this.#queryError(thrown);
-    }
+  select<Row>(sql: string, values: Readonly<Record<string, string | number>> = {}, signal?: AbortSignal, settings?: Readonly<Record<string, string>>): Promise<Row[]> {
+    return this.#queries.select<Row>(sql, values, signal, settings);
   }
 
   /** Undefined when the statement ran, else what the server said. Errors: `KCR_CLICKHOUSE_UNREACHABLE`. */
-  async attempt(sql: string, settings: Readonly<Record<string, string>> = {}): Promise<ServerError | undefined> {
-    try {
-      await this.#client.command({ query: sql, clickhouse_settings: settings, ...this.#abortedByStart() });
-      return undefined;
-    } catch (thrown) {
-      const said = serverError(thrown);
-      if (said !== undefined) return said;
-      throw this.#queryError(thrown);
-    }
+  attempt(sql: string, settings: Readonly<Record<string, string>> = {}): Promise<ServerError | undefined> {
+    return this.#queries.attempt(sql, settings);
   }
 
   /** The answer of a statement that takes no FORMAT. Errors: as `select`. */
-  async text(sql: string): Promise<string> {
-    try {
-      const { stream } = await this.#client.exec({ query: sql, ...this.#abortedByStart() });
-      return await readText(stream);
-    } catch (thrown) {
-      throw this.#queryError(thrown);
-    }
-  }
-
-  #abortedByStart(): { readonly abort_signal?: AbortSignal } {
-    return this.#starting === undefined ? {} : { abort_signal: this.#starting };
-  }
-
-  #queryError(thrown: unknown): IngestError {
-    if (this.#starting?.reason instanceof IngestError) return this.#starting.reason;
-    const said = serverError(thrown);
-    if (said !== undefined) return refused(this.address, said);
-    const reason = thrown instanceof Error ? thrown.message || (thrown as NodeJS.ErrnoException).code || thrown.name : String(thrown);
-    const page = webPage(reason);
-    if (page !== undefined) {
-      return new IngestError('KCR_CLICKHOUSE_UNREACHABLE', `At ${this.address} another server answers: ${page}`, {
-        hint: 'a proxy or another server stands there: check the url, that the proxy passes requests on, and that ClickHouse is up behind it',
-      });
-    }
-    return new IngestError('KCR_CLICKHOUSE_UNREACHABLE', `ClickHouse does not answer: ${this.address}: ${reason}`, {
-      hint: 'check that the url is that of the HTTP interface (port 8123, or 8443 with TLS) and that the server is up',
-      cause: thrown,
-    });
+  text(sql: string): Promise<string> {
+    return this.#queries.text(sql);
   }
 
   close(): void {
@@ -383,22 +345,4 @@ function connectionReason(error: Error, reusedSocket: boolean): string {
   const code = (error as NodeJS.ErrnoException).code;
   const what = error.message === '' ? (code ?? error.name) : error.message;
   return reusedSocket && code === 'ECONNRESET' ? `${what} (on a kept-alive connection)` : what;
-}
-
-function serverError(thrown: unknown): ServerError | undefined {
-  if (thrown instanceof ClickHouseError) return { code: Number(thrown.code), text: thrown.message };
-  // The client knows an error by its whole shape, which proxies and versions may change.
-  const code = thrown instanceof Error ? /^Code: (\d+)\. DB::Exception/.exec(thrown.message)?.[1] : undefined;
-  return code === undefined ? undefined : { code: Number(code), text: (thrown as Error).message };
-}
-
-function refused(address: string, { code, text }: ServerError): IngestError {
-  const reason = serverReason(text) || `code ${code}`;
-  const fields = { serverCode: code };
-  if (code === 60 || code === 81) return new IngestError('KCR_TABLE_MISSING', reason, fields);
-  const verdict = classify({ kind: 'answer', status: 500, code, text });
-  if (verdict === 'retriable' || verdict === 'in-doubt') {
-    return new IngestError('KCR_CLICKHOUSE_UNREACHABLE', `ClickHouse at ${address} cannot answer now: ${reason}`, fields);
-  }
-  return new IngestError('KCR_PREFLIGHT', `ClickHouse at ${address} refused a query: ${reason}`, fields);
 }

@@ -39,14 +39,16 @@
  * effect if it had one. One that takes effect late, after its caller gave up, fences the owner of that time; it never
  * changes a state. `read` alone is as old as the server that answers; only a claim makes it certain.
  */
-import { randomBytes } from 'node:crypto';
+import { randomBytes, randomUUID } from 'node:crypto';
 import { setMaxListeners } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type ClickHouseClient, ClickHouseError, ClickHouseLogLevel, createClient } from '@clickhouse/client';
 import { IngestError, type ErrorFields } from '../errors.js';
+import { PinnedLooks } from '../look-settings.js';
 import { decodeState, encodeState, neverStored } from '../model/state-codec.js';
 import type { PartitionState } from '../model/state.js';
 import type { Claim, StateKey, StateStore, Stored } from '../ports.js';
+import { foreignAnswer, isAnswerOf } from '../query-answer.js';
 import { asStored, fencedBy, nextText, untilUnsubscribed, type Mark } from './tenure.js';
 
 export interface KeeperMapStoreConfig {
@@ -269,6 +271,7 @@ class KeeperMap {
   readonly #requestTimeoutMs: number;
   readonly #operationTimeoutMs: number;
   readonly #closed = new AbortController();
+  readonly #looks = new PinnedLooks();
 
   constructor(config: KeeperMapStoreConfig) {
     const { database = 'default', username = 'default', password = '', table = 'kafka_clickhouse_rx_state', path = '/kafka_clickhouse_rx' } = config;
@@ -340,15 +343,18 @@ class KeeperMap {
 
   #statements(request: <T>(send: (signal: AbortSignal) => Promise<T>) => Promise<T>): Statements {
     const select = async <T>(query: string): Promise<T | undefined> => {
-      const rows = await request(async (abort_signal) => {
-        const answer = await this.#client.query({ query, format: 'JSON', abort_signal });
-        return (await answer.json<T>()).data;
-      });
+      const ask = <Row>(sql: string, clickhouse_settings: Readonly<Record<string, string>>) => request((signal) => rowsOf<Row>(this.#client, sql, clickhouse_settings, signal));
+      const known = { ask: (sql: string) => ask<{ name: string; readonly: number }>(sql, {}), codeOf: (thrown: unknown) => (thrown instanceof IngestError ? thrown.fields.serverCode : undefined) };
+      const rows = await this.#looks.run(known, (pins) => ask<T>(query, pins));
       return rows[0];
     };
     const command = async (query: string): Promise<void> => {
       const clickhouse_settings = { keeper_map_strict_mode: 1, async_insert: 0 } as const;
-      await request((abort_signal) => this.#client.command({ query, clickhouse_settings, abort_signal }));
+      await request(async (abort_signal) => {
+        const query_id = queryId();
+        const { response_headers } = await this.#client.command({ query, query_id, clickhouse_settings, abort_signal });
+        refuseForeign(query_id, response_headers);
+      });
     };
     const uncertain = async (query: string): Promise<IngestError | undefined> => {
       try {
@@ -428,12 +434,33 @@ class KeeperMap {
     if (code === 497) return `GRANT CREATE TABLE, SELECT, INSERT, ALTER UPDATE, ALTER DELETE ON ${this.#table} TO ${user}`;
     if (code === 81) return `CREATE DATABASE ${quoted(this.#database, '`')}, or set \`database\` to one that is there.`;
     if (code === 192 || code === 193 || code === 194 || code === 516) return 'check `username` and `password`.';
-    if (code === 164 || code === 452) return "the user's profile must let keeper_map_strict_mode and async_insert be set with a request.";
+    if (code === 164 || code === 452) return "the user's profile must let settings be set with a request: readonly = 0 or 2, and no constraint on the one that is named.";
     if (code === 16 || code === 36 || code === 47) {
       return 'choose another `table` or `path`: what is there is not a KeeperMap table with the columns key String and value String.';
     }
     return undefined;
   }
+}
+
+async function rowsOf<Row>(client: ClickHouseClient, query: string, clickhouse_settings: Readonly<Record<string, string>>, abort_signal: AbortSignal): Promise<Row[]> {
+  const query_id = queryId();
+  const answer = await client.query({ query, query_id, format: 'JSON', clickhouse_settings, abort_signal });
+  const text = await answer.text();
+  refuseForeign(query_id, answer.response_headers);
+  const { data, exception } = JSON.parse(text) as { readonly data: Row[]; readonly exception?: string };
+  if (exception !== undefined) throw new Error(exception);
+  return data;
+}
+
+function queryId(): string {
+  return `kcr-state-${randomUUID()}`;
+}
+
+/** It may have taken effect all the same, and a read may be of another query: the call is made again. */
+function refuseForeign(queryId: string, headers: Parameters<typeof isAnswerOf>[1]): void {
+  if (isAnswerOf(queryId, headers)) return;
+  const { why, hint } = foreignAnswer(headers);
+  throw new Error(`${why}; ${hint}`);
 }
 
 function unlessNoTable(thrown: unknown): undefined {

@@ -44,6 +44,8 @@ export interface FakeServer {
   onInsert: (insert: FakeInsert) => void;
   /** Rows for a statement, or the server code of its failure; undefined: what a healthy server says. */
   onSelect: (sql: string) => readonly object[] | number | undefined;
+  /** Answers say which query they are of, as ClickHouse's own do. */
+  namesQueries: boolean;
   /** Connections that were accepted. */
   connections: number;
   /** Hangs up on connections that nothing is under way on. */
@@ -85,6 +87,7 @@ export async function fakeClickHouse(options: FakeOptions = {}): Promise<FakeSer
     request.on('end', () => {
       const params = new URL(request.url ?? '/', 'http://fake').searchParams;
       const body = Buffer.concat(chunks);
+      if (fake.namesQueries) response.setHeader('x-clickhouse-query-id', params.get('query_id') ?? '');
       if (params.has('query')) {
         const insert = { params, headers: request.headers, body, socket: request.socket, response };
         fake.inserts.push(insert);
@@ -107,6 +110,7 @@ export async function fakeClickHouse(options: FakeOptions = {}): Promise<FakeSer
     queries: [],
     onInsert: ({ response }) => response.end(),
     onSelect: () => undefined,
+    namesQueries: true,
     connections: 0,
     dropIdle: () => server.closeIdleConnections(),
     close: async () => {

@@ -20,7 +20,7 @@ it('a buffer goes to the next insert only when nobody looks at its bytes any mor
   const send = ({ body }: { body: BodyPieces }): Exchange => {
     bodies.push(body.next());
     const bodyFree = new Promise<void>((resolve) => (letGo = resolve));
-    return { answer: Promise.resolve({ status: 200, code: undefined, text: '', readRows: undefined, kept: true }), bodyFree, sentBytes: () => 0 };
+    return { answer: Promise.resolve({ status: 200, code: undefined, text: '', readRows: undefined, kept: true, foreign: undefined }), bodyFree, sentBytes: () => 0 };
   };
   const context: SinkContext = {
     http: { send } as unknown as ClickHouseHttp,

@@ -91,6 +91,8 @@ interface Answer {
   readonly status: number;
   readonly headers?: Readonly<Record<string, string>>;
   readonly text: string;
+  /** Something else than ClickHouse gives it, and does not name the query. */
+  readonly isForeign?: boolean;
 }
 
 /** An HTTP proxy before ClickHouse whose answers `meddle` decides; gives its url. */
@@ -105,7 +107,8 @@ async function openMeddler(meddle: (exchange: Exchange) => Promise<Answer>): Pro
     return meddle({ statement, forward });
   };
   const server = createServer((request, response) => {
-    void serve(request).then(({ status, headers, text }) => response.writeHead(status, headers).end(text), () => response.destroy());
+    const id = new URL(request.url!, url).searchParams.get('query_id') ?? '';
+    void serve(request).then(({ status, headers, text, isForeign }) => response.writeHead(status, { ...(isForeign ? {} : { 'x-clickhouse-query-id': id }), ...headers }).end(text), () => response.destroy());
   });
   server.listen(0, '127.0.0.1');
   await once(server, 'listening');
@@ -139,6 +142,21 @@ describe('the KeeperMap store', () => {
       for (const outcome of writes) if (outcome instanceof Error) expect(outcome).toMatchObject({ code: 'KCR_FENCED' });
       expect((await stateIn(rivals[0]!, key)).settled).toBe(round * 8 + live[0]!);
     }
+  });
+
+  test('I7: believes no answer that a balancer or a cache gives in the place of ClickHouse', async () => {
+    const key = freshKey();
+    const store = open();
+    const held = await valueOf(store.write(await valueOf(store.claim(key, 'owner')), settledAt(3)));
+    const then = await command(url, `SELECT value, _version AS version FROM ${table} WHERE key = ${literal(rowKeyOf(key))} FORMAT JSON`);
+    await valueOf(store.write(held, settledAt(4)));
+    const meddled = await openMeddler(({ statement }) => Promise.resolve({ status: 200, text: statement.includes('SELECT value') ? then : '', isForeign: true }));
+    const through = open({ url: meddled, operationTimeoutMs: 4 * operationTimeoutMs });
+    // Both the read and the write are answered 200 by something else now: the read with what was there before.
+    const why = { code: 'KCR_STORE_UNREACHABLE', message: containing('X-ClickHouse-Query-Id') };
+    expect(await failureOf(through.read(key))).toMatchObject(why);
+    expect(await failureOf(through.claim(key, 'heir'))).toMatchObject(why);
+    expect((await stateIn(store, key)).settled).toBe(4);
   });
 
   test('two servers share the states; a claim through one that is slow never undoes a write through the other', async () => {
