@@ -15,6 +15,9 @@ export interface TableNow extends TableRecord {
   readonly keepsTokens: boolean;
   /** When it was last seen without a dedup window, milliseconds since the epoch on this machine; undefined: never. */
   readonly forgotMs?: number | undefined;
+  /** As `WindowReach` has them. */
+  readonly heldSinceMs?: number;
+  readonly movedOnMs?: number;
 }
 
 export type Evidence =
@@ -71,6 +74,12 @@ export function tableDoubt(intent: Pick<Intent, 'written' | 'atMs'>, now: TableN
   if (!now.keepsTokens) return { why: 'the table keeps no dedup tokens: its dedup window is 0', mayTrust: false };
   if (now.forgotMs !== undefined && now.forgotMs >= intent.atMs) {
     return { why: 'the dedup window of the table was 0 since the range was recorded: its tokens are forgotten', mayTrust: false };
+  }
+  const { heldSinceMs = -Infinity, movedOnMs = -Infinity } = now;
+  if (intent.atMs < heldSinceMs) {
+    const why = 'since the range was recorded so many blocks came into the table, of whatever writer, that its dedup window may have forgotten the token';
+    // Merges hide how many it were: where that proves nothing, and neither does a look, the token is as good as before.
+    return { why, mayTrust: intent.atMs >= movedOnMs };
   }
   // An older version recorded nothing of the table: there is no telling, and its replays went by the token.
   if (written === undefined) return undefined;

@@ -7,11 +7,11 @@ import { classify, serverReason } from './classify.js';
 import { coalescingFault, isBefore } from './coalescing.js';
 import { ClickHouseHttp, REQUEST_TIMEOUT_MS } from './http.js';
 import { checkOptions, type ClickHouseSinkOptions, COALESCE_BYTES, coalesceMsOf, databaseOf, type Route } from './options.js';
-import { insertSettings } from './settings.js';
+import { insertSettings, limitSettings } from './settings.js';
 import { provenanceStatement, readBackFault } from './provenance-columns.js';
 import { plainName, plainTable, type Table, type TableName } from './table.js';
 import { findTable, findTarget, readServer, requireTable, type Server, tableSetting } from './tables.js';
-import { DEDUP_BUDGET_MS } from './token-doubt.js';
+import { budgetWithin, DEDUP_BUDGET_MS } from './token-doubt.js';
 import { volatileColumns, volatileIn } from './volatile.js';
 
 export interface Finding {
@@ -163,15 +163,17 @@ async function checkMode(http: ClickHouseHttp, options: ClickHouseSinkOptions, {
 /** What the server allows an insert of this user; a setting of one's own comes before the profile's. */
 async function checkLimits(http: ClickHouseHttp, { clickhouseSettings = {}, requestTimeoutMs = REQUEST_TIMEOUT_MS }: ClickHouseSinkOptions, { partitionsPerBatch = 1 }: Needs): Promise<Finding[]> {
   const names = ['max_execution_time', 'max_partitions_per_insert_block', 'throw_on_max_partitions_per_insert_block'];
-  const rows = await http.select<{ name: string; value: string }>(`SELECT name, value FROM system.settings WHERE name IN ('${names.join("', '")}')`);
-  const limits = new Map(rows.map(({ name, value }) => [name, Number(clickhouseSettings[name] ?? value)]));
+  const rows = await http.select<{ name: string; value: string; readonly: number }>(`SELECT name, value, readonly FROM system.settings WHERE name IN ('${names.join("', '")}')`);
+  // One of the profile's own is lifted for inserts where the user may change it.
+  const ofInserts = ({ name, value, readonly }: (typeof rows)[number]): string => (limitSettings.includes(name) && !readonly ? '0' : value);
+  const limits = new Map(rows.map((row) => [row.name, Number(clickhouseSettings[row.name] ?? ofInserts(row))]));
   const seconds = limits.get('max_execution_time') ?? 0;
   const throws = limits.get('throw_on_max_partitions_per_insert_block') !== 0;
   const partitions = throws ? (limits.get('max_partitions_per_insert_block') ?? 0) : 0;
   const findings: Finding[] = [];
   if (seconds > 0 && seconds * 1000 < requestTimeoutMs) {
     const detail = `max_execution_time is ${seconds} s: an insert that takes longer is ended and made again, for ever`;
-    findings.push(warning('limits of the user', detail, 'set max_execution_time to 0 in the settings of the inserts'));
+    findings.push(warning('limits of the user', detail, 'set max_execution_time to 0 in the settings of the inserts, or let the user change it'));
   }
   const raise = (to: number): string => `set max_partitions_per_insert_block to ${to} in the settings of the inserts`;
   if (partitions > 0 && partitions < partitionsPerBatch) {
@@ -282,24 +284,28 @@ function checkEngine(table: Table): Finding {
 }
 
 /**
- * A part that several inserts made together takes an entry for each of them: parts become fewer, tokens do not. The
- * window of a plain table forgets by count, so it has to hold what comes while a token is relied on.
+ * The window forgets by count, so it has to hold what comes while a token is relied on: at most a batch of each Kafka
+ * partition in each `maxWaitMs`. A part that several inserts made together takes an entry for each of them.
  */
-function checkTokens({ needs, options }: Context, table: Table, window: number, what: string): Finding | undefined {
+function checkTokens({ needs, options }: Context, table: Table, { window, seconds }: { readonly window: number; readonly seconds: number | undefined }, what: string): Finding | undefined {
   const { kafkaPartitions = 1, partitionsPerBatch = 1, batchMaxWaitMs = 1000 } = needs;
-  if (coalesceMsOf(options) === undefined || table.family !== 'plain') return undefined;
   const perSecond = (kafkaPartitions * partitionsPerBatch * 1000) / batchMaxWaitMs;
-  const budgetS = (options.dedupBudgetMs ?? DEDUP_BUDGET_MS) / 1000;
+  const budgetS = budgetWithin(options.dedupBudgetMs ?? DEDUP_BUDGET_MS, seconds) / 1000;
   const needed = Math.ceil(perSecond * budgetS);
   if (window >= needed) return undefined;
   const heldS = Math.floor(window / perSecond);
   const detail = `it is ${window} entries, and each of up to ${Math.ceil(perSecond)} inserts a second takes its own, also of those that make a part together: it may hold the tokens of ${heldS} s, and they are relied on for ${budgetS} s`;
-  return warning(what, detail, `ALTER TABLE ${quoted(table)} MODIFY SETTING non_replicated_deduplication_window = ${needed}, or set dedupBudgetMs to ${Math.max(1, heldS) * 1000} or less`);
+  const then = readBackFault(table) === undefined ? '; beyond that the table is asked before a range is sent again' : '; beyond that a range in doubt halts its partition, since the table cannot be asked';
+  return warning(what, detail + then, `ALTER TABLE ${quoted(table)} MODIFY SETTING ${windowSetting(table)} = ${needed}, or set dedupBudgetMs to ${Math.max(1, heldS) * 1000} or less`);
+}
+
+function windowSetting({ family }: Table): string {
+  return family === 'plain' ? 'non_replicated_deduplication_window' : 'replicated_deduplication_window';
 }
 
 function checkWindow(context: Context, table: Table, role: 'table' | 'view target'): Finding {
   const { needs, defaults } = context;
-  const setting = table.family === 'plain' ? 'non_replicated_deduplication_window' : 'replicated_deduplication_window';
+  const setting = windowSetting(table);
   const window = tableSetting(table, setting) ?? (table.family === 'plain' ? defaults.window : defaults.replicatedWindow);
   const what = `dedup window of ${nameOf(table)}`;
   const { maxPending, kafkaPartitions = 1, partitionsPerBatch = 1 } = needs;
@@ -317,9 +323,9 @@ function checkWindow(context: Context, table: Table, role: 'table' | 'view targe
     const detail = `it is ${window} entries, all Kafka partitions together: what is replayed after more than that is doubled; ${least} may be needed at once (${sum})`;
     return warning(what, detail, todo);
   }
-  const tokens = checkTokens(context, table, window, what);
-  if (tokens !== undefined) return tokens;
   const seconds = table.family === 'plain' ? undefined : (tableSetting(table, 'replicated_deduplication_window_seconds') ?? defaults.replicatedSeconds);
+  const tokens = checkTokens(context, table, { window, seconds }, what);
+  if (tokens !== undefined) return tokens;
   if (seconds !== undefined && seconds < SHORT_WINDOW_S) {
     const detail = `tokens are kept for ${seconds} s: a replay after a longer outage doubles its rows`;
     return warning(what, detail, `ALTER TABLE ${quoted(table)} MODIFY SETTING replicated_deduplication_window_seconds = 604800`);

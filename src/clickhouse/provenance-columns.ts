@@ -64,15 +64,15 @@ function headersForm(type: string, bare: string): { form: NonNullable<Provenance
 }
 
 /**
- * Can a range be read back: are its rows told apart by the offset, and do they stay as they were inserted? `needsTopic`:
- * others may insert rows of other topics into the table, and nobody can tell that they do not.
+ * Can a range be read back: are its rows told apart by topic and offset, and do they stay as they were inserted? Without
+ * `_topic` rows of another topic would pass for them, and nobody can tell that no other program inserts any.
  */
-export function readBackFault(table: Table, needsTopic = true): string | undefined {
+export function readBackFault(table: Table): string | undefined {
   const { provenance } = table;
   const missing = [
     ...(provenance.partition ? [] : ['_partition']),
     ...(provenance.offset ? [] : ['_offset']),
-    ...(needsTopic && !provenance.topic ? ['_topic'] : []),
+    ...(provenance.topic ? [] : ['_topic']),
   ];
   if (missing.length > 0) return `the table has no column ${missing.join(' and no column ')} that could be filled`;
   if (table.collapses && !/(^|[\s,(])_offset([\s,)]|$)/.test(table.sortingKey)) {

@@ -47,8 +47,7 @@ export async function openProvenanceScan(options: ClickHouseSinkOptions, topic: 
   const http = new ClickHouseHttp(options);
   try {
     const table = await requireTable(http, { database: databaseOf(options, route), table: route.table });
-    const shared = options.routes.some((other) => other.topic !== topic && other.table === route.table && databaseOf(options, other) === table.database);
-    const fault = readBackFault(table, shared);
+    const fault = readBackFault(table);
     if (fault !== undefined) throw unsuitable(table, fault, topic);
     return scanOf(http, table, topic);
   } catch (error) {
@@ -58,8 +57,7 @@ export async function openProvenanceScan(options: ClickHouseSinkOptions, topic: 
 }
 
 function scanOf(http: ClickHouseHttp, table: Table, topic: string): ProvenanceScan {
-  const ofTopic = table.provenance.topic ? ' AND _topic = {topic:String}' : '';
-  const from = `FROM ${quotedTable(table.database, table.table)} WHERE _partition = {partition:Int32}${ofTopic}`;
+  const from = `FROM ${quotedTable(table.database, table.table)} WHERE _topic = {topic:String} AND _partition = {partition:Int32}`;
   type Numbers<Name extends string> = Record<Name, string | number>;
   return {
     table: `${table.database}.${table.table}`,

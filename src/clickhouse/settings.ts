@@ -51,10 +51,58 @@ const pinnedReading: Settings = {
   timeout_overflow_mode: 'throw',
 };
 const pinnedReadingIfKnown: Settings = {
+  // The same at other limits, which a view's SELECT may reach: its target would get some of the rows.
+  timeout_overflow_mode_leaf: 'throw',
+  read_overflow_mode: 'throw',
+  read_overflow_mode_leaf: 'throw',
+  group_by_overflow_mode: 'throw',
+  sort_overflow_mode: 'throw',
+  result_overflow_mode: 'throw',
+  distinct_overflow_mode: 'throw',
+  set_overflow_mode: 'throw',
+  join_overflow_mode: 'throw',
+  transfer_overflow_mode: 'throw',
+  // What a view reads, too; and a view whose target is gone is an error, not no rows.
+  limit: '0',
+  offset: '0',
+  additional_table_filters: '{}',
+  additional_result_filter: '',
+  ignore_materialized_views_with_dropped_target_table: '0',
+  // Else a repetition ends the attempt before it, which is in doubt, in place of being told that it still runs.
+  replace_running_query: '0',
   // Else a field that stands twice is skipped when all columns have their values: the first one counts.
   input_format_json_ignore_unnecessary_fields: '0',
   // The check refuses what is deeper; a lower limit would refuse records without naming one (code 306).
   input_format_json_max_depth: String(MAX_DEPTH),
+};
+
+/**
+ * Limits of a profile by which an insert, or the SELECT of a view behind it, would fail each time it is made again. Sent
+ * where the server has them and the user may change them, unless the user says otherwise: an error says what it is.
+ */
+const unlimited: Settings = {
+  max_execution_time: '0',
+  max_execution_time_leaf: '0',
+  max_estimated_execution_time: '0',
+  min_execution_speed: '0',
+  min_execution_speed_bytes: '0',
+  max_rows_to_read: '0',
+  max_bytes_to_read: '0',
+  max_rows_to_read_leaf: '0',
+  max_bytes_to_read_leaf: '0',
+  max_rows_to_group_by: '0',
+  max_rows_to_sort: '0',
+  max_bytes_to_sort: '0',
+  max_result_rows: '0',
+  max_result_bytes: '0',
+  max_rows_in_distinct: '0',
+  max_bytes_in_distinct: '0',
+  max_rows_in_set: '0',
+  max_bytes_in_set: '0',
+  max_rows_in_join: '0',
+  max_bytes_in_join: '0',
+  max_rows_to_transfer: '0',
+  max_bytes_to_transfer: '0',
 };
 
 const withToken: Settings = {
@@ -126,7 +174,11 @@ export const conditionalSettings: readonly string[] = [
   ...Object.keys(pinnedReadingIfKnown),
   ...Object.keys(withTokenIfKnown),
   ...Object.keys(defaultsIfKnown),
+  ...Object.keys(unlimited),
 ];
+
+/** Those of them that are left as they are where the user may not change them. */
+export const limitSettings: readonly string[] = Object.keys(unlimited);
 
 export interface InsertSettings {
   /** For inserts with a token. */
@@ -151,8 +203,9 @@ export function insertSettings(extras: Readonly<Record<string, string | number |
   const common = { ...defaults, ...ifKnown(defaultsIfKnown), ...asText, ...pinned, ...ifKnown(pinnedIfKnown) };
   const reading = { ...pinnedReading, ...ifKnown(pinnedReadingIfKnown) };
   const cutting = { ...common, ...withToken, ...ifKnown(withTokenIfKnown) };
-  const deduplicated = { ...cutting, ...reading };
-  const plain = { ...common, ...withoutToken, ...ifKnown(withoutTokenIfKnown), ...reading };
+  const limits = ifKnown(unlimited);
+  const deduplicated = { ...limits, ...cutting, ...reading };
+  const plain = { ...limits, ...common, ...withoutToken, ...ifKnown(withoutTokenIfKnown), ...reading };
   const coalesced = waiting === undefined ? undefined : { ...deduplicated, ...waiting };
   return { deduplicated, plain, coalesced, fingerprint: hash(JSON.stringify(Object.entries(cutting).sort()), 8) };
 }

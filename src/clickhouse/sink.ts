@@ -12,7 +12,7 @@ import { coalescingFault } from './coalescing.js';
 import { checkOptions, type ClickHouseSinkOptions, COALESCE_BYTES, coalesceMsOf, databaseOf, MAX_COALESCED_IN_FLIGHT, MAX_IN_FLIGHT } from './options.js';
 import { fingerprintOf, type InsertSettings, insertSettings, type ServerIdentity } from './settings.js';
 import { InsertSlots } from './slots.js';
-import { readServer, readServerIdentity, readWindowSeconds, requireTable } from './tables.js';
+import { readServer, readServerIdentity, requireTable } from './tables.js';
 import { budgetWithin, DEDUP_BUDGET_MS } from './token-doubt.js';
 import { refreshAll, WatchedTable } from './watched-table.js';
 
@@ -60,8 +60,12 @@ export async function openClickHouseSink(options: ClickHouseSinkOptions, now: ()
       // Topics that share a table share what is known of it.
       const target = watched.get(name) ?? (await WatchedTable.open(http, table, around));
       watched.set(name, target);
-      const dedupBudgetMs = budgetWithin(options.dedupBudgetMs ?? DEDUP_BUDGET_MS, await readWindowSeconds(http, table));
-      tables.set(route.topic, { target, dedupBudgetMs });
+      tables.set(route.topic, {
+        target,
+        get dedupBudgetMs() {
+          return budgetWithin(options.dedupBudgetMs ?? DEDUP_BUDGET_MS, target.windowSeconds);
+        },
+      });
     }
     return new ClickHouseSink(http, options, settings, tables, server, now, every);
   } catch (error) {

@@ -4,12 +4,12 @@
 import { hasCode, IngestError } from '../errors.js';
 import type { ClickHouseHttp } from './http.js';
 import { provenanceOf } from './provenance-columns.js';
-import { conditionalSettings, MIN_UPTIME_S, type ServerIdentity } from './settings.js';
+import { conditionalSettings, limitSettings, MIN_UPTIME_S, type ServerIdentity } from './settings.js';
 import { type Column, type Family, type Table, type TableName } from './table.js';
 
 export interface Server extends ServerIdentity {
   readonly timezone: string;
-  /** Names out of `conditionalSettings` that this server has. */
+  /** Names out of `conditionalSettings` that this server has, without limits that the user may not change. */
   readonly knownSettings: ReadonlySet<string>;
 }
 
@@ -31,8 +31,10 @@ export async function readServerIdentity(http: ClickHouseHttp): Promise<ServerId
 
 export async function readServer(http: ClickHouseHttp): Promise<Server> {
   const identity = await readServerIdentity(http);
-  const names = conditionalSettings.map((name) => `'${name}'`).join(', ');
-  const rows = await http.select<{ name: string }>(`SELECT name FROM system.settings WHERE name IN (${names})`);
+  const listed = (names: readonly string[]): string => names.map((name) => `'${name}'`).join(', ');
+  const rows = await http.select<{ name: string }>(
+    `SELECT name FROM system.settings WHERE name IN (${listed(conditionalSettings)}) AND NOT (readonly AND name IN (${listed(limitSettings)}))`,
+  );
   return { ...identity, knownSettings: new Set(rows.map(({ name }) => name)) };
 }
 

@@ -11,30 +11,35 @@ import { hash } from './settings.js';
 import { changesOf } from './table-changes.js';
 import { readBackFault } from './provenance-columns.js';
 import type { Table } from './table.js';
-import { findTable, readDefaultWindow, tableSetting } from './tables.js';
+import { findTable, readDefaultWindow, readWindowSeconds, tableSetting } from './tables.js';
+import { readWindowReach, type WindowReach } from './window-reach.js';
 
 export class WatchedTable {
   readonly #http: ClickHouseHttp;
   readonly #report: Report;
   readonly #clock: () => number;
   readonly #defaultWindow: number | undefined;
+  readonly #defaultSeconds: number | undefined;
   #table: Table;
   #now: TableNow;
   #isGone = false;
   #refreshing: Promise<void> | undefined;
 
-  /** `defaultWindow`: what the server has for tables that do not say; undefined: the user may not see it. */
-  constructor(http: ClickHouseHttp, table: Table, defaultWindow: number | undefined, { report, now }: { readonly report: Report; readonly now: () => number }) {
+  /** `defaultWindow`, `defaultSeconds`: what the server has for tables that do not say; undefined: the user may not see it. */
+  constructor(http: ClickHouseHttp, table: Table, defaultWindow: number | undefined, { report, now }: { readonly report: Report; readonly now: () => number }, defaultSeconds?: number) {
     this.#http = http;
     this.#report = report;
     this.#clock = now;
     this.#defaultWindow = defaultWindow;
+    this.#defaultSeconds = defaultSeconds;
     this.#table = table;
     this.#now = this.#judged(table, undefined);
   }
 
   static async open(http: ClickHouseHttp, table: Table, around: { readonly report: Report; readonly now: () => number }): Promise<WatchedTable> {
-    return new WatchedTable(http, table, await readDefaultWindow(http, table.family), around);
+    const opened = new WatchedTable(http, table, await readDefaultWindow(http, table.family), around, await readWindowSeconds(http, table));
+    opened.#now = { ...opened.#now, ...(await opened.#reach(table)) };
+    return opened;
   }
 
   /** As it was seen last. */
@@ -49,6 +54,12 @@ export class WatchedTable {
   /** Why no range can be read back from it, whatever was recorded; undefined: one can. */
   get readBackFault(): string | undefined {
     return readBackFault(this.#table);
+  }
+
+  /** For how long it keeps tokens; undefined: they do not grow old, or the user may not see it. */
+  get windowSeconds(): number | undefined {
+    if (this.#table.family !== 'replicated') return undefined;
+    return tableSetting(this.#table, 'replicated_deduplication_window_seconds') ?? this.#defaultSeconds;
   }
 
   /** What a range records of it. */
@@ -70,17 +81,17 @@ export class WatchedTable {
       this.#isGone = true;
       throw new IngestError('KCR_INSERT_RETRIABLE', `not sent: there is no table ${this.#name} any more, or the user may not see it`, { table: this.#name, hint: 'bring the table back (ATTACH, UNDROP, RENAME), or GRANT SELECT on it' });
     }
+    const reach = await this.#reach(found);
     const before = { table: this.#table, now: this.#now, isGone: this.#isGone };
     this.#isGone = false;
     this.#table = found;
     // Up to the first look that finds it back, the window may have been 0.
-    this.#now = this.#judged(found, this.#now.keepsTokens ? this.#now.forgotMs : this.#clock());
+    this.#now = { ...this.#judged(found, this.#now.keepsTokens ? this.#now.forgotMs : this.#clock()), ...reach };
     for (const change of changesOf(before, { table: found, now: this.#now })) this.#tell(change);
   }
 
   #judged(table: Table, forgotMs: number | undefined): TableNow {
-    const window = tableSetting(table, table.family === 'plain' ? 'non_replicated_deduplication_window' : 'replicated_deduplication_window') ?? this.#defaultWindow;
-    const keepsTokens = window !== 0;
+    const keepsTokens = this.#windowOf(table) !== 0;
     const id = idOf(table);
     const { alteredS, mutation, family } = table;
     return {
@@ -90,6 +101,14 @@ export class WatchedTable {
       family, keepsTokens,
       forgotMs: keepsTokens ? forgotMs : this.#clock(),
     };
+  }
+
+  #windowOf(table: Table): number | undefined {
+    return tableSetting(table, table.family === 'plain' ? 'non_replicated_deduplication_window' : 'replicated_deduplication_window') ?? this.#defaultWindow;
+  }
+
+  #reach(table: Table): Promise<WindowReach> {
+    return readWindowReach(this.#http, table, this.#windowOf(table), this.#clock);
   }
 
   get #name(): string {

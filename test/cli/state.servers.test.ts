@@ -21,7 +21,7 @@ const none = { count: 0, first: [] };
 describe('a process that was killed in the middle of an insert', () => {
   test('leaves a range that state show tells, that drain resolves and takes nothing new, and that verify finds exactly once', async () => {
     // The constraint makes each insert take two seconds.
-    const slow = `CREATE TABLE {table} (id UInt64, text String, _partition UInt32, _offset UInt64, CONSTRAINT slow CHECK sleep(2) = 0)
+    const slow = `CREATE TABLE {table} (id UInt64, text String, _topic String, _partition UInt32, _offset UInt64, CONSTRAINT slow CHECK sleep(2) = 0)
       ENGINE = MergeTree ORDER BY id SETTINGS non_replicated_deduplication_window = 1000`;
     const at = await Place.make({ partitions: 2, table: slow });
     const { brokers } = at.stack;

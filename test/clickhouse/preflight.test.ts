@@ -10,14 +10,16 @@ afterEach(() => server.close());
 interface Given {
   readonly fake?: FakeOptions;
   readonly limits?: Readonly<Record<string, number>>;
+  /** The user may not change the limits. */
+  readonly areFixed?: boolean;
   readonly needs?: Partial<Needs>;
   readonly options?: Partial<ClickHouseSinkOptions>;
 }
 
-async function check({ fake = {}, limits = {}, needs = {}, options = {} }: Given): Promise<readonly Finding[]> {
+async function check({ fake = {}, limits = {}, areFixed = false, needs = {}, options = {} }: Given): Promise<readonly Finding[]> {
   server = await fakeClickHouse(fake);
   server.onSelect = (sql) => {
-    if (sql.includes('max_execution_time')) return Object.entries(limits).map(([name, value]) => ({ name, value: String(value) }));
+    if (sql.startsWith('SELECT name, value, readonly')) return Object.entries(limits).map(([name, value]) => ({ name, value: String(value), readonly: Number(areFixed) }));
     if (sql.includes('AS SELECT')) return undefined;
     return sql.includes('target_table') ? [{ uuid: 'u', create_table_query: '', target_database: 'default', target_table: 'target' }] : undefined;
   };
@@ -62,8 +64,11 @@ describe('the limits of the user', () => {
   });
 
   it('end an insert before it could be through', async () => {
-    expect(await found({ limits: { ...usual, max_execution_time: 60 } })).toMatchObject([{ level: 'warning', detail: expect.stringContaining('max_execution_time is 60 s') as string, todo: expect.stringContaining('max_execution_time to 0') as string }]);
-    expect(await found({ limits: { ...usual, max_execution_time: 60 }, options: { requestTimeoutMs: 60_000 } })).toMatchObject([{ level: 'ok' }]);
+    expect(await found({ limits: { ...usual, max_execution_time: 60 }, areFixed: true })).toMatchObject([{ level: 'warning', detail: expect.stringContaining('max_execution_time is 60 s') as string, todo: expect.stringContaining('max_execution_time to 0') as string }]);
+    expect(await found({ limits: { ...usual, max_execution_time: 60 }, options: { clickhouseSettings: { max_execution_time: 60 } } })).toMatchObject([{ level: 'warning' }]);
+    // The profile's own is lifted for inserts.
+    expect(await found({ limits: { ...usual, max_execution_time: 60 } })).toMatchObject([{ level: 'ok', detail: expect.stringContaining('inserts of any length') as string }]);
+    expect(await found({ limits: { ...usual, max_execution_time: 60 }, areFixed: true, options: { requestTimeoutMs: 60_000 } })).toMatchObject([{ level: 'ok' }]);
     expect(await found({ limits: { ...usual, max_execution_time: 60 }, options: { clickhouseSettings: { max_execution_time: 0 } } })).toMatchObject([{ level: 'ok' }]);
   });
 
@@ -86,9 +91,13 @@ describe('the dedup window', () => {
     [199, { kafkaPartitions: 100 }, 'refusal'],
     [200, { kafkaPartitions: 100 }, 'warning'],
     [1999, { kafkaPartitions: 100 }, 'warning'],
-    [2000, { kafkaPartitions: 100 }, 'ok'],
-    [5999, { kafkaPartitions: 100, maxPending: 3, partitionsPerBatch: 2 }, 'warning'],
-    [6000, { kafkaPartitions: 100, maxPending: 3, partitionsPerBatch: 2 }, 'ok'],
+    [59_999, { kafkaPartitions: 100 }, 'warning'],
+    [60_000, { kafkaPartitions: 100 }, 'ok'],
+    [119_999, { kafkaPartitions: 100, maxPending: 3, partitionsPerBatch: 2 }, 'warning'],
+    [120_000, { kafkaPartitions: 100, maxPending: 3, partitionsPerBatch: 2 }, 'ok'],
+    // What may be in doubt at once has room, however seldom batches are made.
+    [1999, { kafkaPartitions: 100, batchMaxWaitMs: 60_000 }, 'warning'],
+    [2000, { kafkaPartitions: 100, batchMaxWaitMs: 60_000 }, 'ok'],
     [999, {}, 'warning'],
     [1000, {}, 'ok'],
   ] as const)('of %i entries for %o: %s', async (entries, needs, level) => {
@@ -139,11 +148,22 @@ describe('the insert mode', () => {
     [120_000, {}, 'ok'],
     [60_000, { batchMaxWaitMs: 2000 }, 'ok'],
     [239_999, { partitionsPerBatch: 2 }, 'warning'],
-  ] as const)('coalesced needs a window for the tokens of ten minutes, not for the parts: %i entries with %o: %s', async (entries, needs, level) => {
+  ] as const)('both modes need a window for the tokens of ten minutes, not for the parts: %i entries with %o: %s', async (entries, needs, level) => {
     const fake = { tableSettings: `non_replicated_deduplication_window = ${entries}` };
     expect(of(await check({ fake, options: coalesced, needs: { ...many, ...needs } }), 'dedup window of default.t')).toMatchObject([{ level }]);
     await server.close();
-    expect(of(await check({ fake, needs: { ...many, ...needs } }), 'dedup window of default.t')).toMatchObject([{ level: 'ok' }]);
+    expect(of(await check({ fake, needs: { ...many, ...needs } }), 'dedup window of default.t')).toMatchObject([{ level }]);
+  });
+
+  it.each([
+    [16, 'MergeTree', 'ok'],
+    [17, 'MergeTree', 'warning'],
+    [17, 'ReplicatedMergeTree', 'warning'],
+  ] as const)('I6: direct needs it as well, on every engine: %i partitions with a batch a second into a %s: %s', async (kafkaPartitions, engine, level) => {
+    const name = engine === 'MergeTree' ? 'non_replicated_deduplication_window' : 'replicated_deduplication_window';
+    const fake = { engine, tableSettings: `${name} = 10000` };
+    const found = of(await check({ fake, needs: { kafkaPartitions, batchMaxWaitMs: 1000 } }), 'dedup window of default.t');
+    expect(found).toMatchObject([level === 'ok' ? { level } : { level, todo: expect.stringContaining(`${name} = 10200`) as string }]);
   });
 
   it('coalesced says how long the window holds, and what would be enough', async () => {

@@ -4,6 +4,8 @@ import {
 } from '../../src/clickhouse/settings.js';
 
 const all = new Set(conditionalSettings);
+/** As they were made before settings were pinned that cut no block. */
+const [FINGERPRINT, OLD_FINGERPRINT] = ['adaa24a4', '2cc4ca66'];
 
 describe('the settings of an insert', () => {
   it('make a batch one block, its token count, and nothing be skipped', () => {
@@ -24,6 +26,22 @@ describe('the settings of an insert', () => {
       date_time_input_format: 'best_effort',
       insert_keeper_max_retries: '3',
     });
+  });
+
+  it('I1: let no limit of a profile end an insert, or a view behind it, with a good answer', () => {
+    const { deduplicated, plain, coalesced } = insertSettings({}, all, 100);
+    for (const settings of [deduplicated, plain, coalesced]) {
+      for (const mode of ['timeout', 'read', 'group_by', 'sort', 'result', 'distinct', 'set', 'join', 'transfer']) expect(settings).toHaveProperty(`${mode}_overflow_mode`, 'throw');
+      expect(settings).toMatchObject({ limit: '0', offset: '0', additional_table_filters: '{}', max_execution_time: '0', max_rows_to_group_by: '0', ignore_materialized_views_with_dropped_target_table: '0' });
+    }
+    expect(() => insertSettings({ group_by_overflow_mode: 'any' }, all)).toThrow('which is pinned to throw');
+    // With an error at its end a limit is the user's own matter.
+    expect(insertSettings({ max_execution_time: 60 }, all).deduplicated).toHaveProperty('max_execution_time', '60');
+  });
+
+  it('I1: have the fingerprint that they had before these were pinned: ranges in doubt are replayed under their tokens', () => {
+    expect(insertSettings({}, all).fingerprint).toBe(FINGERPRINT);
+    expect(insertSettings({}, new Set()).fingerprint).toBe(OLD_FINGERPRINT);
   });
 
   it('switch deduplication off where there is no token: identical batches are meant', () => {
