@@ -14,7 +14,7 @@ const coalesces = coalescingFaultHere() === undefined;
 
 /** Each in a profile of its own, by the name of its user. */
 const profiles = {
-  groups: '<max_rows_to_group_by>100</max_rows_to_group_by><group_by_overflow_mode>any</group_by_overflow_mode>',
+  groups: '<max_rows_to_group_by>100</max_rows_to_group_by><group_by_overflow_mode>any</group_by_overflow_mode><max_block_size>64</max_block_size><max_threads>1</max_threads>',
   reads: '<max_rows_to_read>100</max_rows_to_read><read_overflow_mode>break</read_overflow_mode><max_block_size>64</max_block_size>',
   bytes: '<max_bytes_to_read>2000</max_bytes_to_read><read_overflow_mode>break</read_overflow_mode><max_block_size>64</max_block_size>',
   results: '<max_result_rows>1</max_result_rows><result_overflow_mode>break</result_overflow_mode><max_block_size>1</max_block_size>',
