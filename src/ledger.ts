@@ -13,7 +13,7 @@ import { IngestError, asIngestError } from './errors.js';
 import { noReport, type Report } from './events.js';
 import type { Assignment } from './model/record.js';
 import { isBehind, standing, type Standing } from './model/standing.js';
-import { lastKnownOffset, resumeOffset, type Intent, type PartitionState } from './model/state.js';
+import { lastKnownOffset, resumeOffset, type Intent, type IntentNotes, type PartitionState } from './model/state.js';
 import { dedupToken } from './model/token.js';
 import type { Claim, RecordSource, StateStore } from './ports.js';
 import { retryRetryable, type RetryConfig } from './retry.js';
@@ -151,6 +151,13 @@ interface IntentWaiter extends Waiter<Intent> {
   value: Intent;
 }
 
+/** Changes a range in doubt, as it is stored when the write is made. */
+interface Amendment extends Waiter<number> {
+  /** Where the range begins. */
+  readonly value: number;
+  readonly amended: (stored: Intent) => Intent;
+}
+
 /** One partition's state during one tenure. Writes are one at a time; what waits meanwhile goes into the next one. */
 export class PartitionLedger {
   readonly #store: StateStore;
@@ -158,7 +165,7 @@ export class PartitionLedger {
   readonly #config: Required<LedgerConfig>;
   #claim: Claim;
   #intents: IntentWaiter[] = [];
-  #exclusions: Waiter<Intent>[] = [];
+  #amendments: Amendment[] = [];
   #settles: Waiter<number>[] = [];
   #writing: Subscription | undefined;
   #ended: unknown;
@@ -243,24 +250,34 @@ export class PartitionLedger {
    * token.
    */
   exclude(intent: Intent, offsets: readonly number[]): Observable<Intent> {
+    if (offsets.length === 0) return this.#amend(intent, () => intent);
+    const excluded = [...new Set([...intent.excluded, ...offsets])].sort((a, b) => a - b);
+    // Nothing was ever sent under the new token, so no fill was either.
+    const { isFilling: _, ...rest } = intent;
+    return this.#amend(intent, () => ({ ...rest, excluded }));
+  }
+
+  /** Adds to a range in doubt what must outlive this process before it is acted on. Emits the intent once it is stored. */
+  note(intent: Intent, fields: IntentNotes): Observable<Intent> {
+    return this.#amend(intent, (stored) => ({ ...stored, ...fields }));
+  }
+
+  #amend({ first, last }: Intent, amended: (stored: Intent) => Intent): Observable<Intent> {
     return new Observable<Intent>((subscriber) => {
-      const excluded = [...new Set([...intent.excluded, ...offsets])].sort((a, b) => a - b);
-      const waiter: Waiter<Intent> = {
-        value: { ...intent, excluded },
-        stored: () => {
-          subscriber.next(waiter.value);
-          subscriber.complete();
-        },
-        failed: (error) => subscriber.error(error),
+      const inDoubt = () => this.state.pending.find((intent) => intent.first === first);
+      const unknown = () => subscriber.error(this.#broken(`a change to ${first}-${last}, which is not in doubt`));
+      const stored = () => {
+        const intent = inDoubt();
+        if (intent === undefined) return unknown();
+        subscriber.next(intent);
+        subscriber.complete();
       };
-      if (!this.state.pending.some(({ first }) => first === intent.first)) {
-        subscriber.error(this.#broken(`an exclusion from ${intent.first}-${intent.last}, which is not in doubt`));
-        return;
-      }
-      this.#exclusions.push(waiter);
+      const waiter: Amendment = { value: first, amended, stored, failed: (error) => subscriber.error(error) };
+      if (inDoubt() === undefined) return unknown();
+      this.#amendments.push(waiter);
       this.#pump();
       return () => {
-        this.#exclusions = this.#exclusions.filter((other) => other !== waiter);
+        this.#amendments = this.#amendments.filter((other) => other !== waiter);
         this.#stopWhenUnwanted();
       };
     });
@@ -271,17 +288,17 @@ export class PartitionLedger {
     if (this.#writing !== undefined) return;
     const settles = this.#settles;
     const settled = settles.reduce<number | undefined>((most, { value }) => Math.max(most ?? value, value), this.state.settled);
-    const exclusions = this.#exclusions;
+    const amendments = this.#amendments;
     const inDoubt = this.state.pending
       .filter((intent) => settled === undefined || intent.last > settled)
-      .map((intent) => exclusions.find(({ value }) => value.first === intent.first)?.value ?? intent);
+      .map((intent) => amendments.filter(({ value }) => value === intent.first).reduce((stored, { amended }) => amended(stored), intent));
     // A predecessor with a larger maxPending may have left more in doubt than there is room for.
     const intents = this.#intents.slice(0, Math.max(0, this.#config.maxPending - inDoubt.length));
-    if (settles.length + exclusions.length + intents.length === 0) return;
+    if (settles.length + amendments.length + intents.length === 0) return;
     const floor = (inDoubt[0] ?? intents[0]?.value)?.first;
     for (const waiter of intents) if (floor !== undefined && floor < waiter.value.first) waiter.value = { ...waiter.value, floor };
     const next: PartitionState = { ...this.state, settled, pending: [...inDoubt, ...intents.map(({ value }) => value)] };
-    this.#write(next, [...settles, ...exclusions, ...intents]);
+    this.#write(next, [...settles, ...amendments, ...intents]);
   }
 
   #write(next: PartitionState, waiters: readonly Waiter<unknown>[]): void {
@@ -299,7 +316,7 @@ export class PartitionLedger {
         this.#writing = undefined;
         const gone = new Set(waiters);
         this.#settles = this.#settles.filter((waiter) => !gone.has(waiter));
-        this.#exclusions = this.#exclusions.filter((waiter) => !gone.has(waiter));
+        this.#amendments = this.#amendments.filter((waiter) => !gone.has(waiter));
         this.#intents = this.#intents.filter((waiter) => !gone.has(waiter));
         report({ kind: 'stateWritten', assignment, pending: next.pending.length });
         for (const waiter of waiters) waiter.stored();
@@ -319,16 +336,16 @@ export class PartitionLedger {
   #fail(error: unknown): void {
     this.#ended = error;
     this.#writing = undefined;
-    const waiters = [...this.#settles, ...this.#exclusions, ...this.#intents];
+    const waiters = [...this.#settles, ...this.#amendments, ...this.#intents];
     this.#settles = [];
-    this.#exclusions = [];
+    this.#amendments = [];
     this.#intents = [];
     for (const waiter of waiters) waiter.failed(error);
   }
 
   /** Nobody waits any more: the tenure was lost. A write under way may still land; the claim decides. */
   #stopWhenUnwanted(): void {
-    if (this.#writing === undefined || this.#settles.length + this.#exclusions.length + this.#intents.length > 0) return;
+    if (this.#writing === undefined || this.#settles.length + this.#amendments.length + this.#intents.length > 0) return;
     this.#writing.unsubscribe();
     this.#writing = undefined;
     this.#ended = this.#broken('a write whose outcome nobody waited for');

@@ -31,6 +31,7 @@ interface StoredIntent {
   /** Or the index in `targets`. */
   readonly target: StoredTarget | number;
   readonly floor?: number;
+  readonly filling?: true;
   readonly excluded?: string;
   readonly token?: string;
   /** Which form the token has; left out for what is usual: 2, or 1 where nothing is known of the table. */
@@ -42,12 +43,13 @@ export function toStored(pending: readonly Intent[]): StoredIntents {
   const settings = new Shared(pending.map((intent) => intent.settings));
   const targets = new Shared(pending.map(({ tables, written }): StoredTarget => (written === undefined ? tables : { tables, ...written })));
   const ranges = pending.map((intent, index): StoredIntent => {
-    const { first, last, rows, atMs, floor = first, excluded, token, tokenForm = 1, written } = intent;
+    const { first, last, rows, atMs, floor = first, isFilling, excluded, token, tokenForm = 1, written } = intent;
     return {
       first, last, rows, atMs,
       settings: settings.of(index),
       target: targets.of(index),
       ...(floor === first ? {} : { floor }),
+      ...(isFilling === true ? { filling: true } : {}),
       ...(excluded.length === 0 ? {} : { excluded: toRanges(excluded) }),
       ...(token === undefined ? {} : { token }),
       ...(tokenForm === usualForm(written) ? {} : { form: tokenForm }),
@@ -106,7 +108,7 @@ export function fromStored(value: Readonly<Record<string, unknown>>, format: num
 }
 
 function fromFormat3(value: Readonly<Record<string, unknown>>, entry: Readonly<Record<string, unknown>>, at: string, refuse: Refuse): Intent {
-  const { first, last, rows, atMs, floor, excluded = '', token } = entry;
+  const { first, last, rows, atMs, floor, filling, excluded = '', token } = entry;
   const listed = (list: 'settings' | 'targets', field: 'settings' | 'target'): unknown => {
     const index = entry[field];
     if (typeof index !== 'number') return index;
@@ -124,6 +126,7 @@ function fromFormat3(value: Readonly<Record<string, unknown>>, entry: Readonly<R
     ...({ first, last, rows, atMs, settings: listed('settings', 'settings'), tables } as Pick<Intent, 'first' | 'last' | 'rows' | 'atMs' | 'settings' | 'tables'>),
     ...(written === undefined ? {} : { written }),
     ...(floor === undefined ? {} : { floor: floor as number }),
+    ...(filling === true ? { isFilling: true } : {}),
     excluded: fromRanges(excluded, `${at}.excluded`, refuse),
     ...(token === undefined ? {} : { token: token as string }),
     ...(form === 2 ? { tokenForm: form } : {}),

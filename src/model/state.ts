@@ -42,11 +42,19 @@ export interface Intent {
   readonly floor?: number;
   /** Which form the token has (see `dedupToken`); undefined: the first, which does not name the group. */
   readonly tokenForm?: 2;
+  /**
+   * A fill may have been sent (see `FrozenInsert.fill`): from then on what is missing goes out under the fill's token only.
+   * @default false
+   */
+  readonly isFilling?: true;
   /** Offsets that are not part of the batch (poison), ascending. They change the token. */
   readonly excluded: readonly number[];
   /** The dedup token under which another program has inserted the range; it is sent as it stands. */
   readonly token?: string;
 }
+
+/** What is added to a range while it is in doubt. */
+export type IntentNotes = Partial<Pick<Intent, 'isFilling'>>;
 
 /** What is known of one partition: one value in the state store. */
 export interface PartitionState {

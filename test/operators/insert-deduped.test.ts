@@ -156,7 +156,7 @@ describe('several batches', () => {
 describe('I5: a batch is delivered', () => {
   /** A sink whose answers are spelt out. */
   const answering = (insert: () => ObservableInput<InsertResult>) => ({
-    freeze: (): FrozenInsert => ({ insert, tokenDoubt: () => undefined, readBackWhenInDoubt: false, readBack: () => NEVER, fill: () => NEVER, release: () => undefined }),
+    freeze: (): FrozenInsert => ({ insert, tokenDoubt: () => undefined, readBackWhenInDoubt: false, insertMissing: () => NEVER, readBack: () => NEVER, fill: () => NEVER, release: () => undefined }),
   });
 
   test('only once the answer was read to its end, not at its first byte', marbles((m) => {

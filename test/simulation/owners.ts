@@ -58,8 +58,8 @@ export type Input =
 const unnoticed = new Set(['assigned', 'fetch', 'cluster', 'log']);
 
 /** What the pipeline tells the watch when it sends, and when a tenure is over. */
-const told = ['told', 'asked', 'claiming', 'writing', 'inserting'] as const;
-const inEffects = ['claimed', 'written', 'committing', 'blocks', 'torn'] as const;
+const told = ['told', 'asked', 'claiming', 'writing', 'inserting', 'filling'] as const;
+const inEffects = ['claimed', 'written', 'committing', 'blocks', 'torn', 'took'] as const;
 
 export interface WatchCall {
   readonly method: (typeof told)[number];

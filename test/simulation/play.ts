@@ -141,7 +141,7 @@ function worldOf(scenario: Scenario, clock: VirtualTimeScheduler, { tell, isTrus
     partitions: records, scheduler: clock, coalesceMs, rowsOf: ({ value }) => (value === null ? 0 : 1), ...(tell === undefined ? {} : { tell }),
     table: {
       views, family, provenance, tellsTime, forgetsTogether: isForgetful,
-      ...(isTrusting ? { budgetMs: Infinity } : {}),
+      ...(isTrusting ? { budgetMs: Infinity } : scenario.budgetMs === undefined ? {} : { budgetMs: scenario.budgetMs }),
       ...(dedupWindowMs === 0 ? {} : { dedupWindowMs }),
       ...(spread === 1 ? {} : { partitionBy: ({ offset }: Row) => String(offset % spread) }),
       ...(poisonEvery === 0 ? {} : { isPoison: ({ offset }: Row) => offset % poisonEvery === poisonEvery - 1 }),

@@ -224,6 +224,10 @@ export const sabotages: Readonly<Record<Invariant | 'expiry' | 'together' | 'bla
   I11: { means: 'a range is not read back after an ambiguous failure', compose: exchanging(({ sink }) => ({ sink: withFrozen(sink, () => ({ readBackWhenInDoubt: false })) })) },
   I12: { means: 'a poison record is left out without being recorded', compose: exchanging(({ sink }) => ({ sink: leavesOutSilently(sink) })) },
   I15: { means: 'a look concludes from columns that the attempts did not write, or that were emptied since', compose: exchanging(() => ({})), ignores: 'columns' },
+  I16: {
+    means: 'what is missing goes out as a fill at once, while an attempt under the range’s own token is on its way',
+    compose: exchanging(({ sink }) => ({ sink: withFrozen(sink, (frozen) => ({ insertMissing: (missing) => frozen.fill(missing) })) })),
+  },
   table: { means: 'a look concludes from another table than the attempts wrote to', breaks: 'I15', compose: exchanging(() => ({})), ignores: 'table' },
   fills: { means: 'a fill that is not seen is made again and again', compose: exchanging(({ sink }) => ({ sink: withFrozen(sink, (frozen, batch) => fillsOn(frozen, batch, sink)) })) },
   group: {

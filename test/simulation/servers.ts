@@ -175,7 +175,7 @@ export function textOf({ nodes, table, committed, watch }: SavedServers): string
   return JSON.stringify([
     [...nodes].sort(byKey).map(([key, { text, version }]) => [key, version, text]),
     table.rows.map(({ partition, offset }) => partition * 100 + offset).sort((a, b) => a - b), [...table.tokens.keys()].sort(), table.startedMs,
-    [...committed].sort(byKey), [...watch.recorded.keys()].sort(), [...watch.states].sort(byKey), [...watch.lost].sort((a, b) => a - b), [...watch.torn].sort(),
+    [...committed].sort(byKey), [...watch.recorded.keys()].sort(), [...watch.states].sort(byKey), [...watch.lost].sort((a, b) => a - b), [...watch.torn].sort(), [...watch.taken].sort(),
     [...watch.claims].filter(([epoch]) => !watch.lost.has(epoch)).sort(byKey).map(([epoch, { state, resolved }]) => [epoch, state, [...resolved].sort()]),
   ]);
 }
