@@ -143,14 +143,24 @@ function decider(
         return opened.intend(intent).pipe(map((stored) => withIntent(opened, decision.batch, stored, false)));
       }
       case 'gap':
+        if (onGap === 'continue') return EMPTY;
         report({ kind: 'gap', assignment, expected: decision.expected, found: decision.found });
-        return onGap === 'continue' ? EMPTY : throwError(() => gapError(assignment, decision));
+        return throwError(() => gapError(assignment, decision));
     }
+  };
+  const tellGaps = (decisions: readonly Decision[]): void => {
+    for (const gap of decisions) if (gap.kind === 'gap') report({ kind: 'gap', assignment, expected: gap.expected, found: gap.found });
   };
   return (batch) => {
     const reconciled = reconcile(progress, batch);
     progress = reconciled.progress;
-    return from(reconciled.decisions).pipe(concatMap(pass));
+    const { decisions } = reconciled;
+    const passing$ = from(decisions).pipe(concatMap(pass));
+    if (onGap === 'halt') return passing$;
+    // That a gap is passed over is told once the range over it is recorded; of what is in doubt it is already.
+    if (decisions.some(({ kind }) => kind === 'insert')) return passing$.pipe(tap(({ intent, replay }) => (intent === undefined || replay ? undefined : tellGaps(decisions))));
+    tellGaps(decisions);
+    return passing$;
   };
 }
 

@@ -5,11 +5,12 @@
  *
  * What happens when the process dies between two effects:
  *   after the claim               nothing was inserted; the next owner claims again
+ *   after a restart was stored    perhaps nobody was told of it; the next owner goes on with the restarted state
  *   after an intent was stored    the range is in doubt; the next owner replays exactly it (W1, W2, W3)
  *   after settling                Kafka's committed offset lags; the next owner skips what is settled (W4)
  */
 import { asyncScheduler, concatMap, defer, from, last, map, Observable, of, tap, throwError, timer, type SchedulerLike, type Subscription } from 'rxjs';
-import { IngestError, asIngestError } from './errors.js';
+import { IngestError, asIngestError, hasCode } from './errors.js';
 import { noReport, type Report } from './events.js';
 import type { Assignment } from './model/record.js';
 import { isBehind, standing, type Standing } from './model/standing.js';
@@ -67,7 +68,7 @@ export class Ledger {
         defer(() => from(this.#store.claim({ cluster, group, topic, partition }, `${owner}#${epoch}`))).pipe(last()),
       ),
       retryRetryable(retry, scheduler, (notice) => report({ kind: 'retry', call: 'claim', assignment, ...notice })),
-      concatMap((claim) => this.#stand(claim, assignment).pipe(map((state) => new PartitionLedger(this.#store, { ...claim, state }, assignment, this.#config)))),
+      concatMap((claim) => this.#stand(claim, assignment).pipe(map((standing) => new PartitionLedger(this.#store, standing, assignment, this.#config)))),
       tap((opened) => {
         this.#open.set(assignment, opened);
         const { settled, pending } = opened.state;
@@ -76,17 +77,37 @@ export class Ledger {
     );
   }
 
-  /** The claimed state, or the one to go on with where the log is not the one that the state speaks of. Not stored yet. */
-  #stand({ state }: Claim, assignment: Assignment): Observable<PartitionState> {
+  /**
+   * The claim as it was found, or with the state to go on with where the log is not the one that the state speaks of. That
+   * is stored before it is told: who comes next may find a log in which the difference does not show any more.
+   */
+  #stand(claim: Claim, assignment: Assignment): Observable<Claim> {
     const { onReset, report } = this.#config;
+    const { state } = claim;
     return this.#look(state, assignment, truncationLooks.count).pipe(
       concatMap((found) => {
-        if (found.kind === 'same') return isBehind(found.state, assignment.committed) ? throwError(() => behindError(found.state, assignment)) : of(found.state);
-        if (onReset === 'halt' || found.restarted === undefined) return throwError(() => resetError(assignment, found));
+        if (found.kind === 'same') {
+          if (isBehind(found.state, assignment.committed)) return throwError(() => behindError(found.state, assignment));
+          // Whatever log an empty state is of, it says nothing of it.
+          const isLearnt = found.state !== state && state.settled !== undefined;
+          return isLearnt ? this.#decide(claim, found.state, assignment) : of({ ...claim, state: found.state });
+        }
+        const { restarted } = found;
+        if (onReset === 'halt' || restarted === undefined) return throwError(() => resetError(assignment, found));
         const { settled, pending } = state;
-        report({ kind: 'restarted', assignment, reason: found.kind, settled, inDoubt: pending, startOffset: (found.restarted.settled ?? -1) + 1 });
-        return of(found.restarted);
+        return this.#decide(claim, restarted, assignment).pipe(
+          tap(() => report({ kind: 'restarted', assignment, reason: found.kind, settled, inDoubt: pending, startOffset: (restarted.settled ?? -1) + 1 })),
+        );
       }),
+    );
+  }
+
+  #decide(claim: Claim, state: PartitionState, assignment: Assignment): Observable<Claim> {
+    const { retry, report, scheduler } = this.#config;
+    return defer(() => from(this.#store.write(claim, state))).pipe(
+      last(),
+      retryRetryable(retry, scheduler, (notice) => report({ kind: 'retry', call: 'write', assignment, ...notice })),
+      tap({ error: (error: unknown) => hasCode(error, 'KCR_FENCED') && report({ kind: 'fenced', assignment, error }) }),
     );
   }
 

@@ -129,6 +129,7 @@ function frozen(process: SimulatedProcess, world: SinkSurroundings, batch: Inser
     return sent.map((record) => (isBlank ? { ...rowOf(topic, partition, record), isBlank } : rowOf(topic, partition, record)));
   };
   const range = `${partition}:${afterOffset + 1}-${lastOffset}`;
+  const only = (offsets: readonly number[]) => records.filter(({ offset }) => offsets.includes(offset));
   const detail = (...more: unknown[]) => JSON.stringify([token, records.map(({ offset }) => offset), intent?.settings, batch.isAnew, ...more]);
   const insert = (sent: Records, key: string | undefined, killed: Killed): InsertResult => {
     if (world.isTableDown()) throw unreachable();
@@ -158,19 +159,14 @@ function frozen(process: SimulatedProcess, world: SinkSurroundings, batch: Inser
   return {
     readBackWhenInDoubt: token !== undefined && family === 'plain',
     tokenDoubt: (nowMs) => doubt(nowMs)?.why,
-    insert: () => {
-      return unlessUnasked(() => {
-        watch.inserting('insert', batch);
-        return send('insert', records, token, () => range);
-      });
-    },
-    insertMissing: (missing) => {
-      const sent = records.filter(({ offset }) => missing.includes(offset));
-      return unlessUnasked(() => {
-        watch.inserting('insert in part', batch);
-        return send('insert', sent, token, () => `${range} with ${missing.join(',')}`);
-      });
-    },
+    insert: () => unlessUnasked(() => {
+      watch.inserting('insert', batch);
+      return send('insert', records, token, () => range);
+    }),
+    insertMissing: (missing) => unlessUnasked(() => {
+      watch.inserting('insert in part', batch);
+      return send('insert', only(missing), token, () => `${range} with ${missing.join(',')}`);
+    }),
     readBack: (asked) => {
       watch.inserting('readBack', batch);
       const atMs = world.nowMs();
@@ -187,9 +183,8 @@ function frozen(process: SimulatedProcess, world: SinkSurroundings, batch: Inser
     fill: (missing) => {
       watch.filling(batch);
       if (table.views.size > 0) throw new IngestError('KCR_READ_BACK', `a fill of ${range} would double rows in the views`);
-      const wanted = new Set(missing);
       const key = token === undefined ? undefined : `${token}:fill1`;
-      return unlessUnasked(() => send('fill', records.filter(({ offset }) => wanted.has(offset)), key, () => `${range} with ${missing.join(',')}`));
+      return unlessUnasked(() => send('fill', only(missing), key, () => `${range} with ${missing.join(',')}`));
     },
     release: () => undefined,
   };

@@ -334,6 +334,22 @@ describe('what is settled', () => {
 });
 
 describe('a gap in the log', () => {
+  test('I3: is told once the range that passes over it is stored: until then another owner may decide', marbles((m) => {
+    const setup = setUp(stateOf(9), { write: '---k' });
+    const stage = setup.stage({ onGap: 'continue', report: reportTo(setup.journal) }, tenure(0, 1, 10));
+    m.expect(m.hot<Batch>('-b', { b: chunk(14, 19) }).pipe(stage, asText(briefBatch))).toBeObservable('----B', { B: 'insert 10-19' });
+    m.flush();
+    expect(setup.journal.of('write', 'event')).toEqual(['1 write 0: settled 9, in doubt 10-19', '4 event gap']);
+  }));
+
+  test('in what is in doubt is told at once: its range is stored already', marbles((m) => {
+    const setup = setUp(stateOf(9, [10, 19]));
+    const stage = setup.stage({ onGap: 'continue', report: reportTo(setup.journal) }, tenure(0, 1, 10));
+    m.expect(m.hot<Batch>('-b', { b: chunk(14, 16) }).pipe(stage, asText(briefBatch))).toBeObservable('-');
+    m.flush();
+    expect(setup.journal.of('event')).toEqual(['1 event gap']);
+  }));
+
   const broken = { a: chunk(9, 14), b: chunk(16, 19) };
 
   test('halts: records that nobody saw are not passed over in silence', marbles((m) => {

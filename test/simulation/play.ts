@@ -107,7 +107,11 @@ export function play(scenario: Scenario, options: PlayOptions = {}): Played {
       if (!truncate(truncation, world)) return;
       tell?.(`${clock.now()} — partition ${truncation.partition} now ends at ${world.log.ends(truncation.partition).end} —`);
       for (const process of begun) if (process?.isFrozen === false) process.kill();
-      begin(last);
+      const { self } = begin(last);
+      if (truncation.isFollowedByDeath === true) {
+        clock.schedule(() => self.kill(), regrowMs - truncateMs - 1);
+        clock.schedule(() => void begin(last), regrowMs - truncateMs + 1);
+      }
       clock.schedule(() => world.produce(truncation.partition, ...Array.from({ length: truncation.produced }, (_, n) => ({ anew: n }))), regrowMs - truncateMs);
     }, truncateMs);
   }

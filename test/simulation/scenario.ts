@@ -66,6 +66,8 @@ export interface Truncation {
   readonly partition: number;
   readonly records: number;
   readonly produced: number;
+  /** Who claims it first dies before anything is produced. */
+  readonly isFollowedByDeath?: boolean;
 }
 
 /** Small, fast, and the same everywhere: mulberry32. */
@@ -170,7 +172,13 @@ function happening(dice: Dice, partitions: number, lives: number, isReset: boole
  * was in doubt in one mode is replayed in the other.
  */
 export function scenarioOf(seed: number): Scenario {
-  return held(altered(coalescedOf(seed)));
+  return held(altered(followed(coalescedOf(seed))));
+}
+
+/** In half of the truncations who has noticed dies before there is anything to record. */
+function followed(scenario: Scenario): Scenario {
+  const { truncation, seed } = scenario;
+  return truncation === undefined ? scenario : { ...scenario, truncation: { ...truncation, isFollowedByDeath: new Dice(seed + 4_000_003).chance(0.5) } };
 }
 
 /**

@@ -27,14 +27,14 @@ interface Held {
 
 /** How a request is taken. */
 export interface Taking {
-  readonly fate: (Fate & ('lose reply' | 'kill server')) | undefined;
+  readonly fate: (Fate & ('lose reply' | 'kill server' | 'kill server between')) | undefined;
   /** No later owner was given the partition yet. */
   readonly isCurrent: boolean;
   /** Nobody waits for the answer. */
   readonly isOrphan: boolean;
 }
 
-const fates = [undefined, 'lose reply', 'kill server'] as const;
+const fates = [undefined, 'lose reply', 'kill server', 'kill server between'] as const;
 
 export class Servers {
   readonly #held: Held[] = [];
@@ -66,7 +66,7 @@ export class Servers {
   effect(id: number, content: number, taking: Taking): Effect {
     const { fate, isCurrent, isOrphan } = taking;
     const held = this.#held[id]!;
-    const key = ((content * 3 + fates.indexOf(fate)) * 2 + Number(isCurrent)) * 2 + Number(isOrphan);
+    const key = ((content * fates.length + fates.indexOf(fate)) * 2 + Number(isCurrent)) * 2 + Number(isOrphan);
     let effect = held.effects.get(key);
     if (effect === undefined) {
       const { sandbox, step, ordinal } = this.owners.contents[content]!;
