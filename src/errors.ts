@@ -52,6 +52,11 @@ export interface ErrorFields {
   readonly table?: string | undefined;
   /** The server's own error code, when it gave one. */
   readonly serverCode?: string | number | undefined;
+  /**
+   * Of an insert: for how long from now on the table may show rows, or duplicates, that will disappear, milliseconds. The
+   * pipeline stores it with the range, so that the next owner waits, too.
+   */
+  readonly unknownForMs?: number | undefined;
   /** What to do about it, one sentence or a statement to run. */
   readonly hint?: string | undefined;
   readonly cause?: unknown;

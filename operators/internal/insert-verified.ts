@@ -2,7 +2,7 @@
  * Room: a helper of insertDeduped: one frozen batch on its way into the table, asked for where a token alone does not
  * tell. Ports and the model may enter.
  */
-import { concatMap, defer, from, last, map, of, tap, throwError, type Observable, type ObservableInput, type SchedulerLike } from 'rxjs';
+import { catchError, concatMap, defer, from, last, map, of, tap, throwError, type Observable, type ObservableInput, type SchedulerLike } from 'rxjs';
 import { IngestError, hasCode } from '../../src/errors.js';
 import type { Report } from '../../src/events.js';
 import { countOffsets } from '../../src/model/batch.js';
@@ -189,6 +189,7 @@ export class VerifiedInsert {
     const { retry, scheduler, report, whenInDoubt } = this.#effects;
     let call: PortCall = 'insert';
     return defer(() => from(port((next) => void (call = next)))).pipe(
+      catchError((error: unknown) => this.#noteUnknown(error)),
       retryRetryable<T>(
         retry,
         scheduler,
@@ -199,6 +200,13 @@ export class VerifiedInsert {
         (error) => error.retryable && !(whenInDoubt === 'abandon' && error.code === 'KCR_INSERT_IN_DOUBT'),
       ),
     );
+  }
+
+  /** Who dies now leaves the range to one who was not told, and would believe what the table shows. */
+  #noteUnknown(error: unknown): Observable<never> {
+    const failed$ = throwError(() => error);
+    if (!(error instanceof IngestError) || error.fields.unknownForMs === undefined || this.#noteDown === undefined) return failed$;
+    return this.#noteDown({ unknownUntilMs: this.#effects.scheduler.now() + error.fields.unknownForMs }).pipe(last(), concatMap(() => failed$));
   }
 
   /**

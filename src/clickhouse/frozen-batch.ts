@@ -219,8 +219,8 @@ export class FrozenBatch implements FrozenInsert {
 
   #refused({ status, code, text }: Answer, records: Records): IngestError {
     const reason = serverReason(text) || `HTTP status ${status} without a reason`;
-    const fields = { ...this.#where(), serverCode: code ?? `HTTP ${status}` };
-    if (code === UNKNOWN_STATUS_OF_INSERT) this.#look.noteUnknown();
+    const unknownForMs = code === UNKNOWN_STATUS_OF_INSERT ? this.#look.noteUnknown() : undefined;
+    const fields = { ...this.#where(), serverCode: code ?? `HTTP ${status}`, unknownForMs };
     switch (classify({ kind: 'answer', status, code, text })) {
       case 'retriable':
         return new IngestError('KCR_INSERT_RETRIABLE', reason, fields);

@@ -32,6 +32,7 @@ interface StoredIntent {
   readonly target: StoredTarget | number;
   readonly floor?: number;
   readonly filling?: true;
+  readonly unknownUntilMs?: number;
   readonly excluded?: string;
   readonly token?: string;
   /** Which form the token has; left out for what is usual: 2, or 1 where nothing is known of the table. */
@@ -43,13 +44,14 @@ export function toStored(pending: readonly Intent[]): StoredIntents {
   const settings = new Shared(pending.map((intent) => intent.settings));
   const targets = new Shared(pending.map(({ tables, written }): StoredTarget => (written === undefined ? tables : { tables, ...written })));
   const ranges = pending.map((intent, index): StoredIntent => {
-    const { first, last, rows, atMs, floor = first, isFilling, excluded, token, tokenForm = 1, written } = intent;
+    const { first, last, rows, atMs, floor = first, isFilling, unknownUntilMs, excluded, token, tokenForm = 1, written } = intent;
     return {
       first, last, rows, atMs,
       settings: settings.of(index),
       target: targets.of(index),
       ...(floor === first ? {} : { floor }),
       ...(isFilling === true ? { filling: true } : {}),
+      ...(unknownUntilMs === undefined ? {} : { unknownUntilMs }),
       ...(excluded.length === 0 ? {} : { excluded: toRanges(excluded) }),
       ...(token === undefined ? {} : { token }),
       ...(tokenForm === usualForm(written) ? {} : { form: tokenForm }),
@@ -108,7 +110,7 @@ export function fromStored(value: Readonly<Record<string, unknown>>, format: num
 }
 
 function fromFormat3(value: Readonly<Record<string, unknown>>, entry: Readonly<Record<string, unknown>>, at: string, refuse: Refuse): Intent {
-  const { first, last, rows, atMs, floor, filling, excluded = '', token } = entry;
+  const { first, last, rows, atMs, floor, filling, unknownUntilMs, excluded = '', token } = entry;
   const listed = (list: 'settings' | 'targets', field: 'settings' | 'target'): unknown => {
     const index = entry[field];
     if (typeof index !== 'number') return index;
@@ -127,6 +129,7 @@ function fromFormat3(value: Readonly<Record<string, unknown>>, entry: Readonly<R
     ...(written === undefined ? {} : { written }),
     ...(floor === undefined ? {} : { floor: floor as number }),
     ...(filling === true ? { isFilling: true } : {}),
+    ...(unknownUntilMs === undefined ? {} : { unknownUntilMs: unknownUntilMs as number }),
     excluded: fromRanges(excluded, `${at}.excluded`, refuse),
     ...(token === undefined ? {} : { token: token as string }),
     ...(form === 2 ? { tokenForm: form } : {}),
@@ -135,8 +138,8 @@ function fromFormat3(value: Readonly<Record<string, unknown>>, entry: Readonly<R
 
 /** Everything one range must fulfil, whether it is about to be written or was just read. */
 export function checkIntent(intent: Intent, at: string, refuse: Refuse): void {
-  const { first, last, rows, atMs, settings, tables, excluded, token, floor = first } = intent;
-  for (const [field, value] of Object.entries({ first, last, rows, atMs, floor })) {
+  const { first, last, rows, atMs, settings, tables, excluded, token, floor = first, unknownUntilMs = 0 } = intent;
+  for (const [field, value] of Object.entries({ first, last, rows, atMs, floor, unknownUntilMs })) {
     if (!isSafe(value)) refuse(`${at}.${field} is ${shown(value)}, expected a whole number from 0 to 2^53 - 1`);
   }
   if (first > last) refuse(`${at} begins at ${first}, after its end ${last}`);

@@ -47,6 +47,11 @@ export interface Intent {
    * @default false
    */
   readonly isFilling?: true;
+  /**
+   * Until then the table may show rows of it that will disappear, milliseconds since the epoch by the clock of who was
+   * told so.
+   */
+  readonly unknownUntilMs?: number;
   /** Offsets that are not part of the batch (poison), ascending. They change the token. */
   readonly excluded: readonly number[];
   /** The dedup token under which another program has inserted the range; it is sent as it stands. */
@@ -54,7 +59,7 @@ export interface Intent {
 }
 
 /** What is added to a range while it is in doubt. */
-export type IntentNotes = Partial<Pick<Intent, 'isFilling'>>;
+export type IntentNotes = Partial<Pick<Intent, 'isFilling' | 'unknownUntilMs'>>;
 
 /** What is known of one partition: one value in the state store. */
 export interface PartitionState {

@@ -36,6 +36,14 @@ describe('the text', () => {
     );
   });
 
+  test('I9, I4: what must be waited out, and that a fill was begun, outlive the process', () => {
+    const noted = withState({ pending: [{ ...intent, isFilling: true, unknownUntilMs: 1_795_000_330_000 }] });
+    const text = encodeState(noted, name);
+    expect(text).toContain('"settings":"f00d"');
+    expect(decodeState(text, name)).toStrictEqual(noted);
+    expect(refusal(() => decodeState(text.replace('1795000330000', '"soon"'), name)).message).toContain('unknownUntilMs');
+  });
+
   test('names what several ranges share once', () => {
     const shared = withState({ pending: [intent, { ...intent, first: 100, last: 120, floor: 42, excluded: [] }] });
     const text = encodeState(shared, name);

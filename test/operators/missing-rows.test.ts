@@ -1,11 +1,11 @@
 // Rows of a range in doubt that a look shows to be missing: under which token they go out, and what is stored before.
-import { concatMap } from 'rxjs';
+import { concatMap, defer, type ObservableInput } from 'rxjs';
 import { describe, expect, test } from 'vitest';
 import { insertDeduped } from '../../operators/insert-deduped.js';
 import { Ledger } from '../../src/ledger.js';
 import { emptyState, type Intent } from '../../src/model/state.js';
-import type { InsertBatch } from '../../src/ports.js';
-import { FakeSink, FakeSource, FakeStore, Journal, briefDelivered, insertBatch, intent, type FakeSinkConfig, type Scripts } from '../support/fakes.js';
+import type { FrozenInsert, InsertBatch } from '../../src/ports.js';
+import { FakeSink, FakeSource, FakeStore, Journal, briefDelivered, failure, insertBatch, intent, type FakeSinkConfig, type Scripts } from '../support/fakes.js';
 import { asText, marbles, type Marbles } from '../support/marbles.js';
 
 const retry = { minDelayMs: 3, random: () => 0 };
@@ -86,4 +86,41 @@ describe('I4: that a range is filled', () => {
       expect(setup.calls()).toEqual(['1 readBack 10-14 since it is old', `1 fill 10-14 with ${missing.join(',')}`, '1 readBack 10-14']);
     }));
   }
+});
+
+describe('I9: until when the server does not know what becomes of an attempt', () => {
+  /** A sink whose first insert, or fill, is answered that nothing is known for 330 s. */
+  function unknowing(m: Marbles, call: 'insert' | 'fill', scripts: Scripts = {}) {
+    const setup = replaying(m, call === 'fill' ? { readBackWhenInDoubt: true, readBacks: [{ missing: [11] }, {}] } : {}, scripts);
+    const freeze = setup.sink.freeze.bind(setup.sink);
+    let isTold = false;
+    setup.sink.freeze = (batch) => {
+      const frozen = freeze(batch);
+      const answer = <T>(real: () => ObservableInput<T>) => defer((): ObservableInput<T> => {
+        if (isTold) return real();
+        isTold = true;
+        setup.journal.note('told that it is not known');
+        throw failure('KCR_INSERT_IN_DOUBT', { unknownForMs: 330_000 });
+      });
+      return Object.assign(Object.create(frozen) as FrozenInsert, call === 'insert' ? { insert: () => answer(() => frozen.insert()) } : { fill: (missing: readonly number[]) => answer(() => frozen.fill(missing)) });
+    };
+    return { ...setup, notes: () => setup.store.stateOf().pending.map(({ unknownUntilMs }) => unknownUntilMs) };
+  }
+
+  for (const call of ['insert', 'fill'] as const) {
+    test(`is stored before the ${call} is made again: who comes next waits, too`, marbles((m) => {
+      const setup = unknowing(m, call, { write: call === 'insert' ? '--k' : ['k', '--k'] });
+      setup.delivered.subscribe();
+      m.flush();
+      expect(setup.journal.of('told', 'write', call).slice(-3)).toEqual(['1 told that it is not known', '1 write 0: settled 9, in doubt 10-14', call === 'insert' ? '6 insert 10-14' : '6 fill 10-14 with 11']);
+      expect(setup.notes()).toEqual([330_001]);
+    }));
+  }
+
+  test('is not stored by a former owner, and nothing more is sent', marbles((m) => {
+    const setup = unknowing(m, 'insert', { write: '--x' });
+    m.expect(setup.delivered).toBeObservable('---#', {}, 'KCR_FENCED');
+    m.flush();
+    expect(setup.journal.of('insert')).toEqual([]);
+  }));
 });
