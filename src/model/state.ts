@@ -34,6 +34,8 @@ export interface Intent {
   /** Fingerprint of what must not change between an insert and its replay: insert settings, server. */
   readonly settings: string;
   readonly tables: readonly string[];
+  /** The version of the transform between intent and insert, as its author names it; undefined: none was named. */
+  readonly transformVersion?: string;
   /** Undefined: recorded by a version that did not say. */
   readonly written?: TableRecord;
   /**
