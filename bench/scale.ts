@@ -100,6 +100,7 @@ const sink: BatchSink = {
     tokenDoubt: () => undefined,
     readBackWhenInDoubt: false,
     readBack: () => of({ missing: [], doubled: [] }),
+    insertMissing: () => of({ rows: 0, bytes: 0 }),
     fill: () => of({ rows: 0, bytes: 0 }),
     release: () => undefined,
   }),

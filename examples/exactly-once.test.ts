@@ -21,7 +21,7 @@ function life(store: StateStore, chunks: Observable<Chunk>, sent: string[], isAn
     describe: () => ({ tables: ['clicks'], settings: 's1' }),
     freeze: ({ token, records }) => ({
       insert: () => (sent.push(`${token}: ${records.length} rows`), isAnswered ? of({ rows: records.length, bytes: 0 }) : NEVER),
-      tokenDoubt: () => undefined, readBackWhenInDoubt: false, readBack: () => NEVER, fill: () => NEVER, release: () => undefined,
+      tokenDoubt: () => undefined, readBackWhenInDoubt: false, insertMissing: () => NEVER, readBack: () => NEVER, fill: () => NEVER, release: () => undefined,
     }),
   };
   const ledger = new Ledger(store, source, { group: 'g', owner: 'me' });

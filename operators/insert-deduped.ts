@@ -10,7 +10,7 @@ import type { Batch } from '../src/model/record.js';
 import type { Intent } from '../src/model/state.js';
 import type { BatchSink, FrozenInsert, InsertBatch, InsertResult } from '../src/ports.js';
 import type { RetryConfig } from '../src/retry.js';
-import { VerifiedInsert, type Doubt, type Effects, type Inserted } from './internal/insert-verified.js';
+import { VerifiedInsert, type Doubt, type Effects, type Inserted, type NoteDown } from './internal/insert-verified.js';
 import { mapInOrder } from './internal/map-in-order.js';
 
 /** `describe` says what an intent that is renewed records. */
@@ -120,7 +120,7 @@ function insertRest(course: Course, stage: Stage): Observable<InsertResult> {
     const canRenew = ledger !== undefined && batch.intent !== undefined;
     // A doubt that a renewal has not cleared is not renewed again.
     const mayBeUnsent = canRenew && !(course.isRenewed && frozen.tokenDoubt(scheduler.now()) !== undefined);
-    return new VerifiedInsert(frozen, batch, stage, doubt).insert(mayBeUnsent);
+    return new VerifiedInsert(frozen, batch, stage, doubt, noteDownOf(batch, stage)).insert(mayBeUnsent);
   }).pipe(
     catchError((thrown: unknown) => {
       const isExcluded = onPoison === 'exclude' && hasCode(thrown, 'KCR_POISON');
@@ -174,6 +174,10 @@ function record(batch: InsertBatch, offsets: readonly number[], { sink, ledger, 
     const renewed: Intent = { ...intent, ...sink.describe?.(assignment.topic), atMs: scheduler.now() };
     return opened.exclude(renewed, offsets).pipe(last(), map((stored) => ({ ...batch, intent: stored, token: opened.token(stored) })));
   });
+}
+
+function noteDownOf({ intent, assignment }: InsertBatch, { ledger }: Stage): NoteDown | undefined {
+  return intent === undefined || ledger === undefined ? undefined : (fields) => defer(() => ledger.of(assignment).note(intent, fields));
 }
 
 /** Most records of one batch that are left out, and those of a batch of any size. */

@@ -32,6 +32,12 @@ export interface ReconcileConfig {
    * inserts take long there are larger ones, not more. @default none: each is a range of its own
    */
   readonly joinUpTo?: JoinLimits;
+  /**
+   * Names what stands between this stage and the insert; another name for each change of the rows it makes. It is recorded
+   * with each range, and a range in doubt that was recorded under another name halts: made again, its rows would be
+   * others. At most 100 characters. @default none: it is never changed while something is in doubt
+   */
+  readonly transformVersion?: string | undefined;
   /** Let only ranges pass that are in doubt, then complete: for a drain before an upgrade. @default false */
   readonly onlyInDoubt?: boolean;
   readonly report?: Report;
@@ -64,7 +70,8 @@ export interface ReconcileConfig {
  * The state is claimed as soon as the stage is subscribed to, and the source is sent to where the state resumes, unless
  * it begins there: the state, not the group's committed offset, says where to go on.
  *
- * @throws Into the stream: `KCR_FENCED` when another owner has claimed the partition since, `KCR_OFFSET_GAP` under
+ * @throws `KCR_CONFIG` at once for a `transformVersion` that is empty or too long. Into the stream: `KCR_TRANSFORM` for a
+ * range in doubt that was recorded under another `transformVersion`, `KCR_FENCED` when another owner has claimed the partition since, `KCR_OFFSET_GAP` under
  * `onGap: 'halt'`, `KCR_STATE_INVALID`, `KCR_STORE`.
  */
 export function reconcileWithState(
@@ -73,6 +80,7 @@ export function reconcileWithState(
   config: ReconcileConfig = {},
   scheduler: SchedulerLike = asyncScheduler,
 ): OperatorFunction<Batch, InsertBatch> {
+  checkTransformVersion(config.transformVersion);
   return (batches) =>
     new Observable<InsertBatch>((subscriber) => {
       const resolved = new Subject<void>();
@@ -121,7 +129,7 @@ function decider(
   sought: boolean,
   { sink }: ReconcilePorts,
   assignment: Assignment,
-  { onGap = 'halt', report = noReport, onResolved }: ReconcileConfig & { readonly onResolved: () => void },
+  { onGap = 'halt', report = noReport, transformVersion, onResolved }: ReconcileConfig & { readonly onResolved: () => void },
   scheduler: SchedulerLike,
 ): (batch: Batch) => Observable<InsertBatch> {
   let progress = beginProgress(opened.state, sought);
@@ -135,22 +143,35 @@ function decider(
         return of({ ...decision.batch, records: [], bytes: 0, intent: undefined, token: undefined, replay: false });
       }
       case 'replay':
+        // Of a range that names none there is no telling: the option may be new.
+        if (decision.intent.transformVersion !== undefined && decision.intent.transformVersion !== transformVersion) return throwError(() => otherTransform(assignment, decision.intent, transformVersion));
         inDoubt -= 1;
         for (const offset of decision.intent.excluded) report(leftOut(assignment, offset, decision.excluded));
         return concat(of(withIntent(opened, decision.batch, decision.intent, true)), defer(() => (inDoubt === 0 ? (onResolved(), EMPTY) : EMPTY)));
       case 'insert': {
-        const intent = intentOf(decision.batch, sink.describe(assignment.topic), scheduler.now());
+        const about = { ...sink.describe(assignment.topic), ...(transformVersion === undefined ? {} : { transformVersion }) };
+        const intent = intentOf(decision.batch, about, scheduler.now());
         return opened.intend(intent).pipe(map((stored) => withIntent(opened, decision.batch, stored, false)));
       }
       case 'gap':
+        if (onGap === 'continue') return EMPTY;
         report({ kind: 'gap', assignment, expected: decision.expected, found: decision.found });
-        return onGap === 'continue' ? EMPTY : throwError(() => gapError(assignment, decision));
+        return throwError(() => gapError(assignment, decision));
     }
+  };
+  const tellGaps = (decisions: readonly Decision[]): void => {
+    for (const gap of decisions) if (gap.kind === 'gap') report({ kind: 'gap', assignment, expected: gap.expected, found: gap.found });
   };
   return (batch) => {
     const reconciled = reconcile(progress, batch);
     progress = reconciled.progress;
-    return from(reconciled.decisions).pipe(concatMap(pass));
+    const { decisions } = reconciled;
+    const passing$ = from(decisions).pipe(concatMap(pass));
+    if (onGap === 'halt') return passing$;
+    // That a gap is passed over is told once the range over it is recorded; of what is in doubt it is already.
+    if (decisions.some(({ kind }) => kind === 'insert')) return passing$.pipe(tap(({ intent, replay }) => (intent === undefined || replay ? undefined : tellGaps(decisions))));
+    tellGaps(decisions);
+    return passing$;
   };
 }
 
@@ -159,9 +180,25 @@ function withIntent(opened: PartitionLedger, batch: Batch, intent: Intent, repla
   return { ...batch, intent, token: opened.token(intent), replay, ...(isAnew === true ? { isAnew } : {}) };
 }
 
-function intentOf(batch: Batch, target: ReturnType<BatchSink['describe']>, atMs: number): Intent {
+function intentOf(batch: Batch, target: ReturnType<BatchSink['describe']> & Pick<Intent, 'transformVersion'>, atMs: number): Intent {
   const { afterOffset, lastOffset, records } = batch;
   return { first: afterOffset + 1, last: lastOffset, rows: records.length, atMs, ...target, excluded: [], tokenForm: 2 };
+}
+
+/** It is part of every state: a partition's state is short of space. */
+const longestVersion = 100;
+
+function checkTransformVersion(version: string | undefined): void {
+  if (version === undefined || (version.length > 0 && version.length <= longestVersion)) return;
+  throw new IngestError('KCR_CONFIG', `Expected \`transformVersion\` to have 1 to ${longestVersion} characters, got ${version.length}`);
+}
+
+/** A record may have become rows of other ClickHouse partitions, or another number of rows: under the recorded token they would double, or be lost. */
+function otherTransform({ topic, partition }: Assignment, { first, last, transformVersion: was, tables }: Intent, now: string | undefined): IngestError {
+  return new IngestError('KCR_TRANSFORM', `The range in doubt was recorded for the transform version "${was}", and it is ${now === undefined ? 'none' : `"${now}"`} now: its rows could be others than those that may be in the table`, {
+    topic, partition, first, last, table: tables[0],
+    hint: `go back to the transform and its version "${was}", let everything in doubt be resolved ("kafka-clickhouse-rx drain"), then change both; where the change makes the very same rows of these records, keep the version`,
+  });
 }
 
 /** Who recorded it as left out may have died before it was told. */

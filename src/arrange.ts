@@ -34,6 +34,8 @@ export interface ArrangeConfig {
   readonly batch?: BufferConfig;
   /** Stands between the intent and the insert; `transformRows(…)` or one's own operator that keeps ranges as they are. */
   readonly transform?: (topic: string) => MonoTypeOperatorFunction<InsertBatch> | undefined;
+  /** Names the transform of a topic, and changes with its rows: see `reconcileWithState`. @default none */
+  readonly transformVersion?: (topic: string) => string | undefined;
   /** Batches of one partition in doubt, and under way, at once. @default 2 */
   readonly maxPending?: number;
   /** @default 'halt' */
@@ -68,7 +70,7 @@ export function arrange(ports: Ports, config: ArrangeConfig, scheduler: Schedule
 
 function arrangement(
   { source, sink, store }: Ports,
-  { delivery, group, owner, batch = {}, transform, maxPending = 2, onGap = 'halt', onReset = 'halt', onPoison = 'halt', onlyInDoubt = false, retry = {} }: ArrangeConfig,
+  { delivery, group, owner, batch = {}, transform, transformVersion, maxPending = 2, onGap = 'halt', onReset = 'halt', onPoison = 'halt', onlyInDoubt = false, retry = {} }: ArrangeConfig,
   effects: { readonly report?: Report },
   scheduler: SchedulerLike,
 ): (partition: PartitionStream) => Observable<Delivered> {
@@ -102,7 +104,7 @@ function arrangement(
       return ({ assignment, chunks }) =>
         chunks.pipe(
           bufferCountOrTime(batch, scheduler),
-          reconcileWithState({ ledger, source, sink }, assignment, { onGap, onlyInDoubt, joinUpTo, ...effects }, scheduler),
+          reconcileWithState({ ledger, source, sink }, assignment, { onGap, onlyInDoubt, joinUpTo, transformVersion: transformVersion?.(assignment.topic), ...effects }, scheduler),
           custom(assignment.topic),
           insertDeduped(sink, { ...inserting, ledger }, scheduler),
           commit(source, ledger, effects),

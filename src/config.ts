@@ -97,6 +97,8 @@ const route = z.strictObject({
   table: z.string().min(1),
   /** Rows of a record, in an ESM configuration or with `ingest`: see `transformRows`. */
   transform: z.custom<Transform>((value) => typeof value === 'function', 'expected a function').exactOptional(),
+  /** Names the transform; another name for each change of its rows. A range in doubt of another name halts. */
+  transformVersion: z.string().min(1).max(100).exactOptional(),
 });
 
 export const configSchema = z.strictObject({

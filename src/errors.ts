@@ -24,7 +24,7 @@ export const errorCodes = {
   KCR_INSERT_FATAL: { retryable: false, exitCode: 5, means: 'ClickHouse refuses the insert and will go on refusing it' },
   KCR_SCHEMA: { retryable: false, exitCode: 5, means: 'the table does not fit the rows' },
   KCR_POISON: { retryable: false, exitCode: 4, means: 'a record cannot be inserted' },
-  KCR_TRANSFORM: { retryable: false, exitCode: 4, means: 'a transform threw' },
+  KCR_TRANSFORM: { retryable: false, exitCode: 4, means: 'a transform threw, or is another one than a range in doubt was recorded for' },
   KCR_READ_BACK: { retryable: false, exitCode: 5, means: 'a range in doubt could not be verified' },
   KCR_ROW_COUNT: { retryable: false, exitCode: 5, means: 'ClickHouse read another number of rows than was sent' },
   KCR_STORE_UNREACHABLE: { retryable: true, exitCode: 3, means: 'the state store does not answer' },
@@ -52,6 +52,11 @@ export interface ErrorFields {
   readonly table?: string | undefined;
   /** The server's own error code, when it gave one. */
   readonly serverCode?: string | number | undefined;
+  /**
+   * Of an insert: for how long from now on the table may show rows, or duplicates, that will disappear, milliseconds. The
+   * pipeline stores it with the range, so that the next owner waits, too.
+   */
+  readonly unknownForMs?: number | undefined;
   /** What to do about it, one sentence or a statement to run. */
   readonly hint?: string | undefined;
   readonly cause?: unknown;

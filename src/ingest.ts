@@ -142,6 +142,7 @@ function openStore(config: CheckedConfig, source: KafkaSource, report: Report): 
 
 function ingestFrom(ports: OpenPorts, config: CheckedConfig, { signal, report = noReport }: IngestOptions): Observable<Outcome> {
   const transforms = new Map(config.routes.map(({ topic, transform }) => [topic, transform]));
+  const versions = new Map(config.routes.map(({ topic, transformVersion }) => [topic, transformVersion]));
   const outcomes = arrange(ports, {
     ...config,
     group: config.kafka.groupId,
@@ -150,6 +151,7 @@ function ingestFrom(ports: OpenPorts, config: CheckedConfig, { signal, report = 
       const transform = transforms.get(topic);
       return transform === undefined ? undefined : transformRows(transform, { report });
     },
+    transformVersion: (topic) => versions.get(topic),
     report,
   }, fairScheduler());
   return new Observable<Outcome>((subscriber) => {

@@ -5,15 +5,16 @@
  *
  * What happens when the process dies between two effects:
  *   after the claim               nothing was inserted; the next owner claims again
+ *   after a restart was stored    perhaps nobody was told of it; the next owner goes on with the restarted state
  *   after an intent was stored    the range is in doubt; the next owner replays exactly it (W1, W2, W3)
  *   after settling                Kafka's committed offset lags; the next owner skips what is settled (W4)
  */
 import { asyncScheduler, concatMap, defer, from, last, map, Observable, of, tap, throwError, timer, type SchedulerLike, type Subscription } from 'rxjs';
-import { IngestError, asIngestError } from './errors.js';
+import { IngestError, asIngestError, hasCode } from './errors.js';
 import { noReport, type Report } from './events.js';
 import type { Assignment } from './model/record.js';
 import { isBehind, standing, type Standing } from './model/standing.js';
-import { lastKnownOffset, resumeOffset, type Intent, type PartitionState } from './model/state.js';
+import { lastKnownOffset, resumeOffset, type Intent, type IntentNotes, type PartitionState } from './model/state.js';
 import { dedupToken } from './model/token.js';
 import type { Claim, RecordSource, StateStore } from './ports.js';
 import { retryRetryable, type RetryConfig } from './retry.js';
@@ -67,7 +68,7 @@ export class Ledger {
         defer(() => from(this.#store.claim({ cluster, group, topic, partition }, `${owner}#${epoch}`))).pipe(last()),
       ),
       retryRetryable(retry, scheduler, (notice) => report({ kind: 'retry', call: 'claim', assignment, ...notice })),
-      concatMap((claim) => this.#stand(claim, assignment).pipe(map((state) => new PartitionLedger(this.#store, { ...claim, state }, assignment, this.#config)))),
+      concatMap((claim) => this.#stand(claim, assignment).pipe(map((standing) => new PartitionLedger(this.#store, standing, assignment, this.#config)))),
       tap((opened) => {
         this.#open.set(assignment, opened);
         const { settled, pending } = opened.state;
@@ -76,17 +77,37 @@ export class Ledger {
     );
   }
 
-  /** The claimed state, or the one to go on with where the log is not the one that the state speaks of. Not stored yet. */
-  #stand({ state }: Claim, assignment: Assignment): Observable<PartitionState> {
+  /**
+   * The claim as it was found, or with the state to go on with where the log is not the one that the state speaks of. That
+   * is stored before it is told: who comes next may find a log in which the difference does not show any more.
+   */
+  #stand(claim: Claim, assignment: Assignment): Observable<Claim> {
     const { onReset, report } = this.#config;
+    const { state } = claim;
     return this.#look(state, assignment, truncationLooks.count).pipe(
       concatMap((found) => {
-        if (found.kind === 'same') return isBehind(found.state, assignment.committed) ? throwError(() => behindError(found.state, assignment)) : of(found.state);
-        if (onReset === 'halt' || found.restarted === undefined) return throwError(() => resetError(assignment, found));
+        if (found.kind === 'same') {
+          if (isBehind(found.state, assignment.committed)) return throwError(() => behindError(found.state, assignment));
+          // Whatever log an empty state is of, it says nothing of it.
+          const isLearnt = found.state !== state && state.settled !== undefined;
+          return isLearnt ? this.#decide(claim, found.state, assignment) : of({ ...claim, state: found.state });
+        }
+        const { restarted } = found;
+        if (onReset === 'halt' || restarted === undefined) return throwError(() => resetError(assignment, found));
         const { settled, pending } = state;
-        report({ kind: 'restarted', assignment, reason: found.kind, settled, inDoubt: pending, startOffset: (found.restarted.settled ?? -1) + 1 });
-        return of(found.restarted);
+        return this.#decide(claim, restarted, assignment).pipe(
+          tap(() => report({ kind: 'restarted', assignment, reason: found.kind, settled, inDoubt: pending, startOffset: (restarted.settled ?? -1) + 1 })),
+        );
       }),
+    );
+  }
+
+  #decide(claim: Claim, state: PartitionState, assignment: Assignment): Observable<Claim> {
+    const { retry, report, scheduler } = this.#config;
+    return defer(() => from(this.#store.write(claim, state))).pipe(
+      last(),
+      retryRetryable(retry, scheduler, (notice) => report({ kind: 'retry', call: 'write', assignment, ...notice })),
+      tap({ error: (error: unknown) => hasCode(error, 'KCR_FENCED') && report({ kind: 'fenced', assignment, error }) }),
     );
   }
 
@@ -151,6 +172,13 @@ interface IntentWaiter extends Waiter<Intent> {
   value: Intent;
 }
 
+/** Changes a range in doubt, as it is stored when the write is made. */
+interface Amendment extends Waiter<number> {
+  /** Where the range begins. */
+  readonly value: number;
+  readonly amended: (stored: Intent) => Intent;
+}
+
 /** One partition's state during one tenure. Writes are one at a time; what waits meanwhile goes into the next one. */
 export class PartitionLedger {
   readonly #store: StateStore;
@@ -158,7 +186,7 @@ export class PartitionLedger {
   readonly #config: Required<LedgerConfig>;
   #claim: Claim;
   #intents: IntentWaiter[] = [];
-  #exclusions: Waiter<Intent>[] = [];
+  #amendments: Amendment[] = [];
   #settles: Waiter<number>[] = [];
   #writing: Subscription | undefined;
   #ended: unknown;
@@ -243,24 +271,34 @@ export class PartitionLedger {
    * token.
    */
   exclude(intent: Intent, offsets: readonly number[]): Observable<Intent> {
+    if (offsets.length === 0) return this.#amend(intent, () => intent);
+    const excluded = [...new Set([...intent.excluded, ...offsets])].sort((a, b) => a - b);
+    // Nothing was ever sent under the new token, so no fill was either.
+    const { isFilling: _, ...rest } = intent;
+    return this.#amend(intent, () => ({ ...rest, excluded }));
+  }
+
+  /** Adds to a range in doubt what must outlive this process before it is acted on. Emits the intent once it is stored. */
+  note(intent: Intent, fields: IntentNotes): Observable<Intent> {
+    return this.#amend(intent, (stored) => ({ ...stored, ...fields }));
+  }
+
+  #amend({ first, last }: Intent, amended: (stored: Intent) => Intent): Observable<Intent> {
     return new Observable<Intent>((subscriber) => {
-      const excluded = [...new Set([...intent.excluded, ...offsets])].sort((a, b) => a - b);
-      const waiter: Waiter<Intent> = {
-        value: { ...intent, excluded },
-        stored: () => {
-          subscriber.next(waiter.value);
-          subscriber.complete();
-        },
-        failed: (error) => subscriber.error(error),
+      const inDoubt = () => this.state.pending.find((intent) => intent.first === first);
+      const unknown = () => subscriber.error(this.#broken(`a change to ${first}-${last}, which is not in doubt`));
+      const stored = () => {
+        const intent = inDoubt();
+        if (intent === undefined) return unknown();
+        subscriber.next(intent);
+        subscriber.complete();
       };
-      if (!this.state.pending.some(({ first }) => first === intent.first)) {
-        subscriber.error(this.#broken(`an exclusion from ${intent.first}-${intent.last}, which is not in doubt`));
-        return;
-      }
-      this.#exclusions.push(waiter);
+      const waiter: Amendment = { value: first, amended, stored, failed: (error) => subscriber.error(error) };
+      if (inDoubt() === undefined) return unknown();
+      this.#amendments.push(waiter);
       this.#pump();
       return () => {
-        this.#exclusions = this.#exclusions.filter((other) => other !== waiter);
+        this.#amendments = this.#amendments.filter((other) => other !== waiter);
         this.#stopWhenUnwanted();
       };
     });
@@ -271,17 +309,17 @@ export class PartitionLedger {
     if (this.#writing !== undefined) return;
     const settles = this.#settles;
     const settled = settles.reduce<number | undefined>((most, { value }) => Math.max(most ?? value, value), this.state.settled);
-    const exclusions = this.#exclusions;
+    const amendments = this.#amendments;
     const inDoubt = this.state.pending
       .filter((intent) => settled === undefined || intent.last > settled)
-      .map((intent) => exclusions.find(({ value }) => value.first === intent.first)?.value ?? intent);
+      .map((intent) => amendments.filter(({ value }) => value === intent.first).reduce((stored, { amended }) => amended(stored), intent));
     // A predecessor with a larger maxPending may have left more in doubt than there is room for.
     const intents = this.#intents.slice(0, Math.max(0, this.#config.maxPending - inDoubt.length));
-    if (settles.length + exclusions.length + intents.length === 0) return;
+    if (settles.length + amendments.length + intents.length === 0) return;
     const floor = (inDoubt[0] ?? intents[0]?.value)?.first;
     for (const waiter of intents) if (floor !== undefined && floor < waiter.value.first) waiter.value = { ...waiter.value, floor };
     const next: PartitionState = { ...this.state, settled, pending: [...inDoubt, ...intents.map(({ value }) => value)] };
-    this.#write(next, [...settles, ...exclusions, ...intents]);
+    this.#write(next, [...settles, ...amendments, ...intents]);
   }
 
   #write(next: PartitionState, waiters: readonly Waiter<unknown>[]): void {
@@ -299,7 +337,7 @@ export class PartitionLedger {
         this.#writing = undefined;
         const gone = new Set(waiters);
         this.#settles = this.#settles.filter((waiter) => !gone.has(waiter));
-        this.#exclusions = this.#exclusions.filter((waiter) => !gone.has(waiter));
+        this.#amendments = this.#amendments.filter((waiter) => !gone.has(waiter));
         this.#intents = this.#intents.filter((waiter) => !gone.has(waiter));
         report({ kind: 'stateWritten', assignment, pending: next.pending.length });
         for (const waiter of waiters) waiter.stored();
@@ -319,16 +357,16 @@ export class PartitionLedger {
   #fail(error: unknown): void {
     this.#ended = error;
     this.#writing = undefined;
-    const waiters = [...this.#settles, ...this.#exclusions, ...this.#intents];
+    const waiters = [...this.#settles, ...this.#amendments, ...this.#intents];
     this.#settles = [];
-    this.#exclusions = [];
+    this.#amendments = [];
     this.#intents = [];
     for (const waiter of waiters) waiter.failed(error);
   }
 
   /** Nobody waits any more: the tenure was lost. A write under way may still land; the claim decides. */
   #stopWhenUnwanted(): void {
-    if (this.#writing === undefined || this.#settles.length + this.#exclusions.length + this.#intents.length > 0) return;
+    if (this.#writing === undefined || this.#settles.length + this.#amendments.length + this.#intents.length > 0) return;
     this.#writing.unsubscribe();
     this.#writing = undefined;
     this.#ended = this.#broken('a write whose outcome nobody waited for');

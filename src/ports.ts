@@ -207,6 +207,12 @@ export interface FrozenInsert {
    */
   readBack(tokenDoubt?: string): ObservableInput<ReadBack>;
   /**
+   * Inserts exactly these offsets of the batch under the batch's own token; of a range of which a look has shown the
+   * others. A block is named by token and ClickHouse partition, and is there or not as a whole: so where a whole attempt
+   * that hangs somewhere lands as well, one of the two is dropped.
+   */
+  insertMissing(missing: readonly number[]): ObservableInput<InsertResult>;
+  /**
    * Inserts exactly these offsets of the batch, under the token `<token>:fill1`, which does not depend on the
    * offsets: a ClickHouse partition's block is there or not as a whole, so a fill that an earlier owner has under way
    * has the same rows for the same block and is deduplicated. There is no second one: a fill that was answered and is not

@@ -1,4 +1,4 @@
-import { concatWith, map, timer, type Observable } from 'rxjs';
+import { concatWith, defer, map, timer, type Observable } from 'rxjs';
 import { describe, expect, test } from 'vitest';
 import { Ledger, type LedgerConfig, type PartitionLedger } from '../src/ledger.js';
 import type { Intent, PartitionState } from '../src/model/state.js';
@@ -327,6 +327,34 @@ describe('I12: leaving a poison record out of a range in doubt', () => {
   }));
 });
 
+describe('a note on a range in doubt', () => {
+  test('is stored before it is told, beside another change of the same range', marbles((m) => {
+    const setup = claimed(stateOf(9, [10, 14], [15, 19]), { write: '---k' });
+    setup.book.exclude(intent(15, 19), [16]).subscribe();
+    noteAt(setup, 1, 'note', () => setup.book.note(intent(10, 14), { isFilling: true }));
+    noteAt(setup, 2, 'exclusion', () => setup.book.exclude(intent(15, 19, { excluded: [16] }), [17]));
+    noteAt(setup, 2, 'note on it', () => setup.book.note(intent(15, 19), { isFilling: true }));
+    m.flush();
+    expect(setup.journal.of('told')).toEqual(['6 told note', '6 told exclusion', '6 told note on it']);
+    expect(setup.store.stateOf().pending).toEqual([intent(10, 14, { isFilling: true }), intent(15, 19, { excluded: [16, 17], isFilling: true })]);
+  }));
+
+  test('does not outlive an exclusion: nothing was filled under the new token', marbles((m) => {
+    const filling = intent(10, 14, { isFilling: true });
+    const setup = claimed({ ...stateOf(9), pending: [filling] });
+    setup.book.exclude(filling, [12]).subscribe();
+    m.flush();
+    expect(setup.store.stateOf().pending).toEqual([intent(10, 14, { excluded: [12] })]);
+  }));
+
+  test('is refused for a range that is not in doubt', marbles((m) => {
+    const setup = claimed(stateOf(9, [10, 14]));
+    noteAt(setup, 0, 'note', () => setup.book.note(intent(15, 19), { isFilling: true }));
+    m.flush();
+    expect(setup.journal.of('told', 'write')).toEqual(['0 told note: KCR_INTERNAL']);
+  }));
+});
+
 describe('a state that does not speak of the log that is there', () => {
   interface Claiming {
     readonly journal: Journal;
@@ -334,9 +362,9 @@ describe('a state that does not speak of the log that is there', () => {
     readonly source: FakeSource;
     readonly opened: Observable<string>;
   }
-  function claiming(initial: PartitionState, config: Partial<LedgerConfig> = {}, scripts: Scripts = {}): Claiming {
+  function claiming(initial: PartitionState, config: Partial<LedgerConfig> = {}, scripts: Scripts = {}, storeScripts: Scripts = {}): Claiming {
     const journal = new Journal();
-    const store = new FakeStore(journal, initial);
+    const store = new FakeStore(journal, initial, storeScripts);
     const source = new FakeSource(journal, undefined, scripts);
     const ledger = new Ledger(store, source, { group: 'g1', owner: 'me', retry, report: reportTo(journal), ...config });
     const opened = ledger.open({ ...p0, topicId: 'B' }).pipe(asText(({ state }) => `${briefState(state)} of ${state.topicId}@${state.incarnation}`));
@@ -353,15 +381,36 @@ describe('a state that does not speak of the log that is there', () => {
     const { opened, journal, store } = claiming(ofA(stateOf(9, [10, 14])), { onReset: 'restart' });
     m.expect(opened).toBeObservable('(s|)', { s: 'settled -1 of B@1' });
     m.flush();
-    expect(journal.of('event')).toEqual(['0 event restarted', '0 event claimed']);
-    expect(store.stateOf().topicId).toBe('A'); // Stored with the first intent: until then the next claim finds the same.
+    expect(journal.of('event', 'write')).toEqual(['0 write 0: settled -1', '0 event restarted', '0 event claimed']);
+    expect(store.stateOf()).toEqual({ settled: -1, pending: [], incarnation: 1, topicId: 'B', isAnew: true });
   }));
 
-  test('a new owner that dies before its first intent leaves the decision to the next', marbles((m) => {
-    const { opened, store } = claiming(ofA(stateOf(9)), { onReset: 'restart' });
-    m.expect(opened.pipe(concatWith(opened))).toBeObservable('(ss|)', { s: 'settled -1 of B@1' });
+  test('I3: a restart is stored before it is told: the next owner finds a log that has grown past it, and begins where it was truncated', marbles((m) => {
+    const { opened, source, journal } = claiming({ ...stateOf(9), topicId: 'B' }, { onReset: 'restart' });
+    source.ends = { start: 0, end: 5 };
+    const grown = defer(() => {
+      source.ends = { start: 0, end: 13 };
+      return opened;
+    });
+    m.expect(opened.pipe(concatWith(grown))).toBeObservable('4s (ss|)', { s: 'settled 4 of B@1' });
     m.flush();
-    expect(store.stateOf()).toEqual(ofA(stateOf(9)));
+    expect(journal.of('event', 'write').map((line) => line.replace(/^\d+ /, ''))).toEqual(['write 0: settled 4', 'event restarted', 'event claimed', 'event claimed']);
+  }));
+
+  test('I3: a restart that a former owner decides on is not told', marbles((m) => {
+    const { opened, journal, store, source } = claiming(ofA(stateOf(9)), { onReset: 'restart' }, { log: '--k' });
+    m.cold('-s').subscribe(() => store.seize());
+    m.expect(opened).toBeObservable('--#', {}, 'KCR_FENCED');
+    m.flush();
+    expect(source.claims).toEqual([]);
+    expect(journal.of('event')).toEqual(['2 event fenced']);
+  }));
+
+  test('I3: a store that is away for a while does not lose the restart', marbles((m) => {
+    const { opened, journal } = claiming(ofA(stateOf(9)), { onReset: 'restart' }, {}, { write: ['u', 'k'] });
+    m.expect(opened).toBeObservable('----------(s|)', { s: 'settled -1 of B@1' });
+    m.flush();
+    expect(journal.of('event')).toEqual(['0 event retry', '10 event restarted', '10 event claimed']);
   }));
 
   test('that reaches beyond the log’s end halts, once the end has stayed there: a new leader catches up first', marbles((m) => {
@@ -392,6 +441,15 @@ describe('a state that does not speak of the log that is there', () => {
   test('the topic’s id is learnt by a state without one', marbles((m) => {
     m.expect(claiming(stateOf(9)).opened).toBeObservable('(s|)', { s: 'settled 9 of B@0' });
     m.expect(claiming(stateOf(-1)).opened).toBeObservable('(s|)', { s: 'settled none of B@0' });
+  }));
+
+  test('I3: what was learnt is stored, where anything is settled: the topic may be another one when the next owner asks', marbles((m) => {
+    const learning = claiming(stateOf(9));
+    const empty = claiming(stateOf(-1));
+    learning.opened.subscribe();
+    empty.opened.subscribe();
+    m.flush();
+    expect([learning.store.stateOf().topicId, empty.store.stateOf().topicId]).toEqual(['B', undefined]);
   }));
 
   test('a broker that does not answer is asked again', marbles((m) => {

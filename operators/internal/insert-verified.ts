@@ -2,10 +2,11 @@
  * Room: a helper of insertDeduped: one frozen batch on its way into the table, asked for where a token alone does not
  * tell. Ports and the model may enter.
  */
-import { concatMap, defer, from, last, map, of, tap, throwError, type Observable, type ObservableInput, type SchedulerLike } from 'rxjs';
+import { catchError, concatMap, defer, from, last, map, of, tap, throwError, type Observable, type ObservableInput, type SchedulerLike } from 'rxjs';
 import { IngestError, hasCode } from '../../src/errors.js';
 import type { Report } from '../../src/events.js';
 import { countOffsets } from '../../src/model/batch.js';
+import type { IntentNotes } from '../../src/model/state.js';
 import type { FrozenInsert, InsertBatch, InsertResult, ReadBack } from '../../src/ports.js';
 import { retryRetryable, type RetryConfig } from '../../src/retry.js';
 
@@ -27,7 +28,13 @@ export type Inserted =
   /** Nothing was sent: the token became doubtful before its first attempt, and a fenced write can clear that. */
   | { readonly kind: 'unsent' };
 
-type Attempted = { readonly kind: 'sent'; readonly result: InsertResult } | { readonly kind: 'found'; readonly found: ReadBack } | { readonly kind: 'unsent' };
+type Attempted =
+  | { readonly kind: 'sent' | 'sent in part'; readonly result: InsertResult }
+  | { readonly kind: 'found'; readonly found: ReadBack }
+  | { readonly kind: 'unsent' };
+
+/** Stores what must outlive this process before it is acted on. */
+export type NoteDown = (fields: IntentNotes) => Observable<unknown>;
 
 /** Offsets that a message names; of more it says how many. */
 const namedOffsets = 20;
@@ -39,41 +46,69 @@ type PortCall = 'insert' | 'readBack' | 'fill';
 /**
  * Inserts, then reads back where the outcome was ambiguous. Before each attempt the token is asked about: a process
  * that was frozen must not wake up and send what the server has forgotten it already has.
+ *
+ * Attempts under the batch's token T may hang somewhere and land at any time, so nothing goes out under another token
+ * while one of them could still add rows (I16). Rows that a look shows to be missing go out in this order:
+ *
+ * 1. Under T, and without the rows that are there. The server names a block by token and ClickHouse partition, and writes
+ *    it as a whole or not at all: what is missing of one ClickHouse partition is the block that every attempt under T has
+ *    for it. Whichever lands first is kept, the other is dropped. The rows that are there stay out: the server may have
+ *    forgotten T for their ClickHouse partitions. Targets of materialized views know T as the table does, and a table
+ *    that feeds views is not mended in part at all. A replicated table keeps T in Keeper, for all of its replicas.
+ * 2. Then a look. An attempt under T was answered, so the server knows T in each of these ClickHouse partitions.
+ * 3. What is still missing has lost its rows and kept its token: only then a fill, under a token of its own. Attempts under
+ *    T that land from now on are dropped, since T is known where they could add something.
+ *
+ * That there is a fill is stored before it is sent. Whoever comes next goes on with the fill alone: the fill may hang
+ * as well, and by then the server may have forgotten T, under which the same rows would land beside it. A fill whose
+ * answer is lost is made again under the same token, of what a look still misses: its blocks are whole, too.
+ *
+ * What this rests on: no attempt is on its way for longer than the table remembers its token.
  */
 export class VerifiedInsert {
   readonly #frozen: FrozenInsert;
   readonly #batch: InsertBatch;
   readonly #effects: Effects;
   readonly #doubt: Doubt;
+  readonly #noteDown: NoteDown | undefined;
 
-  constructor(frozen: FrozenInsert, batch: InsertBatch, effects: Effects, doubt: Doubt) {
+  /** `noteDown` of undefined: nothing is recorded of the batch, so nothing can be added. */
+  constructor(frozen: FrozenInsert, batch: InsertBatch, effects: Effects, doubt: Doubt, noteDown?: NoteDown) {
     this.#frozen = frozen;
     this.#batch = batch;
     this.#effects = effects;
     this.#doubt = doubt;
+    this.#noteDown = noteDown;
   }
 
   /** `mayBeUnsent`: the caller knows how to clear a doubt about a token that was never sent. */
   insert(mayBeUnsent: boolean): Observable<Inserted> {
     const attempted$ = this.#attempt((calling): Observable<Attempted> => {
-      const sent$ = defer(() => {
-        calling('insert');
-        return from(this.#frozen.insert());
-      }).pipe(last(), map((result): Attempted => ({ kind: 'sent', result })));
+      const send = (kind: 'sent' | 'sent in part', port: () => ObservableInput<InsertResult>): Observable<Attempted> =>
+        defer(() => {
+          calling('insert');
+          return from(port());
+        }).pipe(last(), map((result): Attempted => ({ kind, result })));
+      const whole = () => send('sent', () => this.#frozen.insert());
       const why = this.#tokenDoubt();
-      if (why === undefined) return sent$;
+      if (why === undefined) return whole();
       if (mayBeUnsent && !this.#doubt.isInDoubt) return of({ kind: 'unsent' });
       calling('readBack');
       return this.#readBack(why).pipe(
-        concatMap((found): Observable<Attempted> => (found.missing.length === countOffsets(this.#batch.records) ? sent$ : of({ kind: 'found', found }))),
+        concatMap((found): Observable<Attempted> => {
+          const { missing, doubled } = found;
+          if (missing.length === 0 || doubled.length > 0 || this.#batch.intent?.isFilling === true) return of({ kind: 'found', found });
+          return missing.length === countOffsets(this.#batch.records) ? whole() : send('sent in part', () => this.#frozen.insertMissing(missing));
+        }),
       );
     });
     return attempted$.pipe(
       concatMap((attempted): Observable<Inserted> => {
         if (attempted.kind === 'unsent') return of(attempted);
         if (attempted.kind === 'found') return this.#complete(attempted.found, undefined);
-        const { result } = attempted;
-        return this.#doubt.isInDoubt && this.#frozen.readBackWhenInDoubt ? this.#verify(result) : of({ kind: 'inserted', result });
+        const { kind, result } = attempted;
+        const mustLook = kind === 'sent in part' || (this.#doubt.isInDoubt && this.#frozen.readBackWhenInDoubt);
+        return mustLook ? this.#verify(result) : of({ kind: 'inserted', result });
       }),
     );
   }
@@ -98,7 +133,7 @@ export class VerifiedInsert {
     });
   }
 
-  /** `result`: of the insert; undefined where nothing was sent yet. */
+  /** After an attempt under the batch's token was answered, or where a fill was begun before. `result`: of that attempt. */
   #complete({ missing, doubled }: ReadBack, result: InsertResult | undefined): Observable<Inserted> {
     if (doubled.length > 0) return throwError(() => this.#unverifiable(`Read back after a doubtful insert, the table has ${nameOffsets(doubled)} twice`));
     if (missing.length === 0) return of({ kind: 'inserted', result: result ?? nothing });
@@ -115,8 +150,13 @@ export class VerifiedInsert {
     );
   }
 
-  /** A fill that has to be made again after a while is looked for first, as an insert is. */
   #fill(missing: readonly number[]): Observable<InsertResult> {
+    if (this.#noteDown === undefined || this.#batch.intent?.isFilling === true) return this.#fillNow(missing);
+    return this.#noteDown({ isFilling: true }).pipe(last(), concatMap(() => this.#fillNow(missing)));
+  }
+
+  /** A fill that has to be made again after a while is looked for first, as an insert is. */
+  #fillNow(missing: readonly number[]): Observable<InsertResult> {
     let isFirst = true;
     return this.#attempt((calling) => {
       const filling = (offsets: readonly number[]) =>
@@ -149,6 +189,7 @@ export class VerifiedInsert {
     const { retry, scheduler, report, whenInDoubt } = this.#effects;
     let call: PortCall = 'insert';
     return defer(() => from(port((next) => void (call = next)))).pipe(
+      catchError((error: unknown) => this.#noteUnknown(error)),
       retryRetryable<T>(
         retry,
         scheduler,
@@ -159,6 +200,13 @@ export class VerifiedInsert {
         (error) => error.retryable && !(whenInDoubt === 'abandon' && error.code === 'KCR_INSERT_IN_DOUBT'),
       ),
     );
+  }
+
+  /** Who dies now leaves the range to one who was not told, and would believe what the table shows. */
+  #noteUnknown(error: unknown): Observable<never> {
+    const failed$ = throwError(() => error);
+    if (!(error instanceof IngestError) || error.fields.unknownForMs === undefined || this.#noteDown === undefined) return failed$;
+    return this.#noteDown({ unknownUntilMs: this.#effects.scheduler.now() + error.fields.unknownForMs }).pipe(last(), concatMap(() => failed$));
   }
 
   /**

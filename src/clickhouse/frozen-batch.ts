@@ -82,8 +82,14 @@ export class FrozenBatch implements FrozenInsert {
     return abortable((signal) => this.#readBack(doubt, signal));
   }
 
+  insertMissing(missing: readonly number[]): Observable<InsertResult> {
+    return abortable((signal) => this.#insertOnly(missing, { token: this.#token, queryId: this.#queryId }, signal));
+  }
+
   fill(missing: readonly number[]): Observable<InsertResult> {
-    return abortable((signal) => this.#fill(missing, signal));
+    const { token } = this.#batch;
+    const fill = { token: token === undefined ? undefined : this.#tokenAsSent(`${token}:fill1`), queryId: `${this.#queryId}-fill1` };
+    return abortable((signal) => this.#insertOnly(missing, fill, signal));
   }
 
   release(): void {
@@ -113,15 +119,13 @@ export class FrozenBatch implements FrozenInsert {
     await Promise.all([this.#context.identify(), this.#destination.target.refresh()]);
   }
 
-  async #fill(missing: readonly number[], signal: AbortSignal): Promise<InsertResult> {
+  async #insertOnly(missing: readonly number[], { token, queryId }: { readonly token: string | undefined; readonly queryId: string }, signal: AbortSignal): Promise<InsertResult> {
     await this.#identifyAgain();
     await this.#look.refuseDoublingInViews(missing);
-    const { token, records } = this.#batch;
     const wanted = new Set(missing);
-    // With others it could be lost by what happens to them, and there is no second one.
+    // With others it could be lost by what happens to them, and there is no second fill.
     this.#isAlone = true;
-    const fillToken = token === undefined ? undefined : this.#tokenAsSent(`${token}:fill1`);
-    return this.#send(records.filter(({ offset }) => wanted.has(offset)), fillToken, `${this.#queryId}-fill1`, signal);
+    return this.#send(this.#batch.records.filter(({ offset }) => wanted.has(offset)), token, queryId, signal);
   }
 
   async #send(records: Records, token: string | undefined, queryId: string, signal: AbortSignal): Promise<InsertResult> {
@@ -218,8 +222,8 @@ export class FrozenBatch implements FrozenInsert {
       return new IngestError('KCR_INSERT_IN_DOUBT', `answered 200, but ${foreign.why}`, { ...this.#where(), hint: foreign.hint });
     }
     const reason = serverReason(text) || `HTTP status ${status} without a reason`;
-    const fields = { ...this.#where(), serverCode: code ?? `HTTP ${status}` };
-    if (code === UNKNOWN_STATUS_OF_INSERT) this.#look.noteUnknown();
+    const unknownForMs = code === UNKNOWN_STATUS_OF_INSERT ? this.#look.noteUnknown() : undefined;
+    const fields = { ...this.#where(), serverCode: code ?? `HTTP ${status}`, unknownForMs };
     switch (classify({ kind: 'answer', status, code, text })) {
       case 'retriable':
         return new IngestError('KCR_INSERT_RETRIABLE', reason, fields);

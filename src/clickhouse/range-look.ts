@@ -52,6 +52,9 @@ export class RangeLook {
     this.#token = token;
     this.#queryId = queryId;
     this.recorded = batch.intent === undefined ? undefined : parseFingerprint(batch.intent.settings);
+    // Another process was told so, by its own clock: of one that is far ahead no more is waited than its server needs.
+    const { unknownUntilMs } = batch.intent ?? {};
+    if (unknownUntilMs !== undefined) this.#believeFrom(Math.min(unknownUntilMs, context.now() + UNKNOWN_STATUS_MS));
   }
 
   /** A look can show that rows are there, if not that they are missing. */
@@ -185,11 +188,17 @@ export class RangeLook {
   }
 
   /** Kept beside the sink, since the range may be frozen anew meanwhile. */
-  noteUnknown(): void {
+  /** For how long it is not known, milliseconds. */
+  noteUnknown(): number {
+    this.#believeFrom(this.#context.now() + UNKNOWN_STATUS_MS);
+    return UNKNOWN_STATUS_MS;
+  }
+
+  #believeFrom(atMs: number): void {
     const { unknownUntilMs } = this.#context;
     const nowMs = this.#context.now();
     for (const [token, untilMs] of unknownUntilMs) if (untilMs <= nowMs) unknownUntilMs.delete(token);
-    if (this.#token !== undefined) unknownUntilMs.set(this.#token, nowMs + UNKNOWN_STATUS_MS);
+    if (this.#token !== undefined && atMs > (unknownUntilMs.get(this.#token) ?? nowMs)) unknownUntilMs.set(this.#token, atMs);
   }
 
   #refuseWhileUnknown(unknownParts: number): void {

@@ -31,6 +31,10 @@ interface StoredIntent {
   /** Or the index in `targets`. */
   readonly target: StoredTarget | number;
   readonly floor?: number;
+  /** The version of the transform. */
+  readonly transform?: string;
+  readonly filling?: true;
+  readonly unknownUntilMs?: number;
   readonly excluded?: string;
   readonly token?: string;
   /** Which form the token has; left out for what is usual: 2, or 1 where nothing is known of the table. */
@@ -42,12 +46,15 @@ export function toStored(pending: readonly Intent[]): StoredIntents {
   const settings = new Shared(pending.map((intent) => intent.settings));
   const targets = new Shared(pending.map(({ tables, written }): StoredTarget => (written === undefined ? tables : { tables, ...written })));
   const ranges = pending.map((intent, index): StoredIntent => {
-    const { first, last, rows, atMs, floor = first, excluded, token, tokenForm = 1, written } = intent;
+    const { first, last, rows, atMs, floor = first, transformVersion, isFilling, unknownUntilMs, excluded, token, tokenForm = 1, written } = intent;
     return {
       first, last, rows, atMs,
       settings: settings.of(index),
       target: targets.of(index),
       ...(floor === first ? {} : { floor }),
+      ...(transformVersion === undefined ? {} : { transform: transformVersion }),
+      ...(isFilling === true ? { filling: true } : {}),
+      ...(unknownUntilMs === undefined ? {} : { unknownUntilMs }),
       ...(excluded.length === 0 ? {} : { excluded: toRanges(excluded) }),
       ...(token === undefined ? {} : { token }),
       ...(tokenForm === usualForm(written) ? {} : { form: tokenForm }),
@@ -106,7 +113,7 @@ export function fromStored(value: Readonly<Record<string, unknown>>, format: num
 }
 
 function fromFormat3(value: Readonly<Record<string, unknown>>, entry: Readonly<Record<string, unknown>>, at: string, refuse: Refuse): Intent {
-  const { first, last, rows, atMs, floor, excluded = '', token } = entry;
+  const { first, last, rows, atMs, floor, transform, filling, unknownUntilMs, excluded = '', token } = entry;
   const listed = (list: 'settings' | 'targets', field: 'settings' | 'target'): unknown => {
     const index = entry[field];
     if (typeof index !== 'number') return index;
@@ -124,6 +131,9 @@ function fromFormat3(value: Readonly<Record<string, unknown>>, entry: Readonly<R
     ...({ first, last, rows, atMs, settings: listed('settings', 'settings'), tables } as Pick<Intent, 'first' | 'last' | 'rows' | 'atMs' | 'settings' | 'tables'>),
     ...(written === undefined ? {} : { written }),
     ...(floor === undefined ? {} : { floor: floor as number }),
+    ...(transform === undefined ? {} : { transformVersion: transform as string }),
+    ...(filling === true ? { isFilling: true } : {}),
+    ...(unknownUntilMs === undefined ? {} : { unknownUntilMs: unknownUntilMs as number }),
     excluded: fromRanges(excluded, `${at}.excluded`, refuse),
     ...(token === undefined ? {} : { token: token as string }),
     ...(form === 2 ? { tokenForm: form } : {}),
@@ -132,13 +142,14 @@ function fromFormat3(value: Readonly<Record<string, unknown>>, entry: Readonly<R
 
 /** Everything one range must fulfil, whether it is about to be written or was just read. */
 export function checkIntent(intent: Intent, at: string, refuse: Refuse): void {
-  const { first, last, rows, atMs, settings, tables, excluded, token, floor = first } = intent;
-  for (const [field, value] of Object.entries({ first, last, rows, atMs, floor })) {
+  const { first, last, rows, atMs, settings, tables, excluded, token, floor = first, transformVersion, unknownUntilMs = 0 } = intent;
+  for (const [field, value] of Object.entries({ first, last, rows, atMs, floor, unknownUntilMs })) {
     if (!isSafe(value)) refuse(`${at}.${field} is ${shown(value)}, expected a whole number from 0 to 2^53 - 1`);
   }
   if (first > last) refuse(`${at} begins at ${first}, after its end ${last}`);
   if (floor > first) refuse(`${at}.floor is ${floor}, expected at most where the range begins, ${first}`);
   if (token !== undefined && typeof token !== 'string') refuse(`${at}.token is ${shown(token)}, expected a string`);
+  if (transformVersion !== undefined && typeof transformVersion !== 'string') refuse(`${at}.transform is ${shown(transformVersion)}, expected a string`);
   if (typeof settings !== 'string') refuse(`${at}.settings is ${shown(settings)}, expected a string`);
   if (!Array.isArray(tables) || tables.some((table) => typeof table !== 'string')) {
     refuse(`${at}.tables is ${shown(tables)}, expected a list of strings`);

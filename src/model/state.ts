@@ -34,6 +34,8 @@ export interface Intent {
   /** Fingerprint of what must not change between an insert and its replay: insert settings, server. */
   readonly settings: string;
   readonly tables: readonly string[];
+  /** The version of the transform between intent and insert, as its author names it; undefined: none was named. */
+  readonly transformVersion?: string;
   /** Undefined: recorded by a version that did not say. */
   readonly written?: TableRecord;
   /**
@@ -42,11 +44,24 @@ export interface Intent {
   readonly floor?: number;
   /** Which form the token has (see `dedupToken`); undefined: the first, which does not name the group. */
   readonly tokenForm?: 2;
+  /**
+   * A fill may have been sent (see `FrozenInsert.fill`): from then on what is missing goes out under the fill's token only.
+   * @default false
+   */
+  readonly isFilling?: true;
+  /**
+   * Until then the table may show rows of it that will disappear, milliseconds since the epoch by the clock of who was
+   * told so.
+   */
+  readonly unknownUntilMs?: number;
   /** Offsets that are not part of the batch (poison), ascending. They change the token. */
   readonly excluded: readonly number[];
   /** The dedup token under which another program has inserted the range; it is sent as it stands. */
   readonly token?: string;
 }
+
+/** What is added to a range while it is in doubt. */
+export type IntentNotes = Partial<Pick<Intent, 'isFilling' | 'unknownUntilMs'>>;
 
 /** What is known of one partition: one value in the state store. */
 export interface PartitionState {

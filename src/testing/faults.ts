@@ -16,8 +16,10 @@ export type PortName = 'cluster' | 'log' | 'seek' | 'commit' | 'claim' | 'write'
  * | `die, lands late` | takes place when the process is long dead | dies |
  * | `lose reply` | takes place | is told that the outcome is unknown |
  * | `kill server` | inserts: the server dies between a token and its part, so the token is known and the rows are not there | is told that the connection broke |
+ * | `kill server between` | inserts: the server dies between two ClickHouse partitions, so the first has its rows and its token, and the others neither | is told that the connection broke |
  * | `kill server early` | inserts that wait for others: the server dies before it writes what waits, which never takes place | is told that the connection broke |
  * | `{ landsAfterMs }` | takes place this much later | is told at the usual time that the outcome is unknown |
+ * | `{ hangsMs }` | the same, and until then no server knows of it: something on the way holds it | is told at the usual time that the outcome is unknown |
  * | `{ delayMs }` | takes place this much later | waits for it |
  * | `{ freezeMs }` | takes place | stands still for so long: no reply, no timer, no heartbeat; then it goes on |
  * | `{ failWith }` | never takes place | is given this error |
@@ -28,14 +30,16 @@ export type Fate =
   | 'die, lands late'
   | 'lose reply'
   | 'kill server'
+  | 'kill server between'
   | 'kill server early'
   | { readonly landsAfterMs: number }
+  | { readonly hangsMs: number }
   | { readonly delayMs: number }
   | { readonly freezeMs: number }
   | { readonly failWith: ErrorCode };
 
-/** When the server of an insert that waits is killed: before it writes what waits, or between this one's token and its rows. */
-export type Killed = 'early' | 'torn' | undefined;
+/** When the server is killed: before it writes what waits, between an insert's token and its rows, or between its ClickHouse partitions. */
+export type Killed = 'early' | 'torn' | 'between' | undefined;
 
 /** At the `nth` call of a process (of that port, if one is named), counted from 1. */
 export interface Fault {

@@ -16,6 +16,8 @@ export interface Step {
   readonly isEvent: boolean;
   /** Of an insert: its dedup token. */
   readonly token?: string | undefined;
+  /** Something on the way holds it: the server does not know of it yet. */
+  readonly isUnseen?: boolean;
   /** Of a request: all that its effect depends on, beside what the servers hold. */
   readonly content?: () => string;
   take(fate?: Fate): void;
@@ -55,7 +57,7 @@ export interface Call<T> {
   readonly token?: string | undefined;
   /** What the effect depends on beside `what`, the port and the process. */
   readonly detail?: () => string;
-  readonly effect: (isServerKilled: boolean) => T;
+  readonly effect: (killed: Killed) => T;
   /** Instead of `effect`: takes effect some time later, of which `done` is told. */
   readonly queue?: (killed: Killed, done: (outcome: Outcome<T>) => void) => void;
 }
@@ -148,8 +150,8 @@ export class SimulatedProcess {
             if (this.isDead || isLandingLate(taken)) return;
             reply(taken === 'lose reply' ? lost() : outcome);
           };
-          if (queue === undefined) done(attempt(() => effect(isKilling(taken))));
-          else queue(taken === 'kill server early' ? 'early' : isKilling(taken) ? 'torn' : undefined, done);
+          if (queue === undefined) done(attempt(() => effect(killedBy(taken))));
+          else queue(killedBy(taken), done);
         },
       };
       this.#send(step, fate, { latencyMs, lateMs, pace, reply, lost });
@@ -158,21 +160,22 @@ export class SimulatedProcess {
   }
 
   #send<T>(step: Step, fate: Fate | undefined, { latencyMs, lateMs, pace, reply, lost }: Sending<T>): void {
-    if (fate === undefined || fate === 'lose reply' || fate === 'die after' || isKilling(fate)) {
-      pace.step(fate === undefined ? step : { ...step, take: () => step.take(fate) }, latencyMs / 2);
-      return;
-    }
     if (fate === 'die before') return this.kill();
     if (fate === 'die, lands late') {
       pace.step({ ...step, take: () => step.take({ landsAfterMs: lateMs }) }, lateMs);
       return this.kill();
     }
+    if (fate === undefined || typeof fate === 'string') {
+      pace.step(fate === undefined ? step : { ...step, take: () => step.take(fate) }, latencyMs / 2);
+      return;
+    }
     if ('failWith' in fate) {
       this.later(() => reply({ error: new IngestError(fate.failWith, 'the plan says so') }), latencyMs / 2);
       return;
     }
-    if ('landsAfterMs' in fate) {
-      pace.step({ ...step, take: () => step.take(fate) }, fate.landsAfterMs);
+    if ('landsAfterMs' in fate || 'hangsMs' in fate) {
+      const isUnseen = 'hangsMs' in fate;
+      pace.step({ ...step, isUnseen, take: () => step.take(fate) }, isUnseen ? fate.hangsMs : fate.landsAfterMs);
       this.later(() => reply(lost()), latencyMs);
       return;
     }
@@ -200,12 +203,21 @@ interface Sending<T> {
   readonly lost: () => Outcome<T>;
 }
 
-function isKilling(fate: Fate | undefined): fate is 'kill server' | 'kill server early' {
-  return fate === 'kill server' || fate === 'kill server early';
+function killedBy(fate: Fate | undefined): Killed {
+  switch (fate) {
+    case 'kill server':
+      return 'torn';
+    case 'kill server between':
+      return 'between';
+    case 'kill server early':
+      return 'early';
+    default:
+      return undefined;
+  }
 }
 
 function isLandingLate(fate: Fate | undefined): boolean {
-  return typeof fate === 'object' && 'landsAfterMs' in fate;
+  return typeof fate === 'object' && ('landsAfterMs' in fate || 'hangsMs' in fate);
 }
 
 function fateName(fate: Fate): string {

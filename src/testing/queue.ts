@@ -59,7 +59,7 @@ export class InsertQueue {
 
   #write(): void {
     const together = this.#take();
-    const killedAt = together.findIndex(({ killed }) => killed === 'torn');
+    const killedAt = together.findIndex(({ killed }) => killed !== undefined);
     const isKilled = killedAt >= 0;
     const isTorn = isKilled && this.table.config.family !== 'replicated';
     // A kill in the middle can tear each of those whose tokens were noted.

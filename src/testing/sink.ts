@@ -13,7 +13,7 @@ import { bytesOf } from '../model/batch.js';
 import type { Records } from '../model/record.js';
 import type { Intent, TableRecord } from '../model/state.js';
 import type { BatchSink, FrozenInsert, InsertBatch, InsertResult, ReadBack } from '../ports.js';
-import type { PortName } from './faults.js';
+import type { Killed, PortName } from './faults.js';
 import type { SimulatedProcess } from './process.js';
 import type { InsertQueue } from './queue.js';
 import { rowOf, type Row, type SimulatedTable } from './table.js';
@@ -129,23 +129,25 @@ function frozen(process: SimulatedProcess, world: SinkSurroundings, batch: Inser
     return sent.map((record) => (isBlank ? { ...rowOf(topic, partition, record), isBlank } : rowOf(topic, partition, record)));
   };
   const range = `${partition}:${afterOffset + 1}-${lastOffset}`;
+  const only = (offsets: readonly number[]) => records.filter(({ offset }) => offsets.includes(offset));
   const detail = (...more: unknown[]) => JSON.stringify([token, records.map(({ offset }) => offset), intent?.settings, batch.isAnew, ...more]);
-  const insert = (sent: Records, key: string | undefined, isServerKilled: boolean): InsertResult => {
+  const insert = (sent: Records, key: string | undefined, killed: Killed): InsertResult => {
     if (world.isTableDown()) throw unreachable();
     if (key !== undefined) {
       watch.blocks(key, sent.length, blockRows);
       watch.landing(key, batch, table.now().id);
     }
-    const isTorn = isServerKilled && family === 'plain';
+    const isTorn = killed === 'torn' && family === 'plain';
     if (isTorn) watch.torn(batch);
-    if (isServerKilled) world.queue.lose();
+    if (killed !== undefined) world.queue.lose();
     if (key !== undefined && !asSent(sent).some((row) => table.isPoison(row))) watch.landed(key);
-    table.insert(asSent(sent), key, { nowMs: world.nowMs(), blockRows, dieAtBlock: isTorn ? 0 : undefined });
-    if (isServerKilled) throw new IngestError('KCR_INSERT_IN_DOUBT', 'the connection broke');
+    table.insert(asSent(sent), key, { nowMs: world.nowMs(), blockRows, dieAtBlock: isTorn ? 0 : undefined, dieBeforeBlock: killed === 'between' ? 1 : undefined });
+    if (killed !== undefined) throw new IngestError('KCR_INSERT_IN_DOUBT', 'the connection broke');
+    if (key !== undefined) watch.took(key);
     return { rows: sent.length, bytes: bytesOf(sent) };
   };
   const send = (port: 'insert' | 'fill', sent: Records, key: string | undefined, what: () => string): Observable<InsertResult> => {
-    const call = { port, partition, token: key, detail, what, effect: (isServerKilled: boolean) => insert(sent, key, isServerKilled) };
+    const call = { port, partition, token: key, detail, what, effect: (killed: Killed) => insert(sent, key, killed) };
     // A fill goes by itself, as with the sink that ships.
     const isAlone = !sending.coalesces || port === 'fill' || key === undefined || blockRows !== Infinity || sent.length > MOST_COALESCED_ROWS;
     if (isAlone) return noting(process.call(call));
@@ -157,12 +159,14 @@ function frozen(process: SimulatedProcess, world: SinkSurroundings, batch: Inser
   return {
     readBackWhenInDoubt: token !== undefined && family === 'plain',
     tokenDoubt: (nowMs) => doubt(nowMs)?.why,
-    insert: () => {
-      return unlessUnasked(() => {
-        watch.inserting('insert', batch);
-        return send('insert', records, token, () => range);
-      });
-    },
+    insert: () => unlessUnasked(() => {
+      watch.inserting('insert', batch);
+      return send('insert', records, token, () => range);
+    }),
+    insertMissing: (missing) => unlessUnasked(() => {
+      watch.inserting('insert in part', batch);
+      return send('insert', only(missing), token, () => `${range} with ${missing.join(',')}`);
+    }),
     readBack: (asked) => {
       watch.inserting('readBack', batch);
       const atMs = world.nowMs();
@@ -177,11 +181,10 @@ function frozen(process: SimulatedProcess, world: SinkSurroundings, batch: Inser
       );
     },
     fill: (missing) => {
-      watch.asked('fill', batch.assignment);
+      watch.filling(batch);
       if (table.views.size > 0) throw new IngestError('KCR_READ_BACK', `a fill of ${range} would double rows in the views`);
-      const wanted = new Set(missing);
       const key = token === undefined ? undefined : `${token}:fill1`;
-      return unlessUnasked(() => send('fill', records.filter(({ offset }) => wanted.has(offset)), key, () => `${range} with ${missing.join(',')}`));
+      return unlessUnasked(() => send('fill', only(missing), key, () => `${range} with ${missing.join(',')}`));
     },
     release: () => undefined,
   };
@@ -243,6 +246,7 @@ function coalesced(process: SimulatedProcess, world: SinkSurroundings, batch: In
         world.watch.landing(token, batch, world.table.now().id);
         const noted: typeof done = (outcome) => {
           if ('error' in outcome || outcome.value.refusedRow === undefined) world.watch.landed(token);
+          if (!('error' in outcome) && outcome.value.refusedRow === undefined) world.watch.took(token);
           done(outcome);
         };
         world.queue.push({ batch, token, killed, done: noted, rows: sent });

@@ -53,6 +53,8 @@ export interface InsertOptions {
   readonly nowMs: number;
   /** The server dies after it has noted the token of this block, counted from 0, and before the rows are there. */
   readonly dieAtBlock?: number | undefined;
+  /** The server dies before it begins with this block, counted from 0; the ones before are written. */
+  readonly dieBeforeBlock?: number | undefined;
   readonly blockRows?: number | undefined;
 }
 
@@ -176,24 +178,28 @@ export class SimulatedTable {
    * All blocks or, when the server dies in between, the first ones. A refused row refuses the whole insert.
    * Errors: `KCR_POISON` with the offset, `KCR_INSERT_IN_DOUBT` when the server died.
    */
-  insert(rows: readonly Row[], token: string | undefined, { nowMs, dieAtBlock, blockRows = this.config.blockRows }: InsertOptions): void {
+  insert(rows: readonly Row[], token: string | undefined, { nowMs, dieAtBlock, dieBeforeBlock, blockRows = this.config.blockRows }: InsertOptions): void {
     const poison = rows.find((row) => this.isPoison(row));
     if (poison !== undefined) {
       const { topic, partition, offset } = poison;
       throw new IngestError('KCR_POISON', 'the row is refused', { topic, partition, offset });
     }
-    this.#blocks(this.#kept(rows), blockRows).forEach(([name, block], index) => {
+    const blocks = this.#blocks(this.#kept(rows), blockRows);
+    blocks.slice(0, dieBeforeBlock).forEach(([name, block], index) => {
       const isNew = token === undefined || !this.#definition.keepsTokens || this.#window.take(`${token}|${name}`, nowMs);
-      if (index === dieAtBlock) {
-        this.startedMs += 60_000;
-        throw new IngestError('KCR_INSERT_IN_DOUBT', 'the server died in the middle of the insert');
-      }
+      if (index === dieAtBlock) this.#die();
       if (isNew) this.rows.push(...block);
       // A view is given the block also when the table has it already; its own target's window decides.
       for (const [view, target] of this.views) {
         if (token === undefined || this.#viewWindows.get(view)!.take(`${token}|${name}`, nowMs)) target.push(...block);
       }
     });
+    if (dieBeforeBlock !== undefined) this.#die();
+  }
+
+  #die(): never {
+    this.startedMs += 60_000;
+    throw new IngestError('KCR_INSERT_IN_DOUBT', 'the server died in the middle of the insert');
   }
 
   /**

@@ -10,7 +10,7 @@ import type { SimulatedLog } from './log.js';
 import type { SimulatedTable } from './table.js';
 
 /** The invariants of the exactly-once arrangement, by the numbers `docs/testing.md` gives them. */
-export type Invariant = 'I1' | 'I2' | 'I3' | 'I4' | 'I5' | 'I6' | 'I7' | 'I8' | 'I9' | 'I10' | 'I11' | 'I12' | 'I15';
+export type Invariant = 'I1' | 'I2' | 'I3' | 'I4' | 'I5' | 'I6' | 'I7' | 'I8' | 'I9' | 'I10' | 'I11' | 'I12' | 'I15' | 'I16';
 
 export interface Violation {
   readonly invariant: Invariant;
@@ -38,6 +38,7 @@ export interface SavedWatch {
   readonly topicOfToken: ReadonlyMap<string, string | undefined>;
   readonly blockRows: ReadonlyMap<string, number>;
   readonly torn: ReadonlySet<string>;
+  readonly taken: ReadonlySet<string>;
 }
 
 export class Watch {
@@ -49,6 +50,8 @@ export class Watch {
   readonly #topicOfToken = new Map<string, string | undefined>();
   readonly #blockRows = new Map<string, number>();
   readonly #torn = new Set<string>();
+  /** Tokens of which an attempt took effect as a whole. */
+  readonly #taken = new Set<string>();
   /** Tokens that reached a table. */
   readonly #landed = new Set<string>();
 
@@ -62,11 +65,11 @@ export class Watch {
     const claims = new Map([...this.#claims].map(([epoch, { state, resolved }]) => [epoch, { state, resolved: new Set(resolved) }]));
     return {
       recorded: new Map(this.#recorded), states: new Map(this.#states), claims, lost: new Set(this.#lost),
-      topicOfToken: new Map(this.#topicOfToken), blockRows: new Map(this.#blockRows), torn: new Set(this.#torn),
+      topicOfToken: new Map(this.#topicOfToken), blockRows: new Map(this.#blockRows), torn: new Set(this.#torn), taken: new Set(this.#taken),
     };
   }
 
-  restore({ recorded, states, claims, lost, topicOfToken, blockRows, torn }: SavedWatch): void {
+  restore({ recorded, states, claims, lost, topicOfToken, blockRows, torn, taken }: SavedWatch): void {
     refill(this.#recorded, recorded);
     refill(this.#states, states);
     refill(this.#claims, new Map([...claims].map(([epoch, { state, resolved }]) => [epoch, { state, resolved: new Set(resolved) }])));
@@ -76,6 +79,8 @@ export class Watch {
     for (const epoch of lost) this.#lost.add(epoch);
     this.#torn.clear();
     for (const offset of torn) this.#torn.add(offset);
+    this.#taken.clear();
+    for (const token of taken) this.#taken.add(token);
   }
 
   /** Of tenures of which nothing will be heard any more: what they claimed, and that they were lost, does not matter. */
@@ -183,6 +188,18 @@ export class Watch {
   /** It was not refused. */
   landed(token: string): void {
     this.#landed.add(token);
+  }
+
+  /** An attempt took effect as a whole: the table knows the token wherever its rows belong. */
+  took(token: string): void {
+    this.#taken.add(token);
+  }
+
+  /** Rows of a range are about to be sent under another token than its own. */
+  filling({ assignment, token, afterOffset, lastOffset }: InsertBatch): void {
+    this.asked('fill', assignment);
+    if (token === undefined || this.#taken.has(token)) return;
+    this.#break('I16', `partition ${assignment.partition}: ${afterOffset + 1}-${lastOffset} is filled before an attempt under ${token} was answered`);
   }
 
   /** The server was killed in the middle of this insert. */

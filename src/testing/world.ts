@@ -229,7 +229,7 @@ export class SimulatedWorld {
     return {
       step: (step, delayMs) => {
         if (step.isEvent) return void step.process.later(() => step.take(), delayMs);
-        if (step.token !== undefined) this.#running.add(step);
+        if (step.token !== undefined && step.isUnseen !== true) this.#running.add(step);
         this.#scheduler.schedule(() => {
           this.#running.delete(step);
           step.take();

@@ -46,6 +46,7 @@ export async function drain(config: CheckedConfig, { timeoutMs, report }: DrainO
     onlyInDoubt: true,
     group: config.kafka.groupId,
     owner: `${hostname()}:${process.pid}:${randomUUID().slice(0, 8)}`,
+    transformVersion: (topic) => config.routes.find((route) => route.topic === topic)?.transformVersion,
     transform: (topic) => {
       const transform = transforms.get(topic);
       return transform === undefined ? undefined : transformRows(transform);

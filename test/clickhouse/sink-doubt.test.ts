@@ -244,6 +244,30 @@ describe('after code 319 the server itself does not know for about 300 s whether
     await expect(outcome(frozen.readBack())).resolves.toMatchObject({ missing: [10, 12, 13] });
   });
 
+  it('I9: the answer says for how long, and the next process waits for what the range says of it', async () => {
+    const sink = await openSink({ engine: 'ReplicatedMergeTree' });
+    const batch = recordedBatch(sink);
+    server.onInsert = refuse(319);
+    await expect(outcome(sink.freeze(batch).insert())).rejects.toMatchObject({ fields: { unknownForMs: 330_000 } });
+    const noted = { ...batch, replay: true, intent: { ...batch.intent!, unknownUntilMs: nowMs + 100_000 } };
+    const next = await openSink({ engine: 'ReplicatedMergeTree' });
+    server.onSelect = found({ 10: 1, 12: 1 });
+    nowMs += 99_999;
+    await expect(outcome(next.freeze(noted).readBack())).rejects.toMatchObject(unknown);
+    nowMs += 1;
+    await expect(outcome(next.freeze(noted).readBack())).resolves.toMatchObject({ missing: [13] });
+  });
+
+  it('I9: a clock that is far ahead does not make it wait for longer than a server needs', async () => {
+    const sink = await openSink({ engine: 'ReplicatedMergeTree' });
+    const batch = recordedBatch(sink);
+    const frozen = sink.freeze({ ...batch, replay: true, intent: { ...batch.intent!, unknownUntilMs: nowMs + 86_400_000 } });
+    server.onSelect = found({ 10: 1, 12: 1 });
+    await expect(outcome(frozen.readBack())).rejects.toMatchObject(unknown);
+    nowMs += 330_000;
+    await expect(outcome(frozen.readBack())).resolves.toMatchObject({ missing: [13] });
+  });
+
   it('also by whoever freezes the range anew', async () => {
     const { sink, batch } = await afterUnknown();
     await expect(outcome(sink.freeze(batch).readBack())).rejects.toMatchObject(unknown);

@@ -265,6 +265,7 @@ describe('an at-most-once pipeline, when one of its commits hangs in the network
       insert: () => of({ rows: records.length, bytes: 0 }).pipe(tap(() => taken.push(...records.map(({ offset }) => offset)))),
       tokenDoubt: () => undefined,
       readBackWhenInDoubt: false,
+      insertMissing: () => EMPTY,
       readBack: () => EMPTY,
       fill: () => EMPTY,
       release: () => undefined,

@@ -36,6 +36,15 @@ describe('the text', () => {
     );
   });
 
+  test('I4, I9, I10: that a fill was begun, what must be waited out, and the version of the transform outlive the process', () => {
+    const noted = withState({ pending: [{ ...intent, transformVersion: 'v7', isFilling: true, unknownUntilMs: 1_795_000_330_000 }] });
+    const text = encodeState(noted, name);
+    expect(text).toContain('"settings":"f00d"');
+    expect(decodeState(text, name)).toStrictEqual(noted);
+    expect(refusal(() => decodeState(text.replace('1795000330000', '"soon"'), name)).message).toContain('unknownUntilMs');
+    expect(refusal(() => decodeState(text.replace('"v7"', '7'), name)).message).toContain('pending[0].transform is 7');
+  });
+
   test('names what several ranges share once', () => {
     const shared = withState({ pending: [intent, { ...intent, first: 100, last: 120, floor: 42, excluded: [] }] });
     const text = encodeState(shared, name);

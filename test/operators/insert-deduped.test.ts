@@ -156,7 +156,7 @@ describe('several batches', () => {
 describe('I5: a batch is delivered', () => {
   /** A sink whose answers are spelt out. */
   const answering = (insert: () => ObservableInput<InsertResult>) => ({
-    freeze: (): FrozenInsert => ({ insert, tokenDoubt: () => undefined, readBackWhenInDoubt: false, readBack: () => NEVER, fill: () => NEVER, release: () => undefined }),
+    freeze: (): FrozenInsert => ({ insert, tokenDoubt: () => undefined, readBackWhenInDoubt: false, insertMissing: () => NEVER, readBack: () => NEVER, fill: () => NEVER, release: () => undefined }),
   });
 
   test('only once the answer was read to its end, not at its first byte', marbles((m) => {
@@ -358,12 +358,12 @@ describe('a token that the server may have forgotten', () => {
     ]);
   }));
 
-  test('some is missing: exactly that is filled and read back, and the insert is not made', marbles((m) => {
+  test('some is missing: exactly that is inserted under the recorded token and read back, and nothing else is sent', marbles((m) => {
     const journal = new Journal();
     const sink = new FakeSink(journal, {}, { ...old, readBacks: [{ missing: [12, 13] }, {}] });
     m.expect(m.hot('-r', batches).pipe(insertDeduped(sink), asText(({ rows }) => `${rows} rows`))).toBeObservable('-R', { R: '2 rows' });
     m.flush();
-    expect(journal.lines).toEqual(['1 readBack 10-14 since it is old', '1 fill 10-14 with 12,13', '1 readBack 10-14', '1 release 10-14']);
+    expect(journal.lines).toEqual(['1 readBack 10-14 since it is old', '1 insert 10-14 with 12,13', '1 readBack 10-14', '1 release 10-14']);
   }));
 
   test('rows that are there twice stop the partition', marbles((m) => {

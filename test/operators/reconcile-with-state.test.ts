@@ -333,7 +333,58 @@ describe('what is settled', () => {
   }));
 });
 
+describe('I10: a transform that was changed while a range was in doubt', () => {
+  const recordedFor = (transformVersion?: string): PartitionState => ({ ...stateOf(9), pending: [intent(10, 14, transformVersion === undefined ? {} : { transformVersion })] });
+  const replayed = (m: Marbles, state: PartitionState, transformVersion?: string) => passing(m, '-a|', { a: chunk(9, 14) }, setUp(state), { transformVersion });
+
+  test('its version is recorded with each range', marbles((m) => {
+    const setup = setUp(stateOf(9));
+    passing(m, '-a|', { a: chunk(9, 14) }, setup, { transformVersion: 'v1' }).subscribe();
+    m.flush();
+    expect(setup.store.stateOf().pending).toMatchObject([{ first: 10, last: 14, transformVersion: 'v1' }]);
+  }));
+
+  for (const [was, now] of [['v1', 'v2'], ['v1', undefined]] as const) {
+    test(`recorded for ${was}, and it is ${now} now: the partition halts before anything is made again`, marbles((m) => {
+      m.expect(replayed(m, recordedFor(was), now)).toBeObservable('-#', {}, 'KCR_TRANSFORM');
+    }));
+  }
+
+  test('the same version goes on, and a range that names none: the option may be new', marbles((m) => {
+    m.expect(replayed(m, recordedFor('v1'), 'v1')).toBeObservable('-R|', legend);
+    m.expect(replayed(m, recordedFor(), 'v2')).toBeObservable('-R|', legend);
+    m.expect(replayed(m, recordedFor())).toBeObservable('-R|', legend);
+  }));
+
+  test('it says which, of what, and what to do', marbles((m) => {
+    const told: string[] = [];
+    m.hot<Batch>('-a|', { a: chunk(9, 14) }).pipe(setUp(recordedFor('v1')).stage({ transformVersion: 'v2' })).subscribe({ error: (error: Error) => told.push(error.message) });
+    m.flush();
+    expect(told[0]).toMatch(/transform version "v1", and it is "v2" now.*partition 0, offsets 10-14, table db.clicks.*go back to the transform and its version "v1".*drain/);
+  }));
+
+  test('a version that no state has room for is refused at once', () => {
+    for (const transformVersion of ['', 'x'.repeat(101)]) expect(() => setUp(nothing).stage({ transformVersion })).toThrow('Expected `transformVersion` to have 1 to 100 characters');
+  });
+});
+
 describe('a gap in the log', () => {
+  test('I3: is told once the range that passes over it is stored: until then another owner may decide', marbles((m) => {
+    const setup = setUp(stateOf(9), { write: '---k' });
+    const stage = setup.stage({ onGap: 'continue', report: reportTo(setup.journal) }, tenure(0, 1, 10));
+    m.expect(m.hot<Batch>('-b', { b: chunk(14, 19) }).pipe(stage, asText(briefBatch))).toBeObservable('----B', { B: 'insert 10-19' });
+    m.flush();
+    expect(setup.journal.of('write', 'event')).toEqual(['1 write 0: settled 9, in doubt 10-19', '4 event gap']);
+  }));
+
+  test('in what is in doubt is told at once: its range is stored already', marbles((m) => {
+    const setup = setUp(stateOf(9, [10, 19]));
+    const stage = setup.stage({ onGap: 'continue', report: reportTo(setup.journal) }, tenure(0, 1, 10));
+    m.expect(m.hot<Batch>('-b', { b: chunk(14, 16) }).pipe(stage, asText(briefBatch))).toBeObservable('-');
+    m.flush();
+    expect(setup.journal.of('event')).toEqual(['1 event gap']);
+  }));
+
   const broken = { a: chunk(9, 14), b: chunk(16, 19) };
 
   test('halts: records that nobody saw are not passed over in silence', marbles((m) => {

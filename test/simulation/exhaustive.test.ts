@@ -35,6 +35,17 @@ describe('small worlds, every order of two owners’ steps', () => {
     });
   }
 
+  // The same of six thousand histories is `--world 26`, which also has two faults.
+  const late = smallWorld([2], 2, 1, 1, { spread: 2, isSlow: true });
+  test(late.name, () => {
+    expect(exhaust(late, { maxSeconds: 100 })).toMatchObject({ isComplete: true, findings: [] });
+  });
+
+  test('I16: a fill beside an attempt that hangs is found where each owner comes past the tokens of the one before', () => {
+    const { findings } = exhaust(smallWorld([2], 2, 1, 2, { spread: 2, isSlow: true }), { compose: broken('I16'), maxFindings: 1, maxSeconds: 100 });
+    expect(findings[0]?.kind).toMatch(/I16|doubled/);
+  });
+
   test('batches that waited and became one: no record is lost or doubled, whoever joined them', () => {
     const { owners, isComplete, findings } = exhaustTogether(joined);
     const ranges = owners.contents.map(({ name }) => / insert 0:(\d+)-(\d+)/.exec(name)).filter((found) => found !== null);

@@ -89,7 +89,7 @@ export interface Moment {
  */
 type Option = number;
 
-const kinds = ['answer', 'lose reply', 'kill server', 'timer', 'lost', 'land', 'land: kill server', 'take over', 'die', 'killed elsewhere'] as const;
+const kinds = ['answer', 'lose reply', 'kill server', 'timer', 'lost', 'land', 'land: kill server', 'take over', 'die', 'killed elsewhere', 'kill server between'] as const;
 const optionOf = (kind: (typeof kinds)[number], index: number, what = 0): Option => (what * 64 + index) * 16 + kinds.indexOf(kind);
 const kindOf = (option: Option) => kinds[option % 16]!;
 const indexOf = (option: Option) => (option >> 4) % 64;
@@ -105,7 +105,7 @@ interface Frame {
 
 /** Its name says all of it. */
 export const smallWorld = (records: readonly number[], batch: number, maxPending: number, faults: number, more: Partial<SmallWorld> = {}): SmallWorld => ({
-  name: `records ${records.join('+')}, batches of ${batch}, ${maxPending} in doubt at most, ${faults} faults${more.spread === undefined ? '' : `, ${more.spread} ClickHouse partitions`}${more.isTrickling === true ? ', joined from single ones' : ''}`,
+  name: `records ${records.join('+')}, batches of ${batch}, ${maxPending} in doubt at most, ${faults} faults${more.spread === undefined ? '' : `, ${more.spread} ClickHouse partitions`}${more.isTrickling === true ? ', joined from single ones' : ''}${more.isSlow === true ? ', each owner past the tokens of the one before' : ''}`,
   records, batch, maxPending, faults, ...more,
 });
 
@@ -118,6 +118,8 @@ export const smallWorlds: readonly SmallWorld[] = [
   // Batches that wait become one; in the other worlds they are too large for that.
   smallWorld([7], 2, 1, 1, { isTrickling: true }), smallWorld([3], 2, 1, 2, { isTrickling: true }), smallWorld([3, 3], 2, 2, 1, { isTrickling: true }),
   smallWorld([3, 3], 3, 2, 2), smallWorld([6], 3, 2, 2),
+  // Blocks of one insert land one by one, and requests hang for longer than their token is relied on: seconds, too.
+  smallWorld([2], 2, 1, 2, { spread: 2, isSlow: true }),
 ];
 
 const noOrphans: readonly number[] = [];
@@ -254,7 +256,9 @@ class Search {
         options.push(optionOf('answer', index, content));
         if (faults === 0) continue;
         options.push(optionOf('lose reply', index, content));
-        if (this.#owners.contents[content]!.port === 'insert') options.push(optionOf('kill server', index, content));
+        if (this.#owners.contents[content]!.port !== 'insert') continue;
+        options.push(optionOf('kill server', index, content));
+        if (this.small.isSlow === true) options.push(optionOf('kill server between', index, content));
       }
       for (const partition of node.timers) if (this.#isMeant(partition)) options.push(optionOf('timer', index, partition));
       if (index === owners.length - 1) continue;
@@ -286,6 +290,7 @@ class Search {
         return this.#answered(moment, index, what, undefined);
       case 'lose reply':
       case 'kill server':
+      case 'kill server between':
         return this.#answered({ ...moment, faults: moment.faults - 1 }, index, what, kind);
       case 'timer':
         return this.#toldOf(moment, index, kind, what, Number(index === moment.owners.length - 1));

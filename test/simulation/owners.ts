@@ -20,6 +20,8 @@ export interface SmallWorld {
   readonly spread?: number;
   /** Records come one by one, each the last for now: none waits for a batch to be full, those that wait for their turn are joined. */
   readonly isTrickling?: boolean;
+  /** Each owner comes an hour after the one before: no token is relied on any more. What hangs on its way still lands. */
+  readonly isSlow?: boolean;
 }
 
 /** How a process is composed: as it ships, or broken. */
@@ -28,13 +30,14 @@ export type ComposeOwner = (process: Process, config: ArrangeConfig & { readonly
 export const asShipped: ComposeOwner = (process, { chunkSize: _, ...config }) => arrange(process, config, process.scheduler);
 
 /** The owners take turns in how they cut: another owner, other cuts. */
-export function configOf({ batch, maxPending, isTrickling = false }: SmallWorld, ordinal: number, name: string) {
+export function configOf({ batch, maxPending, isTrickling = false, isSlow = false }: SmallWorld, ordinal: number, name: string) {
   const isOdd = ordinal % 2 === 1;
   // What is left from before a seek must not be joined with what the seek brings: it can only show where both would fit.
   const other = isTrickling ? batch + 3 : (batch % 3) + 1;
   return {
     delivery: 'exactly-once' as const, group: 'g', owner: name, maxPending, chunkSize: isTrickling ? 1 : isOdd ? 6 : 4,
-    batch: { count: isOdd ? batch : other, maxWaitMs: 5 }, retry: { minDelayMs: 3, maxDelayMs: 20, jitter: 0 },
+    batch: { count: isOdd ? batch : other, maxWaitMs: 5 }, // A look and the insert behind it count their retries together: of those that grow the second would show the first.
+    retry: { minDelayMs: 3, maxDelayMs: isSlow ? 3 : 20, jitter: 0 },
   };
 }
 
@@ -58,8 +61,8 @@ export type Input =
 const unnoticed = new Set(['assigned', 'fetch', 'cluster', 'log']);
 
 /** What the pipeline tells the watch when it sends, and when a tenure is over. */
-const told = ['told', 'asked', 'claiming', 'writing', 'inserting'] as const;
-const inEffects = ['claimed', 'written', 'committing', 'blocks', 'torn'] as const;
+const told = ['told', 'asked', 'claiming', 'writing', 'inserting', 'filling'] as const;
+const inEffects = ['claimed', 'written', 'committing', 'blocks', 'torn', 'took'] as const;
 
 export interface WatchCall {
   readonly method: (typeof told)[number];
@@ -118,7 +121,7 @@ export class Sandbox {
 
   constructor(small: SmallWorld, ordinal: number, compose: ComposeOwner, around: Surroundings) {
     const pace: Pace = { step: (step) => this.#add(step), reply: (_process, _deliver, outcome) => void (this.#outcome = outcome) };
-    this.world = new SimulatedWorld({ partitions: small.records, scheduler: this.#tagging(), pace, table: tableOf(small) });
+    this.world = new SimulatedWorld({ partitions: small.records, scheduler: this.#tagging(small.isSlow === true ? (ordinal - 1) * 3_600_000 : 0), pace, table: tableOf(small) });
     const { group } = this.world;
     group.isManual = true;
     this.#noticeLooks();
@@ -239,10 +242,10 @@ export class Sandbox {
   }
 
   /** Time stands still: what an owner may look at of it is how long ago a range was recorded, and a run does not take minutes. */
-  #tagging(): VirtualTimeScheduler {
+  #tagging(nowMs: number): VirtualTimeScheduler {
     const clock = this.#clock;
     const schedule = clock.schedule.bind(clock);
-    clock.now = () => 0;
+    clock.now = () => nowMs;
     clock.schedule = ((work: (this: SchedulerAction<unknown>, state?: unknown) => void, delayMs?: number, state?: unknown): Subscription => {
       const action = schedule(work, delayMs, state);
       const partition = this.#about ?? 0;

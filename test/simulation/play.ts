@@ -107,7 +107,11 @@ export function play(scenario: Scenario, options: PlayOptions = {}): Played {
       if (!truncate(truncation, world)) return;
       tell?.(`${clock.now()} — partition ${truncation.partition} now ends at ${world.log.ends(truncation.partition).end} —`);
       for (const process of begun) if (process?.isFrozen === false) process.kill();
-      begin(last);
+      const { self } = begin(last);
+      if (truncation.isFollowedByDeath === true) {
+        clock.schedule(() => self.kill(), regrowMs - truncateMs - 1);
+        clock.schedule(() => void begin(last), regrowMs - truncateMs + 1);
+      }
       clock.schedule(() => world.produce(truncation.partition, ...Array.from({ length: truncation.produced }, (_, n) => ({ anew: n }))), regrowMs - truncateMs);
     }, truncateMs);
   }
@@ -141,7 +145,7 @@ function worldOf(scenario: Scenario, clock: VirtualTimeScheduler, { tell, isTrus
     partitions: records, scheduler: clock, coalesceMs, rowsOf: ({ value }) => (value === null ? 0 : 1), ...(tell === undefined ? {} : { tell }),
     table: {
       views, family, provenance, tellsTime, forgetsTogether: isForgetful,
-      ...(isTrusting ? { budgetMs: Infinity } : {}),
+      ...(isTrusting ? { budgetMs: Infinity } : scenario.budgetMs === undefined ? {} : { budgetMs: scenario.budgetMs }),
       ...(dedupWindowMs === 0 ? {} : { dedupWindowMs }),
       ...(spread === 1 ? {} : { partitionBy: ({ offset }: Row) => String(offset % spread) }),
       ...(poisonEvery === 0 ? {} : { isPoison: ({ offset }: Row) => offset % poisonEvery === poisonEvery - 1 }),

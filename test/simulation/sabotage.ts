@@ -107,6 +107,11 @@ function writesBlindly(store: StateStore): StateStore {
   return { ...store, write: (claim, state) => from(store.claim(claim.key, claim.owner)).pipe(concatMap((now) => store.write(now, state))) };
 }
 
+/** Stores that a partition was begun anew with the first range behind it only. */
+function forgetsRestarts(store: StateStore): StateStore {
+  return { ...store, write: (claim, state) => (state.isAnew === true && state.pending.length === 0 && claim.state.isAnew !== true ? of({ ...claim, state }) : store.write(claim, state)) };
+}
+
 /** Emits success before the answer was read. */
 function doesNotWait(frozen: FrozenInsert, { records }: InsertBatch): Partial<FrozenInsert> {
   return {
@@ -200,9 +205,9 @@ function fillsOn(frozen: FrozenInsert, batch: InsertBatch, sink: BatchSink): Par
  * Each breaks the invariant of its name; the others what stands beside them: a token that may be forgotten is not relied
  * on (`expiry`), a server keeps the tokens of inserts that it writes together (`together`), and what it refuses them for
  * is not blamed on each (`blame`). A look minds which table it is (`table`), a fill that is not seen is not made again
- * (`fills`), and the token names the group (`group`). A range in doubt is fetched to its end though it be more than there is room for (`room`).
+ * (`fills`), the token names the group (`group`), and a restart is stored before it is told (`restart`). A range in doubt is fetched to its end though it be more than there is room for (`room`).
  */
-export const sabotages: Readonly<Record<Invariant | 'expiry' | 'together' | 'blame' | 'room' | 'table' | 'fills' | 'group', Sabotage>> = {
+export const sabotages: Readonly<Record<Invariant | 'expiry' | 'together' | 'blame' | 'room' | 'table' | 'fills' | 'group' | 'restart', Sabotage>> = {
   I1: { means: 'the insert is sent before its intent is stored', compose: exchanging((process) => ({ store: answersEarly(process) })) },
   I2: { means: 'the token is made from the records that were received', compose: exchanging(() => ({ transform: tokenFromReceived })) },
   I3: { means: 'what is in doubt at the claim is taken for settled', compose: exchanging(({ store }) => ({ store: forgetsDoubt(store) })) },
@@ -224,6 +229,11 @@ export const sabotages: Readonly<Record<Invariant | 'expiry' | 'together' | 'bla
   I11: { means: 'a range is not read back after an ambiguous failure', compose: exchanging(({ sink }) => ({ sink: withFrozen(sink, () => ({ readBackWhenInDoubt: false })) })) },
   I12: { means: 'a poison record is left out without being recorded', compose: exchanging(({ sink }) => ({ sink: leavesOutSilently(sink) })) },
   I15: { means: 'a look concludes from columns that the attempts did not write, or that were emptied since', compose: exchanging(() => ({})), ignores: 'columns' },
+  I16: {
+    means: 'what is missing goes out as a fill at once, while an attempt under the range’s own token is on its way',
+    compose: exchanging(({ sink }) => ({ sink: withFrozen(sink, (frozen) => ({ insertMissing: (missing) => frozen.fill(missing) })) })),
+  },
+  restart: { means: 'a restart of a log that was truncated is told, and not stored', compose: exchanging(({ store }) => ({ store: forgetsRestarts(store) })) },
   table: { means: 'a look concludes from another table than the attempts wrote to', breaks: 'I15', compose: exchanging(() => ({})), ignores: 'table' },
   fills: { means: 'a fill that is not seen is made again and again', compose: exchanging(({ sink }) => ({ sink: withFrozen(sink, (frozen, batch) => fillsOn(frozen, batch, sink)) })) },
   group: {

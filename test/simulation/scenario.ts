@@ -55,6 +55,8 @@ export interface Scenario {
   readonly provenance?: boolean;
   /** The server says when the table was altered. @default true */
   readonly tellsTime?: boolean;
+  /** How long tokens are relied on. @default as the sink that ships */
+  readonly budgetMs?: number;
   /** When everything is done, the rows are deleted, and another group reads the topic from its beginning. */
   readonly isReadAgain?: boolean;
 }
@@ -64,6 +66,8 @@ export interface Truncation {
   readonly partition: number;
   readonly records: number;
   readonly produced: number;
+  /** Who claims it first dies before anything is produced. */
+  readonly isFollowedByDeath?: boolean;
 }
 
 /** Small, fast, and the same everywhere: mulberry32. */
@@ -168,7 +172,33 @@ function happening(dice: Dice, partitions: number, lives: number, isReset: boole
  * was in doubt in one mode is replayed in the other.
  */
 export function scenarioOf(seed: number): Scenario {
-  return altered(coalescedOf(seed));
+  return held(altered(followed(coalescedOf(seed))));
+}
+
+/** In half of the truncations who has noticed dies before there is anything to record. */
+function followed(scenario: Scenario): Scenario {
+  const { truncation, seed } = scenario;
+  return truncation === undefined ? scenario : { ...scenario, truncation: { ...truncation, isFollowedByDeath: new Dice(seed + 4_000_003).chance(0.5) } };
+}
+
+/**
+ * In some of them, where tokens are never forgotten: an insert that something on the way holds for longer than its token
+ * is relied on, and a server that dies between two ClickHouse partitions. Where views hang on the table what is there in part halts.
+ */
+function held(scenario: Scenario): Scenario {
+  const { seed, views, dedupWindowMs, happenings, truncation, isReadAgain = false } = scenario;
+  const dice = new Dice(seed + 3_000_003);
+  const isOther = ({ kind }: Happening) => kind === 'alter' || kind === 'recreate';
+  if (dice.chance(0.4) || dedupWindowMs !== 0 || views.length > 0 || truncation !== undefined || isReadAgain || happenings.some(isOther)) return scenario;
+  const faults = (): Fault[] => {
+    const nth = dice.int(1, 3);
+    const first: Fault = { port: 'insert', nth, fate: dice.of<Fate>('kill server between', 'kill server between', 'kill server', 'lose reply') };
+    const held: Fault = { port: dice.of('insert', 'insert', 'insert', 'fill'), nth: nth + 1, fate: { hangsMs: dice.int(20, 1_500) } };
+    return [first, held, ...(dice.chance(0.3) ? [{ ...held, nth: nth + 2 }] : []), ...(dice.chance(0.4) ? [{ nth: dice.int(8, 40), fate: dice.of<Fate>('die before', 'die after') }] : [])];
+  };
+  // What waits for others may wait for longer than these tokens are relied on.
+  const lives = scenario.lives.map((plan) => ({ ...plan, coalesces: false, ...(dice.chance(0.6) ? { faults: faults() } : {}) }));
+  return { ...scenario, spread: dice.of(1, 2, 2, 3), budgetMs: dice.int(8, 120), lives };
 }
 
 /** In a quarter of them, where nothing else is begun anew, somebody alters the table, or reads the topic again. */

@@ -27,14 +27,14 @@ interface Held {
 
 /** How a request is taken. */
 export interface Taking {
-  readonly fate: (Fate & ('lose reply' | 'kill server')) | undefined;
+  readonly fate: (Fate & ('lose reply' | 'kill server' | 'kill server between')) | undefined;
   /** No later owner was given the partition yet. */
   readonly isCurrent: boolean;
   /** Nobody waits for the answer. */
   readonly isOrphan: boolean;
 }
 
-const fates = [undefined, 'lose reply', 'kill server'] as const;
+const fates = [undefined, 'lose reply', 'kill server', 'kill server between'] as const;
 
 export class Servers {
   readonly #held: Held[] = [];
@@ -66,7 +66,7 @@ export class Servers {
   effect(id: number, content: number, taking: Taking): Effect {
     const { fate, isCurrent, isOrphan } = taking;
     const held = this.#held[id]!;
-    const key = ((content * 3 + fates.indexOf(fate)) * 2 + Number(isCurrent)) * 2 + Number(isOrphan);
+    const key = ((content * fates.length + fates.indexOf(fate)) * 2 + Number(isCurrent)) * 2 + Number(isOrphan);
     let effect = held.effects.get(key);
     if (effect === undefined) {
       const { sandbox, step, ordinal } = this.owners.contents[content]!;
@@ -175,7 +175,7 @@ export function textOf({ nodes, table, committed, watch }: SavedServers): string
   return JSON.stringify([
     [...nodes].sort(byKey).map(([key, { text, version }]) => [key, version, text]),
     table.rows.map(({ partition, offset }) => partition * 100 + offset).sort((a, b) => a - b), [...table.tokens.keys()].sort(), table.startedMs,
-    [...committed].sort(byKey), [...watch.recorded.keys()].sort(), [...watch.states].sort(byKey), [...watch.lost].sort((a, b) => a - b), [...watch.torn].sort(),
+    [...committed].sort(byKey), [...watch.recorded.keys()].sort(), [...watch.states].sort(byKey), [...watch.lost].sort((a, b) => a - b), [...watch.torn].sort(), [...watch.taken].sort(),
     [...watch.claims].filter(([epoch]) => !watch.lost.has(epoch)).sort(byKey).map(([epoch, { state, resolved }]) => [epoch, state, [...resolved].sort()]),
   ]);
 }

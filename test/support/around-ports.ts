@@ -24,6 +24,7 @@ export function aroundPorts(ports: OpenPorts, around: Around): OpenPorts {
     get readBackWhenInDoubt() {
       return frozen.readBackWhenInDoubt;
     },
+    insertMissing: (missing) => around({ what: 'insert', ...at }, () => frozen.insertMissing(missing)),
     readBack: (tokenDoubt) => around({ what: 'readBack', ...at }, () => frozen.readBack(tokenDoubt)),
     fill: (missing) => around({ what: 'fill', ...at }, () => frozen.fill(missing)),
     release: () => frozen.release(),

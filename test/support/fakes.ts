@@ -346,6 +346,7 @@ export class FakeSink implements BatchSink {
       tokenDoubt: (nowMs) => (typeof tokenDoubt === 'function' ? tokenDoubt(batch, nowMs) : tokenDoubt),
       readBackWhenInDoubt,
       insert: () => call('insert', '', insert),
+      insertMissing: (missing) => call('insert', ` with ${missing.join(',')}`, () => (this.tokens.push(batch.token), result(missing.length))),
       readBack: (why) => call('readBack', why === undefined ? '' : ` since ${why}`, () => ({ missing: [], doubled: [], ...this.#readBacks.shift() })),
       fill: (missing) => call('fill', ` with ${missing.join(',')}`, () => result(missing.length)),
       release: () => this.journal.note(`release ${where}${without}`),
