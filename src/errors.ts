@@ -52,6 +52,13 @@ export interface ErrorFields {
   readonly table?: string | undefined;
   /** The server's own error code, when it gave one. */
   readonly serverCode?: string | number | undefined;
+  /**
+   * ClickHouse refused a batch as a whole, and named no record: fewer of its records may pass. `surely`: it depends on the
+   * records; `perhaps`: that is not known.
+   */
+  readonly divisible?: 'surely' | 'perhaps' | undefined;
+  /** Refused as it was, some of its rows may be in the table. */
+  readonly mayHaveLanded?: boolean | undefined;
   /** What to do about it, one sentence or a statement to run. */
   readonly hint?: string | undefined;
   readonly cause?: unknown;

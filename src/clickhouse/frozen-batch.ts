@@ -219,14 +219,18 @@ export class FrozenBatch implements FrozenInsert {
     if (code === UNKNOWN_STATUS_OF_INSERT) this.#look.noteUnknown();
     switch (classify({ kind: 'answer', status, code, text })) {
       case 'retriable':
-        return new IngestError('KCR_INSERT_RETRIABLE', reason, fields);
+        return new IngestError('KCR_INSERT_RETRIABLE', reason, { ...fields, hint: retriableHint(code) });
       case 'in-doubt':
         return new IngestError('KCR_INSERT_IN_DOUBT', reason, {
           ...fields,
-          hint: failedInView(text) ? 'mend the materialized view; the same insert then completes it' : undefined,
+          hint: failedInView(code, text) ? 'mend the materialized view; the same insert then completes it' : undefined,
         });
+      case 'unknown':
+        return new IngestError('KCR_INSERT_IN_DOUBT', reason, { ...fields, divisible: 'perhaps' });
       case 'schema':
-        return new IngestError('KCR_SCHEMA', reason, { ...fields, hint: 'change the table or the route; nothing of the batch is lost' });
+        return new IngestError('KCR_SCHEMA', reason, { ...fields, hint: 'change the table or the route; nothing of the batch is lost', divisible: 'perhaps' });
+      case 'too-large':
+        return new IngestError('KCR_INSERT_FATAL', reason, { ...fields, hint: fatalHint(code), divisible: 'surely' });
       case 'fatal':
         return new IngestError('KCR_INSERT_FATAL', reason, { ...fields, hint: fatalHint(code) });
       case 'poison':
@@ -238,9 +242,16 @@ export class FrozenBatch implements FrozenInsert {
     const { topic, partition, first, last, table } = this.#where();
     const row = rowAtFault(code, text);
     const offset = row === undefined || row < 1 ? undefined : records.at(row - 1)?.offset;
-    const place = offset === undefined ? { first, last } : { offset };
-    return new IngestError('KCR_POISON', reason, { topic, partition, ...place, table, serverCode: code });
+    if (offset !== undefined) return new IngestError('KCR_POISON', reason, { topic, partition, offset, table, serverCode: code });
+    // An expression may have failed while a part was written: of the parts of other ClickHouse partitions some are there.
+    const mayHaveLanded = this.#destination.target.table.partitionKey !== '';
+    if (mayHaveLanded) this.#mayHaveLanded = true;
+    return new IngestError('KCR_POISON', reason, { topic, partition, first, last, table, serverCode: code, divisible: 'surely', mayHaveLanded });
   }
+}
+
+function retriableHint(code: number | undefined): string | undefined {
+  return code === 60 || code === 81 || code === 218 ? 'bring the table back (ATTACH, UNDROP, RENAME); it is tried again until then' : undefined;
 }
 
 function fatalHint(code: number | undefined): string | undefined {

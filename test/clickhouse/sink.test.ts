@@ -235,7 +235,11 @@ describe('what the server refuses', () => {
   });
 
   it.each([
-    [404, 60, 'KCR_SCHEMA'],
+    [404, 60, 'KCR_INSERT_RETRIABLE'],
+    [404, 16, 'KCR_SCHEMA'],
+    [400, undefined, 'KCR_INSERT_IN_DOUBT'],
+    [404, undefined, 'KCR_INSERT_IN_DOUBT'],
+    [500, 4711, 'KCR_INSERT_IN_DOUBT'],
     [403, 497, 'KCR_INSERT_FATAL'],
     [500, 252, 'KCR_INSERT_RETRIABLE'],
     [500, 216, 'KCR_INSERT_IN_DOUBT'],
