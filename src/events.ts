@@ -73,6 +73,14 @@ export type IngestEvent =
       readonly error: IngestError;
       readonly replay: boolean;
     }
+  | {
+      /** The server refuses a batch and names no record: it is inserted in parts until the record is found. */
+      readonly kind: 'divided';
+      readonly assignment: Assignment;
+      readonly first: number;
+      readonly last: number;
+      readonly error: IngestError;
+    }
   | { readonly kind: 'fenced'; readonly assignment: Assignment; readonly error: IngestError }
   | { readonly kind: 'skipped'; readonly assignment: Assignment; readonly first: number; readonly last: number }
   | {

@@ -40,6 +40,7 @@ export function eventLine(event: IngestEvent): Line {
   if (event.kind === 'kafka') return kafkaLine(event);
   if (event.kind === 'tableChanged') return tableLine(event);
   if (event.kind === 'excluded') return excludedLine(event);
+  if (event.kind === 'divided') return dividedLine(event);
   const { kind, assignment, ...rest } = event;
   const { topic, partition, epoch, generation } = assignment;
   const told = 'error' in rest ? { error: rest.error.message, code: rest.error.code } : {};
@@ -76,6 +77,12 @@ function tableLine({ table, change, level, message, hint }: Extract<IngestEvent,
 }
 
 /** With the record, since it is nowhere else any more once retention has taken it. So each is written. */
+function dividedLine({ assignment, first, last, error }: Extract<IngestEvent, { kind: 'divided' }>): Line {
+  const { topic, partition } = assignment;
+  const fields = { topic, partition, first, last, code: error.code, error: error.detail };
+  return { level: 'warn', message: 'batch refused, and no record named: inserting it in parts', fields, kind: 'divided', place: assignment };
+}
+
 function excludedLine({ assignment: { topic, partition }, record, error, replay }: Extract<IngestEvent, { kind: 'excluded' }>): Line {
   const value = record?.value?.toString('utf8', 0, LOGGED_VALUE_BYTES);
   const fields = { topic, partition, offset: error.fields.offset, code: error.code, error: error.detail, value };
