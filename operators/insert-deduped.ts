@@ -2,10 +2,11 @@
  * Stage 5 of 6: insertDeduped. Batches go into the table, each exactly once. Only ports and the model may enter.
  */
 import { asyncScheduler, catchError, map, of, tap, throwError, type Observable, type OperatorFunction, type SchedulerLike } from 'rxjs';
-import { IngestError, hasCode } from '../src/errors.js';
+import { IngestError, asIngestError, hasCode } from '../src/errors.js';
 import { noReport, type Delivered, type Report } from '../src/events.js';
 import type { Ledger } from '../src/ledger.js';
-import { indexAfter } from '../src/model/batch.js';
+import { bytesOf, indexAfter } from '../src/model/batch.js';
+import { cursorOver } from '../src/model/packed-records.js';
 import type { Batch } from '../src/model/record.js';
 import type { InsertBatch } from '../src/ports.js';
 import type { RetryConfig } from '../src/retry.js';
@@ -27,6 +28,12 @@ export interface InsertConfig {
    * @default 'halt'
    */
   readonly onPoison?: 'halt' | 'exclude';
+  /**
+   * A record without a value that came as far as here: `halt` the partition, or `skip` it. It makes no row, so the batch
+   * and its token are the same without it: nothing is recorded, any number may be skipped, and the event `tombstones`
+   * counts them. @default as `onPoison` says: 'skip' for 'exclude'
+   */
+  readonly onTombstone?: 'halt' | 'skip' | undefined;
   /** That of reconcileWithState. What is left out of a recorded range is recorded with it before the rest is inserted. */
   readonly ledger?: Pick<Ledger, 'of'>;
   readonly report?: Report;
@@ -63,19 +70,42 @@ export function insertDeduped(
   config: InsertConfig = {},
   scheduler: SchedulerLike = asyncScheduler,
 ): OperatorFunction<Batch | InsertBatch, Delivered> {
-  const { concurrency = 2, retry = {}, whenInDoubt = 'retry', onPoison = 'halt', ledger, report = noReport } = config;
+  const { concurrency = 2, retry = {}, whenInDoubt = 'retry', onPoison = 'halt', onTombstone = onPoison === 'exclude' ? 'skip' : 'halt', ledger, report = noReport } = config;
   if (!Number.isInteger(concurrency) || concurrency < 1) {
     throw new IngestError('KCR_CONFIG', `Expected \`concurrency\` to be a positive integer, got ${concurrency}`);
   }
   const stage: Stage = { sink, onPoison, ledger, retry, whenInDoubt, report, scheduler };
   // A former owner stops at once; behind any other error what is under way is finished.
   const isUrgent = (error: unknown) => hasCode(error, 'KCR_FENCED');
-  return mapInOrder((batch) => deliver(asInsertBatch(batch), stage), concurrency, isUrgent);
+  return mapInOrder((batch) => {
+    const given = asInsertBatch(batch);
+    return deliver(onTombstone === 'skip' ? withoutTombstones(given, report) : given, stage);
+  }, concurrency, isUrgent);
 }
 
 /** A batch that no intent was recorded for: the other two arrangements. */
 export function asInsertBatch(batch: Batch | InsertBatch): InsertBatch {
   return 'replay' in batch ? batch : { ...batch, intent: undefined, token: undefined, replay: false };
+}
+
+/** Of a batch that was committed before its insert. */
+function lost(error: IngestError, { afterOffset, lastOffset, records }: InsertBatch): IngestError {
+  const range = `${afterOffset + 1}-${lastOffset}`;
+  return new IngestError(error.code, `${error.detail}; the ${records.length} records of the offsets ${range} are lost to the table: at-most-once had committed them before the insert`, {
+    ...error.fields,
+    hint: error.fields.hint ?? `ingest ${range} by a group of its own, or choose at-least-once`,
+    cause: error,
+  });
+}
+
+function withoutTombstones(batch: InsertBatch, report: Report): InsertBatch {
+  const { assignment, afterOffset, lastOffset, replay } = batch;
+  let count = 0;
+  for (const cursor = cursorOver(batch.records); cursor.next(); ) if (cursor.valueLength < 0) count += 1;
+  if (count === 0) return batch;
+  report({ kind: 'tombstones', assignment, first: afterOffset + 1, last: lastOffset, records: count, replay });
+  const records = batch.records.filter(({ value }) => value !== null);
+  return { ...batch, records, bytes: bytesOf(records) };
 }
 
 function deliver(batch: InsertBatch, stage: Stage): Observable<Delivered> {
@@ -89,8 +119,10 @@ function deliver(batch: InsertBatch, stage: Stage): Observable<Delivered> {
   };
   return insertAll(batch, stage).pipe(
     catchError((thrown: unknown) => {
-      if (stage.whenInDoubt !== 'abandon' || !hasCode(thrown, 'KCR_INSERT_IN_DOUBT')) return throwError(() => thrown);
-      return of(abandoned(thrown));
+      if (stage.whenInDoubt !== 'abandon') return throwError(() => thrown);
+      const error = asIngestError(thrown, 'KCR_INTERNAL', 'an insert failed');
+      const part = abandoned(error);
+      return hasCode(error, 'KCR_INSERT_IN_DOUBT') ? of(part) : throwError(() => lost(error, part.batch));
     }),
     tap((part) => (upTo = part.batch.lastOffset)),
     map((part): Delivered => ({ kind: 'delivered', assignment, afterOffset: part.batch.afterOffset, lastOffset: part.batch.lastOffset, ...part.result, replay })),

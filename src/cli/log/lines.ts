@@ -21,7 +21,8 @@ const LOGGED_VALUE_BYTES = 512;
 
 export function outcomeLine(outcome: Outcome): Line {
   if (outcome.kind === 'halted') {
-    const line = errorLine(outcome.error, 'partition halted; the others go on');
+    const { healsInMs } = outcome;
+    const line = errorLine(outcome.error, healsInMs === undefined ? 'partition halted; the others go on' : `partition halted, and tried again in ${Math.ceil(healsInMs / 1000)} s; the others go on`);
     return { ...line, kind: `halted ${outcome.error.code}`, place: outcome.assignment };
   }
   const { assignment, afterOffset, lastOffset, rows, bytes, replay } = outcome;
@@ -58,6 +59,9 @@ const levels: Partial<Readonly<Record<IngestEvent['kind'], Level>>> = {
   failed: 'warn',
   lost: 'warn',
   fenced: 'warn',
+  healed: 'info',
+  tombstones: 'info',
+  timesOutside: 'warn',
   restarted: 'warn',
   retry: 'warn',
   gap: 'warn',
@@ -76,13 +80,13 @@ function tableLine({ table, change, level, message, hint }: Extract<IngestEvent,
   return { level, message: `table changed: ${message}`, fields: { table, change, todo: hint }, kind: `table ${table} ${change}` };
 }
 
-/** With the record, since it is nowhere else any more once retention has taken it. So each is written. */
 function dividedLine({ assignment, first, last, error }: Extract<IngestEvent, { kind: 'divided' }>): Line {
   const { topic, partition } = assignment;
   const fields = { topic, partition, first, last, code: error.code, error: error.detail };
   return { level: 'warn', message: 'batch refused, and no record named: inserting it in parts', fields, kind: 'divided', place: assignment };
 }
 
+/** With the record, since it is nowhere else any more once retention has taken it. So each is written. */
 function excludedLine({ assignment: { topic, partition }, record, error, replay }: Extract<IngestEvent, { kind: 'excluded' }>): Line {
   const value = record?.value?.toString('utf8', 0, LOGGED_VALUE_BYTES);
   const fields = { topic, partition, offset: error.fields.offset, code: error.code, error: error.detail, value };
