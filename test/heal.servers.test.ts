@@ -97,7 +97,8 @@ async function start(url: string, more: Partial<IngestConfig> = {}) {
 }
 
 const statuses = [201, 202, 204, 206, 301, 302, 304, 400, 401, 403, 404, 405, 408, 409, 411, 413, 414, 418, 422, 425, 429, 431, 451, 499, 500, 501, 502, 503, 504];
-const codes = [36, 60, 81, 164, 194, 201, 202, 241, 242, 243, 252, 319, 497, 516, 745, 999, 49, 123456];
+// Not 319, after which a table is not believed for five and a half minutes.
+const codes = [36, 60, 81, 164, 194, 201, 202, 241, 242, 243, 252, 286, 497, 516, 745, 999, 49, 123456];
 
 test(`E5: ${statuses.length + codes.length} answers, each once and then for a while, stop no partition`, async () => {
   const proxy = await answeringProxy(sharedStack().clickhouseUrl);

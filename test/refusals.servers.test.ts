@@ -6,6 +6,7 @@ import type { IngestEvent } from '../src/events.js';
 import { ingest } from '../src/ingest.js';
 import { command, createTopic, produce, query } from './stack/clients.js';
 import { sharedStack } from './stack/shared.js';
+import { httpProxy } from './support/http-proxy.js';
 
 const PROVENANCE = '_topic LowCardinality(String), _partition UInt32, _offset UInt64';
 
@@ -14,6 +15,8 @@ interface Run {
   readonly excluded: readonly number[];
   readonly offsets: readonly number[];
   readonly events: readonly IngestEvent[];
+  /** Of `_timestamp`. */
+  readonly times: readonly string[];
 }
 
 interface RunOptions {
@@ -24,22 +27,25 @@ interface RunOptions {
   readonly insertMode?: 'direct' | 'coalesced';
   readonly delivery?: 'exactly-once' | 'at-least-once' | 'at-most-once';
   readonly provenance?: string;
+  readonly url?: string;
+  readonly timestamps?: readonly string[];
 }
 
 /** One partition, until it halts or every record was delivered or left out. */
-async function run(columns: string, values: readonly string[], options: RunOptions = {}): Promise<Run> {
-  const { onPoison = 'exclude', table = 'ORDER BY tuple()', settings = '', insertMode = 'direct', delivery = 'exactly-once', provenance = PROVENANCE } = options;
+async function run(columns: string, values: readonly (string | null)[], options: RunOptions = {}): Promise<Run> {
+  const { onPoison = 'exclude', table = 'ORDER BY tuple()', settings = '', insertMode = 'direct', delivery = 'exactly-once', provenance = PROVENANCE, url, timestamps } = options;
   const { brokers, clickhouseUrl, keeperConnect } = sharedStack();
   const topic = `refused_${randomUUID().slice(0, 8)}`;
-  await createTopic(brokers, topic);
+  const anyTime = { 'message.timestamp.after.max.ms': '9223372036854775807', 'message.timestamp.before.max.ms': '9223372036854775807' };
+  await createTopic(brokers, topic, timestamps === undefined ? {} : { config: anyTime });
   await command(clickhouseUrl, `CREATE TABLE ${topic} (${columns}${provenance === '' ? '' : `, ${provenance}`}) ENGINE = MergeTree ${table} SETTINGS non_replicated_deduplication_window = 10000${settings}`);
-  await produce(brokers, topic, values);
+  await produce(brokers, topic, values.map((value, n) => ({ value, ...(timestamps === undefined ? {} : { timestamp: timestamps[n] }) })));
   const [excluded, events]: [number[], IngestEvent[]] = [[], []];
   const error = await new Promise<IngestError | undefined>((resolve, reject) => {
     const running = ingest(
       {
         kafka: { brokers, groupId: topic, fromBeginning: true },
-        clickhouse: { url: clickhouseUrl, insertMode }, state: { store: 'keeper', connect: keeperConnect }, delivery, onPoison,
+        clickhouse: { url: url ?? clickhouseUrl, insertMode }, state: { store: 'keeper', connect: keeperConnect }, delivery, onPoison,
         routes: [{ topic, table: topic }], batch: { count: values.length, maxWaitMs: 1000 },
       },
       {
@@ -59,7 +65,8 @@ async function run(columns: string, values: readonly string[], options: RunOptio
   });
   const key = provenance === '' ? 'n' : '_offset';
   const rows = await query<{ o: number }>(clickhouseUrl, `SELECT ${key} AS o FROM ${topic} ORDER BY o`);
-  return { error, excluded, offsets: rows.map(({ o }) => o), events };
+  const times = timestamps === undefined ? [] : await query<{ t: string }>(clickhouseUrl, `SELECT toString(_timestamp) AS t FROM ${topic} ORDER BY ${key} SETTINGS session_timezone = 'UTC'`);
+  return { error, excluded, offsets: rows.map(({ o }) => o), events, times: times.map(({ t }) => t) };
 }
 
 const numbers = (count: number) => Array.from({ length: count }, (_, n) => n);
@@ -125,5 +132,59 @@ describe('a record that the server refuses without naming it is found, and treat
     expect(found.error).toMatchObject({ code: 'KCR_POISON' });
     expect(found.error?.message).toContain('too many others');
     expect(found.offsets).toEqual([]);
+  });
+}, 120_000);
+
+describe('records that are no fault of the table', () => {
+  test('E7: more tombstones than records that may be left out are skipped, counted and told', async () => {
+    const values = numbers(300).map((n) => (n % 2 === 0 ? null : JSON.stringify({ n })));
+    const found = await run('n UInt32', values, { onPoison: 'exclude' });
+    expect(found.error).toBeUndefined();
+    expect(found.offsets).toEqual(numbers(300).filter((n) => n % 2 === 1));
+    expect(found.events.filter((event) => event.kind === 'tombstones').reduce((sum, event) => sum + event.records, 0)).toBe(150);
+  });
+
+  test('E7: under "halt" a tombstone halts its partition, whatever is left out otherwise', async () => {
+    const found = await run('n UInt32', ['{"n":0}', null], { onPoison: 'halt' });
+    expect(found.error).toMatchObject({ code: 'KCR_POISON', fields: { offset: 1 } });
+  });
+
+  test.each([
+    ['DateTime', ['1970-01-01 00:00:00', '1970-01-01 00:00:00', '2106-02-07 06:28:15', '2106-02-07 06:28:15']],
+    ['DateTime64(3)', ['1970-01-01 00:00:00.000', '1970-01-01 00:00:00.000', '2262-04-11 23:47:16.000', '2262-04-11 23:47:16.000']],
+    ['DateTime64(9)', ['1970-01-01 00:00:00.000000000', '1970-01-01 00:00:00.000000000', '2262-04-11 23:47:16.000000000', '2262-04-11 23:47:16.000000000']],
+    ['UInt64', ['0', '0', '1764536400000000', '1764536400000000000']],
+    ['Int64', ['-1', '0', '1764536400000000', '1764536400000000000']],
+  ] as const)('E4: a timestamp of -1, of micro- and nanoseconds into _timestamp %s', async (type, expected) => {
+    const values = numbers(4).map((n) => JSON.stringify({ n }));
+    const found = await run(`n UInt32, _timestamp ${type}`, values, { timestamps: ['-1', '0', '1764536400000000', '1764536400000000000'] });
+    expect(found.error).toBeUndefined();
+    expect(found.times).toEqual(expected);
+  });
+
+  test('E8: at-most-once says which records a halt has lost', async () => {
+    const values = numbers(30).map((n) => (n === 11 ? '{"n":"x"}' : JSON.stringify({ n })));
+    const found = await run('n UInt32', values, { delivery: 'at-most-once', onPoison: 'halt' });
+    expect(found.error?.message).toContain('the 30 records of the offsets 0-29 are lost to the table');
+    expect(found.events.find(({ kind }) => kind === 'abandoned')).toMatchObject({ first: 0, last: 29, rows: 30 });
+  });
+
+  test('E9: at-least-once, a lost reply doubles nothing', async () => {
+    const proxy = await httpProxy(sharedStack().clickhouseUrl);
+    let lost = 0;
+    proxy.onAnswer = ({ isInsert }) => Promise.resolve(isInsert && lost++ === 0 ? 'lose' : 'pass');
+    try {
+      const found = await run('n UInt32', numbers(100).map((n) => JSON.stringify({ n })), { delivery: 'at-least-once', url: proxy.url });
+      expect(lost).toBeGreaterThan(1);
+      expect(found.offsets).toEqual(numbers(100));
+    } finally {
+      await proxy.stop();
+    }
+  });
+
+  test('a null for an Enum that has no 0 is poison: stored, it would make the column unreadable', async () => {
+    const found = await run("n UInt32, e Enum8('a' = 1)", ['{"n":0,"e":"a"}', '{"n":1,"e":null}', '{"n":2}']);
+    expect(found.excluded).toEqual([1]);
+    expect(found.offsets).toEqual([0, 2]);
   });
 }, 120_000);
