@@ -3,7 +3,7 @@
  * model may enter.
  */
 import { Observable, Subject, defer, from, type ObservableInput, type OperatorFunction, type Subscriber, type Subscription } from 'rxjs';
-import { IngestError, asIngestError, hasCode } from '../src/errors.js';
+import { IngestError, asIngestError, hasCode, mayHeal } from '../src/errors.js';
 import { noReport, type Halted, type Report } from '../src/events.js';
 import type { Assignment, Chunk } from '../src/model/record.js';
 import type { RecordSource, SourceEvent } from '../src/ports.js';
@@ -20,7 +20,19 @@ export interface Covered {
   readonly lastOffset: number;
 }
 
+export interface HealConfig {
+  /** Before a partition that has halted is begun anew for the first time, milliseconds. @default 10000 */
+  readonly minDelayMs?: number;
+  /** The wait doubles from halt to halt up to this, until a batch is delivered again, milliseconds. @default 300000 */
+  readonly maxDelayMs?: number;
+}
+
 export interface GroupByPartitionConfig {
+  /**
+   * A partition that halts for what can be mended from outside (rights, settings, a table, a server) is begun anew after a
+   * while; `false`: it stays halted, like one that halts for a record. @default {}
+   */
+  readonly heal?: HealConfig | false;
   readonly report?: Report;
 }
 
@@ -40,7 +52,8 @@ export interface GroupByPartitionConfig {
  * - **revoked**: `chunks` completes; when the inner stream has completed too, the source is released.
  * - **lost**: the inner stream is unsubscribed at once, before any later tenure of the partition begins.
  * - **error** of an inner stream: its partition halts. `{ kind: 'halted', assignment, error }` is emitted, no more of
- *   the partition is fetched, the others go on. Nothing was skipped: the next owner begins at the same record.
+ *   the partition is fetched, the others go on. Nothing was skipped: the next owner begins at the same record. For what
+ *   can be mended from outside it is begun anew after a while (`heal`), told by `healsInMs`.
  *   An error that says the partition is somebody else's (`KCR_FENCED`) only discards the tenure, and the source is
  *   asked to renew it, should the group still say it is ours.
  * - **failed**: the source cannot go on with the partition; it halts likewise.
@@ -51,10 +64,10 @@ export function groupByPartition<T extends Covered>(
   project: (partition: PartitionStream) => ObservableInput<T>,
   config: GroupByPartitionConfig = {},
 ): OperatorFunction<SourceEvent, T | Halted> {
-  const { report = noReport } = config;
+  const { report = noReport, heal = {} } = config;
   return (events) =>
     new Observable<T | Halted>((subscriber) => {
-      const tenures = new Tenures(source, project, report, subscriber);
+      const tenures = new Tenures(source, project, report, heal, subscriber);
       const outer = events.subscribe({
         next: (event) => tenures.on(event),
         error: (error: unknown) => subscriber.error(error),
@@ -79,12 +92,15 @@ interface Tenure {
 
 class Tenures<T extends Covered> {
   readonly #open = new Map<number, Tenure>();
+  /** How often partitions have halted without a batch being delivered since, by their names. */
+  readonly #halts = new Map<string, number>();
   #isSourceDone = false;
 
   constructor(
     private readonly source: Pick<RecordSource, 'done' | 'halt' | 'renew'>,
     private readonly project: (partition: PartitionStream) => ObservableInput<T>,
     private readonly report: Report,
+    private readonly heal: HealConfig | false,
     private readonly subscriber: Subscriber<T | Halted>,
   ) {}
 
@@ -131,6 +147,7 @@ class Tenures<T extends Covered> {
       next: (value) => {
         if (tenure.isOver) return;
         this.source.done(assignment, value.lastOffset);
+        this.#healed(assignment);
         this.subscriber.next(value);
       },
       error: (thrown: unknown) => this.#halt(tenure, thrown),
@@ -168,12 +185,29 @@ class Tenures<T extends Covered> {
     const isFenced = hasCode(error, 'KCR_FENCED');
     this.source.halt(assignment);
     this.#discard(tenure);
+    const healsInMs = tenure.release === undefined ? this.#healsIn(error, assignment) : undefined;
     // Told before the release, which may let the source complete: after that nothing can be told.
-    if (!isFenced) this.subscriber.next({ kind: 'halted', assignment, error });
+    if (!isFenced) this.subscriber.next({ kind: 'halted', assignment, error, ...(healsInMs === undefined ? {} : { healsInMs }) });
     this.#release(tenure);
     // Is it ours nevertheless, somebody must claim it again: a claim that came late belongs to a process that is gone.
     if (isFenced && tenure.release === undefined) this.source.renew(assignment);
+    if (healsInMs !== undefined) this.source.renew(assignment, healsInMs);
     this.#completeWhenEmpty();
+  }
+
+  #healsIn(error: IngestError, assignment: Assignment): number | undefined {
+    if (this.heal === false || !mayHeal(error)) return undefined;
+    const { minDelayMs = 10_000, maxDelayMs = 300_000 } = this.heal;
+    const halts = this.#halts.get(nameOf(assignment)) ?? 0;
+    this.#halts.set(nameOf(assignment), halts + 1);
+    return Math.min(maxDelayMs, minDelayMs * 2 ** Math.min(halts, 30));
+  }
+
+  #healed(assignment: Assignment): void {
+    const attempts = this.#halts.get(nameOf(assignment));
+    if (attempts === undefined) return;
+    this.#halts.delete(nameOf(assignment));
+    this.report({ kind: 'healed', assignment, attempts });
   }
 
   /** The inner stream completed by itself. */
@@ -200,4 +234,8 @@ class Tenures<T extends Covered> {
   #completeWhenEmpty(): void {
     if (this.#isSourceDone && this.#open.size === 0) this.subscriber.complete();
   }
+}
+
+function nameOf({ topic, partition }: Assignment): string {
+  return `${topic}/${partition}`;
 }

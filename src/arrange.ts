@@ -6,7 +6,7 @@ import { asyncScheduler, map, type MonoTypeOperatorFunction, type Observable, ty
 import { bufferCountOrTime, bufferDefaults, type BufferConfig } from '../operators/buffer-count-or-time.js';
 import { commit } from '../operators/commit.js';
 import { consume } from '../operators/consume.js';
-import { groupByPartition, type PartitionStream } from '../operators/group-by-partition.js';
+import { groupByPartition, type HealConfig, type PartitionStream } from '../operators/group-by-partition.js';
 import { asInsertBatch, insertDeduped } from '../operators/insert-deduped.js';
 import { reconcileWithState } from '../operators/reconcile-with-state.js';
 import { IngestError } from './errors.js';
@@ -44,6 +44,10 @@ export interface ArrangeConfig {
   readonly onReset?: 'halt' | 'restart';
   /** A record that ClickHouse refuses: halt its partition, or go on without it, which is told and counted. @default 'halt' */
   readonly onPoison?: 'halt' | 'exclude';
+  /** Partitions that halt for what can be mended from outside are begun anew after a while; `false`: they stay halted. @default {} */
+  readonly heal?: HealConfig | false;
+  /** A record without a value. @default as `onPoison` says: 'skip' for 'exclude' */
+  readonly onTombstone?: 'halt' | 'skip' | undefined;
   /** Exactly-once: resolve what is in doubt and take nothing new. @default false */
   readonly onlyInDoubt?: boolean;
   readonly retry?: RetryConfig;
@@ -65,16 +69,16 @@ export function arrange(ports: Ports, config: ArrangeConfig, scheduler: Schedule
   const { source } = ports;
   const effects = config.report === undefined ? {} : { report: config.report };
   const project = arrangement(ports, config, effects, scheduler);
-  return consume(source).pipe(groupByPartition(source, project, effects));
+  return consume(source).pipe(groupByPartition(source, project, { ...effects, heal: config.heal ?? {} }));
 }
 
 function arrangement(
   { source, sink, store }: Ports,
-  { delivery, group, owner, batch = {}, transform, transformVersion, maxPending = 2, onGap = 'halt', onReset = 'halt', onPoison = 'halt', onlyInDoubt = false, retry = {} }: ArrangeConfig,
+  { delivery, group, owner, batch = {}, transform, transformVersion, maxPending = 2, onGap = 'halt', onReset = 'halt', onPoison = 'halt', onTombstone, onlyInDoubt = false, retry = {} }: ArrangeConfig,
   effects: { readonly report?: Report },
   scheduler: SchedulerLike,
 ): (partition: PartitionStream) => Observable<Delivered> {
-  const inserting = { concurrency: maxPending, onPoison, retry, ...effects };
+  const inserting = { concurrency: maxPending, onPoison, onTombstone, retry, ...effects };
   const custom = (topic: string) => transform?.(topic) ?? ((same: Observable<InsertBatch>) => same);
   const plain = map(asInsertBatch);
 

@@ -121,6 +121,19 @@ export const configSchema = z.strictObject({
   onGap: z.enum(['halt', 'continue']).default('halt'),
   onReset: z.enum(['halt', 'restart']).default('halt'),
   onPoison: z.enum(['halt', 'exclude']).default('halt'),
+  /** A record without a value: halt its partition, go on without it, or as `onPoison` says. */
+  onTombstone: z.enum(['halt', 'skip']).exactOptional(),
+  /** A partition that halts for what can be mended from outside is begun anew after a while; `false`: it stays halted. */
+  heal: z
+    .union([
+      z.literal(false),
+      z.strictObject({
+        /** Before the first time; it doubles from halt to halt. */
+        minDelayMs: durationMs.default(10_000),
+        maxDelayMs: durationMs.default(300_000),
+      }),
+    ])
+    .default({ minDelayMs: 10_000, maxDelayMs: 300_000 }),
   retry: z
     .strictObject({
       minDelayMs: durationMs.exactOptional(),

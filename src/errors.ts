@@ -39,6 +39,17 @@ export const errorCodes = {
   KCR_INTERNAL: { retryable: false, exitCode: 1, means: 'a defect of this program' },
 } as const;
 
+/** Whoever changes rights, settings, a table or a server mends these from outside, without a restart of this program. */
+const mendedFromOutside: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
+  'KCR_PREFLIGHT', 'KCR_CLICKHOUSE_UNREACHABLE', 'KCR_TABLE_MISSING', 'KCR_INSERT_RETRIABLE', 'KCR_INSERT_IN_DOUBT', 'KCR_INSERT_FATAL', 'KCR_SCHEMA',
+  'KCR_STORE_UNREACHABLE', 'KCR_STORE',
+]);
+
+/** May the same succeed later, when somebody has mended what is wrong? Of a record, or of rows in the table, never. */
+export function mayHeal({ code }: { readonly code: ErrorCode }): boolean {
+  return mendedFromOutside.has(code);
+}
+
 export type ErrorCode = keyof typeof errorCodes;
 
 export interface ErrorFields {
@@ -57,6 +68,13 @@ export interface ErrorFields {
    * pipeline stores it with the range, so that the next owner waits, too.
    */
   readonly unknownForMs?: number | undefined;
+  /**
+   * ClickHouse refused a batch as a whole, and named no record: fewer of its records may pass. `surely`: it depends on the
+   * records; `perhaps`: that is not known.
+   */
+  readonly divisible?: 'surely' | 'perhaps' | undefined;
+  /** Refused as it was, some of its rows may be in the table. */
+  readonly mayHaveLanded?: boolean | undefined;
   /** What to do about it, one sentence or a statement to run. */
   readonly hint?: string | undefined;
   readonly cause?: unknown;

@@ -28,6 +28,8 @@ export interface Halted {
   readonly kind: 'halted';
   readonly assignment: Assignment;
   readonly error: IngestError;
+  /** After so many milliseconds the partition is begun anew, since the error may be mended by then; undefined: it stays halted. */
+  readonly healsInMs?: number;
 }
 
 export type IngestEvent =
@@ -72,6 +74,20 @@ export type IngestEvent =
       readonly record: KafkaRecord | undefined;
       readonly error: IngestError;
       readonly replay: boolean;
+    }
+  | {
+      /** The server refuses a batch and names no record: it is inserted in parts until the record is found. */
+      readonly kind: 'divided';
+      readonly assignment: Assignment;
+      readonly first: number;
+      readonly last: number;
+      readonly error: IngestError;
+    }
+  | {
+      /** A partition that had halted goes on: a batch of it was delivered, after `attempts` new beginnings. */
+      readonly kind: 'healed';
+      readonly assignment: Assignment;
+      readonly attempts: number;
     }
   | { readonly kind: 'fenced'; readonly assignment: Assignment; readonly error: IngestError }
   | { readonly kind: 'skipped'; readonly assignment: Assignment; readonly first: number; readonly last: number }
@@ -121,6 +137,23 @@ export type IngestEvent =
       readonly error: IngestError;
     }
   | { readonly kind: 'stateWritten'; readonly assignment: Assignment; readonly pending: number }
+  | {
+      /** Records without a value were skipped, as the policy for them says. `replay`: perhaps told before. */
+      readonly kind: 'tombstones';
+      readonly assignment: Assignment;
+      readonly first: number;
+      readonly last: number;
+      readonly records: number;
+      readonly replay: boolean;
+    }
+  | {
+      /** Records have a timestamp that `_timestamp` cannot hold, such as microseconds: the nearest that it can is stored. */
+      readonly kind: 'timesOutside';
+      readonly assignment: Assignment;
+      readonly first: number;
+      readonly last: number;
+      readonly records: number;
+    }
   | { readonly kind: 'filtered'; readonly assignment: Assignment; readonly records: number }
   | {
       /**

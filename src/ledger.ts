@@ -187,6 +187,7 @@ export class PartitionLedger {
   #claim: Claim;
   #intents: IntentWaiter[] = [];
   #amendments: Amendment[] = [];
+  #recuts: Waiter<readonly Intent[]>[] = [];
   #settles: Waiter<number>[] = [];
   #writing: Subscription | undefined;
   #ended: unknown;
@@ -304,22 +305,52 @@ export class PartitionLedger {
     });
   }
 
+  /**
+   * Records ranges in doubt in other parts, which cover the very same offsets; each part is a range of its own from then
+   * on, under a token of its own. Only for ranges of which no row is in the table, and of which every attempt was answered
+   * (I16). Emits the parts once they are stored.
+   */
+  recut(parts: readonly Intent[]): Observable<readonly Intent[]> {
+    return new Observable<readonly Intent[]>((subscriber) => {
+      if (!coversWholeRanges(this.state.pending, parts)) {
+        subscriber.error(this.#broken(`parts of ${parts[0]?.first}-${parts.at(-1)?.last} that are not those of whole ranges in doubt`));
+        return;
+      }
+      const waiter: Waiter<readonly Intent[]> = {
+        value: parts,
+        stored: () => {
+          subscriber.next(parts);
+          subscriber.complete();
+        },
+        failed: (error) => subscriber.error(error),
+      };
+      this.#recuts.push(waiter);
+      this.#pump();
+      return () => {
+        this.#recuts = this.#recuts.filter((other) => other !== waiter);
+        this.#stopWhenUnwanted();
+      };
+    });
+  }
+
   #pump(): void {
     if (this.#ended !== undefined) return this.#fail(this.#ended);
     if (this.#writing !== undefined) return;
     const settles = this.#settles;
     const settled = settles.reduce<number | undefined>((most, { value }) => Math.max(most ?? value, value), this.state.settled);
     const amendments = this.#amendments;
-    const inDoubt = this.state.pending
+    const recuts = this.#recuts;
+    const unsettled = this.state.pending
       .filter((intent) => settled === undefined || intent.last > settled)
       .map((intent) => amendments.filter(({ value }) => value === intent.first).reduce((stored, { amended }) => amended(stored), intent));
+    const inDoubt = recuts.reduce((pending, { value }) => inParts(pending, value), unsettled);
     // A predecessor with a larger maxPending may have left more in doubt than there is room for.
     const intents = this.#intents.slice(0, Math.max(0, this.#config.maxPending - inDoubt.length));
-    if (settles.length + amendments.length + intents.length === 0) return;
+    if (settles.length + amendments.length + recuts.length + intents.length === 0) return;
     const floor = (inDoubt[0] ?? intents[0]?.value)?.first;
     for (const waiter of intents) if (floor !== undefined && floor < waiter.value.first) waiter.value = { ...waiter.value, floor };
     const next: PartitionState = { ...this.state, settled, pending: [...inDoubt, ...intents.map(({ value }) => value)] };
-    this.#write(next, [...settles, ...amendments, ...intents]);
+    this.#write(next, [...settles, ...amendments, ...recuts, ...intents]);
   }
 
   #write(next: PartitionState, waiters: readonly Waiter<unknown>[]): void {
@@ -338,6 +369,7 @@ export class PartitionLedger {
         const gone = new Set(waiters);
         this.#settles = this.#settles.filter((waiter) => !gone.has(waiter));
         this.#amendments = this.#amendments.filter((waiter) => !gone.has(waiter));
+        this.#recuts = this.#recuts.filter((waiter) => !gone.has(waiter));
         this.#intents = this.#intents.filter((waiter) => !gone.has(waiter));
         report({ kind: 'stateWritten', assignment, pending: next.pending.length });
         for (const waiter of waiters) waiter.stored();
@@ -357,7 +389,8 @@ export class PartitionLedger {
   #fail(error: unknown): void {
     this.#ended = error;
     this.#writing = undefined;
-    const waiters = [...this.#settles, ...this.#amendments, ...this.#intents];
+    const waiters = [...this.#settles, ...this.#amendments, ...this.#recuts, ...this.#intents];
+    this.#recuts = [];
     this.#settles = [];
     this.#amendments = [];
     this.#intents = [];
@@ -366,7 +399,7 @@ export class PartitionLedger {
 
   /** Nobody waits any more: the tenure was lost. A write under way may still land; the claim decides. */
   #stopWhenUnwanted(): void {
-    if (this.#writing === undefined || this.#settles.length + this.#amendments.length + this.#intents.length > 0) return;
+    if (this.#writing === undefined || this.#settles.length + this.#amendments.length + this.#recuts.length + this.#intents.length > 0) return;
     this.#writing.unsubscribe();
     this.#writing = undefined;
     this.#ended = this.#broken('a write whose outcome nobody waited for');
@@ -376,4 +409,16 @@ export class PartitionLedger {
     const { topic, partition } = this.#assignment;
     return new IngestError('KCR_INTERNAL', `The ledger was given ${what}`, { topic, partition });
   }
+}
+
+/** Do the parts cover, without a hole, exactly some of the ranges? */
+function coversWholeRanges(pending: readonly Intent[], parts: readonly Intent[]): boolean {
+  const [first, last] = [parts[0]?.first, parts.at(-1)?.last];
+  const isContiguous = parts.every((part, at) => part.first <= part.last && (at === 0 || part.first === parts[at - 1]!.last + 1));
+  return isContiguous && pending.some((intent) => intent.first === first) && pending.some((intent) => intent.last === last);
+}
+
+function inParts(pending: readonly Intent[], parts: readonly Intent[]): Intent[] {
+  const [first, last] = [parts[0]!.first, parts.at(-1)!.last];
+  return [...pending.filter((intent) => intent.last < first), ...parts, ...pending.filter((intent) => intent.first > last)];
 }

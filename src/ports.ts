@@ -100,9 +100,9 @@ export interface RecordSource {
   /**
    * This tenure cannot go on, though the group still says the partition is ours: its state was claimed by another, or
    * the outcome of a write will never be known. `lost` follows, then after a while `assigned` with a new epoch, unless
-   * the partition was given away meanwhile.
+   * the partition was given away meanwhile. `afterMs`: how long that while is; undefined: the source chooses.
    */
-  renew(assignment: Assignment): void;
+  renew(assignment: Assignment, afterMs?: number): void;
   /** No more chunks of any assignment, until `resume`. For consumers that are slower than the ingestion. */
   pause(): void;
   resume(): void;

@@ -36,6 +36,14 @@ type Attempted =
 /** Stores what must outlive this process before it is acted on. */
 export type NoteDown = (fields: IntentNotes) => Observable<unknown>;
 
+/** Of what is final, as far as one answer tells: a gateway that is being changed gives such answers for a moment. */
+const FEW_ATTEMPTS = 5;
+
+/** Nothing landed, and rights, settings and tables change. A record does not. */
+function mayPass({ code, fields }: IngestError): boolean {
+  return (code === 'KCR_INSERT_FATAL' || code === 'KCR_SCHEMA' || code === 'KCR_TABLE_MISSING' || code === 'KCR_PREFLIGHT') && fields.divisible !== 'surely';
+}
+
 /** Offsets that a message names; of more it says how many. */
 const namedOffsets = 20;
 
@@ -71,6 +79,7 @@ export class VerifiedInsert {
   readonly #effects: Effects;
   readonly #doubt: Doubt;
   readonly #noteDown: NoteDown | undefined;
+  #isPatient = true;
 
   /** `noteDown` of undefined: nothing is recorded of the batch, so nothing can be added. */
   constructor(frozen: FrozenInsert, batch: InsertBatch, effects: Effects, doubt: Doubt, noteDown?: NoteDown) {
@@ -81,8 +90,12 @@ export class VerifiedInsert {
     this.#noteDown = noteDown;
   }
 
-  /** `mayBeUnsent`: the caller knows how to clear a doubt about a token that was never sent. */
-  insert(mayBeUnsent: boolean): Observable<Inserted> {
+  /**
+   * `mayBeUnsent`: the caller knows how to clear a doubt about a token that was never sent. `isPatient`: what may be a
+   * record's fault is tried again like any passing error, not handed to the caller after a few times.
+   */
+  insert(mayBeUnsent: boolean, isPatient = false): Observable<Inserted> {
+    this.#isPatient = isPatient;
     const attempted$ = this.#attempt((calling): Observable<Attempted> => {
       const send = (kind: 'sent' | 'sent in part', port: () => ObservableInput<InsertResult>): Observable<Attempted> =>
         defer(() => {
@@ -188,16 +201,24 @@ export class VerifiedInsert {
   #attempt<T>(port: (calling: (call: PortCall) => void) => ObservableInput<T>): Observable<T> {
     const { retry, scheduler, report, whenInDoubt } = this.#effects;
     let call: PortCall = 'insert';
+    let fewLeft = FEW_ATTEMPTS;
     return defer(() => from(port((next) => void (call = next)))).pipe(
       catchError((error: unknown) => this.#noteUnknown(error)),
       retryRetryable<T>(
         retry,
         scheduler,
         (notice) => {
-          if (hasCode(notice.error, 'KCR_INSERT_IN_DOUBT')) this.#doubt.isInDoubt = true;
           report({ kind: 'retry', call, assignment: this.#batch.assignment, ...notice });
         },
-        (error) => error.retryable && !(whenInDoubt === 'abandon' && error.code === 'KCR_INSERT_IN_DOUBT'),
+        (error) => {
+          const isInDoubt = error.code === 'KCR_INSERT_IN_DOUBT';
+          if (isInDoubt) this.#doubt.isInDoubt = true;
+          if (isInDoubt && whenInDoubt === 'abandon') return false;
+          if (error.retryable && (this.#isPatient || error.fields.divisible === undefined)) return true;
+          if (!error.retryable && !mayPass(error)) return false;
+          fewLeft -= 1;
+          return fewLeft > 0;
+        },
       ),
     );
   }

@@ -20,23 +20,37 @@ export interface Totals {
   corruptBatches: number;
   /** Records left out of their batches, as the policy for poison says. */
   excluded: number;
+  /** Records whose timestamp `_timestamp` could not hold. */
+  timesOutside: number;
+  /** Records without a value that were skipped. */
+  tombstones: number;
   /** Partitions that began anew, their topic having been created anew or truncated. */
   restarted: number;
   halted: number;
+  /** Partitions that had halted and went on. */
+  healed: number;
 }
 
 export class Tally {
-  readonly totals: Totals = { batches: 0, rows: 0, bytes: 0, replayed: 0, retries: 0, stateWrites: 0, filtered: 0, gone: 0, corruptBatches: 0, abandoned: 0, excluded: 0, restarted: 0, halted: 0 };
+  readonly totals: Totals = { batches: 0, rows: 0, bytes: 0, replayed: 0, retries: 0, stateWrites: 0, filtered: 0, gone: 0, corruptBatches: 0, abandoned: 0, excluded: 0, tombstones: 0, timesOutside: 0, restarted: 0, halted: 0, healed: 0 };
   worst: IngestError | undefined;
   #hasBegun = false;
   readonly #going = new Set<number>();
   readonly #halted = new Set<number>();
+  /** Partitions that will be begun anew, and why they halted. */
+  readonly #healing = new Map<string, { readonly error: IngestError; readonly generation: number }>();
 
   event(event: IngestEvent, isDraining: boolean): void {
     switch (event.kind) {
       case 'assigned':
         this.#hasBegun = true;
         this.#going.add(event.assignment.epoch);
+        // What this member had been given before may be another's now.
+        for (const [name, { generation }] of this.#healing) if (generation < event.assignment.generation) this.#healing.delete(name);
+        break;
+      case 'healed':
+        this.totals.healed += 1;
+        this.#healing.delete(nameOf(event.assignment));
         break;
       case 'lost':
         if (isDraining) this.fail(notDrained(event.assignment));
@@ -56,6 +70,12 @@ export class Tally {
         break;
       case 'gap':
         this.totals.gone += event.found - event.expected;
+        break;
+      case 'tombstones':
+        if (!event.replay) this.totals.tombstones += event.records;
+        break;
+      case 'timesOutside':
+        this.totals.timesOutside += event.records;
         break;
       case 'corruptBatch':
         this.totals.corruptBatches += 1;
@@ -82,6 +102,7 @@ export class Tally {
     if (outcome.kind === 'halted') {
       this.totals.halted += 1;
       this.#going.delete(outcome.assignment.epoch);
+      if (outcome.healsInMs !== undefined) return void this.#healing.set(nameOf(outcome.assignment), { error: outcome.error, generation: outcome.assignment.generation });
       this.#halted.add(outcome.assignment.epoch);
       this.fail(outcome.error);
       return;
@@ -99,14 +120,19 @@ export class Tally {
 
   /** What the program ends with. */
   get exitCode(): number {
-    if (this.worst === undefined) return 0;
-    return this.#hasBegun ? exitCodeOnceBegun(this.worst.code) : errorCodes[this.worst.code].exitCode;
+    const worst = this.worst ?? this.#healing.values().next().value?.error;
+    if (worst === undefined) return 0;
+    return this.#hasBegun ? exitCodeOnceBegun(worst.code) : errorCodes[worst.code].exitCode;
   }
 
-  /** Partitions were assigned, and each of them has halted. */
+  /** Partitions were assigned, and each of them has halted for good. */
   isAllHalted(): boolean {
-    return this.#halted.size > 0 && this.#going.size === 0;
+    return this.#halted.size > 0 && this.#going.size === 0 && this.#healing.size === 0;
   }
+}
+
+function nameOf({ topic, partition }: Assignment): string {
+  return `${topic}/${partition}`;
 }
 
 /** 3 is a refused start, of which no record was taken: a server or a topic that is gone later is 5. */

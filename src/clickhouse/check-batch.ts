@@ -5,7 +5,8 @@ import { IngestError } from '../errors.js';
 import type { InsertBatch } from '../ports.js';
 import { checkValues, FaultKind, faultText, type IndexedFault, type ProvenanceName, type ReservedNames, reservedNames } from '../kernel/index.js';
 import { cursorOver } from '../model/packed-records.js';
-import type { Provenance } from './encode.js';
+import type { Records } from '../model/record.js';
+import { LAST_TIME_MS, type Provenance } from './encode.js';
 import { BLOCK_BYTES, BLOCK_ROWS } from './settings.js';
 import type { TableName } from './table.js';
 
@@ -57,6 +58,13 @@ export function checkRecords(batch: InsertBatch, provenance: Provenance): void {
       hint: `make batches smaller than ${MAX_BATCH_ROWS} rows and ${MAX_BATCH_BYTES} bytes`,
     });
   }
+}
+
+/** Records whose time no DateTime64 can hold, as of a producer that counts in micro- or nanoseconds; -1 is Kafka's word for none. */
+export function countTimesOutside(records: Records): number {
+  let count = 0;
+  for (const cursor = cursorOver(records); cursor.next(); ) if (cursor.timestampMs > LAST_TIME_MS || cursor.timestampMs < -1) count += 1;
+  return count;
 }
 
 function poisoned({ assignment: { topic, partition }, records }: InsertBatch, fault: IndexedFault): IngestError {

@@ -1,14 +1,18 @@
 /**
- * Room: what a failed insert means. Pure, imports nothing but types; every rule is a line in a table.
+ * Room: what a failed insert means. Pure; every rule is a line in a table, and a text decides only by the server's own
+ * words (server-words.ts).
  *
  * - `retriable`: nothing of it landed; the same bytes may be sent again.
  * - `in-doubt`: it may have landed, may land later, or has landed in part; only ever the same bytes with the same token.
+ * - `unknown`: as `in-doubt`, and it may be for ever: nobody knows whether a record, the table or the moment is refused.
  * - `poison`: a record of the batch cannot be inserted.
- * - `schema`: the table does not fit, or is gone.
- * - `fatal`: the server refuses and will go on refusing.
+ * - `too-large`: the batch is refused for what it is as a whole; fewer records pass.
+ * - `schema`: the table does not fit.
+ * - `fatal`: the server refuses, and goes on refusing until somebody changes rights or settings.
  */
+import { serverWords } from './server-words.js';
 
-export type Verdict = 'retriable' | 'in-doubt' | 'poison' | 'schema' | 'fatal';
+export type Verdict = 'retriable' | 'in-doubt' | 'unknown' | 'poison' | 'too-large' | 'schema' | 'fatal';
 
 /** How far a request had come when its connection failed. */
 export type Phase =
@@ -24,119 +28,96 @@ export type Failure =
   | { readonly kind: 'answer'; readonly status: number; readonly code: number | undefined; readonly text: string };
 
 /**
- * ClickHouse's codes, by name in its `ErrorCodes.cpp`. HTTP's status says little: 500 stands for transient, poison and
- * fatal ones alike, and 200 is possible too.
+ * ClickHouse's codes (`ErrorCodes.cpp`, 26.7). A code that is not here is `unknown`. HTTP's status says little: 500 stands
+ * for transient, poison and fatal ones alike, and 200 is possible too.
  */
-const byCode: ReadonlyMap<number, Verdict> = new Map<number, Verdict>([
+const codes: Readonly<Record<Exclude<Verdict, 'unknown'>, readonly number[]>> = {
   // The server has thrown the insert away as a whole, before or instead of writing.
-  [3, 'retriable'], // UNEXPECTED_END_OF_FILE: the body was cut
-  [33, 'retriable'], // CANNOT_READ_ALL_DATA: the body was cut
-  [202, 'retriable'], // TOO_MANY_SIMULTANEOUS_QUERIES
-  [203, 'retriable'], // NO_FREE_CONNECTION
-  [252, 'retriable'], // TOO_MANY_PARTS; "too many partitions" is told apart below
-  [285, 'retriable'], // TOO_FEW_LIVE_REPLICAS
-  [745, 'retriable'], // SERVER_OVERLOADED
+  retriable: [
+    3, 33, // UNEXPECTED_END_OF_FILE, CANNOT_READ_ALL_DATA: the body was cut
+    60, 81, 218, // UNKNOWN_TABLE, UNKNOWN_DATABASE, TABLE_IS_DROPPED: renamed away, not loaded yet, being exchanged
+    201, 202, 203, // QUOTA_EXCEEDED, TOO_MANY_SIMULTANEOUS_QUERIES, NO_FREE_CONNECTION
+    252, // TOO_MANY_PARTS; "too many partitions" is told apart below
+    285, // TOO_FEW_LIVE_REPLICAS
+    364, // RECEIVED_ERROR_TOO_MANY_REQUESTS
+    372, 373, // SESSION_NOT_FOUND, SESSION_IS_LOCKED
+    667, 694, 695, 696, 722, // NOT_INITIALIZED, ASYNC_LOAD_…: the server is still starting
+    692, // TOO_MANY_MUTATIONS
+    700, 745, 749, 762, 763, 776, // USER_SESSION_LIMIT_EXCEEDED, SERVER_OVERLOADED, …_CONNECTION_LIMIT…, SESSION_REFUSED, RESOURCE_LIMIT_EXCEEDED
+  ],
   // What became of the insert is not known, or an earlier attempt is still at it.
-  [159, 'in-doubt'], // TIMEOUT_EXCEEDED
-  [209, 'in-doubt'], // SOCKET_TIMEOUT
-  [210, 'in-doubt'], // NETWORK_ERROR
-  [216, 'in-doubt'], // QUERY_WITH_SAME_ID_IS_ALREADY_RUNNING: the earlier attempt goes on
-  [225, 'in-doubt'], // NO_ZOOKEEPER
-  [236, 'in-doubt'], // ABORTED
-  [241, 'in-doubt'], // MEMORY_LIMIT_EXCEEDED: of several ClickHouse partitions some may have been written
-  [242, 'in-doubt'], // TABLE_IS_READ_ONLY: Keeper is away; the same
-  [243, 'in-doubt'], // NOT_ENOUGH_SPACE; the same
-  [286, 'in-doubt'], // UNSATISFIED_QUORUM_FOR_PREVIOUS_WRITE
-  [319, 'in-doubt'], // UNKNOWN_STATUS_OF_INSERT
-  [384, 'in-doubt'], // PART_IS_TEMPORARILY_LOCKED
-  [394, 'in-doubt'], // QUERY_WAS_CANCELLED
-  [395, 'in-doubt'], // FUNCTION_THROW_IF_VALUE_IS_NON_ZERO: a view threw, the table's own rows have landed
-  [425, 'in-doubt'], // SYSTEM_ERROR
-  [439, 'in-doubt'], // CANNOT_SCHEDULE_TASK
-  [473, 'in-doubt'], // DEADLOCK_AVOIDED
-  [733, 'in-doubt'], // TABLE_IS_BEING_RESTARTED
-  [735, 'in-doubt'], // QUERY_WAS_CANCELLED_BY_CLIENT
-  [999, 'in-doubt'], // KEEPER_EXCEPTION
-  [1000, 'in-doubt'], // POCO_EXCEPTION
-  [1001, 'in-doubt'], // STD_EXCEPTION
-  [1002, 'in-doubt'], // UNKNOWN_EXCEPTION
+  'in-doubt': [
+    23, 24, 74, 75, 76, 77, 87, 88, 95, 96, 107, 172, 204, 214, 294, 400, 425, 586, 641, 662, // files, disks, sockets of the server
+    159, 160, 209, 210, 236, 394, 677, 735, // TIMEOUT_EXCEEDED, TOO_SLOW, SOCKET_TIMEOUT, NETWORK_ERROR, ABORTED, …_CANCELLED
+    173, 241, 777, 778, // memory: of several ClickHouse partitions some may have been written
+    198, 279, 410, // DNS_ERROR, ALL_CONNECTION_TRIES_FAILED, EXTERNAL_SERVER_IS_NOT_RESPONDING
+    216, // QUERY_WITH_SAME_ID_IS_ALREADY_RUNNING: the earlier attempt goes on
+    224, 225, 242, 244, 254, 265, 286, 319, 416, 568, 904, 999, // Keeper, replicas, quorums; 319: UNKNOWN_STATUS_OF_INSERT
+    243, // NOT_ENOUGH_SPACE
+    384, 733, 738, // PART_IS_TEMPORARILY_LOCKED, TABLE_IS_BEING_RESTARTED, PART_IS_LOCKED
+    439, 473, // CANNOT_SCHEDULE_TASK, DEADLOCK_AVOIDED
+    499, 500, 660, 693, 707, 737, 771, 900, 901, 903, // S3, Azure, HDFS, AWS, Google, caches
+    710, // FAULT_INJECTED
+    1000, 1001, 1002, // POCO_EXCEPTION, STD_EXCEPTION, UNKNOWN_EXCEPTION
+  ],
   // Codes that a record causes, also where the server does not tell the row.
-  [6, 'poison'], // CANNOT_PARSE_TEXT
-  [25, 'poison'], // CANNOT_PARSE_ESCAPE_SEQUENCE
-  [26, 'poison'], // CANNOT_PARSE_QUOTED_STRING
-  [27, 'poison'], // CANNOT_PARSE_INPUT_ASSERTION_FAILED
-  [38, 'poison'], // CANNOT_PARSE_DATE
-  [41, 'poison'], // CANNOT_PARSE_DATETIME
-  [69, 'poison'], // ARGUMENT_OUT_OF_BOUND
-  [70, 'poison'], // CANNOT_CONVERT_TYPE
-  [72, 'poison'], // CANNOT_PARSE_NUMBER
-  [117, 'poison'], // INCORRECT_DATA
-  [130, 'poison'], // CANNOT_READ_ARRAY_FROM_TEXT
-  [131, 'poison'], // TOO_LARGE_STRING_SIZE
-  [153, 'poison'], // ILLEGAL_DIVISION
-  [321, 'poison'], // VALUE_IS_OUT_OF_RANGE_OF_DATA_TYPE
-  [349, 'poison'], // CANNOT_INSERT_NULL_IN_ORDINARY_COLUMN
-  [376, 'poison'], // CANNOT_PARSE_UUID
-  [407, 'poison'], // DECIMAL_OVERFLOW
-  [441, 'poison'], // CANNOT_PARSE_DOMAIN_VALUE_FROM_STRING
-  [467, 'poison'], // CANNOT_PARSE_BOOL
-  [469, 'poison'], // VIOLATED_CONSTRAINT
-  [675, 'poison'], // CANNOT_PARSE_IPV4
-  [676, 'poison'], // CANNOT_PARSE_IPV6
-  [691, 'poison'], // UNKNOWN_ELEMENT_OF_ENUM
-  // The table is not what it was, or not there.
-  [8, 'schema'], // THERE_IS_NO_COLUMN
-  [10, 'schema'], // NOT_FOUND_COLUMN_IN_BLOCK
-  [16, 'schema'], // NO_SUCH_COLUMN_IN_TABLE
-  [20, 'schema'], // NUMBER_OF_COLUMNS_DOESNT_MATCH
-  [44, 'schema'], // ILLEGAL_COLUMN
-  [47, 'schema'], // UNKNOWN_IDENTIFIER
-  [50, 'schema'], // UNKNOWN_TYPE
-  [53, 'schema'], // TYPE_MISMATCH
-  [60, 'schema'], // UNKNOWN_TABLE
-  [81, 'schema'], // UNKNOWN_DATABASE
-  [218, 'schema'], // TABLE_IS_DROPPED
-]);
+  poison: [
+    6, 25, 26, 27, 38, 41, 70, 72, 117, 130, 376, 441, 467, 563, 675, 676, 691, // it cannot be parsed
+    9, 13, 19, 190, 366, 645, // sizes that do not match: of arrays, of a Nested, of a FixedString
+    11, 12, 69, 135, 153, 321, 407, // POSITION_…, PARAMETER_…, ARGUMENT_OUT_OF_BOUND, ZERO_ARRAY_OR_TUPLE_INDEX, ILLEGAL_DIVISION, …
+    128, 131, 306, // TOO_LARGE_ARRAY_SIZE, TOO_LARGE_STRING_SIZE, TOO_DEEP_RECURSION
+    349, // CANNOT_INSERT_NULL_IN_ORDINARY_COLUMN
+    395, // FUNCTION_THROW_IF_VALUE_IS_NON_ZERO; in a view it is told apart below
+    427, 490, 621, 632, 760, // CANNOT_COMPILE_REGEXP, CANNOT_FORMAT_DATETIME, CANNOT_NORMALIZE_STRING, UNEXPECTED_DATA_AFTER_PARSED_VALUE, UNICODE_ERROR
+    469, // VIOLATED_CONSTRAINT
+  ],
+  'too-large': [565], // TOO_MANY_PARTITIONS
+  // The table is not what it was.
+  schema: [
+    7, 8, 10, 15, 16, 20, 44, 47, 50, 53, 122, 352, 370, 386, 772, // columns and types
+    741, // TABLE_UUID_MISMATCH
+  ],
+  // Rights, settings, the request itself.
+  fatal: [
+    48, 62, 73, 80, 115, 344, 392, 397, 456, 457, 471, 620, 764, // NOT_IMPLEMENTED, SYNTAX_ERROR, UNKNOWN_FORMAT, UNKNOWN_SETTING, …
+    164, 452, 472, 774, // READONLY, SETTING_CONSTRAINT_VIOLATION, READONLY_SETTING, TABLE_IS_PERMANENTLY_READ_ONLY
+    180, 192, 193, 194, 195, 291, 481, 495, 497, 516, 720, 767, // users, passwords, rights
+    759, // LICENSING_EXCEPTION
+  ],
+};
 
-/** What a proxy or a load balancer answers without having asked ClickHouse, or without knowing what it did. */
-const byStatus: ReadonlyMap<number, Verdict> = new Map<number, Verdict>([
-  [408, 'in-doubt'],
-  [425, 'in-doubt'],
-  [429, 'in-doubt'],
-  [500, 'in-doubt'],
-  [502, 'in-doubt'],
-  [503, 'in-doubt'],
-  [504, 'in-doubt'],
-]);
+const byCode: ReadonlyMap<number, Verdict> = new Map(
+  (Object.entries(codes) as [Verdict, readonly number[]][]).flatMap(([verdict, all]) => all.map((code) => [code, verdict] as const)),
+);
+
+/** A proxy's word against what the request is; any other status may pass, or may have been passed on. */
+const refusesRequest = new Set([400, 411, 413, 414, 422, 431]);
 
 export function classify(failure: Failure): Verdict {
   if (failure.kind === 'network') return failure.phase === 'connecting' ? 'retriable' : 'in-doubt';
   const { status, code, text } = failure;
-  // An answer that is neither an error nor the empty body of a finished insert proves nothing.
-  if (code === undefined) return byStatus.get(status) ?? (status >= 200 && status < 300 ? 'in-doubt' : 'fatal');
+  // A proxy or a load balancer, which may or may not have asked ClickHouse. A success is ClickHouse's own, or it is none.
+  if (code === undefined) return refusesRequest.has(status) ? 'unknown' : 'in-doubt';
+  const { row, isFromView, isFromExpression, isFromHeader } = serverWords(code, text);
   // The table's own rows have landed by then, those of some views have not.
-  if (failedInView(text)) return 'in-doubt';
-  if (code === 252 && /too many partitions/i.test(text)) return 'fatal';
-  const known = byCode.get(code);
-  // "(at row N)" proves that the server was still parsing: with the batch as one block nothing has landed.
-  if (known !== 'in-doubt' && rowAtFault(code, text) !== undefined) return 'poison';
-  return known ?? 'fatal';
+  if (isFromView) return 'in-doubt';
+  if (code === 252 && /^(?:Code: 252\. DB::Exception: )?Too many partitions/.test(text)) return 'too-large';
+  const known = byCode.get(code) ?? 'unknown';
+  if (known === 'in-doubt' || known === 'retriable') return known === 'retriable' && row !== undefined ? 'poison' : known;
+  if (isFromHeader) return 'schema';
+  // A row proves that the server was still parsing: with the batch as one block nothing has landed. In an expression every
+  // code may be a record's, as the type of what is in a Dynamic.
+  return row !== undefined || isFromExpression ? 'poison' : known;
 }
 
-/** Did a materialized view fail? A record's own text may say so too, but only ahead of the row number. */
-export function failedInView(text: string): boolean {
-  const view = text.lastIndexOf('while pushing to view');
-  return view >= 0 && view > text.lastIndexOf('(at row ');
+/** Did a materialized view fail? */
+export function failedInView(code: number | undefined, text: string): boolean {
+  return serverWords(code, text).isFromView;
 }
 
-/**
- * The row the server blames, counted from 1; undefined when it does not say. The text quotes the record, which may
- * hold the very words: the server's own stand behind the quotation, except for a constraint's, which stand before it.
- */
+/** The row the server blames, counted from 1; undefined when it does not say. */
 export function rowAtFault(code: number | undefined, text: string): number | undefined {
-  const constraint = code === 469 ? /is violated at row (\d+)/.exec(text)?.[1] : undefined;
-  const row = constraint ?? [...text.matchAll(/\(at row (\d+)\)/g)].at(-1)?.[1];
-  return row === undefined ? undefined : Number(row);
+  return serverWords(code, text).row;
 }
 
 const REASON_HEAD = 160;

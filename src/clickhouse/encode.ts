@@ -13,8 +13,11 @@ export interface Provenance {
   readonly topic: boolean;
   readonly partition: boolean;
   readonly offset: boolean;
-  /** A point in time (DateTime, DateTime64) or milliseconds since the epoch (Int64, UInt64). */
-  readonly timestamp: 'time' | 'milliseconds' | undefined;
+  /**
+   * A point in time (DateTime, DateTime64) or milliseconds since the epoch (Int64, UInt64). A producer may set any 64 bits;
+   * what a column cannot take becomes the nearest time that it can.
+   */
+  readonly timestamp: 'time' | 'milliseconds' | 'unsignedMilliseconds' | undefined;
   /** What stands for a message without a key. */
   readonly key: 'null' | 'empty' | undefined;
   /** As an object (Map), as the text of one (String), or as a list of pairs (Array(Tuple(String, String))). */
@@ -45,6 +48,8 @@ const ESCAPED = 7;
 const DIGITS = 16;
 const TIME_LENGTH = '"2026-11-22T08:30:00.123Z"'.length;
 const SPLIT = 1_000_000_000;
+/** 2262-04-11T23:47:16Z, the last second of a DateTime64(9); a DateTime ends earlier, and takes its own end for what is later. */
+export const LAST_TIME_MS = 9_223_372_036_000;
 
 /** Rows of one topic and partition. */
 export class RowEncoder {
@@ -112,7 +117,8 @@ export class RowEncoder {
     }
     if (timestamp !== undefined) {
       at = put(target, at, timestampName);
-      at = timestamp === 'time' ? this.#writeTime(target, at, record.timestampMs) : writeInteger(target, at, record.timestampMs);
+      const { timestampMs } = record;
+      at = timestamp === 'time' ? this.#writeTime(target, at, timestampMs) : writeInteger(target, at, timestamp === 'milliseconds' ? timestampMs : Math.max(0, timestampMs));
     }
     if (key !== undefined) {
       at = put(target, at, keyName);
@@ -134,7 +140,7 @@ export class RowEncoder {
   /** ISO 8601 in UTC: the only form every DateTime type reads alike, whatever its zone and precision. */
   #writeTime(target: Buffer, from: number, timestampMs: number): number {
     // Kafka's "no timestamp" is -1.
-    const ms = Math.max(0, timestampMs);
+    const ms = Math.min(LAST_TIME_MS, Math.max(0, timestampMs));
     const second = Math.floor(ms / 1000);
     if (second !== this.#second) {
       this.#second = second;

@@ -11,11 +11,13 @@ import { RowBody } from './body.js';
 import { classify, failedInView, rowAtFault, serverReason } from './classify.js';
 import { afterRefusal, coalescingFault } from './coalescing.js';
 import { RowEncoder } from './encode.js';
+import type { Column } from './table.js';
 import { isSameTable, type TableDoubt, type TableNow } from './evidence.js';
 import { type Answer, ConnectionFailure, quotedTable } from './http.js';
 import type { Coalescing, SinkContext, TargetTable } from './sink-context.js';
 import { RangeLook, type Where, whereOf } from './range-look.js';
 import { refuseOtherCount } from './row-count.js';
+import { OwnToken } from './own-token.js';
 import { type InsertSettings, insertToken, queryIdOf } from './settings.js';
 import type { InsertSlots } from './slots.js';
 import { sendingDoubt } from './token-doubt.js';
@@ -35,6 +37,7 @@ export class FrozenBatch implements FrozenInsert {
   #mayHaveLanded: boolean;
   /** When the table was asked for the range last, and what it was. */
   #looked: { readonly atMs: number; readonly table: TableNow } | undefined;
+  readonly #own: OwnToken;
   /** Waits for no others any more: together with them it was refused. */
   #isAlone = false;
 
@@ -49,6 +52,7 @@ export class FrozenBatch implements FrozenInsert {
     this.#queryId = this.#token === undefined ? `kcr-${randomUUID()}` : queryIdOf(this.#token);
     this.#look = new RangeLook(context, target, batch, { token: this.#token, queryId: this.#queryId });
     this.#mayHaveLanded = batch.replay;
+    this.#own = new OwnToken(context);
   }
 
   /**
@@ -107,7 +111,12 @@ export class FrozenBatch implements FrozenInsert {
 
   async #insert(signal: AbortSignal): Promise<InsertResult> {
     await this.#identifyAgain();
-    return this.#send(this.#batch.records, this.#token, this.#queryId, signal);
+    if (this.#token !== undefined) return this.#send(this.#batch.records, this.#token, this.#queryId, signal);
+    const own = this.#destination.target.now.keepsTokens ? await this.#own.take(this.#mayHaveLanded) : undefined;
+    const result = await this.#send(this.#batch.records, own, this.#queryId, signal);
+    const why = this.#mayHaveLanded && own !== undefined ? await this.#own.fault() : undefined;
+    if (why !== undefined) throw new IngestError('KCR_INSERT_IN_DOUBT', why, this.#where());
+    return result;
   }
 
   /**
@@ -200,6 +209,7 @@ export class FrozenBatch implements FrozenInsert {
     return {
       query: `INSERT INTO ${quotedTable(database, table)} FORMAT JSONEachRow`,
       query_id: queryId,
+      ...(refusesNull(this.#destination.target.table.columns) ? { [NULL_AS_DEFAULT]: '0' } : {}),
       ...(token === undefined ? settings.plain : { ...settings.deduplicated, insert_deduplication_token: token }),
     };
   }
@@ -226,14 +236,18 @@ export class FrozenBatch implements FrozenInsert {
     const fields = { ...this.#where(), serverCode: code ?? `HTTP ${status}`, unknownForMs };
     switch (classify({ kind: 'answer', status, code, text })) {
       case 'retriable':
-        return new IngestError('KCR_INSERT_RETRIABLE', reason, fields);
+        return new IngestError('KCR_INSERT_RETRIABLE', reason, { ...fields, hint: retriableHint(code) });
       case 'in-doubt':
         return new IngestError('KCR_INSERT_IN_DOUBT', reason, {
           ...fields,
-          hint: failedInView(text) ? 'mend the materialized view; the same insert then completes it' : undefined,
+          hint: failedInView(code, text) ? 'mend the materialized view; the same insert then completes it' : undefined,
         });
+      case 'unknown':
+        return new IngestError('KCR_INSERT_IN_DOUBT', reason, { ...fields, divisible: 'perhaps' });
       case 'schema':
-        return new IngestError('KCR_SCHEMA', reason, { ...fields, hint: 'change the table or the route; nothing of the batch is lost' });
+        return new IngestError('KCR_SCHEMA', reason, { ...fields, hint: 'change the table or the route; nothing of the batch is lost', divisible: 'perhaps' });
+      case 'too-large':
+        return new IngestError('KCR_INSERT_FATAL', reason, { ...fields, hint: fatalHint(code), divisible: 'surely' });
       case 'fatal':
         return new IngestError('KCR_INSERT_FATAL', reason, { ...fields, hint: fatalHint(code) });
       case 'poison':
@@ -245,9 +259,29 @@ export class FrozenBatch implements FrozenInsert {
     const { topic, partition, first, last, table } = this.#where();
     const row = rowAtFault(code, text);
     const offset = row === undefined || row < 1 ? undefined : records.at(row - 1)?.offset;
-    const place = offset === undefined ? { first, last } : { offset };
-    return new IngestError('KCR_POISON', reason, { topic, partition, ...place, table, serverCode: code });
+    if (offset !== undefined) return new IngestError('KCR_POISON', reason, { topic, partition, offset, table, serverCode: code });
+    // An expression may have failed while a part was written: of the parts of other ClickHouse partitions some are there.
+    const mayHaveLanded = this.#destination.target.table.partitionKey !== '';
+    if (mayHaveLanded) this.#mayHaveLanded = true;
+    return new IngestError('KCR_POISON', reason, { topic, partition, first, last, table, serverCode: code, divisible: 'surely', mayHaveLanded });
   }
+}
+
+const NULL_AS_DEFAULT = 'input_format_null_as_default';
+
+/**
+ * A `null` for an Enum that has no 0 is stored as 0, and from then on no SELECT of the column succeeds (code 691; measured,
+ * 26.7). Refused, the record is poison and named; so is then a `null` for any other column of the table that takes none.
+ */
+function refusesNull(columns: readonly Column[]): boolean {
+  return columns.some(({ type }) => {
+    const bare = type.replace(/'(?:[^'\\]|\\.)*'/g, "''").replace(/Nullable\(Enum(?:8|16)\([^)]*\)\)/g, '');
+    return [...bare.matchAll(/Enum(?:8|16)\(([^)]*)\)/g)].some(([, values = '']) => !/'' = 0\b/.test(values));
+  });
+}
+
+function retriableHint(code: number | undefined): string | undefined {
+  return code === 60 || code === 81 || code === 218 ? 'bring the table back (ATTACH, UNDROP, RENAME); it is tried again until then' : undefined;
 }
 
 function fatalHint(code: number | undefined): string | undefined {

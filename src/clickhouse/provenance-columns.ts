@@ -49,7 +49,7 @@ export function provenanceOf(columns: readonly Column[]): Pick<Table, 'provenanc
 
 function timestampForm(bare: string): Provenance['timestamp'] {
   if (/^DateTime(64)?(\(.*\))?$/.test(bare)) return 'time';
-  return /^U?Int64$/.test(bare) ? 'milliseconds' : undefined;
+  return bare === 'Int64' ? 'milliseconds' : bare === 'UInt64' ? 'unsignedMilliseconds' : undefined;
 }
 
 function headersForm(type: string, bare: string): { form: NonNullable<Provenance['headers']>; whenNull: 'null' | 'empty' } | undefined {

@@ -2,9 +2,10 @@
  * Room: the way into ClickHouse's tables: what is shared by all batches. What one batch needs is in `frozen-batch.ts`.
  */
 import { IngestError } from '../errors.js';
-import { noReport } from '../events.js';
+import { noReport, type Report } from '../events.js';
 import type { BatchSink, FrozenInsert, InsertBatch } from '../ports.js';
-import { checkRecords, checkTable } from './check-batch.js';
+import { checkRecords, checkTable, countTimesOutside } from './check-batch.js';
+import type { Provenance } from './encode.js';
 import { FrozenBatch } from './frozen-batch.js';
 import type { Coalescing, SinkContext, TargetTable } from './sink-context.js';
 import { ClickHouseHttp } from './http.js';
@@ -83,6 +84,7 @@ class ClickHouseSink implements BatchSink, SinkContext {
   readonly unknownUntilMs = new Map<string, number>();
   readonly #tables: ReadonlyMap<string, TargetTable>;
   #server: ServerIdentity;
+  readonly #report: Report;
   readonly #stopLooking: () => void;
   #refreshing = false;
   /** The server could not be asked, or has been up for too short a time. */
@@ -90,13 +92,14 @@ class ClickHouseSink implements BatchSink, SinkContext {
 
   constructor(
     http: ClickHouseHttp,
-    { maxInFlight, coalesceBytes = COALESCE_BYTES, compression = 'none' }: ClickHouseSinkOptions,
+    { maxInFlight, coalesceBytes = COALESCE_BYTES, compression = 'none', report = noReport }: ClickHouseSinkOptions,
     settings: InsertSettings,
     tables: ReadonlyMap<string, TargetTable>,
     server: ServerIdentity,
     readonly now: () => number,
     every: Every,
   ) {
+    this.#report = report;
     this.http = http;
     this.settings = settings;
     const { coalesced } = settings;
@@ -129,7 +132,13 @@ class ClickHouseSink implements BatchSink, SinkContext {
     const destination = this.#destination(topic);
     checkTable(batch, destination.target.table);
     checkRecords(batch, destination.target.table.provenance);
+    this.#tellOfTimes(batch, destination.target.table.provenance);
     return new FrozenBatch(this, destination, batch);
+  }
+
+  #tellOfTimes({ assignment, afterOffset, lastOffset, records }: InsertBatch, { timestamp }: Provenance): void {
+    const outside = timestamp === 'time' ? countTimesOutside(records) : 0;
+    if (outside > 0) this.#report({ kind: 'timesOutside', assignment, first: afterOffset + 1, last: lastOffset, records: outside });
   }
 
   describe(topic: string): ReturnType<BatchSink['describe']> {

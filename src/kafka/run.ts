@@ -149,15 +149,15 @@ export class Run {
     return this.#turn?.session === session ? this.#turn : undefined;
   }
 
-  renew(assignment: Assignment): void {
+  renew(assignment: Assignment, afterMs?: number): void {
     const { topic, partition } = assignment;
     const tenure = this.get(assignment);
     const turn = this.#turn;
     // Neither one that is lost, nor one that is draining: the group has it given away by then.
     if (tenure === undefined || turn?.session !== tenure.session || turn.ended.signal.aborted) return;
-    const pauseMs = this.#renewals.pause(nameOf(assignment), this.#settings.sessionTimeoutMs, performance.now());
+    const pauseMs = afterMs ?? this.#renewals.pause(nameOf(assignment), this.#settings.sessionTimeoutMs, performance.now());
     const why = 'the group says that a partition is ours, but its state was claimed by another or the outcome of a write is not known: it is claimed anew after a pause';
-    this.#settings.log('warn', why, { topic, partition, pauseMs });
+    if (afterMs === undefined) this.#settings.log('warn', why, { topic, partition, pauseMs });
     this.#lose(tenure);
     void this.#beginAnew(turn, [assignment], pauseMs);
   }

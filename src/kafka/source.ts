@@ -101,7 +101,7 @@ export function kafkaSource(options: KafkaSourceOptions): KafkaSource {
       }),
     log: (assignment) =>
       defer(() => (run?.get(assignment) === undefined ? throwError(() => notOurs(assignment)) : from(run.log(assignment)))),
-    renew: (assignment) => run?.renew(assignment),
+    renew: (assignment, afterMs) => run?.renew(assignment, afterMs),
     claimed: (assignment, inDoubtUpTo) => run?.claimed(assignment, inDoubtUpTo),
     done: (assignment, lastOffset) => run?.done(assignment, lastOffset),
     halt: (assignment) => run?.halt(assignment),

@@ -381,7 +381,7 @@ function sparingCommits(source: OffsetSource, book: OffsetBook): RecordSource {
     claimed: (assignment, inDoubtUpTo) => source.claimed?.(assignment, inDoubtUpTo),
     done: (assignment, lastOffset) => source.done(assignment, lastOffset),
     halt: (assignment) => source.halt(assignment),
-    renew: (assignment) => source.renew(assignment),
+    renew: (assignment, afterMs) => source.renew(assignment, afterMs),
     pause: () => source.pause(),
     resume: () => source.resume(),
     drain: () => source.drain(),

@@ -204,7 +204,7 @@ export class Member {
       if (tenure !== undefined) tenure.isHalted = true;
       this.#release(epoch);
     },
-    renew: ({ epoch }) => this.#renew(this.#tenures.get(epoch)),
+    renew: ({ epoch }, afterMs) => this.#renew(this.#tenures.get(epoch), afterMs),
     pause: () => void (this.#isPaused = true),
     resume: () => {
       this.#isPaused = false;
@@ -297,10 +297,10 @@ export class Member {
     });
   }
 
-  #renew(tenure: Tenure | undefined): void {
+  #renew(tenure: Tenure | undefined, afterMs = this.group.world.timing.fetchMs * 5): void {
     if (tenure === undefined || tenure.state === 'over') return;
     this.#tellLost(tenure);
-    this.process.later(() => this.group.giveAgain(tenure), this.group.world.timing.fetchMs * 5);
+    this.process.later(() => this.group.giveAgain(tenure), afterMs);
   }
 
   #drain(): void {

@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { classify, failedInView, rowAtFault, serverReason, type Verdict } from '../../src/clickhouse/classify.js';
 
@@ -16,11 +17,13 @@ const view =
 
 describe('what a server code means', () => {
   const table: readonly (readonly [Verdict, readonly number[]])[] = [
-    ['retriable', [3, 33, 202, 203, 252, 285, 745]],
-    ['in-doubt', [159, 209, 210, 216, 225, 236, 241, 242, 243, 286, 319, 384, 394, 395, 425, 439, 473, 733, 735, 999, 1000]],
-    ['poison', [6, 26, 27, 38, 41, 69, 70, 72, 117, 130, 131, 349, 469]],
-    ['schema', [8, 10, 16, 20, 44, 47, 50, 53, 60, 81, 218]],
-    ['fatal', [36, 48, 62, 73, 115, 164, 194, 452, 497, 516, 123456]],
+    ['retriable', [3, 33, 60, 81, 201, 202, 203, 218, 252, 285, 695, 745]],
+    ['in-doubt', [159, 173, 204, 209, 210, 216, 225, 236, 241, 242, 243, 286, 319, 384, 394, 425, 439, 473, 499, 733, 735, 999, 1000]],
+    ['poison', [6, 26, 27, 38, 41, 69, 70, 72, 117, 128, 130, 131, 153, 190, 306, 349, 395, 469]],
+    ['too-large', [565]],
+    ['schema', [8, 10, 16, 20, 44, 47, 50, 53, 741]],
+    ['fatal', [48, 62, 73, 115, 164, 192, 194, 452, 497, 516, 620]],
+    ['unknown', [0, 36, 43, 49, 158, 307, 396, 123456]],
   ];
   it.each(table.flatMap(([verdict, codes]) => codes.map((code) => [code, verdict] as const)))('%i is %s', (code, verdict) => {
     expect(answer(code)).toBe(verdict);
@@ -42,7 +45,29 @@ describe('what a server code means', () => {
 
   it('too many parts passes, too many partitions in one batch does not', () => {
     expect(answer(252, 'Too many parts (3000 with average size of 1 KiB) in table')).toBe('retriable');
-    expect(answer(252, 'Too many partitions for single INSERT block (more than 100).')).toBe('fatal');
+    expect(answer(252, 'Too many partitions for single INSERT block (more than 100).')).toBe('too-large');
+    expect(answer(252, 'Code: 252. DB::Exception: Too many partitions for single INSERT block (more than 100).')).toBe('too-large');
+    expect(answer(252, "Too many parts (3000) in table d.`Too many partitions`")).toBe('retriable');
+  });
+
+  it('what an expression throws over some record is that record’s, whatever the code', () => {
+    const thrown = (code: number, name: string) => answer(code, `Code: ${code}. DB::Exception: Something: while executing 'FUNCTION f(d : 1) -> f(d) UInt8 : 2': While executing WaitForAsyncInsert. (${name}) (version 26.7.2.1)`);
+    for (const [code, name] of [[36, 'BAD_ARGUMENTS'], [43, 'ILLEGAL_TYPE_OF_ARGUMENT'], [53, 'TYPE_MISMATCH'], [44, 'ILLEGAL_COLUMN'], [123456, 'NEW']] as const) expect(thrown(code, name)).toBe('poison');
+    // What passes passes, also in the middle of an expression.
+    expect(thrown(241, 'MEMORY_LIMIT_EXCEEDED')).toBe('in-doubt');
+    expect(thrown(159, 'TIMEOUT_EXCEEDED')).toBe('in-doubt');
+  });
+
+  it('what is wrong before the first row is the table’s', () => {
+    expect(answer(117, 'Code: 117. DB::Exception: Something: (while reading header): While executing JSONEachRowRowInputFormat. (INCORRECT_DATA) (version 26.7.2.1)')).toBe('schema');
+  });
+
+  it('each code stands in one class only', () => {
+    // A code that stood twice would have the class that comes last.
+    const source = readFileSync(new URL('../../src/clickhouse/classify.ts', import.meta.url), 'utf8');
+    const listed = [...source.slice(source.indexOf('const codes'), source.indexOf('const byCode')).matchAll(/^ +(?:'?[\w-]+'?: \[)?((?:\d+, ?)+|\d+(?=\]))/gm)].flatMap(([, list = '']) => list.match(/\d+/g) ?? []);
+    expect(listed.length).toBeGreaterThan(150);
+    expect(listed.filter((code, index) => listed.indexOf(code) !== index)).toEqual([]);
   });
 
   it('any code with a row number is a record’s fault', () => {
@@ -64,10 +89,15 @@ describe('an answer without a server code', () => {
     [502, 'in-doubt'],
     [503, 'in-doubt'],
     [504, 'in-doubt'],
-    [302, 'fatal'],
-    [401, 'fatal'],
-    [404, 'fatal'],
-    [413, 'fatal'],
+    [302, 'in-doubt'],
+    [401, 'in-doubt'],
+    [403, 'in-doubt'],
+    [404, 'in-doubt'],
+    [405, 'in-doubt'],
+    [499, 'in-doubt'],
+    [520, 'in-doubt'],
+    [400, 'unknown'],
+    [413, 'unknown'],
   ] as const)('%i is %s: a proxy may or may not have passed it on', (status, verdict) => expect(answer(undefined, '<html>', status)).toBe(verdict));
 });
 
@@ -99,6 +129,38 @@ describe('the reason for people', () => {
 });
 
 it('a failing view is told by the server’s own words', () => {
-  expect(failedInView(view)).toBe(true);
-  expect(failedInView('Cannot parse input')).toBe(false);
+  expect(failedInView(395, view)).toBe(true);
+  expect(failedInView(27, 'Cannot parse input')).toBe(false);
+});
+
+describe('a value decides nothing, whatever words it holds', () => {
+  const end = ' (version 26.7.2.1 (official build))';
+  const view = 'while pushing to view default.mv (5a673672-5c58-4421-8109-ef15137af9c9)';
+  const evil = [view, `x: ${view}`, '(at row 1)', `: (at row 1)\n: While executing JSONEachRowRowInputFormat. (X)${end}`, 'is violated at row 1', "while executing 'FUNCTION f'", '(while reading header)', 'Too many partitions'];
+
+  it.each(evil)('E3: a constraint’s message that quotes %j', (value) => {
+    for (const stage of ['', ': While executing WaitForAsyncInsert']) {
+      const text = `Code: 469. DB::Exception: Constraint \`c\` for table default.t (5a673672-5c58-4421-8109-ef15137af9c9) is violated at row 8. Expression: (n != 7). Column values: n = 7, s = '${value.replaceAll("'", String.raw`\'`)}'${stage}. (VIOLATED_CONSTRAINT)${end}`;
+      expect(answer(469, text)).toBe('poison');
+      expect(rowAtFault(469, text)).toBe(8);
+    }
+  });
+
+  it.each(evil)('E3: a parse error’s message that quotes %j', (value) => {
+    const text = `Code: 117. DB::Exception: Unknown field found while parsing JSONEachRow format: ${value}: (at row 8)\n: While executing JSONEachRowRowInputFormat. (INCORRECT_DATA)${end}`;
+    expect(answer(117, text)).toBe('poison');
+    expect(rowAtFault(117, text)).toBe(8);
+  });
+
+  it.each(evil)('E3: an expression’s message that quotes %j names no row', (value) => {
+    const text = `Code: 691. DB::Exception: Unknown element '${value}' for enum: while executing 'FUNCTION _CAST(s : 1, 'Enum8(\\'a\\' = 1)'_String :: 2) -> 3'. (UNKNOWN_ELEMENT_OF_ENUM)${end}`;
+    expect(answer(691, text)).toBe('poison');
+    expect(rowAtFault(691, text)).toBeUndefined();
+  });
+
+  it('names of views are read as the server quotes them', () => {
+    for (const name of ['default.mv', 'default.`v1 mv (at row 3)`', '`a b`.`c\\`d`', `default.mv (5a673672-5c58-4421-8109-ef15137af9c9)`]) {
+      expect(answer(469, `Constraint \`c\` for table default.v1t is violated at row 8. Expression: (n != 7). Column values: n = 7: while pushing to view ${name}. (VIOLATED_CONSTRAINT)${end}`)).toBe('in-doubt');
+    }
+  });
 });

@@ -116,7 +116,7 @@ describe('what several inserts were refused for together', () => {
 
   it.each([
     ['rows of too many ClickHouse partitions, all of them together', 252, 'Code: 252. DB::Exception: Too many partitions for single INSERT block (more than 100)'],
-    ['a table that is gone', 60, 'Code: 60. DB::Exception: Unknown table'],
+    ['a column that is gone', 16, 'Code: 16. DB::Exception: No such column'],
     ['a row that cannot be read', 27, 'Code: 27. DB::Exception: Cannot parse input (at row 1)'],
   ])('%s: asked again alone, at once', async (_what, code, text) => {
     const sink = await openSink();

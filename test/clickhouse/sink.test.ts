@@ -81,13 +81,19 @@ describe('an insert', () => {
     expect(new Set(sent).size).toBe(1);
   });
 
-  it('without a token has deduplication off: an identical batch is meant', async () => {
+  it('E9: without an intent each batch has a token of its own: an identical batch is meant, a second attempt is not', async () => {
     const sink = await openSink();
+    const tokens = () => server.inserts.map(({ params }) => params.get('insert_deduplication_token'));
     await outcome(sink.freeze({ ...batch, token: undefined }).insert());
-    const { params } = server.inserts[0] as FakeInsert;
-    expect(params.has('insert_deduplication_token')).toBe(false);
-    expect(params.get('insert_deduplicate')).toBe('0');
-    expect(params.get('deduplicate_insert')).toBe('disable');
+    await outcome(sink.freeze({ ...batch, token: undefined }).insert());
+    expect(new Set(tokens()).size).toBe(2);
+    expect(tokens()[0]).toMatch(/^kcr-own:/);
+    const frozen = sink.freeze({ ...batch, token: undefined });
+    server.onInsert = ({ response }) => void response.destroy();
+    await expect(outcome(frozen.insert())).rejects.toMatchObject({ code: 'KCR_INSERT_IN_DOUBT' });
+    server.onInsert = ({ response }) => void response.end();
+    await outcome(frozen.insert()).catch(() => undefined);
+    expect(tokens().at(-1)).toBe(tokens().at(-2));
   });
 
   it('does not send a setting the server does not know', async () => {
@@ -235,7 +241,11 @@ describe('what the server refuses', () => {
   });
 
   it.each([
-    [404, 60, 'KCR_SCHEMA'],
+    [404, 60, 'KCR_INSERT_RETRIABLE'],
+    [404, 16, 'KCR_SCHEMA'],
+    [400, undefined, 'KCR_INSERT_IN_DOUBT'],
+    [404, undefined, 'KCR_INSERT_IN_DOUBT'],
+    [500, 4711, 'KCR_INSERT_IN_DOUBT'],
     [403, 497, 'KCR_INSERT_FATAL'],
     [500, 252, 'KCR_INSERT_RETRIABLE'],
     [500, 216, 'KCR_INSERT_IN_DOUBT'],

@@ -220,8 +220,8 @@ export class FakeSource implements RecordSource {
     this.journal.note(`halt ${partition}`);
   }
 
-  renew({ partition }: Assignment): void {
-    this.journal.note(`renew ${partition}`);
+  renew({ partition }: Assignment, afterMs?: number): void {
+    this.journal.note(`renew ${partition}${afterMs === undefined ? '' : ` after ${afterMs}`}`);
   }
 
   pause(): void {}

@@ -21,7 +21,8 @@ const LOGGED_VALUE_BYTES = 512;
 
 export function outcomeLine(outcome: Outcome): Line {
   if (outcome.kind === 'halted') {
-    const line = errorLine(outcome.error, 'partition halted; the others go on');
+    const { healsInMs } = outcome;
+    const line = errorLine(outcome.error, healsInMs === undefined ? 'partition halted; the others go on' : `partition halted, and tried again in ${Math.ceil(healsInMs / 1000)} s; the others go on`);
     return { ...line, kind: `halted ${outcome.error.code}`, place: outcome.assignment };
   }
   const { assignment, afterOffset, lastOffset, rows, bytes, replay } = outcome;
@@ -40,6 +41,7 @@ export function eventLine(event: IngestEvent): Line {
   if (event.kind === 'kafka') return kafkaLine(event);
   if (event.kind === 'tableChanged') return tableLine(event);
   if (event.kind === 'excluded') return excludedLine(event);
+  if (event.kind === 'divided') return dividedLine(event);
   const { kind, assignment, ...rest } = event;
   const { topic, partition, epoch, generation } = assignment;
   const told = 'error' in rest ? { error: rest.error.message, code: rest.error.code } : {};
@@ -57,6 +59,9 @@ const levels: Partial<Readonly<Record<IngestEvent['kind'], Level>>> = {
   failed: 'warn',
   lost: 'warn',
   fenced: 'warn',
+  healed: 'info',
+  tombstones: 'info',
+  timesOutside: 'warn',
   restarted: 'warn',
   retry: 'warn',
   gap: 'warn',
@@ -73,6 +78,12 @@ function kafkaLine({ level, message, fields }: Extract<IngestEvent, { kind: 'kaf
 
 function tableLine({ table, change, level, message, hint }: Extract<IngestEvent, { kind: 'tableChanged' }>): Line {
   return { level, message: `table changed: ${message}`, fields: { table, change, todo: hint }, kind: `table ${table} ${change}` };
+}
+
+function dividedLine({ assignment, first, last, error }: Extract<IngestEvent, { kind: 'divided' }>): Line {
+  const { topic, partition } = assignment;
+  const fields = { topic, partition, first, last, code: error.code, error: error.detail };
+  return { level: 'warn', message: 'batch refused, and no record named: inserting it in parts', fields, kind: 'divided', place: assignment };
 }
 
 /** With the record, since it is nowhere else any more once retention has taken it. So each is written. */

@@ -1,0 +1,250 @@
+/**
+ * Room: a helper of insertDeduped: one batch with all that may happen to it on its way into the table: its range is
+ * recorded anew, records are left out of it, it is inserted in parts. Ports and the model may enter.
+ */
+import { catchError, concatMap, defer, last, map, of, tap, throwError, using, type Observable } from 'rxjs';
+import { IngestError, asIngestError, hasCode } from '../../src/errors.js';
+import type { Ledger } from '../../src/ledger.js';
+import { bytesOf, countOffsets, indexAfter } from '../../src/model/batch.js';
+import type { Intent } from '../../src/model/state.js';
+import type { BatchSink, FrozenInsert, InsertBatch, InsertResult } from '../../src/ports.js';
+import { insertInParts, type Searched } from './insert-in-parts.js';
+import { VerifiedInsert, type Doubt, type Effects, type Inserted, type NoteDown } from './insert-verified.js';
+
+/** `describe` says what an intent that is renewed records. */
+export type InsertSink = Pick<BatchSink, 'freeze'> & Partial<Pick<BatchSink, 'describe'>>;
+
+export interface Stage extends Effects {
+  readonly sink: InsertSink;
+  readonly onPoison: 'halt' | 'exclude';
+  readonly ledger: Pick<Ledger, 'of'> | undefined;
+}
+
+/** A part of a batch that is in the table: a range of its own. */
+export interface Part {
+  readonly batch: InsertBatch;
+  readonly result: InsertResult;
+}
+
+/** How far one batch has come; its records become fewer, and with them its intent and token others. */
+interface Course {
+  readonly batch: InsertBatch;
+  readonly doubt: Doubt;
+  /** Records that may still be left out. */
+  readonly exclusions: { left: number };
+  /** Its intent was just recorded anew. */
+  readonly isRenewed: boolean;
+  /** Tried again and again, whatever is answered: to look for a record at fault was in vain. */
+  readonly isPatient: boolean;
+}
+
+type Tried = Inserted | { readonly kind: 'refused'; readonly error: IngestError };
+
+const nothing: InsertResult = { rows: 0, bytes: 0 };
+
+/** Emits the batch, or the parts it had to be inserted in, ascending. */
+export function insertAll(batch: InsertBatch, stage: Stage): Observable<Part> {
+  return insertRest({ batch, doubt: { isInDoubt: batch.replay }, exclusions: { left: exclusionsOf(batch) }, isRenewed: false, isPatient: false }, stage);
+}
+
+function insertRest(course: Course, stage: Stage): Observable<Part> {
+  return attempt(course, stage).pipe(
+    concatMap((tried): Observable<Part> => {
+      switch (tried.kind) {
+        case 'inserted':
+          return of({ batch: course.batch, result: tried.result });
+        case 'unsent':
+          return renew(course, stage);
+        case 'refused':
+          return tried.error.fields.divisible === undefined ? exclude(tried.error, course, stage) : inParts(tried.error, course, stage);
+      }
+    }),
+  );
+}
+
+/** Emits `refused` where something can be done about it: a record left out, or looked for. */
+function attempt({ batch, doubt, isRenewed, isPatient }: Course, stage: Stage): Observable<Tried> {
+  const { ledger, scheduler, onPoison } = stage;
+  if (batch.records.length === 0) return of({ kind: 'inserted', result: nothing });
+  const canRecord = batch.intent === undefined || ledger !== undefined;
+  return whileFrozen(batch, stage, (frozen): Observable<Tried> => {
+    const canRenew = ledger !== undefined && batch.intent !== undefined;
+    // A doubt that a renewal has not cleared is not renewed again.
+    const mayBeUnsent = canRenew && !(isRenewed && frozen.tokenDoubt(scheduler.now()) !== undefined);
+    return new VerifiedInsert(frozen, batch, stage, doubt, noteDownOf(batch, stage)).insert(mayBeUnsent, isPatient);
+  }).pipe(
+    catchError((thrown: unknown) => {
+      const isExcluded = onPoison === 'exclude' && hasCode(thrown, 'KCR_POISON') && thrown.fields.divisible === undefined;
+      const isSearched = !isPatient && canRecord && thrown instanceof IngestError && thrown.fields.divisible !== undefined;
+      const isAbandoned = stage.whenInDoubt === 'abandon' && hasCode(thrown, 'KCR_INSERT_IN_DOUBT');
+      return (isExcluded || isSearched) && !isAbandoned ? of<Tried>({ kind: 'refused', error: thrown }) : throwError(() => thrown);
+    }),
+  );
+}
+
+/** Freezes, and gives the bytes back once what is done with them has ended, or nobody waits for it any more. */
+function whileFrozen<T>(batch: InsertBatch, { sink }: Stage, use: (frozen: FrozenInsert) => Observable<T>): Observable<T> {
+  return defer(() => {
+    const frozen = sink.freeze(batch);
+    let isReleased = false;
+    const release = (): void => {
+      if (!isReleased) frozen.release();
+      isReleased = true;
+    };
+    return using(
+      () => ({ unsubscribe: release }),
+      () => use(frozen).pipe(last(), tap(release)),
+    );
+  });
+}
+
+/**
+ * Of a range that was recorded long ago but never sent only another owner can have sent something. That there is none
+ * the state store tells, by taking a write; where there is one this is KCR_FENCED. No table needs to be asked.
+ */
+function renew(course: Course, stage: Stage): Observable<Part> {
+  return record(course.batch, [], stage).pipe(concatMap((batch) => insertRest({ ...course, batch, isRenewed: true }, stage)));
+}
+
+/** Records the range anew, without `offsets` and from now on; emits the batch under what is stored then. */
+function record(batch: InsertBatch, offsets: readonly number[], { sink, ledger, scheduler }: Stage): Observable<InsertBatch> {
+  const { intent, assignment } = batch;
+  if (intent === undefined || ledger === undefined) return of(batch);
+  return defer(() => {
+    const opened = ledger.of(assignment);
+    const renewed: Intent = { ...intent, ...sink.describe?.(assignment.topic), atMs: scheduler.now() };
+    return opened.exclude(renewed, offsets).pipe(last(), map((stored) => ({ ...batch, intent: stored, token: opened.token(stored) })));
+  });
+}
+
+function noteDownOf({ intent, assignment }: InsertBatch, { ledger }: Stage): NoteDown | undefined {
+  return intent === undefined || ledger === undefined ? undefined : (fields) => defer(() => ledger.of(assignment).note(intent, fields));
+}
+
+/** Most records of one batch that are left out, and those of a batch of any size. */
+const maxExcluded = 100;
+const fewExcluded = 10;
+
+function exclusionsOf({ records, intent }: InsertBatch): number {
+  const before = intent?.excluded.length ?? 0;
+  return Math.min(maxExcluded, Math.max(fewExcluded, Math.floor((records.length + before) / 2))) - before;
+}
+
+/** The batch without the record at fault is another batch (I12): recorded as such first, then inserted under its own token. */
+function exclude(error: IngestError, course: Course, stage: Stage): Observable<Part> {
+  const { batch, doubt, exclusions } = course;
+  const { offset } = error.fields;
+  const poison = batch.records.find((one) => one.offset === offset);
+  if (offset === undefined || poison === undefined) return throwError(() => kept(error, 'the error does not name the record'));
+  if (batch.intent !== undefined && stage.ledger === undefined) return throwError(() => kept(error, 'insertDeduped was not given the ledger that recorded the range'));
+  if (exclusions.left <= 0) {
+    const why = `too many others of its batch were left out already (at most ${maxExcluded}, and half of a batch of more than ${2 * fewExcluded}): the table or the topic is wrong, not a record`;
+    return throwError(() => kept(error, why));
+  }
+  const rest = without(batch, offset);
+  const isAbsent$ = batch.intent !== undefined && doubt.isInDoubt ? isAbsent(rest, error, stage) : of(true);
+  return isAbsent$.pipe(
+    concatMap((absent) => {
+      if (!absent) return throwError(() => kept(error, 'an earlier attempt may have landed, and rows of its range are in the table'));
+      return record(rest, [offset], stage);
+    }),
+    concatMap((next) => {
+      stage.report({ kind: 'excluded', assignment: batch.assignment, record: poison, error, replay: false });
+      exclusions.left -= 1;
+      // Nothing was ever sent under the new token.
+      return insertRest({ ...course, batch: next, doubt: { isInDoubt: false }, isRenewed: true }, stage);
+    }),
+  );
+}
+
+/**
+ * Is no row of the batch in the table? Frozen under the old token only to look: nothing is sent. What cannot even be
+ * frozen cannot have been sent either.
+ */
+function isAbsent(batch: InsertBatch, error: IngestError, stage: Stage): Observable<boolean> {
+  if (batch.records.length === 0) return of(true);
+  return whileFrozen(batch, stage, (frozen) => new VerifiedInsert(frozen, batch, stage, { isInDoubt: true }).isAbsent()).pipe(
+    catchError((thrown: unknown) => {
+      const failure = asIngestError(thrown, 'KCR_INTERNAL', 'the range could not be read back');
+      const { offset } = failure.fields;
+      const further = failure.code === 'KCR_POISON' && offset !== undefined ? without(batch, offset) : batch;
+      if (further.records.length < batch.records.length) return isAbsent(further, error, stage);
+      return throwError(() => kept(error, `an earlier attempt may have landed, and that cannot be verified: ${failure.detail}`));
+    }),
+  );
+}
+
+function without(batch: InsertBatch, offset: number): InsertBatch {
+  const records = batch.records.filter((one) => one.offset !== offset);
+  return { ...batch, records, bytes: bytesOf(records) };
+}
+
+/** Poison that is not left out, although the policy says so. */
+function kept(error: IngestError, why: string): IngestError {
+  const reason = error.detail.replace(/ \(topic [^()]*\)$/, '');
+  return new IngestError('KCR_POISON', `${reason}; the record is not left out, since ${why}`, {
+    ...error.fields,
+    hint: error.fields.hint ?? 'mend the table, or drop such records with a transform; the range is still recorded as in doubt',
+    cause: error,
+  });
+}
+
+/** Looks for what is refused by inserting the batch in parts; which record is at fault is decided here. */
+function inParts(error: IngestError, course: Course, stage: Stage): Observable<Part> {
+  const { batch } = course;
+  const courseOf = (part: InsertBatch, doubt: Doubt): Course => ({ ...course, batch: part, doubt, isRenewed: true });
+  const searched: Searched = {
+    attempt: (part) => {
+      const doubt: Doubt = { isInDoubt: false };
+      return attempt(courseOf(part, doubt), stage).pipe(
+        concatMap((tried) => (tried.kind === 'unsent' ? record(part, [], stage).pipe(concatMap((renewed) => attempt(courseOf(renewed, doubt), stage))) : of(tried))),
+        map((tried) => {
+          if (tried.kind === 'inserted') return tried;
+          return { kind: 'refused' as const, isInDoubt: doubt.isInDoubt, error: tried.kind === 'refused' ? tried.error : error };
+        }),
+      );
+    },
+    isAbsent: (part) => {
+      if (part.intent === undefined) return of(true);
+      // Of an error that is nobody's no record is to be made poison.
+      return isAbsent(part, error, stage).pipe(catchError((thrown: unknown) => (error.fields.divisible === 'perhaps' ? of(false) : throwError(() => thrown))));
+    },
+    recut: (whole, cuts) => recut(whole, cuts, stage),
+    insertRest: (part, { isPatient, isInDoubt } = { isPatient: false, isInDoubt: false }) => insertRest({ ...courseOf(part, { isInDoubt }), isPatient }, stage),
+    blame: (part, blamed) => (stage.onPoison === 'exclude' ? exclude(blamed, courseOf(part, { isInDoubt: false }), stage) : throwError(() => blamed)),
+  };
+  const { assignment, afterOffset, lastOffset } = batch;
+  if (countOffsets(batch.records) > 1) stage.report({ kind: 'divided', assignment, first: afterOffset + 1, last: lastOffset, error });
+  return insertInParts(batch, { error, isInDoubt: course.doubt.isInDoubt }, searched);
+}
+
+/** Cuts the batch behind each of `cuts`, and has the parts recorded before any of them is inserted. */
+function recut(batch: InsertBatch, cuts: readonly number[], { sink, ledger, scheduler }: Stage): Observable<readonly InsertBatch[]> {
+  const { assignment, intent } = batch;
+  const parts = [...cuts, batch.lastOffset].map((lastOffset, at): InsertBatch => {
+    const afterOffset = at === 0 ? batch.afterOffset : cuts[at - 1]!;
+    const records = batch.records.slice(indexAfter(batch.records, afterOffset), indexAfter(batch.records, lastOffset));
+    return { ...batch, afterOffset, lastOffset, records, bytes: bytesOf(records), replay: false };
+  });
+  if (intent === undefined || ledger === undefined) return of(parts);
+  return defer(() => {
+    const opened = ledger.of(assignment);
+    const target = sink.describe?.(assignment.topic);
+    const intents = parts.map((part): Intent => partOf(part, { ...intent, ...target, atMs: scheduler.now() }));
+    return opened.recut(intents).pipe(last(), map((stored) => parts.map((part, at) => ({ ...part, intent: stored[at], token: opened.token(stored[at]!) }))));
+  });
+}
+
+/** Whatever was known of attempts under the whole's token is not known of the part's. */
+function partOf({ afterOffset, lastOffset }: InsertBatch, { first, rows, atMs, settings, tables, written, floor = first, excluded, transformVersion, unknownUntilMs }: Intent): Intent {
+  const ownFirst = afterOffset + 1;
+  return {
+    first: ownFirst, last: lastOffset, atMs, settings, tables, tokenForm: 2,
+    rows: Math.min(rows, lastOffset - afterOffset),
+    excluded: excluded.filter((offset) => offset >= ownFirst && offset <= lastOffset),
+    ...(written === undefined ? {} : { written }),
+    ...(transformVersion === undefined ? {} : { transformVersion }),
+    ...(unknownUntilMs === undefined ? {} : { unknownUntilMs }),
+    ...(floor === ownFirst ? {} : { floor }),
+  };
+}
