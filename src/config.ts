@@ -119,6 +119,8 @@ export const configSchema = z.strictObject({
   onGap: z.enum(['halt', 'continue']).default('halt'),
   onReset: z.enum(['halt', 'restart']).default('halt'),
   onPoison: z.enum(['halt', 'exclude']).default('halt'),
+  /** A field that no column takes: pass over it, or take its record for one that cannot be inserted. @default 'ignore' */
+  onUnknownField: z.enum(['ignore', 'poison']).default('ignore'),
   retry: z
     .strictObject({
       minDelayMs: durationMs.exactOptional(),
@@ -149,6 +151,9 @@ export function checkConfig(given: unknown, environment: World['environment'] = 
   return parsed.data;
 }
 
+/** ClickHouse's setting behind `onUnknownField`. */
+export const SKIP_UNKNOWN = 'input_format_skip_unknown_fields';
+
 function crossCheck(config: CheckedConfig): void {
   const refuse = (what: string, hint: string) => {
     throw new IngestError('KCR_CONFIG', `The configuration cannot be used:\n  ${what}`, { hint });
@@ -170,6 +175,9 @@ function crossCheck(config: CheckedConfig): void {
       'state.store: "memory" forgets what is in doubt when the process ends, so rows could double after a crash',
       'use "keeper", "keeper-map" or "kafka"; for a trial add "allowVolatile": true beside it',
     );
+  }
+  if (config.onUnknownField === 'poison' && config.clickhouse.settings?.[SKIP_UNKNOWN] !== undefined) {
+    refuse(`clickhouse.settings.${SKIP_UNKNOWN}: stands beside onUnknownField "poison", which sets it`, 'take it out of clickhouse.settings');
   }
   const { insertMode = 'direct', coalesceMs, coalesceBytes } = config.clickhouse;
   if (insertMode === 'coalesced' && delivery !== 'exactly-once') {

@@ -3,7 +3,7 @@
  */
 import type { Extent } from '../clickhouse/provenance-scan.js';
 import type { CheckedConfig } from '../config.js';
-import { openStateAccess } from '../tools/access.js';
+import { openStateAccess } from '../state-access.js';
 import type { Found } from '../tools/offset-runs.js';
 import { outcomeOf, verify, type Outcome, type PartitionVerdict, type Verdict, type VerifyOptions } from '../tools/verify.js';
 import { absent, offsetsText, plural, rangeText, table, wrap } from './text.js';

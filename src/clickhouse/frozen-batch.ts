@@ -12,7 +12,8 @@ import { classify, failedInView, rowAtFault, serverReason } from './classify.js'
 import { afterRefusal, coalescingFault } from './coalescing.js';
 import { RowEncoder } from './encode.js';
 import { isSameTable, type TableDoubt, type TableNow } from './evidence.js';
-import { type Answer, ConnectionFailure, quotedTable } from './http.js';
+import { type Answer, ConnectionFailure } from './http.js';
+import { insertStatement } from './insert-statement.js';
 import type { Coalescing, SinkContext, TargetTable } from './sink-context.js';
 import { RangeLook, type Where, whereOf } from './range-look.js';
 import { refuseOtherCount } from './row-count.js';
@@ -192,9 +193,8 @@ export class FrozenBatch implements FrozenInsert {
   }
 
   #params(token: string | undefined, queryId: string, settings: Pick<InsertSettings, 'deduplicated' | 'plain'>): Record<string, string> {
-    const { database, table } = this.#destination.target.table;
     return {
-      query: `INSERT INTO ${quotedTable(database, table)} FORMAT JSONEachRow`,
+      query: insertStatement(this.#destination.target.table),
       query_id: queryId,
       ...(token === undefined ? settings.plain : { ...settings.deduplicated, insert_deduplication_token: token }),
     };
@@ -239,8 +239,13 @@ export class FrozenBatch implements FrozenInsert {
     const row = rowAtFault(code, text);
     const offset = row === undefined || row < 1 ? undefined : records.at(row - 1)?.offset;
     const place = offset === undefined ? { first, last } : { offset };
-    return new IngestError('KCR_POISON', reason, { topic, partition, ...place, table, serverCode: code });
+    return new IngestError('KCR_POISON', reason, { topic, partition, ...place, table, serverCode: code, hint: poisonHint(reason) });
   }
+}
+
+/** A field without a column is an error only where a person said so. */
+function poisonHint(reason: string): string | undefined {
+  return reason.startsWith('Unknown field found while parsing') ? 'ALTER TABLE … ADD COLUMN for the field, or set onUnknownField to "ignore"' : undefined;
 }
 
 function fatalHint(code: number | undefined): string | undefined {

@@ -47,6 +47,12 @@ export class RowTrial {
     return answer.code === undefined ? undefined : this.#refused(answer);
   }
 
+  /** How many of the rows can be read. */
+  async readable(table: Table, rows: Buffer): Promise<number> {
+    const answer = await this.#ask('SELECT count(ignore(*)) AS n FROM ', structureOf(table), { rows, tail: ' FORMAT JSONEachRow' }, { input_format_allow_errors_ratio: '1', input_format_skip_unknown_fields: '1' });
+    return answer.code === undefined ? Number(linesOf<{ n: number }>(answer.text)[0]?.n ?? 0) : 0;
+  }
+
   /**
    * The types that the server would give the fields of the rows, by the field's name, for `ALTER TABLE … ADD COLUMN`.
    * Undefined: it finds none that fits all of them.

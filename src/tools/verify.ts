@@ -3,13 +3,13 @@
  * is there twice, what is not in the topic, and what could not be compared. Reads only.
  */
 import type { NotCompared } from '../clickhouse/content-scan.js';
+import { clickHouseOptions } from '../adapter-options.js';
 import { openProvenanceScan, type Extent, type ProvenanceScan } from '../clickhouse/provenance-scan.js';
 import type { CheckedConfig } from '../config.js';
 import { groupNow } from '../kafka/group.js';
 import { LogScan } from '../kafka/scan.js';
 import { lastKnownOffset } from '../model/state.js';
-import { clickHouseOptions } from '../preflight.js';
-import type { StateAccess } from './access.js';
+import type { StateAccess } from '../state-access.js';
 import { look, selectTopics, type PartitionLook } from './look.js';
 import { noDifference } from './offset-runs.js';
 import { compareRange, type RangeCompared, type RangeMeans } from './verify-range.js';

@@ -27,10 +27,10 @@ test('a sentence is broken between words', () => {
 
 const intent = (first: number, last: number, more = {}) => ({ first, last, rows: 1, atMs: 0, settings: 's', tables: ['d.t'], excluded: [], ...more });
 const place = (partition: number, more: Partial<PartitionLook>): PartitionLook => ({
-  key: { cluster: 'c', group: 'g', topic: 'orders', partition }, topic: 'orders', partition, logStart: 0, logEnd: 100, committed: undefined, stored: undefined, ...more,
+  key: { cluster: 'c', group: 'g', topic: 'orders', partition }, topic: 'orders', partition, logStart: 0, logEnd: 100, stableEnd: 100, committed: undefined, stored: undefined, ...more,
 });
 const look = {
-  cluster: 'c', group: 'g', members: ['m'],
+  cluster: 'c', group: 'g', members: ['m'], transactions: [],
   partitions: [
     place(0, { committed: 41, stored: { owner: 'vm:1', state: { settled: 40, pending: [intent(41, 50), intent(51, 60, { token: 'x' })], incarnation: 2, topicId: 'id' } } }),
     place(1, { committed: 90 }),

@@ -115,9 +115,17 @@ export function filledColumns({ provenance }: Table): ReadonlySet<string> {
   return new Set(Object.entries({ topic, partition, offset, timestamp, key, headers }).flatMap(([name, filled]) => (filled === undefined || filled === false ? [] : [`_${name}`])));
 }
 
+/** A column that is made up cannot become one that is stored by being modified. */
+function recreation(table: Table, fault: string): string | undefined {
+  const [name = ''] = fault.split(' ');
+  const column = table.columns.find((each) => each.name === name);
+  if (column?.defaultKind !== 'EPHEMERAL') return undefined;
+  return `ALTER TABLE ${quoted(table)} DROP COLUMN ${name}; ALTER TABLE ${quoted(table)} ADD COLUMN ${name} ${column.type}`;
+}
+
 export function checkProvenance(table: Table): Finding[] {
   const what = `provenance columns of ${nameOf(table)}`;
-  const findings = table.unusable.map((fault) => warning(what, `${fault}; it is left alone`));
+  const findings = table.unusable.map((fault) => warning(what, `${fault}; it is left alone`, recreation(table, fault)));
   const fault = readBackFault(table);
   if (fault === undefined) return [...findings, ok(what, 'a range in doubt can be read back')];
   // A replicated table commits rows and token in one step, so nothing needs to be read back.
