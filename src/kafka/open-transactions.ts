@@ -5,6 +5,7 @@
 import type { TopicPartition } from './assignor.js';
 import { checkedBroker, maxVersion, type WireBroker, type WireCluster } from './broker.js';
 import type { GroupPosition } from './group-positions.js';
+import { overLane } from './lanes.js';
 import { byTopic, entryOf } from './positions.js';
 import { AnswerReader, FlexibleWriter, type EncodedRequest } from './protocol.js';
 import { knownLeader } from './topic-ids.js';
@@ -60,7 +61,7 @@ async function transactionsOf(cluster: WireCluster, producerIds: readonly string
 }
 
 async function brokerOf(cluster: WireCluster, nodeId: number): Promise<WireBroker> {
-  return checkedBroker(await cluster.findBroker({ nodeId }));
+  return overLane(checkedBroker(await cluster.findBroker({ nodeId })), 'offsets');
 }
 
 async function orNone<T>(ask: () => Promise<readonly T[]>): Promise<readonly T[]> {
