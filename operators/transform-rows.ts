@@ -42,13 +42,18 @@ export function transformRows<B extends Batch>(transform: Transform, config: Tra
     const records: KafkaRecord[] = [];
     let filtered = 0;
     for (const record of batch.records) {
-      const made = rowsOf(transform, record, batch.assignment);
+      const made = rowsOfRecord(transform, record, batch.assignment);
       if (made.length === 0) filtered += 1;
-      for (const row of made) records.push({ ...record, value: bytesOfRow(row, record, batch.assignment) });
+      records.push(...made);
     }
     if (filtered > 0) report({ kind: 'filtered', assignment: batch.assignment, records: filtered });
     return { ...batch, records, bytes: bytesOf(records) };
   });
+}
+
+/** The rows of one record, each as a record with the row for its value. @throws `KCR_TRANSFORM` */
+export function rowsOfRecord(transform: Transform, record: KafkaRecord, assignment: Batch['assignment']): readonly KafkaRecord[] {
+  return rowsOf(transform, record, assignment).map((row) => ({ ...record, value: bytesOfRow(row, record, assignment) }));
 }
 
 function rowsOf(transform: Transform, record: KafkaRecord, assignment: Batch['assignment']): readonly Row[] {

@@ -134,6 +134,8 @@ export const configSchema = z.strictObject({
       }),
     ])
     .default({ minDelayMs: 10_000, maxDelayMs: 300_000 }),
+  /** A field that no column takes: pass over it, or take its record for one that cannot be inserted. @default 'ignore' */
+  onUnknownField: z.enum(['ignore', 'poison']).default('ignore'),
   retry: z
     .strictObject({
       minDelayMs: durationMs.exactOptional(),
@@ -164,6 +166,9 @@ export function checkConfig(given: unknown, environment: World['environment'] = 
   return parsed.data;
 }
 
+/** ClickHouse's setting behind `onUnknownField`. */
+export const SKIP_UNKNOWN = 'input_format_skip_unknown_fields';
+
 function crossCheck(config: CheckedConfig): void {
   const refuse = (what: string, hint: string) => {
     throw new IngestError('KCR_CONFIG', `The configuration cannot be used:\n  ${what}`, { hint });
@@ -185,6 +190,9 @@ function crossCheck(config: CheckedConfig): void {
       'state.store: "memory" forgets what is in doubt when the process ends, so rows could double after a crash',
       'use "keeper", "keeper-map" or "kafka"; for a trial add "allowVolatile": true beside it',
     );
+  }
+  if (config.onUnknownField === 'poison' && config.clickhouse.settings?.[SKIP_UNKNOWN] !== undefined) {
+    refuse(`clickhouse.settings.${SKIP_UNKNOWN}: stands beside onUnknownField "poison", which sets it`, 'take it out of clickhouse.settings');
   }
   const { insertMode = 'direct', coalesceMs, coalesceBytes } = config.clickhouse;
   if (insertMode === 'coalesced' && delivery !== 'exactly-once') {

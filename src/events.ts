@@ -126,6 +126,21 @@ export type IngestEvent =
       readonly records: number;
       readonly error: IngestError;
     }
+  | {
+      /**
+       * An open transaction holds back what is in the log: offsets from `stableEnd` up to `logEnd` (not included). Told when
+       * that has stood still for ten seconds, then once a minute.
+       */
+      readonly kind: 'heldBack';
+      readonly assignment: Assignment;
+      readonly stableEnd: number;
+      readonly logEnd: number;
+      /** Since the transaction began, or else since this process sees it, milliseconds since the epoch. */
+      readonly sinceMs: number;
+      /** Of the producer; undefined: no broker tells. */
+      readonly producerId: string | undefined;
+      readonly transactionalId: string | undefined;
+    }
   | { readonly kind: 'commitFailed'; readonly assignment: Assignment; readonly error: IngestError }
   | {
       /** At-most-once: the insert may or may not have landed, and is not made again. */

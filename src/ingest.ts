@@ -7,17 +7,18 @@ import { hostname } from 'node:os';
 import { Observable, type MonoTypeOperatorFunction } from 'rxjs';
 import { transformRows } from '../operators/transform-rows.js';
 import { orAborted } from './abort.js';
+import { clickHouseOptions, keeperMapConfig, topicsOf } from './adapter-options.js';
 import { arrange, type Ports } from './arrange.js';
-import { refusalOf, type Finding } from './clickhouse/preflight.js';
 import { openClickHouseSink } from './clickhouse/sink.js';
 import { checkConfig, type CheckedConfig, type IngestConfig } from './config.js';
 import { IngestError } from './errors.js';
 import { noReport, type Outcome, type Report } from './events.js';
+import { refusalOf, type Finding } from './finding.js';
 import { fairScheduler } from './fair-scheduler.js';
 import { kafkaSource, type KafkaSource, type OutOfRange } from './kafka/source.js';
 import { budgetHere } from './memory-budget.js';
 import type { InsertBatch } from './ports.js';
-import { clickHouseOptions, keeperMapConfig, preflight, topicsOf } from './preflight.js';
+import { preflight } from './preflight.js';
 import { kafkaStore } from './state/kafka.js';
 import { keeperMapStore } from './state/keeper-map.js';
 import { keeperStore } from './state/keeper.js';
@@ -108,7 +109,7 @@ export async function openPorts(config: CheckedConfig, options: IngestOptions = 
 }
 
 async function openChecked(config: CheckedConfig, { report = noReport, onFinding, signal }: IngestOptions): Promise<OpenPorts> {
-  const findings = await preflight(config, { signal });
+  const findings = await preflight(config, { signal, records: 'start' });
   const refusal = refusalOf(findings);
   if (refusal !== undefined) throw refusal;
   for (const finding of findings) if (finding.level === 'warning') onFinding?.(finding);

@@ -349,7 +349,8 @@ export class PartitionLedger {
     if (settles.length + amendments.length + recuts.length + intents.length === 0) return;
     const floor = (inDoubt[0] ?? intents[0]?.value)?.first;
     for (const waiter of intents) if (floor !== undefined && floor < waiter.value.first) waiter.value = { ...waiter.value, floor };
-    const next: PartitionState = { ...this.state, settled, pending: [...inDoubt, ...intents.map(({ value }) => value)] };
+    const began = lastKnownOffset(this.state) === undefined ? intents[0]?.value.first : undefined;
+    const next: PartitionState = { ...this.state, ...(began === undefined || began === 0 ? {} : { began }), settled, pending: [...inDoubt, ...intents.map(({ value }) => value)] };
     this.#write(next, [...settles, ...amendments, ...recuts, ...intents]);
   }
 

@@ -2,21 +2,23 @@
  * Room: everything a configuration names, looked at before a record is taken. Asks the adapters; changes nothing but
  * the state store's probe, which is removed again.
  */
-import { checkClickHouse, type Finding } from './clickhouse/preflight.js';
-import type { ClickHouseSinkOptions } from './clickhouse/options.js';
+import { clickHouseOptions, keeperMapConfig, topicsOf } from './adapter-options.js';
+import { checkClickHouse } from './clickhouse/preflight.js';
 import type { CheckedConfig } from './config.js';
-import { IngestError, asIngestError } from './errors.js';
+import { asIngestError } from './errors.js';
+import type { Finding } from './finding.js';
+import { groupFindings, standNow, type StandNow } from './group-findings.js';
 import { withAdmin } from './kafka/admin.js';
 import { insist } from './kafka/insist.js';
-import { groupNow } from './kafka/group.js';
-import { Membership } from './kafka/membership.js';
-import { clientSettings, sourceSettings } from './kafka/options.js';
+import { mayCommit } from './kafka/may-commit.js';
+import { clientSettings } from './kafka/options.js';
 import { checkKafka } from './kafka/preflight.js';
-import { kafkaError, kafkaType, troubleOf } from './kafka/trouble.js';
-import { openWire } from './kafka/wire.js';
+import { troubleOf } from './kafka/trouble.js';
 import { budgetHere, mib } from './memory-budget.js';
+import { dataFindings } from './sample/findings.js';
+import { takeSamples } from './sample/take.js';
 import { checkKafkaStore } from './state/kafka.js';
-import { checkKeeperMap, type KeeperMapStoreConfig } from './state/keeper-map.js';
+import { checkKeeperMap } from './state/keeper-map.js';
 import { checkKeeper } from './state/keeper.js';
 
 /** How long the start waits for one answer, or for a group's coordinator. */
@@ -25,18 +27,26 @@ const START_LIMIT_MS = 30_000;
 export interface PreflightOptions {
   /** Aborted, what is asked of ClickHouse fails at once; Kafka and the state store end by their own limits. */
   readonly signal?: AbortSignal | undefined;
+  /**
+   * Some records are read and compared with the tables. `judge` refuses a topic of which none can be inserted; `start` leaves
+   * that to the run, which halts at the first one and names it, and refuses only what would become rows of nothing but
+   * defaults; `skip` reads none. @default 'judge'
+   */
+  readonly records?: 'judge' | 'start' | 'skip' | undefined;
 }
 
 /** More than so often the budget that suits the memory is told as doubtful: the process may be killed for it. */
 const MOST_TIMES = 2;
 
-/** All findings, in the order of the data: Kafka, ClickHouse, the state store. */
-export async function preflight(config: CheckedConfig, { signal }: PreflightOptions = {}): Promise<readonly Finding[]> {
+/** All findings, in the order of the data: Kafka, the group, the records, ClickHouse, the state store. */
+export async function preflight(config: CheckedConfig, { signal, records = 'judge' }: PreflightOptions = {}): Promise<readonly Finding[]> {
   const kafka = kafkaFindings(config);
+  const whenKafka = <T>(run: () => Promise<T>): Promise<T | undefined> => kafka.then(({ partitions }) => (partitions === undefined ? undefined : run()));
   const clickHouse = kafka.then(({ partitions }) => clickHouseFindings(config, partitions, signal));
-  const committing = kafka.then(({ partitions }) => (partitions === undefined ? undefined : mayCommit(config)));
-  const group = kafka.then(async ({ partitions }) => (partitions === undefined ? [] : [await groupFinding(config, committing)]));
-  const all = await Promise.all([kafka.then(({ findings }) => findings), group, clickHouse, storeFindings(config, committing)]);
+  const committing = whenKafka(() => mayCommit({ ...config.kafka, topics: topicsOf(config) }, START_LIMIT_MS));
+  const group = whenKafka(() => groupPart(config, committing));
+  const data = Promise.all([group, clickHouse]).then(([found, tables]) => recordFindings(config, found?.stand, { tables, records }));
+  const all = await Promise.all([kafka.then(({ findings }) => findings), group.then((found) => found?.findings ?? []), data, clickHouse, storeFindings(config, committing)]);
   return [memoryFinding(config), ...all.flat()];
 }
 
@@ -47,22 +57,6 @@ function memoryFinding({ kafka }: CheckedConfig): Finding {
   if (bytes <= suits.bytes * MOST_TIMES) return { level: 'ok', what: 'memory', detail };
   return { level: 'warning', what: 'memory', detail: `${detail}; but ${suits.why}`, todo: `take out kafka.budgetBytes, which makes it ${mib(suits.bytes)}, or give the process more memory` };
 }
-
-/** As the ClickHouse adapter takes them. */
-export function clickHouseOptions({ clickhouse, routes }: CheckedConfig): ClickHouseSinkOptions {
-  const { settings, ...server } = clickhouse;
-  return { ...server, routes, ...(settings === undefined ? {} : { clickhouseSettings: settings }) };
-}
-
-type KeeperMapState = Extract<CheckedConfig['state'], { store: 'keeper-map' }>;
-
-/** The store's table is in the ClickHouse that the rows go to. */
-export function keeperMapConfig({ clickhouse: { url, database, username, password } }: CheckedConfig, state: KeeperMapState): KeeperMapStoreConfig {
-  const { store: _store, ...own } = state;
-  return { url, database, username, password, ...own };
-}
-
-export const topicsOf = ({ routes }: CheckedConfig): readonly string[] => routes.map(({ topic }) => topic);
 
 interface KafkaFindings {
   readonly findings: readonly Finding[];
@@ -87,26 +81,31 @@ async function kafkaFindings(config: CheckedConfig): Promise<KafkaFindings> {
  * The group as it stands, and whether this user may commit for it. What cannot be seen within the ten seconds of such a
  * question is a warning: the join will tell.
  */
-async function groupFinding(config: CheckedConfig, committing: Promise<void>): Promise<Finding> {
-  const { groupId, fromBeginning = false } = config.kafka;
-  const what = `group ${groupId}`;
+async function groupPart(config: CheckedConfig, committing: Promise<void | undefined>): Promise<{ readonly findings: readonly Finding[]; readonly stand?: StandNow }> {
+  const what = `group ${config.kafka.groupId}`;
   try {
     await committing;
-    const { members, partitions } = await groupNow({ ...config.kafka, topics: topicsOf(config) });
-    const known = partitions.filter(({ committed }) => committed !== undefined);
-    const outside = known.find(({ committed = 0, logStart, logEnd }) => committed < logStart || committed > logEnd);
-    if (outside !== undefined) {
-      const { topic, partition, committed, logStart, logEnd } = outside;
-      const detail = `its offset ${committed} of ${topic}/${partition} is outside of the log, which holds ${logStart} to ${logEnd - 1}`;
-      return { level: 'warning', what, detail, todo: 'exactly-once goes by its state: see "state show"; else look at onGap and onReset' };
-    }
-    const lag = known.reduce((sum, { committed = 0, logEnd }) => sum + logEnd - committed, 0);
-    const begins = known.length === partitions.length ? '' : `; the others begin at the ${fromBeginning ? 'beginning' : 'end'} of their logs`;
-    return { level: 'ok', what, detail: `${members.length} members, ${known.length} of ${partitions.length} partitions have an offset, ${lag} offsets behind${begins}` };
+    const stand = await standNow(config);
+    return { findings: groupFindings(config, stand), stand };
   } catch (thrown) {
     const { detail, fields } = asIngestError(thrown, 'KCR_KAFKA', 'the group could not be looked at');
-    if (troubleOf(fields.cause ?? thrown) === 'fatal') return refusalFrom(what, thrown);
-    return { level: 'warning', what, detail, ...(fields.hint === undefined ? {} : { todo: fields.hint }) };
+    if (troubleOf(fields.cause ?? thrown) === 'fatal') return { findings: [refusalFrom(what, thrown)] };
+    return { findings: [{ level: 'warning', what, detail, ...(fields.hint === undefined ? {} : { todo: fields.hint }) }] };
+  }
+}
+
+/** A look that fails refuses nothing: the records can be read later. */
+async function recordFindings(config: CheckedConfig, stand: StandNow | undefined, { tables, records }: { readonly tables: readonly Finding[]; readonly records: NonNullable<PreflightOptions['records']> }): Promise<readonly Finding[]> {
+  // Without the server or its tables there is nothing to compare with, and that is told.
+  if (records === 'skip' || stand === undefined || tables[0]?.level === 'refusal') return [];
+  try {
+    const samples = await takeSamples({ ...config.kafka, topics: topicsOf(config) }, stand.partitions.map((each) => ({ ...each, next: each.resume ?? each.logStart })));
+    const transforms = new Map(config.routes.map(({ topic, transform }) => [topic, transform]));
+    const findings = await dataFindings({ clickHouse: clickHouseOptions(config), transforms, onPoison: config.onPoison }, samples);
+    if (records === 'judge') return findings;
+    return findings.map(({ code, ...finding }) => (code === 'KCR_POISON' ? { ...finding, level: 'warning' } : code === undefined ? finding : { code, ...finding }));
+  } catch (thrown) {
+    return [{ level: 'warning', what: 'records', detail: `they could not be looked at: ${asIngestError(thrown, 'KCR_KAFKA', 'reading some failed').detail}` }];
   }
 }
 
@@ -121,7 +120,7 @@ async function clickHouseFindings(config: CheckedConfig, kafkaPartitions: number
   }
 }
 
-async function storeFindings(config: CheckedConfig, committing: Promise<void>): Promise<readonly Finding[]> {
+async function storeFindings(config: CheckedConfig, committing: Promise<void | undefined>): Promise<readonly Finding[]> {
   const { delivery, state } = config;
   if (delivery !== 'exactly-once' || state === undefined) return [];
   if (state.store === 'memory') {
@@ -141,7 +140,7 @@ async function storeFindings(config: CheckedConfig, committing: Promise<void>): 
   }
 }
 
-async function kafkaStoreFindings(config: CheckedConfig, committing: Promise<void>): Promise<readonly Finding[]> {
+async function kafkaStoreFindings(config: CheckedConfig, committing: Promise<void | undefined>): Promise<readonly Finding[]> {
   const { groupId: group } = config.kafka;
   const what = 'state store';
   const topics = topicsOf(config);
@@ -166,44 +165,6 @@ async function kafkaStoreFindings(config: CheckedConfig, committing: Promise<voi
   const detail = `beside the offsets of the group ${group}, ${kept} of ${partitions} partitions have a state${days}`;
   if (metadataMaxBytes !== undefined) return [{ level: 'ok', what, detail }];
   return [{ level: 'warning', what, detail: `${detail}; the brokers do not tell how much they keep`, todo: 'see that offset.metadata.max.bytes is at least 4096, and allow DESCRIBE_CONFIGS on the cluster' }];
-}
-
-/**
- * As a member that no group has, for a partition that no topic has: refused, and what for tells whether this user may
- * commit. Kafka looks at rights first, then whether it knows the partition, then at the group.
- */
-const nobody = { memberId: 'preflight', groupGenerationId: 0x7fffffff };
-const nowhere = { partition: 0x7fffffff, offset: '0', metadata: null };
-
-/** Waits for the coordinator, which a cluster's first group does not have yet, or which loads. */
-async function mayCommit(config: CheckedConfig): Promise<void> {
-  const topics = topicsOf(config);
-  const settings = sourceSettings({ ...config.kafka, topics });
-  const wire = openWire(settings);
-  const membership = new Membership(wire, settings);
-  const endMs = performance.now() + START_LIMIT_MS;
-  const isRefused = async (topic: string): Promise<boolean> => {
-    try {
-      await membership.ask((coordinator) => coordinator.offsetCommit({ ...nobody, groupId: settings.groupId, topics: [{ topic, partitions: [nowhere] }] }));
-    } catch (thrown) {
-      if (troubleOf(thrown) === 'fenced' || kafkaType(thrown) === 'UNKNOWN_TOPIC_OR_PARTITION') return true;
-      // A coordinator that was just made is not there yet.
-      if (troubleOf(thrown) !== 'fatal' && performance.now() < endMs) return false;
-      const { detail, fields } = kafkaError(thrown, `Committing offsets of the topic ${topic}`);
-      throw new IngestError('KCR_KAFKA', detail, { hint: fields.hint ?? 'no broker coordinates the group yet: look at the brokers', cause: thrown });
-    }
-    throw new IngestError('KCR_PREFLIGHT', `The brokers took a commit of a member that the group ${settings.groupId} does not have: generations are no fence there`, {
-      hint: 'this is not how Kafka behaves; use the store "keeper" or "keeper-map"',
-    });
-  };
-  try {
-    await wire.cluster.connect();
-    // One at a time: kafkajs tells of the first refusal only.
-    for (const topic of topics) while (!(await isRefused(topic))) await new Promise((resolve) => setTimeout(resolve, 200));
-  } finally {
-    await wire.cluster.disconnect().catch(() => undefined);
-    wire.end();
-  }
 }
 
 function refusalFrom(what: string, thrown: unknown): Finding {

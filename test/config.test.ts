@@ -24,7 +24,7 @@ function refusal(config: unknown): string {
 }
 
 test('the configuration of the README is taken as it stands, with its defaults filled in', () => {
-  expect(checkConfig(good, {})).toEqual({ ...good, maxPending: 2, onGap: 'halt', onReset: 'halt', onPoison: 'halt', heal: { minDelayMs: 10_000, maxDelayMs: 300_000 }, retry: {} });
+  expect(checkConfig(good, {})).toEqual({ ...good, maxPending: 2, onGap: 'halt', onReset: 'halt', onPoison: 'halt', onUnknownField: 'ignore', heal: { minDelayMs: 10_000, maxDelayMs: 300_000 }, retry: {} });
 });
 
 describe('a mistake is named by its place', () => {

@@ -3,7 +3,7 @@
  * tell. Ports and the model may enter.
  */
 import { catchError, concatMap, defer, from, last, map, of, tap, throwError, type Observable, type ObservableInput, type SchedulerLike } from 'rxjs';
-import { IngestError, hasCode } from '../../src/errors.js';
+import { IngestError } from '../../src/errors.js';
 import type { Report } from '../../src/events.js';
 import { countOffsets } from '../../src/model/batch.js';
 import type { IntentNotes } from '../../src/model/state.js';

@@ -1,9 +1,9 @@
 /**
  * Room: the command `check`: the findings of the preflight, a line each or as JSON, and an exit code by the worst.
  */
-import { refusalOf, type Finding } from '../clickhouse/preflight.js';
 import type { CheckedConfig } from '../config.js';
 import { errorCodes } from '../errors.js';
+import { refusalOf, type Finding } from '../finding.js';
 import { preflight } from '../preflight.js';
 
 const marks = { ok: 'ok      ', warning: 'warning ', refusal: 'REFUSED ' } as const;

@@ -26,12 +26,16 @@ Exit codes:
   5    Kafka, ClickHouse or the state refused something that a retry does not mend, or was gone for too long;
        verify: the table differs from the topic; drain: something is still in doubt; import-connect: refused
   7    the drain did not end in time
+  8    verify: nothing was compared, or nothing of a partition that has records: nothing is known of it
   130  a second SIGINT, 143 a second SIGTERM: ended at once; what was in flight is in doubt and will be replayed`;
 
 const verifyHelp = `
 Missing: settled, in the log, and fewer rows in the table than it should have. A record that was left out as poison
 (onPoison "exclude") is missing too: after its range was settled nobody knows of it any more; the log of run named it.
 Doubled: more rows than it should have. Not in topic: rows of an offset that has no record.
+Rows of offsets that are neither settled nor in doubt are told, and are a difference; those before where the log begins
+are told. A partition with records of which nothing is settled gives exit code 8.
+--contents: columns that the server makes up (MATERIALIZED, ALIAS, EPHEMERAL, a default of now()) are named, not compared.
 Aborted and compacted records are no records. A transform is applied again to know how many rows a record should have.`;
 
 const program = new Command('kafka-clickhouse-rx')
@@ -74,9 +78,10 @@ program
   .argument('<config>', 'as for run')
   .option('--topic <topic>', 'only this topic')
   .option('--partition <number>', 'only this partition', wholeNumber(0))
-  .option('--from-offset <offset>', 'begin here; without it at the least _offset that the table has of a partition, or where the log begins', wholeNumber(0))
+  .option('--from-offset <offset>', 'begin here; without it where the log begins, or where the group began', wholeNumber(0))
   .option('--show <count>', 'offsets to name of each kind and partition', wholeNumber(0), 5)
-  .option('--json', 'print one JSON object: { "clean", "partitions", "notes" }')
+  .option('--contents', 'compare also what the rows hold, by hashes of their columns: ClickHouse reads each record once more')
+  .option('--json', 'print one JSON object: { "clean", "outcome", "partitions", "notCompared", "notes" }')
   .addHelpText('after', verifyHelp)
   .action(async (path: string, options: Parameters<typeof verifyCommand>[1]) => {
     process.exitCode = await verifyCommand(await readConfig(path), options);

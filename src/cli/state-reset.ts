@@ -4,7 +4,7 @@
 import { hostname } from 'node:os';
 import type { CheckedConfig } from '../config.js';
 import { IngestError } from '../errors.js';
-import { openStateAccess, type StateAccess } from '../tools/access.js';
+import { openStateAccess, type StateAccess } from '../state-access.js';
 import { look, type Look, type Selection } from '../tools/look.js';
 import { applyReset, planReset, type ResetPlan, type ResetTarget } from '../tools/reset.js';
 import { durationText, offsetsText, rangeText, wrap } from './text.js';

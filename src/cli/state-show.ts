@@ -2,10 +2,11 @@
  * Room: the command `state show`: what is known of each partition, as a table or as JSON.
  */
 import type { CheckedConfig } from '../config.js';
-import type { PartitionState } from '../model/state.js';
-import { openStateAccess } from '../tools/access.js';
-import { lagOf, look, type Look, type PartitionLook, type Selection } from '../tools/look.js';
-import { absent, durationText, plural, rangeText, table } from './text.js';
+import { transactionText } from '../kafka/open-transactions.js';
+import { resumeOffset, type PartitionState } from '../model/state.js';
+import { openStateAccess } from '../state-access.js';
+import { heldBackOf, lagOf, look, type Look, type PartitionLook, type Selection } from '../tools/look.js';
+import { absent, durationText, plural, rangeText, table, wrap } from './text.js';
 
 export async function stateShow(config: CheckedConfig, options: Selection & { readonly json?: boolean }): Promise<number> {
   const access = openStateAccess(config);
@@ -18,7 +19,7 @@ export async function stateShow(config: CheckedConfig, options: Selection & { re
   }
 }
 
-export function stateText({ partitions, group, members }: Look, nowMs: number): string {
+export function stateText({ partitions, group, members, transactions }: Look, nowMs: number): string {
   const rows = partitions.map((at) => {
     const state = at.stored?.state;
     const doubt = (state?.pending ?? []).map((intent) => `${rangeText(intent)} (${durationText(nowMs - intent.atMs)}${intent.token === undefined ? '' : ', imported'})`);
@@ -36,7 +37,25 @@ export function stateText({ partitions, group, members }: Look, nowMs: number): 
     ],
     rows,
   );
-  return `${text}\n\n${totalsText(partitions, nowMs)}; group ${group} has ${plural(members.length, 'member')}`;
+  const held = partitions.filter((at) => heldBackOf(at) > 0).map((at) => wrap(heldText(at, transactions, nowMs)));
+  const whereText = partitions.flatMap((at) => overriddenText(at, members.length > 0)).map((line) => wrap(line));
+  return [text, ...[...whereText, ...held], `${totalsText(partitions, nowMs)}; group ${group} has ${plural(members.length, 'member')}`].join('\n\n');
+}
+
+/** A group that was set elsewhere by hand changes nothing: people wonder why. */
+function overriddenText({ topic, partition, committed, stored }: PartitionLook, isAtWork: boolean): string[] {
+  const resume = stored === undefined ? undefined : resumeOffset(stored.state);
+  if (resume === undefined || committed === undefined || committed === resume) return [];
+  const where = `${topic}/${partition}: the group says ${committed}, the state says ${resume}`;
+  // While members are at work the group lags behind the state by a batch or two.
+  if (committed < resume && isAtWork) return [];
+  return [committed > resume && stored?.state.isAnew !== true ? `${where}: it is behind the group, and run halts the partition (KCR_STATE_BEHIND).` : `${where}: run goes on at ${resume}.`];
+}
+
+function heldText({ topic, partition, stableEnd, logEnd }: PartitionLook, transactions: Look['transactions'], nowMs: number): string {
+  const open = transactions.find((each) => each.topic === topic && each.partition === partition);
+  const by = open === undefined ? 'an open transaction' : transactionText(open, nowMs);
+  return `${topic}/${partition}: offsets ${rangeText({ first: stableEnd, last: logEnd - 1 })} cannot be read yet: held back by ${by}.`;
 }
 
 function settledText(state: PartitionState | undefined): string {
@@ -44,13 +63,13 @@ function settledText(state: PartitionState | undefined): string {
 }
 
 function totalsText(partitions: readonly PartitionLook[], nowMs: number): string {
-  const { withoutState, inDoubt, lag } = totals(partitions);
+  const { withoutState, inDoubt, lag, held } = totals(partitions);
   const oldestMs = inDoubt.reduce((oldest, { atMs }) => Math.min(oldest, atMs), Infinity);
   const offsets = inDoubt.reduce((sum, { first, last }) => sum + last - first + 1, 0);
   return [
     `${plural(partitions.length, 'partition')}${withoutState === 0 ? '' : ` (${withoutState} without a state)`}`,
     inDoubt.length === 0 ? 'nothing in doubt' : `${plural(inDoubt.length, 'range')} in doubt (${plural(offsets, 'offset')}, the oldest ${durationText(nowMs - oldestMs)})`,
-    `lag ${lag}`,
+    `lag ${lag}${held === 0 ? '' : `, of which ${held} cannot be read yet`}`,
   ].join(', ');
 }
 
@@ -59,13 +78,14 @@ function totals(partitions: readonly PartitionLook[]) {
     withoutState: partitions.filter(({ stored }) => stored === undefined).length,
     inDoubt: partitions.flatMap(({ stored }) => stored?.state.pending ?? []),
     lag: partitions.reduce((sum, at) => sum + lagOf(at), 0),
+    held: partitions.reduce((sum, at) => sum + heldBackOf(at), 0),
   };
 }
 
-export function stateJson({ cluster, group, members, partitions }: Look, store: string, nowMs: number): unknown {
-  const { withoutState, inDoubt, lag } = totals(partitions);
+export function stateJson({ cluster, group, members, transactions, partitions }: Look, store: string, nowMs: number): unknown {
+  const { withoutState, inDoubt, lag, held } = totals(partitions);
   return {
-    cluster, group, store, members: members.length,
+    cluster, group, store, members: members.length, transactions,
     partitions: partitions.map((at) => {
       const { topic, partition, stored, committed, logStart, logEnd } = at;
       const state = stored?.state;
@@ -77,9 +97,9 @@ export function stateJson({ cluster, group, members, partitions }: Look, store: 
         incarnation: state?.incarnation ?? null,
         topicId: state?.topicId ?? null,
         owner: stored?.owner ?? null,
-        committed: committed ?? null, logStart, logEnd, lag: lagOf(at),
+        committed: committed ?? null, logStart, logEnd, stableEnd: at.stableEnd, lag: lagOf(at), heldBack: heldBackOf(at),
       };
     }),
-    totals: { partitions: partitions.length, withoutState, inDoubt: inDoubt.length, lag },
+    totals: { partitions: partitions.length, withoutState, inDoubt: inDoubt.length, lag, heldBack: held },
   };
 }

@@ -13,7 +13,8 @@ import { afterRefusal, coalescingFault } from './coalescing.js';
 import { RowEncoder } from './encode.js';
 import type { Column } from './table.js';
 import { isSameTable, type TableDoubt, type TableNow } from './evidence.js';
-import { type Answer, ConnectionFailure, quotedTable } from './http.js';
+import { type Answer, ConnectionFailure } from './http.js';
+import { insertStatement } from './insert-statement.js';
 import type { Coalescing, SinkContext, TargetTable } from './sink-context.js';
 import { RangeLook, type Where, whereOf } from './range-look.js';
 import { refuseOtherCount } from './row-count.js';
@@ -205,9 +206,8 @@ export class FrozenBatch implements FrozenInsert {
   }
 
   #params(token: string | undefined, queryId: string, settings: Pick<InsertSettings, 'deduplicated' | 'plain'>): Record<string, string> {
-    const { database, table } = this.#destination.target.table;
     return {
-      query: `INSERT INTO ${quotedTable(database, table)} FORMAT JSONEachRow`,
+      query: insertStatement(this.#destination.target.table),
       query_id: queryId,
       ...(refusesNull(this.#destination.target.table.columns) ? { [NULL_AS_DEFAULT]: '0' } : {}),
       ...(token === undefined ? settings.plain : { ...settings.deduplicated, insert_deduplication_token: token }),
@@ -259,11 +259,11 @@ export class FrozenBatch implements FrozenInsert {
     const { topic, partition, first, last, table } = this.#where();
     const row = rowAtFault(code, text);
     const offset = row === undefined || row < 1 ? undefined : records.at(row - 1)?.offset;
-    if (offset !== undefined) return new IngestError('KCR_POISON', reason, { topic, partition, offset, table, serverCode: code });
+    if (offset !== undefined) return new IngestError('KCR_POISON', reason, { topic, partition, offset, table, serverCode: code, hint: poisonHint(reason) });
     // An expression may have failed while a part was written: of the parts of other ClickHouse partitions some are there.
     const mayHaveLanded = this.#destination.target.table.partitionKey !== '';
     if (mayHaveLanded) this.#mayHaveLanded = true;
-    return new IngestError('KCR_POISON', reason, { topic, partition, first, last, table, serverCode: code, divisible: 'surely', mayHaveLanded });
+    return new IngestError('KCR_POISON', reason, { topic, partition, first, last, table, serverCode: code, divisible: 'surely', mayHaveLanded, hint: poisonHint(reason) });
   }
 }
 
@@ -282,6 +282,11 @@ function refusesNull(columns: readonly Column[]): boolean {
 
 function retriableHint(code: number | undefined): string | undefined {
   return code === 60 || code === 81 || code === 218 ? 'bring the table back (ATTACH, UNDROP, RENAME); it is tried again until then' : undefined;
+}
+
+/** A field without a column is an error only where a person said so. */
+function poisonHint(reason: string): string | undefined {
+  return reason.startsWith('Unknown field found while parsing') ? 'ALTER TABLE … ADD COLUMN for the field, or set onUnknownField to "ignore"' : undefined;
 }
 
 function fatalHint(code: number | undefined): string | undefined {

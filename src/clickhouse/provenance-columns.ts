@@ -21,6 +21,10 @@ export function provenanceOf(columns: readonly Column[]): Pick<Table, 'provenanc
       unusable.push(`${name} is ${found.defaultKind}, so nothing can be inserted into it`);
       return undefined;
     }
+    if (found.defaultKind === 'EPHEMERAL') {
+      unusable.push(`${name} is EPHEMERAL, so what is inserted into it is not stored`);
+      return undefined;
+    }
     const form = formOf(found.type, bareType(found.type));
     if (form === undefined) unusable.push(`${name} is ${found.type}, expected ${wanted}`);
     return form;

@@ -3,11 +3,13 @@
  * only; the work is the server's, and what comes back is runs of offsets, not rows.
  */
 import { IngestError } from '../errors.js';
+import { type ContentScan, openContentScan } from './content-scan.js';
 import { ClickHouseHttp, quotedTable } from './http.js';
 import { checkOptions, databaseOf, type ClickHouseSinkOptions } from './options.js';
 import { provenanceStatement, readBackFault } from './provenance-columns.js';
+import { insertSettings } from './settings.js';
 import type { Table } from './table.js';
-import { requireTable } from './tables.js';
+import { readServer, requireTable } from './tables.js';
 
 /** Consecutive offsets that have the same number of rows each. Both ends are included. */
 export interface OffsetRun {
@@ -31,8 +33,12 @@ export interface ProvenanceScan {
   readonly collapses: boolean;
   /** Undefined: no row at all. */
   extent(partition: number): Promise<Extent | undefined>;
+  /** The same of the offsets from `first` up to `last`. */
+  within(partition: number, first: number, last: number): Promise<Extent | undefined>;
   /** Ascending; offsets without a row are in none. */
   runs(partition: number, first: number, last: number): Promise<readonly OffsetRun[]>;
+  /** Opens the comparison of contents, which asks the server to read records again. */
+  contents(): Promise<ContentScan>;
   close(): void;
 }
 
@@ -49,26 +55,29 @@ export async function openProvenanceScan(options: ClickHouseSinkOptions, topic: 
     const table = await requireTable(http, { database: databaseOf(options, route), table: route.table });
     const fault = readBackFault(table);
     if (fault !== undefined) throw unsuitable(table, fault, topic);
-    return scanOf(http, table, topic);
+    return scanOf(http, table, topic, options);
   } catch (error) {
     http.close();
     throw error;
   }
 }
 
-function scanOf(http: ClickHouseHttp, table: Table, topic: string): ProvenanceScan {
+function scanOf(http: ClickHouseHttp, table: Table, topic: string, { clickhouseSettings = {} }: ClickHouseSinkOptions): ProvenanceScan {
   const from = `FROM ${quotedTable(table.database, table.table)} WHERE _topic = {topic:String} AND _partition = {partition:Int32}`;
   type Numbers<Name extends string> = Record<Name, string | number>;
+  const within = async (partition: number, first: number, last: number): Promise<Extent | undefined> => {
+    const sql = `SELECT count() AS rows, min(toInt64(_offset)) AS first, max(toInt64(_offset)) AS last ${from} AND toInt64(_offset) BETWEEN {first:Int64} AND {last:Int64}`;
+    const [found] = await http.select<Numbers<'rows' | 'first' | 'last'>>(sql, { partition, topic, first, last });
+    if (found === undefined || Number(found.rows) === 0) return undefined;
+    return { rows: Number(found.rows), first: Number(found.first), last: Number(found.last) };
+  };
   return {
     table: `${table.database}.${table.table}`,
     engine: table.engine,
     collapses: table.collapses,
-    extent: async (partition) => {
-      const sql = `SELECT count() AS rows, min(toInt64(_offset)) AS first, max(toInt64(_offset)) AS last ${from}`;
-      const [found] = await http.select<Numbers<'rows' | 'first' | 'last'>>(sql, { partition, topic });
-      if (found === undefined || Number(found.rows) === 0) return undefined;
-      return { rows: Number(found.rows), first: Number(found.first), last: Number(found.last) };
-    },
+    extent: (partition) => within(partition, Number.MIN_SAFE_INTEGER, Number.MAX_SAFE_INTEGER),
+    within,
+    contents: async () => openContentScan(http, table, topic, insertSettings(clickhouseSettings, (await readServer(http)).knownSettings).plain),
     runs: async (partition, first, last) => {
       const counts = `SELECT toInt64(_offset) AS o, count() AS n ${from} AND _offset BETWEEN {first:Int64} AND {last:Int64} GROUP BY o`;
       // Within a run the offset and its rank grow together, so their difference names the run.

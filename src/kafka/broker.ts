@@ -105,7 +105,7 @@ export interface PartitionMetadata {
 
 export interface WireBrokerPool {
   readonly metadata: {
-    readonly brokers: readonly { readonly host: string; readonly port: number }[];
+    readonly brokers: readonly { readonly nodeId: number; readonly host: string; readonly port: number }[];
     readonly topicMetadata: readonly { readonly topic: string; readonly topicErrorCode: number }[];
   } | null;
   readonly brokers?: Readonly<Record<string, WireBroker>>;

@@ -42,6 +42,8 @@ export interface FetchedPartition extends TopicPartition {
   /** Kafka's number of an error; 0: none. */
   readonly errorCode: number;
   readonly highWatermark: number;
+  /** Where readers of committed records get to; -1: the broker does not say. */
+  readonly stableEnd: number;
   readonly aborted: readonly AbortedTransaction[];
   readonly data: Buffer;
 }
@@ -201,7 +203,7 @@ function decodePartition(reader: AnswerReader, topic: string, version: number): 
   const partition = reader.int32();
   const errorCode = reader.int16();
   const highWatermark = reader.int64();
-  reader.int64(); // last stable offset
+  const stableEnd = reader.int64();
   if (version >= 5) reader.int64(); // log start offset
   const aborted = reader.array(() => {
     const transaction = { producerId: reader.bigint64(), firstOffset: reader.int64() };
@@ -211,5 +213,5 @@ function decodePartition(reader: AnswerReader, topic: string, version: number): 
   if (version >= 11) reader.int32(); // preferred read replica: only with a rack id
   const data = reader.bytes();
   reader.tags();
-  return { topic, partition, errorCode, highWatermark, aborted, data };
+  return { topic, partition, errorCode, highWatermark, stableEnd, aborted, data };
 }

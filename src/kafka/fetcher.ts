@@ -9,6 +9,7 @@ import type { Credits } from '../model/credits.js';
 import { fetchFrom, renewFetchConnection, type FetchedPartition } from './fetch.js';
 import type { SourceSettings } from './options.js';
 import { nameOf } from './assignor.js';
+import { HeldBack } from './held-back.js';
 import { cutLane } from './lanes.js';
 import type { Reset } from './places.js';
 import { EARLIEST, LATEST, listOffsets, outOfRange, type Beyond } from './positions.js';
@@ -81,6 +82,8 @@ export class Fetcher {
   #looking: NodeJS.Timeout | undefined;
   #nextLookMs = -Infinity;
   readonly #reading: Reading;
+  /** Undefined: what is not committed is read, too. */
+  readonly #heldBack: HeldBack | undefined;
   /** Answers in a row, of each broker, that came at once and with nothing. */
   readonly #hasty = new Map<number, Backoff>();
 
@@ -92,6 +95,8 @@ export class Fetcher {
       progressed: () => this.#shortWaits.clear(),
       renewConnection: (tenure) => void this.#renewConnection(tenure),
     });
+    const { wire, settings } = ports;
+    this.#heldBack = settings.isolation === 'read_committed' ? new HeldBack({ wire, report: settings.report }) : undefined;
     this.#signal = signal;
     const stop = (): void => {
       clearTimeout(this.#timer);
@@ -258,6 +263,7 @@ export class Fetcher {
       else {
         request.tenure.leaderlessSinceMs = undefined;
         request.tenure.doubt = undefined;
+        this.#heldBack?.see(request.tenure, fetched);
         await this.#reading.open(request.tenure, request.offset, fetched, hadNone);
       }
     }

@@ -5,7 +5,7 @@ import { nameOf, type TopicPartition } from './assignor.js';
 import { insist } from './insist.js';
 import { checkedBroker, type WireCluster } from './broker.js';
 import { overLane } from './lanes.js';
-import { committedOffsets, EARLIEST, LATEST, listOffsets, type Committed } from './positions.js';
+import { committedOffsets, EARLIEST, LATEST, listOffsets, type Committed, type ListOffsets } from './positions.js';
 import { knownTopic } from './topic-ids.js';
 
 export interface GroupPosition extends TopicPartition {
@@ -13,6 +13,8 @@ export interface GroupPosition extends TopicPartition {
   readonly logStart: number;
   /** The offset the next record will get. */
   readonly logEnd: number;
+  /** Where a reader of committed records gets to: the log's end, or the first record of the oldest open transaction. */
+  readonly stableEnd: number;
   /** The offset the group begins at next; undefined: it has committed nothing. */
   readonly committed: number | undefined;
   /** What stands beside the committed offset. */
@@ -31,14 +33,16 @@ export async function groupPositions(cluster: WireCluster, groupId: string, topi
     return committedOffsets(coordinator, groupId, partitions);
   });
   const committed = new Map(found.map((each): [string, Committed] => [nameOf(each), each]));
-  const ask = async (timestamp: string): Promise<ReadonlyMap<string, number>> => {
-    const listed = await listOffsets({ cluster }, partitions, { timestamp, isolation: 'read_uncommitted' });
+  const ask = async (timestamp: string, isolation: ListOffsets['isolation']): Promise<ReadonlyMap<string, number>> => {
+    const listed = await listOffsets({ cluster }, partitions, { timestamp, isolation });
     return new Map(listed.map((each) => [nameOf(each), each.offset]));
   };
-  const [starts, ends] = [await ask(EARLIEST), await ask(LATEST)];
+  // The log's end last: it is never before the stable one then.
+  const [starts, stable, ends] = [await ask(EARLIEST, 'read_uncommitted'), await ask(LATEST, 'read_committed'), await ask(LATEST, 'read_uncommitted')];
   return partitions.map((each): GroupPosition => {
     const name = nameOf(each);
     const { next, metadata = '' } = committed.get(name) ?? {};
-    return { ...each, logStart: starts.get(name) ?? 0, logEnd: ends.get(name) ?? 0, committed: next, metadata };
+    const logEnd = ends.get(name) ?? 0;
+    return { ...each, logStart: starts.get(name) ?? 0, logEnd, stableEnd: stable.get(name) ?? logEnd, committed: next, metadata };
   });
 }

@@ -5,6 +5,7 @@
 import { withAdmin } from './admin.js';
 import { groupPositions, type GroupPosition } from './group-positions.js';
 import { insist } from './insist.js';
+import { openTransactions, type OpenTransaction } from './open-transactions.js';
 import { clientSettings, sourceSettings, type KafkaClientOptions } from './options.js';
 import { topicMissing } from './preflight.js';
 import { within } from '../abort.js';
@@ -19,6 +20,12 @@ export interface GroupNow {
   readonly cluster: string;
   /** The members, as `client id at host`. */
   readonly members: readonly string[];
+  /** How they deal out the partitions, by Kafka's name for it; '' while they are none or join. */
+  readonly assignor: string;
+  /** `consumer`, as a rule; '' for a group that has had no members yet. */
+  readonly protocolType: string;
+  /** The oldest open transaction of each partition whose readable end lies before its log's end, as far as the brokers tell. */
+  readonly transactions: readonly OpenTransaction[];
   /** By topic, in the order that was asked for, then by partition. */
   readonly partitions: readonly GroupPartition[];
 }
@@ -36,7 +43,8 @@ export async function groupNow(options: Asked): Promise<GroupNow> {
     const partitions = await groupPositions(wired, groupId, topics).catch(missing);
     const { groups } = await insist(() => admin.describeGroups([groupId]));
     const members = groups.flatMap((group) => group.members.map(({ clientId, clientHost }) => `${clientId} at ${clientHost.replace(/^\//, '')}`));
-    return { cluster, members, partitions };
+    const [{ protocol: assignor, protocolType } = { protocol: '', protocolType: '' }] = groups;
+    return { cluster, members, assignor, protocolType, partitions, transactions: await openTransactions(wired, partitions) };
   });
 }
 

@@ -58,8 +58,8 @@ export function encodeState(stored: StoredState, name: StateName): string {
   checkState(state, refuse);
   if (jsonBytes(owner) > stateLimits.ownerBytes) refuse(`the owner's name takes more than ${stateLimits.ownerBytes} bytes`);
   if (jsonBytes(write) > stateLimits.writeBytes) refuse(`the write's name takes more than ${stateLimits.writeBytes} bytes`);
-  const { settled = null, incarnation, topicId, isAnew } = state;
-  const text = JSON.stringify({ v: stateFormat, owner, write, settled, incarnation, topicId, isAnew, ...toStored(state.pending) });
+  const { settled = null, incarnation, topicId, isAnew, began } = state;
+  const text = JSON.stringify({ v: stateFormat, owner, write, settled, incarnation, topicId, isAnew, began, ...toStored(state.pending) });
   const spare = stateLimits.ownerBytes - jsonBytes(owner) + stateLimits.writeBytes - jsonBytes(write);
   const bytes = utf8Bytes(text) + spare;
   if (bytes > stateLimits.bytes) {
@@ -76,7 +76,7 @@ export function decodeState(text: string, name: StateName): StoredState {
   };
   const value = parsed(text, refuse);
   if (!isObject(value)) return refuse('it is not a JSON object');
-  const { v, owner, write, settled, incarnation, topicId, isAnew } = value;
+  const { v, owner, write, settled, incarnation, topicId, isAnew, began } = value;
   if (isSafe(v) && v > stateFormat) {
     return refuse(
       `it was written by a newer version of this program (format ${v}; this version knows format ${stateFormat})`,
@@ -93,6 +93,7 @@ export function decodeState(text: string, name: StateName): StoredState {
     incarnation,
     topicId,
     ...(isAnew === true ? { isAnew } : {}),
+    ...(began === undefined ? {} : { began }),
   } as PartitionState;
   checkState(state, refuse);
   return { state, owner, write };
@@ -105,10 +106,11 @@ export function stateName({ cluster, group, topic, partition }: StateName): stri
 
 /** Everything a state must fulfil, whether it is about to be written or was just read. */
 function checkState(state: PartitionState, refuse: Refuse): void {
-  const { settled, pending, incarnation, topicId } = state;
+  const { settled, pending, incarnation, topicId, began } = state;
   if (settled !== undefined && !isSafe(settled, -1)) refuse(`"settled" is ${shown(settled)}, expected an offset`);
   if (!isSafe(incarnation)) refuse(`"incarnation" is ${shown(incarnation)}, expected a whole number from 0`);
   if (topicId !== undefined && (typeof topicId !== 'string' || topicId === '')) refuse(`"topicId" is ${shown(topicId)}, expected Kafka's id of the topic`);
+  if (began !== undefined && !isSafe(began)) refuse(`"began" is ${shown(began)}, expected an offset`);
   let before = settled;
   pending.forEach((intent, index) => {
     const at = `pending[${index}]`;

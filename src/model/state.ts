@@ -81,6 +81,8 @@ export interface PartitionState {
    * which of a range are there.
    */
   readonly isAnew?: true;
+  /** Where the first owner began, above 0: what lies before it was never to be ingested. Undefined: at 0, or nobody noted it. */
+  readonly began?: number;
 }
 
 export const emptyState: PartitionState = Object.freeze({ settled: undefined, pending: Object.freeze([]), incarnation: 0, topicId: undefined });

@@ -6,7 +6,7 @@
  * token, so that ClickHouse takes the insert for a repetition if it landed.
  */
 import { hostname } from 'node:os';
-import { refusalOf } from '../clickhouse/preflight.js';
+import { refusalOf } from '../finding.js';
 import { connectToken, readConnectState, type ConnectRow } from '../clickhouse/connect-state.js';
 import { openProvenanceScan } from '../clickhouse/provenance-scan.js';
 import { openClickHouseSink } from '../clickhouse/sink.js';
@@ -14,8 +14,9 @@ import type { CheckedConfig } from '../config.js';
 import { IngestError, hasCode } from '../errors.js';
 import { groupNow, type GroupNow } from '../kafka/group.js';
 import type { PartitionState } from '../model/state.js';
-import { clickHouseOptions, preflight, topicsOf } from '../preflight.js';
-import type { StateAccess } from './access.js';
+import { clickHouseOptions, topicsOf } from '../adapter-options.js';
+import { preflight } from '../preflight.js';
+import type { StateAccess } from '../state-access.js';
 import { isKnown, look, type Look, type PartitionLook } from './look.js';
 
 export interface ImportOptions {
@@ -102,7 +103,7 @@ export function planImport(at: PartitionLook, row: ConnectRow | undefined, facts
 
 /** Reads everything, changes nothing. @throws what cannot be overcome by looking at single partitions. */
 export async function lookAtConnect(config: CheckedConfig, access: StateAccess, options: ImportOptions, nowMs: number): Promise<ImportLook> {
-  const refusal = refusalOf(await preflight(config));
+  const refusal = refusalOf(await preflight(config, { records: 'skip' }));
   if (refusal !== undefined) throw refusal;
   const { table, database = config.clickhouse.database, group, overwrite } = options;
   const connection = clickHouseOptions(config);

@@ -5,10 +5,11 @@
 import type { CheckedConfig } from '../config.js';
 import { IngestError } from '../errors.js';
 import { groupNow, type GroupPartition } from '../kafka/group.js';
+import type { OpenTransaction } from '../kafka/open-transactions.js';
 import { lastKnownOffset, type PartitionState } from '../model/state.js';
 import type { StateKey, Stored } from '../ports.js';
-import { topicsOf } from '../preflight.js';
-import type { StateAccess } from './access.js';
+import { topicsOf } from '../adapter-options.js';
+import type { StateAccess } from '../state-access.js';
 
 export interface PartitionLook extends Omit<GroupPartition, 'metadata'> {
   readonly key: StateKey;
@@ -21,6 +22,8 @@ export interface Look {
   readonly group: string;
   /** Members of the group at this moment. */
   readonly members: readonly string[];
+  /** The oldest open transaction of each partition that cannot be read to its log's end, as far as the brokers tell. */
+  readonly transactions: readonly OpenTransaction[];
   readonly partitions: readonly PartitionLook[];
 }
 
@@ -33,7 +36,7 @@ export interface Selection {
 export async function look(config: CheckedConfig, access: StateAccess, selection: Selection = {}): Promise<Look> {
   const topics = selectTopics(config, selection);
   const { groupId: group } = config.kafka;
-  const { cluster, members, partitions: all } = await groupNow({ ...config.kafka, topics });
+  const { cluster, members, transactions, partitions: all } = await groupNow({ ...config.kafka, topics });
   const chosen = selectPartitions(all, selection);
   const partitions = await Promise.all(
     chosen.map(async (found): Promise<PartitionLook> => {
@@ -43,7 +46,7 @@ export async function look(config: CheckedConfig, access: StateAccess, selection
       return { ...place, key, stored: owner === undefined ? undefined : { state, owner } };
     }),
   );
-  return { cluster, group, members, partitions };
+  return { cluster, group, members, transactions, partitions };
 }
 
 export function selectTopics(config: CheckedConfig, { topic }: Selection): readonly string[] {
@@ -65,6 +68,11 @@ export function lagOf({ stored, committed, logStart, logEnd }: PartitionLook): n
   const settled = stored?.state.settled;
   const next = settled === undefined ? (stored?.state.pending[0]?.first ?? committed ?? logStart) : settled + 1;
   return Math.max(0, logEnd - Math.max(next, logStart));
+}
+
+/** Offsets that no reader of committed records gets to yet, since a transaction before them is open. */
+export function heldBackOf({ stableEnd, logEnd }: PartitionLook): number {
+  return Math.max(0, logEnd - stableEnd);
 }
 
 /** Is something known of the partition that a new beginning would write over? */

@@ -4,7 +4,7 @@
 import { IngestError } from '../errors.js';
 import { restartedAt } from '../model/standing.js';
 import { emptyState, lastKnownOffset, resumeOffset, type Intent, type PartitionState } from '../model/state.js';
-import type { StateAccess } from './access.js';
+import type { StateAccess } from '../state-access.js';
 import type { PartitionLook } from './look.js';
 
 export type ResetTarget = { readonly kind: 'beginning' | 'end' | 'committed' } | { readonly kind: 'offset'; readonly offset: number };

@@ -1,17 +1,18 @@
 /**
- * Room: the topic against the table, offset by offset: what is missing, what is there twice, what is not in the topic.
- * Reads only. What is held at once is bounded: runs of offsets of one window, and the records of one fetch.
+ * Imports: adapters, the model, the rest of this room. The topic against the table, offset by offset: what is missing, what
+ * is there twice, what is not in the topic, and what could not be compared. Reads only.
  */
-import { openProvenanceScan, type ProvenanceScan } from '../clickhouse/provenance-scan.js';
+import type { NotCompared } from '../clickhouse/content-scan.js';
+import { clickHouseOptions } from '../adapter-options.js';
+import { openProvenanceScan, type Extent, type ProvenanceScan } from '../clickhouse/provenance-scan.js';
 import type { CheckedConfig } from '../config.js';
 import { groupNow } from '../kafka/group.js';
 import { LogScan } from '../kafka/scan.js';
-import type { KafkaRecord } from '../model/record.js';
-import type { Transform } from '../../operators/transform-rows.js';
-import { clickHouseOptions } from '../preflight.js';
-import type { StateAccess } from './access.js';
+import { lastKnownOffset } from '../model/state.js';
+import type { StateAccess } from '../state-access.js';
 import { look, selectTopics, type PartitionLook } from './look.js';
-import { compareRuns, joinDifferences, noDifference, RunBuilder, type Difference } from './offset-runs.js';
+import { noDifference } from './offset-runs.js';
+import { compareRange, type RangeCompared, type RangeMeans } from './verify-range.js';
 
 export interface VerifyOptions {
   readonly topic?: string | undefined;
@@ -20,52 +21,65 @@ export interface VerifyOptions {
   readonly fromOffset?: number | undefined;
   /** How many offsets of each kind are named, per partition. @default 5 */
   readonly show?: number | undefined;
+  /** Compare also what the rows hold, which reads each record in ClickHouse once more. @default false */
+  readonly contents?: boolean | undefined;
 }
 
-export interface PartitionVerdict extends Difference {
+export interface PartitionVerdict extends RangeCompared {
   readonly topic: string;
   readonly partition: number;
   readonly table: string;
   /** The range that was compared, both ends included; undefined: there was nothing to compare, `why` says why. */
   readonly range: { readonly first: number; readonly last: number } | undefined;
   readonly why?: string;
-  /** Records that should have a row, or several; of those a transform leaves out none counts. */
-  readonly records: number;
-  /** Offsets that retention took while they were about to be read. */
-  readonly gone: number;
-  /** Offsets that the log has and nobody can read, since their record batch is damaged: they were not compared. */
-  readonly unreadable: number;
-  /** Why, one sentence for each such batch, at most `show`. */
-  readonly damages: readonly string[];
+  /** The log holds nothing that could have been compared. */
+  readonly isEmpty: boolean;
+  /** All rows that the table has of the partition; undefined: none. */
+  readonly stored: Extent | undefined;
+  /** Rows of offsets before the range: the log does not hold them any more, or they were left out. They were not compared. */
+  readonly before: Extent | undefined;
+  /** Rows of offsets behind the range that a range in doubt, or a process at work, accounts for. They were not compared. */
+  readonly unsettled: Extent | undefined;
+  /** Rows of offsets behind everything that is settled or in doubt: nothing that is known of has inserted them. */
+  readonly unrecorded: Extent | undefined;
   /** The table has rows of offsets that the log has not reached yet: the greatest. Undefined: it has none. */
   readonly beyond: number | undefined;
 }
 
 export interface Verdict {
   readonly partitions: readonly PartitionVerdict[];
+  /** Columns whose contents were not compared, by table; none where contents were not asked for. */
+  readonly notCompared: Readonly<Record<string, readonly NotCompared[]>>;
   /** What to know of the tables to read the result rightly. */
   readonly notes: readonly string[];
 }
 
-/** Offsets of one question to the table, and runs of them, at most: what is held at once. */
-export const verifyWindow = { offsets: 2_000_000, runs: 200_000 } as const;
+/**
+ * - `clean`: everything that is settled was compared, and every record is in the table as it should be.
+ * - `differs`: something was found that should not be, or could not be read.
+ * - `incomplete`: nothing was found, and of a partition with records, or of all, nothing could be compared.
+ */
+export type Outcome = 'clean' | 'differs' | 'incomplete';
 
 /** Compares every selected partition. `access` undefined: the group's committed offsets say how far. */
 export async function verify(config: CheckedConfig, access: StateAccess | undefined, options: VerifyOptions): Promise<Verdict> {
   const topics = selectTopics(config, options);
   const scans = new Map<string, ProvenanceScan>();
   const log = new LogScan({ ...config.kafka, topics });
+  const notCompared: Record<string, readonly NotCompared[]> = {};
   try {
     for (const topic of topics) scans.set(topic, await openProvenanceScan(clickHouseOptions(config), topic));
     // How far each partition is settled is read before the table: what is settled must be there.
-    const places = access === undefined ? await withoutState(config, topics) : (await look(config, access, options)).partitions;
+    const places = await placesNow(config, access, options);
     const partitions: PartitionVerdict[] = [];
-    for (const place of places) {
-      if (options.partition !== undefined && place.partition !== options.partition) continue;
-      const transform = config.routes.find(({ topic }) => topic === place.topic)?.transform;
-      partitions.push(await verifyPartition({ config, log, scan: scans.get(place.topic)!, transform, options }, place));
+    for (const [topic, scan] of scans) {
+      const contents = options.contents === true ? await scan.contents() : undefined;
+      if (contents !== undefined) notCompared[scan.table] = contents.notCompared;
+      const transform = config.routes.find((route) => route.topic === topic)?.transform;
+      const means = { config, access, options, log, scan, transform, contents, show: options.show ?? 5 };
+      for (const place of places) if (place.topic === topic) partitions.push(await verifyPartition(means, place));
     }
-    return { partitions, notes: notesOf([...scans.values()]) };
+    return { partitions, notCompared, notes: notesOf([...scans.values()]) };
   } finally {
     for (const scan of scans.values()) scan.close();
     await log.close();
@@ -74,84 +88,69 @@ export async function verify(config: CheckedConfig, access: StateAccess | undefi
 
 type Place = Pick<PartitionLook, 'topic' | 'partition' | 'logStart' | 'logEnd' | 'committed' | 'stored'>;
 
-async function withoutState(config: CheckedConfig, topics: readonly string[]): Promise<readonly Place[]> {
-  const { partitions } = await groupNow({ ...config.kafka, topics });
-  return partitions.map((place) => ({ ...place, stored: undefined }));
+async function placesNow(config: CheckedConfig, access: StateAccess | undefined, { topic, partition }: VerifyOptions): Promise<readonly Place[]> {
+  if (access !== undefined) return (await look(config, access, { topic, partition })).partitions;
+  const { partitions } = await groupNow({ ...config.kafka, topics: selectTopics(config, { topic }) });
+  return partitions.filter((place) => partition === undefined || place.partition === partition).map((place) => ({ ...place, stored: undefined }));
 }
 
-interface Means {
+interface Means extends RangeMeans {
   readonly config: CheckedConfig;
-  readonly log: LogScan;
-  readonly scan: ProvenanceScan;
-  readonly transform: Transform | undefined;
+  readonly access: StateAccess | undefined;
   readonly options: VerifyOptions;
 }
 
 async function verifyPartition(means: Means, place: Place): Promise<PartitionVerdict> {
-  const { scan, options } = means;
+  const { scan } = means;
   const { topic, partition, logStart, logEnd } = place;
   const extent = await scan.extent(partition);
-  const verdict = { topic, partition, table: scan.table, records: 0, gone: 0, unreadable: 0, damages: [], ...noDifference, beyond: await beyondOf(means, place, extent?.last) };
-  const last = place.stored === undefined ? (place.committed ?? 0) - 1 : (place.stored.state.settled ?? -1);
-  if (last < 0) return { ...verdict, range: undefined, why: 'nothing is settled' };
-  const first = Math.max(logStart, options.fromOffset ?? extent?.first ?? logStart);
-  if (first > last) return { ...verdict, range: undefined, why: first === logStart ? 'retention took all that is settled' : `nothing is settled from ${first} on` };
-  const range = { topic, partition, first, last: Math.min(last, logEnd - 1) };
-  return { ...verdict, range: { first, last: range.last }, ...(await compareRange(means, range)) };
+  const { first, last } = boundsOf(place, means.options, extent);
+  const isEmpty = logStart >= logEnd;
+  const verdict = { topic, partition, table: scan.table, isEmpty, stored: extent, ...nothingCompared, ...(await aroundOf(means, place, { first, last, extent })) };
+  if (last < first) return { ...verdict, range: undefined, why: whyNothing(place, first, last) };
+  return { ...verdict, range: { first, last }, ...(await compareRange(means, { topic, partition, first, last })) };
 }
 
-/** A process that runs may have inserted since the log's end was read: then it is read again. */
-async function beyondOf({ config, scan }: Means, { topic, partition, logEnd }: Place, greatest: number | undefined): Promise<number | undefined> {
-  if (greatest === undefined || greatest < logEnd) return undefined;
-  const extent = await scan.extent(partition);
-  const { partitions } = await groupNow({ ...config.kafka, topics: [topic] });
-  const endNow = partitions.find((each) => each.partition === partition)?.logEnd ?? logEnd;
-  return extent !== undefined && extent.last >= endNow ? extent.last : undefined;
+const nothingCompared = { ...noDifference, records: 0, gone: 0, unreadable: 0, damages: [], contents: undefined };
+
+/**
+ * From where the log begins, or the first owner began: a record that has no row may be the very first one. Rows that the
+ * table has from before that are compared, too.
+ */
+function boundsOf({ logStart, logEnd, committed, stored }: Place, { fromOffset }: VerifyOptions, extent: Extent | undefined): { readonly first: number; readonly last: number } {
+  const settled = stored === undefined ? (committed ?? 0) - 1 : (stored.state.settled ?? -1);
+  const began = Math.min(stored?.state.began ?? logStart, extent?.first ?? Infinity);
+  return { first: Math.max(logStart, fromOffset ?? began), last: Math.min(settled, logEnd - 1) };
 }
 
-type Compared = Difference & Pick<PartitionVerdict, 'records' | 'gone' | 'unreadable' | 'damages'>;
+function whyNothing({ logStart }: Place, first: number, last: number): string {
+  if (last < 0) return 'nothing is settled';
+  return first === logStart ? 'retention took all that is settled' : `nothing is settled from ${first} on`;
+}
 
-async function compareRange({ log, scan, transform, options }: Means, range: Parameters<LogScan['read']>[0]): Promise<Compared> {
-  const { show = 5 } = options;
-  const { partition } = range;
-  const expected = new RunBuilder();
-  let total: Difference = noDifference;
-  const damages: string[] = [];
-  let [records, gone, unreadable, windowFirst, last] = [0, 0, 0, range.first, range.first - 1];
-  const compare = async (): Promise<void> => {
-    if (last >= windowFirst) total = joinDifferences(total, compareRuns(expected.take(), await scan.runs(partition, windowFirst, last), show), show);
-    windowFirst = last + 1;
+type Around = Pick<PartitionVerdict, 'before' | 'unsettled' | 'unrecorded' | 'beyond'>;
+
+/** Rows of offsets that are not compared. Those that a process inserts at this moment were recorded before, so the state is read again behind them. */
+async function aroundOf(means: Means, place: Place, { first, last, extent }: { readonly first: number; readonly last: number; readonly extent: Extent | undefined }): Promise<Around> {
+  if (extent === undefined) return { before: undefined, unsettled: undefined, unrecorded: undefined, beyond: undefined };
+  const { config, access, scan, options } = means;
+  const { topic, partition } = place;
+  const isBehind = extent.last > last;
+  const now = isBehind ? (await placesNow(config, access, { ...options, topic, partition }))[0] : place;
+  const { logEnd, known } = { logEnd: now?.logEnd ?? place.logEnd, known: Math.max(last, knownOf(config, access, now ?? place)) };
+  const rows = async (from: number, to: number): Promise<Extent | undefined> => (from > to || from > extent.last ? undefined : scan.within(partition, from, to));
+  return {
+    before: extent.first < first ? await scan.within(partition, Number.MIN_SAFE_INTEGER, Math.min(first - 1, extent.last)) : undefined,
+    unsettled: await rows(last + 1, Math.min(known, logEnd - 1)),
+    unrecorded: await rows(Math.max(known, last) + 1, Math.min(extent.last, logEnd - 1)),
+    beyond: extent.last >= logEnd ? extent.last : undefined,
   };
-  for await (const chunk of log.read(range)) {
-    if (chunk.isGone || chunk.unreadable !== undefined) {
-      await compare();
-      if (chunk.isGone) gone += chunk.last - chunk.first + 1;
-      else unreadable += chunk.last - chunk.first + 1;
-      if (chunk.unreadable !== undefined && damages.length < show) damages.push(chunk.unreadable);
-      windowFirst = chunk.last + 1;
-    }
-    for (const record of chunk.records) {
-      const rows = rowsOf(record, transform, range);
-      if (rows > 0) records += 1;
-      expected.add(record.offset, rows);
-    }
-    last = chunk.last;
-    if (last - windowFirst >= verifyWindow.offsets || expected.length >= verifyWindow.runs) await compare();
-  }
-  await compare();
-  return { ...total, records, gone, unreadable, damages };
 }
 
-/** One a record, or as many as the transform makes of it. One that it throws at was never inserted: it counts as missing. */
-function rowsOf(record: KafkaRecord, transform: Transform | undefined, { topic, partition }: { readonly topic: string; readonly partition: number }): number {
-  if (transform === undefined) return 1;
-  try {
-    const made = transform(record, { topic, partition, epoch: 0, generation: 0, startOffset: record.offset });
-    if (made === null || made === undefined) return 0;
-    return Array.isArray(made) ? made.length : 1;
-  } catch {
-    return 1;
-  }
+/** The last offset of which rows may be there. Without a state inserts come before anybody writes down that they did; at-most-once commits first. */
+function knownOf({ delivery }: CheckedConfig, access: StateAccess | undefined, { committed, stored }: Place): number {
+  if (access === undefined && delivery !== 'at-most-once') return Infinity;
+  return stored === undefined ? (committed ?? 0) - 1 : (lastKnownOffset(stored.state) ?? -1);
 }
 
 function notesOf(scans: readonly ProvenanceScan[]): readonly string[] {
@@ -162,6 +161,13 @@ function notesOf(scans: readonly ProvenanceScan[]): readonly string[] {
   );
 }
 
-export function isClean({ partitions }: Verdict): boolean {
-  return partitions.every(({ missing, doubled, unexpected, beyond, unreadable }) => missing.count + doubled.count + unexpected.count + unreadable === 0 && beyond === undefined);
+export function outcomeOf({ partitions }: Verdict): Outcome {
+  if (!partitions.every(isClean)) return 'differs';
+  const records = partitions.reduce((sum, each) => sum + each.records, 0);
+  return records === 0 || partitions.some(({ range, isEmpty }) => range === undefined && !isEmpty) ? 'incomplete' : 'clean';
+}
+
+function isClean({ missing, doubled, unexpected, unreadable, beyond, unrecorded, contents }: PartitionVerdict): boolean {
+  const counts = missing.count + doubled.count + unexpected.count + unreadable + (contents?.differing.count ?? 0) + (contents?.unread.count ?? 0);
+  return counts === 0 && beyond === undefined && unrecorded === undefined;
 }

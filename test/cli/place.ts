@@ -1,7 +1,7 @@
 // A topic, a table and a configuration of one's own on the shared servers, for tests of the commands.
 import { randomUUID } from 'node:crypto';
 import { checkConfig } from '../../src/config.js';
-import { openStateAccess } from '../../src/tools/access.js';
+import { openStateAccess } from '../../src/state-access.js';
 import { look } from '../../src/tools/look.js';
 import { verify, type Verdict, type VerifyOptions } from '../../src/tools/verify.js';
 import { command, createTopic, query } from '../stack/clients.js';
@@ -16,6 +16,8 @@ export interface PlaceOptions {
   readonly sessionTimeoutMs?: number;
   /** More of the configuration. */
   readonly config?: object;
+  /** More of `kafka` in it. */
+  readonly kafka?: object;
 }
 
 const withProvenance = `CREATE TABLE {table} (id UInt64, text String, _topic String, _partition UInt32, _offset UInt64)
@@ -28,12 +30,12 @@ export class Place {
   config: object = {};
   #file = '';
 
-  static async make({ partitions = 1, table = withProvenance, sessionTimeoutMs = 2_000, config = {} }: PlaceOptions = {}): Promise<Place> {
+  static async make({ partitions = 1, table = withProvenance, sessionTimeoutMs = 2_000, config = {}, kafka = {} }: PlaceOptions = {}): Promise<Place> {
     const place = new Place();
     const { name, stack } = place;
     await Promise.all([createTopic(stack.brokers, name, { partitions }), command(stack.clickhouseUrl, table.replace('{table}', name))]);
     place.config = {
-      kafka: { brokers: stack.brokers, groupId: name, fromBeginning: true, sessionTimeoutMs, heartbeatIntervalMs: 300 },
+      kafka: { brokers: stack.brokers, groupId: name, fromBeginning: true, sessionTimeoutMs, heartbeatIntervalMs: 300, ...kafka },
       clickhouse: { url: stack.clickhouseUrl },
       state: { store: 'keeper', connect: stack.keeperConnect },
       delivery: 'exactly-once',

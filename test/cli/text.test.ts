@@ -2,6 +2,7 @@ import { describe, expect, test } from 'vitest';
 import { stateJson, stateText } from '../../src/cli/state-show.js';
 import { durationText, table, wrap } from '../../src/cli/text.js';
 import { verifyText } from '../../src/cli/verify.js';
+import { outcomeOf, type PartitionVerdict } from '../../src/tools/verify.js';
 import { noDifference } from '../../src/tools/offset-runs.js';
 import type { PartitionLook } from '../../src/tools/look.js';
 
@@ -26,10 +27,10 @@ test('a sentence is broken between words', () => {
 
 const intent = (first: number, last: number, more = {}) => ({ first, last, rows: 1, atMs: 0, settings: 's', tables: ['d.t'], excluded: [], ...more });
 const place = (partition: number, more: Partial<PartitionLook>): PartitionLook => ({
-  key: { cluster: 'c', group: 'g', topic: 'orders', partition }, topic: 'orders', partition, logStart: 0, logEnd: 100, committed: undefined, stored: undefined, ...more,
+  key: { cluster: 'c', group: 'g', topic: 'orders', partition }, topic: 'orders', partition, logStart: 0, logEnd: 100, stableEnd: 100, committed: undefined, stored: undefined, ...more,
 });
 const look = {
-  cluster: 'c', group: 'g', members: ['m'],
+  cluster: 'c', group: 'g', members: ['m'], transactions: [],
   partitions: [
     place(0, { committed: 41, stored: { owner: 'vm:1', state: { settled: 40, pending: [intent(41, 50), intent(51, 60, { token: 'x' })], incarnation: 2, topicId: 'id' } } }),
     place(1, { committed: 90 }),
@@ -66,9 +67,9 @@ describe('state show', () => {
 });
 
 test('verify names the first offsets of each kind, and how many more there are', () => {
-  const clean = { topic: 'orders', partition: 0, table: 'd.t', range: { first: 0, last: 9 }, records: 10, gone: 0, unreadable: 0, damages: [], beyond: undefined, ...noDifference };
+  const clean = { topic: 'orders', partition: 0, table: 'd.t', range: { first: 0, last: 9 }, records: 10, gone: 0, unreadable: 0, damages: [], beyond: undefined, isEmpty: false, stored: undefined, before: undefined, unsettled: undefined, unrecorded: undefined, contents: undefined, ...noDifference };
   const other = { ...clean, partition: 1, missing: { count: 3, first: [4, 5] }, doubled: { count: 1, first: [7] }, beyond: 12, gone: 2 };
-  expect(verifyText({ partitions: [clean], notes: [] })).toBe(
+  expect(verifyText({ partitions: [clean], notCompared: {}, notes: [] })).toBe(
     [
       'topic   partition  offsets  records  missing  doubled  not in topic',
       'orders          0  0-9           10        0        0             0',
@@ -76,8 +77,27 @@ test('verify names the first offsets of each kind, and how many more there are',
       '10 records of 1 partition compared: every one is in the table exactly once.',
     ].join('\n'),
   );
-  const text = verifyText({ partitions: [clean, other, { ...clean, partition: 2, range: undefined, why: 'nothing is settled' }], notes: ['n'] });
+  const text = verifyText({ partitions: [clean, other, { ...clean, partition: 2, range: undefined, why: 'nothing is settled' }], notCompared: {}, notes: ['n'] });
   for (const part of ['orders/1: MISSING in d.t: 4, 5, … (1 more)', 'orders/1: DOUBLED in d.t: 7\n', 'rows up to offset 12', 'retention took 2 offsets', 'nothing is settled', 'Note: n.', 'the table differs']) {
     expect(text).toContain(part);
   }
+});
+
+test('F1: verify never calls a comparison of nothing a success', () => {
+  const none = { topic: 'orders', partition: 0, table: 'd.t', range: undefined, why: 'nothing is settled', records: 0, gone: 0, unreadable: 0, damages: [], beyond: undefined, isEmpty: false, stored: undefined, before: undefined, unsettled: undefined, unrecorded: undefined, contents: undefined, ...noDifference };
+  const some = { ...none, partition: 1, range: { first: 0, last: 9 }, records: 10 };
+  const outcome = (...partitions: PartitionVerdict[]) => outcomeOf({ partitions, notCompared: {}, notes: [] });
+  expect(outcome(none)).toBe('incomplete');
+  expect(outcome({ ...none, isEmpty: true })).toBe('incomplete');
+  expect(outcome({ ...some, records: 0 })).toBe('incomplete');
+  expect(outcome(some, none)).toBe('incomplete');
+  expect(outcome(some, { ...none, isEmpty: true })).toBe('clean');
+  const rows = { rows: 600, first: 0, last: 99 };
+  expect(outcome({ ...none, unrecorded: rows })).toBe('differs');
+  expect(outcome({ ...some, unsettled: rows })).toBe('clean');
+  expect(outcome({ ...some, contents: { records: 10, differing: { count: 1, first: [] }, unread: { count: 0, first: [] } } })).toBe('differs');
+  expect(outcome({ ...some, contents: { records: 10, differing: { count: 0, first: [] }, unread: { count: 1, first: [] } } })).toBe('differs');
+  const text = verifyText({ partitions: [{ ...none, unrecorded: rows }], notCompared: {}, notes: [] });
+  expect(text).toMatch(/600 rows of offsets 0-99, which are neither\s+settled nor in doubt/);
+  expect(verifyText({ partitions: [none], notCompared: {}, notes: [] })).toContain('Nothing was compared, so nothing can be said of the table. Of 1 partition with records nothing was compared.');
 });

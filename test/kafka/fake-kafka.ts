@@ -114,7 +114,7 @@ export class FakeKafka {
       const answer = this.answers.get(partition) ?? 0;
       const [errorCode, data] = typeof answer === 'number' ? [answer, Buffer.alloc(0)] : [0, answer];
       if (errorCode === 0 && !this.lasting.has(partition)) this.answers.delete(partition);
-      return { topic: 't', partition, errorCode, highWatermark: 100, aborted: [], data };
+      return { topic: 't', partition, errorCode, highWatermark: 100, stableEnd: 100, aborted: [], data };
     }) };
   }
 

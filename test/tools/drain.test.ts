@@ -79,12 +79,12 @@ describe('its exit code', () => {
 test('what is left belongs to others, and is listed with its owner', () => {
   const intent = { first: 10, last: 19, rows: 10, atMs: 0, settings: '', tables: [], excluded: [] };
   const look = (partition: number, isInDoubt: boolean): PartitionLook => ({
-    key: { cluster: 'c', group: 'g', topic: 't', partition }, topic: 't', partition, logStart: 0, logEnd: 40, committed: 10,
+    key: { cluster: 'c', group: 'g', topic: 't', partition }, topic: 't', partition, logStart: 0, logEnd: 40, stableEnd: 40, committed: 10,
     stored: { state: { settled: 9, pending: isInDoubt ? [intent] : [], incarnation: 0, topicId: undefined }, owner: 'other:7' },
   });
   const resolved = { kind: 'delivered', assignment: of(0, 1), afterOffset: 4, lastOffset: 9, rows: 5, bytes: 50, replay: true } as const;
   const drained = { resolved: [resolved], given: [{ topic: 't', partition: 0 }], halted: [], isLate: false };
-  const text = drainText(drained, { cluster: 'c', group: 'g', members: ['m'], partitions: [look(0, false), look(1, true)] }, [look(1, true)], 61_000);
+  const text = drainText(drained, { cluster: 'c', group: 'g', members: ['m'], transactions: [], partitions: [look(0, false), look(1, true)] }, [look(1, true)], 61_000);
   expect(text).toMatch(/^t\/0: 5-9 was in doubt and is settled/);
   expect(text).toMatch(/1 partition of 2 looked after[^]*belong to 1 other member/);
   expect(text).toMatch(/t\/1: 10-19 is STILL IN DOUBT \(1 min old, owner other:7\)$/);

@@ -2,11 +2,11 @@ import { describe, expect, test } from 'vitest';
 import { connectRow, connectToken, type ConnectRow } from '../../src/clickhouse/connect-state.js';
 import type { PartitionState } from '../../src/model/state.js';
 import { applyImport, planImport, type ImportFacts } from '../../src/tools/import-connect.js';
-import type { StateAccess } from '../../src/tools/access.js';
+import type { StateAccess } from '../../src/state-access.js';
 import type { PartitionLook } from '../../src/tools/look.js';
 
 const at = (state?: PartitionState, ends: Partial<PartitionLook> = {}): PartitionLook => ({
-  key: { cluster: 'c', group: 'g', topic: 'a-b', partition: 3 }, topic: 'a-b', partition: 3, logStart: 0, logEnd: 40, committed: undefined,
+  key: { cluster: 'c', group: 'g', topic: 'a-b', partition: 3 }, topic: 'a-b', partition: 3, logStart: 0, logEnd: 40, stableEnd: 40, committed: undefined,
   stored: state === undefined ? undefined : { state, owner: 'vm:1' }, ...ends,
 });
 const facts: ImportFacts = { tables: ['d.t'], settings: 's', nowMs: 5_000, committed: undefined, group: 'connect-x', landed: 'unknown', overwrite: false };

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { checkConfig, type IngestConfig } from '../../src/config.js';
-import { openStateAccess } from '../../src/tools/access.js';
+import { openStateAccess } from '../../src/state-access.js';
 import { lagOf, selectPartitions, selectTopics, type PartitionLook } from '../../src/tools/look.js';
 
 const config = (more: Partial<IngestConfig> = {}) =>
@@ -40,7 +40,7 @@ test('topics and partitions that are meant', () => {
 
 const intent = { first: 30, last: 39, rows: 10, atMs: 0, settings: '', tables: [], excluded: [] };
 const at = (settled: number | undefined, more: Partial<PartitionLook> = {}): PartitionLook => ({
-  key: { cluster: 'c', group: 'g', topic: 'a', partition: 0 }, topic: 'a', partition: 0, logStart: 10, logEnd: 50, committed: 20,
+  key: { cluster: 'c', group: 'g', topic: 'a', partition: 0 }, topic: 'a', partition: 0, logStart: 10, logEnd: 50, stableEnd: 50, committed: 20,
   stored: { state: { settled, pending: settled === undefined ? [] : [{ ...intent, first: settled + 1 }], incarnation: 0, topicId: undefined }, owner: 'o' }, ...more,
 });
 

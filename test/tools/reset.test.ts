@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest';
 import { demandOnePartition, meaning, resetText, targetOf } from '../../src/cli/state-reset.js';
 import { IngestError } from '../../src/errors.js';
 import { emptyState, type PartitionState } from '../../src/model/state.js';
-import type { StateAccess } from '../../src/tools/access.js';
+import type { StateAccess } from '../../src/state-access.js';
 import type { PartitionLook } from '../../src/tools/look.js';
 import { applyReset, meaningOf, planReset, type ResetMeaning } from '../../src/tools/reset.js';
 
@@ -10,7 +10,7 @@ const intent = (first: number, last: number) => ({ first, last, rows: last - fir
 const settled9: PartitionState = { settled: 9, pending: [], incarnation: 4, topicId: 'id' };
 const doubt: PartitionState = { ...settled9, pending: [intent(10, 14), intent(15, 19)] };
 const at = (state: PartitionState | undefined, committed?: number): PartitionLook => ({
-  key: { cluster: 'c', group: 'g', topic: 't', partition: 3 }, topic: 't', partition: 3, logStart: 2, logEnd: 40, committed,
+  key: { cluster: 'c', group: 'g', topic: 't', partition: 3 }, topic: 't', partition: 3, logStart: 2, logEnd: 40, stableEnd: 40, committed,
   stored: state === undefined ? undefined : { state, owner: 'vm:1' },
 });
 const range = (first: number, last: number) => ({ first, last });

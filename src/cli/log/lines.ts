@@ -42,6 +42,7 @@ export function eventLine(event: IngestEvent): Line {
   if (event.kind === 'tableChanged') return tableLine(event);
   if (event.kind === 'excluded') return excludedLine(event);
   if (event.kind === 'divided') return dividedLine(event);
+  if (event.kind === 'heldBack') return heldBackLine(event);
   const { kind, assignment, ...rest } = event;
   const { topic, partition, epoch, generation } = assignment;
   const told = 'error' in rest ? { error: rest.error.message, code: rest.error.code } : {};
@@ -69,6 +70,12 @@ const levels: Partial<Readonly<Record<IngestEvent['kind'], Level>>> = {
   commitFailed: 'warn',
   abandoned: 'warn',
 };
+
+function heldBackLine({ assignment, stableEnd, logEnd, sinceMs, producerId, transactionalId }: Extract<IngestEvent, { kind: 'heldBack' }>): Line {
+  const { topic, partition } = assignment;
+  const fields = { topic, partition, first: stableEnd, last: logEnd - 1, since: new Date(sinceMs).toISOString(), producerId, transactionalId };
+  return { level: 'warn', message: 'an open transaction holds records back', fields, kind: 'heldBack', place: assignment };
+}
 
 function kafkaLine({ level, message, fields }: Extract<IngestEvent, { kind: 'kafka' }>): Line {
   const { topic, partition } = fields;

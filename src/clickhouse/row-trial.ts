@@ -1,0 +1,140 @@
+/**
+ * Imports: this room. What the server would make of rows, asked without inserting any: the table function `format` reads
+ * them with the table's columns and an insert's settings. Nothing lands, no token is used.
+ */
+import { randomUUID } from 'node:crypto';
+import { IngestError } from '../errors.js';
+import type { Records } from '../model/record.js';
+import type { BodyPieces } from './body.js';
+import { rowAtFault, serverReason } from './classify.js';
+import { type Provenance, RowEncoder } from './encode.js';
+import { type Answer, type ClickHouseHttp, quoteIdentifier } from './http.js';
+import type { Settings } from './settings.js';
+import type { Column, Table } from './table.js';
+
+/** Of rows, in one question: they stand in the text of the query. */
+export const TRIAL_BYTES = 8 * 1024 * 1024;
+/** A query's text is parsed within this limit; the rows are most of it. */
+const QUERY_ROOM_BYTES = 1024 * 1024;
+
+export interface RefusedRow {
+  /** Of the rows that were asked about, counted from 0. */
+  readonly index: number;
+  readonly reason: string;
+  readonly code: number | undefined;
+}
+
+export class RowTrial {
+  readonly #http: ClickHouseHttp;
+  readonly #settings: Settings;
+  readonly #types: Settings;
+
+  private constructor(http: ClickHouseHttp, settings: Settings, types: Settings) {
+    this.#http = http;
+    this.#settings = settings;
+    this.#types = types;
+  }
+
+  /** `settings`: those of an insert without a token. Asks which types the server must be told to allow, since the table has them. */
+  static async open(http: ClickHouseHttp, settings: Settings): Promise<RowTrial> {
+    const rows = await http.select<{ name: string }>("SELECT name FROM system.settings WHERE match(name, '^(allow|enable)_.*type') AND type = 'Bool'");
+    return new RowTrial(http, settings, Object.fromEntries(rows.map(({ name }) => [name, '1'])));
+  }
+
+  /** The first row that cannot be inserted; undefined: each can be read. Constraints and views are not tried. */
+  async refusal(table: Table, rows: Buffer, further: Settings = {}): Promise<RefusedRow | undefined> {
+    const answer = await this.#ask('SELECT ignore(*) FROM ', structureOf(table), { rows, tail: ' FORMAT Null' }, further);
+    return answer.code === undefined ? undefined : this.#refused(answer);
+  }
+
+  /** How many of the rows can be read. */
+  async readable(table: Table, rows: Buffer): Promise<number> {
+    const answer = await this.#ask('SELECT count(ignore(*)) AS n FROM ', structureOf(table), { rows, tail: ' FORMAT JSONEachRow' }, { input_format_allow_errors_ratio: '1', input_format_skip_unknown_fields: '1' });
+    return answer.code === undefined ? Number(linesOf<{ n: number }>(answer.text)[0]?.n ?? 0) : 0;
+  }
+
+  /**
+   * The types that the server would give the fields of the rows, by the field's name, for `ALTER TABLE … ADD COLUMN`.
+   * Undefined: it finds none that fits all of them.
+   */
+  async types(rows: Buffer): Promise<ReadonlyMap<string, string> | undefined> {
+    const answer = await this.#ask('DESCRIBE ', undefined, { rows, tail: ' FORMAT JSONEachRow' });
+    if (answer.code !== undefined) return undefined;
+    const found = linesOf<{ name: string; type: string }>(answer.text);
+    return new Map(found.map(({ name, type }) => [name, type.replaceAll(/\s+/g, ' ').replaceAll('( ', '(')]));
+  }
+
+  /** What a SELECT gives over what the server makes of the rows: `{rows}` in its text stands for them. */
+  async select<Row>(sql: string, table: Table, rows: Buffer, params: Settings): Promise<readonly Row[] | RefusedRow> {
+    const [head = '', tail = ''] = sql.split('{rows}');
+    const answer = await this.#ask(head, structureOf(table), { rows, tail: `${tail} FORMAT JSONEachRow` }, params);
+    return answer.code === undefined ? linesOf<Row>(answer.text) : this.#refused(answer);
+  }
+
+  /** @throws when it is not a row that was refused. */
+  #refused({ code, text }: Answer): RefusedRow {
+    const row = rowAtFault(code, text);
+    const reason = serverReason(text);
+    if (row !== undefined && row > 0) return { index: row - 1, reason, code };
+    throw new IngestError('KCR_PREFLIGHT', `ClickHouse at ${this.#http.address} could not be asked what it makes of records: ${reason}`, { serverCode: code });
+  }
+
+  async #ask(head: string, structure: string | undefined, { rows, tail }: { readonly rows: Buffer; readonly tail: string }, further: Settings = {}): Promise<Answer> {
+    // A text that no value has ends the rows, whatever is in them.
+    const mark = `$kcr_${randomUUID().replaceAll('-', '')}$`;
+    const columns = structure === undefined ? '' : `${quoteText(structure)}, `;
+    const body = Buffer.concat([Buffer.from(`${head}format('JSONEachRow', ${columns}${mark}`), rows, Buffer.from(`${mark})${tail}`)]);
+    const types = structure === undefined ? {} : this.#types;
+    const params = { ...this.#settings, ...types, ...further, max_query_size: String(rows.length + QUERY_ROOM_BYTES), output_format_json_quote_64bit_integers: '0' };
+    const answer = await this.#http.send({ params, body: onePiece(body) }).answer;
+    if (answer.status === 200 || answer.code !== undefined) return answer;
+    throw new IngestError('KCR_CLICKHOUSE_UNREACHABLE', `ClickHouse at ${this.#http.address} answered HTTP status ${answer.status}: ${answer.text.slice(0, 200)}`);
+  }
+}
+
+/** As they are sent by an insert. `records` are of one topic and partition, and each is one JSON object. */
+export function rowsOf(records: Records, provenance: Provenance, topic: string, partition: number): Buffer {
+  const encoder = new RowEncoder(provenance, topic, partition);
+  const pieces: Buffer[] = [];
+  for (const writer = encoder.rows(records); !writer.isOver; ) {
+    const piece = Buffer.allocUnsafe(writer.nextBound);
+    pieces.push(piece.subarray(0, writer.fill(piece)));
+  }
+  return Buffer.concat(pieces);
+}
+
+/** Columns that an insert fills from the row: not those that the server always makes up itself. */
+export function isInsertable({ defaultKind }: Column): boolean {
+  return defaultKind !== 'MATERIALIZED' && defaultKind !== 'ALIAS';
+}
+
+/** `format` does not read EPHEMERAL columns, so here they are columns like others. */
+function structureOf({ columns }: Table): string {
+  return columns
+    .map(({ name, type, defaultKind, defaultExpression }) => {
+      const kind = defaultKind === 'EPHEMERAL' ? 'DEFAULT' : defaultKind;
+      return `${quoteIdentifier(name)} ${type}${kind === '' ? '' : ` ${kind} ${defaultExpression}`}`;
+    })
+    .join(', ');
+}
+
+export function quoteText(text: string): string {
+  return `'${text.replaceAll('\\', '\\\\').replaceAll("'", "\\'")}'`;
+}
+
+function linesOf<Row>(text: string): Row[] {
+  return text.split('\n').filter((line) => line !== '').map((line) => JSON.parse(line) as Row);
+}
+
+function onePiece(data: Buffer): BodyPieces {
+  let isOver = false;
+  return {
+    get isOver() {
+      return isOver;
+    },
+    next: () => {
+      isOver = true;
+      return data;
+    },
+  };
+}

@@ -1,0 +1,121 @@
+/**
+ * Imports: the adapters, the rest of this room. Would the records that are there become the rows that are meant? Reads some
+ * of them, and asks ClickHouse what it would make of them; inserts nothing.
+ */
+import { rowsOfRecord, type Transform } from '../../operators/transform-rows.js';
+import { reservedBy } from '../clickhouse/check-batch.js';
+import { ClickHouseHttp } from '../clickhouse/http.js';
+import { type ClickHouseSinkOptions, databaseOf, type Route } from '../clickhouse/options.js';
+import { RowTrial, rowsOf } from '../clickhouse/row-trial.js';
+import { insertSettings, type Settings } from '../clickhouse/settings.js';
+import type { Table } from '../clickhouse/table.js';
+import { readServer, requireTable } from '../clickhouse/tables.js';
+import { asIngestError, type IngestError } from '../errors.js';
+import { type Finding, ok, warning } from '../finding.js';
+import type { KafkaRecord } from '../model/record.js';
+import { judge, type Judged, type UnparsedRow } from './judge.js';
+import { type Unusable, unusableValue } from './payload.js';
+import type { SampledRecord } from './take.js';
+
+export interface DataOptions {
+  readonly clickHouse: ClickHouseSinkOptions;
+  readonly transforms: ReadonlyMap<string, Transform | undefined>;
+  readonly onPoison: 'halt' | 'exclude';
+}
+
+/** Records that do not parse are looked for one after the other, a question each. */
+const MOST_UNPARSED = 5;
+
+export async function dataFindings(options: DataOptions, samples: ReadonlyMap<string, readonly SampledRecord[]>): Promise<readonly Finding[]> {
+  const http = new ClickHouseHttp(options.clickHouse);
+  try {
+    const { knownSettings } = await readServer(http);
+    const settings = insertSettings(options.clickHouse.clickhouseSettings ?? {}, knownSettings).plain;
+    const look = { http, trial: await RowTrial.open(http, settings), settings, ignoresCase: await ignoresCase(http, settings), options };
+    const findings: Finding[] = [];
+    for (const route of options.clickHouse.routes) findings.push(...(await topicFindings(look, route, samples.get(route.topic) ?? [])));
+    return findings;
+  } finally {
+    http.close();
+  }
+}
+
+interface Look {
+  readonly http: ClickHouseHttp;
+  readonly trial: RowTrial;
+  readonly settings: Settings;
+  readonly ignoresCase: boolean;
+  readonly options: DataOptions;
+}
+
+/** How fields are matched with columns: a setting since 26.5, before that by case. */
+async function ignoresCase(http: ClickHouseHttp, settings: Settings): Promise<boolean> {
+  const name = 'input_format_column_name_matching_mode';
+  const [row] = await http.select<{ value: string }>(`SELECT value FROM system.settings WHERE name = '${name}'`);
+  return ['auto', 'ignore_case'].includes(settings[name] ?? row?.value ?? 'match_case');
+}
+
+async function topicFindings(look: Look, route: Route, sample: readonly SampledRecord[]): Promise<readonly Finding[]> {
+  const { topic } = route;
+  const what = `records of ${topic}`;
+  if (sample.length === 0) return [ok(what, 'there is none yet, so nothing is known of what they will be')];
+  try {
+    const table = await requireTable(look.http, { database: databaseOf(look.options.clickHouse, route), table: route.table });
+    return await judge(await judgedOf(look, table, topic, sample), look.trial);
+  } catch (thrown) {
+    // That the table is missing, or the server, is told by the checks of these.
+    const { code, detail } = asIngestError(thrown, 'KCR_PREFLIGHT', 'the records could not be looked at');
+    return code === 'KCR_TABLE_MISSING' || code === 'KCR_CLICKHOUSE_UNREACHABLE' ? [] : [warning(what, `they could not be compared with the table: ${detail}`)];
+  }
+}
+
+async function judgedOf({ trial, settings, ignoresCase: ignoring, options }: Look, table: Table, topic: string, sample: readonly SampledRecord[]): Promise<Judged> {
+  const transform = options.transforms.get(topic);
+  const reserved = reservedBy(table.provenance);
+  const unusable: { readonly at: SampledRecord; readonly why: Unusable }[] = [];
+  const usable: SampledRecord[] = [];
+  let leftOut = 0;
+  for (const at of sample) {
+    const made = transformed(transform, at, topic);
+    if ('why' in made) unusable.push({ at, why: made.why });
+    else if (made.rows.length === 0) leftOut += 1;
+    for (const record of 'rows' in made ? made.rows : []) {
+      const why = unusableValue(record.value, reserved);
+      if (why === undefined) usable.push({ partition: at.partition, record });
+      else unusable.push({ at, why });
+    }
+  }
+  const unparsed = await unparsedOf(trial, table, topic, usable);
+  const areAllUnparsed = unparsed.length > 0 && (await trial.readable(table, rowsOfAll(usable, table, topic))) === 0;
+  const rejectsUnknown = settings.input_format_skip_unknown_fields === '0';
+  return { topic, table, sampled: sample.length, leftOut, unusable, usable, unparsed, areAllUnparsed, ignoresCase: ignoring, rejectsUnknown, onPoison: options.onPoison, hasTransform: transform !== undefined };
+}
+
+function transformed(transform: Transform | undefined, { partition, record }: SampledRecord, topic: string): { readonly rows: readonly KafkaRecord[] } | { readonly why: Unusable } {
+  if (transform === undefined) return { rows: [record] };
+  try {
+    return { rows: rowsOfRecord(transform, record, { topic, partition, epoch: 0, generation: 0, startOffset: record.offset }) };
+  } catch (thrown) {
+    const { message, fields } = thrown as IngestError;
+    return { why: { kind: `not taken by the transform: ${message.split(' (topic ')[0]}`, todo: fields.hint ?? 'mend the transform' } };
+  }
+}
+
+/** Those that ClickHouse refuses, the first few; unknown fields are no matter here. */
+async function unparsedOf(trial: RowTrial, table: Table, topic: string, usable: readonly SampledRecord[]): Promise<readonly UnparsedRow[]> {
+  const unparsed: UnparsedRow[] = [];
+  let rest = usable;
+  while (rest.length > 0 && unparsed.length < MOST_UNPARSED) {
+    const refused = await trial.refusal(table, rowsOfAll(rest, table, topic), { input_format_skip_unknown_fields: '1' });
+    if (refused === undefined) break;
+    const at = rest[refused.index];
+    if (at === undefined) break;
+    unparsed.push({ at, reason: refused.reason });
+    rest = rest.filter((_, index) => index !== refused.index);
+  }
+  return unparsed;
+}
+
+function rowsOfAll(sampled: readonly SampledRecord[], table: Table, topic: string): Buffer {
+  return Buffer.concat(sampled.map(({ partition, record }) => rowsOf([record], table.provenance, topic, partition)));
+}
