@@ -2,6 +2,7 @@
  * Room: everything a configuration names, looked at before a record is taken. Asks the adapters; changes nothing but
  * the state store's probe, which is removed again.
  */
+import { addressOf } from './clickhouse/client/connection.js';
 import { checkClickHouse, type Finding } from './clickhouse/preflight.js';
 import type { ClickHouseSinkOptions } from './clickhouse/options.js';
 import type { CheckedConfig } from './config.js';
@@ -57,9 +58,9 @@ export function clickHouseOptions({ clickhouse, routes }: CheckedConfig): ClickH
 type KeeperMapState = Extract<CheckedConfig['state'], { store: 'keeper-map' }>;
 
 /** The store's table is in the ClickHouse that the rows go to. */
-export function keeperMapConfig({ clickhouse: { url, database, username, password } }: CheckedConfig, state: KeeperMapState): KeeperMapStoreConfig {
+export function keeperMapConfig({ clickhouse }: CheckedConfig, state: KeeperMapState): KeeperMapStoreConfig {
   const { store: _store, ...own } = state;
-  return { url, database, username, password, ...own };
+  return { ...addressOf(clickhouse), ...own };
 }
 
 export const topicsOf = ({ routes }: CheckedConfig): readonly string[] => routes.map(({ topic }) => topic);

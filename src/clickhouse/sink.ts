@@ -6,6 +6,7 @@ import { noReport } from '../events.js';
 import type { BatchSink, FrozenInsert, InsertBatch } from '../ports.js';
 import { checkRecords, checkTable } from './check-batch.js';
 import { FrozenBatch } from './frozen-batch.js';
+import type { Encoding } from './client/sending.js';
 import type { Coalescing, SinkContext, TargetTable } from './sink-context.js';
 import { ClickHouseHttp } from './http.js';
 import { coalescingFault } from './coalescing.js';
@@ -75,7 +76,7 @@ class ClickHouseSink implements BatchSink, SinkContext {
   readonly settings: InsertSettings;
   readonly slots: InsertSlots;
   readonly coalescing: Coalescing | undefined;
-  readonly compress: boolean;
+  readonly encoding: Encoding | undefined;
   readonly unknownUntilMs = new Map<string, number>();
   readonly #tables: ReadonlyMap<string, TargetTable>;
   #server: ServerIdentity;
@@ -102,7 +103,7 @@ class ClickHouseSink implements BatchSink, SinkContext {
       coalesced === undefined
         ? undefined
         : { settings: coalesced, slots: new InsertSlots(maxInFlight ?? MAX_COALESCED_IN_FLIGHT, SMALL_PIECE_BYTES), maxBytes: coalesceBytes };
-    this.compress = compression === 'gzip';
+    this.encoding = compression === 'none' ? undefined : compression;
     this.#tables = tables;
     this.#server = server;
     this.#stale = server.startedMs === undefined;
