@@ -5,6 +5,7 @@
 import { type ErrorCode, hasCode, IngestError } from '../errors.js';
 import { classify, serverReason } from './classify.js';
 import { coalescingFault, isBefore } from './coalescing.js';
+import { tlsWarnings } from './client/tls-findings.js';
 import { ClickHouseHttp, REQUEST_TIMEOUT_MS } from './http.js';
 import { checkOptions, type ClickHouseSinkOptions, COALESCE_BYTES, coalesceMsOf, databaseOf, type Route } from './options.js';
 import { insertSettings } from './settings.js';
@@ -69,7 +70,7 @@ export async function checkClickHouse(options: ClickHouseSinkOptions, needs: Nee
   checkOptions(options);
   const http = new ClickHouseHttp(options);
   try {
-    const findings: Finding[] = [];
+    const findings: Finding[] = [...tlsWarnings(options.tls)];
     const server = await checkServer(http, needs, findings);
     if (server === undefined) return findings;
     const mode = await checkMode(http, options, needs, server);

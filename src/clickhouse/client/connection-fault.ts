@@ -58,10 +58,17 @@ const byCode: Readonly<Record<string, ConnectionFault>> = {
 export function connectionFault(error: unknown): ConnectionFault | undefined {
   if (error instanceof ProxyFailure) return { what: error.message, hint: error.hint };
   if (!(error instanceof Error)) return undefined;
-  const { code = '' } = error as NodeJS.ErrnoException;
+  const code = handshakeCode(error);
   if (code === 'ERR_TLS_CERT_ALTNAME_INVALID' || code === 'HOSTNAME_MISMATCH') return otherName(error);
   if (code.startsWith('HPE_') && beginsTls((error as { rawPacket?: unknown }).rawPacket)) return portOfTls;
   return byCode[code];
+}
+
+/** Of a handshake that fails while Node writes, OpenSSL's reason stands in the message only. */
+export function handshakeCode(error: Error): string {
+  const { code = '' } = error as NodeJS.ErrnoException;
+  const reason = code === 'EPROTO' ? /:SSL routines:[^:]*:([^:]+):/.exec(error.message)?.[1] : undefined;
+  return reason === undefined ? code : `ERR_SSL_${reason.toUpperCase().replaceAll(' ', '_')}`;
 }
 
 export const portOfTls: ConnectionFault = { what: 'this port speaks TLS, and was asked without', hint: 'write https://, or give the port without TLS (8123)' };

@@ -43,8 +43,8 @@ const IDLE_MS = 2_500;
 
 /** The options of a connection that cannot be used; undefined: they can. Nothing is connected to. */
 export function addressFault({ url, tls, headers = {}, proxy, password = '' }: ClickHouseAddress): OptionFault | undefined {
-  const isSecure = URL.canParse(url) && new URL(url).protocol === 'https:';
-  if (tls !== undefined && !isSecure) return { option: 'tls', what: 'without effect: the url is http://', hint: 'write https:// and the port for TLS (8443), or take it out' };
+  const isSecure = url.startsWith('https:');
+  if (tls !== undefined && !isSecure && proxy?.url.startsWith('https:') !== true) return { option: 'tls', what: 'without effect: the url is http://', hint: 'write https:// and the port for TLS (8443), or take it out' };
   const isTokenGiven = Object.keys(headers).some((name) => name.toLowerCase() === 'authorization');
   if (isTokenGiven && (password !== '' || tls?.certificateLogin === true)) return { option: 'headers.authorization', what: 'there is another login beside it', hint: 'give one of the two' };
   return (tls && tlsFault(tls)) ?? headersFault(headers) ?? (proxy && proxyFault(proxy, isSecure));
@@ -196,7 +196,7 @@ class ForwardingAgent extends http.Agent {
 
   override createConnection(options: http.ClientRequestArgs, onConnected?: OnConnected): Duplex | null | undefined {
     if (!this.#proxy.isSecure) return super.createConnection(options, onConnected);
-    return https.globalAgent.createConnection({ ...options, ...this.#tls, servername: this.#proxy.host } as http.ClientRequestArgs);
+    return https.globalAgent.createConnection({ ...options, ...this.#tls, servername: this.#proxy.host });
   }
 }
 

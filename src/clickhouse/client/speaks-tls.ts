@@ -1,7 +1,8 @@
 /**
- * Imports: nothing but Node. Whether a port speaks TLS, asked by beginning a handshake.
+ * Imports: what a handshake's failure is called. Whether a port speaks TLS, asked by beginning a handshake.
  */
 import { connect } from 'node:tls';
+import { handshakeCode } from './connection-fault.js';
 
 const LIMIT_MS = 2_000;
 
@@ -17,6 +18,6 @@ export function speaksTls(host: string, port: number): Promise<boolean> {
     };
     socket.once('secureConnect', () => end(true));
     // A server that refuses in TLS's own words speaks it.
-    socket.once('error', ({ code = '' }: NodeJS.ErrnoException) => end(/^ERR_SSL_.*ALERT/.test(code)));
+    socket.once('error', (error: Error) => end(/^ERR_SSL_.*ALERT/.test(handshakeCode(error))));
   });
 }
