@@ -1,4 +1,5 @@
 // On each Node that is named in NODE_BINARIES (`npm run test:nodes` does), else on this one: no warning among the lines.
+import { execFileSync } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
 import { describe, expect, test } from 'vitest';
 import { command, createTopic, produce, query } from '../stack/clients.js';
@@ -7,7 +8,8 @@ import { configFile, program } from './program.js';
 
 const nodes = (process.env['NODE_BINARIES'] ?? process.execPath).split(',');
 
-async function place() {
+async function place(node: string) {
+  const compression = execFileSync(node, ['-p', "'createZstdCompress' in zlib ? 'zstd' : 'gzip'"], { encoding: 'utf8' }).trim();
   const name = `nodes_${randomUUID().slice(0, 8)}`;
   const { brokers, clickhouseUrl, keeperConnect } = sharedStack();
   await createTopic(brokers, name, { partitions: 4 });
@@ -15,7 +17,7 @@ async function place() {
   await produce(brokers, name, Array.from({ length: 1000 }, (_, id) => JSON.stringify({ id })));
   const config = {
     kafka: { brokers, groupId: name, fromBeginning: true },
-    clickhouse: { url: clickhouseUrl, compression: 'gzip' },
+    clickhouse: { url: clickhouseUrl, compression, answerCompression: compression },
     state: { store: 'keeper', connect: keeperConnect },
     delivery: 'exactly-once',
     routes: [{ topic: name, table: name }],
@@ -35,7 +37,7 @@ describe.each(nodes)('%s', (node) => {
   });
 
   test('G11: check, run, state show, verify and drain do their work without a warning of Node', async () => {
-    const { config, rows } = await place();
+    const { config, rows } = await place(node);
     const file = configFile(config);
     const checked = await program(['check', file], {}, node).ended;
     expect({ code: checked.code, stderr: checked.stderr }).toEqual({ code: 0, stderr: '' });
