@@ -53,8 +53,9 @@ function addUp(profile: CpuProfile): Map<string, number> {
 async function profiled({ brokers, clickhouseUrl, keeperConnect }: Stack, topic: string): Promise<{ used: Used; profile: CpuProfile }> {
   const folder = mkdtempSync(join(tmpdir(), 'kafka-clickhouse-profile-'));
   try {
-    await createTable(clickhouseUrl, 'profiled', workloads.event244.columns);
-    const parameters: Parameters = { brokers, clickhouseUrl, keeperConnect, topic, table: 'profiled', group: `g_${topic}`, rows, batchRows: 100_000, maxWaitMs: 1000, maxPending: 2, endsByItself: true };
+    const table = `profiled_${randomUUID().slice(0, 8)}`;
+    await createTable(clickhouseUrl, table, workloads.event244.columns);
+    const parameters: Parameters = { brokers, clickhouseUrl, keeperConnect, topic, table, group: `g_${topic}`, rows, batchRows: 100_000, maxWaitMs: 1000, maxPending: 2, endsByItself: true };
     const contender = fileURLToPath(new URL('./contender.ts', import.meta.url));
     const child = spawn(process.execPath, ['--cpu-prof', '--cpu-prof-dir', folder, '--import', 'tsx', contender, 'exactly-once/keeper', JSON.stringify(parameters)], { stdio: ['ignore', 'pipe', 'inherit'] });
     process.once('exit', () => child.kill('SIGKILL'));

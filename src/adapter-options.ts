@@ -1,6 +1,7 @@
 /**
- * Imports: types of the adapters. A configuration's parts as the adapters take them. Pure.
+ * Imports: types and pure functions of the adapters. A configuration's parts as the adapters take them. Pure.
  */
+import { addressOf } from './clickhouse/client/connection.js';
 import type { ClickHouseSinkOptions } from './clickhouse/options.js';
 import { SKIP_UNKNOWN, type CheckedConfig } from './config.js';
 import type { KeeperMapStoreConfig } from './state/keeper-map.js';
@@ -15,9 +16,9 @@ export function clickHouseOptions({ clickhouse, routes, onUnknownField }: Checke
 type KeeperMapState = Extract<CheckedConfig['state'], { store: 'keeper-map' }>;
 
 /** The store's table is in the ClickHouse that the rows go to. */
-export function keeperMapConfig({ clickhouse: { url, database, username, password } }: CheckedConfig, state: KeeperMapState): KeeperMapStoreConfig {
+export function keeperMapConfig({ clickhouse }: CheckedConfig, state: KeeperMapState): KeeperMapStoreConfig {
   const { store: _store, ...own } = state;
-  return { url, database, username, password, ...own };
+  return { ...addressOf(clickhouse), ...own };
 }
 
 export const topicsOf = ({ routes }: CheckedConfig): readonly string[] => routes.map(({ topic }) => topic);

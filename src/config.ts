@@ -6,12 +6,12 @@ import { readFileSync } from 'node:fs';
 import { z } from 'zod';
 import { batchLimits } from '../operators/buffer-count-or-time.js';
 import type { Transform } from '../operators/transform-rows.js';
+import { durationMs, positive } from './config/numbers.js';
+import { checkReach, reach, webAddress } from './config/reach.js';
 import { BadReference, filledIn, hasReference, type World } from './config/references.js';
 import { withoutCredentials } from './config/url.js';
 import { IngestError } from './errors.js';
 
-const positive = (max: number) => z.int().min(1).max(max);
-const durationMs = positive(24 * 3_600_000);
 const hostAndPort = z.string().regex(/^(?:[^\s:/[\]]+|\[[0-9a-fA-F:.]+\]):\d{1,5}$/, 'expected "host:port", or "[address]:port" for IPv6');
 
 const sasl = z.discriminatedUnion('mechanism', [
@@ -47,10 +47,11 @@ const kafka = z.strictObject({
 });
 
 const clickhouse = z.strictObject({
-  url: z.url({ protocol: /^https?$/, error: 'expected an http:// or https:// address' }),
+  url: webAddress,
   database: z.string().min(1).default('default'),
   username: z.string().default('default'),
   password: z.string().default(''),
+  ...reach,
   requestTimeoutMs: durationMs.exactOptional(),
   /** Inserts under way at once, all partitions together. */
   maxInFlight: positive(1_000).exactOptional(),
@@ -95,6 +96,8 @@ const state = z.discriminatedUnion('store', [
 const route = z.strictObject({
   topic: z.string().min(1),
   table: z.string().min(1),
+  /** Where the table is. @default `clickhouse.database` */
+  database: z.string().min(1).exactOptional(),
   /** Rows of a record, in an ESM configuration or with `ingest`: see `transformRows`. */
   transform: z.custom<Transform>((value) => typeof value === 'function', 'expected a function').exactOptional(),
   /** Names the transform; another name for each change of its rows. A range in doubt of another name halts. */
@@ -194,6 +197,7 @@ function crossCheck(config: CheckedConfig): void {
   if (config.onUnknownField === 'poison' && config.clickhouse.settings?.[SKIP_UNKNOWN] !== undefined) {
     refuse(`clickhouse.settings.${SKIP_UNKNOWN}: stands beside onUnknownField "poison", which sets it`, 'take it out of clickhouse.settings');
   }
+  checkReach(config.clickhouse);
   const { insertMode = 'direct', coalesceMs, coalesceBytes } = config.clickhouse;
   if (insertMode === 'coalesced' && delivery !== 'exactly-once') {
     refuse(`clickhouse.insertMode: "coalesced" with delivery "${delivery}"`, 'inserts can wait for others only under a dedup token: choose "exactly-once", or a larger batch.maxWaitMs');

@@ -1,4 +1,5 @@
 // A configuration that cannot be used is refused with what, where and what to do.
+import zlib from 'node:zlib';
 import { describe, expect, test } from 'vitest';
 import { checkConfig } from '../src/config.js';
 import { IngestError } from '../src/errors.js';
@@ -148,6 +149,40 @@ describe('G9: a configuration as people write it', () => {
 
   test('an IPv6 broker, and the key by which editors find the schema', () => {
     expect(checked({ $schema: './node_modules/kafka-clickhouse-rx/config.schema.json', kafka: { ...good.kafka, brokers: ['[::1]:9092'] } }).kafka.brokers).toEqual(['[::1]:9092']);
+  });
+});
+
+describe('the way to ClickHouse', () => {
+  const { clickhouse } = good;
+  const secure = { ...clickhouse, url: 'https://ch:8443' };
+
+  test.each([
+    ['a path for a certificate', { ...secure, tls: { ca: '/etc/ssl/hunter2.pem' } }, /clickhouse\.tls\.ca: expected certificates in PEM.*\$\{file:\/path\}/s],
+    ['a word for an option of Node', { ...secure, tls: { rejectUnauthorized: false } }, /clickhouse\.tls: unknown key "rejectUnauthorized"; known here: .*insecureSkipVerify/],
+    ['TLS without https://', { ...clickhouse, tls: {} }, /clickhouse\.tls: without effect: the url is http:\/\//],
+    ['a proxy of another kind', { ...clickhouse, proxy: { url: 'socks5://me:hunter2@h:1080' } }, /clickhouse\.proxy\.url: expected an http/],
+    ['two passwords for a proxy', { ...clickhouse, proxy: { url: 'http://me:hunter2@h', password: 'hunter3' } }, /clickhouse\.proxy\.password: another one stands in clickhouse\.proxy\.url/],
+    ['a header of ours', { ...clickhouse, headers: { Host: 'hunter2' } }, /clickhouse\.headers\.Host: it is set for each request/],
+    ['a compression nobody knows', { ...clickhouse, compression: 'lz4' }, /clickhouse\.compression: /],
+  ])('%s is refused by its place, without the value', (_what, changed, says) => {
+    const message = refusal({ ...good, clickhouse: changed });
+    expect(message).toMatch(says);
+    expect(message).not.toMatch(/hunter[23]/);
+  });
+
+  test('a proxy\'s user and password in its url are used, and stand in no url that is told', () => {
+    expect(checkConfig({ ...good, clickhouse: { ...clickhouse, proxy: { url: 'http://me:p%40ss@proxy:3128' } } }, {}).clickhouse.proxy).toEqual({ url: 'http://proxy:3128', username: 'me', password: 'p@ss' });
+  });
+
+  test('a header may hold a variable, and a route a database', () => {
+    const config = checkConfig({ ...good, clickhouse: { ...clickhouse, headers: { authorization: 'Bearer ${TOKEN}' } }, routes: [{ topic: 'a', table: 'b', database: '${DB}' }] }, { TOKEN: 'x', DB: '7' });
+    expect([config.clickhouse.headers, config.routes[0]?.database]).toEqual([{ authorization: 'Bearer x' }, '7']);
+  });
+
+  test('zstd on a Node that has none is refused before the start', () => {
+    const zstd = () => checkConfig({ ...good, clickhouse: { ...clickhouse, compression: 'zstd' } }, {});
+    if ('createZstdCompress' in zlib) expect(zstd).not.toThrow();
+    else expect(zstd).toThrow(/clickhouse\.compression: zstd needs Node 22\.15 or later/);
   });
 });
 

@@ -1,4 +1,4 @@
-// npm test: the checks, then every test. Ends with `N passed, N failed` on a line of its own, `, N skipped` after it.
+// npm test: the checks, then every test; npm run test:quick: those that need no server. Ends with `N passed, N failed` on a line of its own, `, N skipped` after it.
 import { spawn } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -53,7 +53,8 @@ for (const [name, ...command] of checks) {
 }
 
 if (!process.argv.includes('--checks-only')) {
-  const code = await run('npx', 'vitest', 'run', '--reporter=default', '--reporter=json', `--outputFile.json=${report}`);
+  const project = process.argv.includes('--without-servers') ? ['--project', 'unit'] : [];
+  const code = await run('npx', 'vitest', 'run', ...project, '--reporter=default', '--reporter=json', `--outputFile.json=${report}`);
   try {
     const { numPassedTests, numFailedTests, numPendingTests, numTodoTests, testResults } = JSON.parse(readFileSync(report, 'utf8'));
     counts.passed += numPassedTests;

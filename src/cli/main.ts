@@ -18,7 +18,7 @@ const { version } = JSON.parse(readFileSync(new URL('../../../package.json', imp
 
 const exitCodes = `
 Exit codes:
-  0    done; run: drained after SIGTERM or SIGINT: everything taken was inserted, settled and committed
+  0    done; run: drained after SIGTERM, SIGINT or SIGHUP: everything taken was inserted, settled and committed
   1    a defect of this program
   2    the command line or the configuration cannot be used
   3    a check before the start refused (server unreachable, topic or table missing, dedup window); no record was taken
@@ -46,7 +46,7 @@ const program = new Command('kafka-clickhouse-rx')
 
 program
   .command('run')
-  .description('ingest until SIGTERM or SIGINT, which drain; a second one ends at once')
+  .description('ingest until SIGTERM, SIGINT or SIGHUP, which drain; a second SIGTERM or SIGINT ends at once')
   .argument('<config>', 'a JSON file, or an ESM file that default-exports the same object; "${NAME}" takes an environment variable')
   .addOption(new Option('--log-level <level>', 'what is told on standard error').choices(['trace', 'debug', 'info', 'warn', 'error', 'silent']).default('info'))
   .action(async (path: string, options: { logLevel: string }) => {

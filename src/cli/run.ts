@@ -87,20 +87,28 @@ function drainLimit(draining: AbortSignal, limitMs: number): { readonly isOver: 
   return { isOver, stop: () => clearTimeout(timer) };
 }
 
-/** The first signal drains, the second one ends the process at once. */
+/**
+ * The first signal drains, a second SIGTERM or SIGINT ends the process at once. SIGHUP only drains: a terminal that is
+ * closed sends it twice, by the shell and by the kernel.
+ */
 function listenToSignals(stopping: AbortController, log: Log): { stop(): void } {
-  const on = (signal: 'SIGTERM' | 'SIGINT') => () => {
+  const on = (signal: keyof typeof codeAtOnce) => () => {
     if (!stopping.signal.aborted) {
       log.info({ signal }, 'draining; a second signal ends at once');
       return stopping.abort();
     }
+    const code = codeAtOnce[signal];
+    if (code === undefined) return;
     log.warn({ signal }, 'second signal: ending at once; what is in flight is in doubt and will be replayed');
-    void log.close(LOG_CLOSE_MS).then(() => process.exit(signal === 'SIGTERM' ? 143 : 130));
+    void log.close(LOG_CLOSE_MS).then(() => process.exit(code));
   };
-  const handlers = { SIGTERM: on('SIGTERM'), SIGINT: on('SIGINT') };
-  process.on('SIGTERM', handlers.SIGTERM).on('SIGINT', handlers.SIGINT);
-  return { stop: () => void process.off('SIGTERM', handlers.SIGTERM).off('SIGINT', handlers.SIGINT) };
+  const handlers = (['SIGTERM', 'SIGINT', 'SIGHUP'] as const).map((signal) => [signal, on(signal)] as const);
+  for (const [signal, handler] of handlers) process.on(signal, handler);
+  return { stop: () => handlers.forEach(([signal, handler]) => process.off(signal, handler)) };
 }
+
+/** With which a second signal ends the process. */
+const codeAtOnce = { SIGTERM: 143, SIGINT: 130, SIGHUP: undefined } as const;
 
 /** Node's own warnings become log lines: it would write them beside these, and wait for whoever reads them. */
 function warningsTo(log: Log): { stop(): void } {

@@ -169,7 +169,7 @@ export class FrozenBatch implements FrozenInsert {
       signal.throwIfAborted();
       this.#refuseUnasked();
       const body = new RowBody(this.#encoder.rows(records), slot.pieces);
-      const exchange = this.#context.http.send({ params, body, gzip: this.#context.compress, signal });
+      const exchange = this.#context.http.send({ params, body, encoding: this.#context.encoding, signal });
       bodyFree = exchange.bodyFree;
       const answer = await exchange.answer;
       if (answer.status !== 200 || answer.code !== undefined || answer.text !== '' || answer.foreign !== undefined) throw this.#refused(answer, records);
@@ -223,7 +223,7 @@ export class FrozenBatch implements FrozenInsert {
     return new IngestError(
       inDoubt ? 'KCR_INSERT_IN_DOUBT' : 'KCR_INSERT_RETRIABLE',
       inDoubt ? `the connection failed after the insert was sent: ${failure.message}` : `ClickHouse cannot be reached: ${failure.message}`,
-      { ...this.#where(), cause: failure },
+      { ...this.#where(), hint: failure.hint, cause: failure },
     );
   }
 

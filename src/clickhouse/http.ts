@@ -6,27 +6,21 @@
  */
 import http from 'node:http';
 import https from 'node:https';
-import type { Duplex, Writable } from 'node:stream';
-import { createGzip } from 'node:zlib';
 import { type ClickHouseClient, ClickHouseLogLevel, createClient } from '@clickhouse/client';
 import { IngestError } from '../errors.js';
 import { foreignAnswer, isAnswerOf } from '../query-answer.js';
 import type { BodyPieces } from './body.js';
 import type { Phase } from './classify.js';
-import { Queries, type ServerError } from './queries.js';
+import { type ClickHouseAddress, Endpoint, isConnected } from './client/connection.js';
+import { connectionFault, portOfTls } from './client/connection-fault.js';
+import { type Encoding, Sending } from './client/sending.js';
+import { speaksTls } from './client/speaks-tls.js';
+import { Queries, type ServerError, unreachable } from './queries.js';
 import { readRowsOf } from './row-count.js';
 import { webPage } from './web-page.js';
 
-/** How ClickHouse is reached. */
-export interface ClickHouseConnection {
-  /** Where ClickHouse listens for HTTP, for example `http://localhost:8123`; a path is kept, for proxies. */
-  readonly url: string;
-  /** @default 'default' */
-  readonly database?: string;
-  /** @default 'default' */
-  readonly username?: string;
-  /** @default '' */
-  readonly password?: string;
+/** How ClickHouse is reached, and how long it is waited for. */
+export interface ClickHouseConnection extends ClickHouseAddress {
   /**
    * How long one request may take, from its first byte to the end of its answer. An insert that takes longer is not
    * cancelled by it: the server goes on, which is why it then counts as in doubt.
@@ -37,12 +31,8 @@ export interface ClickHouseConnection {
   readonly queryTimeoutMs?: number;
   /** Aborted while the first questions are asked: those under way fail at once, with its reason. */
   readonly starting?: AbortSignal | undefined;
-  /** How long a connection may take to come about. @default 10000 */
-  readonly connectTimeoutMs?: number;
-  /** For `https:` urls. */
-  readonly tls?: Pick<https.AgentOptions, 'ca' | 'cert' | 'key' | 'passphrase' | 'pfx' | 'rejectUnauthorized' | 'servername'>;
-  /** Sent with every request, for proxies and gateways. */
-  readonly headers?: Readonly<Record<string, string>>;
+  /** Of queries' answers; `zstd` needs Node 22.15. @default 'none' */
+  readonly answerCompression?: 'none' | Encoding;
 }
 
 export interface Answer {
@@ -74,6 +64,7 @@ export class ConnectionFailure extends Error {
     readonly phase: Phase,
     reason: string,
     cause?: unknown,
+    readonly hint?: string,
   ) {
     super(reason, cause === undefined ? undefined : { cause });
   }
@@ -83,61 +74,39 @@ export interface HttpRequest {
   /** What goes into the url: query, settings, `param_…`. */
   readonly params: Readonly<Record<string, string>>;
   readonly body: BodyPieces;
-  /** Compressed on the way. @default false */
-  readonly gzip?: boolean;
+  /** Compressed on the way. @default as it is */
+  readonly encoding?: Encoding | undefined;
   readonly signal?: AbortSignal | undefined;
 }
 
 export const REQUEST_TIMEOUT_MS = 120_000;
-const CONNECT_TIMEOUT_MS = 10_000;
-/** Servers hang up on idle connections, ClickHouse after 10 s or less; whoever is earlier avoids a request in doubt. */
-const IDLE_MS = 2_500;
 const CODE_HEADER = 'x-clickhouse-exception-code';
 const SUMMARY_HEADER = 'x-clickhouse-summary';
 
 export class ClickHouseHttp {
   /** For messages: without credentials. */
   readonly address: string;
-  readonly #http: typeof http | typeof https;
+  readonly #endpoint: Endpoint;
   readonly #client: ClickHouseClient;
   readonly #agent: http.Agent;
   readonly #queryAgent: http.Agent;
-  readonly #base: http.RequestOptions;
-  readonly #path: string;
   readonly #requestTimeoutMs: number;
   readonly #queries: Queries;
 
+  /** @throws `KCR_CONFIG` for options that cannot be used. */
   constructor(connection: ClickHouseConnection) {
-    const url = parseUrl(connection.url);
-    const secure = url.protocol === 'https:';
-    this.address = url.origin + (url.pathname === '/' ? '' : url.pathname);
-    this.#http = secure ? https : http;
-    this.#agent = agentFor(secure, connection);
-    this.#queryAgent = agentFor(secure, connection);
-    const user = connection.username ?? (decodeURIComponent(url.username) || 'default');
-    const password = connection.password ?? decodeURIComponent(url.password);
-    this.#base = {
-      method: 'POST',
-      host: url.hostname.replace(/^\[(.*)\]$/, '$1'),
-      port: url.port === '' ? (secure ? 443 : 80) : Number(url.port),
-      agent: this.#agent,
-      headers: {
-        authorization: `Basic ${Buffer.from(`${user}:${password}`).toString('base64')}`,
-        'user-agent': 'kafka-clickhouse-rx',
-        ...lowerCased(connection.headers ?? {}),
-      },
-    };
-    this.#path = url.pathname;
+    const endpoint = new Endpoint(connection);
+    this.address = endpoint.address;
+    this.#endpoint = endpoint;
+    this.#agent = endpoint.agent();
+    this.#queryAgent = endpoint.agent();
     this.#requestTimeoutMs = connection.requestTimeoutMs ?? REQUEST_TIMEOUT_MS;
+    const { answerCompression = 'none' } = connection;
     this.#client = createClient({
-      url: url.origin,
-      ...(url.pathname === '/' ? {} : { pathname: url.pathname }),
-      username: user,
-      password,
-      application: 'kafka-clickhouse-rx',
+      ...endpoint.clientOptions,
       request_timeout: connection.queryTimeoutMs ?? this.#requestTimeoutMs,
       http_agent: this.#queryAgent,
-      http_headers: lowerCased(connection.headers ?? {}),
+      ...(answerCompression === 'none' ? {} : { compression: { response: { codec: answerCompression } } }),
       log: { level: ClickHouseLogLevel.OFF },
     });
     this.#queries = new Queries(this.#client, this.address, connection.starting);
@@ -148,15 +117,19 @@ export class ClickHouseHttp {
    * has a Content-Length, a longer one goes in chunks: cut off, either of them is refused as a whole.
    * @throws What making the body's first piece throws.
    */
-  send({ params, body, gzip = false, signal }: HttpRequest): Exchange {
+  send({ params, body, encoding, signal }: HttpRequest): Exchange {
     const first = body.next();
-    const length = gzip ? { 'content-encoding': 'gzip' } : body.isOver ? { 'content-length': first.byteLength } : {};
-    const request = this.#http.request({
-      ...this.#base,
-      path: `${this.#path}?${new URLSearchParams(params).toString()}`,
-      headers: { ...(this.#base.headers as http.OutgoingHttpHeaders), ...length },
+    const length = encoding !== undefined ? { 'content-encoding': encoding } : body.isOver ? { 'content-length': first.byteLength } : {};
+    const { isSecure, host, port, pathname, headers } = this.#endpoint;
+    const request = (isSecure ? https : http).request({
+      method: 'POST',
+      host,
+      port,
+      agent: this.#agent,
+      path: `${pathname || '/'}?${new URLSearchParams(params).toString()}`,
+      headers: { 'user-agent': 'kafka-clickhouse-rx', ...headers, ...length },
     });
-    const sending = new Sending(request, body, gzip);
+    const sending = new Sending(request, body, encoding);
     const bodyFree = new Promise<void>((resolve) => request.once('close', resolve));
     const answer = new Promise<Answer>((resolve, reject) => {
       let phase: Phase = 'connecting';
@@ -167,15 +140,19 @@ export class ClickHouseHttp {
         reject(error);
         request.destroy();
       };
-      const fail = (reason: string, cause?: unknown): void => failWith(new ConnectionFailure(phase, `${this.address}: ${reason}`, cause));
+      const fail = (reason: string, cause?: unknown, hint?: string): void => failWith(new ConnectionFailure(phase, `${this.address}: ${reason}`, cause, hint));
+      const broken = (error: Error): void => {
+        const fault = connectionFault(error);
+        fail(fault?.what ?? connectionReason(error, request.reusedSocket), error, fault?.hint);
+      };
       const aborted = (): void => fail('the request was aborted');
       const whole = setTimeout(() => fail(`no answer within ${this.#requestTimeoutMs} ms`), this.#requestTimeoutMs);
       const connected = (): void => void (phase = 'sent');
       request.once('socket', (socket) => {
-        if (!socket.connecting) connected();
-        else socket.once(this.#http === https ? 'secureConnect' : 'connect', connected);
+        if (isConnected(socket)) connected();
+        else socket.once(isSecure ? 'secureConnect' : 'connect', connected);
       });
-      request.on('error', (error) => fail(connectionReason(error, request.reusedSocket), error));
+      request.on('error', broken);
       request.once('close', () => {
         clearTimeout(whole);
         signal?.removeEventListener('abort', aborted);
@@ -186,7 +163,7 @@ export class ClickHouseHttp {
         const chunks: Buffer[] = [];
         response.on('data', (chunk: Buffer) => chunks.push(chunk));
         // Of an answer that is cut off Node tells here; `end` comes for a whole one only.
-        response.once('error', (error) => fail(connectionReason(error, request.reusedSocket), error));
+        response.once('error', broken);
         response.once('end', () => {
           ended = true;
           const text = Buffer.concat(chunks).toString('utf8');
@@ -230,81 +207,23 @@ export class ClickHouseHttp {
     return this.#queries.text(sql);
   }
 
+  /**
+   * What a query's failure may have meant: who is asked without TLS on a port for TLS hangs up without a word, so the
+   * port is tried. Gives the error itself where nothing better is known.
+   */
+  async explained(error: IngestError): Promise<IngestError> {
+    const { isSecure, isThroughProxy, host, port } = this.#endpoint;
+    const { cause } = error.fields;
+    const isHangUp = (cause as NodeJS.ErrnoException | undefined)?.code === 'ECONNRESET';
+    if (isSecure || isThroughProxy || !isHangUp || !(await speaksTls(host, port))) return error;
+    return unreachable(this.address, portOfTls, cause);
+  }
+
   close(): void {
     void this.#client.close();
     this.#agent.destroy();
     this.#queryAgent.destroy();
   }
-}
-
-/** Writes of a body that may be under way at once: as many as there are pieces. */
-const MAX_WRITES = 2;
-
-/** A body on its way into its request. */
-class Sending {
-  bytes = 0;
-  readonly #request: http.ClientRequest;
-  readonly #body: BodyPieces;
-  readonly #into: Writable;
-  #writes = 0;
-
-  constructor(request: http.ClientRequest, body: BodyPieces, gzip: boolean) {
-    this.#request = request;
-    this.#body = body;
-    this.#into = gzip ? this.#gzip() : request;
-  }
-
-  begin(first: Uint8Array, failed: (error: Error) => void): void {
-    if (this.#request.destroyed) return;
-    this.#go(first, failed);
-  }
-
-  #go(made: Uint8Array | undefined, failed: (error: Error) => void): void {
-    let piece = made;
-    while (this.#writes < MAX_WRITES && !this.#into.destroyed && !this.#into.writableEnded) {
-      try {
-        piece ??= this.#body.next();
-      } catch (thrown) {
-        return failed(thrown as Error);
-      }
-      if (this.#into === this.#request) this.bytes += piece.byteLength;
-      this.#writes += 1;
-      if (this.#body.isOver) return void this.#into.end(piece);
-      this.#into.write(piece, (error) => {
-        this.#writes -= 1;
-        if (error == null) this.#go(undefined, failed);
-      });
-      piece = undefined;
-    }
-  }
-
-  #gzip(): Writable {
-    const gzip = createGzip({ level: 1 });
-    gzip.on('data', (packed: Buffer) => (this.bytes += packed.length));
-    gzip.on('error', (error) => this.#request.destroy(error));
-    this.#request.once('close', () => gzip.destroy());
-    gzip.pipe(this.#request);
-    return gzip;
-  }
-}
-
-type OnConnected = (error: Error | null, stream: Duplex) => void;
-
-/** Keeps connections alive, and gives up one that does not come about in time, TLS handshake included. */
-function agentFor(secure: boolean, { tls, connectTimeoutMs = CONNECT_TIMEOUT_MS }: ClickHouseConnection): http.Agent {
-  const agent = secure
-    ? new https.Agent({ keepAlive: true, timeout: IDLE_MS, scheduling: 'lifo', ...tls })
-    : new http.Agent({ keepAlive: true, timeout: IDLE_MS, scheduling: 'lifo' });
-  const connect = agent.createConnection.bind(agent);
-  agent.createConnection = (options: http.ClientRequestArgs, onConnected?: OnConnected) => {
-    const socket = connect(options, onConnected);
-    if (socket == null) return socket;
-    const late = setTimeout(() => socket.destroy(new Error(`no connection within ${connectTimeoutMs} ms`)), connectTimeoutMs);
-    const settled = (): void => clearTimeout(late);
-    socket.once(secure ? 'secureConnect' : 'connect', settled).once('close', settled);
-    return socket;
-  };
-  return agent;
 }
 
 /** An identifier as ClickHouse reads it, whatever it holds. */
@@ -314,25 +233,6 @@ export function quoteIdentifier(name: string): string {
 
 export function quotedTable(database: string, table: string): string {
   return `${quoteIdentifier(database)}.${quoteIdentifier(table)}`;
-}
-
-function parseUrl(text: string): URL {
-  const url = URL.canParse(text) ? new URL(text) : undefined;
-  if (url === undefined || (url.protocol !== 'http:' && url.protocol !== 'https:')) {
-    throw new IngestError('KCR_CONFIG', `Expected \`url\` to be an http: or https: url, got ${withoutPassword(text)}`);
-  }
-  if (url.search !== '' || url.hash !== '') {
-    throw new IngestError('KCR_CONFIG', 'Expected `url` to have no query string', { hint: 'give settings in `clickhouseSettings`' });
-  }
-  return url;
-}
-
-function withoutPassword(text: string): string {
-  return JSON.stringify(text.replace(/^.*@/s, '…@'));
-}
-
-function lowerCased(headers: Readonly<Record<string, string>>): Record<string, string> {
-  return Object.fromEntries(Object.entries(headers).map(([name, value]) => [name.toLowerCase(), value]));
 }
 
 function exceptionCode(header: string | string[] | undefined): number | undefined {

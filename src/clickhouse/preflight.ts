@@ -4,6 +4,7 @@
  */
 import { hasCode } from '../errors.js';
 import { type Finding, ok, refusal, refusalOf } from '../finding.js';
+import { tlsWarnings } from './client/tls-findings.js';
 import { ClickHouseHttp } from './http.js';
 import { checkOptions, type ClickHouseSinkOptions, databaseOf, type Route } from './options.js';
 import type { CheckContext, Needs } from './preflight/context.js';
@@ -26,7 +27,7 @@ export async function checkClickHouse(options: ClickHouseSinkOptions, needs: Nee
   checkOptions(options);
   const http = new ClickHouseHttp(options);
   try {
-    const findings: Finding[] = [];
+    const findings: Finding[] = [...tlsWarnings(options.tls)];
     const server = await checkServer(http, needs, findings);
     if (server === undefined) return findings;
     const mode = await checkMode(http, options, needs, server);

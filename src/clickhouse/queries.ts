@@ -9,6 +9,7 @@ import { IngestError } from '../errors.js';
 import { PinnedLooks } from '../look-settings.js';
 import { foreignAnswer, isAnswerOf } from '../query-answer.js';
 import { classify, serverReason } from './classify.js';
+import { type ConnectionFault, connectionFault } from './client/connection-fault.js';
 import { webPage } from './web-page.js';
 
 /** What the server itself said against a statement. */
@@ -105,6 +106,8 @@ export class Queries {
     if (this.#starting?.reason instanceof IngestError) return this.#starting.reason;
     const said = serverError(thrown);
     if (said !== undefined) return refused(this.#address, said);
+    const fault = connectionFault(thrown);
+    if (fault !== undefined) return unreachable(this.#address, fault, thrown);
     const reason = thrown instanceof Error ? thrown.message || (thrown as NodeJS.ErrnoException).code || thrown.name : String(thrown);
     const page = webPage(thrown instanceof ForeignAnswer ? thrown.text : reason);
     if (page !== undefined) {
@@ -121,6 +124,11 @@ export class Queries {
       cause: thrown,
     });
   }
+}
+
+/** Of a connection that did not come about. */
+export function unreachable(address: string, { what, hint }: ConnectionFault, cause: unknown): IngestError {
+  return new IngestError('KCR_CLICKHOUSE_UNREACHABLE', `ClickHouse cannot be reached: ${address}: ${what}`, { hint, cause });
 }
 
 function queryId(): string {

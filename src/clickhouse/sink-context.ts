@@ -1,6 +1,7 @@
 /**
  * Room: what the batches of one sink share. Types only.
  */
+import type { Encoding } from './client/sending.js';
 import type { ClickHouseHttp } from './http.js';
 import type { InsertSettings, ServerIdentity, Settings } from './settings.js';
 import type { InsertSlots } from './slots.js';
@@ -13,7 +14,8 @@ export interface SinkContext {
   readonly slots: InsertSlots;
   /** How inserts are sent that wait for others; undefined in the mode `direct`. */
   readonly coalescing: Coalescing | undefined;
-  readonly compress: boolean;
+  /** Of the bodies of inserts; undefined: as they are. */
+  readonly encoding: Encoding | undefined;
   readonly server: ServerIdentity;
   /** By token: until when the server itself does not know what becomes of an attempt. */
   readonly unknownUntilMs: Map<string, number>;

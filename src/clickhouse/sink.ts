@@ -7,6 +7,7 @@ import type { BatchSink, FrozenInsert, InsertBatch } from '../ports.js';
 import { checkRecords, checkTable, countTimesOutside } from './check-batch.js';
 import type { Provenance } from './encode.js';
 import { FrozenBatch } from './frozen-batch.js';
+import type { Encoding } from './client/sending.js';
 import type { Coalescing, SinkContext, TargetTable } from './sink-context.js';
 import { ClickHouseHttp } from './http.js';
 import { coalescingFault } from './coalescing.js';
@@ -80,7 +81,7 @@ class ClickHouseSink implements BatchSink, SinkContext {
   readonly settings: InsertSettings;
   readonly slots: InsertSlots;
   readonly coalescing: Coalescing | undefined;
-  readonly compress: boolean;
+  readonly encoding: Encoding | undefined;
   readonly unknownUntilMs = new Map<string, number>();
   readonly #tables: ReadonlyMap<string, TargetTable>;
   #server: ServerIdentity;
@@ -109,7 +110,7 @@ class ClickHouseSink implements BatchSink, SinkContext {
       coalesced === undefined
         ? undefined
         : { settings: coalesced, slots: new InsertSlots(maxInFlight ?? MAX_COALESCED_IN_FLIGHT, SMALL_PIECE_BYTES), maxBytes: coalesceBytes };
-    this.compress = compression === 'gzip';
+    this.encoding = compression === 'none' ? undefined : compression;
     this.#tables = tables;
     this.#server = server;
     this.#stale = server.startedMs === undefined;

@@ -1,34 +1,40 @@
 /**
- * Imports: errors. User and password that stand in `clickhouse.url`: taken out of it, so that no message can show them,
- * and used.
+ * Imports: errors. User and password that stand in `clickhouse.url` or `clickhouse.proxy.url`: taken out of it, so that
+ * no message can show them, and used.
  */
 import { IngestError } from '../errors.js';
 
 /** @throws `KCR_CONFIG` where they are given twice and differ. */
 export function withoutCredentials(config: unknown): unknown {
   if (!isObject(config) || !isObject(config['clickhouse'])) return config;
-  const { clickhouse } = config;
-  const { url: given } = clickhouse;
-  if (typeof given !== 'string' || !URL.canParse(given)) return config;
+  const clickhouse = apart(config['clickhouse'], 'clickhouse');
+  const { proxy } = clickhouse;
+  return { ...config, clickhouse: isObject(proxy) ? { ...clickhouse, proxy: apart(proxy, 'clickhouse.proxy') } : clickhouse };
+}
+
+/** The object with a plain `url`, and what stood in it beside it. */
+function apart(of: Record<string, unknown>, place: string): Record<string, unknown> {
+  const { url: given } = of;
+  if (typeof given !== 'string' || !URL.canParse(given)) return of;
   const url = new URL(given);
-  if (url.username === '' && url.password === '') return config;
-  const own = { ...(url.username === '' ? {} : { username: decoded(url.username) }), ...(url.password === '' ? {} : { password: decoded(url.password) }) };
+  if (url.username === '' && url.password === '') return of;
+  const own = { ...(url.username === '' ? {} : { username: decoded(url.username, place) }), ...(url.password === '' ? {} : { password: decoded(url.password, place) }) };
   for (const [name, value] of Object.entries(own)) {
-    if (clickhouse[name] !== undefined && clickhouse[name] !== value) {
-      throw refused(`clickhouse.${name}: another one stands in clickhouse.url`, 'give it in one of the two places');
+    if (of[name] !== undefined && of[name] !== value) {
+      throw refused(`${place}.${name}: another one stands in ${place}.url`, 'give it in one of the two places');
     }
   }
   url.username = url.password = '';
   // As it was given: the parser adds a slash.
   const plain = url.pathname === '/' && !given.endsWith('/') ? url.href.replace(/\/$/, '') : url.href;
-  return { ...config, clickhouse: { ...clickhouse, url: plain, ...own } };
+  return { ...of, url: plain, ...own };
 }
 
-function decoded(text: string): string {
+function decoded(text: string, place: string): string {
   try {
     return decodeURIComponent(text);
   } catch {
-    throw refused('clickhouse.url: its user or password holds a % that begins no code', 'write %25 for %, or give clickhouse.username and clickhouse.password');
+    throw refused(`${place}.url: its user or password holds a % that begins no code`, `write %25 for %, or give ${place}.username and ${place}.password`);
   }
 }
 

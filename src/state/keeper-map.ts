@@ -1,7 +1,7 @@
 /**
  * Room: the state of partitions in a ClickHouse table of the engine KeeperMap, for those whose ClickHouse has a Keeper
  * that nobody else can reach. One row per partition: `key` is the JSON list `[cluster, group, topic, partition]`,
- * `value` the state. Statements go through @clickhouse/client; nothing else of `clickhouse/` may enter.
+ * `value` the state. Statements go through @clickhouse/client; of `clickhouse/` only `client/` may enter.
  *
  * What KeeperMap gives, and what it does not
  *
@@ -41,8 +41,11 @@
  */
 import { randomBytes, randomUUID } from 'node:crypto';
 import { setMaxListeners } from 'node:events';
+import type { Agent } from 'node:http';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type ClickHouseClient, ClickHouseError, ClickHouseLogLevel, createClient } from '@clickhouse/client';
+import { connectionFault } from '../clickhouse/client/connection-fault.js';
+import { type ClickHouseAddress, Endpoint } from '../clickhouse/client/connection.js';
 import { IngestError, type ErrorFields } from '../errors.js';
 import { PinnedLooks } from '../look-settings.js';
 import { decodeState, encodeState, neverStored } from '../model/state-codec.js';
@@ -51,15 +54,7 @@ import type { Claim, StateKey, StateStore, Stored } from '../ports.js';
 import { foreignAnswer, isAnswerOf } from '../query-answer.js';
 import { asStored, fencedBy, nextText, untilUnsubscribed, type Mark } from './tenure.js';
 
-export interface KeeperMapStoreConfig {
-  /** Where ClickHouse listens for HTTP, for example `http://localhost:8123`; a path is kept, for proxies. */
-  readonly url: string;
-  /** @default 'default' */
-  readonly database?: string;
-  /** @default 'default' */
-  readonly username?: string;
-  /** @default '' */
-  readonly password?: string;
+export interface KeeperMapStoreConfig extends ClickHouseAddress {
   /** Made by the first claim when absent. @default 'kafka_clickhouse_rx_state' */
   readonly table?: string;
   /** Where in Keeper a table that is made keeps its rows, beneath the server's own prefix. @default '/kafka_clickhouse_rx' */
@@ -91,6 +86,8 @@ interface Row {
 }
 
 const firstPauseMs = 25;
+/** As many as @clickhouse/client has by default; the others wait. */
+const MAX_CONNECTIONS = 10;
 const maxPauseMs = 1000;
 const hintUnreachable =
   'check that `url` is that of the HTTP interface (port 8123, or 8443 with TLS), that the server is up, and that it reaches its Keeper.';
@@ -268,23 +265,23 @@ class KeeperMap {
   readonly #table: string;
   readonly #username: string;
   readonly #client: ClickHouseClient;
+  readonly #agent: Agent;
   readonly #requestTimeoutMs: number;
   readonly #operationTimeoutMs: number;
   readonly #closed = new AbortController();
   readonly #looks = new PinnedLooks();
 
   constructor(config: KeeperMapStoreConfig) {
-    const { database = 'default', username = 'default', password = '', table = 'kafka_clickhouse_rx_state', path = '/kafka_clickhouse_rx' } = config;
+    const { database = 'default', username = 'default', table = 'kafka_clickhouse_rx_state', path = '/kafka_clickhouse_rx' } = config;
     const { requestTimeoutMs = 30_000, operationTimeoutMs = requestTimeoutMs } = config;
-    const url = parseUrl(config.url);
+    const endpoint = new Endpoint(config);
     if (table === '') throw new IngestError('KCR_CONFIG', 'Expected `table` to be a name, got ""');
     if (!/^(\/[^/\p{Cc}]+)+$/u.test(path)) {
       throw new IngestError('KCR_CONFIG', `Expected \`path\` to be a path in Keeper, such as "/kafka_clickhouse_rx", got ${JSON.stringify(path)}`);
     }
     checkMs('requestTimeoutMs', requestTimeoutMs);
     checkMs('operationTimeoutMs', operationTimeoutMs);
-    const pathname = url.pathname === '/' ? '' : url.pathname;
-    this.address = url.origin + pathname;
+    this.address = endpoint.address;
     this.name = `${database}.${table}`;
     this.path = path;
     this.#database = database;
@@ -293,13 +290,11 @@ class KeeperMap {
     this.#username = username;
     this.#requestTimeoutMs = requestTimeoutMs;
     this.#operationTimeoutMs = operationTimeoutMs;
+    this.#agent = endpoint.agent({ maxSockets: MAX_CONNECTIONS });
     this.#client = createClient({
-      url: url.origin,
-      ...(pathname === '' ? {} : { pathname }),
-      username,
-      password,
-      application: 'kafka-clickhouse-rx',
+      ...endpoint.clientOptions,
       request_timeout: requestTimeoutMs,
+      http_agent: this.#agent,
       log: { level: ClickHouseLogLevel.OFF },
     });
     // Every request listens to it.
@@ -328,6 +323,7 @@ class KeeperMap {
     if (this.#closed.signal.aborted) return;
     this.#closed.abort(new IngestError('KCR_STORE', 'The state store is closed'));
     await this.#client.close();
+    this.#agent.destroy();
   }
 
   unreachable(what: string, key: StateKey | undefined, reason: string, fields: ErrorFields = {}): IngestError {
@@ -421,6 +417,8 @@ class KeeperMap {
   #failure(what: string, key: StateKey | undefined, thrown: unknown): Error {
     const code = serverCode(thrown);
     const reason = reasonOf(thrown);
+    const fault = connectionFault(thrown);
+    if (fault !== undefined) return new NotYet(this.unreachable(what, key, fault.what, { hint: fault.hint, cause: thrown }));
     if (code === undefined) return new NotYet(this.unreachable(what, key, reason, { cause: thrown }));
     if (passing.has(code)) return new NotYet(this.unreachable(what, key, reason, { serverCode: code, cause: thrown }));
     const message = `${what} failed: ClickHouse at ${this.address} refused: ${reason}`;
@@ -492,18 +490,6 @@ function reasonOf(thrown: unknown): string {
 
 function placeOf(key: StateKey | undefined): ErrorFields {
   return { topic: key?.topic, partition: key?.partition };
-}
-
-function parseUrl(text: string): URL {
-  const url = URL.canParse(text) ? new URL(text) : undefined;
-  const shown = JSON.stringify(text.replace(/^.*@/s, '…@'));
-  if (url === undefined || (url.protocol !== 'http:' && url.protocol !== 'https:') || url.search !== '' || url.hash !== '') {
-    throw new IngestError('KCR_CONFIG', `Expected \`url\` to be an http: or https: url without a query string, got ${shown}`);
-  }
-  if (url.username !== '' || url.password !== '') {
-    throw new IngestError('KCR_CONFIG', `Expected \`url\` to be without credentials, got ${shown}`, { hint: 'give `username` and `password`.' });
-  }
-  return url;
 }
 
 function checkMs(option: string, ms: number): void {

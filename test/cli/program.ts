@@ -28,8 +28,8 @@ export class Program {
   stderr = '';
   readonly #child: ChildProcess;
 
-  constructor(command: readonly string[], env: Readonly<Record<string, string>> = {}) {
-    const child = spawn(process.execPath, command, { cwd: root, env: { ...process.env, ...env }, stdio: ['ignore', 'pipe', 'pipe'] });
+  constructor(command: readonly string[], env: Readonly<Record<string, string>> = {}, node = process.execPath) {
+    const child = spawn(node, command, { cwd: root, env: { ...process.env, ...env }, stdio: ['ignore', 'pipe', 'pipe'] });
     this.#child = child;
     child.stdout.setEncoding('utf8').on('data', (text: string) => (this.stdout += text));
     child.stderr.setEncoding('utf8').on('data', (text: string) => (this.stderr += text));
@@ -59,9 +59,9 @@ export class Program {
   }
 }
 
-/** `kafka-clickhouse-rx` with arguments. */
-export function program(args: readonly string[], env: Readonly<Record<string, string>> = {}): Program {
-  return new Program([main, ...args], env);
+/** `kafka-clickhouse-rx` with arguments; on another Node where its path is given. */
+export function program(args: readonly string[], env: Readonly<Record<string, string>> = {}, node?: string): Program {
+  return new Program([main, ...args], env, node);
 }
 
 export function runConfig(config: unknown, env: Readonly<Record<string, string>> = {}, args: readonly string[] = []): Program {

@@ -313,6 +313,21 @@ describe('check', () => {
 });
 
 describe('signals', () => {
+  test('a terminal that is closed (SIGHUP, twice) drains: nothing that was taken stays in doubt', async () => {
+    // The constraint makes the insert take two seconds, in which the second one comes.
+    const slow = goodTable('{table}').replace('_offset UInt64)', '_offset UInt64, CONSTRAINT slow CHECK sleep(2) = 0)');
+    const at = await place({ partitions: 1, table: slow });
+    await produce(stack().brokers, at.topic, events(0, 10));
+    const running = runConfig(at.config, {}, ['--log-level', 'debug']);
+    await running.until(() => running.stderr.includes('stateWritten'), 'the insert was under way');
+    running.signal('SIGHUP');
+    await running.until(() => running.stderr.includes('draining'), 'the drain had begun');
+    running.signal('SIGHUP');
+    expect(await running.ended).toMatchObject({ code: 0, signal: null });
+    expect(await exactness(at)).toEqual({ rows: 10, distinct: 10 });
+    expect(await committed(at)).toEqual([10]);
+  });
+
   test('a second SIGTERM ends at once, in the middle of an insert, and nothing is lost or doubled by it', async () => {
     // The constraint makes each insert take two seconds.
     const slow = goodTable('{table}').replace('_offset UInt64)', '_offset UInt64, CONSTRAINT slow CHECK sleep(2) = 0)');

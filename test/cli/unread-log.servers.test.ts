@@ -1,50 +1,14 @@
 // The program with its log going nowhere, and with hundreds of partitions in the same trouble.
 import { execFileSync } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
-import { once } from 'node:events';
 import { closeSync, constants, mkdtempSync, openSync } from 'node:fs';
-import { createServer, request } from 'node:http';
-import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, onTestFinished, test } from 'vitest';
 import { command, createTopic, produce, query } from '../stack/clients.js';
 import { sharedStack } from '../stack/shared.js';
+import { unreliableGateway } from '../support/unreliable-gateway.js';
 import { configFile, Program, runConfig } from './program.js';
-
-interface Gateway {
-  readonly url: string;
-  /** Inserts that were answered with 503. */
-  refused: number;
-  isAway: boolean;
-}
-
-/** Before ClickHouse: while it is away every insert is answered as a gateway does whose server is gone. */
-async function gateway(to: string): Promise<Gateway> {
-  const state = { url: '', refused: 0, isAway: false };
-  const server = createServer((incoming, outgoing) => {
-    if (state.isAway && /INSERT/.test(decodeURIComponent(incoming.url ?? ''))) {
-      state.refused += 1;
-      incoming.resume().on('end', () => outgoing.writeHead(503).end('no server is available'));
-      return;
-    }
-    const target = new URL(incoming.url ?? '/', to);
-    const forward = request(target, { method: incoming.method, headers: incoming.headers, agent: false }, (answer) => {
-      outgoing.writeHead(answer.statusCode ?? 500, answer.headers);
-      answer.pipe(outgoing);
-    });
-    forward.on('error', () => outgoing.destroy());
-    incoming.pipe(forward);
-  });
-  server.listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  onTestFinished(() => {
-    server.closeAllConnections();
-    server.close();
-  });
-  state.url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
-  return state;
-}
 
 async function place(partitions: number) {
   const name = `log_${randomUUID().slice(0, 8)}`;
@@ -52,7 +16,7 @@ async function place(partitions: number) {
   await createTopic(brokers, name, { partitions });
   await command(clickhouseUrl, `CREATE TABLE ${name} (id UInt64, _topic String, _partition UInt32, _offset UInt64) ENGINE = MergeTree ORDER BY id SETTINGS non_replicated_deduplication_window = 10000`);
   await produce(brokers, name, Array.from({ length: partitions * 2 }, (_, id) => ({ value: JSON.stringify({ id }), partition: id % partitions })));
-  const clickhouse = await gateway(clickhouseUrl);
+  const clickhouse = await unreliableGateway(clickhouseUrl);
   const config = {
     kafka: { brokers, groupId: name, fromBeginning: true },
     clickhouse: { url: clickhouse.url },

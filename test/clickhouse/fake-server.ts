@@ -40,6 +40,8 @@ export interface FakeServer {
   readonly inserts: FakeInsert[];
   /** Every other statement. */
   readonly queries: string[];
+  /** Of each of them. */
+  readonly headers: IncomingMessage['headers'][];
   /** What to do with an insert whose body has come. @default an empty 200 */
   onInsert: (insert: FakeInsert) => void;
   /** Rows for a statement, or the server code of its failure; undefined: what a healthy server says. */
@@ -95,6 +97,7 @@ export async function fakeClickHouse(options: FakeOptions = {}): Promise<FakeSer
       }
       const sql = body.toString();
       fake.queries.push(sql);
+      fake.headers.push(request.headers);
       const given = fake.onSelect(sql) ?? healthy(sql);
       if (typeof given !== 'number') return response.end(JSON.stringify({ data: given }));
       response.writeHead(500, { 'x-clickhouse-exception-code': String(given) }).end(`Code: ${given}. DB::Exception: because (version 26)`);
@@ -108,6 +111,7 @@ export async function fakeClickHouse(options: FakeOptions = {}): Promise<FakeSer
     url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
     inserts: [],
     queries: [],
+    headers: [],
     onInsert: ({ response }) => response.end(),
     onSelect: () => undefined,
     namesQueries: true,

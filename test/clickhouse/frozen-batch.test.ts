@@ -27,7 +27,7 @@ it('a buffer goes to the next insert only when nobody looks at its bytes any mor
     settings: insertSettings({}, new Set()),
     coalescing: undefined,
     slots: new InsertSlots(1),
-    compress: false,
+    encoding: undefined,
     server: { version: '1', startedMs: 0 },
     unknownUntilMs: new Map(),
     now: () => 0,

@@ -1,8 +1,8 @@
 // Every example runs: what the README shows is what works.
 import { fileURLToPath } from 'node:url';
-import { beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { Program, program } from '../cli/program.js';
-import { command, createTopic, produce, query, topicEnd } from '../stack/clients.js';
+import { command, createTopic, produce, query, topicEnd, withAdmin } from '../stack/clients.js';
 import { sharedStack } from '../stack/shared.js';
 
 const example = (name: string) => fileURLToPath(new URL(`../../examples/${name}`, import.meta.url));
@@ -26,19 +26,40 @@ async function table(): Promise<{ rows: number; distance: number }> {
   return row!;
 }
 
+/** By the topic and table that the examples name: where servers are somebody's, theirs may be called so too. */
+async function refuseOthers(): Promise<void> {
+  const { brokers, clickhouseUrl } = sharedStack();
+  const topics = await withAdmin(brokers, (admin) => admin.listTopics());
+  const tables = await query(clickhouseUrl, "SELECT name FROM system.tables WHERE database = 'default' AND name = 'flights'");
+  if (topics.includes('flights') || tables.length > 0) throw new Error('These servers have a topic or a table flights that this test has not made: it is left alone. Unset KAFKA_BROKERS and CLICKHOUSE_URL.');
+}
+
+/** What the tests have made, and nothing else, is theirs to empty and to drop. */
+let isMade = false;
+
 async function emptyTable(): Promise<void> {
+  const { clickhouseUrl } = sharedStack();
+  if (isMade) return void (await command(clickhouseUrl, 'TRUNCATE TABLE flights'));
   await command(
-    sharedStack().clickhouseUrl,
-    `CREATE OR REPLACE TABLE flights (date DateTime64(3), delay Int16, distance Int16, origin String, destination String,
+    clickhouseUrl,
+    `CREATE TABLE flights (date DateTime64(3), delay Int16, distance Int16, origin String, destination String,
      _topic LowCardinality(String), _partition UInt32, _offset UInt64)
      ENGINE = MergeTree ORDER BY (origin, date) SETTINGS non_replicated_deduplication_window = 10000`,
   );
+  isMade = true;
 }
 
 describe('examples', () => {
   beforeAll(async () => {
+    await refuseOthers();
     await createTopic(sharedStack().brokers, 'flights', { partitions: 2 });
     await produce(sharedStack().brokers, 'flights', flights);
+  });
+
+  afterAll(async () => {
+    if (!isMade) return;
+    await command(sharedStack().clickhouseUrl, 'DROP TABLE flights SYNC');
+    await withAdmin(sharedStack().brokers, (admin) => admin.deleteTopics({ topics: ['flights'] }));
   });
 
   test.each([

@@ -68,11 +68,11 @@ export async function produceEvents(config: EventsConfig & { readonly records: n
   return (await EventProducer.start(config)).ended;
 }
 
-/** What events are ingested into: with provenance, and a window that remembers tokens. */
+/** What events are ingested into: with provenance, and a window that remembers tokens. Fails where there is a table of that name. */
 export async function createTable(url: string, table: string, columns = eventColumns): Promise<void> {
   await command(
     url,
-    `CREATE OR REPLACE TABLE ${table} (${columns}, _topic LowCardinality(String), _partition UInt32, _offset UInt64)
+    `CREATE TABLE ${table} (${columns}, _topic LowCardinality(String), _partition UInt32, _offset UInt64)
      ENGINE = MergeTree ORDER BY (_partition, _offset) SETTINGS non_replicated_deduplication_window = 10000`,
   );
 }

@@ -25,8 +25,9 @@ export async function checkServer(http: ClickHouseHttp, needs: Needs, findings: 
     const server = await readServer(http);
     findings.push(checkVersion(http.address, server, needs));
     return server;
-  } catch (error) {
-    if (!(error instanceof IngestError)) throw error;
+  } catch (thrown) {
+    if (!(thrown instanceof IngestError)) throw thrown;
+    const error = await http.explained(thrown);
     const denied = error.fields.serverCode === 516 || error.fields.serverCode === 194 || error.fields.serverCode === 'HTTP 401';
     const todo = denied ? 'check username and password' : error.fields.hint;
     findings.push(refusal(error.code, denied ? 'user' : 'server', error.detail, todo));
