@@ -24,15 +24,15 @@ type Tried = { readonly kind: 'inserted'; readonly result: InsertResult } | ({ r
 /** What can be done with parts. */
 export interface Searched {
   /** Inserts what is recorded, as it stands. */
-  attempt(part: InsertBatch): Observable<Tried>;
+  readonly attempt: (part: InsertBatch) => Observable<Tried>;
   /** Is no row of it in the table? An error where that cannot be told. */
-  isAbsent(part: InsertBatch): Observable<boolean>;
+  readonly isAbsent: (part: InsertBatch) => Observable<boolean>;
   /** Records the batch in parts, cut behind these offsets. */
-  recut(batch: InsertBatch, cuts: readonly number[]): Observable<readonly InsertBatch[]>;
+  readonly recut: (batch: InsertBatch, cuts: readonly number[]) => Observable<readonly InsertBatch[]>;
   /** Inserts, and looks again for whatever is refused; `isPatient`: is not looked for, but tried until it is taken. */
-  insertRest(part: InsertBatch, how?: { readonly isPatient: boolean; readonly isInDoubt: boolean }): Observable<Part>;
+  readonly insertRest: (part: InsertBatch, how?: { readonly isPatient: boolean; readonly isInDoubt: boolean }) => Observable<Part>;
   /** Leaves out its only record, or halts for it, as the policy says. */
-  blame(part: InsertBatch, error: IngestError): Observable<Part>;
+  readonly blame: (part: InsertBatch, error: IngestError) => Observable<Part>;
 }
 
 /** `refusal`: what was said of the whole. */

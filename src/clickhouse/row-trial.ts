@@ -12,8 +12,6 @@ import { type Answer, type ClickHouseHttp, quoteIdentifier } from './http.js';
 import type { Settings } from './settings.js';
 import type { Column, Table } from './table.js';
 
-/** Of rows, in one question: they stand in the text of the query. */
-export const TRIAL_BYTES = 8 * 1024 * 1024;
 /** A query's text is parsed within this limit; the rows are most of it. */
 const QUERY_ROOM_BYTES = 1024 * 1024;
 
