@@ -188,7 +188,7 @@ describe('ClickHouse is down', () => {
     const setup = exactlyOnce(m, '-A-a-b', { scripts: { 'insert 10-14': ['c', 'c', 'k'] } });
     m.expect(setup.outcomes).toBeObservable('18ms (ab)', legend);
     m.flush();
-    expect(setup.store.stateOf()).toEqual(stateOf(19));
+    expect(setup.store.stateOf()).toEqual({ ...stateOf(19), began: 10 });
   }));
 
   test('a drain that cannot end leaves its ranges in doubt for the next owner', marbles((m) => {

@@ -142,7 +142,7 @@ export class FrozenBatch implements FrozenInsert {
     if (records.length === 0) return { rows: 0, bytes: 0 };
     const { settings, slots } = this.#context;
     const alone = () => this.#exchange(records, slots, this.#params(token, queryId, settings), signal);
-    const coalescing = this.#coalescing(records, token);
+    const coalescing = this.#coalescing(records);
     if (coalescing === undefined) return alone();
     try {
       return await this.#exchange(records, coalescing.slots, this.#params(token, queryId, { ...settings, deduplicated: coalescing.settings }), signal);
@@ -154,9 +154,9 @@ export class FrozenBatch implements FrozenInsert {
     }
   }
 
-  #coalescing(records: Records, token: string | undefined): Coalescing | undefined {
+  #coalescing(records: Records): Coalescing | undefined {
     const { coalescing, server } = this.#context;
-    if (coalescing === undefined || token === undefined || this.#isAlone) return undefined;
+    if (coalescing === undefined || this.#token === undefined || this.#isAlone) return undefined;
     // It may have been exchanged for an older one since the start.
     if (coalescingFault(server.version) !== undefined) return undefined;
     return this.#encoder.fit(records, coalescing.maxBytes) ? coalescing : undefined;

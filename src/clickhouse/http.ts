@@ -7,7 +7,7 @@
 import http from 'node:http';
 import https from 'node:https';
 import { type ClickHouseClient, ClickHouseLogLevel, createClient } from '@clickhouse/client';
-import { IngestError } from '../errors.js';
+import type { IngestError } from '../errors.js';
 import { foreignAnswer, isAnswerOf } from '../query-answer.js';
 import type { BodyPieces } from './body.js';
 import type { Phase } from './classify.js';

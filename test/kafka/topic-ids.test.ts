@@ -114,7 +114,7 @@ describe('a fetch by topic id', () => {
   test('its answer is taken apart in the right places', () => {
     const named = (id: string | undefined) => (id === ID ? 't' : undefined);
     expect(decodeAnswer(answer(ID_HEX), 13, named)).toEqual([
-      { topic: 't', partition: 3, errorCode: 0, highWatermark: 70, aborted: [{ producerId: 9n, firstOffset: 60 }], data: Buffer.from('abc') },
+      { topic: 't', partition: 3, errorCode: 0, highWatermark: 70, stableEnd: 65, aborted: [{ producerId: 9n, firstOffset: 60 }], data: Buffer.from('abc') },
     ]);
     expect(decodeAnswer(answer(ID_HEX, '0064', '00'), 13, named)).toMatchObject([{ errorCode: 100, data: Buffer.alloc(0) }]);
   });

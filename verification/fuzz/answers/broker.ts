@@ -128,7 +128,7 @@ function endsWell(reader: Reader, bytesAhead = 0): boolean {
 
 function readPartition(reader: Reader, topic: string, version: number): object {
   const [partition, errorCode, highWatermark] = [reader.int32(), reader.int16(), Number(reader.int64())];
-  reader.int64();
+  const stableEnd = Number(reader.int64());
   if (version >= 5) reader.int64();
   const aborted = reader.array(() => {
     const transaction = { producerId: reader.int64(), firstOffset: Number(reader.int64()) };
@@ -138,7 +138,7 @@ function readPartition(reader: Reader, topic: string, version: number): object {
   if (version >= 11) reader.int32();
   const data = reader.bytes();
   reader.tags();
-  return { topic, partition, errorCode, highWatermark, aborted, data };
+  return { topic, partition, errorCode, highWatermark, stableEnd, aborted, data };
 }
 
 function metadataAnswer(random: Random): Buffer {
