@@ -65,9 +65,11 @@ class BrokerPeer implements Peer {
     this.#next();
   }
 
+  /** A frozen broker ends its half when it goes on. */
   closed(): void {
-    this.connection.isOpen = false;
+    this.#waiting.length = 0;
     this.gone();
+    this.config.clock.after(Math.max(0, this.broker.frozenUntilMs - this.config.clock.nowMs), undefined, () => this.connection.close('end'));
   }
 
   cut(how: 'reset' | 'end' | 'silent'): void {

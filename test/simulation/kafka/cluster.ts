@@ -157,7 +157,10 @@ export class Cluster {
   /** Something may be different for those who wait. */
   changed(): void {
     const topics = new Map([...this.topics].map(([name, { log, partitions }]) => [name, { id: log.topicId, leaders: partitions.map(({ leader }) => leader) }]));
-    this.#views.push({ atMs: this.#config.clock.nowMs, view: { brokers: this.brokers.filter(({ isUp }) => isUp).map(({ id }) => id), topics } });
+    const { nowMs } = this.#config.clock;
+    // What stands before time begins is known to all.
+    if (nowMs === 0) this.#views = [];
+    this.#views.push({ atMs: nowMs, view: { brokers: this.brokers.filter(({ isUp }) => isUp).map(({ id }) => id), topics } });
     if (this.#views.length > VIEWS_KEPT) this.#views = this.#views.slice(-VIEWS_KEPT / 2);
     this.wake();
   }

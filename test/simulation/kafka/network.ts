@@ -87,6 +87,7 @@ export class ClientSocket extends EventEmitter {
         this.#peer = peer;
         this.emit('connect');
         onConnect();
+        if (this.writableEnded) this.#toPeer((opened) => opened.closed());
       });
     });
   }
@@ -98,7 +99,9 @@ export class ClientSocket extends EventEmitter {
 
   write(bytes: Buffer): boolean {
     // What a process that was killed would still like to say, it cannot.
-    if (this.destroyed || this.writableEnded || this.owner?.isDead === true) return false;
+    if (this.destroyed || this.owner?.isDead === true) return false;
+    // As Node has it: told where it was ended, and not a word where it was destroyed.
+    if (this.writableEnded) return this.destroy(Object.assign(new Error('write after end'), { code: 'ERR_STREAM_WRITE_AFTER_END' })), false;
     this.#sent = Buffer.concat([this.#sent, bytes]);
     while (this.#sent.length >= 4 && this.#sent.length >= 4 + this.#sent.readInt32BE(0)) {
       const request = this.#sent.subarray(4, 4 + this.#sent.readInt32BE(0));
@@ -111,9 +114,8 @@ export class ClientSocket extends EventEmitter {
   end(): this {
     if (this.writableEnded) return this;
     this.writableEnded = true;
+    // What is being connected is ended once it is; the broker ends its half when it has heard of it.
     this.#toPeer((peer) => peer.closed());
-    // The broker ends its half when it has heard of it.
-    if (!this.#connection.isSilent) this.#network.clock.after(2 * this.#network.latencyMs(), this.owner, () => this.#closed(undefined));
     return this;
   }
 
@@ -145,11 +147,7 @@ export class ClientSocket extends EventEmitter {
     if (this.destroyed) return;
     if (how === 'reset') return void this.destroy(Object.assign(new Error('read ECONNRESET'), { code: 'ECONNRESET' }));
     this.emit('end');
-    this.#closed(undefined);
-  }
-
-  #closed(error: Error | undefined): void {
-    if (!this.destroyed) this.destroy(error);
+    this.destroy();
   }
 
   #toPeer(act: (peer: Peer) => void): void {

@@ -6,10 +6,11 @@ import type { OpenSocket } from '../../../src/kafka/sockets.js';
 import type { Assignment } from '../../../src/model/record.js';
 import type { RecordSource, SourceEvent, StateStore } from '../../../src/ports.js';
 import { kafkaStore } from '../../../src/state/kafka.js';
+import { memoryStore } from '../../../src/state/memory.js';
 import type { Process, SimulatedProcess, SimulatedWorld } from '../../../src/testing/index.js';
 import type { Owner, VirtualClock } from './clock.js';
 import { PORT } from './cluster.js';
-import type { KafkaScenario, LifePlan } from './scenario.js';
+import { OTHER, type KafkaScenario, type LifePlan } from './scenario.js';
 
 export const SESSION_MS = 3000;
 
@@ -55,7 +56,7 @@ export function memberOf(plan: LifePlan, index: number, surroundings: Surroundin
     { openSocket, epochsFrom: (index + 1) * 1_000_000 },
   );
   const entered = entering(changeSource?.(source) ?? source, () => (clock.current = owner));
-  const ports = scenario.store === 'kafka' ? overOffsets(entered, surroundings) : { source: entered, store: given.store };
+  const ports = scenario.store === 'kafka' ? overOffsets(entered, surroundings) : { source: entered, store: beside(given.store) };
   const process: Process = { ...given, source: watched(ports.source, surroundings), store: ports.store };
   return { process, self, owner, plan, isOver: false, drain: () => entered.drain() };
 }
@@ -88,6 +89,16 @@ function entering(source: KafkaSource, enter: () => void): KafkaSource {
   };
 }
 
+/** States of the topic that nobody writes to are kept apart: the watcher knows partitions by their number alone. */
+function beside(store: StateStore): StateStore {
+  const others = memoryStore();
+  return {
+    ...store,
+    claim: (key, owner) => (key.topic === OTHER ? others : store).claim(key, owner),
+    write: (claim, state) => (claim.key.topic === OTHER ? others : store).write(claim, state),
+  };
+}
+
 /** The store in the group's offsets, seen by the watcher as the simulated one is. */
 function overOffsets(member: KafkaSource, { clock, world: { watch } }: Surroundings): { readonly source: RecordSource; readonly store: StateStore } {
   const { source, store } = kafkaStore(member, { group: 'g', nowMs: () => 1_790_000_000_000 + clock.nowMs });
@@ -97,11 +108,13 @@ function overOffsets(member: KafkaSource, { clock, world: { watch } }: Surroundi
       ...store,
       claim: (key, owner) =>
         defer(() => {
+          if (key.topic === OTHER) return store.claim(key, owner);
           watch.claiming(key, owner);
           return from(store.claim(key, owner)).pipe(tap((claim) => watch.claimed(claim)));
         }),
       write: (claim, state) =>
         defer(() => {
+          if (claim.key.topic === OTHER) return store.write(claim, state);
           watch.writing(claim);
           return from(store.write(claim, state)).pipe(tap(() => watch.written(claim.key, state)));
         }),
