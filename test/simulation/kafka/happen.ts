@@ -60,10 +60,18 @@ const acts: Acts = {
       cluster.wake();
     });
   },
-  kill: ({ life }, { members }) => members[life]?.process.kill(),
-  drain: ({ life }, { members }) => {
-    const member = members[life];
-    if (member !== undefined && !member.isOver && !member.self.isFrozen) member.drain();
+  // A supervisor starts it again.
+  kill: ({ life }, stage) => {
+    const member = stage.members[life];
+    if (member === undefined || member.isOver) return;
+    member.process.kill();
+    later(stage, stage.dice.int(10, 2500), () => stage.begin(member.plan));
+  },
+  drain: ({ life }, stage) => {
+    const member = stage.members[life];
+    if (member === undefined || member.isOver || member.self.isFrozen) return;
+    member.drain();
+    later(stage, stage.dice.int(10, 2500), () => stage.begin(member.plan));
   },
   freeze: ({ life, ms }, { members }) => members[life]?.process.freeze(ms),
   isolate: ({ life, ms }, stage) => {

@@ -231,9 +231,11 @@ class KafkaRun implements Stage {
       if (last === undefined) continue;
       const settled = watch.settled(partition) ?? -1;
       const reached = this.#reached.get(partition) ?? -1;
-      if (settled < last || reached <= last) open.push(`partition ${partition} ends at ${last}, settled ${settled}, committed ${reached} at most`);
+      // Set back to nothing a store says no more than the group's offset.
+      if (!this.isSetBack && (settled < last || reached <= last)) open.push(`partition ${partition} ends at ${last}, settled ${settled}, committed ${reached} at most`);
     }
-    return [...open, ...this.openIn(open.map((_, i) => i)).map((name) => `${name} is missing`)];
+    const all = Array.from({ length: log.partitions }, (_, partition) => partition).filter((partition) => !this.#halted.has(partition));
+    return [...open, ...this.openIn(all).map((name) => `${name} is missing`)];
   }
 
   #noteHalt(partition: number, error: unknown): void {

@@ -89,7 +89,7 @@ function weather(dice: Dice, only?: readonly string[]): WeatherConfig {
 
 function trouble(dice: Dice, { brokers, records, lives }: KafkaScenario, untilMs: number): Happening {
   const atMs = dice.int(200, untilMs);
-  const one = dice.int(0, lives.length - 1);
+  const one = dice.int(0, lives.length + 2);
   const [partition, broker] = [dice.int(0, records.length - 1), dice.int(1, brokers)];
   return dice.of<() => Happening>(
     () => ({ kind: 'kill', atMs, life: one }),
