@@ -139,12 +139,12 @@ export class Cluster {
   elect(): void {
     for (const { partitions } of this.topics.values()) {
       for (const partition of partitions) {
-        const isLed = partition.leader > 0 && this.isServing(this.broker(partition.leader));
+        const isLed = this.#serves(partition.leader);
         if (partition.isOrphan) partition.leader = -1;
         else if (!isLed) partition.leader = this.#another(partition.leader);
       }
     }
-    if (!this.isServing(this.broker(this.coordinatorId)) && this.brokers.some((each) => this.isServing(each))) this.moveCoordinator();
+    if (!this.#serves(this.coordinatorId) && this.brokers.some((each) => this.isServing(each))) this.moveCoordinator();
     this.changed();
   }
 
@@ -190,6 +190,11 @@ export class Cluster {
     const serving = this.brokers.filter((each) => this.isServing(each) && each.id !== than);
     const [first] = serving;
     if (first !== undefined) return (serving.find(({ id }) => id > than) ?? first).id;
-    return than > 0 && this.isServing(this.broker(than)) ? than : -1;
+    return this.#serves(than) ? than : -1;
+  }
+
+  /** -1 is nobody. */
+  #serves(id: number): boolean {
+    return id > 0 && this.isServing(this.broker(id));
   }
 }

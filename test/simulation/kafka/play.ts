@@ -38,8 +38,8 @@ export interface KafkaPlayed {
 
 /** After the last trouble everything has to be delivered within so long: a renewed partition may have to wait for some sessions. */
 const LIVENESS_MS = 90_000;
-/** When everything is delivered, who was frozen wakes up, and what was late lands. */
-const QUIET_MS = 7000;
+/** When everything is delivered; where requests hang on their way, until the last of them has landed. */
+const QUIET_MS = 700;
 const LOOK_MS = 200;
 
 export async function playKafka(scenario: KafkaScenario, options: KafkaPlayOptions = {}): Promise<KafkaPlayed> {
@@ -113,12 +113,14 @@ class KafkaRun implements Stage {
     for (const happening of scenario.happenings) clock.after(happening.atMs, undefined, () => happen(happening, this));
     clock.after(scenario.healMs, undefined, () => this.#heal());
     let doneAtMs: number | undefined;
+    const hangsMs = scenario.happenings.map((each) => (each.kind === 'weather' ? each.weather.longestMs : 0));
+    const quietMs = Math.max(0, ...hangsMs) + QUIET_MS;
     let lookedMs = 0;
     const isOver = (): boolean => {
       if (clock.nowMs < scenario.healMs || clock.nowMs < lookedMs + LOOK_MS) return false;
       lookedMs = clock.nowMs;
       if (doneAtMs === undefined && this.#isDone()) doneAtMs = clock.nowMs;
-      return doneAtMs !== undefined && clock.nowMs > doneAtMs + QUIET_MS;
+      return doneAtMs !== undefined && clock.nowMs > doneAtMs + quietMs;
     };
     await clock.run(scenario.healMs + LIVENESS_MS, isOver);
     if (doneAtMs === undefined) this.found('stuck', `not delivered within ${LIVENESS_MS} ms: ${this.#open().join(', ')}`);
@@ -195,6 +197,7 @@ class KafkaRun implements Stage {
     if (doubled.length > 0) this.found('doubled', doubled.join(' '));
     const { isSetBack } = this;
     for (const [partition, code] of this.#halted) if (!isSetBack || code !== 'KCR_STATE_BEHIND') this.found('halted', `partition ${partition}: ${code}`);
+    if (this.scenario.isHarmless && this.counters.of('asked while muted') > 0) this.found('muted', 'a broker was asked over a connection that it had muted');
     this.counters.count('halts', this.#halted.size);
     return {
       findings: [...this.#findings].map(([kind, what]) => ({ kind, what })), lives: this.world.lives, rows: this.world.table.rows.length,

@@ -48,7 +48,7 @@ export function memberOf(plan: LifePlan, index: number, surroundings: Surroundin
   const source = kafkaSourceOver(
     {
       brokers: Array.from({ length: scenario.brokers }, (_, i) => `broker-${i + 1}:${PORT + i + 1}`), groupId: 'g', topics: plan.topics, fromBeginning: scenario.fromBeginning,
-      clientId: given.name, sessionTimeoutMs: SESSION_MS, rebalanceTimeoutMs: 6000, heartbeatIntervalMs: 300, drainTimeoutMs: 2000, maxWaitMs: 400, metadataMaxAgeMs: 3000,
+      clientId: given.name, sessionTimeoutMs: SESSION_MS, rebalanceTimeoutMs: 6000, heartbeatIntervalMs: 400, drainTimeoutMs: 2000, maxWaitMs: 400, metadataMaxAgeMs: 3000,
       connectTimeoutMs: 800, requestTimeoutMs: scenario.requestTimeoutMs, budgetBytes: plan.budgetBytes, stateDecides: true, onReset: 'restart',
       onOutOfRange: ({ wanted, logStart }) => (wanted < logStart ? logStart : undefined),
       log: (level, message, fields) => level !== 'debug' && tell?.(`${clock.nowMs} ${given.name} ${level}: ${message} ${JSON.stringify(fields)}`),

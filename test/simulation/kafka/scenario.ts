@@ -65,7 +65,9 @@ export function kafkaScenarioOf(seed: number): KafkaScenario {
     firstDelayMs: dice.of(0, 0, 300), lives: dice.list(dice.int(1, 3), () => life(dice)), happenings: [], healMs: 12 * SECOND, isHarmless: false,
   };
   const { happenings, ...drawn } = byTheme[theme](plain, dice);
-  return { ...plain, ...drawn, happenings: [...happenings].sort((a, b) => a.atMs - b.atMs) };
+  const lives = drawn.lives ?? plain.lives;
+  const healMs = Math.max(...happenings.map((each) => each.atMs + ('ms' in each ? each.ms : 0)), ...lives.map(({ startMs }) => startMs)) + 300;
+  return { ...plain, ...drawn, healMs, happenings: [...happenings].sort((a, b) => a.atMs - b.atMs) };
 }
 
 function life(dice: Dice, topics: readonly string[] = [READ]): LifePlan {
@@ -171,6 +173,8 @@ const byTheme: Readonly<Record<Theme, (plain: KafkaScenario, dice: Dice) => Draw
     };
   },
   recreated: (plain, dice) => ({
+    // More partitions than Node lets listen to one signal without a word.
+    ...(dice.chance(0.3) ? { records: dice.list(14, () => dice.int(1, 4)) } : {}),
     happenings: [...traffic(dice, plain.records.length, 9 * SECOND), { kind: 'recreate', atMs: dice.int(2000, 6000) }, ...dice.list(dice.int(0, 2), () => trouble(dice, plain, 8 * SECOND))],
   }),
   coordinator: (plain, dice) => ({
