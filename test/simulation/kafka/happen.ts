@@ -29,6 +29,9 @@ export interface Stage {
   isSetBack: boolean;
   begin(plan: LifePlan): Member;
   produce(partition: number, count: number): void;
+  isBegun(partition: number): boolean;
+  /** Gives how many there were. */
+  grow(topic: string, partitions: number): number;
   openIn(partitions: readonly number[]): string[];
   convert(): void;
   found(kind: string, what: string): void;
@@ -52,7 +55,7 @@ const acts: Acts = {
   produce: ({ partition, records }, stage) => stage.produce(partition, records),
   transaction: ({ partition, records, isAborted, ms }, stage) => {
     const { log, cluster } = stage;
-    if (partition >= log.partitions || (!stage.scenario.fromBeginning && !cluster.coordinator.committed.has(`${READ}/${partition}`))) return;
+    if (partition >= log.partitions || !stage.isBegun(partition)) return;
     const end = log.begin(partition, Array.from({ length: records }, (_, n) => ({ partition, n })), isAborted);
     stage.counters.count(isAborted ? 'transactions aborted' : 'transactions committed');
     later(stage, ms, () => {
@@ -103,8 +106,7 @@ const acts: Acts = {
     later(stage, ms, () => stage.cluster.orphan(READ, partition, false));
   },
   grow: ({ topic, partitions, records }, stage) => {
-    const before = stage.cluster.topics.get(topic)!.partitions.length;
-    stage.cluster.grow(topic, partitions);
+    const before = stage.grow(topic, partitions);
     stage.counters.count('topics grown');
     if (topic === READ) for (let partition = before; partition < partitions; partition++) stage.produce(partition, records);
   },

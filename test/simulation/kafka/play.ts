@@ -77,8 +77,8 @@ class KafkaRun implements Stage {
   readonly #findings = new Map<string, string>();
   readonly #halted = new Map<number, string>();
   readonly #texts = new Map<string, Set<string>>();
-  /** The furthest that was ever committed. A late copy of an older commit may set the group's offset back: the state decides. */
-  readonly #reached = new Map<number, number>();
+  /** Partitions that were added once the group had begun all others. */
+  readonly #added = new Set<number>();
   readonly #network: Network;
 
   constructor(readonly scenario: KafkaScenario, readonly clock: VirtualClock, readonly dice: Dice, private readonly options: KafkaPlayOptions) {
@@ -171,13 +171,26 @@ class KafkaRun implements Stage {
   /** Records as soon as the group has begun, where it is to see only what comes from then on. */
   produce(partition: number, count: number): void {
     if (count === 0) return;
-    const { fromBeginning } = this.scenario;
-    if (!fromBeginning && !this.cluster.coordinator.committed.has(`${READ}/${partition}`) && partition < this.scenario.records.length) {
+    if (!this.isBegun(partition)) {
       this.clock.after(LOOK_MS, undefined, () => this.produce(partition, count));
       return;
     }
     this.log.produce(partition, ...Array.from({ length: count }, (_, n) => ({ partition, n })));
     this.cluster.wake();
+  }
+
+  /** What comes now is for the group: it has chosen where to begin, or will find that the partition was added since. */
+  isBegun(partition: number): boolean {
+    return this.scenario.fromBeginning || this.#added.has(partition) || this.cluster.coordinator.committed.has(`${READ}/${partition}`);
+  }
+
+  grow(topic: string, partitions: number): number {
+    const before = this.cluster.topics.get(topic)!.partitions.length;
+    const all = Array.from({ length: before }, (_, partition) => partition);
+    const isBegun = topic === READ && all.every((partition) => this.isBegun(partition));
+    this.cluster.grow(topic, partitions);
+    for (let partition = before; isBegun && partition < partitions; partition++) this.#added.add(partition);
+    return before;
   }
 
   /** The records of these partitions are in the table and settled. */
@@ -233,9 +246,8 @@ class KafkaRun implements Stage {
       const last = log.records(partition).at(-1)?.offset;
       if (last === undefined) continue;
       const settled = watch.settled(partition) ?? -1;
-      const reached = this.#reached.get(partition) ?? -1;
       // Set back to nothing a store says no more than the group's offset.
-      if (!this.isSetBack && (settled < last || reached <= last)) open.push(`partition ${partition} ends at ${last}, settled ${settled}, committed ${reached} at most`);
+      if (!this.isSetBack && settled < last) open.push(`partition ${partition} ends at ${last}, settled ${settled}`);
     }
     const all = Array.from({ length: log.partitions }, (_, partition) => partition).filter((partition) => !this.#halted.has(partition));
     return [...open, ...this.openIn(all).map((name) => `${name} is missing`)];
@@ -256,7 +268,6 @@ class KafkaRun implements Stage {
   #committed({ topic, partition, offset, metadata }: AcceptedCommit): void {
     this.tell(`${topic}/${partition} is committed at ${offset}`);
     if (topic !== READ || metadata === chosenOffset) return;
-    this.#reached.set(partition, Math.max(this.#reached.get(partition) ?? 0, offset));
     if (this.scenario.store === 'simulated') {
       this.world.watch.committing({ partition, topicId: this.log.topicId, topic, epoch: 0, generation: 0, startOffset: 0 }, offset);
       return;
