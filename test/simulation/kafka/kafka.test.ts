@@ -18,6 +18,10 @@ describe('a group over a simulated cluster', () => {
     }
   });
 
+  test('a partition does not wait for ever on a broker whose connection fell silent', async () => {
+    expect((await playKafka(kafkaScenarioOf(10_417))).findings).toEqual([]);
+  });
+
   test('a seed replays: the same story, line by line', async () => {
     const story = async () => {
       const lines: string[] = [];
