@@ -160,7 +160,9 @@ const byTheme: Readonly<Record<Theme, (plain: KafkaScenario, dice: Dice) => Draw
   'set back': (_, dice) => {
     const records = dice.list(dice.int(1, 3), () => dice.int(5, 15));
     const [rememberMs, backMs] = [dice.int(1500, 4500), dice.int(6000, 8000)];
-    return { store: 'simulated', records, happenings: [...traffic(dice, records.length, 5.5 * SECOND), { kind: 'remember', atMs: rememberMs }, { kind: 'set back', atMs: backMs }] };
+    return { store: 'simulated', records, happenings: [...traffic(dice, records.length, 5.5 * SECOND), { kind: 'remember', atMs: rememberMs }, { kind: 'set back', atMs: backMs },
+      // The sessions of those that were killed have run out by then, and the next one reads.
+      { kind: 'produce', atMs: backMs + 5 * SECOND, partition: 0, records: 1 }] };
   },
   generations: (plain, dice) => ({
     isHarmless: true, happenings: [...traffic(dice, plain.records.length, 11 * SECOND), ...Array.from({ length: 18 }, (_, i): Happening => ({ kind: 'rebalance', atMs: 3000 + i * 480 }))],
