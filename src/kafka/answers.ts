@@ -2,9 +2,9 @@
  * Room: a broker's answers, before kafkajs believes them: each must be to a request that this very connection sent, and
  * be such that it can be taken apart. What is not ends its connection, which is opened anew; never the process.
  */
-import { changeBrokers, type WireBroker, type WireBrokerPool, type WireRequest } from './broker.js';
+import { changeBrokers, type WireBroker, type WireBrokerPool, type WireConnection, type WirePool, type WireRequest } from './broker.js';
 import type { KafkaLog } from './options.js';
-import { reasonOf } from './trouble.js';
+import { isTimeout, reasonOf } from './trouble.js';
 
 const LENGTH_BYTES = 4;
 /** From a request's beginning: its length, the number of its kind, its version, then the number that its answer repeats. */
@@ -52,13 +52,23 @@ class BadAnswer extends Error {
   override readonly name = 'BadAnswer';
 }
 
+/** kafkajs's list of the connections to one broker. */
+interface OpenPool extends WirePool {
+  readonly pool?: readonly (WireConnection | undefined)[];
+}
+
 /** Whatever a broker that the cluster makes from now on answers: what kafkajs or we throw at it is a lost connection. */
 export function containAnswers(pool: WireBrokerPool, log: KafkaLog): void {
   const toldMs = new Map<string, number>();
   changeBrokers(pool, (broker) => {
     const connections = broker.connectionPool;
     const send = connections.send.bind(connections);
-    connections.send = (wire) => send(contained(wire, (error) => cut(broker, wire, error)));
+    connections.send = (wire) =>
+      send(contained(wire, (error) => cut(broker, wire, error))).catch((thrown: unknown) => {
+        // A connection over which nothing comes back any more is asked again for ever, unless it is opened anew.
+        if (isTimeout(thrown)) (connections as OpenPool).pool?.[wire.request.apiKey === FETCH_API ? 1 : 0]?.socket?.destroy(new Error('a request was not answered in time'));
+        throw thrown;
+      });
   });
 
   async function cut({ connectionPool }: WireBroker, { request }: WireRequest, error: BadAnswer): Promise<void> {

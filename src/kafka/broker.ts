@@ -118,6 +118,7 @@ export interface WireCluster {
   connect(): Promise<void>;
   disconnect(): Promise<void>;
   addMultipleTargetTopics(topics: readonly string[]): Promise<void>;
+  metadata(asked: { topics: readonly string[] }): Promise<unknown>;
   refreshMetadata(): Promise<void>;
   findTopicPartitionMetadata(topic: string): readonly PartitionMetadata[];
   findBroker(node: { nodeId: number }): Promise<WireBroker>;
@@ -182,7 +183,7 @@ export function joinNothing(connection: WireConnection): void {
 }
 
 const CLUSTER_CALLS = [
-  'connect', 'disconnect', 'addMultipleTargetTopics', 'refreshMetadata', 'findTopicPartitionMetadata', 'findBroker', 'findGroupCoordinator',
+  'connect', 'disconnect', 'addMultipleTargetTopics', 'metadata', 'refreshMetadata', 'findTopicPartitionMetadata', 'findBroker', 'findGroupCoordinator',
 ] as const satisfies readonly (keyof WireCluster)[];
 
 const BROKER_CALLS = [

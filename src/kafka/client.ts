@@ -2,13 +2,14 @@
  * Room: makes the kafkajs client, routes its logs, and keeps hold of its sockets, since kafkajs waits for answers
  * before it closes a connection and a dead broker gives none. No consumer, no group may enter.
  */
-import { connect as connectPlain, isIP, type Socket } from 'node:net';
-import { connect as connectTls } from 'node:tls';
+import type { Socket } from 'node:net';
+import type { ConnectionOptions } from 'node:tls';
 import { Kafka, logLevel, type ISocketFactory, type KafkaConfig, type logCreator } from 'kafkajs';
 import { OpenRequests } from './answers.js';
 import { framesTo } from './frames.js';
 import type { ClientSettings, KafkaLog } from './options.js';
 import { calmRequestQueues } from './request-queue.js';
+import { openSocket } from './sockets.js';
 
 const KEEP_ALIVE_MS = 30_000;
 
@@ -25,6 +26,7 @@ export function createClient(settings: ClientSettings): KafkaClient {
   const sockets = new Set<Socket>();
   let isEnded = false;
   const { brokers, addressOf } = seeds(settings.brokers);
+  const open = settings.openSocket ?? openSocket;
   const socketFactory: ISocketFactory = ({ host: name, port, ssl, onConnect }) => {
     const host = addressOf(name);
     const requests = new OpenRequests();
@@ -32,9 +34,7 @@ export function createClient(settings: ClientSettings): KafkaClient {
       frame: (bytes) => deliver(socket, requests, bytes),
       broken: (error) => void socket.destroy(error),
     });
-    const socket: Socket = ssl
-      ? connectTls({ host, port, ...{ onread }, ...(isIP(host) === 0 ? { servername: host } : {}), ...ssl }, onConnect)
-      : connectPlain({ host, port, onread }, onConnect);
+    const socket = open({ host, port, onread, ssl: secured(ssl) }, onConnect);
     const write = socket.write.bind(socket) as (...args: unknown[]) => boolean;
     socket.write = (...args: unknown[]) => {
       if (Buffer.isBuffer(args[0])) requests.sent(args[0]);
@@ -79,6 +79,11 @@ export function createClient(settings: ClientSettings): KafkaClient {
     cut();
   };
   return { kafka: new Kafka(config), cut, end };
+}
+
+/** kafkajs hands `true` on as it is given it. */
+function secured(ssl: ConnectionOptions | boolean | undefined): ConnectionOptions | undefined {
+  return typeof ssl === 'boolean' ? (ssl ? {} : undefined) : ssl;
 }
 
 /** kafkajs listens to 'data', which Node does not emit beside `onread`. What it throws at an answer ends that connection. */

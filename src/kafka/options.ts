@@ -5,6 +5,7 @@
 import type { ConnectionOptions } from 'node:tls';
 import { IngestError } from '../errors.js';
 import { noReport, type Report } from '../events.js';
+import type { OpenSocket } from './sockets.js';
 
 export type LogLevel = 'error' | 'warn' | 'info' | 'debug';
 
@@ -120,6 +121,8 @@ export interface ClientSettings {
   readonly connectTimeoutMs: number;
   readonly requestTimeoutMs: number;
   readonly log: KafkaLog;
+  /** Of a simulation. @default a real socket */
+  readonly openSocket?: OpenSocket | undefined;
 }
 
 export interface SourceSettings extends ClientSettings {

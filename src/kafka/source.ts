@@ -7,9 +7,10 @@ import { noReport } from '../events.js';
 import type { Assignment } from '../model/record.js';
 import type { RecordSource, SourceEvent } from '../ports.js';
 import { clusterId } from './admin.js';
-import { sourceSettings, type KafkaLog, type KafkaSourceOptions } from './options.js';
+import { sourceSettings, type KafkaLog, type KafkaSourceOptions, type SourceSettings } from './options.js';
 import type { Committed } from './positions.js';
 import { Run } from './run.js';
+import type { OpenSocket } from './sockets.js';
 
 export type { KafkaSourceOptions, OutOfRange, SaslOptions } from './options.js';
 
@@ -44,8 +45,20 @@ export interface KafkaSource extends RecordSource {
  * Lost connections are not errors: they are mended for as long as it takes.
  */
 export function kafkaSource(options: KafkaSourceOptions): KafkaSource {
-  const settings = { ...sourceSettings(options), log: logAndReport(options) };
-  let epochs = 0;
+  return kafkaSourceOver(options, {});
+}
+
+/** What a simulation exchanges. */
+export interface SourceSurroundings {
+  /** @default real sockets */
+  readonly openSocket?: OpenSocket;
+  /** Assignments are numbered from the one behind it, so that those of several sources differ. @default 0 */
+  readonly epochsFrom?: number;
+}
+
+export function kafkaSourceOver(options: KafkaSourceOptions, { openSocket, epochsFrom = 0 }: SourceSurroundings): KafkaSource {
+  const settings: SourceSettings = { ...sourceSettings(options), log: logAndReport(options), openSocket };
+  let epochs = epochsFrom;
   let run: Run | undefined;
   let cluster: Promise<string> | undefined;
 

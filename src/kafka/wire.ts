@@ -78,6 +78,7 @@ function hooked(seen: unknown, log: KafkaLog): WireCluster {
   containAnswers(cluster.brokerPool, log);
   hookMetadata(cluster.brokerPool);
   hookCoordinator(cluster);
+  hookUntold(cluster);
   hookSilence(cluster);
   const add = cluster.addMultipleTargetTopics.bind(cluster);
   cluster.addMultipleTargetTopics = async (topics) => {
@@ -120,6 +121,16 @@ function hookCoordinator(cluster: WireCluster): void {
     return find(group).catch((thrown: unknown) => {
       throw kafkaType(thrown) === undefined && kafkaType(refusal) !== undefined ? refusal : thrown;
     });
+  };
+}
+
+/** Where every broker's answer was lost kafkajs gives null, and trips over it: the next attempt may be answered. */
+function hookUntold(cluster: WireCluster): void {
+  const ask = cluster.metadata.bind(cluster);
+  cluster.metadata = async (asked) => {
+    const told = await ask(asked);
+    if (told === null) throw new Error('no broker told its metadata');
+    return told;
   };
 }
 

@@ -36,6 +36,11 @@ export class SimulatedLog {
     return `${this.topic}-id-${this.#created}`;
   }
 
+  /** The topic gets more partitions, empty ones. */
+  grow(partitions: number): void {
+    while (this.#partitions.length < partitions) this.#partitions.push(emptyLog());
+  }
+
   /** Appends records; each takes the next offset. */
   produce(partition: number, ...values: readonly Value[]): void {
     const log = this.#of(partition);

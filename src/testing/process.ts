@@ -93,6 +93,11 @@ export class SimulatedProcess {
     return this.world.scheduler.now() < this.#frozenUntilMs;
   }
 
+  /** When it goes on, on the world's clock; in the past: it stands not still. */
+  get thawsAtMs(): number {
+    return this.#frozenUntilMs;
+  }
+
   /** As by SIGKILL: nothing of it runs any more; what it had sent may still take effect. */
   kill(): void {
     if (this.isDead) return;

@@ -22,6 +22,8 @@ export interface WorldConfig {
   readonly topic?: string;
   /** Records that each partition begins with; more come by `log.produce`. @default [10] */
   readonly partitions?: readonly number[];
+  /** The topic, where it is more than records and holes. @default an empty one */
+  readonly log?: SimulatedLog;
   readonly table?: TableConfig;
   /** Rows that a record becomes, where a transform drops or multiplies records. @default one */
   readonly rowsOf?: (record: KafkaRecord) => number;
@@ -124,7 +126,7 @@ export class SimulatedWorld {
     this.#latencyMs = latencyMs;
     this.#pace = pace ?? this.#timed();
     this.rowsOf = rowsOf;
-    this.log = new SimulatedLog(topic, partitions.length);
+    this.log = config.log ?? new SimulatedLog(topic, partitions.length);
     this.table = new SimulatedTable(table);
     this.watch = new Watch(this.log, this.table, rowsOf);
     this.#queue = new InsertQueue(scheduler, coalesceMs, this.table, this.watch);

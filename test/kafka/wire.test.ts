@@ -24,6 +24,15 @@ describe('what lies beneath kafkajs', () => {
     expect(() => checkedBroker({ fetch: () => undefined })).toThrow(expect.objectContaining({ code: 'KCR_KAFKAJS_HOOKS' }));
   });
 
+  test('a partition does not halt for good because every broker lost one answer', async () => {
+    const { cluster } = openWire(sourceSettings(options));
+    // As kafkajs leaves it when each broker's answer was lost.
+    Object.assign(cluster.brokerPool, { refreshMetadataIfNecessary: async () => undefined, withBroker: async () => null });
+    const thrown: unknown = await cluster.metadata({ topics: [] }).catch((error: unknown) => error);
+    expect(thrown).toBeInstanceOf(Error);
+    expect(troubleOf(thrown)).toBe('transient');
+  });
+
   test('a fetch answer of every version is taken apart in the right places', () => {
     for (let version = 4; version <= 11; version++) {
       const [fetched] = decodeAnswer(answer(version), version);

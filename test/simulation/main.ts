@@ -5,9 +5,11 @@
 //   --sabotage I4 | all                  an invariant broken on purpose: found?
 //   --exhaustive [--seconds T]           every order of two owners' steps in small worlds; no world takes more than half of T
 //   --exhaustive --world N               only the Nth of them, from 1; it may take all of T
+//   --kafka with --seeds, --seed or --sabotage   the group simulated below the source; [--theme T] of its worlds only
 //   --json                               nothing but the last line, as JSON
 import { parseArgs } from 'node:util';
 import { exhaust, smallWorlds } from './exhaustive.js';
+import { kafkaCommand } from './kafka/command.js';
 import { play, type PlayOptions } from './play.js';
 import type { SmallWorld } from './owners.js';
 import { campaign, hunt } from './random.js';
@@ -19,6 +21,7 @@ const { values } = parseArgs({
   options: {
     seeds: { type: 'string' }, from: { type: 'string', default: '1' }, seconds: { type: 'string' }, seed: { type: 'string' },
     sabotage: { type: 'string' }, exhaustive: { type: 'boolean', default: false }, world: { type: 'string' }, json: { type: 'boolean', default: false },
+    kafka: { type: 'boolean', default: false }, theme: { type: 'string' },
   },
 });
 
@@ -121,7 +124,10 @@ function many(seeds: number): void {
   conclude({ seeds: done.seeds, lives: done.lives, violations: failures.length, seconds: round(done.seconds), cpuSeconds: round(cpuSeconds()) }, failures.length === 0);
 }
 
-if (values.seed !== undefined) replay(number('seed', values.seed));
+if (values.kafka) {
+  const { seeds, from, seconds, seed, sabotage: broken, theme } = values;
+  await kafkaCommand({ seeds, from, seconds, seed, sabotage: broken, theme }, { say, conclude, number });
+} else if (values.seed !== undefined) replay(number('seed', values.seed));
 else if (values.sabotage !== undefined) sabotage(values.sabotage);
 else if (values.exhaustive) exhaustively();
 else many(number('seeds', values.seeds ?? '1000'));
