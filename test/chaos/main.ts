@@ -63,10 +63,10 @@ async function main(): Promise<number> {
   const result = await runChaos({ minutes, seed, store, insertMode, isReplicated, workers, brokers, rate, control, keep, say: (line) => console.log(line), ...(kinds ? { kinds } : {}), ...(except ? { except } : {}) });
   show(result);
   if (options.json === true) {
-    const { faults, unverified, produced, tombstones, dropped, excluded, uncounted, rows, compactedAway, missing, doubled, wrong, transactions, replays, inserts, parts, filled, partsUnknown, fenced, refusedStarts, trouble } = result;
+    const { faults, unverified, produced, tombstones, dropped, skipped, uncounted, rows, compactedAway, missing, doubled, wrong, transactions, replays, inserts, parts, filled, partsUnknown, fenced, refusedStarts, trouble } = result;
     console.log(JSON.stringify({
       minutes, seed, store, insertMode, replicated: isReplicated, brokers, ...(control === undefined ? {} : { control, caught: !isRight(result) }), faults, unverified, windows: windowsHit(result),
-      produced, tombstones, dropped, excluded, uncounted: uncounted.length, rows, compactedAway, transactions, replays, inserts, parts, filled, partsUnknown, fenced, refusedStarts, trouble: trouble.length, missing: missing.length, doubled: doubled.length, wrong: wrong.length,
+      produced, tombstones, dropped, skipped, uncounted: uncounted.length, rows, compactedAway, transactions, replays, inserts, parts, filled, partsUnknown, fenced, refusedStarts, trouble: trouble.length, missing: missing.length, doubled: doubled.length, wrong: wrong.length,
     }));
   }
   return isAsExpected(result, control) ? 0 : 1;
@@ -74,7 +74,7 @@ async function main(): Promise<number> {
 
 function show({ missing, doubled, wrong, uncounted, trouble, dir, unverified, ...result }: ChaosResult): void {
   console.log(`${result.produced} records in the topics, ${result.rows} rows in the table, ${result.compactedAway} of them of records that compaction took`);
-  console.log(`${result.tombstones} tombstones besides; the workers counted ${result.dropped} that the transform dropped and ${result.excluded} that were left out`);
+  console.log(`${result.tombstones} tombstones besides; the workers counted ${result.dropped} that the transform dropped and ${result.skipped} that the insert went on without`);
   if (result.compactedAway === 0) console.log('compaction took nothing: unverified');
   for (const [kind, count] of Object.entries(unverified)) console.log(`unverified: ${kind}, ${count} times`);
   for (const what of trouble.slice(0, 10)) console.log(`trouble: ${what}`);

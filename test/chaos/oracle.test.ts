@@ -50,19 +50,19 @@ describe('what a table holds', () => {
 describe('what the workers count', () => {
   const at = { atMs: 0, partition: 0 };
   const filtered: Told = { ...at, what: 'filtered', topic: plain, detail: '0-2', filtered: 1 };
-  const excluded: Told = { ...at, what: 'excluded', topic: compacted, detail: '12' };
+  const skipped: Told = { ...at, what: 'tombstones', topic: compacted, detail: '10-12', filtered: 1 };
 
   test('a tombstone that was dropped or left out is counted once, also when its range was replayed', () => {
-    expect(countedOf(log, [filtered, excluded])).toEqual({ dropped: 1, excluded: 1, uncounted: [] });
-    expect(countedOf(log, [filtered, excluded, excluded, filtered])).toEqual({ dropped: 1, excluded: 1, uncounted: [] });
+    expect(countedOf(log, [filtered, skipped])).toEqual({ dropped: 1, skipped: 1, uncounted: [] });
+    expect(countedOf(log, [filtered, skipped, skipped, filtered])).toEqual({ dropped: 1, skipped: 1, uncounted: [] });
   });
 
   test('one that went without a word is named', () => {
-    expect(countedOf(log, [excluded]).uncounted).toEqual([`${plain}/0@2`]);
+    expect(countedOf(log, [skipped]).uncounted).toEqual([`${plain}/0@2`]);
     expect(countedOf(log, [filtered]).uncounted).toEqual([`${compacted}/0@12`]);
   });
 
   test('a record that was dropped as if it were one is named with its range', () => {
-    expect(countedOf(log, [{ ...filtered, filtered: 2 }, excluded]).uncounted).toEqual([`${plain}/0@0-2 (1, counted 2)`]);
+    expect(countedOf(log, [{ ...filtered, filtered: 2 }, skipped]).uncounted).toEqual([`${plain}/0@0-2 (1, counted 2)`]);
   });
 });

@@ -14,17 +14,17 @@ export interface Told {
   readonly what:
     | PortCall['what']
     | 'assigned' | 'lost' | 'released' | 'claimed' | 'resumed' | 'skipped' | 'fenced' | 'retry' | 'verified' | 'commitFailed' | 'gap' | 'restarted' | 'kafka'
-    | 'filtered' | 'excluded'
+    | 'filtered' | 'tombstones'
     | 'delivered' | 'halted' | 'window' | 'started' | 'ended';
   readonly stage?: 'begins' | 'done' | 'failed' | 'dropped';
   readonly topic?: string;
   readonly partition?: number;
-  /** Of batches, their calls and what was filtered of them the range as `first-last`, of an excluded record its offset, of errors their code, of others a text. */
+  /** Of batches, their calls and what was filtered of them the range as `first-last`, of errors their code, of others a text. */
   readonly detail?: string;
   readonly settles?: number;
   readonly settled?: number;
   readonly missing?: number;
-  /** That a transform made no row of. */
+  /** Records that a transform made no row of, or that had no value. */
   readonly filtered?: number;
   readonly tookMs?: number;
   readonly replay?: boolean;

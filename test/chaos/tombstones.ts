@@ -1,12 +1,12 @@
 // What becomes of tombstones in the chaos run. Those of the plain topic a transform drops, those of the compacted one come
-// to the insert and are left out as poison; neither has a row, and the workers count both.
+// to the insert, which goes on without them; neither has a row, and the workers count both.
 import type { Transform } from '../../operators/transform-rows.js';
 import type { Log } from './oracle.js';
 import type { Told } from './told.js';
 import { topics } from './traffic.js';
 
-export function policyOf(topic: string): 'dropped' | 'excluded' {
-  return topic === topics.plain.topic ? 'dropped' : 'excluded';
+export function policyOf(topic: string): 'dropped' | 'skipped' {
+  return topic === topics.plain.topic ? 'dropped' : 'skipped';
 }
 
 export const rowsOf: Transform = ({ value }) => value;
@@ -17,8 +17,8 @@ export const rowsOfTombstonesToo: Transform = ({ value }) => value ?? {};
 export interface Counted {
   /** By the event `filtered`: a range that was replayed once. */
   readonly dropped: number;
-  /** By the event `excluded`: an offset once. */
-  readonly excluded: number;
+  /** By the event `tombstones`: a range that was replayed once. */
+  readonly skipped: number;
   /** Where more or fewer were counted than the topic holds: as `topic/partition@offset`, or with a range. */
   readonly uncounted: readonly string[];
 }
@@ -30,12 +30,12 @@ interface Range {
 
 /** The tombstones of the topics against what the workers told of them. */
 export function countedOf(log: Log, told: readonly Told[]): Counted {
-  const counted = { dropped: 0, excluded: 0, uncounted: [] as string[] };
+  const counted = { dropped: 0, skipped: 0, uncounted: [] as string[] };
   for (const [place, records] of log) {
     const [topic] = place.split('/');
     const toldOfIt = told.filter((one) => `${one.topic}/${one.partition}` === place);
     const tombstones = [...records].filter(([, { value }]) => value === undefined).map(([offset]) => offset);
-    const { count, uncounted } = policyOf(topic!) === 'dropped' ? dropped(tombstones, toldOfIt) : excluded(tombstones, toldOfIt);
+    const { count, uncounted } = policyOf(topic!) === 'dropped' ? dropped(tombstones, toldOfIt) : skipped(tombstones, toldOfIt);
     counted[policyOf(topic!)] += count;
     counted.uncounted.push(...uncounted.map((at) => `${place}@${at}`));
   }
@@ -60,10 +60,15 @@ function dropped(tombstones: readonly number[], told: readonly Told[]): OfPlace 
   return { count: [...ranges.values()].reduce((sum, filtered) => sum + filtered, 0), uncounted: [...differing, ...[...without].map(String)] };
 }
 
-/** Who died between recording that a record is left out and telling so left it to the next owner to tell. */
-function excluded(tombstones: readonly number[], told: readonly Told[]): OfPlace {
-  const offsets = new Set(told.filter(({ what }) => what === 'excluded').map(({ detail }) => Number(detail)));
-  return { count: offsets.size, uncounted: tombstones.filter((offset) => !offsets.has(offset)).map(String) };
+/** Compaction takes some of them away, so a range may have had more than it has now. */
+function skipped(tombstones: readonly number[], told: readonly Told[]): OfPlace {
+  const ranges = new Map(told.filter(({ what }) => what === 'tombstones').map(({ detail, filtered = 0 }) => [detail!, filtered]));
+  const without = tombstones.filter((offset) => !isIn([...ranges.keys()].map(rangeOf))(offset)).map(String);
+  const differing = [...ranges].flatMap(([range, counted]) => {
+    const inside = tombstones.filter(isIn([rangeOf(range)])).length;
+    return inside > counted ? [`${range} (${inside}, counted ${counted})`] : [];
+  });
+  return { count: [...ranges.values()].reduce((sum, counted) => sum + counted, 0), uncounted: [...differing, ...without] };
 }
 
 function rangeOf(text: string): Range {

@@ -91,8 +91,8 @@ function report(event: IngestEvent): void {
       return tell({ what: 'retry', ...at, detail: `${event.call}, ${event.error.code}` });
     case 'fenced': case 'commitFailed':
       return tell({ what: event.kind, ...at, detail: event.error.message });
-    case 'excluded':
-      return tell({ what: 'excluded', ...at, detail: `${event.error.fields.offset}` });
+    case 'tombstones':
+      return tell({ what: 'tombstones', ...at, detail: `${event.first}-${event.last}`, filtered: event.records });
     case 'restarted':
       return tell({ what: 'restarted', ...at, detail: event.reason });
     default:

@@ -219,7 +219,7 @@ describe('what is wrong with the table', () => {
   it('a table that was dropped meanwhile', async () => {
     const sink = await sinkFor('dropped', 'k UInt64');
     await run('DROP TABLE dropped SYNC');
-    await expect(outcome(sink.freeze(batchOf([record(1, {})])).insert())).rejects.toMatchObject({ code: 'KCR_SCHEMA', fields: { serverCode: 60 } });
+    await expect(outcome(sink.freeze(batchOf([record(1, {})])).insert())).rejects.toMatchObject({ code: 'KCR_INSERT_RETRIABLE', fields: { serverCode: 60 } });
   });
 
   it('a batch over too many ClickHouse partitions', async () => {
