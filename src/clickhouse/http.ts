@@ -193,13 +193,7 @@ export class ClickHouseHttp {
         response.once('end', () => {
           ended = true;
           const text = Buffer.concat(chunks).toString('utf8');
-          resolve({
-            status: response.statusCode ?? 0,
-            code: exceptionCode(response.headers[CODE_HEADER]),
-            text: webPage(text) ?? text,
-            readRows: readRowsOf(response.headers[SUMMARY_HEADER]),
-            kept: request.reusedSocket,
-          });
+          resolve(answerOf({ status: response.statusCode ?? 0, headers: response.headers, text }, request.reusedSocket));
           // An answer that came before the body had gone out: whatever is still being sent must not go on from a
           // buffer that is about to be used again.
           if (!request.writableFinished) request.destroy();
@@ -253,19 +247,7 @@ export class ClickHouseHttp {
 
   #queryError(thrown: unknown): IngestError {
     if (this.#starting?.reason instanceof IngestError) return this.#starting.reason;
-    const said = serverError(thrown);
-    if (said !== undefined) return refused(this.address, said);
-    const reason = thrown instanceof Error ? thrown.message || (thrown as NodeJS.ErrnoException).code || thrown.name : String(thrown);
-    const page = webPage(reason);
-    if (page !== undefined) {
-      return new IngestError('KCR_CLICKHOUSE_UNREACHABLE', `At ${this.address} another server answers: ${page}`, {
-        hint: 'a proxy or another server stands there: check the url, that the proxy passes requests on, and that ClickHouse is up behind it',
-      });
-    }
-    return new IngestError('KCR_CLICKHOUSE_UNREACHABLE', `ClickHouse does not answer: ${this.address}: ${reason}`, {
-      hint: 'check that the url is that of the HTTP interface (port 8123, or 8443 with TLS) and that the server is up',
-      cause: thrown,
-    });
+    return queryError(this.address, thrown);
   }
 
   close(): void {
@@ -273,6 +255,39 @@ export class ClickHouseHttp {
     this.#agent.destroy();
     this.#queryAgent.destroy();
   }
+}
+
+/** What the sink needs of a server: a simulated one stands in for it in tests. */
+export type ClickHouseWire = Pick<ClickHouseHttp, 'address' | 'send' | 'select' | 'close'>;
+
+/** What came over the wire, to its end. */
+export interface RawAnswer {
+  readonly status: number;
+  /** By names in lower case. */
+  readonly headers: http.IncomingHttpHeaders;
+  readonly text: string;
+}
+
+/** What an answer to an insert says. `kept`: it came over a connection that had been used before. */
+export function answerOf({ status, headers, text }: RawAnswer, kept: boolean): Answer {
+  return { status, code: exceptionCode(headers[CODE_HEADER]), text: webPage(text) ?? text, readRows: readRowsOf(headers[SUMMARY_HEADER]), kept };
+}
+
+/** What a query that failed means: what the client threw, or what broke on the way. */
+export function queryError(address: string, thrown: unknown): IngestError {
+  const said = serverError(thrown);
+  if (said !== undefined) return refused(address, said);
+  const reason = thrown instanceof Error ? thrown.message || (thrown as NodeJS.ErrnoException).code || thrown.name : String(thrown);
+  const page = webPage(reason);
+  if (page !== undefined) {
+    return new IngestError('KCR_CLICKHOUSE_UNREACHABLE', `At ${address} another server answers: ${page}`, {
+      hint: 'a proxy or another server stands there: check the url, that the proxy passes requests on, and that ClickHouse is up behind it',
+    });
+  }
+  return new IngestError('KCR_CLICKHOUSE_UNREACHABLE', `ClickHouse does not answer: ${address}: ${reason}`, {
+    hint: 'check that the url is that of the HTTP interface (port 8123, or 8443 with TLS) and that the server is up',
+    cause: thrown,
+  });
 }
 
 /** Writes of a body that may be under way at once: as many as there are pieces. */

@@ -6,7 +6,7 @@ import type { IngestEvent, Report } from '../events.js';
 import type { TableRecord } from '../model/state.js';
 import type { Provenance } from './encode.js';
 import type { TableNow } from './evidence.js';
-import type { ClickHouseHttp } from './http.js';
+import type { ClickHouseWire } from './http.js';
 import { hash } from './settings.js';
 import { changesOf } from './table-changes.js';
 import { readBackFault } from './provenance-columns.js';
@@ -14,7 +14,7 @@ import type { Table } from './table.js';
 import { findTable, readDefaultWindow, tableSetting } from './tables.js';
 
 export class WatchedTable {
-  readonly #http: ClickHouseHttp;
+  readonly #http: ClickHouseWire;
   readonly #report: Report;
   readonly #clock: () => number;
   readonly #defaultWindow: number | undefined;
@@ -24,7 +24,7 @@ export class WatchedTable {
   #refreshing: Promise<void> | undefined;
 
   /** `defaultWindow`: what the server has for tables that do not say; undefined: the user may not see it. */
-  constructor(http: ClickHouseHttp, table: Table, defaultWindow: number | undefined, { report, now }: { readonly report: Report; readonly now: () => number }) {
+  constructor(http: ClickHouseWire, table: Table, defaultWindow: number | undefined, { report, now }: { readonly report: Report; readonly now: () => number }) {
     this.#http = http;
     this.#report = report;
     this.#clock = now;
@@ -33,7 +33,7 @@ export class WatchedTable {
     this.#now = this.#judged(table, undefined);
   }
 
-  static async open(http: ClickHouseHttp, table: Table, around: { readonly report: Report; readonly now: () => number }): Promise<WatchedTable> {
+  static async open(http: ClickHouseWire, table: Table, around: { readonly report: Report; readonly now: () => number }): Promise<WatchedTable> {
     return new WatchedTable(http, table, await readDefaultWindow(http, table.family), around);
   }
 

@@ -4,6 +4,7 @@
  */
 import { Observable, Subject, type SchedulerAction, type SchedulerLike, type Subscription } from 'rxjs';
 import { IngestError } from '../errors.js';
+import type { ServerFault } from './clickhouse/server-faults.js';
 import { fateOf, unknownOutcome, type Fate, type Fault, type Killed, type PortName } from './faults.js';
 
 /** A request on its way to a server, or an event on its way to a process: what it is about, and how it takes place. */
@@ -57,7 +58,7 @@ export interface Call<T> {
   readonly detail?: () => string;
   readonly effect: (isServerKilled: boolean) => T;
   /** Instead of `effect`: takes effect some time later, of which `done` is told. */
-  readonly queue?: (killed: Killed, done: (outcome: Outcome<T>) => void) => void;
+  readonly queue?: (killed: Killed, done: (outcome: Outcome<T>) => void, fault?: ServerFault) => void;
 }
 
 /** What a call gave or failed with. */
@@ -149,7 +150,7 @@ export class SimulatedProcess {
             reply(taken === 'lose reply' ? lost() : outcome);
           };
           if (queue === undefined) done(attempt(() => effect(isKilling(taken))));
-          else queue(taken === 'kill server early' ? 'early' : isKilling(taken) ? 'torn' : undefined, done);
+          else queue(taken === 'kill server early' ? 'early' : isKilling(taken) ? 'torn' : undefined, done, typeof taken === 'object' && 'server' in taken ? taken.server : undefined);
         },
       };
       this.#send(step, fate, { latencyMs, lateMs, pace, reply, lost });
@@ -158,7 +159,7 @@ export class SimulatedProcess {
   }
 
   #send<T>(step: Step, fate: Fate | undefined, { latencyMs, lateMs, pace, reply, lost }: Sending<T>): void {
-    if (fate === undefined || fate === 'lose reply' || fate === 'die after' || isKilling(fate)) {
+    if (fate === undefined || fate === 'lose reply' || fate === 'die after' || isKilling(fate) || (typeof fate === 'object' && 'server' in fate)) {
       pace.step(fate === undefined ? step : { ...step, take: () => step.take(fate) }, latencyMs / 2);
       return;
     }

@@ -34,6 +34,8 @@ export interface TableConfig {
   readonly partitionBy?: (row: Row) => string;
   /** The table has provenance columns, by which a range can be read back. @default true */
   readonly provenance?: boolean;
+  /** Among the provenance columns is `_topic`. @default true */
+  readonly hasTopic?: boolean;
   /** The server says when the table was altered last. @default true */
   readonly tellsTime?: boolean;
   /** A plain MergeTree can forget the rows but not the token when it is killed; a replicated one cannot. @default 'plain' */
@@ -54,6 +56,16 @@ export interface InsertOptions {
   /** The server dies after it has noted the token of this block, counted from 0, and before the rows are there. */
   readonly dieAtBlock?: number | undefined;
   readonly blockRows?: number | undefined;
+}
+
+/** A block of an insert, and the part of its token that tells it from the others. */
+export type Block = readonly [name: string, rows: readonly Row[]];
+
+export interface Landing {
+  readonly nowMs: number;
+  readonly isTorn?: boolean;
+  /** Its views' tokens do not count. */
+  readonly feedsViewsAgain?: boolean;
 }
 
 /** One of several inserts that are written together. */
@@ -92,7 +104,7 @@ export class SimulatedTable {
     this.config = config;
     this.#window = new TokenWindow(dedupWindow, dedupWindowMs);
     this.views = new Map(views.map((name) => [name, []]));
-    this.#definition = { id: 'table 1', hasProvenance: config.provenance ?? true, keepsTokens: true, more: 0, alteredS: 0, mutation: 0, isHidden: false };
+    this.#definition = { id: 'table 1', hasProvenance: config.provenance ?? true, keepsTokens: true, more: 0, alteredS: 0, mutation: 0, isHidden: false, isGone: false };
     this.#viewWindows = new Map(views.map((name) => [name, new TokenWindow(dedupWindow, dedupWindowMs)]));
   }
 
@@ -104,6 +116,13 @@ export class SimulatedTable {
   isPoison(row: Row): boolean {
     return !this.#isMended && this.config.isPoison?.(row) === true;
   }
+
+  get definition(): TableDefinition {
+    return this.#definition;
+  }
+
+  /** Inserts that a server is at. */
+  busy = 0;
 
   /** As a process that looks at it sees it. */
   now(): TableNow {
@@ -151,6 +170,9 @@ export class SimulatedTable {
         return this.#define({ alteredS, mutation: 0, id: `table ${++this.#tables}` });
       case 'hide rows':
         return this.#define({ isHidden: true });
+      case 'rename away':
+      case 'rename back':
+        return this.#define({ isGone: alteration === 'rename away' });
     }
   }
 
@@ -182,18 +204,35 @@ export class SimulatedTable {
       const { topic, partition, offset } = poison;
       throw new IngestError('KCR_POISON', 'the row is refused', { topic, partition, offset });
     }
-    this.#blocks(this.#kept(rows), blockRows).forEach(([name, block], index) => {
-      const isNew = token === undefined || !this.#definition.keepsTokens || this.#window.take(`${token}|${name}`, nowMs);
-      if (index === dieAtBlock) {
-        this.startedMs += 60_000;
-        throw new IngestError('KCR_INSERT_IN_DOUBT', 'the server died in the middle of the insert');
-      }
-      if (isNew) this.rows.push(...block);
-      // A view is given the block also when the table has it already; its own target's window decides.
-      for (const [view, target] of this.views) {
-        if (token === undefined || this.#viewWindows.get(view)!.take(`${token}|${name}`, nowMs)) target.push(...block);
-      }
+    this.blocksOf(rows, blockRows).forEach((block, index) => {
+      this.land(block, token, { nowMs, isTorn: index === dieAtBlock });
+      if (index !== dieAtBlock) return;
+      this.startedMs += 60_000;
+      throw new IngestError('KCR_INSERT_IN_DOUBT', 'the server died in the middle of the insert');
     });
+  }
+
+  /** The blocks that an insert of these rows is cut into, with what their tokens are told apart by. */
+  blocksOf(rows: readonly Row[], blockRows?: number): readonly Block[] {
+    return this.#blocks(this.#kept(rows), blockRows);
+  }
+
+  /** One block: its token first, then its rows, then the views. `isTorn`: the server dies behind the token. */
+  land([name, block]: Block, token: string | undefined, { nowMs, isTorn = false, feedsViewsAgain = false }: Landing): void {
+    const isNew = token === undefined || !this.#definition.keepsTokens || this.#window.take(`${token}|${name}`, nowMs);
+    if (isTorn) return;
+    if (isNew) this.rows.push(...block);
+    // A view is given the block also when the table has it already; its own target's window decides.
+    for (const [view, target] of this.views) {
+      if (token === undefined || feedsViewsAgain || this.#viewWindows.get(view)!.take(`${token}|${name}`, nowMs)) target.push(...block);
+    }
+  }
+
+  /** Takes a block away again, as a server does with a part that Keeper does not know. Its token was never noted. */
+  drop([, block]: Block): void {
+    const gone = new Set(block);
+    const isGone = (row: Row): boolean => gone.delete(row);
+    this.rows.splice(0, this.rows.length, ...this.rows.filter((row) => !isGone(row)));
   }
 
   /**
@@ -266,7 +305,7 @@ export class SimulatedTable {
     return this.#definition.hasProvenance ? rows : rows.map((row): Row => ({ ...row, isBlank: true }));
   }
 
-  #blocks(rows: readonly Row[], blockRows = Infinity): (readonly [name: string, block: readonly Row[]])[] {
+  #blocks(rows: readonly Row[], blockRows = Infinity): readonly Block[] {
     const { partitionBy } = this.config;
     if (partitionBy === undefined && rows.length <= blockRows) return [['all|0', rows]];
     const cut = blockRows === Infinity ? [rows] : Array.from({ length: Math.ceil(rows.length / blockRows) }, (_, i) => rows.slice(i * blockRows, (i + 1) * blockRows));

@@ -205,7 +205,7 @@ export class SimulatedWorld {
    * it be.
    */
   alter(alteration: Alteration, patienceMs = 500): void {
-    const isBusy = this.#running.size > 0 || this.#queue.has(() => true) || [...this.#members.keys()].some((process) => !process.isDead && process.isFrozen);
+    const isBusy = this.#running.size > 0 || this.table.busy > 0 || this.#queue.has(() => true) || [...this.#members.keys()].some((process) => !process.isDead && process.isFrozen);
     if (isBusy && patienceMs > 0) return void this.#scheduler.schedule(() => this.alter(alteration, patienceMs - 1), 1);
     this.#config.tell?.(`${this.#nowMs()} somebody ${isBusy ? 'lets the table be' : 'alters the table'}: ${alteration}`);
     if (!isBusy) this.table.alter(alteration);
