@@ -69,14 +69,15 @@ function absence(dice: Dice): readonly Happening[] {
 export function shippedOf(seed: number): ShippedScenario {
   const base = scenarioOf(seed);
   const dice = new Dice(seed + 3_000_017);
-  const { family, happenings, dedupWindowMs } = base;
+  const { family, happenings, dedupWindowMs, coalesceMs } = base;
   const server: ServerPlan = {
     ...kindServer,
     profile: dice.chance(0.4) ? dice.of(...profiles) : {},
     blockMs: dice.of(0, 0, 1, 5, 15),
     restartMs: dice.of(5, 20, 100),
     refuses: dice.of<ServerPlan['refuses']>('row', 'constraint', shippedDrawn.nameless ? 'nameless' : 'row'),
-    timeoutMs: dice.of(30, 60, 60, 200),
+    // As the options that ship: an insert waits for others for half of it at most.
+    timeoutMs: Math.max(dice.of(60, 60, 200), 2 * coalesceMs + 50),
     window: shippedDrawn.overflow ? dice.of(10_000, 30) : 10_000,
     otherBlocks: shippedDrawn.overflow ? dice.of(5, 40) : 5,
     isShared: dice.chance(0.2),
