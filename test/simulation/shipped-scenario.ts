@@ -17,7 +17,7 @@ const profiles: readonly Readonly<Record<string, string>>[] = [
   { deduplicate_blocks_in_dependent_materialized_views: '0' },
 ];
 
-const kindServer: ServerPlan = { profile: {}, blockMs: 0, restartMs: 20, refuses: 'row', timeoutMs: 60, window: 10_000, otherBlocks: 5, isShared: false, hasTopic: true };
+export const kindServer: ServerPlan = { profile: {}, blockMs: 0, restartMs: 20, refuses: 'row', timeoutMs: 60, window: 10_000, otherBlocks: 5, isShared: false, hasTopic: true };
 
 /** What is drawn only once the code that ships has an answer to it. Each was found here; set one to true and look. */
 export const shippedDrawn = {

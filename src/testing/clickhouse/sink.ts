@@ -83,15 +83,15 @@ function identified(batch: InsertBatch): InsertBatch {
   return { ...batch, records };
 }
 
-const MOST_TICKS = 13;
+const MOST_TICKS = 4;
 
-/** A day of virtual time is not worth thousands of looks: they come at first as often as asked, then less and less. */
+/** A second of a simulated world is worth minutes of a real one, and a day of it not thousands of looks: they come sooner, then no more. */
 function rarely(process: SimulatedProcess): Every {
   return (everyMs, run) => {
     const ticking = new Subscription();
     let ticks = 0;
     const next = (): void => {
-      const ms = (everyMs / 40) * 2 ** Math.max(0, ticks - 8);
+      const ms = (everyMs / 40) * 2 ** ticks;
       ticks += 1;
       if (ticks > MOST_TICKS) return;
       ticking.add(process.later(() => (run(), next()), ms));
