@@ -17,24 +17,35 @@ const profiles: readonly Readonly<Record<string, string>>[] = [
   { deduplicate_blocks_in_dependent_materialized_views: '0' },
 ];
 
+/** Also what is read, not only what is written. */
+function truncates(profile: Readonly<Record<string, string>>): boolean {
+  return Object.keys(profile).some((name) => ['timeout_overflow_mode', 'group_by_overflow_mode', 'read_overflow_mode'].includes(name));
+}
+
 export const kindServer: ServerPlan = { profile: {}, blockMs: 0, restartMs: 20, refuses: 'row', timeoutMs: 60, window: 10_000, otherBlocks: 5, isShared: false, hasTopic: true };
 
 /** What is drawn only once the code that ships has an answer to it. Each was found here; set one to true and look. */
 export const shippedDrawn = {
+  /** Something before the server answers 200 for it. */
+  balancer: false,
+  /** A profile under which a look leaves rows out. */
+  truncatedLooks: false,
   /** Other programs push the tokens out of a small window. */
   overflow: false,
   /** The server refuses a record without naming it. */
   nameless: false,
 };
 
-function serverFate(dice: Dice, family: 'plain' | 'replicated'): Fate {
+export type ShippedDrawn = Readonly<Record<keyof typeof shippedDrawn, boolean>>;
+
+function serverFate(dice: Dice, family: 'plain' | 'replicated', drawn: ShippedDrawn): Fate {
   const landed = dice.of('nothing' as const, 'first' as const, 'all' as const);
   const faults: Fate[] = [
     { server: { kind: 'answer', code: dice.of(241, 159, 999, 1001), landed } },
     { server: { kind: 'answer', code: dice.of(202, 252, 745), landed: 'nothing' } },
     { server: { kind: 'die', afterBlocks: dice.int(0, 2), isTorn: dice.chance(0.5) } },
     { server: { kind: 'slow', ms: dice.of(20, 100, 400) } },
-    { server: { kind: 'balancer' } },
+    ...(drawn.balancer ? [{ server: { kind: 'balancer' } } as const] : []),
     { server: { kind: 'page', status: dice.of(502, 503, 504) } },
     { landsAfterMs: dice.of(30, 300, 700_000) },
   ];
@@ -43,10 +54,10 @@ function serverFate(dice: Dice, family: 'plain' | 'replicated'): Fate {
 }
 
 /** Of the faults that strike the sink, half are the server's own. */
-function unkind(dice: Dice, { family, views }: Scenario, one: Fault): Fault {
+function unkind(dice: Dice, { family, views }: Scenario, one: Fault, drawn: ShippedDrawn): Fault {
   const isOfSink = one.port === 'insert' || one.port === 'fill' || one.port === 'readBack';
   if (!isOfSink || dice.chance(0.5)) return one;
-  const fate = serverFate(dice, family);
+  const fate = serverFate(dice, family, drawn);
   // What a kill takes from views nobody can give back, and a person has to.
   const isTearing = typeof fate === 'object' && 'server' in fate && fate.server.kind === 'die';
   if (isTearing && (views.length > 0 || one.port === 'fill')) return one;
@@ -66,20 +77,20 @@ function absence(dice: Dice): readonly Happening[] {
 }
 
 /** The same seed gives the same scenario. */
-export function shippedOf(seed: number): ShippedScenario {
+export function shippedOf(seed: number, drawn: ShippedDrawn = shippedDrawn): ShippedScenario {
   const base = scenarioOf(seed);
   const dice = new Dice(seed + 3_000_017);
   const { family, happenings, dedupWindowMs, coalesceMs } = base;
   const server: ServerPlan = {
     ...kindServer,
-    profile: dice.chance(0.4) ? dice.of(...profiles) : {},
+    profile: dice.chance(0.4) ? dice.of(...profiles.filter((profile) => drawn.truncatedLooks || !truncates(profile))) : {},
     blockMs: dice.of(0, 0, 1, 5, 15),
     restartMs: dice.of(5, 20, 100),
-    refuses: dice.of<ServerPlan['refuses']>('row', 'constraint', shippedDrawn.nameless ? 'nameless' : 'row'),
+    refuses: dice.of<ServerPlan['refuses']>('row', 'constraint', drawn.nameless ? 'nameless' : 'row'),
     // As the options that ship: an insert waits for others for half of it at most.
     timeoutMs: Math.max(dice.of(60, 60, 200), 2 * coalesceMs + 50),
-    window: shippedDrawn.overflow ? dice.of(10_000, 30) : 10_000,
-    otherBlocks: shippedDrawn.overflow ? dice.of(5, 40) : 5,
+    window: drawn.overflow ? dice.of(10_000, 30) : 10_000,
+    otherBlocks: drawn.overflow ? dice.of(5, 40) : 5,
     isShared: dice.chance(0.2),
     hasTopic: dice.chance(0.9),
   };
@@ -88,7 +99,7 @@ export function shippedOf(seed: number): ShippedScenario {
     ...base, server,
     // Tokens of a plain table do not grow old.
     dedupWindowMs: family === 'plain' ? 0 : dedupWindowMs,
-    lives: base.lives.map((life) => ({ ...life, faults: life.faults.map((one) => unkind(dice, base, one)) })),
+    lives: base.lives.map((life) => ({ ...life, faults: life.faults.map((one) => unkind(dice, base, one, drawn)) })),
     happenings: !isAltered && dice.chance(0.05) ? [...happenings, ...absence(dice)] : happenings,
   };
 }

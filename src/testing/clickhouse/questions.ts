@@ -40,6 +40,8 @@ const statements: readonly (readonly [pattern: RegExp, answer: Answer])[] = [
   [/^SELECT 1 AS n FROM system\.processes WHERE startsWith\(query_id, \{id:String\}\) LIMIT 1$/, processes],
   [/^SELECT 1 AS n FROM system\.asynchronous_inserts WHERE .*entries\.query_id\) LIMIT 1$/, queue],
   [/^SELECT groupArray\(o\) AS offsets, groupArray\(n\) AS counts FROM \(SELECT _offset AS o, count\(\) AS n FROM .* GROUP BY o\)$/, counts],
+  [/^SELECT name AS table FROM system\.tables WHERE database = \{database:String\} AND engine LIKE '%MergeTree' ORDER BY editDistance\(name, \{table:String\}\) LIMIT 3$/, () => rowsAnswer([])],
+  [/^SELECT name FROM system\.databases WHERE name = \{database:String\}$/, () => rowsAnswer([{ name: database }])],
   [/^SELECT uniqExact\(_offset\) AS offsets FROM .* \{last:Int64\}$/, witnesses],
 ];
 
