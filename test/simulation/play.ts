@@ -269,9 +269,9 @@ function judge(world: SimulatedWorld, scenario: Scenario, halted: ReadonlySet<nu
   return findings;
 }
 
-function alterationsOf({ happenings, provenance = true }: Scenario): { readonly isAltered: boolean; readonly isHidden: boolean } {
+function alterationsOf({ happenings, provenance = true, server }: Scenario): { readonly isAltered: boolean; readonly isHidden: boolean } {
   const alterations = happenings.flatMap((happening) => (happening.kind === 'alter' ? [happening.alteration] : []));
-  return { isAltered: alterations.length > 0 || !provenance, isHidden: alterations.includes('hide rows') };
+  return { isAltered: alterations.length > 0 || !provenance || server?.hasTopic === false, isHidden: alterations.includes('hide rows') };
 }
 
 function copiesOf(world: SimulatedWorld, name: string): number {

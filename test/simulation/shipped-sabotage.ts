@@ -1,6 +1,8 @@
 // Room: for each line of the sink that ships which the simulation must miss, a sink without it: what it sends, or what it is
 // told, is what a sink without that line would send or believe. Nothing of it ships.
 import { exception, type Request, type Response, type Tampering } from '../../src/testing/clickhouse/index.js';
+import type { Fate, Fault } from '../../src/testing/index.js';
+import { Dice, type Happening, type ServerPlan } from './scenario.js';
 import type { ShippedOptions } from './shipped.js';
 import type { ShippedScenario } from './shipped-scenario.js';
 
@@ -21,6 +23,23 @@ const wrong = ['missing', 'doubled', 'I5', 'I11', 'I8', 'I15'];
 function without(kind: Request['kind'], ...names: readonly string[]): Tampering {
   return { request: (request) => (request.kind === kind ? { ...request, settings: Object.fromEntries(Object.entries(request.settings).filter(([name]) => !names.includes(name))) } : request) };
 }
+
+/** A first life whose inserts meet these faults, and what else happens; the rest as drawn. */
+function shaped(faults: (dice: Dice) => readonly Fate[], more: (dice: Dice) => Partial<ShippedScenario> = () => ({}), server: Partial<ServerPlan> = {}): NonNullable<ShippedSabotage['scenario']> {
+  return (scenario) => {
+    const dice = new Dice(scenario.seed + 5_000_011);
+    const [first = scenario.lives[0]!, ...others] = scenario.lives;
+    const insertFaults = faults(dice).map((fate, index): Fault => ({ port: 'insert', nth: 1 + index, fate }));
+    return {
+      ...scenario, views: [], truncation: undefined, isReadAgain: false, provenance: true, tellsTime: true, poisonEvery: 0, tombstoneEvery: 0, records: [6],
+      lives: [{ ...first, startMs: 10, coalesces: false, batch: { count: 3, bytes: 10_000, maxWaitMs: 10 }, faults: insertFaults }, ...others.map((life) => ({ ...life, coalesces: false, faults: [] }))],
+      happenings: [], ...more(dice), server: { ...scenario.server, profile: {}, isShared: false, hasTopic: true, ...server },
+    };
+  };
+}
+
+/** The table loses its window before anything is sent: nothing is sent a second time without a look. */
+const noWindow: Happening = { kind: 'alter', atMs: 1, alteration: 'remove window' };
 
 function withProfile(profile: Readonly<Record<string, string>>): NonNullable<ShippedSabotage['scenario']> {
   return (scenario) => ({ ...scenario, server: { ...scenario.server, profile } });
@@ -48,6 +67,7 @@ export const shippedSabotages: Readonly<Record<string, ShippedSabotage>> = {
   answer: {
     means: 'a success is believed whoever answers it', shows: wrong,
     tampering: () => insertAnswers((response, queryId) => (response.status === 200 ? { ...response, headers: { 'x-clickhouse-query-id': queryId, ...response.headers } } : response)),
+    scenario: shaped((dice) => [dice.of<Fate>({ server: { kind: 'balancer' } }, 'lose reply'), { server: { kind: 'balancer' } }]),
   },
   break: {
     means: 'what an insert does when its time is up is left to the profile', shows: wrong,
@@ -75,18 +95,26 @@ export const shippedSabotages: Readonly<Record<string, ShippedSabotage>> = {
   looks: {
     means: 'what a look reads is left to the profile', shows: wrong,
     tampering: () => without('select', 'group_by_overflow_mode', 'max_rows_to_group_by', 'read_overflow_mode', 'max_rows_to_read', 'timeout_overflow_mode', 'max_execution_time'),
-    scenario: (scenario) => ({ ...scenario, server: { ...scenario.server, profile: { max_rows_to_group_by: '2', group_by_overflow_mode: 'any' } } }),
+    scenario: shaped(() => ['lose reply'], () => ({ family: 'plain' }), { profile: { max_rows_to_group_by: '2', group_by_overflow_mode: 'any' } }),
   },
   token: { means: 'inserts have no token', tampering: () => without('insert', 'insert_deduplication_token'), shows: wrong },
   doubt: {
     means: 'an error after which rows may be there is taken for one after which none are', shows: wrong,
     tampering: () => insertAnswers((response, queryId) => (inDoubt.has(codeOf(response) ?? '') ? exception(202, queryId) : response)),
+    scenario: shaped((dice) => [{ server: { kind: 'answer', code: dice.of(241, 159, 999), landed: dice.of('first', 'all') } }], () => ({ happenings: [noWindow] })),
   },
   unknown: {
     means: 'the parts that the server may still drop are believed (code 319)', shows: wrong,
     tampering: () => answers('parts_to_check', (row) => ({ ...row, parts: '0' })),
+    scenario: shaped(
+      () => [{ server: { kind: 'unknown part', isKept: false } }],
+      (dice) => ({ family: 'replicated', happenings: [noWindow, { kind: 'kill', life: 0, atMs: dice.int(80, 160) }] }),
+    ),
   },
-  running: { means: 'a look is believed while an attempt is running', tampering: () => answers('system.processes', () => undefined), shows: wrong },
+  running: {
+    means: 'a look is believed while an attempt is running', tampering: () => answers('system.processes', () => undefined), shows: wrong,
+    scenario: shaped((dice) => [{ server: { kind: 'slow', ms: dice.int(30, 60) } }], (dice) => ({ family: 'plain', spread: 3, happenings: [noWindow, { kind: 'kill', life: 0, atMs: dice.int(80, 160) }] }), { blockMs: 100 }),
+  },
   evidence: {
     means: 'a look concludes although the table was altered', shows: wrong,
     tampering: () => ({
@@ -98,6 +126,10 @@ export const shippedSabotages: Readonly<Record<string, ShippedSabotage>> = {
         return { ...response, text: JSON.stringify({ data: data.map((row) => ({ ...row, altered: 1 })) }) };
       },
     }),
+    scenario: shaped(
+      (dice) => [dice.of<Fate>('lose reply', 'die after', { server: { kind: 'answer', code: 241, landed: 'all' } })],
+      (dice) => ({ family: 'plain', happenings: [{ kind: 'alter', atMs: dice.int(60, 110), alteration: 'drop and add provenance' }, { kind: 'kill', life: 0, atMs: dice.int(60, 110) }] }),
+    ),
   },
   table: {
     means: 'any table of its name is taken for the one that was written to', shows: wrong,
