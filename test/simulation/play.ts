@@ -45,10 +45,12 @@ export type OpenSink = (world: SimulatedWorld, self: SimulatedProcess, plan: Lif
 
 export const asShipped: Compose = (process, plan, scenario, dice) => arrange(process, configOf(process, plan, scenario, dice), process.scheduler);
 
-export function configOf(process: Process, { batch, group = 'g' }: LifePlan, { maxPending, onGap, onPoison }: Scenario, dice: Dice) {
+export function configOf(process: Process, { batch, group = 'g' }: LifePlan, { maxPending, onGap, onPoison, server }: Scenario, dice: Dice) {
+  // What a real server takes minutes for is waited for in fewer steps.
+  const maxDelayMs = server === undefined ? 50 : 2_000;
   return {
     delivery: 'exactly-once' as const, group, owner: process.name, batch, maxPending, onGap, onPoison, onReset: 'restart' as const,
-    retry: { minDelayMs: 3, maxDelayMs: 50, random: dice.draw }, transform: () => withoutTombstones,
+    retry: { minDelayMs: 3, maxDelayMs, random: dice.draw }, transform: () => withoutTombstones,
   };
 }
 

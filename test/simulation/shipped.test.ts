@@ -8,10 +8,10 @@ import { shippedOf } from './shipped-scenario.js';
 vi.setConfig({ testTimeout: 120_000 });
 
 describe('the sink that ships, over a server as unkind as the real ones', () => {
-  test('150 seeds: nothing is missing, doubled or left unsettled, and every statement is one that the server knows', async () => {
-    const { failures, lives } = await shippedCampaign({ seeds: 150 });
+  test('100 seeds: nothing is missing, doubled or left unsettled, and every statement is one that the server knows', async () => {
+    const { failures, lives } = await shippedCampaign({ seeds: 100 });
     expect(failures).toEqual([]);
-    expect(lives).toBeGreaterThan(400);
+    expect(lives).toBeGreaterThan(250);
   });
 
   test('a seed replays: the same story, line by line', async () => {
@@ -26,7 +26,13 @@ describe('the sink that ships, over a server as unkind as the real ones', () => 
   });
 
   test('a statement that the server does not know is found, whatever came of it', async () => {
-    const tampering = () => ({ request: <R extends { readonly text: string }>(request: R): R => ({ ...request, text: request.text.replace('uptime()', 'uptime(1)') }) });
+    let isFirst = true;
+    const once = (text: string): string => {
+      const sent = isFirst ? text.replace('uptime()', 'uptime(1)') : text;
+      isFirst &&= sent === text;
+      return sent;
+    };
+    const tampering = () => ({ request: <R extends { readonly text: string }>(request: R): R => ({ ...request, text: once(request.text) }) });
     const { findings } = await playShipped(shippedOf(17), { tampering });
     expect(findings.map(({ kind }) => kind)).toContain('odd');
   });

@@ -13,10 +13,11 @@ export interface ShippedOptions extends PlayOptions {
 }
 
 /** Virtual time, of which a step is taken when nothing is left to do in the one before. */
-class SteppedClock extends VirtualTimeScheduler {
-  /** False: too much was done for a run that ends. */
-  async run(most: number): Promise<boolean> {
+export class SteppedClock extends VirtualTimeScheduler {
+  /** False: too much was done for a run that ends. `isOver`: it need not come to its end. */
+  async run(most: number, isOver: () => boolean = () => false): Promise<boolean> {
     for (let done = 0; done < most; done++) {
+      if (isOver()) return true;
       const action = this.actions[0];
       if (action === undefined || (action as VirtualAction<unknown>).delay > this.maxFrames) return true;
       this.actions.shift();

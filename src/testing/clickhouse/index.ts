@@ -3,5 +3,5 @@
  */
 export { SimulatedClickHouse } from './server.js';
 export { openShippedSink, Tokens } from './sink.js';
-export { type Tampering } from './wire.js';
+export { SimulatedWire, type Tampering } from './wire.js';
 export { exception, type Request, type Response } from './requests.js';
