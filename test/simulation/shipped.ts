@@ -33,6 +33,7 @@ export class SteppedClock extends VirtualTimeScheduler {
 const MOST_STEPS = 60_000;
 /** A supervisor starts a program again that could not open its sink. */
 const RESTART_MS = 40;
+const MOST_RESTART_MS = 2_000;
 
 export async function playShipped(scenario: Scenario & { readonly server: ServerPlan }, options: ShippedOptions = {}): Promise<Played> {
   const clock = new SteppedClock(VirtualAction, endMs);
@@ -49,7 +50,7 @@ export async function playShipped(scenario: Scenario & { readonly server: Server
         timeoutMs, topic: world.log.topic, tampering: options.tampering?.(plan),
         options: plan.coalesces ? { insertMode: 'coalesced' as const, coalesceMs: scenario.coalesceMs } : {},
       };
-      return defer(() => from(openShippedSink(self, known.server, known.tokens, world.watch, config))).pipe(retry({ delay: () => timer(RESTART_MS, self.scheduler) }));
+      return defer(() => from(openShippedSink(self, known.server, known.tokens, world.watch, config))).pipe(retry({ delay: (_, count) => timer(Math.min(RESTART_MS * 2 ** (count - 1), MOST_RESTART_MS), self.scheduler) }));
     },
   });
   if (scenario.server.isShared) shareTable(run.world.table, scenario);

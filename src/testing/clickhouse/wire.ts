@@ -72,6 +72,10 @@ export class SimulatedWire implements ClickHouseWire {
     const partition = token === undefined ? undefined : partitionOf(token);
     return new Promise((resolve, reject) => {
       const waiting = new Subscription();
+      // What is asked belongs to what is sent next: nobody alters the table in between.
+      this.server.table.busy += 1;
+      waiting.add(() => void (this.server.table.busy -= 1));
+      waiting.add(this.process.died.subscribe(() => waiting.unsubscribe()));
       const failed = (phase: ConnectionFailure['phase'], reason: string): void => {
         waiting.unsubscribe();
         reject(new ConnectionFailure(phase, `${this.address}: ${reason}`));
