@@ -2,6 +2,7 @@
 // told, is what a sink without that line would send or believe. Nothing of it ships.
 import { exception, type Request, type Response, type Tampering } from '../../src/testing/clickhouse/index.js';
 import type { Fate, Fault } from '../../src/testing/index.js';
+import { sabotages } from './sabotage.js';
 import { Dice, type Happening, type ServerPlan } from './scenario.js';
 import type { ShippedOptions } from './shipped.js';
 import type { ShippedScenario } from './shipped-scenario.js';
@@ -63,7 +64,16 @@ function insertAnswers(change: (response: Response, queryId: string) => Response
 const codeOf = ({ headers }: Response) => headers['x-clickhouse-exception-code'];
 const inDoubt = new Set(['159', '241', '999', '1001']);
 
+/** Those that break a port or a stage are the same whatever the sink. */
+const ofPorts = Object.fromEntries(
+  (['I1', 'I2', 'I3', 'I4', 'I5', 'I6', 'I7', 'I9', 'I10', 'I11', 'I12', 'group'] as const).map((name): [string, ShippedSabotage] => {
+    const { means, compose } = sabotages[name];
+    return [name, { means, options: { compose }, shows: [name, 'missing', 'doubled'] }];
+  }),
+);
+
 export const shippedSabotages: Readonly<Record<string, ShippedSabotage>> = {
+  ...ofPorts,
   answer: {
     means: 'a success is believed whoever answers it', shows: wrong,
     tampering: () => insertAnswers((response, queryId) => (response.status === 200 ? { ...response, headers: { 'x-clickhouse-query-id': queryId, ...response.headers } } : response)),

@@ -75,7 +75,7 @@ export class SimulatedWire implements ClickHouseWire {
       // What is asked belongs to what is sent next: nobody alters the table in between.
       this.server.table.busy += 1;
       waiting.add(() => void (this.server.table.busy -= 1));
-      waiting.add(this.process.died.subscribe(() => waiting.unsubscribe()));
+      waiting.add(this.process.died.subscribe({ next: () => waiting.unsubscribe(), error: () => undefined }));
       const failed = (phase: ConnectionFailure['phase'], reason: string): void => {
         waiting.unsubscribe();
         reject(new ConnectionFailure(phase, `${this.address}: ${reason}`));
