@@ -34,6 +34,8 @@ export const shippedDrawn = {
   overflow: false,
   /** The server refuses a record without naming it. */
   nameless: false,
+  /** `lateBlock`, which is not drawn but tested. */
+  lateBlock: false,
 };
 
 export type ShippedDrawn = Readonly<Record<keyof typeof shippedDrawn, boolean>>;
@@ -101,5 +103,23 @@ export function shippedOf(seed: number, drawn: ShippedDrawn = shippedDrawn): Shi
     dedupWindowMs: family === 'plain' ? 0 : dedupWindowMs,
     lives: base.lives.map((life) => ({ ...life, faults: life.faults.map((one) => unkind(dice, base, one, drawn)) })),
     happenings: !isAltered && dice.chance(0.05) ? [...happenings, ...absence(dice)] : happenings,
+  };
+}
+
+/**
+ * A first attempt hangs on its way for longer than its token is relied on; of a second one the block of one ClickHouse
+ * partition lands; then nobody can reach the server until the budget is spent, and the range is looked for. What is done
+ * about the other block must not double when the first attempt lands at last.
+ */
+export function lateBlock(): ShippedScenario {
+  const faults: readonly Fault[] = [
+    { port: 'insert', nth: 1, fate: { landsAfterMs: 700_000 } },
+    { port: 'insert', nth: 2, fate: { server: { kind: 'answer', code: 241, landed: 'first' } } },
+  ];
+  return {
+    seed: 1, records: [6], maxPending: 1, poisonEvery: 0, onPoison: 'halt', onGap: 'halt', spread: 2, views: [], family: 'plain', dedupWindowMs: 0, coalesceMs: 10, tombstoneEvery: 0,
+    lives: [{ startMs: 10, chunkSize: 7, room: Infinity, batch: { count: 6, bytes: 10_000, maxWaitMs: 10 }, blockRows: 2, coalesces: false, faults }],
+    happenings: [{ kind: 'table down', atMs: 82, ms: 650_000 }],
+    server: kindServer,
   };
 }
