@@ -65,7 +65,6 @@ const truncateMs = 4_200;
 const regrowMs = 12_000;
 /** Zombies that were frozen for hours have woken up, and are done, by then. */
 export const endMs = 24 * 3_600_000;
-
 export function play(scenario: Scenario, options: PlayOptions = {}): Played {
   const clock = new VirtualTimeScheduler(VirtualAction, endMs);
   const run = stage(scenario, options, clock);
@@ -107,6 +106,8 @@ export function stage(scenario: Scenario, options: PlayOptions, clock: VirtualTi
   const healthyLife = lastLifeOf(scenario);
   clock.schedule(() => {
     tell?.(`${clock.now()} — the last, healthy life —`);
+    // It may have been renamed away later than planned, and behind its way back.
+    if (world.table.definition.isGone) world.table.alter('rename back');
     if (scenario.onPoison === 'halt' || drawn.tableMendedUnderAZombie) world.table.mend();
     // A zombie sleeps on, wakes up when everything is done, and goes on where it stood.
     for (const process of begun) if (process?.isFrozen === false) process.kill();
@@ -135,8 +136,8 @@ export function stage(scenario: Scenario, options: PlayOptions, clock: VirtualTi
   return {
     world,
     judged: (isAtRest) => {
-      const findings = [...errors, ...judge(world, scenario, halted), ...(isAtRest ? [] : [{ kind: 'stuck', what: 'the run does not come to rest' }])];
-      return { findings, lives: world.lives, rows: world.table.rows.length };
+      const stuck = isAtRest ? [] : [{ kind: 'stuck', what: 'the run does not come to rest' }];
+      return { findings: [...errors, ...judge(world, scenario, halted), ...stuck], lives: world.lives, rows: world.table.rows.length };
     },
   };
 }
