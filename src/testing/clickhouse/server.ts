@@ -76,6 +76,7 @@ export class SimulatedClickHouse {
     const { restartMs = 20 } = this.config;
     const broken = [...this.#running, ...this.#waiting];
     for (const running of this.#running) this.#ended(running);
+    this.table.busy -= this.#waiting.length;
     this.#waiting = [];
     this.#flush?.unsubscribe();
     this.#flush = undefined;
@@ -160,7 +161,7 @@ export class SimulatedClickHouse {
       return this.kill();
     }
     if (block !== undefined && !isStopped) {
-      const isUnknown = fault?.kind === 'unknown part' && !isPlain && !(token !== undefined && this.table.knownBlocks().includes(`${token}|${block[0]}`));
+      const isUnknown = fault?.kind === 'unknown part' && !isPlain && this.table.views.size === 0 && !(token !== undefined && this.table.knownBlocks().includes(`${token}|${block[0]}`));
       if (isUnknown) this.#landUnknown(block, token, fault.isKept);
       else this.table.land(block, token, { nowMs: this.#nowMs(), feedsViewsAgain });
       work.done += 1;
@@ -197,6 +198,7 @@ export class SimulatedClickHouse {
 
   #wait(insert: Waiting, effective: Effective): void {
     this.#waiting.push(insert);
+    this.table.busy += 1;
     if (insert.killed === 'early') return this.kill();
     this.#flush ??= this.scheduler.schedule(() => this.#write(), effective.number('async_insert_busy_timeout_max_ms'));
     if (effective.text('wait_for_async_insert') !== '1') insert.done({ value: this.#success(insert.queryId, insert.rows.length) });
@@ -205,6 +207,7 @@ export class SimulatedClickHouse {
   /** What waits, as one block for each ClickHouse partition. */
   #write(): void {
     const together = this.#waiting;
+    this.table.busy -= together.length;
     this.#waiting = [];
     this.#flush = undefined;
     const killedAt = together.findIndex(({ killed }) => killed === 'torn');
