@@ -258,15 +258,17 @@ function judge(world: SimulatedWorld, scenario: Scenario, halted: ReadonlySet<nu
   const findings: Finding[] = world.violations.map(({ invariant, what }) => ({ kind: invariant, what }));
   const { isAltered, isHidden } = alterationsOf(scenario);
   const mayHalt = (partition: number) => isAltered && halted.has(partition);
-  const lost = missing.filter((name) => {
+  const isLost = (name: string): boolean => {
     const [partition = 0, offset = 0] = name.split(':').map(Number);
     return !mayHalt(partition) || offset <= (stateOf(world, partition)?.settled ?? -1);
-  });
+  };
+  const lost = missing.filter(isLost);
   if (lost.length > 0) findings.push({ kind: 'missing', what: lost.join(' ') });
   const tooMany = isHidden ? doubled.filter((name) => copiesOf(world, name) > 2) : doubled;
   if (tooMany.length > 0) findings.push({ kind: 'doubled', what: tooMany.join(' ') });
   for (const [name, view] of Object.entries(views)) {
-    if (view.missing.length > 0) findings.push({ kind: 'missing', what: `${name}: ${view.missing.join(' ')}` });
+    const unfed = view.missing.filter(isLost);
+    if (unfed.length > 0) findings.push({ kind: 'missing', what: `${name}: ${unfed.join(' ')}` });
     if (view.doubled.length > 0) findings.push({ kind: 'doubled', what: `${name}: ${view.doubled.join(' ')}` });
   }
   scenario.records.forEach((_, partition) => {

@@ -243,7 +243,7 @@ function windowAway(dice: Dice, atMs: number): readonly Happening[] {
 }
 
 /** A process that wakes up in a table without a window inserts what another one has inserted meanwhile. */
-function isFrozen({ happenings, lives }: Scenario): boolean {
+export function isFrozen({ happenings, lives }: Scenario): boolean {
   const isFreeze = ({ fate: one }: Fault) => typeof one === 'object' && 'freezeMs' in one;
   return happenings.some(({ kind }) => kind === 'freeze') || lives.some(({ faults }) => faults.some(isFreeze));
 }

@@ -5,7 +5,7 @@ import type { Fate, Fault } from '../../src/testing/index.js';
 import { sabotages } from './sabotage.js';
 import { Dice, type Happening, type ServerPlan } from './scenario.js';
 import type { ShippedOptions } from './shipped.js';
-import type { ShippedScenario } from './shipped-scenario.js';
+import { lateBlock, type ShippedScenario } from './shipped-scenario.js';
 
 export interface ShippedSabotage {
   /** What is broken, in a sentence. */
@@ -148,6 +148,18 @@ export const shippedSabotages: Readonly<Record<string, ShippedSabotage>> = {
   window: {
     means: 'a table without a window is taken for one with it', shows: wrong,
     tampering: () => answers('system.tables', (row) => ({ ...row, altered: 1, engine_full: String(row['engine_full']).replace('deduplication_window = 0', 'deduplication_window = 10000') })),
+  },
+  overflow: {
+    means: 'what others push out of the window is not counted', tampering: () => answers('system.parts', () => undefined), shows: wrong,
+    scenario: shaped(
+      () => ['lose reply', 'lose reply'],
+      (dice) => ({ happenings: dice.list(3, (): Happening => ({ kind: 'other writers', atMs: dice.int(40, 200) })) }),
+      { window: 30, otherBlocks: 40 },
+    ),
+  },
+  own: {
+    means: 'what is missing goes out as a fill at once, while an attempt under the range’s own token is on its way', shows: ['I16', 'missing', 'doubled'],
+    options: { compose: sabotages.I16.compose }, scenario: () => lateBlock(),
   },
   restart: {
     means: 'a server that was started again is taken for the same run of itself', shows: [...wrong],

@@ -1,7 +1,7 @@
 // Room: scenarios for the sink that ships: those of the fast simulation, with a server that is as unkind as the real ones.
 // Plain data, drawn from a seed.
 import type { Alteration, Fate, Fault } from '../../src/testing/index.js';
-import { Dice, scenarioOf, type Happening, type Scenario, type ServerPlan } from './scenario.js';
+import { Dice, isFrozen, scenarioOf, type Happening, type Scenario, type ServerPlan } from './scenario.js';
 
 export type ShippedScenario = Scenario & { readonly server: ServerPlan };
 
@@ -17,37 +17,24 @@ const profiles: readonly Readonly<Record<string, string>>[] = [
   { deduplicate_blocks_in_dependent_materialized_views: '0' },
 ];
 
-/** Also what is read, not only what is written. */
-function truncates(profile: Readonly<Record<string, string>>): boolean {
-  return Object.keys(profile).some((name) => ['timeout_overflow_mode', 'group_by_overflow_mode', 'read_overflow_mode'].includes(name));
-}
-
 export const kindServer: ServerPlan = { profile: {}, blockMs: 0, restartMs: 20, refuses: 'row', timeoutMs: 60, window: 10_000, otherBlocks: 5, isShared: false, hasTopic: true };
 
 /** What is drawn only once the code that ships has an answer to it. Each was found here; set one to true and look. */
 export const shippedDrawn = {
-  /** Something before the server answers 200 for it. */
-  balancer: false,
-  /** A profile under which a look leaves rows out. */
-  truncatedLooks: false,
-  /** Other programs push the tokens out of a small window. */
-  overflow: false,
   /** The server refuses a record without naming it. */
   nameless: false,
-  /** `lateBlock`, which is not drawn but tested. */
-  lateBlock: false,
 };
 
 export type ShippedDrawn = Readonly<Record<keyof typeof shippedDrawn, boolean>>;
 
-function serverFate(dice: Dice, family: 'plain' | 'replicated', drawn: ShippedDrawn): Fate {
+function serverFate(dice: Dice, family: 'plain' | 'replicated'): Fate {
   const landed = dice.of('nothing' as const, 'first' as const, 'all' as const);
   const faults: Fate[] = [
     { server: { kind: 'answer', code: dice.of(241, 159, 999, 1001), landed } },
     { server: { kind: 'answer', code: dice.of(202, 252, 745), landed: 'nothing' } },
     { server: { kind: 'die', afterBlocks: dice.int(0, 2), isTorn: dice.chance(0.5) } },
     { server: { kind: 'slow', ms: dice.of(20, 100, 400) } },
-    ...(drawn.balancer ? [{ server: { kind: 'balancer' } } as const] : []),
+    { server: { kind: 'balancer' } },
     { server: { kind: 'page', status: dice.of(502, 503, 504) } },
     { landsAfterMs: dice.of(30, 300, 700_000) },
   ];
@@ -56,10 +43,10 @@ function serverFate(dice: Dice, family: 'plain' | 'replicated', drawn: ShippedDr
 }
 
 /** Of the faults that strike the sink, half are the server's own. */
-function unkind(dice: Dice, { family, views }: Scenario, one: Fault, drawn: ShippedDrawn): Fault {
+function unkind(dice: Dice, { family, views }: Scenario, one: Fault): Fault {
   const isOfSink = one.port === 'insert' || one.port === 'fill' || one.port === 'readBack';
   if (!isOfSink || dice.chance(0.5)) return one;
-  const fate = serverFate(dice, family, drawn);
+  const fate = serverFate(dice, family);
   // What a kill takes from views nobody can give back, and a person has to.
   const isTearing = typeof fate === 'object' && 'server' in fate && fate.server.kind === 'die';
   if (isTearing && (views.length > 0 || one.port === 'fill')) return one;
@@ -70,6 +57,18 @@ function unkind(dice: Dice, { family, views }: Scenario, one: Fault, drawn: Ship
 function fateOfLook(fate: Fate): Fate {
   const isOfInsert = typeof fate === 'object' && ('landsAfterMs' in fate || ('server' in fate && fate.server.kind === 'unknown part'));
   return isOfInsert ? 'lose reply' : fate;
+}
+
+/** A request that something on the way holds is seen by nobody: where tokens may be forgotten meanwhile it lands twice. So the server holds it. */
+function seen({ fate, ...one }: Fault): Fault {
+  if (fate === 'die, lands late') return { ...one, fate: 'die after' };
+  if (typeof fate !== 'object' || !('landsAfterMs' in fate || 'hangsMs' in fate)) return { ...one, fate };
+  return { ...one, fate: { server: { kind: 'slow', ms: 'hangsMs' in fate ? fate.hangsMs : fate.landsAfterMs } } };
+}
+
+/** The window is away for a while, or others push tokens out of it. */
+function forgets({ happenings }: Scenario, { window }: ServerPlan): boolean {
+  return window < kindServer.window || happenings.some((one) => one.kind === 'alter' && one.alteration.endsWith('window'));
 }
 
 function absence(dice: Dice): readonly Happening[] {
@@ -85,23 +84,25 @@ export function shippedOf(seed: number, drawn: ShippedDrawn = shippedDrawn): Shi
   const { family, happenings, dedupWindowMs, coalesceMs } = base;
   const server: ServerPlan = {
     ...kindServer,
-    profile: dice.chance(0.4) ? dice.of(...profiles.filter((profile) => drawn.truncatedLooks || !truncates(profile))) : {},
+    profile: dice.chance(0.4) ? dice.of(...profiles) : {},
     blockMs: dice.of(0, 0, 1, 5, 15),
     restartMs: dice.of(5, 20, 100),
     refuses: dice.of<ServerPlan['refuses']>('row', 'constraint', drawn.nameless ? 'nameless' : 'row'),
     // As the options that ship: an insert waits for others for half of it at most.
     timeoutMs: Math.max(dice.of(60, 60, 200), 2 * coalesceMs + 50),
-    window: drawn.overflow ? dice.of(10_000, 30) : 10_000,
-    otherBlocks: drawn.overflow ? dice.of(5, 40) : 5,
+    // A process that wakes up inserts what another one has inserted meanwhile, and others have pushed out of the window.
+    window: dice.of(kindServer.window, isFrozen(base) ? kindServer.window : 30),
+    otherBlocks: dice.of(5, 40),
     isShared: dice.chance(0.2),
     hasTopic: dice.chance(0.9),
   };
+  const struck = (one: Fault): Fault => unkind(dice, base, one);
   const isAltered = happenings.some(({ kind }) => kind === 'alter');
   return {
     ...base, server,
     // Tokens of a plain table do not grow old.
     dedupWindowMs: family === 'plain' ? 0 : dedupWindowMs,
-    lives: base.lives.map((life) => ({ ...life, faults: life.faults.map((one) => unkind(dice, base, one, drawn)) })),
+    lives: base.lives.map((life) => ({ ...life, faults: life.faults.map(forgets(base, server) ? (one) => seen(struck(one)) : struck) })),
     happenings: !isAltered && dice.chance(0.05) ? [...happenings, ...absence(dice)] : happenings,
   };
 }
