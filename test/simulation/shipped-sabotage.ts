@@ -161,6 +161,11 @@ export const shippedSabotages: Readonly<Record<string, ShippedSabotage>> = {
     means: 'what is missing goes out as a fill at once, while an attempt under the range’s own token is on its way', shows: ['I16', 'missing', 'doubled'],
     options: { compose: sabotages.I16.compose }, scenario: () => lateBlock(),
   },
+  nameless: {
+    means: 'a refusal that names no record is blamed on the first one', shows: wrong,
+    tampering: () => insertAnswers((response, queryId) => (codeOf(response) === '190' ? exception(117, queryId, 'Cannot read JSON field here: (at row 1)') : response)),
+    scenario: (scenario) => ({ ...scenario, views: [], poisonEvery: 5, onPoison: 'exclude', server: { ...scenario.server, refuses: 'nameless' } }),
+  },
   restart: {
     means: 'a server that was started again is taken for the same run of itself', shows: [...wrong],
     tampering: () => answers('uptime()', (row) => ({ ...row, now: '1763800200000', uptime: 1000 })),
