@@ -236,7 +236,7 @@ function recut(batch: InsertBatch, cuts: readonly number[], { sink, ledger, sche
 }
 
 /** Whatever was known of attempts under the whole's token is not known of the part's. */
-function partOf({ afterOffset, lastOffset }: InsertBatch, { first, rows, atMs, settings, tables, written, floor = first, excluded, transformVersion, unknownUntilMs }: Intent): Intent {
+function partOf({ afterOffset, lastOffset }: InsertBatch, { first, rows, atMs, settings, tables, written, floor = first, excluded, transformVersion, isUnseen, unknownUntilMs }: Intent): Intent {
   const ownFirst = afterOffset + 1;
   return {
     first: ownFirst, last: lastOffset, atMs, settings, tables, tokenForm: 2,
@@ -244,6 +244,7 @@ function partOf({ afterOffset, lastOffset }: InsertBatch, { first, rows, atMs, s
     excluded: excluded.filter((offset) => offset >= ownFirst && offset <= lastOffset),
     ...(written === undefined ? {} : { written }),
     ...(transformVersion === undefined ? {} : { transformVersion }),
+    ...(isUnseen === true ? { isUnseen } : {}),
     ...(unknownUntilMs === undefined ? {} : { unknownUntilMs }),
     ...(floor === ownFirst ? {} : { floor }),
   };

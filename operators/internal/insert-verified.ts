@@ -103,14 +103,15 @@ export class VerifiedInsert {
           return from(port());
         }).pipe(last(), map((result): Attempted => ({ kind, result })));
       const whole = () => send('sent', () => this.#frozen.insert());
-      const why = this.#tokenDoubt();
+      const isUnseen = this.#batch.intent?.isUnseen === true;
+      const why = isUnseen ? 'a fill of it was answered and not seen' : this.#tokenDoubt();
       if (why === undefined) return whole();
-      if (mayBeUnsent && !this.#doubt.isInDoubt) return of({ kind: 'unsent' });
+      if (!isUnseen && mayBeUnsent && !this.#doubt.isInDoubt) return of({ kind: 'unsent' });
       calling('readBack');
       return this.#readBack(why).pipe(
         concatMap((found): Observable<Attempted> => {
           const { missing, doubled } = found;
-          if (missing.length === 0 || doubled.length > 0 || this.#batch.intent?.isFilling === true) return of({ kind: 'found', found });
+          if (missing.length === 0 || doubled.length > 0 || isUnseen || this.#batch.intent?.isFilling === true) return of({ kind: 'found', found });
           return missing.length === countOffsets(this.#batch.records) ? whole() : send('sent in part', () => this.#frozen.insertMissing(missing));
         }),
       );
@@ -150,13 +151,14 @@ export class VerifiedInsert {
   #complete({ missing, doubled }: ReadBack, result: InsertResult | undefined): Observable<Inserted> {
     if (doubled.length > 0) return throwError(() => this.#unverifiable(`Read back after a doubtful insert, the table has ${nameOffsets(doubled)} twice`));
     if (missing.length === 0) return of({ kind: 'inserted', result: result ?? nothing });
+    if (this.#batch.intent?.isUnseen === true) return throwError(() => this.#invisible(missing));
     return this.#fill(missing).pipe(
       concatMap((filled) =>
         this.#look().pipe(
-          map((found): Inserted => {
-            if (found.missing.length > 0) throw this.#invisible(found.missing);
-            if (found.doubled.length > 0) throw this.#unverifiable(`Read back after a fill, the table has ${nameOffsets(found.doubled)} twice`);
-            return { kind: 'inserted', result: result ?? filled };
+          concatMap((found): Observable<Inserted> => {
+            if (found.missing.length > 0) return this.#noteUnseen(found.missing);
+            if (found.doubled.length > 0) return throwError(() => this.#unverifiable(`Read back after a fill, the table has ${nameOffsets(found.doubled)} twice`));
+            return of({ kind: 'inserted', result: result ?? filled });
           }),
         ),
       ),
@@ -228,6 +230,12 @@ export class VerifiedInsert {
     const failed$ = throwError(() => error);
     if (!(error instanceof IngestError) || error.fields.unknownForMs === undefined || this.#noteDown === undefined) return failed$;
     return this.#noteDown({ unknownUntilMs: this.#effects.scheduler.now() + error.fields.unknownForMs }).pipe(last(), concatMap(() => failed$));
+  }
+
+  /** Stored before it is told: the next owner would fill again, and the one after it. */
+  #noteUnseen(missing: readonly number[]): Observable<never> {
+    const failed$ = throwError(() => this.#invisible(missing));
+    return this.#noteDown === undefined ? failed$ : this.#noteDown({ isUnseen: true }).pipe(last(), concatMap(() => failed$));
   }
 
   /**

@@ -34,6 +34,7 @@ interface StoredIntent {
   /** The version of the transform. */
   readonly transform?: string;
   readonly filling?: true;
+  readonly unseen?: true;
   readonly unknownUntilMs?: number;
   readonly excluded?: string;
   readonly token?: string;
@@ -46,7 +47,7 @@ export function toStored(pending: readonly Intent[]): StoredIntents {
   const settings = new Shared(pending.map((intent) => intent.settings));
   const targets = new Shared(pending.map(({ tables, written }): StoredTarget => (written === undefined ? tables : { tables, ...written })));
   const ranges = pending.map((intent, index): StoredIntent => {
-    const { first, last, rows, atMs, floor = first, transformVersion, isFilling, unknownUntilMs, excluded, token, tokenForm = 1, written } = intent;
+    const { first, last, rows, atMs, floor = first, transformVersion, isFilling, isUnseen, unknownUntilMs, excluded, token, tokenForm = 1, written } = intent;
     return {
       first, last, rows, atMs,
       settings: settings.of(index),
@@ -54,6 +55,7 @@ export function toStored(pending: readonly Intent[]): StoredIntents {
       ...(floor === first ? {} : { floor }),
       ...(transformVersion === undefined ? {} : { transform: transformVersion }),
       ...(isFilling === true ? { filling: true } : {}),
+      ...(isUnseen === true ? { unseen: true } : {}),
       ...(unknownUntilMs === undefined ? {} : { unknownUntilMs }),
       ...(excluded.length === 0 ? {} : { excluded: toRanges(excluded) }),
       ...(token === undefined ? {} : { token }),
@@ -113,7 +115,7 @@ export function fromStored(value: Readonly<Record<string, unknown>>, format: num
 }
 
 function fromFormat3(value: Readonly<Record<string, unknown>>, entry: Readonly<Record<string, unknown>>, at: string, refuse: Refuse): Intent {
-  const { first, last, rows, atMs, floor, transform, filling, unknownUntilMs, excluded = '', token } = entry;
+  const { first, last, rows, atMs, floor, transform, filling, unseen, unknownUntilMs, excluded = '', token } = entry;
   const listed = (list: 'settings' | 'targets', field: 'settings' | 'target'): unknown => {
     const index = entry[field];
     if (typeof index !== 'number') return index;
@@ -133,6 +135,7 @@ function fromFormat3(value: Readonly<Record<string, unknown>>, entry: Readonly<R
     ...(floor === undefined ? {} : { floor: floor as number }),
     ...(transform === undefined ? {} : { transformVersion: transform as string }),
     ...(filling === true ? { isFilling: true } : {}),
+    ...(unseen === true ? { isUnseen: true } : {}),
     ...(unknownUntilMs === undefined ? {} : { unknownUntilMs: unknownUntilMs as number }),
     excluded: fromRanges(excluded, `${at}.excluded`, refuse),
     ...(token === undefined ? {} : { token: token as string }),

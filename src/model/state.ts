@@ -49,6 +49,8 @@ export interface Intent {
    * @default false
    */
   readonly isFilling?: true;
+  /** A fill was answered, and the look behind it did not see its rows: nothing of the range is sent any more. @default false */
+  readonly isUnseen?: true;
   /**
    * Until then the table may show rows of it that will disappear, milliseconds since the epoch by the clock of who was
    * told so.
@@ -61,7 +63,7 @@ export interface Intent {
 }
 
 /** What is added to a range while it is in doubt. */
-export type IntentNotes = Partial<Pick<Intent, 'isFilling' | 'unknownUntilMs'>>;
+export type IntentNotes = Partial<Pick<Intent, 'isFilling' | 'isUnseen' | 'unknownUntilMs'>>;
 
 /** What is known of one partition: one value in the state store. */
 export interface PartitionState {

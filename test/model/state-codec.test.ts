@@ -37,7 +37,7 @@ describe('the text', () => {
   });
 
   test('I4, I9, I10: that a fill was begun, what must be waited out, and the version of the transform outlive the process', () => {
-    const noted = withState({ pending: [{ ...intent, transformVersion: 'v7', isFilling: true, unknownUntilMs: 1_795_000_330_000 }] });
+    const noted = withState({ pending: [{ ...intent, transformVersion: 'v7', isFilling: true, isUnseen: true, unknownUntilMs: 1_795_000_330_000 }] });
     const text = encodeState(noted, name);
     expect(text).toContain('"settings":"f00d"');
     expect(decodeState(text, name)).toStrictEqual(noted);

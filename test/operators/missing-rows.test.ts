@@ -88,6 +88,31 @@ describe('I4: that a range is filled', () => {
   }
 });
 
+describe('I15: a fill that was answered and is not seen', () => {
+  test('is stored as such before it is told', marbles((m) => {
+    const setup = replaying(m, { readBackWhenInDoubt: true, readBacks: [{ missing: [11] }, { missing: [11] }] }, { write: '--k' });
+    m.expect(setup.delivered).toBeObservable('-----#', {}, 'KCR_READ_BACK');
+    m.flush();
+    expect(setup.store.stateOf().pending).toMatchObject([{ first: 10, last: 14, isFilling: true, isUnseen: true }]);
+  }));
+
+  for (const config of [old, {}]) {
+    test(`is not made again by the next owner, whose token is ${'tokenDoubt' in config ? 'old' : 'young'}: each would add a copy of the rows`, marbles((m) => {
+      const setup = replaying(m, { ...config, readBackWhenInDoubt: true, readBacks: [{ missing: [11] }] }, {}, { isFilling: true, isUnseen: true });
+      m.expect(setup.delivered).toBeObservable('-#', {}, 'KCR_READ_BACK');
+      m.flush();
+      expect(setup.journal.of('insert', 'fill')).toEqual([]);
+    }));
+  }
+
+  test('is settled by who sees it', marbles((m) => {
+    const setup = replaying(m, { readBackWhenInDoubt: true, readBacks: [{}] }, {}, { isFilling: true, isUnseen: true });
+    m.expect(setup.delivered).toBeObservable('-R', legend);
+    m.flush();
+    expect(setup.journal.of('insert', 'fill')).toEqual([]);
+  }));
+});
+
 describe('I9: until when the server does not know what becomes of an attempt', () => {
   /** A sink whose first insert, or fill, is answered that nothing is known for 330 s. */
   function unknowing(m: Marbles, call: 'insert' | 'fill', scripts: Scripts = {}) {

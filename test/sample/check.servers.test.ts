@@ -10,7 +10,7 @@ import { event, events, Place } from '../cli/place.js';
 import { program } from '../cli/program.js';
 import { produce } from '../stack/clients.js';
 
-const SETTINGS = 'ENGINE = MergeTree ORDER BY id SETTINGS non_replicated_deduplication_window = 1000';
+const SETTINGS = 'ENGINE = MergeTree ORDER BY id SETTINGS non_replicated_deduplication_window = 100000';
 const provenance = '_topic String, _partition UInt32, _offset UInt64';
 const json = (...values: readonly object[]) => values.map((value) => ({ value: JSON.stringify(value) }));
 

@@ -15,6 +15,12 @@ describe('random worlds', () => {
     expect(campaign({ seeds: 1000 }).failures).toEqual([]);
   });
 
+  for (const seed of [624251, 650450]) {
+    test(`rows that a policy hides, in a table whose window is away, cost one copy and not one for each owner (seed ${seed})`, () => {
+      expect(play(scenarioOf(seed)).findings).toEqual([]);
+    });
+  }
+
   test('a seed replays: the same story, line by line', () => {
     const story = () => {
       const lines: string[] = [];

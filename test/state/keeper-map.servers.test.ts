@@ -386,7 +386,6 @@ describe('the KeeperMap store', () => {
 
   test.each([
     [{ url: 'localhost:8123' }, '`url`'],
-    [{ url: 'http://me:secret@localhost:8123' }, '`username`'],
     [{ url: 'http://localhost:8123/?a=b' }, '`url`'],
     [{ table: '' }, '`table`'],
     [{ path: 'states' }, '`path`'],
