@@ -23,6 +23,8 @@ export const kindServer: ServerPlan = { profile: {}, blockMs: 0, restartMs: 20, 
 export const shippedDrawn = {
   /** The server refuses a record without naming it. */
   nameless: false,
+  /** Other programs push the tokens out of a small window. */
+  overflow: false,
 };
 
 export type ShippedDrawn = Readonly<Record<keyof typeof shippedDrawn, boolean>>;
@@ -91,7 +93,7 @@ export function shippedOf(seed: number, drawn: ShippedDrawn = shippedDrawn): Shi
     // As the options that ship: an insert waits for others for half of it at most.
     timeoutMs: Math.max(dice.of(60, 60, 200), 2 * coalesceMs + 50),
     // A process that wakes up inserts what another one has inserted meanwhile, and others have pushed out of the window.
-    window: dice.of(kindServer.window, isFrozen(base) ? kindServer.window : 30),
+    window: dice.of(kindServer.window, drawn.overflow && !isFrozen(base) ? 30 : kindServer.window),
     otherBlocks: dice.of(5, 40),
     isShared: dice.chance(0.2),
     hasTopic: dice.chance(0.9),
