@@ -11,6 +11,7 @@ import type { IngestError } from '../errors.js';
 import { foreignAnswer, isAnswerOf } from '../query-answer.js';
 import type { BodyPieces } from './body.js';
 import type { Phase } from './classify.js';
+import { askOver } from './client/ask.js';
 import { type ClickHouseAddress, Endpoint, isConnected } from './client/connection.js';
 import { connectionFault, portOfTls } from './client/connection-fault.js';
 import { type Encoding, Sending } from './client/sending.js';
@@ -109,7 +110,7 @@ export class ClickHouseHttp {
       ...(answerCompression === 'none' ? {} : { compression: { response: { codec: answerCompression } } }),
       log: { level: ClickHouseLogLevel.OFF },
     });
-    this.#queries = new Queries(this.#client, this.address, connection.starting);
+    this.#queries = new Queries(askOver(this.#client), this.address, connection.starting);
   }
 
   /**
@@ -167,14 +168,7 @@ export class ClickHouseHttp {
         response.once('end', () => {
           ended = true;
           const text = Buffer.concat(chunks).toString('utf8');
-          resolve({
-            status: response.statusCode ?? 0,
-            code: exceptionCode(response.headers[CODE_HEADER]),
-            text: webPage(text) ?? text,
-            readRows: readRowsOf(response.headers[SUMMARY_HEADER]),
-            kept: request.reusedSocket,
-            foreign: isAnswerOf(params['query_id'] ?? '', response.headers) ? undefined : foreignAnswer(response.headers),
-          });
+          resolve(answerOf(params['query_id'] ?? '', { status: response.statusCode ?? 0, headers: response.headers, text }, request.reusedSocket));
           // An answer that came before the body had gone out: whatever is still being sent must not go on from a
           // buffer that is about to be used again.
           if (!request.writableFinished) request.destroy();
@@ -224,6 +218,29 @@ export class ClickHouseHttp {
     this.#agent.destroy();
     this.#queryAgent.destroy();
   }
+}
+
+/** What the sink needs of a server: a simulated one stands in for it in tests. */
+export type ClickHouseWire = Pick<ClickHouseHttp, 'address' | 'send' | 'select' | 'close'>;
+
+/** What came over the wire, to its end. */
+export interface RawAnswer {
+  readonly status: number;
+  /** By names in lower case. */
+  readonly headers: http.IncomingHttpHeaders;
+  readonly text: string;
+}
+
+/** What an answer to the insert `queryId` says. `kept`: it came over a connection that had been used before. */
+export function answerOf(queryId: string, { status, headers, text }: RawAnswer, kept: boolean): Answer {
+  return {
+    status,
+    code: exceptionCode(headers[CODE_HEADER]),
+    text: webPage(text) ?? text,
+    readRows: readRowsOf(headers[SUMMARY_HEADER]),
+    kept,
+    foreign: isAnswerOf(queryId, headers) ? undefined : foreignAnswer(headers),
+  };
 }
 
 /** An identifier as ClickHouse reads it, whatever it holds. */

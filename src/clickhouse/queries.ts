@@ -1,10 +1,9 @@
 /**
- * Room: what is asked of ClickHouse and answered with rows or a word, through @clickhouse/client. An answer counts only if
- * it names the query that was sent, and is given under settings that let it be true.
+ * Room: what is asked of ClickHouse and answered with rows or a word. An answer counts only if it names the query that was
+ * sent, and is given under settings that let it be true. What carries queries and answers is given: see `client/ask.ts`.
  */
 import { randomUUID } from 'node:crypto';
-import { text as readText } from 'node:stream/consumers';
-import { type ClickHouseClient, ClickHouseError } from '@clickhouse/client';
+import { ClickHouseError } from '@clickhouse/client';
 import { IngestError } from '../errors.js';
 import { PinnedLooks } from '../look-settings.js';
 import { foreignAnswer, isAnswerOf } from '../query-answer.js';
@@ -21,6 +20,26 @@ export interface ServerError {
 type Values = Readonly<Record<string, string | number>>;
 type Settings = Readonly<Record<string, string>>;
 type Headers = Parameters<typeof isAnswerOf>[1];
+
+/** A statement as it goes out. */
+export interface Query {
+  readonly sql: string;
+  readonly queryId: string;
+  readonly values: Values;
+  readonly settings: Settings;
+  /** Of the answer; undefined: the statement takes none, or names its own. */
+  readonly format: 'JSON' | undefined;
+  readonly signal: AbortSignal | undefined;
+}
+
+/** What came back, to its end. Names of headers are in lower case. */
+export interface QueryAnswer {
+  readonly headers: Headers;
+  readonly text: string;
+}
+
+/** Rejects with what the server said against the query (its text), or with what broke on the way. */
+export type Ask = (query: Query) => Promise<QueryAnswer>;
 
 /** The answer is none of ClickHouse's to the query that was sent. */
 class ForeignAnswer extends Error {
@@ -40,14 +59,14 @@ interface JsonAnswer<Row> {
 }
 
 export class Queries {
-  readonly #client: ClickHouseClient;
+  readonly #ask: Ask;
   readonly #address: string;
   readonly #starting: AbortSignal | undefined;
   readonly #looks = new PinnedLooks();
 
   /** `starting`: see `ClickHouseConnection`. */
-  constructor(client: ClickHouseClient, address: string, starting: AbortSignal | undefined) {
-    this.#client = client;
+  constructor(ask: Ask, address: string, starting: AbortSignal | undefined) {
+    this.#ask = ask;
     this.#address = address;
     this.#starting = starting;
   }
@@ -59,10 +78,8 @@ export class Queries {
 
   /** See `ClickHouseHttp.attempt`. */
   async attempt(sql: string, settings: Settings): Promise<ServerError | undefined> {
-    const query_id = queryId();
     try {
-      const { response_headers } = await this.#client.command({ query: sql, query_id, clickhouse_settings: settings, ...abortedBy(this.#starting) });
-      if (!isAnswerOf(query_id, response_headers)) throw new ForeignAnswer(response_headers, '');
+      await this.#answer({ sql, values: {}, settings, format: undefined, signal: this.#starting });
       return undefined;
     } catch (thrown) {
       const said = serverError(thrown);
@@ -73,13 +90,7 @@ export class Queries {
 
   /** See `ClickHouseHttp.text`. */
   async text(sql: string): Promise<string> {
-    return this.#pinned(this.#starting, async (pins) => {
-      const query_id = queryId();
-      const { stream, response_headers } = await this.#client.exec({ query: sql, query_id, clickhouse_settings: pins, ...abortedBy(this.#starting) });
-      const text = await readText(stream);
-      if (!isAnswerOf(query_id, response_headers)) throw new ForeignAnswer(response_headers, text);
-      return text;
-    });
+    return this.#pinned(this.#starting, (pins) => this.#answer({ sql, values: {}, settings: pins, format: undefined, signal: this.#starting }));
   }
 
   async #pinned<T>(signal: AbortSignal | undefined, query: (pins: Settings) => Promise<T>): Promise<T> {
@@ -92,14 +103,18 @@ export class Queries {
   }
 
   async #rows<Row>(sql: string, values: Values, signal: AbortSignal | undefined, settings: Settings): Promise<Row[]> {
-    const query_id = queryId();
-    const answer = await this.#client.query({ query: sql, query_id, query_params: values, format: 'JSON', clickhouse_settings: settings, ...abortedBy(signal) });
-    const text = await answer.text();
-    if (!isAnswerOf(query_id, answer.response_headers)) throw new ForeignAnswer(answer.response_headers, text);
+    const text = await this.#answer({ sql, values, settings, format: 'JSON', signal });
     const { data, rows = data.length, exception } = JSON.parse(text) as JsonAnswer<Row>;
     if (exception !== undefined) throw new Error(exception);
     if (rows !== data.length) throw new Error(`the answer has ${data.length} rows where it says ${rows}`);
     return data;
+  }
+
+  async #answer(query: Omit<Query, 'queryId'>): Promise<string> {
+    const queryId = `kcr-look-${randomUUID()}`;
+    const { headers, text } = await this.#ask({ ...query, queryId });
+    if (!isAnswerOf(queryId, headers)) throw new ForeignAnswer(headers, text);
+    return text;
   }
 
   #queryError(thrown: unknown): IngestError {
@@ -129,14 +144,6 @@ export class Queries {
 /** Of a connection that did not come about. */
 export function unreachable(address: string, { what, hint }: ConnectionFault, cause: unknown): IngestError {
   return new IngestError('KCR_CLICKHOUSE_UNREACHABLE', `ClickHouse cannot be reached: ${address}: ${what}`, { hint, cause });
-}
-
-function queryId(): string {
-  return `kcr-look-${randomUUID()}`;
-}
-
-function abortedBy(signal: AbortSignal | undefined): { readonly abort_signal?: AbortSignal } {
-  return signal === undefined ? {} : { abort_signal: signal };
 }
 
 function serverError(thrown: unknown): ServerError | undefined {

@@ -2,14 +2,14 @@
  * Room: what the batches of one sink share. Types only.
  */
 import type { Encoding } from './client/sending.js';
-import type { ClickHouseHttp } from './http.js';
+import type { ClickHouseWire } from './http.js';
 import type { InsertSettings, ServerIdentity, Settings } from './settings.js';
 import type { InsertSlots } from './slots.js';
 import type { WatchedTable } from './watched-table.js';
 
 /** What batches share: the connection and what is known of its other end. */
 export interface SinkContext {
-  readonly http: ClickHouseHttp;
+  readonly http: ClickHouseWire;
   readonly settings: InsertSettings;
   readonly slots: InsertSlots;
   /** How inserts are sent that wait for others; undefined in the mode `direct`. */

@@ -9,7 +9,7 @@ import type { Provenance } from './encode.js';
 import { FrozenBatch } from './frozen-batch.js';
 import type { Encoding } from './client/sending.js';
 import type { Coalescing, SinkContext, TargetTable } from './sink-context.js';
-import { ClickHouseHttp } from './http.js';
+import { ClickHouseHttp, type ClickHouseWire } from './http.js';
 import { coalescingFault } from './coalescing.js';
 import { checkOptions, type ClickHouseSinkOptions, COALESCE_BYTES, coalesceMsOf, databaseOf, MAX_COALESCED_IN_FLIGHT, MAX_IN_FLIGHT } from './options.js';
 import { fingerprintOf, type InsertSettings, insertSettings, type ServerIdentity } from './settings.js';
@@ -47,7 +47,11 @@ const inBackground: Every = (everyMs, run) => {
  */
 export async function openClickHouseSink(options: ClickHouseSinkOptions, now: () => number = Date.now, every: Every = inBackground): Promise<BatchSink> {
   checkOptions(options);
-  const http = new ClickHouseHttp(options);
+  return openSinkOver(new ClickHouseHttp(options), options, now, every);
+}
+
+/** The same over a wire that is there already; it is closed with the sink, and when the sink cannot be opened. `options` were checked. */
+export async function openSinkOver(http: ClickHouseWire, options: ClickHouseSinkOptions, now: () => number, every: Every): Promise<BatchSink> {
   try {
     const server = await readServer(http);
     const settings = insertSettings(options.clickhouseSettings ?? {}, server.knownSettings, coalesceMsOf(options));
@@ -77,7 +81,7 @@ export async function openClickHouseSink(options: ClickHouseSinkOptions, now: ()
 }
 
 class ClickHouseSink implements BatchSink, SinkContext {
-  readonly http: ClickHouseHttp;
+  readonly http: ClickHouseWire;
   readonly settings: InsertSettings;
   readonly slots: InsertSlots;
   readonly coalescing: Coalescing | undefined;
@@ -92,7 +96,7 @@ class ClickHouseSink implements BatchSink, SinkContext {
   #stale: boolean;
 
   constructor(
-    http: ClickHouseHttp,
+    http: ClickHouseWire,
     { maxInFlight, coalesceBytes = COALESCE_BYTES, compression = 'none', report = noReport }: ClickHouseSinkOptions,
     settings: InsertSettings,
     tables: ReadonlyMap<string, TargetTable>,

@@ -2,7 +2,7 @@
  * Room: what ClickHouse tells about the server and its tables, read once when a sink opens or a check runs.
  */
 import { hasCode, IngestError } from '../errors.js';
-import type { ClickHouseHttp } from './http.js';
+import type { ClickHouseWire } from './http.js';
 import { provenanceOf } from './provenance-columns.js';
 import { conditionalSettings, limitSettings, MIN_UPTIME_S, type ServerIdentity } from './settings.js';
 import { type Column, type Family, type Table, type TableName } from './table.js';
@@ -13,7 +13,7 @@ export interface Server extends ServerIdentity {
   readonly knownSettings: ReadonlySet<string>;
 }
 
-export async function readServerIdentity(http: ClickHouseHttp): Promise<ServerIdentity & { readonly timezone: string }> {
+export async function readServerIdentity(http: ClickHouseWire): Promise<ServerIdentity & { readonly timezone: string }> {
   interface Row {
     version: string;
     timezone: string;
@@ -29,7 +29,7 @@ export async function readServerIdentity(http: ClickHouseHttp): Promise<ServerId
   return { version: row.version, timezone: row.timezone, startedMs };
 }
 
-export async function readServer(http: ClickHouseHttp): Promise<Server> {
+export async function readServer(http: ClickHouseWire): Promise<Server> {
   const identity = await readServerIdentity(http);
   const listed = (names: readonly string[]): string => names.map((name) => `'${name}'`).join(', ');
   const rows = await http.select<{ name: string }>(
@@ -52,7 +52,7 @@ interface TableRow {
 }
 
 /** Undefined when there is no such table, or the user may not see it. */
-export async function findTable(http: ClickHouseHttp, { database, table }: TableName): Promise<Table | undefined> {
+export async function findTable(http: ClickHouseWire, { database, table }: TableName): Promise<Table | undefined> {
   const [row] = await http.select<TableRow>(
     `SELECT toString(uuid) AS uuid, data_paths AS paths, toUnixTimestamp(metadata_modification_time) AS altered,
        engine, engine_full, sorting_key, partition_key, create_table_query, dependencies_database, dependencies_table
@@ -97,7 +97,7 @@ function uuidOf({ uuid = '', paths = [] }: TableRow): string | undefined {
 }
 
 /** Of those that may have changed what the provenance columns hold (DROP, CLEAR, RENAME COLUMN, UPDATE), not of deletions. */
-async function readLastMutation(http: ClickHouseHttp, { database, table }: TableName): Promise<number | undefined> {
+async function readLastMutation(http: ClickHouseWire, { database, table }: TableName): Promise<number | undefined> {
   const [row] = await http
     .select<{ last: string | number }>(
       `SELECT max(toUInt64OrZero(extract(mutation_id, '[0-9]+'))) AS last FROM system.mutations
@@ -113,7 +113,7 @@ async function readLastMutation(http: ClickHouseHttp, { database, table }: Table
 }
 
 /** Where a materialized view writes; undefined when that cannot be found out. */
-export async function findTarget(http: ClickHouseHttp, view: TableName): Promise<TableName | undefined> {
+export async function findTarget(http: ClickHouseWire, view: TableName): Promise<TableName | undefined> {
   interface Row {
     uuid: string;
     create_table_query: string;
@@ -141,7 +141,7 @@ export function statedTarget(createQuery: string): TableName | undefined {
 }
 
 /** As `findTable`; a missing one is a `KCR_TABLE_MISSING` that says whether the database is missing too. */
-export async function requireTable(http: ClickHouseHttp, name: TableName): Promise<Table> {
+export async function requireTable(http: ClickHouseWire, name: TableName): Promise<Table> {
   const found = await findTable(http, name);
   if (found !== undefined) return found;
   const { database, table } = name;
@@ -171,7 +171,7 @@ export function tableSetting({ engineFull }: Pick<Table, 'engineFull'>, name: st
 }
 
 /** The dedup window of tables that do not say; undefined: the user may not see it. */
-export async function readDefaultWindow(http: ClickHouseHttp, family: Family): Promise<number | undefined> {
+export async function readDefaultWindow(http: ClickHouseWire, family: Family): Promise<number | undefined> {
   if (family === 'none') return undefined;
   const [settings, name] = family === 'plain' ? ['merge_tree_settings', 'non_replicated_deduplication_window'] : ['replicated_merge_tree_settings', 'replicated_deduplication_window'];
   const [row] = await http.select<{ value: string }>(`SELECT value FROM system.${settings} WHERE name = {name:String}`, { name }).catch((error: unknown) => {
@@ -182,7 +182,7 @@ export async function readDefaultWindow(http: ClickHouseHttp, family: Family): P
 }
 
 /** For how long the table keeps tokens; undefined: they do not grow old, or the user may not see it. */
-export async function readWindowSeconds(http: ClickHouseHttp, table: Table): Promise<number | undefined> {
+export async function readWindowSeconds(http: ClickHouseWire, table: Table): Promise<number | undefined> {
   const name = 'replicated_deduplication_window_seconds';
   if (table.family !== 'replicated') return undefined;
   const own = tableSetting(table, name);

@@ -5,11 +5,11 @@
  * those of the attempt that was repeated. Who was answered so knows; who gave up waiting, or came later, does not.
  */
 import { IngestError } from '../errors.js';
-import type { ClickHouseHttp } from './http.js';
+import type { ClickHouseWire } from './http.js';
 import type { Table } from './table.js';
 
 /** How many there are; 0 of a plain table, and where the user may not see it. */
-export async function readUnknownParts(http: ClickHouseHttp, { database, table, family }: Table, signal?: AbortSignal): Promise<number> {
+export async function readUnknownParts(http: ClickHouseWire, { database, table, family }: Table, signal?: AbortSignal): Promise<number> {
   if (family !== 'replicated') return 0;
   const [row] = await http
     .select<{ parts: string | number }>(

@@ -6,7 +6,7 @@ import type { IngestEvent, Report } from '../events.js';
 import type { TableRecord } from '../model/state.js';
 import type { Provenance } from './encode.js';
 import type { TableNow } from './evidence.js';
-import type { ClickHouseHttp } from './http.js';
+import type { ClickHouseWire } from './http.js';
 import { hash } from './settings.js';
 import { changesOf } from './table-changes.js';
 import { readBackFault } from './provenance-columns.js';
@@ -15,7 +15,7 @@ import { findTable, readDefaultWindow, readWindowSeconds, tableSetting } from '.
 import { readWindowReach, type WindowReach } from './window-reach.js';
 
 export class WatchedTable {
-  readonly #http: ClickHouseHttp;
+  readonly #http: ClickHouseWire;
   readonly #report: Report;
   readonly #clock: () => number;
   readonly #defaultWindow: number | undefined;
@@ -26,7 +26,7 @@ export class WatchedTable {
   #refreshing: Promise<void> | undefined;
 
   /** `defaultWindow`, `defaultSeconds`: what the server has for tables that do not say; undefined: the user may not see it. */
-  constructor(http: ClickHouseHttp, table: Table, defaultWindow: number | undefined, { report, now }: { readonly report: Report; readonly now: () => number }, defaultSeconds?: number) {
+  constructor(http: ClickHouseWire, table: Table, defaultWindow: number | undefined, { report, now }: { readonly report: Report; readonly now: () => number }, defaultSeconds?: number) {
     this.#http = http;
     this.#report = report;
     this.#clock = now;
@@ -36,7 +36,7 @@ export class WatchedTable {
     this.#now = this.#judged(table, undefined);
   }
 
-  static async open(http: ClickHouseHttp, table: Table, around: { readonly report: Report; readonly now: () => number }): Promise<WatchedTable> {
+  static async open(http: ClickHouseWire, table: Table, around: { readonly report: Report; readonly now: () => number }): Promise<WatchedTable> {
     const opened = new WatchedTable(http, table, await readDefaultWindow(http, table.family), around, await readWindowSeconds(http, table));
     opened.#now = { ...opened.#now, ...(await opened.#reach(table)) };
     return opened;

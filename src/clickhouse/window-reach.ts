@@ -3,7 +3,7 @@
  * counted, by its parts.
  */
 import { hasCode } from '../errors.js';
-import type { ClickHouseHttp } from './http.js';
+import type { ClickHouseWire } from './http.js';
 import type { Table } from './table.js';
 
 /** Times are of this machine's clock, milliseconds since the epoch. */
@@ -43,7 +43,7 @@ const replicatedReach = `
     WINDOW newer AS (ORDER BY t DESC ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW))`;
 
 /** `window`: entries it has; undefined: not to be seen. */
-export async function readWindowReach(http: ClickHouseHttp, { database, table, family }: Table, window: number | undefined, now: () => number): Promise<WindowReach> {
+export async function readWindowReach(http: ClickHouseWire, { database, table, family }: Table, window: number | undefined, now: () => number): Promise<WindowReach> {
   if (window === undefined || window === 0 || family === 'none') return {};
   const half = Math.floor(window / 2);
   const askedMs = now();

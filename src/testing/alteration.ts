@@ -16,9 +16,10 @@
  * | `exchange` | an empty table takes its place, and its name; exchanged again, the first one is back |
  * | `recreate` | dropped, and created again: its rows are gone |
  * | `hide rows` | a row policy: nothing is seen by those who look |
+ * | `rename away`, `rename back` | no table has its name, and the same one has it again |
  */
 export type Alteration =
-  | 'add provenance' | 'drop provenance' | 'drop and add provenance' | 'add column' | 'remove window' | 'restore window' | 'toggle window' | 'exchange' | 'recreate' | 'hide rows';
+  | 'add provenance' | 'drop provenance' | 'drop and add provenance' | 'add column' | 'remove window' | 'restore window' | 'toggle window' | 'exchange' | 'recreate' | 'hide rows' | 'rename away' | 'rename back';
 
 /** What can be altered of a table. */
 export interface TableDefinition {
@@ -30,4 +31,6 @@ export interface TableDefinition {
   readonly alteredS: number;
   readonly mutation: number;
   readonly isHidden: boolean;
+  /** No table has its name. */
+  readonly isGone: boolean;
 }

@@ -53,7 +53,8 @@ function compare(world: SimulatedWorld, rows: readonly Row[]): Comparison & { re
 function doubledIn({ log, rowsOf }: SimulatedWorld, rows: readonly Row[]): readonly string[] {
   const found = new Map<number, number>();
   for (const { timestampMs } of rows) found.set(timestampMs, (found.get(timestampMs) ?? 0) + 1);
-  const isTooMany = ({ timestampMs }: Row) => (found.get(timestampMs) ?? 0) > expected(log.produced(timestampMs), rowsOf);
+  // Rows of other topics are another program's.
+  const isTooMany = ({ topic, timestampMs }: Row) => topic === log.topic && (found.get(timestampMs) ?? 0) > expected(log.produced(timestampMs), rowsOf);
   return [...new Set(rows.filter(isTooMany).map(({ partition, offset }) => `${partition}:${offset}`))];
 }
 

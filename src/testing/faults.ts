@@ -2,9 +2,10 @@
  * Room: what can go wrong at a port call of a simulated process. Pure data; nothing but the error codes may enter.
  */
 import type { ErrorCode } from '../errors.js';
+import type { ServerFault } from './clickhouse/server-faults.js';
 
-/** The port calls a process makes of its world. */
-export type PortName = 'cluster' | 'log' | 'seek' | 'commit' | 'claim' | 'write' | 'insert' | 'readBack' | 'fill';
+/** The port calls a process makes of its world. `ask`: what the sink that ships asks of the server beside looks into the table. */
+export type PortName = 'cluster' | 'log' | 'seek' | 'commit' | 'claim' | 'write' | 'insert' | 'readBack' | 'fill' | 'ask';
 
 /**
  * What becomes of a call, and of the process that makes it.
@@ -23,6 +24,7 @@ export type PortName = 'cluster' | 'log' | 'seek' | 'commit' | 'claim' | 'write'
  * | `{ delayMs }` | takes place this much later | waits for it |
  * | `{ freezeMs }` | takes place | stands still for so long: no reply, no timer, no heartbeat; then it goes on |
  * | `{ failWith }` | never takes place | is given this error |
+ * | `{ server }` | as the fault says | as the fault says; only where the sink that ships talks to a simulated ClickHouse |
  */
 export type Fate =
   | 'die before'
@@ -36,7 +38,8 @@ export type Fate =
   | { readonly hangsMs: number }
   | { readonly delayMs: number }
   | { readonly freezeMs: number }
-  | { readonly failWith: ErrorCode };
+  | { readonly failWith: ErrorCode }
+  | { readonly server: ServerFault };
 
 /** When the server is killed: before it writes what waits, between an insert's token and its rows, or between its ClickHouse partitions. */
 export type Killed = 'early' | 'torn' | 'between' | undefined;
@@ -59,6 +62,7 @@ export const unknownOutcome: Readonly<Record<PortName, ErrorCode>> = {
   insert: 'KCR_INSERT_IN_DOUBT',
   readBack: 'KCR_CLICKHOUSE_UNREACHABLE',
   fill: 'KCR_INSERT_IN_DOUBT',
+  ask: 'KCR_CLICKHOUSE_UNREACHABLE',
 };
 
 /** The fate that a plan has for a call: its number in the life of the process, and its number among those of its port. */

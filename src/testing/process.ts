@@ -4,6 +4,7 @@
  */
 import { Observable, Subject, type SchedulerAction, type SchedulerLike, type Subscription } from 'rxjs';
 import { IngestError } from '../errors.js';
+import type { ServerFault } from './clickhouse/server-faults.js';
 import { fateOf, unknownOutcome, type Fate, type Fault, type Killed, type PortName } from './faults.js';
 
 /** A request on its way to a server, or an event on its way to a process: what it is about, and how it takes place. */
@@ -59,7 +60,7 @@ export interface Call<T> {
   readonly detail?: () => string;
   readonly effect: (killed: Killed) => T;
   /** Instead of `effect`: takes effect some time later, of which `done` is told. */
-  readonly queue?: (killed: Killed, done: (outcome: Outcome<T>) => void) => void;
+  readonly queue?: (killed: Killed, done: (outcome: Outcome<T>) => void, fault?: ServerFault) => void;
 }
 
 /** What a call gave or failed with. */
@@ -155,8 +156,9 @@ export class SimulatedProcess {
             if (this.isDead || isLandingLate(taken)) return;
             reply(taken === 'lose reply' ? lost() : outcome);
           };
+          const server = typeof taken === 'object' && 'server' in taken ? taken.server : undefined;
           if (queue === undefined) done(attempt(() => effect(killedBy(taken))));
-          else queue(killedBy(taken), done);
+          else queue(killedBy(taken), done, server);
         },
       };
       this.#send(step, fate, { latencyMs, lateMs, pace, reply, lost });
@@ -170,7 +172,7 @@ export class SimulatedProcess {
       pace.step({ ...step, take: () => step.take({ landsAfterMs: lateMs }) }, lateMs);
       return this.kill();
     }
-    if (fate === undefined || typeof fate === 'string') {
+    if (fate === undefined || typeof fate === 'string' || 'server' in fate) {
       pace.step(fate === undefined ? step : { ...step, take: () => step.take(fate) }, latencyMs / 2);
       return;
     }

@@ -34,6 +34,8 @@ export interface TableConfig {
   readonly partitionBy?: (row: Row) => string;
   /** The table has provenance columns, by which a range can be read back. @default true */
   readonly provenance?: boolean;
+  /** Among the provenance columns is `_topic`. @default true */
+  readonly hasTopic?: boolean;
   /** The server says when the table was altered last. @default true */
   readonly tellsTime?: boolean;
   /** A plain MergeTree can forget the rows but not the token when it is killed; a replicated one cannot. @default 'plain' */
@@ -56,6 +58,16 @@ export interface InsertOptions {
   /** The server dies before it begins with this block, counted from 0; the ones before are written. */
   readonly dieBeforeBlock?: number | undefined;
   readonly blockRows?: number | undefined;
+}
+
+/** A block of an insert, and the part of its token that tells it from the others. */
+export type Block = readonly [name: string, rows: readonly Row[]];
+
+export interface Landing {
+  readonly nowMs: number;
+  readonly isTorn?: boolean;
+  /** Its views' tokens do not count. */
+  readonly feedsViewsAgain?: boolean;
 }
 
 /** One of several inserts that are written together. */
@@ -83,7 +95,7 @@ export class SimulatedTable {
   #isMended = false;
   #definition: TableDefinition;
   /** Behind the name of another table, while the tables are exchanged. */
-  #exchanged: { readonly rows: readonly Row[]; readonly definition: TableDefinition; readonly tokens: ReadonlyMap<string, number> } | undefined;
+  #exchanged: { readonly rows: readonly Row[]; readonly definition: TableDefinition; readonly tokens: ReadonlyMap<string, number>; readonly parts: readonly number[] } | undefined;
   /** Of tables that were dropped. */
   readonly #dropped: (readonly Row[])[] = [];
   #tables = 1;
@@ -94,7 +106,7 @@ export class SimulatedTable {
     this.config = config;
     this.#window = new TokenWindow(dedupWindow, dedupWindowMs);
     this.views = new Map(views.map((name) => [name, []]));
-    this.#definition = { id: 'table 1', hasProvenance: config.provenance ?? true, keepsTokens: true, more: 0, alteredS: 0, mutation: 0, isHidden: false };
+    this.#definition = { id: 'table 1', hasProvenance: config.provenance ?? true, keepsTokens: true, more: 0, alteredS: 0, mutation: 0, isHidden: false, isGone: false };
     this.#viewWindows = new Map(views.map((name) => [name, new TokenWindow(dedupWindow, dedupWindowMs)]));
   }
 
@@ -106,6 +118,15 @@ export class SimulatedTable {
   isPoison(row: Row): boolean {
     return !this.#isMended && this.config.isPoison?.(row) === true;
   }
+
+  get definition(): TableDefinition {
+    return this.#definition;
+  }
+
+  /** Inserts that a server is at. */
+  busy = 0;
+  /** When each block was written, ours and those of others, the oldest first. */
+  parts: readonly number[] = [];
 
   /** As a process that looks at it sees it. */
   now(): TableNow {
@@ -149,10 +170,14 @@ export class SimulatedTable {
         return this.#exchange(alteredS);
       case 'recreate':
         this.#dropped.push(this.rows.splice(0));
+        this.parts = [];
         this.#window.restore(new Map());
         return this.#define({ alteredS, mutation: 0, id: `table ${++this.#tables}` });
       case 'hide rows':
         return this.#define({ isHidden: true });
+      case 'rename away':
+      case 'rename back':
+        return this.#define({ isGone: alteration === 'rename away' });
     }
   }
 
@@ -161,11 +186,12 @@ export class SimulatedTable {
   }
 
   #exchange(alteredS: number): void {
-    const before = { rows: [...this.rows], definition: this.#definition, tokens: this.#window.save() };
-    const other = this.#exchanged ?? { rows: [], definition: { ...this.#definition, id: `table ${++this.#tables}`, alteredS, mutation: 0 }, tokens: new Map<string, number>() };
+    const before = { rows: [...this.rows], definition: this.#definition, tokens: this.#window.save(), parts: this.parts };
+    const other = this.#exchanged ?? { rows: [], definition: { ...this.#definition, id: `table ${++this.#tables}`, alteredS, mutation: 0 }, tokens: new Map<string, number>(), parts: [] };
     this.#exchanged = before;
     this.rows.splice(0, this.rows.length, ...other.rows);
     this.#definition = other.definition;
+    this.parts = other.parts;
     this.#window.restore(other.tokens);
   }
 
@@ -184,15 +210,9 @@ export class SimulatedTable {
       const { topic, partition, offset } = poison;
       throw new IngestError('KCR_POISON', 'the row is refused', { topic, partition, offset });
     }
-    const blocks = this.#blocks(this.#kept(rows), blockRows);
-    blocks.slice(0, dieBeforeBlock).forEach(([name, block], index) => {
-      const isNew = token === undefined || !this.#definition.keepsTokens || this.#window.take(`${token}|${name}`, nowMs);
+    this.blocksOf(rows, blockRows).slice(0, dieBeforeBlock).forEach((block, index) => {
+      this.land(block, token, { nowMs, isTorn: index === dieAtBlock });
       if (index === dieAtBlock) this.#die();
-      if (isNew) this.rows.push(...block);
-      // A view is given the block also when the table has it already; its own target's window decides.
-      for (const [view, target] of this.views) {
-        if (token === undefined || this.#viewWindows.get(view)!.take(`${token}|${name}`, nowMs)) target.push(...block);
-      }
     });
     if (dieBeforeBlock !== undefined) this.#die();
   }
@@ -200,6 +220,29 @@ export class SimulatedTable {
   #die(): never {
     this.startedMs += 60_000;
     throw new IngestError('KCR_INSERT_IN_DOUBT', 'the server died in the middle of the insert');
+  }
+
+  /** The blocks that an insert of these rows is cut into, with what their tokens are told apart by. */
+  blocksOf(rows: readonly Row[], blockRows?: number): readonly Block[] {
+    return this.#blocks(this.#kept(rows), blockRows);
+  }
+
+  /** One block: its token first, then its rows, then the views. `isTorn`: the server dies behind the token. */
+  land([name, block]: Block, token: string | undefined, { nowMs, isTorn = false, feedsViewsAgain = false }: Landing): void {
+    const isNew = token === undefined || !this.#definition.keepsTokens || this.#window.take(`${token}|${name}`, nowMs);
+    if (isTorn) return;
+    if (isNew) this.#write(block, nowMs);
+    // A view is given the block also when the table has it already; its own target's window decides.
+    for (const [view, target] of this.views) {
+      if (token === undefined || feedsViewsAgain || this.#viewWindows.get(view)!.take(`${token}|${name}`, nowMs)) target.push(...block);
+    }
+  }
+
+  /** Takes a block away again, as a server does with a part that Keeper does not know. Its token was never noted. */
+  drop([, block]: Block): void {
+    const gone = new Set(block);
+    const isGone = (row: Row): boolean => gone.delete(row);
+    this.rows.splice(0, this.rows.length, ...this.rows.filter((row) => !isGone(row)));
   }
 
   /**
@@ -224,7 +267,7 @@ export class SimulatedTable {
         this.startedMs += 60_000;
         return undefined;
       }
-      for (const { rows } of fresh) this.rows.push(...rows);
+      if (fresh.length > 0) this.#write(fresh.flatMap(({ rows }) => rows), nowMs);
       for (const [view, target] of this.views) {
         for (const { token, rows } of parts) if (!isKept || this.#viewWindows.get(view)!.take(`${token}|${name}`, nowMs)) target.push(...rows);
       }
@@ -232,11 +275,17 @@ export class SimulatedTable {
     return undefined;
   }
 
+  #write(block: readonly Row[], nowMs: number): void {
+    this.rows.push(...block);
+    this.parts = [...this.parts, nowMs];
+  }
+
   /** Another writer's blocks push the oldest tokens out of the window. */
   fillWindow(blocks: number, nowMs: number): void {
     for (let i = 0; i < blocks; i++) {
       const block = `other|${nowMs}|${i}`;
       this.#window.take(block, nowMs);
+      this.#write([], nowMs);
       for (const window of this.#viewWindows.values()) window.take(block, nowMs);
     }
   }
@@ -246,12 +295,13 @@ export class SimulatedTable {
     return this.#window.blocks();
   }
 
-  /** Without views, and what was mended or altered: the worlds that are explored to the end have neither. */
+  /** Without views, parts, and what was mended or altered: the worlds that are explored to the end have neither. */
   save(): SavedTable {
     return { rows: [...this.rows], startedMs: this.startedMs, tokens: this.#window.save() };
   }
 
   restore({ rows, startedMs, tokens }: SavedTable): void {
+    this.parts = [];
     this.rows.splice(0, this.rows.length, ...rows);
     this.startedMs = startedMs;
     this.#window.restore(tokens);
@@ -272,7 +322,7 @@ export class SimulatedTable {
     return this.#definition.hasProvenance ? rows : rows.map((row): Row => ({ ...row, isBlank: true }));
   }
 
-  #blocks(rows: readonly Row[], blockRows = Infinity): (readonly [name: string, block: readonly Row[]])[] {
+  #blocks(rows: readonly Row[], blockRows = Infinity): readonly Block[] {
     const { partitionBy } = this.config;
     if (partitionBy === undefined && rows.length <= blockRows) return [['all|0', rows]];
     const cut = blockRows === Infinity ? [rows] : Array.from({ length: Math.ceil(rows.length / blockRows) }, (_, i) => rows.slice(i * blockRows, (i + 1) * blockRows));

@@ -6,6 +6,7 @@
 //   --exhaustive [--seconds T]           every order of two owners' steps in small worlds; no world takes more than half of T
 //   --exhaustive --world N               only the Nth of them, from 1; it may take all of T
 //   --kafka with --seeds, --seed or --sabotage   the group simulated below the source; [--theme T] of its worlds only
+//   --sink shipped                       with any of the first three: the sink that ships, over a simulated ClickHouse
 //   --json                               nothing but the last line, as JSON
 import { parseArgs } from 'node:util';
 import { exhaust, smallWorlds } from './exhaustive.js';
@@ -15,12 +16,16 @@ import type { SmallWorld } from './owners.js';
 import { campaign, hunt } from './random.js';
 import { sabotages } from './sabotage.js';
 import { scenarioOf, type Scenario } from './scenario.js';
+import { playShipped, type ShippedOptions } from './shipped.js';
+import { shippedCampaign, shippedHunt, shrinkShipped } from './shipped-random.js';
+import { shippedSabotages } from './shipped-sabotage.js';
+import { shippedOf, type ShippedScenario } from './shipped-scenario.js';
 import { shrink } from './shrink.js';
 
 const { values } = parseArgs({
   options: {
     seeds: { type: 'string' }, from: { type: 'string', default: '1' }, seconds: { type: 'string' }, seed: { type: 'string' },
-    sabotage: { type: 'string' }, exhaustive: { type: 'boolean', default: false }, world: { type: 'string' }, json: { type: 'boolean', default: false },
+    sabotage: { type: 'string' }, exhaustive: { type: 'boolean', default: false }, world: { type: 'string' }, sink: { type: 'string', default: 'simulated' }, json: { type: 'boolean', default: false },
     kafka: { type: 'boolean', default: false }, theme: { type: 'string' },
   },
 });
@@ -124,9 +129,54 @@ function many(seeds: number): void {
   conclude({ seeds: done.seeds, lives: done.lives, violations: failures.length, seconds: round(done.seconds), cpuSeconds: round(cpuSeconds()) }, failures.length === 0);
 }
 
+async function tellShipped(scenario: ShippedScenario, options: ShippedOptions): Promise<void> {
+  say(JSON.stringify(scenario));
+  const { findings } = await playShipped(scenario, { ...options, tell: say });
+  for (const { kind, what } of findings) say(`FOUND ${kind}: ${what}`);
+}
+
+async function replayShipped(seed: number): Promise<void> {
+  const sabotage = values.sabotage === undefined ? undefined : shippedSabotages[values.sabotage];
+  const options: ShippedOptions = { tampering: sabotage?.tampering, ...sabotage?.options };
+  const scenario = sabotage?.scenario?.(shippedOf(seed)) ?? shippedOf(seed);
+  await tellShipped(scenario, options);
+  const { findings, lives } = await playShipped(scenario, options);
+  if (findings.length > 0) {
+    const shrunk = await shrinkShipped(scenario, options);
+    say(`\nThe shortest story that fails the same way (${shrunk.tries} tries):`);
+    await tellShipped(shrunk.scenario, options);
+  }
+  conclude({ seed, lives, violations: findings.length, findings }, findings.length === 0);
+}
+
+async function sabotageShipped(name: string): Promise<void> {
+  const names = name === 'all' ? Object.keys(shippedSabotages) : [name];
+  let found = 0;
+  for (const one of names) {
+    const { by, seconds, ...rest } = await shippedHunt(one, { from: number('from', values.from), maxSeconds: Number(values.seconds ?? 300) });
+    if (rest.found) found += 1;
+    console.log(JSON.stringify({ ...rest, seconds: round(seconds), by: by?.kind }));
+  }
+  if (name === 'all') conclude({ sabotages: names.length, found }, found === names.length);
+  else if (found === 0) process.exitCode = 1;
+}
+
+async function manyShipped(seeds: number): Promise<void> {
+  const { failures, ...done } = await shippedCampaign({
+    seeds, from: number('from', values.from), maxSeconds: Number(values.seconds ?? Infinity), onSeeds: (count, lives) => say(`${count} seeds, ${lives} lives`),
+  });
+  for (const { seed, findings } of failures.slice(0, 20)) say(`seed ${seed}: ${findings.map(({ kind, what }) => `${kind} (${what})`).join(', ')}`);
+  conclude({ seeds: done.seeds, lives: done.lives, violations: failures.length, seconds: round(done.seconds), cpuSeconds: round(cpuSeconds()) }, failures.length === 0);
+}
+
+if (values.sink !== 'simulated' && values.sink !== 'shipped') throw new RangeError(`Expected --sink to be simulated or shipped, got ${values.sink}`);
 if (values.kafka) {
   const { seeds, from, seconds, seed, sabotage: broken, theme } = values;
   await kafkaCommand({ seeds, from, seconds, seed, sabotage: broken, theme }, { say, conclude, number });
+} else if (values.sink === 'shipped') {
+  if (values.seed !== undefined) await replayShipped(number('seed', values.seed));
+  else if (values.sabotage !== undefined) await sabotageShipped(values.sabotage);
+  else await manyShipped(number('seeds', values.seeds ?? '300'));
 } else if (values.seed !== undefined) replay(number('seed', values.seed));
 else if (values.sabotage !== undefined) sabotage(values.sabotage);
 else if (values.exhaustive) exhaustively();

@@ -1,12 +1,12 @@
 // Room: one run of a scenario: the very operators that ship, over the simulated world, to the end and beyond it. Then
 // the verdict. The runner, the shrinker and the tests stand on this.
-import { VirtualAction, VirtualTimeScheduler, type Observable } from 'rxjs';
+import { VirtualAction, VirtualTimeScheduler, mergeMap, of, type Observable } from 'rxjs';
 import { transformRows } from '../../operators/index.js';
 import { arrange } from '../../src/arrange.js';
 import { hasCode } from '../../src/errors.js';
 import type { PartitionState } from '../../src/model/state.js';
 import { decodeState } from '../../src/model/state-codec.js';
-import type { InsertBatch } from '../../src/ports.js';
+import type { BatchSink, InsertBatch } from '../../src/ports.js';
 import { SimulatedWorld, checkExactlyOnce, type Ignored, type Process, type Row, type SimulatedProcess } from '../../src/testing/index.js';
 import { Dice, drawn, type Happening, type LifePlan, type Scenario, type Truncation } from './scenario.js';
 
@@ -40,12 +40,17 @@ export interface PlayOptions {
   readonly ignores?: Ignored;
 }
 
+/** Where a process gets its sink. */
+export type OpenSink = (world: SimulatedWorld, self: SimulatedProcess, plan: LifePlan) => Observable<BatchSink>;
+
 export const asShipped: Compose = (process, plan, scenario, dice) => arrange(process, configOf(process, plan, scenario, dice), process.scheduler);
 
-export function configOf(process: Process, { batch, group = 'g' }: LifePlan, { maxPending, onGap, onPoison }: Scenario, dice: Dice) {
+export function configOf(process: Process, { batch, group = 'g' }: LifePlan, { maxPending, onGap, onPoison, server }: Scenario, dice: Dice) {
+  // What a real server takes minutes for is waited for in fewer steps.
+  const maxDelayMs = server === undefined ? 50 : 2_000;
   return {
     delivery: 'exactly-once' as const, group, owner: process.name, batch, maxPending, onGap, onPoison, onReset: 'restart' as const,
-    retry: { minDelayMs: 3, maxDelayMs: 50, random: dice.draw }, transform: () => withoutTombstones,
+    retry: { minDelayMs: 3, maxDelayMs, random: dice.draw }, transform: () => withoutTombstones,
   };
 }
 
@@ -59,11 +64,16 @@ const truncateMs = 4_200;
 /** After a truncation the log is looked at for five seconds before it is believed. */
 const regrowMs = 12_000;
 /** Zombies that were frozen for hours have woken up, and are done, by then. */
-const endMs = 24 * 3_600_000;
-
+export const endMs = 24 * 3_600_000;
 export function play(scenario: Scenario, options: PlayOptions = {}): Played {
-  const { compose = asShipped, tell, isUnpinned = false, isCredulous = false, ignores } = options;
   const clock = new VirtualTimeScheduler(VirtualAction, endMs);
+  const run = stage(scenario, options, clock);
+  return run.judged(flush(clock));
+}
+
+/** A run that is set up; `clock` runs it. `openSink`: the process's own one where there is none. */
+export function stage(scenario: Scenario, options: PlayOptions, clock: VirtualTimeScheduler, servers: { readonly openSink?: OpenSink; readonly tableDown?: (ms: number) => void } = {}): Run {
+  const { compose = asShipped, tell, isUnpinned = false, isCredulous = false, ignores } = options;
   const dice = new Dice(scenario.seed + 7);
   const world = worldOf(scenario, clock, options);
   const begun: (SimulatedProcess | undefined)[] = [];
@@ -75,7 +85,8 @@ export function play(scenario: Scenario, options: PlayOptions = {}): Played {
       faults: plan.faults, chunkSize: plan.chunkSize, room: plan.room, onGap: scenario.onGap, onReset: 'restart', blockRows: isUnpinned ? plan.blockRows : Infinity,
       coalesces: plan.coalesces, isCredulous, ...(ignores === undefined ? {} : { ignores }),
     });
-    const running = compose(process, plan, scenario, dice).subscribe({
+    const sink$ = servers.openSink?.(world, self, plan) ?? of(process.sink);
+    const running = sink$.pipe(mergeMap((sink) => compose({ ...process, sink }, plan, scenario, dice))).subscribe({
       next: (outcome) => {
         tell?.(`${clock.now()} ${process.name} → ${brief(outcome)}`);
         noteHalt(outcome, halted);
@@ -90,16 +101,17 @@ export function play(scenario: Scenario, options: PlayOptions = {}): Played {
       begun[index] = self;
       drains[index] = () => process.source.drain();
     }, plan.startMs));
-  for (const happening of scenario.happenings) clock.schedule(() => happen(happening, scenario, world, begun, drains, clock), happening.atMs);
-  // Less than a range in doubt may have; but what was truncated must be cut again as it was.
-  const room = scenario.truncation === undefined ? healthy.room : Infinity;
-  const last = { ...healthy, room, coalesces: scenario.lives.some(({ coalesces }) => coalesces) };
+  const tableDown = servers.tableDown ?? ((ms: number) => world.tableDown(ms));
+  for (const happening of scenario.happenings) clock.schedule(() => happen(happening, scenario, world, begun, drains, clock, tableDown), happening.atMs);
+  const healthyLife = lastLifeOf(scenario);
   clock.schedule(() => {
     tell?.(`${clock.now()} — the last, healthy life —`);
+    // It may have been renamed away later than planned, and behind its way back.
+    if (world.table.definition.isGone) world.table.alter('rename back');
     if (scenario.onPoison === 'halt' || drawn.tableMendedUnderAZombie) world.table.mend();
     // A zombie sleeps on, wakes up when everything is done, and goes on where it stood.
     for (const process of begun) if (process?.isFrozen === false) process.kill();
-    begun.push(begin(last).self);
+    begun.push(begin(healthyLife).self);
   }, healMs);
   const { truncation } = scenario;
   if (truncation !== undefined) {
@@ -107,10 +119,10 @@ export function play(scenario: Scenario, options: PlayOptions = {}): Played {
       if (!truncate(truncation, world)) return;
       tell?.(`${clock.now()} — partition ${truncation.partition} now ends at ${world.log.ends(truncation.partition).end} —`);
       for (const process of begun) if (process?.isFrozen === false) process.kill();
-      const { self } = begin(last);
+      const { self } = begin(healthyLife);
       if (truncation.isFollowedByDeath === true) {
         clock.schedule(() => self.kill(), regrowMs - truncateMs - 1);
-        clock.schedule(() => void begin(last), regrowMs - truncateMs + 1);
+        clock.schedule(() => void begin(healthyLife), regrowMs - truncateMs + 1);
       }
       clock.schedule(() => world.produce(truncation.partition, ...Array.from({ length: truncation.produced }, (_, n) => ({ anew: n }))), regrowMs - truncateMs);
     }, truncateMs);
@@ -122,12 +134,28 @@ export function play(scenario: Scenario, options: PlayOptions = {}): Played {
       tell?.(`${clock.now()} — the rows are deleted, and another group reads from the beginning —`);
       world.table.deleteRows();
       world.group.committed.clear();
-      begin({ ...last, group: otherGroup });
+      begin({ ...healthyLife, group: otherGroup });
     }, truncateMs);
   }
-  const isStuck = !flush(clock);
-  const findings = [...errors, ...judge(world, scenario, halted), ...(isStuck ? [{ kind: 'stuck', what: 'the run does not come to rest' }] : [])];
-  return { findings, lives: world.lives, rows: world.table.rows.length };
+  return {
+    world,
+    judged: (isAtRest) => {
+      const stuck = isAtRest ? [] : [{ kind: 'stuck', what: 'the run does not come to rest' }];
+      return { findings: [...errors, ...judge(world, scenario, halted), ...stuck], lives: world.lives, rows: world.table.rows.length };
+    },
+  };
+}
+
+export interface Run {
+  readonly world: SimulatedWorld;
+  /** The verdict, when the clock has run out; false: it would go on for ever. */
+  judged(isAtRest: boolean): Played;
+}
+
+function lastLifeOf({ truncation, lives }: Scenario): LifePlan {
+  // Less than a range in doubt may have; but what was truncated must be cut again as it was.
+  const room = truncation === undefined ? healthy.room : Infinity;
+  return { ...healthy, room, coalesces: lives.some(({ coalesces }) => coalesces) };
 }
 
 const otherGroup = 'g:again';
@@ -140,13 +168,14 @@ function noteHalt(outcome: unknown, halted: Set<number>): void {
 }
 
 function worldOf(scenario: Scenario, clock: VirtualTimeScheduler, { tell, isTrusting = false, isForgetful = false }: PlayOptions): SimulatedWorld {
-  const { records, spread, views, family, dedupWindowMs, coalesceMs, poisonEvery, provenance = true, tellsTime = true } = scenario;
+  const { records, spread, views, family, dedupWindowMs, coalesceMs, poisonEvery, provenance = true, tellsTime = true, server } = scenario;
   return new SimulatedWorld({
     partitions: records, scheduler: clock, coalesceMs, rowsOf: ({ value }) => (value === null ? 0 : 1), ...(tell === undefined ? {} : { tell }),
     table: {
       views, family, provenance, tellsTime, forgetsTogether: isForgetful,
       ...(isTrusting ? { budgetMs: Infinity } : scenario.budgetMs === undefined ? {} : { budgetMs: scenario.budgetMs }),
       ...(dedupWindowMs === 0 ? {} : { dedupWindowMs }),
+      ...(server === undefined ? {} : { dedupWindow: server.window, hasTopic: server.hasTopic }),
       ...(spread === 1 ? {} : { partitionBy: ({ offset }: Row) => String(offset % spread) }),
       ...(poisonEvery === 0 ? {} : { isPoison: ({ offset }: Row) => offset % poisonEvery === poisonEvery - 1 }),
     },
@@ -186,7 +215,7 @@ function flush(clock: VirtualTimeScheduler): boolean {
   }
 }
 
-function happen(happening: Happening, { tombstoneEvery }: Scenario, world: SimulatedWorld, begun: readonly (SimulatedProcess | undefined)[], drains: readonly (() => void)[], clock: VirtualTimeScheduler): void {
+function happen(happening: Happening, { tombstoneEvery, server }: Scenario, world: SimulatedWorld, begun: readonly (SimulatedProcess | undefined)[], drains: readonly (() => void)[], clock: VirtualTimeScheduler, tableDown: (ms: number) => void): void {
   switch (happening.kind) {
     case 'produce':
       world.log.leaveHole(happening.partition, happening.hole);
@@ -202,7 +231,7 @@ function happen(happening: Happening, { tombstoneEvery }: Scenario, world: Simul
     case 'store down':
       return world.storeDown(happening.ms);
     case 'table down':
-      return world.tableDown(happening.ms);
+      return tableDown(happening.ms);
     case 'compact':
       return world.log.compact(happening.partition, happening.offset);
     case 'retain':
@@ -214,7 +243,7 @@ function happen(happening: Happening, { tombstoneEvery }: Scenario, world: Simul
       for (let partition = 0; partition < world.log.partitions; partition++) world.produce(partition, { again: 1 }, { again: 2 }, { again: 3 });
       return world.group.rebalance();
     case 'other writers':
-      return world.table.fillWindow(5, clock.now());
+      return world.table.fillWindow(server?.otherBlocks ?? 5, clock.now());
     case 'alter':
       return world.alter(happening.alteration);
   }
@@ -229,15 +258,17 @@ function judge(world: SimulatedWorld, scenario: Scenario, halted: ReadonlySet<nu
   const findings: Finding[] = world.violations.map(({ invariant, what }) => ({ kind: invariant, what }));
   const { isAltered, isHidden } = alterationsOf(scenario);
   const mayHalt = (partition: number) => isAltered && halted.has(partition);
-  const lost = missing.filter((name) => {
+  const isLost = (name: string): boolean => {
     const [partition = 0, offset = 0] = name.split(':').map(Number);
     return !mayHalt(partition) || offset <= (stateOf(world, partition)?.settled ?? -1);
-  });
+  };
+  const lost = missing.filter(isLost);
   if (lost.length > 0) findings.push({ kind: 'missing', what: lost.join(' ') });
   const tooMany = isHidden ? doubled.filter((name) => copiesOf(world, name) > 2) : doubled;
   if (tooMany.length > 0) findings.push({ kind: 'doubled', what: tooMany.join(' ') });
   for (const [name, view] of Object.entries(views)) {
-    if (view.missing.length > 0) findings.push({ kind: 'missing', what: `${name}: ${view.missing.join(' ')}` });
+    const unfed = view.missing.filter(isLost);
+    if (unfed.length > 0) findings.push({ kind: 'missing', what: `${name}: ${unfed.join(' ')}` });
     if (view.doubled.length > 0) findings.push({ kind: 'doubled', what: `${name}: ${view.doubled.join(' ')}` });
   }
   scenario.records.forEach((_, partition) => {
@@ -247,9 +278,9 @@ function judge(world: SimulatedWorld, scenario: Scenario, halted: ReadonlySet<nu
   return findings;
 }
 
-function alterationsOf({ happenings, provenance = true }: Scenario): { readonly isAltered: boolean; readonly isHidden: boolean } {
+function alterationsOf({ happenings, provenance = true, server }: Scenario): { readonly isAltered: boolean; readonly isHidden: boolean } {
   const alterations = happenings.flatMap((happening) => (happening.kind === 'alter' ? [happening.alteration] : []));
-  return { isAltered: alterations.length > 0 || !provenance, isHidden: alterations.includes('hide rows') };
+  return { isAltered: alterations.length > 0 || !provenance || server?.hasTopic === false, isHidden: alterations.includes('hide rows') };
 }
 
 function copiesOf(world: SimulatedWorld, name: string): number {

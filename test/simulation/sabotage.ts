@@ -13,6 +13,7 @@ import { dedupToken } from '../../src/model/token.js';
 import { lastKnownOffset } from '../../src/model/state.js';
 import type { BatchSink, Claim, Fetched, FrozenInsert, InsertBatch, InsertResult, RecordSource, SourceEvent, StateStore } from '../../src/ports.js';
 import type { Ignored, Invariant, Process } from '../../src/testing/index.js';
+import { overlay } from '../../src/testing/overlay.js';
 import { configOf, withoutTombstones, type Compose } from './play.js';
 
 export interface Sabotage {
@@ -76,14 +77,13 @@ function keep<T>(): MonoTypeOperatorFunction<T> {
 
 /** Each frozen insert changed. */
 function withFrozen(sink: BatchSink, change: (frozen: FrozenInsert, batch: InsertBatch) => Partial<FrozenInsert>): BatchSink {
-  return {
-    ...sink,
+  // Methods and getters stay those of the sink.
+  return overlay(sink, {
     freeze: (batch) => {
       const frozen = sink.freeze(batch);
-      // Methods and getters of the frozen insert stay those of the sink.
-      return Object.assign(Object.create(frozen) as FrozenInsert, change(frozen, batch));
+      return overlay(frozen, change(frozen, batch));
     },
-  };
+  });
 }
 
 const tokenFromReceived: MonoTypeOperatorFunction<InsertBatch> = map((batch) => {

@@ -59,6 +59,26 @@ export interface Scenario {
   readonly budgetMs?: number;
   /** When everything is done, the rows are deleted, and another group reads the topic from its beginning. */
   readonly isReadAgain?: boolean;
+  /** What the simulated ClickHouse is like to which the sink that ships talks. */
+  readonly server?: ServerPlan;
+}
+
+/** A simulated ClickHouse. */
+export interface ServerPlan {
+  /** The settings of the user's profile. */
+  readonly profile: Readonly<Record<string, string>>;
+  readonly blockMs: number;
+  readonly restartMs: number;
+  readonly refuses: 'row' | 'constraint' | 'nameless';
+  /** After so long the sink waits for no answer. */
+  readonly timeoutMs: number;
+  /** Blocks whose tokens the table keeps. */
+  readonly window: number;
+  /** Blocks that other programs write into the table at a time. */
+  readonly otherBlocks: number;
+  /** The table has rows of another topic, under the same partitions and offsets. */
+  readonly isShared: boolean;
+  readonly hasTopic: boolean;
 }
 
 /** The last records of a partition are gone; whoever comes next claims it, and then others are produced in their place. */
@@ -223,7 +243,7 @@ function windowAway(dice: Dice, atMs: number): readonly Happening[] {
 }
 
 /** A process that wakes up in a table without a window inserts what another one has inserted meanwhile. */
-function isFrozen({ happenings, lives }: Scenario): boolean {
+export function isFrozen({ happenings, lives }: Scenario): boolean {
   const isFreeze = ({ fate: one }: Fault) => typeof one === 'object' && 'freezeMs' in one;
   return happenings.some(({ kind }) => kind === 'freeze') || lives.some(({ faults }) => faults.some(isFreeze));
 }

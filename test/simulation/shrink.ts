@@ -30,7 +30,7 @@ export function shrink(scenario: Scenario, options: PlayOptions = {}, most = 600
   return { scenario: best, played, tries };
 }
 
-function* shorter(scenario: Scenario): Generator<Scenario> {
+export function* shorter(scenario: Scenario): Generator<Scenario> {
   const { happenings, lives, records } = scenario;
   for (let i = 0; i < happenings.length; i++) yield { ...scenario, happenings: without(happenings, i) };
   for (let i = 0; i < lives.length; i++) {
