@@ -9,10 +9,9 @@
 import { concat, concatMap, defer, of, throwError, type Observable } from 'rxjs';
 import { IngestError, type Oversized } from '../../src/errors.js';
 import type { InsertBatch } from '../../src/ports.js';
-import type { Part } from './insert-all.js';
 
 /** What can be done with it. */
-export interface Cutting {
+export interface Cutting<T> {
   /** Is no row of it in the table? An error where that cannot be told. */
   readonly isAbsent: () => Observable<boolean>;
   /** Emits once after so long; `why` is told. */
@@ -20,10 +19,10 @@ export interface Cutting {
   /** Records the batch in parts, cut behind these offsets. */
   readonly recut: (cuts: readonly number[]) => Observable<readonly InsertBatch[]>;
   /** Inserts a part; the last one may have to be cut again. */
-  readonly insertRest: (part: InsertBatch) => Observable<Part>;
+  readonly insertRest: (part: InsertBatch) => Observable<T>;
 }
 
-export function insertToFit(error: IngestError, { cuts, mayLandForMs }: Oversized, cutting: Cutting): Observable<Part> {
+export function insertToFit<T>(error: IngestError, { cuts, mayLandForMs }: Oversized, cutting: Cutting<T>): Observable<T> {
   const cut$ = defer(() => cutting.recut(cuts)).pipe(concatMap((parts) => concat(...parts.map((part) => defer(() => cutting.insertRest(part))))));
   if (mayLandForMs === undefined) return cut$;
   const expectAbsent$ = defer(cutting.isAbsent).pipe(concatMap((absent) => (absent ? of(absent) : throwError(() => isThere(error)))));
