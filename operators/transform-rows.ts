@@ -44,7 +44,8 @@ export function transformRows<B extends Batch>(transform: Transform, config: Tra
     for (const record of batch.records) {
       const made = rowsOfRecord(transform, record, batch.assignment);
       if (made.length === 0) filtered += 1;
-      records.push(...made);
+      // Not as arguments, of which a call takes about a hundred thousand.
+      for (const row of made) records.push(row);
     }
     if (filtered > 0) report({ kind: 'filtered', assignment: batch.assignment, records: filtered });
     return { ...batch, records, bytes: bytesOf(records) };

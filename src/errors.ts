@@ -52,6 +52,14 @@ export function mayHeal({ code }: { readonly code: ErrorCode }): boolean {
 
 export type ErrorCode = keyof typeof errorCodes;
 
+/** A batch that is more than one block. */
+export interface Oversized {
+  /** Offsets behind which it is cut: each part but the last fits for sure. At least one. */
+  readonly cuts: readonly number[];
+  /** For how long an attempt at the whole may still land, milliseconds; undefined: none was ever sent. */
+  readonly mayLandForMs: number | undefined;
+}
+
 export interface ErrorFields {
   readonly topic?: string | undefined;
   readonly partition?: number | undefined;
@@ -73,6 +81,8 @@ export interface ErrorFields {
    * records; `perhaps`: that is not known.
    */
   readonly divisible?: 'surely' | 'perhaps' | undefined;
+  /** The batch is not sent as it is, but in parts it can be. */
+  readonly oversized?: Oversized | undefined;
   /** Refused as it was, some of its rows may be in the table. */
   readonly mayHaveLanded?: boolean | undefined;
   /** What to do about it, one sentence or a statement to run. */

@@ -76,7 +76,10 @@ export type IngestEvent =
       readonly replay: boolean;
     }
   | {
-      /** The server refuses a batch and names no record: it is inserted in parts until the record is found. */
+      /**
+       * A batch is inserted in parts: the server refuses it and names no record, until the record is found; or a transform
+       * made more rows of it than one insert may have.
+       */
       readonly kind: 'divided';
       readonly assignment: Assignment;
       readonly first: number;

@@ -3,8 +3,8 @@
  * `verify`. A profile that has others must not change what is seen. Pure but for what it is given to ask with.
  *
  * Looked through: all 1,721 names in `system.settings` of 26.7.2, each tried on the queries of this library by
- * a test that sets each of them beside these, on a real server, and finds none that changes an answer. Not seen by it: what a
- * row policy hides, and settings of servers of another version.
+ * a test that sets each of them beside these, on a real server, and finds none that changes an answer. Not seen by it:
+ * settings of servers of another version. What a row policy hides is no setting; see `clickhouse/row-policies.ts`.
  */
 type Settings = Readonly<Record<string, string>>;
 
@@ -36,7 +36,7 @@ export const truthfulLooks: Settings = {
   automatic_parallel_replicas_mode: '0',
   parallel_replicas_count: '0',
   parallel_replica_offset: '0',
-  // With 1 a replicated table hides parts that no quorum has, though they stay; `RangeLook` asks for it where it helps.
+  // With 1 a replicated table hides parts that no quorum has, though they stay.
   select_sequential_consistency: '0',
   ignore_cold_parts_seconds: '0',
   prefer_warmed_unmerged_parts_seconds: '0',

@@ -2,13 +2,14 @@
  * Room: a helper of insertDeduped: one batch with all that may happen to it on its way into the table: its range is
  * recorded anew, records are left out of it, it is inserted in parts. Ports and the model may enter.
  */
-import { catchError, concatMap, defer, last, map, of, tap, throwError, using, type Observable } from 'rxjs';
+import { catchError, concatMap, defer, every, from, last, map, of, tap, throwError, timer, using, type Observable } from 'rxjs';
 import { IngestError, asIngestError, hasCode } from '../../src/errors.js';
 import type { Ledger } from '../../src/ledger.js';
 import { bytesOf, countOffsets, indexAfter } from '../../src/model/batch.js';
 import type { Intent } from '../../src/model/state.js';
 import type { BatchSink, FrozenInsert, InsertBatch, InsertResult } from '../../src/ports.js';
 import { insertInParts, type Searched } from './insert-in-parts.js';
+import { insertToFit } from './insert-to-fit.js';
 import { VerifiedInsert, type Doubt, type Effects, type Inserted, type NoteDown } from './insert-verified.js';
 
 /** `describe` says what an intent that is renewed records. */
@@ -56,13 +57,14 @@ function insertRest(course: Course, stage: Stage): Observable<Part> {
         case 'unsent':
           return renew(course, stage);
         case 'refused':
+          if (tried.error.fields.oversized !== undefined) return cutToFit(tried.error, course, stage);
           return tried.error.fields.divisible === undefined ? exclude(tried.error, course, stage) : inParts(tried.error, course, stage);
       }
     }),
   );
 }
 
-/** Emits `refused` where something can be done about it: a record left out, or looked for. */
+/** Emits `refused` where something can be done about it: a record left out, or looked for, or the batch cut. */
 function attempt({ batch, doubt, isRenewed, isPatient }: Course, stage: Stage): Observable<Tried> {
   const { ledger, scheduler, onPoison } = stage;
   if (batch.records.length === 0) return of({ kind: 'inserted', result: nothing });
@@ -76,8 +78,9 @@ function attempt({ batch, doubt, isRenewed, isPatient }: Course, stage: Stage): 
     catchError((thrown: unknown) => {
       const isExcluded = onPoison === 'exclude' && hasCode(thrown, 'KCR_POISON') && thrown.fields.divisible === undefined;
       const isSearched = !isPatient && canRecord && thrown instanceof IngestError && thrown.fields.divisible !== undefined;
+      const isCut = canRecord && thrown instanceof IngestError && thrown.fields.oversized !== undefined;
       const isAbandoned = stage.whenInDoubt === 'abandon' && hasCode(thrown, 'KCR_INSERT_IN_DOUBT');
-      return (isExcluded || isSearched) && !isAbandoned ? of<Tried>({ kind: 'refused', error: thrown }) : throwError(() => thrown);
+      return (isExcluded || isSearched || isCut) && !isAbandoned ? of<Tried>({ kind: 'refused', error: thrown }) : throwError(() => thrown);
     }),
   );
 }
@@ -157,19 +160,28 @@ function exclude(error: IngestError, course: Course, stage: Stage): Observable<P
   );
 }
 
-/**
- * Is no row of the batch in the table? Frozen under the old token only to look: nothing is sent. What cannot even be
- * frozen cannot have been sent either.
- */
+/** Is no row of the batch in the table? An error that names `error` where that cannot be told. */
 function isAbsent(batch: InsertBatch, error: IngestError, stage: Stage): Observable<boolean> {
+  return looksAbsent(batch, stage).pipe(
+    catchError((thrown: unknown) => throwError(() => kept(error, `an earlier attempt may have landed, and that cannot be verified: ${asIngestError(thrown, 'KCR_INTERNAL', 'the range could not be read back').detail}`))),
+  );
+}
+
+/**
+ * Frozen under the old token only to look: nothing is sent. What cannot even be frozen cannot have been sent either; what
+ * is too large to be is looked for in parts.
+ */
+function looksAbsent(batch: InsertBatch, stage: Stage): Observable<boolean> {
   if (batch.records.length === 0) return of(true);
   return whileFrozen(batch, stage, (frozen) => new VerifiedInsert(frozen, batch, stage, { isInDoubt: true }).isAbsent()).pipe(
     catchError((thrown: unknown) => {
-      const failure = asIngestError(thrown, 'KCR_INTERNAL', 'the range could not be read back');
-      const { offset } = failure.fields;
-      const further = failure.code === 'KCR_POISON' && offset !== undefined ? without(batch, offset) : batch;
-      if (further.records.length < batch.records.length) return isAbsent(further, error, stage);
-      return throwError(() => kept(error, `an earlier attempt may have landed, and that cannot be verified: ${failure.detail}`));
+      if (!(thrown instanceof IngestError)) return throwError(() => thrown);
+      const { offset, oversized } = thrown.fields;
+      if (oversized !== undefined) {
+        return from(partsOf(batch, oversized.cuts)).pipe(concatMap((part) => looksAbsent(part, stage)), every((absent) => absent));
+      }
+      const further = thrown.code === 'KCR_POISON' && offset !== undefined ? without(batch, offset) : batch;
+      return further.records.length < batch.records.length ? looksAbsent(further, stage) : throwError(() => thrown);
     }),
   );
 }
@@ -218,14 +230,37 @@ function inParts(error: IngestError, course: Course, stage: Stage): Observable<P
   return insertInParts(batch, { error, isInDoubt: course.doubt.isInDoubt }, searched);
 }
 
+/** What is more than one block is inserted as several. */
+function cutToFit(error: IngestError, course: Course, stage: Stage): Observable<Part> {
+  const { batch } = course;
+  const { oversized } = error.fields;
+  if (oversized === undefined) return throwError(() => error);
+  const { assignment, afterOffset, lastOffset } = batch;
+  stage.report({ kind: 'divided', assignment, first: afterOffset + 1, last: lastOffset, error });
+  return insertToFit(error, oversized, {
+    isAbsent: () => looksAbsent(batch, stage),
+    waitFor: (delayMs, why) => {
+      stage.report({ kind: 'retry', call: 'readBack', assignment, attempt: 1, delayMs, error: why });
+      return timer(delayMs, stage.scheduler);
+    },
+    recut: (cuts) => recut(batch, cuts, stage),
+    insertRest: (part) => insertRest({ ...course, batch: part, doubt: { isInDoubt: false }, isRenewed: true }, stage),
+  });
+}
+
+/** The batch cut behind each of `cuts`, still under its own intent. */
+function partsOf(batch: InsertBatch, cuts: readonly number[]): readonly InsertBatch[] {
+  return [...cuts, batch.lastOffset].map((lastOffset, at): InsertBatch => {
+    const afterOffset = at === 0 ? batch.afterOffset : cuts[at - 1]!;
+    const records = batch.records.slice(indexAfter(batch.records, afterOffset), indexAfter(batch.records, lastOffset));
+    return { ...batch, afterOffset, lastOffset, records, bytes: bytesOf(records) };
+  });
+}
+
 /** Cuts the batch behind each of `cuts`, and has the parts recorded before any of them is inserted. */
 function recut(batch: InsertBatch, cuts: readonly number[], { sink, ledger, scheduler }: Stage): Observable<readonly InsertBatch[]> {
   const { assignment, intent } = batch;
-  const parts = [...cuts, batch.lastOffset].map((lastOffset, at): InsertBatch => {
-    const afterOffset = at === 0 ? batch.afterOffset : cuts[at - 1]!;
-    const records = batch.records.slice(indexAfter(batch.records, afterOffset), indexAfter(batch.records, lastOffset));
-    return { ...batch, afterOffset, lastOffset, records, bytes: bytesOf(records), replay: false };
-  });
+  const parts = partsOf(batch, cuts).map((part): InsertBatch => ({ ...part, replay: false }));
   if (intent === undefined || ledger === undefined) return of(parts);
   return defer(() => {
     const opened = ledger.of(assignment);

@@ -7,12 +7,8 @@ import { checkValues, FaultKind, faultText, type IndexedFault, type ProvenanceNa
 import { cursorOver } from '../model/packed-records.js';
 import type { Records } from '../model/record.js';
 import { LAST_TIME_MS, type Provenance } from './encode.js';
-import { BLOCK_BYTES, BLOCK_ROWS } from './settings.js';
+import { batchLimits, type BlockLimits, fitOf, oversized, type Sent } from './block-limits.js';
 import type { TableName } from './table.js';
-
-/** A batch is one block of the server: half of the block's limits leaves room for what a row grows to in memory. */
-const MAX_BATCH_ROWS = BLOCK_ROWS / 2;
-const MAX_BATCH_BYTES = BLOCK_BYTES / 2;
 
 /** Throws for a range that was recorded for another table: whether it is there would be asked, and filled, at the wrong place. */
 export function checkTable({ assignment: { topic, partition }, intent }: InsertBatch, { database, table }: TableName): void {
@@ -44,20 +40,33 @@ export function reservedBy({ topic, partition, offset, timestamp, key, headers }
   return reservedNames(spliced.filter(([, isSpliced]) => isSpliced).map(([name]) => name));
 }
 
-/** Throws for the first record that is not one row of its own, and for a batch that would be more than one block. */
-export function checkRecords(batch: InsertBatch, provenance: Provenance): void {
-  const { assignment: { topic, partition }, afterOffset, lastOffset, records } = batch;
+/**
+ * Throws for the first record that is not one row of its own, or whose rows are more than one block; and for a batch that is
+ * more than one, with where to cut it. `sent`: by what the sink tells whether an earlier process may have sent it.
+ */
+export function checkRecords(batch: InsertBatch, provenance: Provenance, sent: Sent, limits: BlockLimits = batchLimits): void {
+  const { records } = batch;
   const { bytes, fault } = checkValues(cursorOver(records), reservedBy(provenance));
   if (fault !== undefined) throw poisoned(batch, fault);
-  if (records.length > MAX_BATCH_ROWS || bytes > MAX_BATCH_BYTES) {
-    throw new IngestError('KCR_CONFIG', `a batch of ${records.length} rows and ${bytes} bytes is more than one block of ClickHouse may be`, {
-      topic,
-      partition,
-      first: afterOffset + 1,
-      last: lastOffset,
-      hint: `make batches smaller than ${MAX_BATCH_ROWS} rows and ${MAX_BATCH_BYTES} bytes`,
+  if (records.length > limits.rows || bytes > limits.bytes) throw tooLarge(batch, bytes, sent, limits);
+}
+
+/** A batch of records as they are read is never as large: a transform has made several rows of each. */
+function tooLarge(batch: InsertBatch, bytes: number, sent: Sent, limits: BlockLimits): IngestError {
+  const { assignment: { topic, partition }, afterOffset, lastOffset, records } = batch;
+  const fit = fitOf(records, limits);
+  const most = `at most ${limits.rows} rows and ${limits.bytes} bytes, which is half a block of ClickHouse`;
+  if (fit.kind === 'record') {
+    return new IngestError('KCR_POISON', `the ${fit.rows} rows of one record, of ${fit.bytes} bytes, are more than one insert may have: ${most}`, {
+      topic, partition, offset: fit.offset,
+      hint: 'let the transform make fewer rows of such a record, or none; or produce it in parts',
     });
   }
+  return new IngestError('KCR_CONFIG', `a batch of ${records.length} rows and ${bytes} bytes is more than one insert may have: ${most}`, {
+    topic, partition, first: afterOffset + 1, last: lastOffset,
+    oversized: oversized(batch, fit.cuts, sent),
+    hint: 'give insertDeduped the ledger that recorded the range: it is then recorded again in parts that fit',
+  });
 }
 
 /** Records whose time no DateTime64 can hold, as of a producer that counts in micro- or nanoseconds; -1 is Kafka's word for none. */

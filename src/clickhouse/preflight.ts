@@ -9,7 +9,7 @@ import { ClickHouseHttp } from './http.js';
 import { checkOptions, type ClickHouseSinkOptions, databaseOf, type Route } from './options.js';
 import type { CheckContext, Needs } from './preflight/context.js';
 import { checkLimits, checkMode, checkServer, checkSettings, readDefaults } from './preflight/server.js';
-import { checkEngine, checkGrants, checkProvenance, checkVolatile, checkWindow, nameOf } from './preflight/table.js';
+import { checkEngine, checkGrants, checkProvenance, checkRowPolicies, checkVolatile, checkWindow, nameOf } from './preflight/table.js';
 import { checkViews } from './preflight/views.js';
 import { plainTable, type Table } from './table.js';
 import { requireTable } from './tables.js';
@@ -67,6 +67,7 @@ async function checkRoute(context: CheckContext, route: Route): Promise<Finding[
     checkWindow(context, table, 'table'),
     ...checkVolatile(table),
     ...checkProvenance(table),
+    ...(await checkRowPolicies(http, table)),
     ...(await checkViews(context, table)),
   ];
 }

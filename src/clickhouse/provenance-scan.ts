@@ -7,6 +7,7 @@ import { type ContentScan, openContentScan } from './content-scan.js';
 import { ClickHouseHttp, quotedTable } from './http.js';
 import { checkOptions, databaseOf, type ClickHouseSinkOptions } from './options.js';
 import { provenanceStatement, readBackFault } from './provenance-columns.js';
+import { HIDDEN, hidesRows, SEES_ALL } from './row-policies.js';
 import { insertSettings } from './settings.js';
 import type { Table } from './table.js';
 import { readServer, requireTable } from './tables.js';
@@ -43,8 +44,8 @@ export interface ProvenanceScan {
 }
 
 /**
- * @throws `KCR_TABLE_UNSUITABLE` with the statement that mends it, for a table whose rows cannot be told apart by offset;
- * `KCR_TABLE_MISSING`, `KCR_CLICKHOUSE_UNREACHABLE`, `KCR_PREFLIGHT`.
+ * @throws `KCR_TABLE_UNSUITABLE` with the statement that mends it, for a table whose rows cannot be told apart by offset, or
+ * of which a row policy hides rows from the user; `KCR_TABLE_MISSING`, `KCR_CLICKHOUSE_UNREACHABLE`, `KCR_PREFLIGHT`.
  */
 export async function openProvenanceScan(options: ClickHouseSinkOptions, topic: string): Promise<ProvenanceScan> {
   const route = options.routes.find((each) => each.topic === topic);
@@ -55,6 +56,7 @@ export async function openProvenanceScan(options: ClickHouseSinkOptions, topic: 
     const table = await requireTable(http, { database: databaseOf(options, route), table: route.table });
     const fault = readBackFault(table);
     if (fault !== undefined) throw unsuitable(table, fault, topic);
+    if (await hidesRows(http, table)) throw hidden(table, topic);
     return scanOf(http, table, topic, options);
   } catch (error) {
     http.close();
@@ -89,6 +91,13 @@ function scanOf(http: ClickHouseHttp, table: Table, topic: string, { clickhouseS
     },
     close: () => http.close(),
   };
+}
+
+function hidden({ database, table }: Table, topic: string): IngestError {
+  return new IngestError('KCR_TABLE_UNSUITABLE', `The table cannot be compared with the topic: ${HIDDEN}, so that they would look missing`, {
+    topic, table: `${database}.${table}`,
+    hint: SEES_ALL,
+  });
 }
 
 function unsuitable(table: Table, fault: string, topic: string): IngestError {

@@ -5,13 +5,15 @@
 import { IngestError } from '../errors.js';
 import { countOffsets } from '../model/batch.js';
 import type { InsertBatch, ReadBack } from '../ports.js';
-import { allOffsets, compareRows, type PartialRecord } from './compare-rows.js';
+import { allOffsets, compareRows } from './compare-rows.js';
 import { type Evidence, evidenceOf, isSameTable, withoutEvidence, WITNESSES, witnessRange } from './evidence.js';
 import type { SinkContext } from './sink-context.js';
 import { quotedTable } from './http.js';
+import { BY_HAND, elsewhere, partialRecord, unreadable, type Where, whereOf } from './look-errors.js';
 import { provenanceStatement } from './provenance-columns.js';
+import { HIDDEN, hidesRows, SEES_ALL } from './row-policies.js';
 import { parseFingerprint, sameRun, type ServerIdentity } from './settings.js';
-import { plainTable, type TableName } from './table.js';
+import type { TableName } from './table.js';
 import { findTable } from './tables.js';
 import { readUnknownParts } from './unknown-parts.js';
 import type { WatchedTable } from './watched-table.js';
@@ -21,20 +23,6 @@ import type { WatchedTable } from './watched-table.js';
  * table may show rows, or duplicates, that will disappear.
  */
 const UNKNOWN_STATUS_MS = 330_000;
-
-const BY_HAND = 'look the range up by hand, then set what is settled with "kafka-clickhouse-rx state reset"';
-
-export interface Where {
-  readonly topic: string;
-  readonly partition: number;
-  readonly first: number;
-  readonly last: number;
-  readonly table: string;
-}
-
-export function whereOf({ assignment: { topic, partition }, afterOffset, lastOffset }: InsertBatch, { database, table }: TableName): Where {
-  return { topic, partition, first: afterOffset + 1, last: lastOffset, table: `${database}.${table}` };
-}
 
 export class RangeLook {
   readonly #context: SinkContext;
@@ -80,7 +68,7 @@ export class RangeLook {
     const { now } = this.#target;
     const mayTrust = trusts();
     const evidence = this.#evidence();
-    if (evidence.kind === 'elsewhere') throw this.#elsewhere(evidence.why);
+    if (evidence.kind === 'elsewhere') throw elsewhere(evidence.why, this.#where(), this.#target.table);
     if (evidence.kind === 'none') return this.#unproven(asked, mayTrust, evidence.why);
     await this.#refuseWhileRunning(signal);
     // Before the look: a part that is dropped meanwhile is not seen.
@@ -90,7 +78,9 @@ export class RangeLook {
     const isWhole = missing.length === 0 && doubled.length === 0 && partial === undefined;
     // An insert that was answered well since is there, whatever becomes of the one before; without it nothing is sure.
     if (!isWhole || asked !== undefined) this.#refuseWhileUnknown(unknownParts);
-    if (partial !== undefined) throw this.#partial(partial);
+    const isHidden = doubled.length === 0 && (missing.length > 0 || partial !== undefined) && (await this.#hidesRows(signal));
+    if (isHidden) return this.#unproven(asked, mayTrust, HIDDEN);
+    if (partial !== undefined) throw partialRecord(partial, this.#where());
     const isBelieved = missing.length === 0 || evidence.kind === 'full' || (await this.#isWitnessed(signal));
     await this.#refuseAltered(now);
     if (!isBelieved) return this.#unproven(asked, mayTrust, `${evidence.why}, and no older rows of the partition are seen by its columns`);
@@ -131,7 +121,13 @@ export class RangeLook {
     const where = `FROM ${quotedTable(database, table)}
          WHERE _topic = {topic:String} AND _partition = {partition:Int32} AND _offset BETWEEN {first:Int64} AND {last:Int64}`;
     return this.#context.http.select<Row>(sql(where), { partition, first, last, topic }, signal).catch((error: unknown) => {
-      throw this.#unreadable(error);
+      throw unreadable(error, this.#where());
+    });
+  }
+
+  #hidesRows(signal: AbortSignal): Promise<boolean> {
+    return hidesRows(this.#context.http, this.#target.table, signal).catch((error: unknown) => {
+      throw unreadable(error, this.#where());
     });
   }
 
@@ -236,38 +232,10 @@ export class RangeLook {
     return whereOf(this.#batch, this.#target.table);
   }
 
-  #unreadable(error: unknown): unknown {
-    if (!(error instanceof IngestError) || error.retryable) return error;
-    const { serverCode } = error.fields;
-    return new IngestError('KCR_READ_BACK', `the range could not be read back: ${error.message}`, {
-      ...this.#where(),
-      serverCode,
-      hint: serverCode === 497 ? 'GRANT SELECT on the table to the user' : undefined,
-      cause: error,
-    });
-  }
-
-  #partial({ offset, rows, expected }: PartialRecord): IngestError {
-    return new IngestError('KCR_READ_BACK', `of one record ${rows} of ${expected} rows are in the table, and which ones cannot be told`, {
-      ...this.#where(),
-      offset,
-      hint: 'delete the rows of this offset by hand; the rest is then done by itself',
-    });
-  }
-
-  #elsewhere(why: string): IngestError {
-    const { database, table } = this.#target.table;
-    const name = plainTable(database, table);
-    return new IngestError('KCR_READ_BACK', `the range in doubt is not sent again: ${why} (exchanged, or dropped and created again)`, {
-      ...this.#where(),
-      hint: `bring the table it was recorded for back under the name ${name} (EXCHANGE TABLES, RENAME TABLE, UNDROP TABLE), let "kafka-clickhouse-rx drain" resolve what is in doubt, then exchange it; or ${BY_HAND}`,
-    });
-  }
-
   #unverifiable(asked: string, why: string): IngestError {
     return new IngestError('KCR_READ_BACK', `the range is not sent again, since it could double: ${asked}; whether it is in the table cannot be verified: ${why}`, {
       ...this.#where(),
-      hint: `${BY_HAND}; ${this.#fromNowOn()}`,
+      hint: `${BY_HAND}; ${this.#fromNowOn(why)}`,
     });
   }
 
@@ -278,11 +246,12 @@ export class RangeLook {
     return new IngestError(
       'KCR_READ_BACK',
       `whether the range is in the table cannot be verified: ${why}, and ClickHouse ${restarted ? 'was restarted' : 'may have been restarted'} since the range was recorded`,
-      { ...this.#where(), hint: `${BY_HAND}; ${this.#fromNowOn()}` },
+      { ...this.#where(), hint: `${BY_HAND}; ${this.#fromNowOn(why)}` },
     );
   }
 
-  #fromNowOn(): string {
+  #fromNowOn(why: string): string {
+    if (why === HIDDEN) return `to have ranges verified: ${SEES_ALL}`;
     const { table } = this.#target;
     if (this.#target.readBackFault === undefined) return 'ranges that are recorded from now on are verified';
     return `to have ranges verified that are recorded from now on: ${provenanceStatement(table) ?? 'put _offset into the sorting key'}`;

@@ -136,7 +136,7 @@ class ClickHouseSink implements BatchSink, SinkContext {
     const { topic } = batch.assignment;
     const destination = this.#destination(topic);
     checkTable(batch, destination.target.table);
-    checkRecords(batch, destination.target.table.provenance);
+    checkRecords(batch, destination.target.table.provenance, { budgetMs: destination.dedupBudgetMs, settings: this.settings.fingerprint });
     this.#tellOfTimes(batch, destination.target.table.provenance);
     return new FrozenBatch(this, destination, batch);
   }

@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest';
+import type { BlockLimits } from '../../src/clickhouse/block-limits.js';
 import { checkRecords, reservedBy } from '../../src/clickhouse/check-batch.js';
 import { noProvenance, type Provenance } from '../../src/clickhouse/encode.js';
 import { provenanceOf } from '../../src/clickhouse/provenance-columns.js';
@@ -7,7 +8,8 @@ import type { KafkaRecord } from '../../src/model/record.js';
 import { batchOf, record } from './fixtures.js';
 
 const columns: Provenance = { ...noProvenance, topic: true, partition: true, offset: true };
-const check = (records: readonly KafkaRecord[], provenance = columns) => checkRecords(batchOf(records, { topic: 'orders', partition: 3 }), provenance);
+const sent = { budgetMs: 600_000, settings: 'pinned' };
+const check = (records: readonly KafkaRecord[], provenance = columns, limits?: BlockLimits) => checkRecords(batchOf(records, { topic: 'orders', partition: 3 }), provenance, sent, limits);
 const tombstone = (offset: number): KafkaRecord => ({ ...record(offset, '{}'), value: null });
 
 describe('a batch is sent only when each of its records is one row', () => {
@@ -24,6 +26,24 @@ describe('a batch is sent only when each of its records is one row', () => {
 
   it('of a record that a transform made two rows of the second is looked at, too', () => {
     expect(() => check([record(7, { n: 1 }), record(7, { _topic: 'x' })])).toThrow(expect.objectContaining({ code: 'KCR_POISON', fields: expect.objectContaining({ offset: 7 }) as object }));
+  });
+});
+
+describe('I8: a batch of more rows than one insert may have', () => {
+  const rows = (offset: number, count: number) => Array.from({ length: count }, () => record(offset, '{}'));
+  const limits: BlockLimits = { rows: 4, bytes: 100 };
+
+  it('passes as long as it is one block', () => expect(() => check([...rows(1, 2), ...rows(2, 2)], columns, limits)).not.toThrow());
+
+  it('is told with where to cut it', () => {
+    const told = { code: 'KCR_CONFIG', fields: expect.objectContaining({ first: 1, last: 4, oversized: { cuts: [2, 3], mayLandForMs: undefined } }) as object };
+    expect(() => check([...rows(1, 2), ...rows(2, 2), ...rows(3, 3), ...rows(4, 3)], columns, limits)).toThrow(expect.objectContaining(told));
+  });
+
+  it('of one record names the record', () => {
+    const told = 'the 5 rows of one record, of 10 bytes, are more than one insert may have: at most 4 rows and 100 bytes, which is half a block of ClickHouse (topic orders, partition 3, offset 9)';
+    expect(() => check([...rows(7, 1), ...rows(9, 5)], columns, limits)).toThrow(expect.objectContaining({ code: 'KCR_POISON', detail: told }));
+    expect(() => check([record(7, { text: 'x'.repeat(100) })], columns, limits)).toThrow(expect.objectContaining({ code: 'KCR_POISON' }));
   });
 });
 

@@ -317,10 +317,14 @@ describe('a record that is not one JSON object', () => {
   });
 });
 
-it('a batch of more than one block is refused: its second block would be taken for another batch’s', async () => {
+it('I8: a batch of more than one block is not sent, since its second block would be taken for another batch’s: it is told where to cut it', async () => {
   const sink = await openSink();
-  const rows = new Array<KafkaRecord>(5_000_001).fill(record(1, '{}'));
-  expect(() => sink.freeze({ ...batch, records: rows })).toThrow(expect.objectContaining({ code: 'KCR_CONFIG', message: expect.stringContaining('one block') as string }));
+  const rows = new Array<KafkaRecord>(5_000_001).fill(record(10, '{}')).fill(record(12, '{}'), 2_000_000);
+  const told = (mayLandForMs: number | undefined) => ({ code: 'KCR_CONFIG', fields: expect.objectContaining({ oversized: { cuts: [10], mayLandForMs } }) as object });
+  expect(() => sink.freeze({ ...batch, records: rows })).toThrow(expect.objectContaining(told(undefined)));
+  const replay = { ...batch, records: rows, replay: true, intent: intentOf(sink, batch) };
+  expect(() => sink.freeze(replay)).toThrow(expect.objectContaining(told(600_000)));
+  expect(() => sink.freeze({ ...replay, intent: { ...replay.intent, transformVersion: 'v1' } })).toThrow(expect.objectContaining(told(undefined)));
 });
 
 describe('reading back', () => {

@@ -1,6 +1,7 @@
 // Ports for marble tests. Each call plays a script, `'--k'`: it takes two frames and ends as `k` says (see `endings`);
 // `'--'` never answers, `'--|'` ends without a value. The last script of a list is played again and again. Every call is noted with its frame.
 import { EMPTY, NEVER, asyncScheduler, concatMap, defer, finalize, of, tap, throwError, timer, type Observable } from 'rxjs';
+import { fitOf } from '../../src/clickhouse/block-limits.js';
 import { IngestError, type ErrorCode, type ErrorFields } from '../../src/errors.js';
 import type { Delivered, IngestEvent } from '../../src/events.js';
 import { bytesOf } from '../../src/model/batch.js';
@@ -304,6 +305,10 @@ export interface FakeSinkConfig {
   readonly poison?: number | readonly number[];
   /** Inserting a batch with one of these offsets fails, and names the first of them. */
   readonly refuses?: readonly number[];
+  /** Freezing a batch of more rows fails; of one record of more rows it is poison. @default any number */
+  readonly blockRows?: number;
+  /** Of a replay: for how long an attempt may land. @default none was ever sent */
+  readonly mayLandForMs?: number;
 }
 
 /**
@@ -330,6 +335,7 @@ export class FakeSink implements BatchSink {
     const offsetIn = (offsets: readonly number[]) => batch.records.find(({ offset }) => offsets.includes(offset))?.offset;
     const unfit = offsetIn(typeof poison === 'number' ? [poison] : poison);
     if (unfit !== undefined) throw failure('KCR_POISON', { offset: unfit });
+    this.#expectFit(batch);
     const where = batch.assignment.partition === 0 ? range(batch) : `p${batch.assignment.partition}:${range(batch)}`;
     const { excluded = [] } = batch.intent ?? {};
     const without = excluded.length === 0 ? '' : ` without ${excluded.join(',')}`;
@@ -351,6 +357,14 @@ export class FakeSink implements BatchSink {
       fill: (missing) => call('fill', ` with ${missing.join(',')}`, () => result(missing.length)),
       release: () => this.journal.note(`release ${where}${without}`),
     };
+  }
+
+  #expectFit({ records, replay }: InsertBatch): void {
+    const { blockRows = Infinity, mayLandForMs } = this.config;
+    if (records.length <= blockRows) return;
+    const fit = fitOf(records, { rows: blockRows, bytes: Infinity });
+    if (fit.kind === 'record') throw failure('KCR_POISON', { offset: fit.offset });
+    throw failure('KCR_CONFIG', { oversized: { cuts: fit.cuts, mayLandForMs: replay ? mayLandForMs : undefined } });
   }
 
   describe(): { readonly tables: readonly string[]; readonly settings: string } {

@@ -90,7 +90,8 @@ function tableLine({ table, change, level, message, hint }: Extract<IngestEvent,
 function dividedLine({ assignment, first, last, error }: Extract<IngestEvent, { kind: 'divided' }>): Line {
   const { topic, partition } = assignment;
   const fields = { topic, partition, first, last, code: error.code, error: error.detail };
-  return { level: 'warn', message: 'batch refused, and no record named: inserting it in parts', fields, kind: 'divided', place: assignment };
+  const why = error.fields.oversized === undefined ? 'batch refused, and no record named' : 'batch is more than one insert may have';
+  return { level: 'warn', message: `${why}: inserting it in parts`, fields, kind: 'divided', place: assignment };
 }
 
 /** With the record, since it is nowhere else any more once retention has taken it. So each is written. */

@@ -4,6 +4,7 @@
 import { type Finding, ok, refusal, warning } from '../../finding.js';
 import type { ClickHouseHttp } from '../http.js';
 import { provenanceStatement, readBackFault } from '../provenance-columns.js';
+import { HIDDEN, hidesRows, namePolicies, SEES_ALL } from '../row-policies.js';
 import { plainName, plainTable, type Table, type TableName } from '../table.js';
 import { tableSetting } from '../tables.js';
 import { budgetWithin, DEDUP_BUDGET_MS } from '../token-doubt.js';
@@ -135,6 +136,16 @@ export function checkProvenance(table: Table): Finding[] {
   if (table.family !== 'plain') return [...findings, ok(what, `none needed on ${table.engine}`)];
   const detail = `${fault}: after ClickHouse was killed during an insert its range cannot be verified, and the Kafka partition halts`;
   return [...findings, warning(what, detail, provenanceStatement(table))];
+}
+
+/** What a policy hides a look does not find. Seen of a table without rows only where the user may see the policies. */
+export async function checkRowPolicies(http: ClickHouseHttp, table: Table): Promise<Finding[]> {
+  const names = await namePolicies(http, table);
+  // A user who may not SELECT is told so elsewhere.
+  if (names.length === 0 && !(await hidesRows(http, table))) return [];
+  const named = names.length === 0 ? '' : ` (${names.join(', ')})`;
+  const then = 'a range in doubt cannot be looked for: where its token cannot be relied on the Kafka partition halts, and "verify" refuses';
+  return [warning(`row policies of ${nameOf(table)}`, `${HIDDEN}${named}: ${then}`, SEES_ALL)];
 }
 
 export function nameOf({ database, table }: TableName): string {
