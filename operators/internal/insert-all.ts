@@ -42,9 +42,11 @@ type Tried = Inserted | { readonly kind: 'refused'; readonly error: IngestError 
 
 const nothing: InsertResult = { rows: 0, bytes: 0 };
 
+const noDoubt = (): Doubt => ({ isInDoubt: false, isUnanswered: false });
+
 /** Emits the batch, or the parts it had to be inserted in, ascending. */
 export function insertAll(batch: InsertBatch, stage: Stage): Observable<Part> {
-  return insertRest({ batch, doubt: { isInDoubt: batch.replay }, exclusions: { left: exclusionsOf(batch) }, isRenewed: false, isPatient: false }, stage);
+  return insertRest({ batch, doubt: { isInDoubt: batch.replay, isUnanswered: batch.replay }, exclusions: { left: exclusionsOf(batch) }, isRenewed: false, isPatient: false }, stage);
 }
 
 function insertRest(course: Course, stage: Stage): Observable<Part> {
@@ -152,7 +154,7 @@ function exclude(error: IngestError, course: Course, stage: Stage): Observable<P
       stage.report({ kind: 'excluded', assignment: batch.assignment, record: poison, error, replay: false });
       exclusions.left -= 1;
       // Nothing was ever sent under the new token.
-      return insertRest({ ...course, batch: next, doubt: { isInDoubt: false }, isRenewed: true }, stage);
+      return insertRest({ ...course, batch: next, doubt: noDoubt(), isRenewed: true }, stage);
     }),
   );
 }
@@ -163,7 +165,7 @@ function exclude(error: IngestError, course: Course, stage: Stage): Observable<P
  */
 function isAbsent(batch: InsertBatch, error: IngestError, stage: Stage): Observable<boolean> {
   if (batch.records.length === 0) return of(true);
-  return whileFrozen(batch, stage, (frozen) => new VerifiedInsert(frozen, batch, stage, { isInDoubt: true }).isAbsent()).pipe(
+  return whileFrozen(batch, stage, (frozen) => new VerifiedInsert(frozen, batch, stage, { isInDoubt: true, isUnanswered: true }).isAbsent()).pipe(
     catchError((thrown: unknown) => {
       const failure = asIngestError(thrown, 'KCR_INTERNAL', 'the range could not be read back');
       const { offset } = failure.fields;
@@ -192,16 +194,19 @@ function kept(error: IngestError, why: string): IngestError {
 /** Looks for what is refused by inserting the batch in parts; which record is at fault is decided here. */
 function inParts(error: IngestError, course: Course, stage: Stage): Observable<Part> {
   const { batch } = course;
-  const courseOf = (part: InsertBatch, doubt: Doubt): Course => ({ ...course, batch: part, doubt, isRenewed: true });
+  // A range that is recorded again as it was before has the token that it had, and with it what is known of its attempts.
+  const doubts = new Map<string, Doubt>([[rangeOf(batch), course.doubt]]);
+  const courseOf = (part: InsertBatch, doubt = doubts.get(rangeOf(part)) ?? noDoubt()): Course => {
+    doubts.set(rangeOf(part), doubt);
+    return { ...course, batch: doubt.isInDoubt ? { ...part, replay: true } : part, doubt, isRenewed: true };
+  };
   const searched: Searched = {
     attempt: (part) => {
-      const doubt: Doubt = { isInDoubt: false };
-      return attempt(courseOf(part, doubt), stage).pipe(
-        concatMap((tried) => (tried.kind === 'unsent' ? record(part, [], stage).pipe(concatMap((renewed) => attempt(courseOf(renewed, doubt), stage))) : of(tried))),
-        map((tried) => {
-          if (tried.kind === 'inserted') return tried;
-          return { kind: 'refused' as const, isInDoubt: doubt.isInDoubt, error: tried.kind === 'refused' ? tried.error : error };
-        }),
+      const tried$ = attempt(courseOf(part), stage).pipe(
+        concatMap((tried) => (tried.kind === 'unsent' ? record(part, [], stage).pipe(concatMap((renewed) => attempt(courseOf(renewed), stage))) : of(tried))),
+      );
+      return tried$.pipe(
+        map((tried) => (tried.kind === 'inserted' ? tried : { kind: 'refused' as const, ...courseOf(part).doubt, error: tried.kind === 'refused' ? tried.error : error })),
       );
     },
     isAbsent: (part) => {
@@ -210,12 +215,16 @@ function inParts(error: IngestError, course: Course, stage: Stage): Observable<P
       return isAbsent(part, error, stage).pipe(catchError((thrown: unknown) => (error.fields.divisible === 'perhaps' ? of(false) : throwError(() => thrown))));
     },
     recut: (whole, cuts) => recut(whole, cuts, stage),
-    insertRest: (part, { isPatient, isInDoubt } = { isPatient: false, isInDoubt: false }) => insertRest({ ...courseOf(part, { isInDoubt }), isPatient }, stage),
-    blame: (part, blamed) => (stage.onPoison === 'exclude' ? exclude(blamed, courseOf(part, { isInDoubt: false }), stage) : throwError(() => blamed)),
+    insertRest: (part, isPatient = false) => insertRest({ ...courseOf(part), isPatient }, stage),
+    blame: (part, blamed) => (stage.onPoison === 'exclude' ? exclude(blamed, courseOf(part, noDoubt()), stage) : throwError(() => blamed)),
   };
   const { assignment, afterOffset, lastOffset } = batch;
   if (countOffsets(batch.records) > 1) stage.report({ kind: 'divided', assignment, first: afterOffset + 1, last: lastOffset, error });
-  return insertInParts(batch, { error, isInDoubt: course.doubt.isInDoubt }, searched);
+  return insertInParts(batch, { error, ...course.doubt }, searched);
+}
+
+function rangeOf({ afterOffset, lastOffset }: InsertBatch): string {
+  return `${afterOffset + 1}-${lastOffset}`;
 }
 
 /** Cuts the batch behind each of `cuts`, and has the parts recorded before any of them is inserted. */

@@ -21,6 +21,8 @@ export interface Effects {
 export interface Doubt {
   /** An attempt under this token, of this process or of one before it, may have landed. */
   isInDoubt: boolean;
+  /** Of one of them nobody knows whether it is still on its way: its answer was lost, or an earlier owner had it. */
+  isUnanswered: boolean;
 }
 
 export type Inserted =
@@ -213,6 +215,7 @@ export class VerifiedInsert {
         (error) => {
           const isInDoubt = error.code === 'KCR_INSERT_IN_DOUBT';
           if (isInDoubt) this.#doubt.isInDoubt = true;
+          if (isInDoubt && error.fields.divisible === undefined) this.#doubt.isUnanswered = true;
           if (isInDoubt && whenInDoubt === 'abandon') return false;
           if (error.retryable && (this.#isPatient || error.fields.divisible === undefined)) return true;
           if (!error.retryable && !mayPass(error)) return false;

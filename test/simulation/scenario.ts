@@ -189,10 +189,12 @@ export function scenarioOf(seed: number): Scenario {
 function nameless(scenario: Scenario): Scenario {
   const { seed, poisonEvery, views, truncation, isReadAgain = false, maxPending } = scenario;
   const dice = new Dice(seed + 5_000_003);
+  // What something on the way holds may come to another table.
+  const isAltered = scenario.happenings.some(({ kind }) => kind === 'alter');
   const isBegunAnew = truncation !== undefined || isReadAgain || scenario.happenings.some(({ kind }) => kind === 'recreate');
   if (isBegunAnew || dice.chance(0.4) || (poisonEvery === 0 && dice.chance(0.5))) return scenario;
   const passes = dice.list(poisonEvery === 0 ? dice.int(1, 2) : dice.of(0, 0, 1), (): Happening => ({ kind: 'table refuses', atMs: dice.int(0, 500), ms: dice.int(5, 400) }));
-  const unanswered = (): Fault[] => dice.list(dice.of(0, 1, 1, 2), () => ({ port: 'insert', nth: dice.int(1, 9), fate: dice.of<Fate>('lose reply', { landsAfterMs: dice.int(2, 400) }, { hangsMs: dice.int(20, 900) }) }));
+  const unanswered = (): Fault[] => dice.list(dice.of(0, 1, 1, 2), () => ({ port: 'insert', nth: dice.int(1, 9), fate: dice.of<Fate>('lose reply', { landsAfterMs: dice.int(2, 400) }, isAltered ? 'lose reply' : { hangsMs: dice.int(20, 900) }) }));
   const death = (): Fault[] => dice.list(dice.of(0, 1, 1), () => ({ nth: dice.int(4, 60), fate: dice.of<Fate>('die before', 'die after', 'lose reply', { freezeMs: dice.int(20, 600) }) }));
   const lives = scenario.lives.map((plan) => ({
     ...plan, faults: dice.chance(0.7) ? [...plan.faults, ...unanswered(), ...death()] : plan.faults,
