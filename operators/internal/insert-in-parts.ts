@@ -44,8 +44,9 @@ export function insertInParts(batch: InsertBatch, refusal: Refusal, searched: Se
 }
 
 /**
- * Goes on with `then` only when nothing of it is in the table, and nothing can come; else `patiently`. An attempt on its way is refused, too, where a record is to blame. Where the moment may be, it may
- * be taken: then every attempt must have been answered (I16), which of those of an earlier owner nobody knows.
+ * Goes on with `then` only when nothing of it is in the table, and nothing can come; else `patiently`. An attempt on its
+ * way is refused, too, where a record is to blame. Where the moment may be, it may be taken: then every attempt must have
+ * been answered (I16), and of those of an earlier owner nobody knows that.
  */
 function cleared(batch: InsertBatch, { error, isInDoubt, isUnanswered }: Refusal, searched: Searched, then: () => Observable<Part>, patiently = (): Observable<Part> => searched.insertRest(batch, true)): Observable<Part> {
   if (!isInDoubt && error.fields.mayHaveLanded !== true) return then();
