@@ -304,6 +304,8 @@ export interface FakeSinkConfig {
   readonly poison?: number | readonly number[];
   /** Inserting a batch with one of these offsets fails, and names the first of them. */
   readonly refuses?: readonly number[];
+  /** What an insert of these offsets fails with, the `attempt`th of all, from 1; undefined: it is taken. */
+  readonly refusal?: (offsets: readonly number[], attempt: number) => IngestError | undefined;
 }
 
 /**
@@ -313,6 +315,7 @@ export interface FakeSinkConfig {
 export class FakeSink implements BatchSink {
   readonly #player: Player;
   readonly #readBacks: Partial<ReadBack>[];
+  #attempts = 0;
   /** Of every insert, in order. */
   readonly tokens: (string | undefined)[] = [];
 
@@ -337,6 +340,9 @@ export class FakeSink implements BatchSink {
       this.journal.call(`${name} ${where}${without}${more}`, defer(() => this.#player.play(`${name} ${where}`, succeed)));
     const result = (rows: number): InsertResult => ({ rows, bytes: 10 * rows });
     const insert = (): InsertResult => {
+      this.#attempts += 1;
+      const refusal = this.config.refusal?.([...batch.records].map(({ offset }) => offset), this.#attempts);
+      if (refusal !== undefined) throw refusal;
       const refused = offsetIn(refuses);
       if (refused !== undefined) throw failure('KCR_POISON', { offset: refused });
       this.tokens.push(batch.token);
