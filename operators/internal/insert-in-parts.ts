@@ -51,7 +51,8 @@ export function insertInParts(batch: InsertBatch, refusal: Refusal, searched: Se
 function cleared(batch: InsertBatch, { error, isInDoubt, isUnanswered }: Refusal, searched: Searched, then: () => Observable<Part>, patiently = (): Observable<Part> => searched.insertRest(batch, true)): Observable<Part> {
   if (!isInDoubt && error.fields.mayHaveLanded !== true) return then();
   const isRecordToBlame = error.fields.divisible !== 'perhaps';
-  if (!isRecordToBlame && isUnanswered) return patiently();
+  // Without a recorded range it may be there twice: at-least-once.
+  if (!isRecordToBlame && isUnanswered && batch.intent !== undefined) return patiently();
   return searched.isAbsent(batch).pipe(
     concatMap((absent) => {
       if (absent) return then();

@@ -199,11 +199,17 @@ describe('without a recorded range', () => {
   const plain: InsertBatch = { ...chunk(9, 17), intent: undefined, token: undefined, replay: false };
 
   test('at-least-once: the record is found without a look and without a ledger', marbles((m) => {
-    const found = ran(m, refusing(surely, 13), { of: plain, config: { ledger: undefined } as unknown as InsertConfig });
+    const found = ran(m, refusing(() => surely({ mayHaveLanded: true }), 13), { of: plain, config: { ledger: undefined } as unknown as InsertConfig });
     expect(found.error).toBeUndefined();
     expect(leftOut(found)).toEqual([13]);
     expect(rows(found)).toBe(7);
     expect(found.journal.of('look', 'write')).toEqual([]);
+  }));
+
+  test('at-least-once: so it is after a lost reply, by a code that nobody knows', marbles((m) => {
+    const found = ran(m, (offsets, attempt) => (attempt === 1 ? lostReply() : offsets.includes(13) ? perhaps() : undefined), { of: plain });
+    expect(found.error).toBeUndefined();
+    expect([leftOut(found), rows(found)]).toEqual([[13], 7]);
   }));
 
   test('at-most-once: what may have landed is abandoned, not sent in parts', marbles((m) => {
