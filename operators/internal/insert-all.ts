@@ -8,7 +8,7 @@ import type { Ledger } from '../../src/ledger.js';
 import { bytesOf, countOffsets, indexAfter } from '../../src/model/batch.js';
 import type { Intent } from '../../src/model/state.js';
 import type { BatchSink, FrozenInsert, InsertBatch, InsertResult } from '../../src/ports.js';
-import { insertInParts, type Searched } from './insert-in-parts.js';
+import { insertInParts, type Part, type Searched } from './insert-in-parts.js';
 import { VerifiedInsert, type Doubt, type Effects, type Inserted, type NoteDown } from './insert-verified.js';
 
 /** `describe` says what an intent that is renewed records. */
@@ -18,12 +18,6 @@ export interface Stage extends Effects {
   readonly sink: InsertSink;
   readonly onPoison: 'halt' | 'exclude';
   readonly ledger: Pick<Ledger, 'of'> | undefined;
-}
-
-/** A part of a batch that is in the table: a range of its own. */
-export interface Part {
-  readonly batch: InsertBatch;
-  readonly result: InsertResult;
 }
 
 /** How far one batch has come; its records become fewer, and with them its intent and token others. */

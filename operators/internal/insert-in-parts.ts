@@ -11,7 +11,12 @@ import { EMPTY, concat, concatMap, defer, of, tap, throwError, type Observable }
 import { IngestError } from '../../src/errors.js';
 import { countOffsets } from '../../src/model/batch.js';
 import type { InsertBatch, InsertResult } from '../../src/ports.js';
-import type { Part } from './insert-all.js';
+
+/** A part of a batch that is in the table: a range of its own. */
+export interface Part {
+  readonly batch: InsertBatch;
+  readonly result: InsertResult;
+}
 
 interface Refusal {
   readonly error: IngestError;

@@ -2,7 +2,6 @@
  * Room: how the simulated table refuses an insert. Pure; nothing but the errors may enter.
  */
 import { IngestError } from '../errors.js';
-import type { Row } from './table.js';
 
 /**
  * What the server says of a row that it refuses:
@@ -15,7 +14,7 @@ import type { Row } from './table.js';
 export type Refusal = 'named' | 'surely' | 'perhaps' | 'schema';
 
 /** `isInPart`: some rows of the insert may have landed all the same. */
-export function refusalError(refusal: Refusal, { topic, partition, offset }: Row, isInPart: boolean): IngestError {
+export function refusalError(refusal: Refusal, { topic, partition, offset }: { readonly topic: string; readonly partition: number; readonly offset: number }, isInPart: boolean): IngestError {
   switch (refusal) {
     case 'named':
       return new IngestError('KCR_POISON', 'the row is refused', { topic, partition, offset });

@@ -113,7 +113,7 @@ function attemptsOf({ table, nowMs: clock }: Pick<SinkSurroundings, 'table' | 'n
       if (why === undefined || (looked !== undefined && nowMs - looked.atMs <= budgetMs && isSameTable(looked.now, seen.now))) return call();
       return throwError(() => new IngestError('KCR_INSERT_RETRIABLE', `not sent before the table was asked: ${why}`));
     },
-    noting: <T>(call: Observable<T>): Observable<T> => call.pipe(tap({ error: (error: unknown) => void (mayHaveLanded ||= hasCode(error, 'KCR_INSERT_IN_DOUBT')) })),
+    noting: <T>(call: Observable<T>): Observable<T> => call.pipe(tap({ error: (error: unknown) => void (mayHaveLanded ||= hasCode(error, 'KCR_INSERT_IN_DOUBT') || (error instanceof IngestError && error.fields.mayHaveLanded === true)) })),
     hasLooked: (atMs: number, now: TableNow): void => {
       if (!isSameTable(seen.now, now)) seen.now = now;
       looked = { atMs, now };
