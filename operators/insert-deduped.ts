@@ -10,7 +10,8 @@ import { cursorOver } from '../src/model/packed-records.js';
 import type { Batch } from '../src/model/record.js';
 import type { InsertBatch } from '../src/ports.js';
 import type { RetryConfig } from '../src/retry.js';
-import { insertAll, type InsertSink, type Part, type Stage } from './internal/insert-all.js';
+import { insertAll, type InsertSink, type Stage } from './internal/insert-all.js';
+import type { Part } from './internal/insert-in-parts.js';
 import { mapInOrder } from './internal/map-in-order.js';
 
 export interface InsertConfig {

@@ -87,6 +87,19 @@ export type IngestEvent =
       readonly error: IngestError;
     }
   | {
+      /**
+       * ClickHouse goes on refusing a range, or a single record, by a code that nobody knows, and it cannot be told whether
+       * a record, the table or the moment is at fault: it is tried until it is taken, and what is behind it in its partition
+       * waits. Told after five attempts, then with every thirtieth. `first` and `last`: of the records that are sent.
+       */
+      readonly kind: 'stuck';
+      readonly assignment: Assignment;
+      readonly first: number;
+      readonly last: number;
+      readonly attempts: number;
+      readonly error: IngestError;
+    }
+  | {
       /** A partition that had halted goes on: a batch of it was delivered, after `attempts` new beginnings. */
       readonly kind: 'healed';
       readonly assignment: Assignment;

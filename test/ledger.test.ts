@@ -355,6 +355,69 @@ describe('a note on a range in doubt', () => {
   }));
 });
 
+describe('I16: recording ranges in doubt in other parts', () => {
+  const inDoubt = () => stateOf(9, [10, 14], [15, 19]);
+  const refused = ['0 told recut: KCR_INTERNAL'];
+  const cut = (initial: PartitionState, ...parts: readonly Intent[]): string[] => {
+    const setup = claimed(initial);
+    setup.book.recut(parts).subscribe({ next: () => setup.journal.note('told recut'), error: (error: { code: string }) => setup.journal.note(`told recut: ${error.code}`) });
+    return [...writes(setup), ...setup.journal.of('told')];
+  };
+
+  test('is stored before it is told, and leaves the other ranges as they are', marbles((m) => {
+    const setup = claimed(inDoubt(), { write: '---k' });
+    noteAt(setup, 0, 'recut', () => setup.book.recut([intent(10, 11), intent(12, 14)]));
+    m.flush();
+    expect(setup.journal.of('write', 'told')).toEqual(['0 write 0: settled 9, in doubt 10-11 12-14 15-19', '3 told recut']);
+    expect(setup.store.stateOf().pending).toMatchObject([{ first: 10, last: 11 }, { first: 12, last: 14 }, { first: 15, last: 19 }]);
+  }));
+
+  test('takes several whole ranges at once, and other borders within them', marbles(() => {
+    expect(cut(inDoubt(), intent(10, 12), intent(13, 19))).toEqual(['0 write 0: settled 9, in doubt 10-12 13-19', '0 told recut']);
+  }));
+
+  test('is refused unless the parts cover whole ranges without a hole: an offset that no range names is lost', marbles(() => {
+    expect(cut(inDoubt(), intent(10, 11), intent(13, 14))).toEqual(refused);
+    expect(cut(inDoubt(), intent(10, 12), intent(12, 14))).toEqual(refused);
+    expect(cut(inDoubt(), intent(10, 11), intent(12, 13))).toEqual(refused);
+    expect(cut(inDoubt(), intent(11, 12), intent(13, 14))).toEqual(refused);
+    expect(cut(inDoubt(), intent(20, 24))).toEqual(refused);
+    expect(cut(inDoubt())).toEqual(refused);
+  }));
+
+  test('goes into one write with what settles and what is recorded behind it', marbles((m) => {
+    const setup = claimed(inDoubt(), { write: '--k' }, { maxPending: 4 });
+    setup.book.note(intent(15, 19), { unknownUntilMs: 1 }).subscribe();
+    at(1, () => {
+      setup.book.settle(14).subscribe();
+      setup.book.recut([intent(15, 16), intent(17, 19)]).subscribe();
+      setup.book.intend(intent(20, 24)).subscribe();
+    });
+    m.flush();
+    expect(writes(setup)[1]).toBe('2 write 0: settled 14, in doubt 15-16 17-19 20-24');
+  }));
+
+  test('I4: of a former owner changes nothing, and nothing is inserted on it', marbles((m) => {
+    const setup = claimed(inDoubt());
+    setup.store.seize();
+    noteAt(setup, 0, 'recut', () => setup.book.recut([intent(10, 11), intent(12, 14)]));
+    m.flush();
+    expect(setup.journal.of('told')).toEqual(['0 told recut: KCR_FENCED']);
+    expect(setup.store.stateOf().pending).toHaveLength(2);
+  }));
+
+  test('that nobody waits for any more, and that was not sent, is not written', marbles((m) => {
+    const setup = claimed(inDoubt(), { write: '---k' });
+    setup.book.note(intent(15, 19), { unknownUntilMs: 1 }).subscribe();
+    at(1, () => {
+      const waiting = setup.book.recut([intent(10, 11), intent(12, 14)]).subscribe();
+      at(1, () => waiting.unsubscribe());
+    });
+    m.flush();
+    expect(writes(setup)).toEqual(['0 write 0: settled 9, in doubt 10-14 15-19']);
+  }));
+});
+
 describe('a state that does not speak of the log that is there', () => {
   interface Claiming {
     readonly journal: Journal;

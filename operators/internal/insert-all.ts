@@ -8,7 +8,7 @@ import type { Ledger } from '../../src/ledger.js';
 import { bytesOf, countOffsets, indexAfter } from '../../src/model/batch.js';
 import type { Intent } from '../../src/model/state.js';
 import type { BatchSink, FrozenInsert, InsertBatch, InsertResult } from '../../src/ports.js';
-import { insertInParts, type Searched } from './insert-in-parts.js';
+import { insertInParts, type Part, type Searched } from './insert-in-parts.js';
 import { insertToFit } from './insert-to-fit.js';
 import { VerifiedInsert, type Doubt, type Effects, type Inserted, type NoteDown } from './insert-verified.js';
 
@@ -19,12 +19,6 @@ export interface Stage extends Effects {
   readonly sink: InsertSink;
   readonly onPoison: 'halt' | 'exclude';
   readonly ledger: Pick<Ledger, 'of'> | undefined;
-}
-
-/** A part of a batch that is in the table: a range of its own. */
-export interface Part {
-  readonly batch: InsertBatch;
-  readonly result: InsertResult;
 }
 
 /** How far one batch has come; its records become fewer, and with them its intent and token others. */
@@ -43,9 +37,11 @@ type Tried = Inserted | { readonly kind: 'refused'; readonly error: IngestError 
 
 const nothing: InsertResult = { rows: 0, bytes: 0 };
 
+const noDoubt = (): Doubt => ({ isInDoubt: false, isUnanswered: false });
+
 /** Emits the batch, or the parts it had to be inserted in, ascending. */
 export function insertAll(batch: InsertBatch, stage: Stage): Observable<Part> {
-  return insertRest({ batch, doubt: { isInDoubt: batch.replay }, exclusions: { left: exclusionsOf(batch) }, isRenewed: false, isPatient: false }, stage);
+  return insertRest({ batch, doubt: { isInDoubt: batch.replay, isUnanswered: batch.replay }, exclusions: { left: exclusionsOf(batch) }, isRenewed: false, isPatient: false }, stage);
 }
 
 function insertRest(course: Course, stage: Stage): Observable<Part> {
@@ -155,7 +151,7 @@ function exclude(error: IngestError, course: Course, stage: Stage): Observable<P
       stage.report({ kind: 'excluded', assignment: batch.assignment, record: poison, error, replay: false });
       exclusions.left -= 1;
       // Nothing was ever sent under the new token.
-      return insertRest({ ...course, batch: next, doubt: { isInDoubt: false }, isRenewed: true }, stage);
+      return insertRest({ ...course, batch: next, doubt: noDoubt(), isRenewed: true }, stage);
     }),
   );
 }
@@ -173,7 +169,7 @@ function isAbsent(batch: InsertBatch, error: IngestError, stage: Stage): Observa
  */
 function looksAbsent(batch: InsertBatch, stage: Stage): Observable<boolean> {
   if (batch.records.length === 0) return of(true);
-  return whileFrozen(batch, stage, (frozen) => new VerifiedInsert(frozen, batch, stage, { isInDoubt: true }).isAbsent()).pipe(
+  return whileFrozen(batch, stage, (frozen) => new VerifiedInsert(frozen, batch, stage, { isInDoubt: true, isUnanswered: true }).isAbsent()).pipe(
     catchError((thrown: unknown) => {
       if (!(thrown instanceof IngestError)) return throwError(() => thrown);
       const { offset, oversized } = thrown.fields;
@@ -204,16 +200,19 @@ function kept(error: IngestError, why: string): IngestError {
 /** Looks for what is refused by inserting the batch in parts; which record is at fault is decided here. */
 function inParts(error: IngestError, course: Course, stage: Stage): Observable<Part> {
   const { batch } = course;
-  const courseOf = (part: InsertBatch, doubt: Doubt): Course => ({ ...course, batch: part, doubt, isRenewed: true });
+  // A range that is recorded again as it was before has the token that it had, and with it what is known of its attempts.
+  const doubts = new Map<string, Doubt>([[rangeOf(batch), course.doubt]]);
+  const courseOf = (part: InsertBatch, doubt = doubts.get(rangeOf(part)) ?? noDoubt()): Course => {
+    doubts.set(rangeOf(part), doubt);
+    return { ...course, batch: doubt.isInDoubt ? { ...part, replay: true } : part, doubt, isRenewed: true };
+  };
   const searched: Searched = {
     attempt: (part) => {
-      const doubt: Doubt = { isInDoubt: false };
-      return attempt(courseOf(part, doubt), stage).pipe(
-        concatMap((tried) => (tried.kind === 'unsent' ? record(part, [], stage).pipe(concatMap((renewed) => attempt(courseOf(renewed, doubt), stage))) : of(tried))),
-        map((tried) => {
-          if (tried.kind === 'inserted') return tried;
-          return { kind: 'refused' as const, isInDoubt: doubt.isInDoubt, error: tried.kind === 'refused' ? tried.error : error };
-        }),
+      const tried$ = attempt(courseOf(part), stage).pipe(
+        concatMap((tried) => (tried.kind === 'unsent' ? record(part, [], stage).pipe(concatMap((renewed) => attempt(courseOf(renewed), stage))) : of(tried))),
+      );
+      return tried$.pipe(
+        map((tried) => (tried.kind === 'inserted' ? tried : { kind: 'refused' as const, ...courseOf(part).doubt, error: tried.kind === 'refused' ? tried.error : error })),
       );
     },
     isAbsent: (part) => {
@@ -222,12 +221,16 @@ function inParts(error: IngestError, course: Course, stage: Stage): Observable<P
       return isAbsent(part, error, stage).pipe(catchError((thrown: unknown) => (error.fields.divisible === 'perhaps' ? of(false) : throwError(() => thrown))));
     },
     recut: (whole, cuts) => recut(whole, cuts, stage),
-    insertRest: (part, { isPatient, isInDoubt } = { isPatient: false, isInDoubt: false }) => insertRest({ ...courseOf(part, { isInDoubt }), isPatient }, stage),
-    blame: (part, blamed) => (stage.onPoison === 'exclude' ? exclude(blamed, courseOf(part, { isInDoubt: false }), stage) : throwError(() => blamed)),
+    insertRest: (part, isPatient = false) => insertRest({ ...courseOf(part), isPatient }, stage),
+    blame: (part, blamed) => (stage.onPoison === 'exclude' ? exclude(blamed, courseOf(part, noDoubt()), stage) : throwError(() => blamed)),
   };
   const { assignment, afterOffset, lastOffset } = batch;
   if (countOffsets(batch.records) > 1) stage.report({ kind: 'divided', assignment, first: afterOffset + 1, last: lastOffset, error });
-  return insertInParts(batch, { error, isInDoubt: course.doubt.isInDoubt }, searched);
+  return insertInParts(batch, { error, ...course.doubt }, searched);
+}
+
+function rangeOf({ afterOffset, lastOffset }: InsertBatch): string {
+  return `${afterOffset + 1}-${lastOffset}`;
 }
 
 /** What is more than one block is inserted as several. */
@@ -244,7 +247,7 @@ function cutToFit(error: IngestError, course: Course, stage: Stage): Observable<
       return timer(delayMs, stage.scheduler);
     },
     recut: (cuts) => recut(batch, cuts, stage),
-    insertRest: (part) => insertRest({ ...course, batch: part, doubt: { isInDoubt: false }, isRenewed: true }, stage),
+    insertRest: (part) => insertRest({ ...course, batch: part, doubt: { isInDoubt: false, isUnanswered: false }, isRenewed: true }, stage),
   });
 }
 

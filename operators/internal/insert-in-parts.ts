@@ -7,16 +7,23 @@
  * inserted for good, each recorded as a range of its own first. Nothing of the whole is in the table then and no attempt
  * at it is under way: otherwise rows of it would be there under two tokens.
  */
-import { concat, concatMap, defer, of, throwError, type Observable } from 'rxjs';
+import { EMPTY, concat, concatMap, defer, of, tap, throwError, type Observable } from 'rxjs';
 import { IngestError } from '../../src/errors.js';
 import { countOffsets } from '../../src/model/batch.js';
 import type { InsertBatch, InsertResult } from '../../src/ports.js';
-import type { Part } from './insert-all.js';
+
+/** A part of a batch that is in the table: a range of its own. */
+export interface Part {
+  readonly batch: InsertBatch;
+  readonly result: InsertResult;
+}
 
 interface Refusal {
   readonly error: IngestError;
   /** Some of it may have landed, or may land later. */
   readonly isInDoubt: boolean;
+  /** Of some attempt nobody knows whether it still is on its way. */
+  readonly isUnanswered: boolean;
 }
 
 type Tried = { readonly kind: 'inserted'; readonly result: InsertResult } | ({ readonly kind: 'refused' } & Refusal);
@@ -30,56 +37,69 @@ export interface Searched {
   /** Records the batch in parts, cut behind these offsets. */
   readonly recut: (batch: InsertBatch, cuts: readonly number[]) => Observable<readonly InsertBatch[]>;
   /** Inserts, and looks again for whatever is refused; `isPatient`: is not looked for, but tried until it is taken. */
-  readonly insertRest: (part: InsertBatch, how?: { readonly isPatient: boolean; readonly isInDoubt: boolean }) => Observable<Part>;
+  readonly insertRest: (part: InsertBatch, isPatient?: boolean) => Observable<Part>;
   /** Leaves out its only record, or halts for it, as the policy says. */
   readonly blame: (part: InsertBatch, error: IngestError) => Observable<Part>;
 }
 
 /** `refusal`: what was said of the whole. */
 export function insertInParts(batch: InsertBatch, refusal: Refusal, searched: Searched): Observable<Part> {
-  return cleared(batch, refusal, searched, () => new Search(searched).among(batch, countOffsets(batch.records), refusal));
+  const isAlone = countOffsets(batch.records) === 1;
+  return cleared(batch, refusal, searched, () => new Search(searched, refusal).among(batch, countOffsets(batch.records), refusal, isAlone));
 }
 
-/** Goes on only when nothing of it is in the table, and nothing can come. */
-function cleared(batch: InsertBatch, { error, isInDoubt }: Refusal, searched: Searched, then: () => Observable<Part>): Observable<Part> {
+/**
+ * Goes on with `then` only when nothing of it is in the table, and nothing can come; else `patiently`. An attempt on its
+ * way is refused, too, where a record is to blame. Where the moment may be, it may be taken: then every attempt must have
+ * been answered (I16), and of those of an earlier owner nobody knows that.
+ */
+function cleared(batch: InsertBatch, { error, isInDoubt, isUnanswered }: Refusal, searched: Searched, then: () => Observable<Part>, patiently = (): Observable<Part> => searched.insertRest(batch, true)): Observable<Part> {
   if (!isInDoubt && error.fields.mayHaveLanded !== true) return then();
-  const isRecordToBlame = error.fields.divisible === 'surely';
+  const isRecordToBlame = error.fields.divisible !== 'perhaps';
+  // Without a recorded range it may be there twice: at-least-once.
+  if (!isRecordToBlame && isUnanswered && batch.intent !== undefined) return patiently();
   return searched.isAbsent(batch).pipe(
     concatMap((absent) => {
       if (absent) return then();
-      if (!isRecordToBlame) return searched.insertRest(batch, { isPatient: true, isInDoubt: true });
+      if (!isRecordToBlame) return patiently();
       return throwError(() => new IngestError(error.code, `${error.detail}; the record at fault is not looked for, since rows of its range are in the table`, { ...error.fields, cause: error }));
     }),
   );
 }
 
+function insertAfter(rest: InsertBatch | undefined, { insertRest }: Searched): Observable<Part> {
+  return rest === undefined ? EMPTY : defer(() => insertRest(rest));
+}
+
 class Search {
   readonly #searched: Searched;
-  /** A part was taken since the whole was refused: what is refused all the same is refused for itself. */
-  #isOtherTaken = false;
+  /** By which codes something was refused since the last part was taken. */
+  readonly #refused = new Set<unknown>();
+  /** By which codes something was refused before a part was taken: what is refused by one of them again is refused for itself. */
+  readonly #witnessed = new Set<unknown>();
 
-  constructor(searched: Searched) {
+  constructor(searched: Searched, { error }: Refusal) {
     this.#searched = searched;
+    this.#noteRefused(error);
   }
 
-  /** One or more of the first `bad` offsets of the batch are at fault. */
-  among(batch: InsertBatch, bad: number, refusal: Refusal): Observable<Part> {
-    const { attempt, recut } = this.#searched;
-    if (bad <= 1) return this.#single(batch, refusal.error);
+  /** One or more of the first `bad` offsets of the batch are at fault. `isAlone`: the first one was refused by itself. */
+  among(batch: InsertBatch, bad: number, refusal: Refusal, isAlone = false): Observable<Part> {
+    const { insertRest, recut } = this.#searched;
+    if (bad <= 1) return this.#single(batch, refusal, isAlone);
     const size = Math.floor(bad / 2);
     return recut(batch, [offsetOf(batch, size - 1)]).pipe(
       concatMap(([head, tail]) =>
-        attempt(head!).pipe(
+        this.#attempt(head!).pipe(
           concatMap((tried): Observable<Part> => {
             if (tried.kind === 'inserted') {
-              this.#isOtherTaken = true;
               // Of what was too large as a whole the rest may fit.
-              const next = (): Observable<Part> => (isTooLarge(refusal.error) ? this.#searched.insertRest(tail!) : this.among(tail!, bad - size, refusal));
+              const next = (): Observable<Part> => (isTooLarge(refusal.error) ? insertRest(tail!) : this.among(tail!, bad - size, refusal));
               return concat(of({ batch: head!, result: tried.result }), defer(next));
             }
             // The server names it now.
-            if (tried.error.fields.offset !== undefined) return concat(cleared(head!, tried, this.#searched, () => this.#searched.blame(head!, tried.error)), defer(() => this.#searched.insertRest(tail!)));
-            return cleared(head!, tried, this.#searched, () => this.among(batch, size, tried));
+            if (tried.error.fields.offset !== undefined) return concat(cleared(head!, tried, this.#searched, () => this.#searched.blame(head!, tried.error)), insertAfter(tail, this.#searched));
+            return cleared(head!, tried, this.#searched, () => this.among(batch, size, tried, size === 1), () => this.#patiently(head!, tail));
           }),
         ),
       ),
@@ -87,37 +107,76 @@ class Search {
   }
 
   /** The first record of the batch is refused, alone or for all that is known. */
-  #single(batch: InsertBatch, error: IngestError): Observable<Part> {
-    const { recut, insertRest } = this.#searched;
-    const [cut, isLast] = [offsetOf(batch, 0), countOffsets(batch.records) === 1];
-    return (isLast ? of([batch]) : recut(batch, [cut])).pipe(
+  #single(batch: InsertBatch, refusal: Refusal, isAlone: boolean): Observable<Part> {
+    const isLast = countOffsets(batch.records) === 1;
+    return (isLast ? of([batch]) : this.#searched.recut(batch, [offsetOf(batch, 0)])).pipe(
       concatMap(([one, tail]) => {
-        if (error.fields.divisible === 'surely') return concat(this.#blameOf(one!, error), tail === undefined ? [] : defer(() => insertRest(tail)));
-        return this.#suspect(one!, tail, error);
+        // What was learnt of others is no proof: the table may have been mended since.
+        if (!isAlone) return this.#alone(one!, tail);
+        if (refusal.error.fields.divisible === 'surely') return concat(this.#blameOf(one!, refusal.error), insertAfter(tail, this.#searched));
+        return this.#suspect(one!, tail, refusal.error);
+      }),
+    );
+  }
+
+  #alone(one: InsertBatch, tail: InsertBatch | undefined): Observable<Part> {
+    return this.#attempt(one).pipe(
+      concatMap((tried): Observable<Part> => {
+        if (tried.kind === 'inserted') return concat(of({ batch: one, result: tried.result }), insertAfter(tail, this.#searched));
+        const { error } = tried;
+        if (error.fields.divisible !== 'perhaps') {
+          const blamed = () => (error.fields.offset === undefined ? this.#blameOf(one, error) : this.#searched.blame(one, error));
+          return concat(cleared(one, tried, this.#searched, blamed), insertAfter(tail, this.#searched));
+        }
+        return cleared(one, tried, this.#searched, () => this.#suspect(one, tail, error), () => this.#patiently(one, tail));
       }),
     );
   }
 
   /**
-   * A refusal of which nobody knows whether it is for a record: only one that is refused again after others were taken
-   * is at fault. When none is taken, it is the table or the moment.
+   * A refusal of which nobody knows whether it is for a record: only one that is refused before and after others were
+   * taken is at fault. When none is taken, it is the table or the moment.
    */
   #suspect(one: InsertBatch, tail: InsertBatch | undefined, error: IngestError): Observable<Part> {
-    const { attempt, insertRest } = this.#searched;
-    const again = (): Observable<Part> =>
-      attempt(one).pipe(
-        concatMap((tried): Observable<Part> => {
-          if (tried.kind === 'inserted') return of({ batch: one, result: tried.result });
-          const isSame = tried.error.fields.serverCode === error.fields.serverCode;
-          return cleared(one, tried, this.#searched, () => (isSame ? this.#blameOf(one, tried.error) : insertRest(one)));
-        }),
-      );
-    if (this.#isOtherTaken) return concat(again(), tail === undefined ? [] : defer(() => insertRest(tail)));
-    const inVain = (): Observable<Part> => (error.retryable ? concat(insertRest(one, { isPatient: true, isInDoubt: false }), tail === undefined ? [] : defer(() => insertRest(tail))) : throwError(() => error));
-    if (tail === undefined) return inVain();
-    return attempt(tail).pipe(
-      concatMap((tried): Observable<Part> => (tried.kind === 'inserted' ? concat(again(), of({ batch: tail, result: tried.result })) : cleared(tail, tried, this.#searched, inVain))),
+    const { insertRest } = this.#searched;
+    const isWitnessed = this.#witnessed.has(error.fields.serverCode);
+    const inVain = (): Observable<Part> => (error.retryable ? this.#patiently(one, tail) : throwError(() => error));
+    if (tail === undefined) return isWitnessed ? this.#again(one, error) : inVain();
+    return this.#attempt(tail).pipe(
+      concatMap((tried): Observable<Part> => {
+        if (tried.kind === 'inserted') return concat(this.#again(one, error), of({ batch: tail, result: tried.result }));
+        const next = () => (isWitnessed ? concat(this.#again(one, error), insertAfter(tail, this.#searched)) : inVain());
+        return cleared(tail, tried, this.#searched, next, () => concat(insertRest(one, true), defer(() => insertRest(tail, true))));
+      }),
     );
+  }
+
+  #again(one: InsertBatch, error: IngestError): Observable<Part> {
+    return this.#attempt(one).pipe(
+      concatMap((tried): Observable<Part> => {
+        if (tried.kind === 'inserted') return of({ batch: one, result: tried.result });
+        const isSame = tried.error.fields.serverCode === error.fields.serverCode;
+        return cleared(one, tried, this.#searched, () => (isSame ? this.#blameOf(one, tried.error) : this.#searched.insertRest(one)));
+      }),
+    );
+  }
+
+  #patiently(part: InsertBatch, tail: InsertBatch | undefined): Observable<Part> {
+    return concat(this.#searched.insertRest(part, true), insertAfter(tail, this.#searched));
+  }
+
+  #attempt(part: InsertBatch): Observable<Tried> {
+    return this.#searched.attempt(part).pipe(
+      tap((tried) => {
+        if (tried.kind === 'refused') return this.#noteRefused(tried.error);
+        for (const code of this.#refused) this.#witnessed.add(code);
+        this.#refused.clear();
+      }),
+    );
+  }
+
+  #noteRefused({ fields }: IngestError): void {
+    this.#refused.add(fields.serverCode);
   }
 
   #blameOf(one: InsertBatch, error: IngestError): Observable<Part> {

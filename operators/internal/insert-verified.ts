@@ -8,7 +8,7 @@ import type { Report } from '../../src/events.js';
 import { countOffsets } from '../../src/model/batch.js';
 import type { IntentNotes } from '../../src/model/state.js';
 import type { FrozenInsert, InsertBatch, InsertResult, ReadBack } from '../../src/ports.js';
-import { retryRetryable, type RetryConfig } from '../../src/retry.js';
+import { retryRetryable, type RetryConfig, type RetryNotice } from '../../src/retry.js';
 
 export interface Effects {
   readonly retry: RetryConfig;
@@ -21,6 +21,8 @@ export interface Effects {
 export interface Doubt {
   /** An attempt under this token, of this process or of one before it, may have landed. */
   isInDoubt: boolean;
+  /** Of one of them nobody knows whether it is still on its way: its answer was lost, or an earlier owner had it. */
+  isUnanswered: boolean;
 }
 
 export type Inserted =
@@ -38,6 +40,8 @@ export type NoteDown = (fields: IntentNotes) => Observable<unknown>;
 
 /** Of what is final, as far as one answer tells: a gateway that is being changed gives such answers for a moment. */
 const FEW_ATTEMPTS = 5;
+/** Attempts after which a range that is still refused is told of again: with the longest wait every five minutes. */
+const STUCK_EVERY = 30;
 
 /** Nothing landed, and rights, settings and tables change. A record does not. */
 function mayPass({ code, fields }: IngestError): boolean {
@@ -211,10 +215,12 @@ export class VerifiedInsert {
         scheduler,
         (notice) => {
           report({ kind: 'retry', call, assignment: this.#batch.assignment, ...notice });
+          if (this.#isPatient && notice.error.fields.divisible === 'perhaps') this.#tellStuck(notice);
         },
         (error) => {
           const isInDoubt = error.code === 'KCR_INSERT_IN_DOUBT';
           if (isInDoubt) this.#doubt.isInDoubt = true;
+          if (isInDoubt && error.fields.divisible === undefined) this.#doubt.isUnanswered = true;
           if (isInDoubt && whenInDoubt === 'abandon') return false;
           if (error.retryable && (this.#isPatient || error.fields.divisible === undefined)) return true;
           if (!error.retryable && !mayPass(error)) return false;
@@ -223,6 +229,12 @@ export class VerifiedInsert {
         },
       ),
     );
+  }
+
+  #tellStuck({ attempt, error }: RetryNotice): void {
+    if (attempt % STUCK_EVERY !== FEW_ATTEMPTS) return;
+    const { assignment, records } = this.#batch;
+    this.#effects.report({ kind: 'stuck', assignment, first: records.at(0)!.offset, last: records.at(-1)!.offset, attempts: attempt, error });
   }
 
   /** Who dies now leaves the range to one who was not told, and would believe what the table shows. */

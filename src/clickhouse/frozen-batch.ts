@@ -246,7 +246,7 @@ export class FrozenBatch implements FrozenInsert {
       case 'unknown':
         return new IngestError('KCR_INSERT_IN_DOUBT', reason, { ...fields, divisible: 'perhaps' });
       case 'schema':
-        return new IngestError('KCR_SCHEMA', reason, { ...fields, hint: 'change the table or the route; nothing of the batch is lost', divisible: 'perhaps' });
+        return new IngestError('KCR_SCHEMA', reason, { ...fields, hint: 'change the table or the route; nothing of the batch is lost', divisible: 'perhaps', mayHaveLanded: this.#noteInPart() });
       case 'too-large':
         return new IngestError('KCR_INSERT_FATAL', reason, { ...fields, hint: fatalHint(code), divisible: 'surely' });
       case 'fatal':
@@ -256,14 +256,19 @@ export class FrozenBatch implements FrozenInsert {
     }
   }
 
+  /** An expression may have failed while a part was written: of the parts of other ClickHouse partitions some are there. */
+  #noteInPart(): boolean {
+    const mayHaveLanded = this.#destination.target.table.partitionKey !== '';
+    if (mayHaveLanded) this.#mayHaveLanded = true;
+    return mayHaveLanded;
+  }
+
   #poisoned(code: number | undefined, text: string, reason: string, records: Records): IngestError {
     const { topic, partition, first, last, table } = this.#where();
     const row = rowAtFault(code, text);
     const offset = row === undefined || row < 1 ? undefined : records.at(row - 1)?.offset;
     if (offset !== undefined) return new IngestError('KCR_POISON', reason, { topic, partition, offset, table, serverCode: code, hint: poisonHint(reason) });
-    // An expression may have failed while a part was written: of the parts of other ClickHouse partitions some are there.
-    const mayHaveLanded = this.#destination.target.table.partitionKey !== '';
-    if (mayHaveLanded) this.#mayHaveLanded = true;
+    const mayHaveLanded = this.#noteInPart();
     return new IngestError('KCR_POISON', reason, { topic, partition, first, last, table, serverCode: code, divisible: 'surely', mayHaveLanded, hint: poisonHint(reason) });
   }
 }

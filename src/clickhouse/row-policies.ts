@@ -6,7 +6,7 @@
  * few users may read it.
  */
 import { hasCode } from '../errors.js';
-import { type ClickHouseHttp, quotedTable } from './http.js';
+import { type ClickHouseWire, quotedTable } from './http.js';
 import type { TableName } from './table.js';
 
 /** What a look then proves: nothing. */
@@ -22,7 +22,7 @@ const filterLine = /^[\s│]*Row[- ]level (?:security )?filter/im;
  * tells when it comes or goes. False of a table without a part, of which nothing is hidden either, and where the server does
  * not explain queries to the user.
  */
-export async function hidesRows(http: ClickHouseHttp, { database, table }: TableName, signal?: AbortSignal): Promise<boolean> {
+export async function hidesRows(http: Pick<ClickHouseWire, 'select'>, { database, table }: TableName, signal?: AbortSignal): Promise<boolean> {
   const sql = `EXPLAIN PLAN actions = 1 SELECT _offset FROM ${quotedTable(database, table)} WHERE _offset >= 0`;
   const lines = await http.select<{ explain: string }>(sql, {}, signal).catch((error: unknown) => {
     if (hasCode(error, 'KCR_PREFLIGHT')) return [];
@@ -32,7 +32,7 @@ export async function hidesRows(http: ClickHouseHttp, { database, table }: Table
 }
 
 /** Of those on the table the ones for the user, by name; none: there are none, or the user may not see them. A policy for a role is not among them. */
-export async function namePolicies(http: ClickHouseHttp, { database, table }: TableName): Promise<readonly string[]> {
+export async function namePolicies(http: Pick<ClickHouseWire, 'select'>, { database, table }: TableName): Promise<readonly string[]> {
   const isForUser = `has(apply_to_list, currentUser()) OR (apply_to_all AND NOT has(apply_to_except, currentUser()))`;
   const rows = await http
     .select<{ name: string }>(

@@ -8,6 +8,7 @@ export { type Fate, type Fault, type PortName } from './faults.js';
 export { SimulatedLog, type Value } from './log.js';
 export { type Ignored } from './sink.js';
 export { type Alteration } from './alteration.js';
+export { type Refusal } from './refusal.js';
 export { SimulatedTable, type InsertOptions, type Row, type TableConfig } from './table.js';
 export { type Invariant, type Violation } from './watch.js';
 export { type ConsumerGroup, type Member } from './group.js';

@@ -16,6 +16,7 @@ import type { BatchSink, FrozenInsert, InsertBatch, InsertResult, ReadBack } fro
 import type { Killed, PortName } from './faults.js';
 import type { SimulatedProcess } from './process.js';
 import type { InsertQueue } from './queue.js';
+import { unknownRefusal } from './refusal.js';
 import { rowOf, type Row, type SimulatedTable } from './table.js';
 import type { Watch } from './watch.js';
 
@@ -24,6 +25,8 @@ export interface SinkSurroundings {
   readonly watch: Watch;
   nowMs(): number;
   isTableDown(): boolean;
+  /** Whatever is inserted is refused, by a code that nobody knows. */
+  isTableRefusing(): boolean;
   /** A request with this token was sent and has not taken effect yet. */
   isRunning(token: string): boolean;
   readonly queue: InsertQueue;
@@ -110,7 +113,7 @@ function attemptsOf({ table, nowMs: clock }: Pick<SinkSurroundings, 'table' | 'n
       if (why === undefined || (looked !== undefined && nowMs - looked.atMs <= budgetMs && isSameTable(looked.now, seen.now))) return call();
       return throwError(() => new IngestError('KCR_INSERT_RETRIABLE', `not sent before the table was asked: ${why}`));
     },
-    noting: <T>(call: Observable<T>): Observable<T> => call.pipe(tap({ error: (error: unknown) => void (mayHaveLanded ||= hasCode(error, 'KCR_INSERT_IN_DOUBT')) })),
+    noting: <T>(call: Observable<T>): Observable<T> => call.pipe(tap({ error: (error: unknown) => void (mayHaveLanded ||= hasCode(error, 'KCR_INSERT_IN_DOUBT') || (error instanceof IngestError && error.fields.mayHaveLanded === true)) })),
     hasLooked: (atMs: number, now: TableNow): void => {
       if (!isSameTable(seen.now, now)) seen.now = now;
       looked = { atMs, now };
@@ -133,6 +136,7 @@ function frozen(process: SimulatedProcess, world: SinkSurroundings, batch: Inser
   const detail = (...more: unknown[]) => JSON.stringify([token, records.map(({ offset }) => offset), intent?.settings, batch.isAnew, ...more]);
   const insert = (sent: Records, key: string | undefined, killed: Killed): InsertResult => {
     if (world.isTableDown()) throw unreachable();
+    if (world.isTableRefusing()) throw unknownRefusal(topic, partition);
     if (key !== undefined) {
       watch.blocks(key, sent.length, blockRows);
       watch.landing(key, batch, table.now().id);
@@ -140,7 +144,7 @@ function frozen(process: SimulatedProcess, world: SinkSurroundings, batch: Inser
     const isTorn = killed === 'torn' && family === 'plain';
     if (isTorn) watch.torn(batch);
     if (killed !== undefined) world.queue.lose();
-    if (key !== undefined && !asSent(sent).some((row) => table.isPoison(row))) watch.landed(key);
+    if (key !== undefined && !table.refusesAll(asSent(sent))) watch.landed(key);
     table.insert(asSent(sent), key, { nowMs: world.nowMs(), blockRows, dieAtBlock: isTorn ? 0 : undefined, dieBeforeBlock: killed === 'between' ? 1 : undefined });
     if (killed !== undefined) throw new IngestError('KCR_INSERT_IN_DOUBT', 'the connection broke');
     if (key !== undefined) watch.took(key);
@@ -242,6 +246,7 @@ function coalesced(process: SimulatedProcess, world: SinkSurroundings, batch: In
       effect: () => ({ refusedRow: undefined }),
       queue: (killed, done) => {
         if (world.isTableDown()) return done({ error: unreachable() });
+        if (world.isTableRefusing()) return done({ error: unknownRefusal(topic, partition) });
         world.watch.blocks(token, sent.length, Infinity);
         world.watch.landing(token, batch, world.table.now().id);
         const noted: typeof done = (outcome) => {

@@ -7,6 +7,7 @@ import type { TableNow } from '../clickhouse/evidence.js';
 import { IngestError } from '../errors.js';
 import type { KafkaRecord } from '../model/record.js';
 import type { Alteration, TableDefinition } from './alteration.js';
+import { refusalError, type Refusal } from './refusal.js';
 import { TokenWindow } from './token-window.js';
 
 /** A row, by what its provenance columns say. */
@@ -42,6 +43,10 @@ export interface TableConfig {
   readonly family?: 'plain' | 'replicated';
   /** A row the server refuses, with the whole insert. @default none */
   readonly isPoison?: (row: Row) => boolean;
+  /** What is said of such a row. @default 'named' */
+  readonly refusal?: Refusal;
+  /** A row is refused when its block is written: the blocks before it have landed. @default false */
+  readonly refusesLate?: boolean;
   /**
    * Rows of a block: settings that are not pinned would cut an insert into several.
    * @default Infinity: one block
@@ -201,20 +206,33 @@ export class SimulatedTable {
   }
 
   /**
-   * All blocks or, when the server dies in between, the first ones. A refused row refuses the whole insert.
-   * Errors: `KCR_POISON` with the offset, `KCR_INSERT_IN_DOUBT` when the server died.
+   * All blocks or, when the server dies in between, the first ones. A refused row refuses the whole insert, or all from
+   * its block on. Errors: as `refusal` says, `KCR_INSERT_IN_DOUBT` when the server died.
    */
   insert(rows: readonly Row[], token: string | undefined, { nowMs, dieAtBlock, dieBeforeBlock, blockRows = this.config.blockRows }: InsertOptions): void {
-    const poison = rows.find((row) => this.isPoison(row));
-    if (poison !== undefined) {
-      const { topic, partition, offset } = poison;
-      throw new IngestError('KCR_POISON', 'the row is refused', { topic, partition, offset });
+    const blocks = this.blocksOf(rows, blockRows);
+    const refusedBlock = blocks.findIndex(([, block]) => block.some((row) => this.isPoison(row)));
+    if (refusedBlock >= 0) {
+      const { refusal = 'named', refusesLate = false, partitionBy } = this.config;
+      if (refusesLate) this.#land(blocks.slice(0, refusedBlock), token, nowMs);
+      throw refusalError(refusal, blocks[refusedBlock]![1].find((row) => this.isPoison(row))!, partitionBy !== undefined);
     }
-    this.blocksOf(rows, blockRows).slice(0, dieBeforeBlock).forEach((block, index) => {
+    this.#land(blocks.slice(0, dieBeforeBlock), token, nowMs, dieAtBlock);
+    if (dieBeforeBlock !== undefined) this.#die();
+  }
+
+  /** Would an insert of these rows change nothing? */
+  refusesAll(rows: readonly Row[]): boolean {
+    const blocks = this.#blocks(rows);
+    const refusedBlock = blocks.findIndex(([, block]) => block.some((row) => this.isPoison(row)));
+    return this.config.refusesLate === true ? refusedBlock === 0 : refusedBlock >= 0;
+  }
+
+  #land(blocks: readonly Block[], token: string | undefined, nowMs: number, dieAtBlock?: number): void {
+    blocks.forEach((block, index) => {
       this.land(block, token, { nowMs, isTorn: index === dieAtBlock });
       if (index === dieAtBlock) this.#die();
     });
-    if (dieBeforeBlock !== undefined) this.#die();
   }
 
   #die(): never {

@@ -54,6 +54,8 @@ export class Watch {
   readonly #taken = new Set<string>();
   /** Tokens that reached a table. */
   readonly #landed = new Set<string>();
+  /** Tokens of ranges that were recorded in other parts since: nothing may land under them any more. */
+  readonly #replaced = new Set<string>();
 
   constructor(
     private readonly log: SimulatedLog,
@@ -133,10 +135,8 @@ export class Watch {
     }
     const settled = after.settled ?? -1;
     if (settled < (before.settled ?? -1)) this.#break('I4', `partition ${key.partition}: settled ${before.settled} became ${after.settled}`);
-    for (const { first, last } of before.pending) {
-      const isKept = last <= settled || after.pending.some((intent) => intent.first === first && intent.last === last);
-      if (!isKept) this.#break('I4', `partition ${key.partition}: ${first}-${last} was in doubt and is not told of any more`);
-    }
+    const replaced = before.pending.filter(({ first, last }) => last > settled && !after.pending.some((intent) => intent.first === first && intent.last === last));
+    if (replaced.length > 0) this.#expectParts(key, replaced, before, after);
     if (settled > (before.settled ?? -1)) this.#expectInTable(key.partition, before, after);
     for (const intent of after.pending) {
       const isNew = !before.pending.some(({ first }) => first === intent.first);
@@ -188,6 +188,7 @@ export class Watch {
   /** It was not refused. */
   landed(token: string): void {
     this.#landed.add(token);
+    if (this.#replaced.has(token)) this.#break('I16', `an attempt under ${token} lands after its range was recorded in other parts`);
   }
 
   /** An attempt took effect as a whole: the table knows the token wherever its rows belong. */
@@ -228,6 +229,22 @@ export class Watch {
     if (left !== undefined) this.#break('I12', `${range} is sent without ${left.offset}, and that is not recorded`);
   }
 
+  /** Ranges that are recorded in other parts: the same offsets, nothing left in again, and no row of them in the table. */
+  #expectParts(key: StateKey, replaced: readonly Intent[], before: PartitionState, after: PartitionState): void {
+    const { topic, partition } = key;
+    const last = before.pending.at(-1)!.last;
+    const parts = after.pending.filter((intent) => intent.first <= last && !before.pending.some((other) => other.first === intent.first && other.last === intent.last));
+    const excluded = new Set(parts.flatMap((part) => part.excluded));
+    const isCovered = spansOf(replaced) === spansOf(parts);
+    for (const intent of replaced) {
+      const range = `partition ${partition}: ${intent.first}-${intent.last}`;
+      if (!isCovered) this.#break('I4', `${range} was in doubt and is not told of any more`);
+      if (intent.excluded.some((offset) => !excluded.has(offset))) this.#break('I12', `${range} is recorded in parts that do not tell what was left out`);
+      if (this.table.countAll(topic, partition, intent.first, intent.last).size > 0) this.#break('I16', `${range} is recorded in other parts, and rows of it are in the table`);
+      this.#replaced.add(dedupToken({ ...key, topicId: before.topicId, incarnation: before.incarnation, intent }));
+    }
+  }
+
   #expectInTable(partition: number, before: PartitionState, after: PartitionState): void {
     const first = (before.settled ?? this.log.ends(partition).start - 1) + 1;
     const settled = after.settled ?? -1;
@@ -250,6 +267,7 @@ export class Watch {
     for (const intent of pending) {
       const token = dedupToken({ cluster, group, topic, topicId, incarnation, partition, intent });
       this.#recorded.set(token, { intent, topicId, incarnation });
+      this.#replaced.delete(token);
     }
   }
 
@@ -261,6 +279,17 @@ export class Watch {
 function refill<K, V>(map: Map<K, V>, from: ReadonlyMap<K, V>): void {
   map.clear();
   for (const [key, value] of from) map.set(key, value);
+}
+
+/** The offsets that ranges cover, as text: ranges without a hole between them are one. */
+function spansOf(intents: readonly Intent[]): string {
+  const spans: (readonly [first: number, last: number])[] = [];
+  for (const { first, last } of intents) {
+    const before = spans.at(-1);
+    if (before !== undefined && before[1] + 1 === first) spans.splice(-1, 1, [before[0], last]);
+    else spans.push([first, last]);
+  }
+  return JSON.stringify(spans);
 }
 
 /** The ledger claims as `<owner>#<epoch>`. */

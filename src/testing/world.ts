@@ -114,6 +114,9 @@ export class SimulatedWorld {
   readonly #pace: Pace;
   #storeDownUntilMs = 0;
   #tableDownUntilMs = 0;
+  #tableRefusesUntilMs = 0;
+  /** Requests that were sent and have not taken effect yet, also those that no server knows of. */
+  readonly #sent = new Set<Step>();
 
   constructor(config: WorldConfig = {}) {
     const {
@@ -175,6 +178,7 @@ export class SimulatedWorld {
       store: simulatedStore(self, { nodes: this.nodes, watch: this.watch, isStoreDown: () => this.#nowMs() < this.#storeDownUntilMs }),
       sink: simulatedSink(self, {
         table: this.table, watch: this.watch, queue: this.#queue, nowMs: () => this.#nowMs(), isTableDown: () => this.#nowMs() < this.#tableDownUntilMs,
+        isTableRefusing: () => this.#nowMs() < this.#tableRefusesUntilMs,
         isRunning: (token) => {
           const isOfIt = (sent: string | undefined) => sent === token || sent?.startsWith(`${token}:fill`) === true;
           return [...this.#running].some((step) => isOfIt(step.token)) || this.#queue.has(isOfIt);
@@ -224,6 +228,16 @@ export class SimulatedWorld {
     this.#tableDownUntilMs = this.#nowMs() + ms;
   }
 
+  /** For so long ClickHouse refuses whatever is inserted, by a code that nobody knows. */
+  tableRefuses(ms: number): void {
+    this.#tableRefusesUntilMs = this.#nowMs() + ms;
+  }
+
+  /** No insert is on its way, and none waits at the server. */
+  get isQuiet(): boolean {
+    return this.#sent.size === 0 && !this.#queue.has(() => true);
+  }
+
   #nowMs(): number {
     return this.#scheduler.now();
   }
@@ -233,8 +247,10 @@ export class SimulatedWorld {
       step: (step, delayMs) => {
         if (step.isEvent) return void step.process.later(() => step.take(), delayMs);
         if (step.token !== undefined && step.isUnseen !== true) this.#running.add(step);
+        if (step.token !== undefined) this.#sent.add(step);
         this.#scheduler.schedule(() => {
           this.#running.delete(step);
+          this.#sent.delete(step);
           step.take();
         }, delayMs);
       },

@@ -21,6 +21,7 @@ export interface FakeOptions {
   readonly windowSeconds?: number;
   /** The table's own SETTINGS. */
   readonly tableSettings?: string;
+  readonly partitionKey?: string;
 }
 
 /** What may be altered while a test runs; undefined: the server does not say. */
@@ -56,7 +57,7 @@ export interface FakeServer {
 }
 
 export async function fakeClickHouse(options: FakeOptions = {}): Promise<FakeServer> {
-  const { engine = 'MergeTree', version = '26.7.2.1', views = [], settings = ['deduplicate_insert'], windowSeconds, tableSettings = 'non_replicated_deduplication_window = 1000' } = options;
+  const { engine = 'MergeTree', version = '26.7.2.1', views = [], settings = ['deduplicate_insert'], windowSeconds, tableSettings = 'non_replicated_deduplication_window = 1000', partitionKey = '' } = options;
   const table: FakeTable = {
     columns: options.columns ?? { id: 'UInt64', _topic: 'String', _partition: 'Int32', _offset: 'Int64' }, settings: tableSettings, isGone: false, alteredS: 100,
   };
@@ -75,7 +76,7 @@ export async function fakeClickHouse(options: FakeOptions = {}): Promise<FakeSer
         engine,
         engine_full: `${engine} ORDER BY id SETTINGS ${table.settings}`,
         sorting_key: 'id',
-        partition_key: '',
+        partition_key: partitionKey,
         create_table_query: '',
         dependencies_database: views.map(() => 'default'),
         dependencies_table: views,

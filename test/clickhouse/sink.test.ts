@@ -234,6 +234,17 @@ describe('what the server refuses', () => {
     await expect(outcome(sink.freeze(batch).insert())).rejects.toMatchObject({ code: 'KCR_POISON', fields: { first: 10, last: 13 } });
   });
 
+  it.each([
+    ['KCR_POISON', 395, 'Value passed to throwIf is non-zero'],
+    ['KCR_SCHEMA', 53, 'Type mismatch'],
+  ])('says that rows of other ClickHouse partitions may have landed, where there is a partition key (%s)', async (code, serverCode, reason) => {
+    for (const [partitionKey, mayHaveLanded] of [['toYYYYMM(t)', true], ['', false]] as const) {
+      const sink = await openSink({}, { partitionKey });
+      server.onInsert = refuse(500, serverCode, `Code: ${serverCode}. DB::Exception: ${reason}`);
+      await expect(outcome(sink.freeze(batch).insert())).rejects.toMatchObject({ code, fields: { mayHaveLanded } });
+    }
+  });
+
   it('names the record of a fill by its offset too', async () => {
     const sink = await openSink();
     server.onInsert = refuse(400, 27, poison);

@@ -3,6 +3,7 @@
 import { VirtualAction, VirtualTimeScheduler, mergeMap, of, type Observable } from 'rxjs';
 import { transformRows } from '../../operators/index.js';
 import { arrange } from '../../src/arrange.js';
+import { DEDUP_BUDGET_MS } from '../../src/clickhouse/token-doubt.js';
 import { hasCode } from '../../src/errors.js';
 import type { PartitionState } from '../../src/model/state.js';
 import { decodeState } from '../../src/model/state-codec.js';
@@ -45,11 +46,11 @@ export type OpenSink = (world: SimulatedWorld, self: SimulatedProcess, plan: Lif
 
 export const asShipped: Compose = (process, plan, scenario, dice) => arrange(process, configOf(process, plan, scenario, dice), process.scheduler);
 
-export function configOf(process: Process, { batch, group = 'g' }: LifePlan, { maxPending, onGap, onPoison, server }: Scenario, dice: Dice) {
+export function configOf(process: Process, { batch, group = 'g', maxPending }: LifePlan, { onGap, onPoison, server, ...scenario }: Scenario, dice: Dice) {
   // What a real server takes minutes for is waited for in fewer steps.
   const maxDelayMs = server === undefined ? 50 : 2_000;
   return {
-    delivery: 'exactly-once' as const, group, owner: process.name, batch, maxPending, onGap, onPoison, onReset: 'restart' as const,
+    delivery: 'exactly-once' as const, group, owner: process.name, batch, maxPending: maxPending ?? scenario.maxPending, onGap, onPoison, onReset: 'restart' as const,
     retry: { minDelayMs: 3, maxDelayMs, random: dice.draw }, transform: () => withoutTombstones,
   };
 }
@@ -104,15 +105,17 @@ export function stage(scenario: Scenario, options: PlayOptions, clock: VirtualTi
   const tableDown = servers.tableDown ?? ((ms: number) => world.tableDown(ms));
   for (const happening of scenario.happenings) clock.schedule(() => happen(happening, scenario, world, begun, drains, clock, tableDown), happening.atMs);
   const healthyLife = lastLifeOf(scenario);
-  clock.schedule(() => {
+  const heal = (): void => {
+    // A zombie sleeps on, wakes up when everything is done, and goes on where it stood.
+    for (const process of begun) if (process?.isFrozen === false) process.kill();
+    if (isNameless(scenario) && !isQuiet(world, begun, clock)) return void clock.schedule(heal, 5);
     tell?.(`${clock.now()} — the last, healthy life —`);
     // It may have been renamed away later than planned, and behind its way back.
     if (world.table.definition.isGone) world.table.alter('rename back');
-    if (scenario.onPoison === 'halt' || drawn.tableMendedUnderAZombie) world.table.mend();
-    // A zombie sleeps on, wakes up when everything is done, and goes on where it stood.
-    for (const process of begun) if (process?.isFrozen === false) process.kill();
+    if (isMended(scenario)) world.table.mend();
     begun.push(begin(healthyLife).self);
-  }, healMs);
+  };
+  clock.schedule(heal, healMs);
   const { truncation } = scenario;
   if (truncation !== undefined) {
     clock.schedule(() => {
@@ -158,6 +161,21 @@ function lastLifeOf({ truncation, lives }: Scenario): LifePlan {
   return { ...healthy, room, coalesces: lives.some(({ coalesces }) => coalesces) };
 }
 
+/** A range is recorded in parts only where the table goes on refusing it: what is on its way would land beside them. */
+function isNameless({ refusal = 'named', refusesLate = false }: Scenario): boolean {
+  return refusal !== 'named' || refusesLate;
+}
+
+/** The record at fault cannot always be told: somebody mends the table in the end. */
+function isMended({ onPoison, refusal = 'named', refusesLate = false }: Scenario): boolean {
+  return onPoison === 'halt' || drawn.tableMendedUnderAZombie || (refusal !== 'named' && refusal !== 'surely') || refusesLate;
+}
+
+/** Nothing is on its way; who sleeps sleeps for so long that it asks the table first. */
+function isQuiet(world: SimulatedWorld, begun: readonly (SimulatedProcess | undefined)[], clock: VirtualTimeScheduler): boolean {
+  return world.isQuiet && begun.every((process) => process?.isFrozen !== true || process.thawsAtMs - clock.now() > DEDUP_BUDGET_MS);
+}
+
 const otherGroup = 'g:again';
 
 /** Where nothing can be concluded the partition halts, and says so. */
@@ -168,11 +186,11 @@ function noteHalt(outcome: unknown, halted: Set<number>): void {
 }
 
 function worldOf(scenario: Scenario, clock: VirtualTimeScheduler, { tell, isTrusting = false, isForgetful = false }: PlayOptions): SimulatedWorld {
-  const { records, spread, views, family, dedupWindowMs, coalesceMs, poisonEvery, provenance = true, tellsTime = true, server } = scenario;
+  const { records, spread, views, family, dedupWindowMs, coalesceMs, poisonEvery, refusal = 'named', refusesLate = false, provenance = true, tellsTime = true, server } = scenario;
   return new SimulatedWorld({
     partitions: records, scheduler: clock, coalesceMs, rowsOf: ({ value }) => (value === null ? 0 : 1), ...(tell === undefined ? {} : { tell }),
     table: {
-      views, family, provenance, tellsTime, forgetsTogether: isForgetful,
+      views, family, provenance, tellsTime, refusal, refusesLate, forgetsTogether: isForgetful,
       ...(isTrusting ? { budgetMs: Infinity } : scenario.budgetMs === undefined ? {} : { budgetMs: scenario.budgetMs }),
       ...(dedupWindowMs === 0 ? {} : { dedupWindowMs }),
       ...(server === undefined ? {} : { dedupWindow: server.window, hasTopic: server.hasTopic }),
@@ -232,6 +250,8 @@ function happen(happening: Happening, { tombstoneEvery, server }: Scenario, worl
       return world.storeDown(happening.ms);
     case 'table down':
       return tableDown(happening.ms);
+    case 'table refuses':
+      return world.tableRefuses(happening.ms);
     case 'compact':
       return world.log.compact(happening.partition, happening.offset);
     case 'retain':

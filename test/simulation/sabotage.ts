@@ -6,11 +6,11 @@ import {
 } from 'rxjs';
 import { bufferCountOrTime, commit, insertDeduped, reconcileWithState } from '../../operators/index.js';
 import { arrange, type ArrangeConfig } from '../../src/arrange.js';
-import { hasCode } from '../../src/errors.js';
+import { IngestError, hasCode } from '../../src/errors.js';
 import { Ledger } from '../../src/ledger.js';
 import type { Assignment, Chunk } from '../../src/model/record.js';
 import { dedupToken } from '../../src/model/token.js';
-import { lastKnownOffset } from '../../src/model/state.js';
+import { lastKnownOffset, type PartitionState } from '../../src/model/state.js';
 import type { BatchSink, Claim, Fetched, FrozenInsert, InsertBatch, InsertResult, RecordSource, SourceEvent, StateStore } from '../../src/ports.js';
 import type { Ignored, Invariant, Process } from '../../src/testing/index.js';
 import { overlay } from '../../src/testing/overlay.js';
@@ -58,6 +58,34 @@ function answersEarly({ store, scheduler }: Process): StateStore {
     },
   };
 }
+
+/** Of ranges that are recorded in parts only. */
+function recutsEarly(process: Process): StateStore {
+  const { store } = process;
+  const early = answersEarly(process);
+  const isRecut = ({ pending }: PartitionState, after: PartitionState) =>
+    after.pending.some(({ first, last }) => pending.some((whole) => first >= whole.first && last <= whole.last && last - first < whole.last - whole.first));
+  let isEarly = false;
+  return { ...store, write: (claim, state) => ((isEarly ||= isRecut(claim.state, state)) ? early.write(claim, state) : store.write(claim, state)) };
+}
+
+/** Each failed insert told otherwise. */
+function retelling(retold: (error: IngestError) => IngestError): (process: Process) => Exchanged {
+  return ({ sink }) => ({
+    sink: withFrozen(sink, (frozen) => ({ insert: () => from(frozen.insert()).pipe(catchError((error: unknown) => throwError(() => (error instanceof IngestError ? retold(error) : error)))) })),
+  });
+}
+
+/** Tells that a range which is to be recorded in parts is not in the table, without a look. */
+function cutsBlindly(frozen: FrozenInsert, { records }: InsertBatch): Partial<FrozenInsert> {
+  const missing = [...records].map(({ offset }) => offset);
+  return { readBack: (why) => (why === 'a record of it is refused now' ? of({ missing, doubled: [] }) : frozen.readBack(why)) };
+}
+
+const answered = (error: IngestError): IngestError =>
+  error.code === 'KCR_INSERT_IN_DOUBT' ? new IngestError(error.code, error.message, { ...error.fields, serverCode: error.fields.serverCode ?? 9999, divisible: 'perhaps' }) : error;
+
+const blamed = (error: IngestError): IngestError => (error.fields.divisible === 'perhaps' ? new IngestError('KCR_POISON', error.message, { ...error.fields, divisible: 'surely' }) : error);
 
 /** Runs at once, and gives its values to whoever comes later. */
 function keep<T>(): MonoTypeOperatorFunction<T> {
@@ -205,9 +233,11 @@ function fillsOn(frozen: FrozenInsert, batch: InsertBatch, sink: BatchSink): Par
  * Each breaks the invariant of its name; the others what stands beside them: a token that may be forgotten is not relied
  * on (`expiry`), a server keeps the tokens of inserts that it writes together (`together`), and what it refuses them for
  * is not blamed on each (`blame`). A look minds which table it is (`table`), a fill that is not seen is not made again
- * (`fills`), the token names the group (`group`), and a restart is stored before it is told (`restart`). A range in doubt is fetched to its end though it be more than there is room for (`room`).
+ * (`fills`), the token names the group (`group`), and a restart is stored before it is told (`restart`). A range in doubt is fetched to its end though it be more than there is room for (`room`). A
+ * range is recorded in parts only after a look (`look`) and when every attempt was answered (`answered`), the parts are stored
+ * first (`parts`), and a record is blamed for what nobody knows only beside others that are taken (`others`).
  */
-export const sabotages: Readonly<Record<Invariant | 'expiry' | 'together' | 'blame' | 'room' | 'table' | 'fills' | 'group' | 'restart', Sabotage>> = {
+export const sabotages: Readonly<Record<Invariant | 'expiry' | 'together' | 'blame' | 'room' | 'table' | 'fills' | 'group' | 'restart' | 'look' | 'answered' | 'parts' | 'others', Sabotage>> = {
   I1: { means: 'the insert is sent before its intent is stored', compose: exchanging((process) => ({ store: answersEarly(process) })) },
   I2: { means: 'the token is made from the records that were received', compose: exchanging(() => ({ transform: tokenFromReceived })) },
   I3: { means: 'what is in doubt at the claim is taken for settled', compose: exchanging(({ store }) => ({ store: forgetsDoubt(store) })) },
@@ -243,5 +273,9 @@ export const sabotages: Readonly<Record<Invariant | 'expiry' | 'together' | 'bla
   expiry: { means: 'a token is relied on although the window may have forgotten it', compose: exchanging(() => ({})), isTrusting: true },
   together: { means: 'the server forgets the tokens of inserts that it writes together, as old ones do', compose: exchanging(() => ({})), isForgetful: true },
   blame: { means: 'a record is blamed for what several inserts were refused for together', compose: exchanging(() => ({})), isCredulous: true },
+  look: { means: 'a range is recorded in parts without a look whether rows of it are in the table', breaks: 'I16', compose: exchanging(({ sink }) => ({ sink: withFrozen(sink, cutsBlindly) })) },
+  answered: { means: 'an attempt whose answer was lost is taken for one that was refused', breaks: 'I16', compose: exchanging(retelling(answered)) },
+  parts: { means: 'a part of a range is sent before it is recorded', breaks: 'I1', compose: exchanging((process) => ({ store: recutsEarly(process) })) },
+  others: { means: 'a record is blamed for a refusal that passes', compose: exchanging(retelling(blamed)) },
   room: { means: 'the source is not told what is in doubt, and has no room for all of it', compose: exchanging(({ source }) => ({ source: { ...source, claimed: () => undefined } })) },
 };

@@ -1,5 +1,5 @@
 // Room: what a simulated run is made of, as plain data that can be drawn from a seed, printed and shrunk. No world here.
-import type { Alteration, Fate, Fault, PortName } from '../../src/testing/index.js';
+import type { Alteration, Fate, Fault, PortName, Refusal } from '../../src/testing/index.js';
 
 export interface LifePlan {
   readonly startMs: number;
@@ -13,6 +13,8 @@ export interface LifePlan {
   readonly faults: readonly Fault[];
   /** @default 'g' */
   readonly group?: string;
+  /** @default the scenario's */
+  readonly maxPending?: number;
 }
 
 /** What happens to the world at a time. */
@@ -21,7 +23,7 @@ export type Happening =
   | { readonly kind: 'rebalance'; readonly atMs: number }
   | { readonly kind: 'kill' | 'drain'; readonly atMs: number; readonly life: number }
   | { readonly kind: 'freeze'; readonly atMs: number; readonly life: number; readonly ms: number }
-  | { readonly kind: 'store down' | 'table down'; readonly atMs: number; readonly ms: number }
+  | { readonly kind: 'store down' | 'table down' | 'table refuses'; readonly atMs: number; readonly ms: number }
   | { readonly kind: 'compact'; readonly atMs: number; readonly partition: number; readonly offset: number }
   | { readonly kind: 'retain'; readonly atMs: number; readonly partition: number; readonly offset: number }
   | { readonly kind: 'recreate'; readonly atMs: number }
@@ -36,6 +38,10 @@ export interface Scenario {
   /** A row whose offset this divides is refused; 0: none is. */
   readonly poisonEvery: number;
   readonly onPoison: 'halt' | 'exclude';
+  /** What the server says of such a row. @default 'named' */
+  readonly refusal?: Refusal;
+  /** It says so when rows of other ClickHouse partitions have landed. @default false */
+  readonly refusesLate?: boolean;
   readonly onGap: 'halt' | 'continue';
   /** ClickHouse partitions that rows spread over. */
   readonly spread: number;
@@ -192,7 +198,33 @@ function happening(dice: Dice, partitions: number, lives: number, isReset: boole
  * was in doubt in one mode is replayed in the other.
  */
 export function scenarioOf(seed: number): Scenario {
-  return held(altered(followed(coalescedOf(seed))));
+  return nameless(held(altered(followed(coalescedOf(seed)))));
+}
+
+/**
+ * In half of the worlds with poison the server does not name the row, and in some it refuses everything for a while. Lives
+ * are cut short in the middle of a search, and the next one has room for fewer ranges. Where views hang on the table nobody
+ * can look.
+ */
+function nameless(scenario: Scenario): Scenario {
+  const { seed, poisonEvery, views, truncation, isReadAgain = false, maxPending } = scenario;
+  const dice = new Dice(seed + 5_000_003);
+  // What something on the way holds may come to another table.
+  const isAltered = scenario.happenings.some(({ kind }) => kind === 'alter');
+  const isBegunAnew = truncation !== undefined || isReadAgain || scenario.happenings.some(({ kind }) => kind === 'recreate');
+  if (isBegunAnew || dice.chance(0.4) || (poisonEvery === 0 && dice.chance(0.5))) return scenario;
+  const passes = dice.list(poisonEvery === 0 ? dice.int(1, 2) : dice.of(0, 0, 1), (): Happening => ({ kind: 'table refuses', atMs: dice.int(0, 500), ms: dice.int(5, 400) }));
+  const unanswered = (): Fault[] => dice.list(dice.of(0, 1, 1, 2), () => ({ port: 'insert', nth: dice.int(1, 9), fate: dice.of<Fate>('lose reply', { landsAfterMs: dice.int(2, 400) }, isAltered ? 'lose reply' : { hangsMs: dice.int(20, 900) }) }));
+  const death = (): Fault[] => dice.list(dice.of(0, 1, 1), () => ({ nth: dice.int(4, 60), fate: dice.of<Fate>('die before', 'die after', 'lose reply', { freezeMs: dice.int(20, 600) }) }));
+  const lives = scenario.lives.map((plan) => ({
+    ...plan, faults: dice.chance(0.7) ? [...plan.faults, ...unanswered(), ...death()] : plan.faults,
+    ...(dice.chance(0.3) ? { maxPending: dice.int(1, maxPending) } : {}),
+    ...(dice.chance(0.5) ? { batch: { ...plan.batch, count: dice.of(5, 8, 100), bytes: 10_000 } } : {}),
+  }));
+  return {
+    ...scenario, lives, happenings: [...scenario.happenings, ...passes],
+    ...(poisonEvery === 0 ? {} : { refusal: dice.of<Refusal>('surely', 'surely', 'perhaps', 'perhaps', 'schema'), refusesLate: views.length === 0 && dice.chance(0.4) }),
+  };
 }
 
 /** In half of the truncations who has noticed dies before there is anything to record. */

@@ -49,6 +49,7 @@ export function* shorter(scenario: Scenario): Generator<Scenario> {
   }
   if (scenario.truncation !== undefined) yield { ...scenario, truncation: undefined };
   if (scenario.tombstoneEvery !== 0) yield { ...scenario, tombstoneEvery: 0 };
+  if (scenario.refusesLate === true) yield { ...scenario, refusesLate: false };
   if (scenario.poisonEvery !== 0) yield { ...scenario, poisonEvery: 0 };
   if (scenario.spread !== 1) yield { ...scenario, spread: 1 };
   if (scenario.views.length > 0) yield { ...scenario, views: [] };

@@ -58,10 +58,10 @@ describe('a log that is truncated', () => {
 });
 
 describe('sabotage: an invariant that is broken on purpose is found', () => {
-  const names = Object.keys(sabotages) as (Invariant | 'expiry' | 'together' | 'blame' | 'room')[];
+  const names = Object.keys(sabotages) as (Invariant | 'expiry' | 'together' | 'blame' | 'room' | 'look' | 'answered' | 'parts' | 'others')[];
 
   test('there is one for each invariant that a simulated world can break, and for what stands beside them', () => {
-    expect(names).toEqual(['I1', 'I2', 'I3', 'I4', 'I5', 'I6', 'I7', 'I8', 'I9', 'I10', 'I11', 'I12', 'I15', 'I16', 'restart', 'table', 'fills', 'group', 'expiry', 'together', 'blame', 'room']);
+    expect(names).toEqual(['I1', 'I2', 'I3', 'I4', 'I5', 'I6', 'I7', 'I8', 'I9', 'I10', 'I11', 'I12', 'I15', 'I16', 'restart', 'table', 'fills', 'group', 'expiry', 'together', 'blame', 'look', 'answered', 'parts', 'others', 'room']);
   });
 
   for (const name of names) {

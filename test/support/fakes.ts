@@ -309,6 +309,8 @@ export interface FakeSinkConfig {
   readonly blockRows?: number;
   /** Of a replay: for how long an attempt may land. @default none was ever sent */
   readonly mayLandForMs?: number;
+  /** What an insert of these offsets fails with, the `attempt`th of all, from 1; undefined: it is taken. */
+  readonly refusal?: (offsets: readonly number[], attempt: number) => IngestError | undefined;
 }
 
 /**
@@ -318,6 +320,7 @@ export interface FakeSinkConfig {
 export class FakeSink implements BatchSink {
   readonly #player: Player;
   readonly #readBacks: Partial<ReadBack>[];
+  #attempts = 0;
   /** Of every insert, in order. */
   readonly tokens: (string | undefined)[] = [];
 
@@ -343,6 +346,9 @@ export class FakeSink implements BatchSink {
       this.journal.call(`${name} ${where}${without}${more}`, defer(() => this.#player.play(`${name} ${where}`, succeed)));
     const result = (rows: number): InsertResult => ({ rows, bytes: 10 * rows });
     const insert = (): InsertResult => {
+      this.#attempts += 1;
+      const refusal = this.config.refusal?.([...batch.records].map(({ offset }) => offset), this.#attempts);
+      if (refusal !== undefined) throw refusal;
       const refused = offsetIn(refuses);
       if (refused !== undefined) throw failure('KCR_POISON', { offset: refused });
       this.tokens.push(batch.token);

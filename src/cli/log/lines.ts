@@ -42,6 +42,7 @@ export function eventLine(event: IngestEvent): Line {
   if (event.kind === 'tableChanged') return tableLine(event);
   if (event.kind === 'excluded') return excludedLine(event);
   if (event.kind === 'divided') return dividedLine(event);
+  if (event.kind === 'stuck') return stuckLine(event);
   if (event.kind === 'heldBack') return heldBackLine(event);
   const { kind, assignment, ...rest } = event;
   const { topic, partition, epoch, generation } = assignment;
@@ -92,6 +93,14 @@ function dividedLine({ assignment, first, last, error }: Extract<IngestEvent, { 
   const fields = { topic, partition, first, last, code: error.code, error: error.detail };
   const why = error.fields.oversized === undefined ? 'batch refused, and no record named' : 'batch is more than one insert may have';
   return { level: 'warn', message: `${why}: inserting it in parts`, fields, kind: 'divided', place: assignment };
+}
+
+function stuckLine({ assignment, first, last, attempts, error }: Extract<IngestEvent, { kind: 'stuck' }>): Line {
+  const { topic, partition } = assignment;
+  const what = first === last ? 'the record at this offset' : 'the records of these offsets';
+  const todo = `compare ${what} and the table with what the server says: its columns, constraints, DEFAULT, MATERIALIZED, key and TTL expressions, its disks; it is tried until the table takes it`;
+  const fields = { topic, partition, first, last, attempts, code: error.code, error: error.detail, todo };
+  return { level: 'warn', message: 'refused again and again, and nobody knows whether a record is at fault', fields, kind: 'stuck', place: assignment };
 }
 
 /** With the record, since it is nowhere else any more once retention has taken it. So each is written. */

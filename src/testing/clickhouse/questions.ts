@@ -45,6 +45,7 @@ const statements: readonly (readonly [pattern: RegExp, answer: Answer])[] = [
   [/^SELECT name FROM system\.databases WHERE name = \{database:String\}$/, () => [{ name: database }]],
   [/^SELECT toUnixTimestamp64Milli\(now64\(3\)\) AS now, last AS blocks, .* FROM system\.parts WHERE database = \{database:String\} AND table = \{table:String\}\) GROUP BY last$/, plainParts],
   [/^SELECT toUnixTimestamp64Milli\(now64\(3\)\) AS now, max\(upto\) AS blocks, .* FROM system\.parts WHERE database = \{database:String\} AND table = \{table:String\} GROUP BY t\) WINDOW newer .*$/, replicatedParts],
+  [/^EXPLAIN PLAN actions = 1 SELECT _offset FROM .* WHERE _offset >= 0$/, plan],
   [/^SELECT uniqExact\(_offset\) AS offsets FROM .* \{last:Int64\}$/, witnesses],
 ];
 
@@ -101,6 +102,11 @@ function columns(asked: Asked, select: Select): ReturnType<Answer> {
 
 function mutations({ table }: Asked): ReturnType<Answer> {
   return [{ last: String(table.definition.mutation) }];
+}
+
+/** What hides rows is named to whom it hides them from. */
+function plan({ table }: Asked): ReturnType<Answer> {
+  return [{ explain: 'Expression' }, ...(table.definition.isHidden ? [{ explain: 'Row level filter column: 0' }] : [])];
 }
 
 /** Of the server, for tables that do not say. Ours say. */
