@@ -219,6 +219,7 @@ export class PartitionLedger {
   #recuts: Waiter<readonly Intent[]>[] = [];
   #settles: Waiter<number>[] = [];
   #halt: Waiter<HaltNote> | undefined;
+  #hasHalted = false;
   #writing: Subscription | undefined;
   #ended: unknown;
 
@@ -375,6 +376,7 @@ export class PartitionLedger {
       };
       const waiter: Waiter<HaltNote> = { value, stored, failed: (error) => subscriber.error(error) };
       this.#halt = waiter;
+      this.#hasHalted = true;
       this.#pump();
       return () => {
         if (this.#halt === waiter) this.#halt = undefined;
@@ -391,6 +393,7 @@ export class PartitionLedger {
     if (this.#ended !== undefined) return this.#fail(this.#ended);
     if (this.#writing !== undefined) return;
     if (this.#halt !== undefined) return this.#write(haltedState(this.state, this.#halt.value), [this.#halt]);
+    if (this.#hasHalted) return;
     const settles = this.#settles;
     const settled = settles.reduce<number | undefined>((most, { value }) => Math.max(most ?? value, value), this.state.settled);
     const amendments = this.#amendments;
