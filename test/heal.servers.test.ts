@@ -8,9 +8,12 @@ import { expect, test } from 'vitest';
 import { eventLine, outcomeLine } from '../src/cli/log/lines.js';
 import { Log } from '../src/cli/log/log.js';
 import { Tally } from '../src/cli/tally.js';
-import type { IngestConfig } from '../src/config.js';
+import { checkConfig, type IngestConfig } from '../src/config.js';
 import type { Outcome } from '../src/events.js';
 import { ingest } from '../src/ingest.js';
+import type { PartitionState } from '../src/model/state.js';
+import { openStateAccess } from '../src/state-access.js';
+import { look } from '../src/tools/look.js';
 import { command, createTopic, produce, query } from './stack/clients.js';
 import { sharedStack } from './stack/shared.js';
 
@@ -72,25 +75,26 @@ function countedLog() {
 }
 
 /** A running ingestion of one topic, and its log. */
-async function start(url: string, more: Partial<IngestConfig> = {}) {
+async function start(url: string, more: Partial<IngestConfig> = {}, before?: { readonly topic: string; produced(): number }) {
   const { brokers, clickhouseUrl, keeperConnect } = sharedStack();
-  const topic = `heal_${randomUUID().slice(0, 8)}`;
-  await createTopic(brokers, topic, { partitions: PARTITIONS });
-  await command(clickhouseUrl, `CREATE TABLE ${topic} (n UInt32, v UInt32, _topic LowCardinality(String), _partition UInt32, _offset UInt64) ENGINE = MergeTree ORDER BY n SETTINGS non_replicated_deduplication_window = 10000`);
+  const topic = before?.topic ?? `heal_${randomUUID().slice(0, 8)}`;
+  if (before === undefined) await createTopic(brokers, topic, { partitions: PARTITIONS });
+  await command(clickhouseUrl, `CREATE TABLE IF NOT EXISTS ${topic} (n UInt32, v UInt32, _topic LowCardinality(String), _partition UInt32, _offset UInt64) ENGINE = MergeTree ORDER BY n SETTINGS non_replicated_deduplication_window = 10000`);
   const outcomes: Outcome[] = [];
   const tally = new Tally();
   const { log, kinds } = countedLog();
   const stopping = new AbortController();
+  const config: IngestConfig = {
+    kafka: { brokers, groupId: topic, fromBeginning: true }, clickhouse: { url }, state: { store: 'keeper', connect: keeperConnect }, delivery: 'exactly-once',
+    routes: [{ topic, table: topic }], batch: { count: 500, maxWaitMs: 100 }, heal: { minDelayMs: 500, maxDelayMs: 2000 }, retry: { maxDelayMs: 1000 }, ...more,
+  };
   const over = new Promise<void>((resolve, reject) => {
     ingest(
-      {
-        kafka: { brokers, groupId: topic, fromBeginning: true }, clickhouse: { url }, state: { store: 'keeper', connect: keeperConnect }, delivery: 'exactly-once',
-        routes: [{ topic, table: topic }], batch: { count: 500, maxWaitMs: 100 }, heal: { minDelayMs: 500, maxDelayMs: 2000 }, retry: { maxDelayMs: 1000 }, ...more,
-      },
+      config,
       { signal: stopping.signal, report: (event) => (tally.event(event, stopping.signal.aborted), log.line(eventLine(event))) },
     ).subscribe({ next: (outcome) => (outcomes.push(outcome), tally.outcome(outcome), log.line(outcomeLine(outcome))), error: reject, complete: resolve });
   });
-  let produced = 0;
+  let produced = before?.produced() ?? 0;
   return {
     topic, outcomes, tally, kinds,
     produced: () => produced,
@@ -104,6 +108,16 @@ async function start(url: string, more: Partial<IngestConfig> = {}) {
         if (found?.rows === produced && found.records === produced) return;
         if (Date.now() > untilMs) expect({ ...found, lines: Object.fromEntries(kinds) }).toEqual({ rows: produced, records: produced });
         await sleep(50);
+      }
+    },
+    /** Until the stored state of every partition is as wanted; the test's own time limit ends it. */
+    async noted(isWanted: (state: PartitionState) => boolean): Promise<void> {
+      const checked = checkConfig(config);
+      const access = openStateAccess(checked);
+      try {
+        while (!(await look(checked, access)).partitions.every(({ stored }) => stored !== undefined && isWanted(stored.state))) await sleep(100);
+      } finally {
+        await access.close();
       }
     },
     async stop(): Promise<void> {
@@ -183,8 +197,10 @@ test('E5: a right that is taken away halts its partitions, and they go on by the
     while (!running.outcomes.some(({ kind }) => kind === 'halted')) await sleep(50);
     expect(running.tally.isAllHalted(), 'the process must not end').toBe(false);
     expect(running.tally.exitCode, 'halted, and nobody need act').toBe(9);
+    await running.noted(({ halted }) => halted?.code === 'KCR_INSERT_FATAL' && halted.heals);
     proxy.given = () => undefined;
     await running.allAreThere(60_000);
+    await running.noted(({ halted, pending }) => halted === undefined && pending.length === 0);
     await running.stop();
     expect(running.tally.totals.healed).toBeGreaterThan(0);
     expect(running.tally.exitCode).toBe(0);
@@ -193,21 +209,22 @@ test('E5: a right that is taken away halts its partitions, and they go on by the
   }
 }, 120_000);
 
-test.each([
-  ['v', 'UInt32', 'Array(UInt32)'],
-  ['_partition', 'UInt32', 'UUID'],
-])('E5: XX a column %s that is altered from %s to %s', async (column, before, after) => {
+test('E5: a column whose type takes none of the values any more waits for a person and leaves nothing out: altered back, the next start goes on', async () => {
   const { clickhouseUrl } = sharedStack();
-  const running = await start(clickhouseUrl, { retry: { maxDelayMs: 200 } });
-  await running.produce(40);
-  await running.allAreThere(60_000);
-  await command(clickhouseUrl, `ALTER TABLE ${running.topic} DROP COLUMN ${column}, ADD COLUMN ${column} ${after}`);
-  await running.produce(40);
-  while (!running.outcomes.some(({ kind }) => kind === 'halted')) await sleep(50);
-  console.log(JSON.stringify(running.outcomes.filter(({ kind }) => kind === 'halted').map((o) => o.kind === 'halted' && [o.error.message, o.healsInMs])));
-  await command(clickhouseUrl, `ALTER TABLE ${running.topic} DROP COLUMN ${column}, ADD COLUMN ${column} ${before}`);
-  await running.allAreThere(15_000);
-  await running.stop();
-  expect(running.tally.totals.healed).toBeGreaterThan(0);
-  expect(running.tally.exitCode).toBe(0);
+  const halted = await start(clickhouseUrl);
+  await halted.produce(40);
+  await halted.allAreThere(60_000);
+  await command(clickhouseUrl, `ALTER TABLE ${halted.topic} DROP COLUMN v, ADD COLUMN v Array(UInt32)`);
+  await halted.produce(40);
+  while (!halted.tally.isAllHalted()) {
+    await halted.produce(4);
+    await sleep(200);
+  }
+  await halted.stop();
+  expect(halted.tally.exitCode, 'each record by itself is refused: nobody can tell the table from the records').toBe(4);
+  await command(clickhouseUrl, `ALTER TABLE ${halted.topic} DROP COLUMN v, ADD COLUMN v UInt32`);
+  const again = await start(clickhouseUrl, {}, halted);
+  await again.allAreThere(60_000);
+  await again.stop();
+  expect(again.tally.exitCode).toBe(0);
 }, 120_000);
