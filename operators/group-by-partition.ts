@@ -2,7 +2,7 @@
  * Stage 2 of 6: groupByPartition. The lifetimes: one inner stream for each tenure of a partition. Only ports and the
  * model may enter.
  */
-import { Observable, Subject, defer, from, type ObservableInput, type OperatorFunction, type Subscriber, type Subscription } from 'rxjs';
+import { EMPTY, Observable, Subject, defer, from, type ObservableInput, type OperatorFunction, type Subscriber, type Subscription } from 'rxjs';
 import { IngestError, asIngestError, hasCode, mayHeal } from '../src/errors.js';
 import { noReport, type Halted, type Report } from '../src/events.js';
 import type { Assignment, Chunk } from '../src/model/record.js';
@@ -33,6 +33,13 @@ export interface GroupByPartitionConfig {
    * while; `false`: it stays halted, like one that halts for a record. @default {}
    */
   readonly heal?: HealConfig | false;
+  /**
+   * Called when a partition halts, before what it has under way is discarded; `heals`: it is begun anew by itself, here or
+   * by its next owner. Until the result ends the partition is neither released nor begun
+   * anew, so it must end soon; what it emits and its error are ignored. It is unsubscribed when the partition is lost. For
+   * `Ledger.halt`. @default nothing is done
+   */
+  readonly onHalt?: (halted: Halted, heals: boolean) => ObservableInput<unknown>;
   readonly report?: Report;
 }
 
@@ -64,10 +71,10 @@ export function groupByPartition<T extends Covered>(
   project: (partition: PartitionStream) => ObservableInput<T>,
   config: GroupByPartitionConfig = {},
 ): OperatorFunction<SourceEvent, T | Halted> {
-  const { report = noReport, heal = {} } = config;
+  const { report = noReport, heal = {}, onHalt = () => EMPTY } = config;
   return (events) =>
     new Observable<T | Halted>((subscriber) => {
-      const tenures = new Tenures(source, project, report, heal, subscriber);
+      const tenures = new Tenures(source, project, { report, heal, onHalt }, subscriber);
       const outer = events.subscribe({
         next: (event) => tenures.on(event),
         error: (error: unknown) => subscriber.error(error),
@@ -87,6 +94,8 @@ interface Tenure {
   isHeard: boolean;
   inner?: Subscription;
   release?: () => void;
+  /** Of its halt. */
+  note?: Subscription;
   isOver: boolean;
 }
 
@@ -94,19 +103,20 @@ class Tenures<T extends Covered> {
   readonly #open = new Map<number, Tenure>();
   /** How often partitions have halted without a batch being delivered since, by their names. */
   readonly #halts = new Map<string, number>();
+  /** Tenures that have halted, until `onHalt` has ended. */
+  readonly #halting = new Map<number, Tenure>();
   #isSourceDone = false;
 
   constructor(
     private readonly source: Pick<RecordSource, 'done' | 'halt' | 'renew'>,
     private readonly project: (partition: PartitionStream) => ObservableInput<T>,
-    private readonly report: Report,
-    private readonly heal: HealConfig | false,
+    private readonly config: Required<GroupByPartitionConfig>,
     private readonly subscriber: Subscriber<T | Halted>,
   ) {}
 
   on(event: SourceEvent): void {
     const tenure = this.#open.get(event.assignment.epoch);
-    if (event.kind !== 'fetched') this.report({ kind: event.kind, assignment: event.assignment });
+    if (event.kind !== 'fetched') this.config.report({ kind: event.kind, assignment: event.assignment });
     switch (event.kind) {
       case 'assigned':
         return this.#begin(event.assignment);
@@ -115,9 +125,10 @@ class Tenures<T extends Covered> {
       case 'failed':
         return tenure === undefined ? undefined : this.#halt(tenure, event.error);
       case 'revoked':
-        return tenure === undefined ? event.release() : this.#finish(tenure, event.release);
+        return tenure === undefined ? this.#revokeHalted(event.assignment.epoch, event.release) : this.#finish(tenure, event.release);
       case 'lost':
         if (tenure !== undefined) this.#discard(tenure);
+        this.#endHalting(event.assignment.epoch);
         return this.#completeWhenEmpty();
     }
   }
@@ -133,6 +144,7 @@ class Tenures<T extends Covered> {
 
   discardAll(): void {
     for (const tenure of [...this.#open.values()]) this.#discard(tenure);
+    for (const epoch of [...this.#halting.keys()]) this.#endHalting(epoch);
   }
 
   #begin(assignment: Assignment): void {
@@ -155,7 +167,7 @@ class Tenures<T extends Covered> {
         const isByItself = tenure.release === undefined && !tenure.isOver;
         if (isByItself) this.source.halt(assignment);
         this.#end(tenure);
-        if (isByItself) this.report({ kind: 'finished', assignment });
+        if (isByItself) this.config.report({ kind: 'finished', assignment });
       },
     });
     tenure.inner = inner;
@@ -182,22 +194,53 @@ class Tenures<T extends Covered> {
     const { assignment } = tenure;
     if (tenure.isOver) return;
     const error = asIngestError(thrown, 'KCR_INTERNAL', 'the pipeline of a partition threw', assignment);
-    const isFenced = hasCode(error, 'KCR_FENCED');
     this.source.halt(assignment);
+    if (hasCode(error, 'KCR_FENCED')) {
+      this.#discard(tenure);
+      this.#release(tenure);
+      // Is it ours nevertheless, somebody must claim it again: a claim that came late belongs to a process that is gone.
+      if (tenure.release === undefined) this.source.renew(assignment);
+      return this.#completeWhenEmpty();
+    }
+    const healsInMs = this.#healsIn(error, tenure);
+    const halted: Halted = { kind: 'halted', assignment, error, ...(healsInMs === undefined ? {} : { healsInMs }) };
+    this.#halting.set(assignment.epoch, tenure);
+    let isToldOrNoted = false;
+    const afterBoth = () => {
+      const isFirst = !isToldOrNoted;
+      isToldOrNoted = true;
+      if (isFirst || !this.#halting.delete(assignment.epoch)) return;
+      const isRevoked = tenure.release !== undefined;
+      this.#release(tenure);
+      if (healsInMs !== undefined && !isRevoked) this.source.renew(assignment, healsInMs);
+      this.#completeWhenEmpty();
+    };
+    // Before the discard: what it writes comes behind a write that is under way, which would be given up otherwise.
+    tenure.note = defer(() => from(this.config.onHalt(halted, healsInMs !== undefined))).subscribe({ error: afterBoth, complete: afterBoth });
     this.#discard(tenure);
-    const healsInMs = tenure.release === undefined ? this.#healsIn(error, assignment) : undefined;
     // Told before the release, which may let the source complete: after that nothing can be told.
-    if (!isFenced) this.subscriber.next({ kind: 'halted', assignment, error, ...(healsInMs === undefined ? {} : { healsInMs }) });
-    this.#release(tenure);
-    // Is it ours nevertheless, somebody must claim it again: a claim that came late belongs to a process that is gone.
-    if (isFenced && tenure.release === undefined) this.source.renew(assignment);
-    if (healsInMs !== undefined) this.source.renew(assignment, healsInMs);
-    this.#completeWhenEmpty();
+    this.subscriber.next(halted);
+    afterBoth();
   }
 
-  #healsIn(error: IngestError, assignment: Assignment): number | undefined {
-    if (this.heal === false || !mayHeal(error)) return undefined;
-    const { minDelayMs = 10_000, maxDelayMs = 300_000 } = this.heal;
+  /** Released only when it has been noted that it halted; nothing of it is left to finish. */
+  #revokeHalted(epoch: number, release: () => void): void {
+    const tenure = this.#halting.get(epoch);
+    if (tenure === undefined) return release();
+    tenure.release = release;
+  }
+
+  #endHalting(epoch: number): void {
+    const tenure = this.#halting.get(epoch);
+    this.#halting.delete(epoch);
+    tenure?.note?.unsubscribe();
+  }
+
+  #healsIn(error: IngestError, { assignment, release }: Tenure): number | undefined {
+    const { heal } = this.config;
+    if (heal === false || !mayHeal(error)) return undefined;
+    if (release !== undefined) return 0;
+    const { minDelayMs = 10_000, maxDelayMs = 300_000 } = heal;
     const halts = this.#halts.get(nameOf(assignment)) ?? 0;
     this.#halts.set(nameOf(assignment), halts + 1);
     return Math.min(maxDelayMs, minDelayMs * 2 ** Math.min(halts, 30));
@@ -207,7 +250,7 @@ class Tenures<T extends Covered> {
     const attempts = this.#halts.get(nameOf(assignment));
     if (attempts === undefined) return;
     this.#halts.delete(nameOf(assignment));
-    this.report({ kind: 'healed', assignment, attempts });
+    this.config.report({ kind: 'healed', assignment, attempts });
   }
 
   /** The inner stream completed by itself. */
@@ -222,7 +265,7 @@ class Tenures<T extends Covered> {
   #release({ assignment, release }: Tenure): void {
     if (release === undefined) return;
     release();
-    this.report({ kind: 'released', assignment });
+    this.config.report({ kind: 'released', assignment });
   }
 
   #discard(tenure: Tenure): void {
@@ -232,7 +275,7 @@ class Tenures<T extends Covered> {
   }
 
   #completeWhenEmpty(): void {
-    if (this.#isSourceDone && this.#open.size === 0) this.subscriber.complete();
+    if (this.#isSourceDone && this.#open.size + this.#halting.size === 0) this.subscriber.complete();
   }
 }
 

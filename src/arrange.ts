@@ -6,7 +6,7 @@ import { asyncScheduler, map, type MonoTypeOperatorFunction, type Observable, ty
 import { bufferCountOrTime, bufferDefaults, type BufferConfig } from '../operators/buffer-count-or-time.js';
 import { commit } from '../operators/commit.js';
 import { consume } from '../operators/consume.js';
-import { groupByPartition, type HealConfig, type PartitionStream } from '../operators/group-by-partition.js';
+import { groupByPartition, type GroupByPartitionConfig, type HealConfig, type PartitionStream } from '../operators/group-by-partition.js';
 import { asInsertBatch, insertDeduped } from '../operators/insert-deduped.js';
 import { reconcileWithState } from '../operators/reconcile-with-state.js';
 import { IngestError } from './errors.js';
@@ -68,8 +68,12 @@ export interface ArrangeConfig {
 export function arrange(ports: Ports, config: ArrangeConfig, scheduler: SchedulerLike = asyncScheduler): Observable<Outcome> {
   const { source } = ports;
   const effects = config.report === undefined ? {} : { report: config.report };
-  const project = arrangement(ports, config, effects, scheduler);
-  return consume(source).pipe(groupByPartition(source, project, { ...effects, heal: config.heal ?? {} }));
+  const { project, ...noting } = arrangement(ports, config, effects, scheduler);
+  return consume(source).pipe(groupByPartition(source, project, { ...effects, ...noting, heal: config.heal ?? {} }));
+}
+
+interface Arrangement extends Pick<GroupByPartitionConfig, 'onHalt'> {
+  readonly project: (partition: PartitionStream) => Observable<Delivered>;
 }
 
 function arrangement(
@@ -77,42 +81,42 @@ function arrangement(
   { delivery, group, owner, batch = {}, transform, transformVersion, maxPending = 2, onGap = 'halt', onReset = 'halt', onPoison = 'halt', onTombstone, onlyInDoubt = false, retry = {} }: ArrangeConfig,
   effects: { readonly report?: Report },
   scheduler: SchedulerLike,
-): (partition: PartitionStream) => Observable<Delivered> {
+): Arrangement {
   const inserting = { concurrency: maxPending, onPoison, onTombstone, retry, ...effects };
   const custom = (topic: string) => transform?.(topic) ?? ((same: Observable<InsertBatch>) => same);
   const plain = map(asInsertBatch);
 
   switch (delivery) {
     case 'at-most-once':
-      return ({ assignment, chunks }) =>
+      return { project: ({ assignment, chunks }) =>
         chunks.pipe(
           bufferCountOrTime(batch, scheduler),
           commit(source, undefined, { mustCommit: true, retry, ...effects }, scheduler),
           plain,
           custom(assignment.topic),
           insertDeduped(sink, { ...inserting, whenInDoubt: 'abandon' }, scheduler),
-        );
+        ) };
     case 'at-least-once':
-      return ({ assignment, chunks }) =>
+      return { project: ({ assignment, chunks }) =>
         chunks.pipe(
           bufferCountOrTime(batch, scheduler),
           plain,
           custom(assignment.topic),
           insertDeduped(sink, inserting, scheduler),
           commit(source, undefined, effects),
-        );
+        ) };
     case 'exactly-once': {
       if (store === undefined) throw new IngestError('KCR_CONFIG', 'exactly-once needs a state store, got none');
       const joinUpTo = { count: batch.count ?? bufferDefaults.count, bytes: batch.bytes ?? bufferDefaults.bytes };
       const ledger = new Ledger(store, source, { group, owner, maxPending, onReset, retry, scheduler, ...effects });
-      return ({ assignment, chunks }) =>
+      return { project: ({ assignment, chunks }) =>
         chunks.pipe(
           bufferCountOrTime(batch, scheduler),
           reconcileWithState({ ledger, source, sink }, assignment, { onGap, onlyInDoubt, joinUpTo, transformVersion: transformVersion?.(assignment.topic), ...effects }, scheduler),
           custom(assignment.topic),
           insertDeduped(sink, { ...inserting, ledger }, scheduler),
           commit(source, ledger, effects),
-        );
+        ), onHalt: ({ assignment, error }, heals) => ledger.halt(assignment, error.code, heals) };
     }
   }
 }

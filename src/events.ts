@@ -28,7 +28,10 @@ export interface Halted {
   readonly kind: 'halted';
   readonly assignment: Assignment;
   readonly error: IngestError;
-  /** After so many milliseconds the partition is begun anew, since the error may be mended by then; undefined: it stays halted. */
+  /**
+   * After so many milliseconds the partition is begun anew, since the error may be mended by then; 0: it was being given
+   * back, and its next owner begins it; undefined: it stays halted.
+   */
   readonly healsInMs?: number;
 }
 

@@ -8,13 +8,16 @@
  *   after a restart was stored    perhaps nobody was told of it; the next owner goes on with the restarted state
  *   after an intent was stored    the range is in doubt; the next owner replays exactly it (W1, W2, W3)
  *   after settling                Kafka's committed offset lags; the next owner skips what is settled (W4)
+ *   before a halt was stored      nobody who looks at the state sees it; the next owner halts likewise and stores it
  */
-import { asyncScheduler, concatMap, defer, from, last, map, Observable, of, tap, throwError, timer, type SchedulerLike, type Subscription } from 'rxjs';
-import { IngestError, asIngestError, hasCode } from './errors.js';
+import {
+  asyncScheduler, catchError, concatMap, defer, EMPTY, from, ignoreElements, last, map, Observable, of, takeUntil, tap, throwError, timer, type SchedulerLike, type Subscription,
+} from 'rxjs';
+import { IngestError, asIngestError, hasCode, type ErrorCode } from './errors.js';
 import { noReport, type Report } from './events.js';
 import type { Assignment } from './model/record.js';
 import { isBehind, standing, type Standing } from './model/standing.js';
-import { lastKnownOffset, resumeOffset, type Intent, type IntentNotes, type PartitionState } from './model/state.js';
+import { lastKnownOffset, resumeOffset, type HaltNote, type Intent, type IntentNotes, type PartitionState } from './model/state.js';
 import { dedupToken } from './model/token.js';
 import type { Claim, RecordSource, StateStore } from './ports.js';
 import { retryRetryable, type RetryConfig } from './retry.js';
@@ -42,12 +45,17 @@ type LedgerSource = Pick<RecordSource, 'cluster' | 'log'>;
 /** A new leader may tell too early an end at first, until it has caught up: a truncation is believed when it stays. */
 const truncationLooks = { count: 5, everyMs: 1000 };
 
+/** For storing that a partition has halted: it holds up neither the others nor a drain. */
+const HALT_LIMIT_MS = 1000;
+
 /** The states of all partitions of one pipeline. */
 export class Ledger {
   readonly #store: StateStore;
   readonly #source: LedgerSource;
   readonly #config: Required<LedgerConfig>;
   readonly #open = new WeakMap<Assignment, PartitionLedger>();
+  /** As they were found, before it is known whether the partition may go on. */
+  readonly #claimed = new WeakMap<Assignment, PartitionLedger>();
 
   constructor(store: StateStore, source: LedgerSource, config: LedgerConfig) {
     const { group, owner, maxPending = 2, onReset = 'halt', retry = {}, report = noReport, scheduler = asyncScheduler } = config;
@@ -68,6 +76,7 @@ export class Ledger {
         defer(() => from(this.#store.claim({ cluster, group, topic, partition }, `${owner}#${epoch}`))).pipe(last()),
       ),
       retryRetryable(retry, scheduler, (notice) => report({ kind: 'retry', call: 'claim', assignment, ...notice })),
+      tap((claim) => this.#claimed.set(assignment, new PartitionLedger(this.#store, claim, assignment, this.#config))),
       concatMap((claim) => this.#stand(claim, assignment).pipe(map((standing) => new PartitionLedger(this.#store, standing, assignment, this.#config)))),
       tap((opened) => {
         this.#open.set(assignment, opened);
@@ -90,7 +99,9 @@ export class Ledger {
           if (isBehind(found.state, assignment.committed)) return throwError(() => behindError(found.state, assignment));
           // Whatever log an empty state is of, it says nothing of it.
           const isLearnt = found.state !== state && state.settled !== undefined;
-          return isLearnt ? this.#decide(claim, found.state, assignment) : of({ ...claim, state: found.state });
+          // What it halted at may be gone, with nothing new to settle for long.
+          const goesOn = state.halted !== undefined && state.settled !== undefined && state.pending.length === 0;
+          return isLearnt || goesOn ? this.#decide(claim, withoutHalt(found.state), assignment) : of({ ...claim, state: found.state });
         }
         const { restarted } = found;
         if (onReset === 'halt' || restarted === undefined) return throwError(() => resetError(assignment, found));
@@ -124,6 +135,20 @@ export class Ledger {
     );
   }
 
+  /**
+   * Stores that the partition has halted, for people who look at its state; gone again once it gets on. Completes without a
+   * value whatever becomes of that, within a second: a state that is not claimed, is another's now, or whose store is away
+   * is left as it is. Nothing else of the tenure is written after it.
+   */
+  halt(assignment: Assignment, code: ErrorCode, heals: boolean): Observable<never> {
+    const { scheduler } = this.#config;
+    return defer(() => (this.#open.get(assignment) ?? this.#claimed.get(assignment))?.halt(code, heals) ?? EMPTY).pipe(
+      ignoreElements(),
+      catchError(() => EMPTY),
+      takeUntil(timer(HALT_LIMIT_MS, scheduler)),
+    );
+  }
+
   /** The state that `open` claimed for this very assignment. */
   of(assignment: Assignment): PartitionLedger {
     const opened = this.#open.get(assignment);
@@ -134,6 +159,10 @@ export class Ledger {
       hint: 'give reconcileWithState and commit the same ledger',
     });
   }
+}
+
+function withoutHalt({ halted: _, ...state }: PartitionState): PartitionState {
+  return state;
 }
 
 /** Nothing of it was ingested by this claim: a person decides whether the rows in between are in the table. */
@@ -189,6 +218,8 @@ export class PartitionLedger {
   #amendments: Amendment[] = [];
   #recuts: Waiter<readonly Intent[]>[] = [];
   #settles: Waiter<number>[] = [];
+  #halt: Waiter<HaltNote> | undefined;
+  #hasHalted = false;
   #writing: Subscription | undefined;
   #ended: unknown;
 
@@ -333,9 +364,36 @@ export class PartitionLedger {
     });
   }
 
+  /** Emits once it is stored that the partition has halted. What waits is not written any more, but for a write under way. */
+  halt(code: ErrorCode, heals: boolean): Observable<HaltNote> {
+    return new Observable<HaltNote>((subscriber) => {
+      const before = this.state.halted;
+      // Tried again and halted by the same: it stands since then.
+      const value = { code, atMs: before?.code === code ? before.atMs : this.#config.scheduler.now(), heals };
+      const stored = () => {
+        subscriber.next(value);
+        subscriber.complete();
+      };
+      const waiter: Waiter<HaltNote> = { value, stored, failed: (error) => subscriber.error(error) };
+      this.#halt = waiter;
+      this.#hasHalted = true;
+      this.#pump();
+      return () => {
+        if (this.#halt === waiter) this.#halt = undefined;
+        this.#stopWhenUnwanted();
+      };
+    });
+  }
+
+  get #waiters(): readonly Waiter<unknown>[] {
+    return [...this.#settles, ...this.#amendments, ...this.#recuts, ...this.#intents, ...(this.#halt === undefined ? [] : [this.#halt])];
+  }
+
   #pump(): void {
     if (this.#ended !== undefined) return this.#fail(this.#ended);
     if (this.#writing !== undefined) return;
+    if (this.#halt !== undefined) return this.#write(haltedState(this.state, this.#halt.value), [this.#halt]);
+    if (this.#hasHalted) return;
     const settles = this.#settles;
     const settled = settles.reduce<number | undefined>((most, { value }) => Math.max(most ?? value, value), this.state.settled);
     const amendments = this.#amendments;
@@ -350,7 +408,8 @@ export class PartitionLedger {
     const floor = (inDoubt[0] ?? intents[0]?.value)?.first;
     for (const waiter of intents) if (floor !== undefined && floor < waiter.value.first) waiter.value = { ...waiter.value, floor };
     const began = lastKnownOffset(this.state) === undefined ? intents[0]?.value.first : undefined;
-    const next: PartitionState = { ...this.state, ...(began === undefined || began === 0 ? {} : { began }), settled, pending: [...inDoubt, ...intents.map(({ value }) => value)] };
+    const isGoingOn = settles.length > 0 || this.state.pending.length === 0;
+    const next: PartitionState = { ...(isGoingOn ? withoutHalt(this.state) : this.state), ...(began === undefined || began === 0 ? {} : { began }), settled, pending: [...inDoubt, ...intents.map(({ value }) => value)] };
     this.#write(next, [...settles, ...amendments, ...recuts, ...intents]);
   }
 
@@ -372,6 +431,7 @@ export class PartitionLedger {
         this.#amendments = this.#amendments.filter((waiter) => !gone.has(waiter));
         this.#recuts = this.#recuts.filter((waiter) => !gone.has(waiter));
         this.#intents = this.#intents.filter((waiter) => !gone.has(waiter));
+        if (this.#halt !== undefined && gone.has(this.#halt)) this.#halt = undefined;
         report({ kind: 'stateWritten', assignment, pending: next.pending.length });
         for (const waiter of waiters) waiter.stored();
         this.#pump();
@@ -390,7 +450,8 @@ export class PartitionLedger {
   #fail(error: unknown): void {
     this.#ended = error;
     this.#writing = undefined;
-    const waiters = [...this.#settles, ...this.#amendments, ...this.#recuts, ...this.#intents];
+    const waiters = this.#waiters;
+    this.#halt = undefined;
     this.#recuts = [];
     this.#settles = [];
     this.#amendments = [];
@@ -400,7 +461,7 @@ export class PartitionLedger {
 
   /** Nobody waits any more: the tenure was lost. A write under way may still land; the claim decides. */
   #stopWhenUnwanted(): void {
-    if (this.#writing === undefined || this.#settles.length + this.#amendments.length + this.#recuts.length + this.#intents.length > 0) return;
+    if (this.#writing === undefined || this.#waiters.length > 0) return;
     this.#writing.unsubscribe();
     this.#writing = undefined;
     this.#ended = this.#broken('a write whose outcome nobody waited for');
@@ -410,6 +471,11 @@ export class PartitionLedger {
     const { topic, partition } = this.#assignment;
     return new IngestError('KCR_INTERNAL', `The ledger was given ${what}`, { topic, partition });
   }
+}
+
+/** What an empty state learnt of its log is stored with the first range: until then another topic under the name is no reset. */
+function haltedState(state: PartitionState, halted: HaltNote): PartitionState {
+  return lastKnownOffset(state) === undefined ? { ...state, topicId: undefined, halted } : { ...state, halted };
 }
 
 /** Do the parts cover, without a hole, exactly some of the ranges? */

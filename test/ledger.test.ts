@@ -1,4 +1,4 @@
-import { concatWith, defer, map, timer, type Observable } from 'rxjs';
+import { concatWith, defer, map, of, timer, type Observable } from 'rxjs';
 import { describe, expect, test } from 'vitest';
 import { Ledger, type LedgerConfig, type PartitionLedger } from '../src/ledger.js';
 import type { Intent, PartitionState } from '../src/model/state.js';
@@ -618,5 +618,103 @@ describe('J9: a state that was set back', () => {
     let settled: unknown;
     ledger.open({ ...p0, topicId: 'new', committed: 500 }).subscribe(({ state }) => (settled = state.settled));
     expect(settled).toBe(-1);
+  });
+});
+
+describe('a partition that has halted', () => {
+  const halt = ({ ledger }: { readonly ledger: Ledger }, heals = false) => ledger.halt(p0, 'KCR_POISON', heals);
+  const opened = (initial: PartitionState, scripts: Scripts = {}, config: Partial<LedgerConfig> = {}, source = {}) => {
+    const journal = new Journal();
+    const store = new FakeStore(journal, initial, scripts);
+    const ledger = new Ledger(store, Object.assign(new FakeSource(journal), source), { group: 'g1', owner: 'me', retry, ...config });
+    let book: PartitionLedger | undefined;
+    const failed: unknown[] = [];
+    ledger.open(p0).subscribe({ next: (each) => (book = each), error: (error) => failed.push(error) });
+    return { journal, store, ledger, failed, book: () => book! };
+  };
+  const note = { code: 'KCR_POISON', atMs: 7, heals: false };
+
+  test('is seen in its state: which error, since when, and whether it heals by itself', marbles((m) => {
+    const setup = opened(stateOf(9, [10, 14]));
+    at(5, () => halt(setup, true).subscribe());
+    m.flush();
+    expect(setup.store.stateOf()).toEqual({ ...stateOf(9, [10, 14]), halted: { code: 'KCR_POISON', atMs: 5, heals: true } });
+  }));
+
+  test('is seen to stand since it stands, however often it was tried again', marbles((m) => {
+    const setup = opened({ ...stateOf(9, [10, 14]), halted: note });
+    at(50, () => halt(setup).subscribe());
+    m.flush();
+    expect(setup.store.stateOf().halted).toEqual(note);
+  }));
+
+  test('by another error is seen to stand since then', marbles((m) => {
+    const setup = opened({ ...stateOf(9, [10, 14]), halted: { ...note, code: 'KCR_SCHEMA' } });
+    at(50, () => halt(setup).subscribe());
+    m.flush();
+    expect(setup.store.stateOf().halted).toEqual({ ...note, atMs: 50 });
+  }));
+
+  test('is not seen any more once it gets on, and until then it is: an operator acts on what stands', marbles((m) => {
+    const setup = opened({ ...stateOf(9, [10, 14]), halted: note });
+    setup.book().note(intent(10, 14), { isFilling: true }).subscribe();
+    setup.book().intend(intent(15, 19)).subscribe();
+    expect(setup.store.stateOf().halted).toEqual(note);
+    setup.book().settle(14).subscribe();
+    m.flush();
+    expect(setup.store.stateOf()).not.toHaveProperty('halted');
+  }));
+
+  test('is not seen any more by who goes on with nothing in doubt, though no record may come for days', () => {
+    expect(opened({ ...stateOf(9), halted: note }).store.stateOf()).toEqual(stateOf(9));
+    const empty = opened({ ...stateOf(-1), halted: note });
+    empty.book().intend(intent(0, 4)).subscribe();
+    expect(empty.store.stateOf()).toEqual(stateOf(-1, [0, 4]));
+  });
+
+  test('also before it may go on: a topic that was created anew waits for a person', () => {
+    const setup = opened({ ...stateOf(9), topicId: 'old' }, {}, {}, { log: () => of({ topicId: 'new', start: 0, end: 100 }) });
+    expect(setup.failed).toHaveLength(1);
+    setup.ledger.halt(p0, 'KCR_TOPIC_RESET', false).subscribe();
+    expect(setup.store.stateOf()).toMatchObject({ settled: 9, topicId: 'old', halted: { code: 'KCR_TOPIC_RESET' } });
+  });
+
+  test('with nothing ever recorded learns no topic by it: another topic under the name is no reset', () => {
+    const setup = opened(stateOf(-1), {}, {}, { log: () => of({ topicId: 'new', start: 0, end: 100 }) });
+    expect(setup.book().state.topicId).toBe('new');
+    halt(setup).subscribe();
+    expect(setup.store.stateOf()).toMatchObject({ topicId: undefined, halted: { code: 'KCR_POISON' } });
+  });
+
+  test('has its note follow a write that is under way, and nothing that waits', marbles((m) => {
+    const setup = opened(stateOf(9, [10, 14]), { write: '---k' });
+    const settling = setup.book().settle(14).subscribe();
+    at(1, () => setup.book().intend(intent(15, 19)).subscribe());
+    at(2, () => (halt(setup).subscribe(), settling.unsubscribe()));
+    m.flush();
+    expect(setup.store.stateOf()).toEqual({ ...stateOf(14), halted: { ...note, atMs: 2 } });
+  }));
+
+  test('does not wait for a store that is away, nor fail by it: what it halted at is told, and a drain goes on', marbles((m) => {
+    const setup = opened(stateOf(9), { write: '--' });
+    m.expect(halt(setup)).toBeObservable('1000ms |');
+    m.flush();
+    const refused = opened(stateOf(9), { write: 'f' });
+    const ends: string[] = [];
+    halt(refused).subscribe({ error: () => ends.push('error'), complete: () => ends.push('complete') });
+    expect(ends).toEqual(['complete']);
+  }));
+
+  test('I4: that was taken over meanwhile leaves the new owner’s state as it is', () => {
+    const setup = opened(stateOf(9));
+    setup.store.seize();
+    halt(setup).subscribe();
+    expect(setup.store.stateOf()).toEqual(stateOf(9));
+  });
+
+  test('that was never claimed is noted nowhere', () => {
+    const setup = opened(stateOf(9));
+    setup.ledger.halt(tenure(0, 99), 'KCR_POISON', false).subscribe();
+    expect(setup.store.stateOf()).toEqual(stateOf(9));
   });
 });

@@ -2,8 +2,9 @@
  * Room: the command `state show`: what is known of each partition, as a table or as JSON.
  */
 import type { CheckedConfig } from '../config.js';
+import { errorCodes, type ErrorCode } from '../errors.js';
 import { transactionText } from '../kafka/open-transactions.js';
-import { resumeOffset, type PartitionState } from '../model/state.js';
+import { resumeOffset, type HaltNote, type PartitionState } from '../model/state.js';
 import { openStateAccess } from '../state-access.js';
 import { heldBackOf, lagOf, look, type Look, type PartitionLook, type Selection } from '../tools/look.js';
 import { absent, durationText, plural, rangeText, table, wrap } from './text.js';
@@ -38,8 +39,15 @@ export function stateText({ partitions, group, members, transactions }: Look, no
     rows,
   );
   const held = partitions.filter((at) => heldBackOf(at) > 0).map((at) => wrap(heldText(at, transactions, nowMs)));
+  const halts = partitions.flatMap(({ topic, partition, stored }) => (stored?.state.halted === undefined ? [] : [wrap(`${topic}/${partition}: ${haltText(stored.state.halted, nowMs)}`)]));
   const whereText = partitions.flatMap((at) => overriddenText(at, members.length > 0)).map((line) => wrap(line));
-  return [text, ...[...whereText, ...held], `${totalsText(partitions, nowMs)}; group ${group} has ${plural(members.length, 'member')}`].join('\n\n');
+  return [text, ...halts, ...whereText, ...held, `${totalsText(partitions, nowMs)}; group ${group} has ${plural(members.length, 'member')}`].join('\n\n');
+}
+
+function haltText({ code, atMs, heals }: HaltNote, nowMs: number): string {
+  const means = Object.hasOwn(errorCodes, code) ? ` (${errorCodes[code as ErrorCode].means})` : '';
+  const todo = heals ? 'It heals by itself once that is mended from outside: run tries again at the latest every heal.maxDelayMs.' : 'It waits for a person: the log of run names the offsets and what to do.';
+  return `HALTED since ${new Date(atMs).toISOString()} (${durationText(nowMs - atMs)}), ${code}${means}. ${todo}`;
 }
 
 /** A group that was set elsewhere by hand changes nothing: people wonder why. */
@@ -63,12 +71,13 @@ function settledText(state: PartitionState | undefined): string {
 }
 
 function totalsText(partitions: readonly PartitionLook[], nowMs: number): string {
-  const { withoutState, inDoubt, lag, held } = totals(partitions);
+  const { withoutState, inDoubt, lag, held, halted } = totals(partitions);
   const oldestMs = inDoubt.reduce((oldest, { atMs }) => Math.min(oldest, atMs), Infinity);
   const offsets = inDoubt.reduce((sum, { first, last }) => sum + last - first + 1, 0);
   return [
     `${plural(partitions.length, 'partition')}${withoutState === 0 ? '' : ` (${withoutState} without a state)`}`,
     inDoubt.length === 0 ? 'nothing in doubt' : `${plural(inDoubt.length, 'range')} in doubt (${plural(offsets, 'offset')}, the oldest ${durationText(nowMs - oldestMs)})`,
+    ...(halted === 0 ? [] : [`${halted} halted`]),
     `lag ${lag}${held === 0 ? '' : `, of which ${held} cannot be read yet`}`,
   ].join(', ');
 }
@@ -79,11 +88,12 @@ function totals(partitions: readonly PartitionLook[]) {
     inDoubt: partitions.flatMap(({ stored }) => stored?.state.pending ?? []),
     lag: partitions.reduce((sum, at) => sum + lagOf(at), 0),
     held: partitions.reduce((sum, at) => sum + heldBackOf(at), 0),
+    halted: partitions.filter(({ stored }) => stored?.state.halted !== undefined).length,
   };
 }
 
 export function stateJson({ cluster, group, members, transactions, partitions }: Look, store: string, nowMs: number): unknown {
-  const { withoutState, inDoubt, lag, held } = totals(partitions);
+  const { withoutState, inDoubt, lag, held, halted } = totals(partitions);
   return {
     cluster, group, store, members: members.length, transactions,
     partitions: partitions.map((at) => {
@@ -94,12 +104,13 @@ export function stateJson({ cluster, group, members, transactions, partitions }:
         hasState: state !== undefined,
         settled: state?.settled ?? null,
         inDoubt: (state?.pending ?? []).map((intent) => ({ ...intent, ageMs: nowMs - intent.atMs })),
+        halted: state?.halted === undefined ? null : { ...state.halted, ageMs: nowMs - state.halted.atMs },
         incarnation: state?.incarnation ?? null,
         topicId: state?.topicId ?? null,
         owner: stored?.owner ?? null,
         committed: committed ?? null, logStart, logEnd, stableEnd: at.stableEnd, lag: lagOf(at), heldBack: heldBackOf(at),
       };
     }),
-    totals: { partitions: partitions.length, withoutState, inDoubt: inDoubt.length, lag, heldBack: held },
+    totals: { partitions: partitions.length, withoutState, inDoubt: inDoubt.length, halted, lag, heldBack: held },
   };
 }

@@ -5,6 +5,9 @@ import { IngestError, errorCodes, type ErrorCode } from '../errors.js';
 import type { IngestEvent, Outcome } from '../events.js';
 import type { Assignment } from '../model/record.js';
 
+/** With which `run` ends when nothing waits for a person, but a partition had halted that is begun anew by itself. */
+const EXIT_HEALING = 9;
+
 export interface Totals {
   batches: number;
   rows: number;
@@ -37,8 +40,8 @@ export class Tally {
   #hasBegun = false;
   readonly #going = new Set<number>();
   readonly #halted = new Set<number>();
-  /** Partitions that will be begun anew, and why they halted. */
-  readonly #healing = new Map<string, { readonly error: IngestError; readonly generation: number }>();
+  /** Partitions that will be begun anew, and the generation in which they halted. */
+  readonly #healing = new Map<string, number>();
 
   event(event: IngestEvent, isDraining: boolean): void {
     switch (event.kind) {
@@ -46,11 +49,15 @@ export class Tally {
         this.#hasBegun = true;
         this.#going.add(event.assignment.epoch);
         // What this member had been given before may be another's now.
-        for (const [name, { generation }] of this.#healing) if (generation < event.assignment.generation) this.#healing.delete(name);
+        for (const [name, generation] of this.#healing) if (generation < event.assignment.generation) this.#healing.delete(name);
         break;
       case 'healed':
         this.totals.healed += 1;
         this.#healing.delete(nameOf(event.assignment));
+        break;
+      case 'revoked':
+        // Another member tries it again, or this one of the next generation.
+        if (!isDraining) this.#healing.delete(nameOf(event.assignment));
         break;
       case 'lost':
         if (isDraining) this.fail(notDrained(event.assignment));
@@ -102,7 +109,7 @@ export class Tally {
     if (outcome.kind === 'halted') {
       this.totals.halted += 1;
       this.#going.delete(outcome.assignment.epoch);
-      if (outcome.healsInMs !== undefined) return void this.#healing.set(nameOf(outcome.assignment), { error: outcome.error, generation: outcome.assignment.generation });
+      if (outcome.healsInMs !== undefined) return void this.#healing.set(nameOf(outcome.assignment), outcome.assignment.generation);
       this.#halted.add(outcome.assignment.epoch);
       this.fail(outcome.error);
       return;
@@ -120,9 +127,8 @@ export class Tally {
 
   /** What the program ends with. */
   get exitCode(): number {
-    const worst = this.worst ?? this.#healing.values().next().value?.error;
-    if (worst === undefined) return 0;
-    return this.#hasBegun ? exitCodeOnceBegun(worst.code) : errorCodes[worst.code].exitCode;
+    if (this.worst === undefined) return this.#healing.size === 0 ? 0 : EXIT_HEALING;
+    return this.#hasBegun ? exitCodeOnceBegun(this.worst.code) : errorCodes[this.worst.code].exitCode;
   }
 
   /** Partitions were assigned, and each of them has halted for good. */

@@ -10,7 +10,7 @@
  */
 import { IngestError } from '../errors.js';
 import { beginning, checkIntent, fromStored, isObject, isSafe, MOST_EXCLUDED, type Refuse, shown, toStored } from './intent-codec.js';
-import { emptyState, type PartitionState } from './state.js';
+import { emptyState, type HaltNote, type PartitionState } from './state.js';
 
 /** What a store keeps of one partition. */
 export interface StoredState {
@@ -58,15 +58,19 @@ export function encodeState(stored: StoredState, name: StateName): string {
   checkState(state, refuse);
   if (jsonBytes(owner) > stateLimits.ownerBytes) refuse(`the owner's name takes more than ${stateLimits.ownerBytes} bytes`);
   if (jsonBytes(write) > stateLimits.writeBytes) refuse(`the write's name takes more than ${stateLimits.writeBytes} bytes`);
-  const { settled = null, incarnation, topicId, isAnew, began } = state;
-  const text = JSON.stringify({ v: stateFormat, owner, write, settled, incarnation, topicId, isAnew, began, ...toStored(state.pending) });
+  const { settled = null, incarnation, topicId, isAnew, began, halted } = state;
+  const text = (note?: HaltNote) => JSON.stringify({ v: stateFormat, owner, write, settled, incarnation, topicId, isAnew, began, halted: note, ...toStored(state.pending) });
   const spare = stateLimits.ownerBytes - jsonBytes(owner) + stateLimits.writeBytes - jsonBytes(write);
-  const bytes = utf8Bytes(text) + spare;
+  const noted = text(halted);
+  if (utf8Bytes(noted) + spare <= stateLimits.bytes) return noted;
+  // What only people read must not keep from being written what decisions rest on.
+  const bare = text();
+  const bytes = utf8Bytes(bare) + spare;
   if (bytes > stateLimits.bytes) {
     const excluded = state.pending.reduce((sum, intent) => sum + intent.excluded.length, 0);
     refuse(`it takes ${bytes} bytes of at most ${stateLimits.bytes} (${state.pending.length} ranges, ${excluded} excluded offsets)`);
   }
-  return text;
+  return bare;
 }
 
 /** Errors with `KCR_STATE_INVALID`, naming the key and showing how the value begins. */
@@ -77,6 +81,7 @@ export function decodeState(text: string, name: StateName): StoredState {
   const value = parsed(text, refuse);
   if (!isObject(value)) return refuse('it is not a JSON object');
   const { v, owner, write, settled, incarnation, topicId, isAnew, began } = value;
+  const halted = haltNote(value['halted']);
   if (isSafe(v) && v > stateFormat) {
     return refuse(
       `it was written by a newer version of this program (format ${v}; this version knows format ${stateFormat})`,
@@ -94,6 +99,7 @@ export function decodeState(text: string, name: StateName): StoredState {
     topicId,
     ...(isAnew === true ? { isAnew } : {}),
     ...(began === undefined ? {} : { began }),
+    ...(halted === undefined ? {} : { halted }),
   } as PartitionState;
   checkState(state, refuse);
   return { state, owner, write };
@@ -121,6 +127,13 @@ function checkState(state: PartitionState, refuse: Refuse): void {
     }
     before = intent.last;
   });
+}
+
+/** No decision depends on it: what is not understood is not there. */
+function haltNote(value: unknown): HaltNote | undefined {
+  if (!isObject(value)) return undefined;
+  const { code, atMs, heals } = value;
+  return typeof code === 'string' && /^KCR_[A-Z_]{1,40}$/u.test(code) && isSafe(atMs) && typeof heals === 'boolean' ? { code, atMs, heals } : undefined;
 }
 
 function parsed(text: string, refuse: Refuse): unknown {

@@ -65,6 +65,16 @@ export interface Intent {
 /** What is added to a range while it is in doubt. */
 export type IntentNotes = Partial<Pick<Intent, 'isFilling' | 'isUnseen' | 'unknownUntilMs'>>;
 
+/** That a partition has halted, for people who look at its state. No decision depends on it. */
+export interface HaltNote {
+  /** Of the error: see `errorCodes`. A newer version may have written one that this one does not know. */
+  readonly code: string;
+  /** Since when, milliseconds since the epoch by the clock of its owner. */
+  readonly atMs: number;
+  /** It is begun anew by itself, since what is wrong may be mended from outside; false: it waits for a person. */
+  readonly heals: boolean;
+}
+
 /** What is known of one partition: one value in the state store. */
 export interface PartitionState {
   /**
@@ -85,6 +95,8 @@ export interface PartitionState {
   readonly isAnew?: true;
   /** Where the first owner began, above 0: what lies before it was never to be ingested. Undefined: at 0, or nobody noted it. */
   readonly began?: number;
+  /** Undefined: it has not halted, has gone on since, or its halt could not be stored. */
+  readonly halted?: HaltNote;
 }
 
 export const emptyState: PartitionState = Object.freeze({ settled: undefined, pending: Object.freeze([]), incarnation: 0, topicId: undefined });

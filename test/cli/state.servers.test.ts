@@ -7,8 +7,8 @@ import { event, events, Place } from './place.js';
 import { configFile, program } from './program.js';
 
 interface Shown {
-  readonly partitions: readonly object[];
-  readonly totals: object;
+  readonly partitions: readonly { readonly halted?: { readonly atMs: number } | null }[];
+  readonly totals: { readonly halted?: number };
 }
 
 interface Compared {
@@ -139,4 +139,25 @@ test('a state that is kept beside the committed offsets is reset while the group
   again.signal('SIGTERM');
   expect((await again.ended).code).toBe(0);
   expect(await at.rows('SELECT count() AS n, countIf(_offset >= 4) AS twice FROM {table}')).toEqual([{ n: 16, twice: 12 }]);
+});
+
+test('a partition that halted is seen in its state with why, since when, and who must act, until it goes on: else it stands unseen once the log is gone', async () => {
+  const at = await Place.make({ partitions: 2 });
+  await produce(at.stack.brokers, at.name, [...events(0, 5), { value: '{"id":"no number"}', partition: 0 }, ...events(10, 5, 1)]);
+  const beforeMs = Date.now();
+  const running = program(['run', at.file]);
+  await running.until(async () => (await at.settled(1)) === 4, 'the other partition went on');
+  await running.until(async () => (await at.json<Shown>('state show')).totals.halted === 1, 'the halt was stored');
+  running.signal('SIGTERM');
+  expect((await running.ended).code).toBe(4);
+  const shown = await at.json<Shown>('state show');
+  expect(shown).toMatchObject({ partitions: [{ halted: { code: 'KCR_POISON', heals: false, atMs: expect.any(Number) as number } }, { settled: 4, halted: null }] });
+  expect(shown.partitions[0]?.halted?.atMs).toBeGreaterThanOrEqual(beforeMs);
+  expect((await at.run('state show')).stdout.replace(/\s+/gu, ' ')).toContain(`${at.name}/0: HALTED since`);
+
+  // Nothing has changed, so it stands since then; behind the record it goes on.
+  expect((await program(['run', at.file]).ended).code).toBe(4);
+  expect((await at.json<Shown>('state show')).partitions[0]?.halted).toMatchObject({ atMs: shown.partitions[0]?.halted?.atMs });
+  expect((await at.run('state reset', '--to-offset', '6', '--partition', '0', '--apply')).code).toBe(0);
+  expect((await at.json<Shown>('state show')).totals).toMatchObject({ halted: 0 });
 });

@@ -30,3 +30,47 @@ describe('exit code 3 says that no record was taken', () => {
     expect(tally.exitCode).toBe(1);
   });
 });
+
+describe('the exit code tells a supervisor whether to start again or to call somebody', () => {
+  const healing = { kind: 'halted', assignment, error: failed('KCR_INSERT_FATAL'), healsInMs: 10_000 } as const;
+  const begun = () => {
+    const tally = new Tally();
+    tally.event({ kind: 'assigned', assignment }, false);
+    return tally;
+  };
+
+  test('9: a partition was halted that heals by itself, here or by its next owner', () => {
+    for (const healsInMs of [10_000, 0]) {
+      const tally = begun();
+      tally.outcome({ ...healing, healsInMs });
+      tally.event({ kind: 'revoked', assignment }, true);
+      expect(tally.exitCode).toBe(9);
+      expect(tally.isAllHalted()).toBe(false);
+    }
+  });
+
+  test('another one that waits for a person outranks it', () => {
+    const tally = begun();
+    tally.outcome(healing);
+    tally.outcome({ kind: 'halted', assignment: { ...assignment, partition: 1, epoch: 2 }, error: failed('KCR_POISON') });
+    expect(tally.exitCode).toBe(4);
+  });
+
+  test('0 once it has healed, or was given to another member', () => {
+    const healed = begun();
+    healed.outcome(healing);
+    healed.event({ kind: 'healed', assignment, attempts: 1 }, false);
+    expect(healed.exitCode).toBe(0);
+    const given = begun();
+    given.outcome(healing);
+    given.event({ kind: 'revoked', assignment }, false);
+    expect(given.exitCode).toBe(0);
+  });
+
+  test('without healing the error itself', () => {
+    const tally = begun();
+    tally.outcome({ kind: 'halted', assignment, error: failed('KCR_INSERT_FATAL') });
+    expect(tally.exitCode).toBe(5);
+    expect(tally.isAllHalted()).toBe(true);
+  });
+});

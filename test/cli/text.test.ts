@@ -4,6 +4,7 @@ import { durationText, table, wrap } from '../../src/cli/text.js';
 import { verifyText } from '../../src/cli/verify.js';
 import { outcomeOf, type PartitionVerdict } from '../../src/tools/verify.js';
 import { noDifference } from '../../src/tools/offset-runs.js';
+import type { HaltNote } from '../../src/model/state.js';
 import type { PartitionLook } from '../../src/tools/look.js';
 
 test('columns are aligned, a cell may take several lines, and no line ends in blanks', () => {
@@ -51,6 +52,26 @@ describe('state show', () => {
       '',
       '4 partitions (2 without a state), 2 ranges in doubt (20 offsets, the oldest 1 min), lag 199; group g has 1 member',
     ]);
+  });
+
+  test('who halted is told with why, since when, and whether to act: else a partition stands until somebody reads the log', () => {
+    const stateOf = (halted: HaltNote) => ({ owner: 'vm:1', state: { settled: 40, pending: [], incarnation: 0, topicId: 'id', halted } });
+    const partitions = [
+      place(0, { stored: stateOf({ code: 'KCR_POISON', atMs: 5_000, heals: false }) }),
+      place(1, { stored: stateOf({ code: 'KCR_INSERT_FATAL', atMs: 5_000, heals: true }) }),
+      place(2, { stored: stateOf({ code: 'KCR_OF_LATER', atMs: 5_000, heals: false }) }),
+      place(3, { stored: { owner: 'vm:1', state: { settled: 40, pending: [], incarnation: 0, topicId: 'id' } } }),
+    ];
+    const text = stateText({ ...look, partitions }, 65_000).replace(/\s+/gu, ' ');
+    expect(text).toContain('orders/0: HALTED since 1970-01-01T00:00:05.000Z (1 min), KCR_POISON (a record cannot be inserted). It waits for a person');
+    expect(text).toContain('orders/1: HALTED since 1970-01-01T00:00:05.000Z (1 min), KCR_INSERT_FATAL (ClickHouse refuses the insert and will go on refusing it). It heals by itself');
+    expect(text).toContain('orders/2: HALTED since 1970-01-01T00:00:05.000Z (1 min), KCR_OF_LATER. It waits for a person');
+    expect(text).toContain('nothing in doubt, 3 halted, lag');
+    expect(text).not.toContain('orders/3:');
+    expect(stateJson({ ...look, partitions }, 'keeper', 65_000)).toMatchObject({
+      partitions: [{ halted: { code: 'KCR_POISON', atMs: 5_000, heals: false, ageMs: 60_000 } }, { halted: { heals: true } }, {}, { halted: null }],
+      totals: { halted: 3 },
+    });
   });
 
   test('for machines what is not there is null', () => {

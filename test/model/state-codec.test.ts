@@ -285,3 +285,38 @@ describe('a text that is no state is refused', () => {
 test('a key is named in full', () => {
   expect(stateName(name)).toBe('cluster lkc-1, group ingest, topic events, partition 3');
 });
+
+describe('that a partition has halted', () => {
+  const halted = { code: 'KCR_POISON', atMs: 1_795_000_000_000, heals: false };
+
+  test('outlives the process, in the same format: an older program reads past it', () => {
+    const text = encodeState(withState({ halted }), name);
+    expect(text).toContain('"v":3,');
+    expect(text).toContain('"halted":{"code":"KCR_POISON","atMs":1795000000000,"heals":false}');
+    expect(decodeState(text, name)).toStrictEqual(withState({ halted }));
+  });
+
+  test.each([['"yes"'], ['null'], ['{}'], ['{"code":"KCR_POISON","atMs":"now","heals":true}'], ['{"code":"\\u001b[2J","atMs":1,"heals":true}'], ['{"code":"KCR_POISON","atMs":1,"heals":1}']])(
+    'is passed over where it is %s: the state is sound, and its partition goes on',
+    (value) => {
+      const text = encodeState(withState({ halted }), name).replace(/"halted":\{[^}]*\}/u, `"halted":${value}`);
+      expect(decodeState(text, name)).toStrictEqual(stored);
+    },
+  );
+
+  test('is left out where the state is full: what must be recorded comes first', () => {
+    const pad = (bytes: number): StoredState => withState({ topicId: 'x'.repeat(bytes) });
+    let bytes = 1;
+    while (fits(pad(bytes + 1))) bytes += 1;
+    const noted = { ...pad(bytes), state: { ...pad(bytes).state, halted } };
+    expect(encodeState(noted, name)).toBe(encodeState(pad(bytes), name));
+  });
+
+  function fits(state: StoredState): boolean {
+    try {
+      return encodeState(state, name) !== '';
+    } catch {
+      return false;
+    }
+  }
+});

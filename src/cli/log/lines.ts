@@ -22,7 +22,7 @@ const LOGGED_VALUE_BYTES = 512;
 export function outcomeLine(outcome: Outcome): Line {
   if (outcome.kind === 'halted') {
     const { healsInMs } = outcome;
-    const line = errorLine(outcome.error, healsInMs === undefined ? 'partition halted; the others go on' : `partition halted, and tried again in ${Math.ceil(healsInMs / 1000)} s; the others go on`);
+    const line = errorLine(outcome.error, haltText(healsInMs));
     return { ...line, kind: `halted ${outcome.error.code}`, place: outcome.assignment };
   }
   const { assignment, afterOffset, lastOffset, rows, bytes, replay } = outcome;
@@ -30,6 +30,12 @@ export function outcomeLine(outcome: Outcome): Line {
   const fields = { topic, partition, first: afterOffset + 1, last: lastOffset, rows, bytes };
   if (replay) return { level: 'info', message: 'range that was in doubt is settled', fields, kind: 'settled', place: assignment };
   return { level: 'debug', message: 'delivered', fields };
+}
+
+function haltText(healsInMs: number | undefined): string {
+  if (healsInMs === undefined) return 'partition halted; the others go on';
+  if (healsInMs === 0) return 'partition halted while it was given back, and its next owner tries it again';
+  return `partition halted, and tried again in ${Math.ceil(healsInMs / 1000)} s; the others go on`;
 }
 
 export function errorLine(error: IngestError, what: string): Line {

@@ -9,8 +9,10 @@ export interface Place {
 }
 
 export interface RepeatsConfig {
-  /** A kind that repeats is told once in this time, milliseconds. @default 10000 */
+  /** A kind that repeats is told once in this time at first, milliseconds. @default 10000 */
   readonly windowMs?: number;
+  /** While it goes on the time doubles up to this, milliseconds. @default 120000 */
+  readonly maxWindowMs?: number;
   /** Kinds that are counted at once; the lines of further ones are written. @default 200 */
   readonly maxKinds?: number;
 }
@@ -27,6 +29,7 @@ export interface Counted<Line> {
 }
 
 interface Kind<Line> {
+  windowMs: number;
   endMs: number;
   inFullLeft: number;
   times: number;
@@ -39,10 +42,12 @@ const MAX_NAMES = 20;
 export class Repeats<Line> {
   readonly #kinds = new Map<string, Kind<Line>>();
   readonly #windowMs: number;
+  readonly #maxWindowMs: number;
   readonly #maxKinds: number;
 
-  constructor({ windowMs = 10_000, maxKinds = 200 }: RepeatsConfig = {}) {
+  constructor({ windowMs = 10_000, maxWindowMs = 120_000, maxKinds = 200 }: RepeatsConfig = {}) {
     this.#windowMs = windowMs;
+    this.#maxWindowMs = Math.max(windowMs, maxWindowMs);
     this.#maxKinds = maxKinds;
   }
 
@@ -51,7 +56,7 @@ export class Repeats<Line> {
     let known = this.#kinds.get(kind);
     if (known === undefined) {
       if (this.#kinds.size >= this.#maxKinds) return true;
-      known = { endMs: nowMs + this.#windowMs, inFullLeft: inFull, times: 0, places: new Map(), last: undefined };
+      known = { windowMs: this.#windowMs, endMs: nowMs + this.#windowMs, inFullLeft: inFull, times: 0, places: new Map(), last: undefined };
       this.#kinds.set(kind, known);
     }
     if (known.inFullLeft > 0) {
@@ -76,7 +81,8 @@ export class Repeats<Line> {
         this.#kinds.delete(name);
         return [];
       }
-      Object.assign(kind, { endMs: nowMs + this.#windowMs, inFullLeft: 0, times: 0, places: new Map(), last: undefined });
+      const windowMs = Math.min(this.#maxWindowMs, kind.windowMs * 2);
+      Object.assign(kind, { windowMs, endMs: nowMs + windowMs, inFullLeft: 0, times: 0, places: new Map(), last: undefined });
       const partitions = [...places.values()].reduce((sum, { size }) => sum + size, 0);
       return [{ times, partitions, names: namesOf(places), last }];
     });
