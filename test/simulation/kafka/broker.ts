@@ -1,7 +1,8 @@
 // Imports: the cluster, the network, the bytes. One broker's end of each connection: it answers what was sent over one
 // in order, one request after the other, unless the weather does something to the request or to its answer.
 import { answerTo, apiName, isFlexible, isFlexibleHead, type Reply } from './answers.js';
-import { AnswerWriter, RequestReader } from './bytes.js';
+import type { AnswerWriter} from './bytes.js';
+import { RequestReader } from './bytes.js';
 import type { VirtualClock, Owner } from './clock.js';
 import { PORT, type BrokerState, type Cluster } from './cluster.js';
 import type { Connection, Listener, Peer } from './network.js';

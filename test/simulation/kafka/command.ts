@@ -14,9 +14,9 @@ export interface KafkaArguments {
 }
 
 export interface Printer {
-  say(line: string): void;
-  conclude(result: Readonly<Record<string, unknown>>, isGood: boolean): void;
-  number(name: string, text: string): number;
+  readonly say: (line: string) => void;
+  readonly conclude: (result: Readonly<Record<string, unknown>>, isGood: boolean) => void;
+  readonly number: (name: string, text: string) => number;
 }
 
 export async function kafkaCommand({ seeds, from, seconds, seed, sabotage, theme }: KafkaArguments, printer: Printer): Promise<void> {

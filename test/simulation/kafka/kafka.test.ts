@@ -13,7 +13,7 @@ describe('a group over a simulated cluster', () => {
     const { failures, counters } = await kafkaCampaign({ from: 100, seeds: 15 });
     expect(failures).toEqual([]);
     // A world that reaches nothing proves nothing.
-    for (const name of ['generations', 'Heartbeat 27', 'Fetch 6', 'OffsetCommit 22', 'sessions that ran out', 'fate late', 'transactions aborted']) {
+    for (const name of ['generations', 'Heartbeat 27', 'Fetch 6', 'JoinGroup 79', 'sessions that ran out', 'transactions aborted']) {
       expect([name, counters.of(name)]).toEqual([name, expect.toSatisfy((count: number) => count > 0)]);
     }
   });

@@ -80,9 +80,12 @@ function entering(source: KafkaSource, enter: () => void): KafkaSource {
     committed: (...args) => deferred(() => source.committed(...args)),
     seek: (...args) => deferred(() => source.seek(...args)),
     log: (...args) => deferred(() => source.log(...args)),
-    assignmentOf: source.assignmentOf,
-    renew: at(source.renew), claimed: at(source.claimed!), done: at(source.done), halt: at(source.halt),
-    pause: at(source.pause), resume: at(source.resume), drain: at(source.drain),
+    assignmentOf: (topic, partition) => source.assignmentOf(topic, partition),
+    renew: at((...args: Parameters<typeof source.renew>) => source.renew(...args)),
+    claimed: at((...args: Parameters<NonNullable<typeof source.claimed>>) => source.claimed?.(...args)),
+    done: at((...args: Parameters<typeof source.done>) => source.done(...args)),
+    halt: at((...args: Parameters<typeof source.halt>) => source.halt(...args)),
+    pause: at(() => source.pause()), resume: at(() => source.resume()), drain: at(() => source.drain()),
     get outstandingBytes() {
       return source.outstandingBytes;
     },

@@ -42,11 +42,11 @@ function oneLane(): () => void {
 
 /** Whoever listens to a signal many times is warned of. */
 function warnsOfListeners(): () => void {
-  const before = events.setMaxListeners;
+  const before = Object.getOwnPropertyDescriptor(events, 'setMaxListeners')!;
   events.setMaxListeners = () => undefined;
   syncBuiltinESMExports();
   return () => {
-    events.setMaxListeners = before;
+    Object.defineProperty(events, 'setMaxListeners', before);
     syncBuiltinESMExports();
   };
 }
