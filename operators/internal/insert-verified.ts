@@ -219,7 +219,8 @@ export class VerifiedInsert {
         },
         (error) => {
           const isInDoubt = error.code === 'KCR_INSERT_IN_DOUBT';
-          if (isInDoubt) this.#doubt.isInDoubt = true;
+          // Also of what was refused: blocks of other ClickHouse partitions may be there.
+          if (isInDoubt || error.fields.mayHaveLanded === true) this.#doubt.isInDoubt = true;
           if (isInDoubt && error.fields.divisible === undefined) this.#doubt.isUnanswered = true;
           if (isInDoubt && whenInDoubt === 'abandon') return false;
           if (error.retryable && (this.#isPatient || error.fields.divisible === undefined)) return true;

@@ -271,12 +271,13 @@ function happen(happening: Happening, { tombstoneEvery, server }: Scenario, worl
 
 /**
  * Where the table is altered a partition may halt instead of guessing: then nothing that is settled may be missing, and
- * nothing may be there twice. Rows that a policy hides cost one copy, that of the fill which shows that they are hidden.
+ * nothing may be there twice. Rows that are hidden cost one copy, that of the fill which shows it, and
+ * one in each table that another was exchanged for: what landed there is counted, too.
  */
 function judge(world: SimulatedWorld, scenario: Scenario, halted: ReadonlySet<number>): Finding[] {
   const { missing, doubled, views } = checkExactlyOnce(world);
   const findings: Finding[] = world.violations.map(({ invariant, what }) => ({ kind: invariant, what }));
-  const { isAltered, isHidden } = alterationsOf(scenario);
+  const { isAltered, isHidden, exchanges } = alterationsOf(scenario);
   const mayHalt = (partition: number) => isAltered && halted.has(partition);
   const isLost = (name: string): boolean => {
     const [partition = 0, offset = 0] = name.split(':').map(Number);
@@ -284,7 +285,7 @@ function judge(world: SimulatedWorld, scenario: Scenario, halted: ReadonlySet<nu
   };
   const lost = missing.filter(isLost);
   if (lost.length > 0) findings.push({ kind: 'missing', what: lost.join(' ') });
-  const tooMany = isHidden ? doubled.filter((name) => copiesOf(world, name) > 2) : doubled;
+  const tooMany = isHidden ? doubled.filter((name) => copiesOf(world, name) > 2 + exchanges) : doubled;
   if (tooMany.length > 0) findings.push({ kind: 'doubled', what: tooMany.join(' ') });
   for (const [name, view] of Object.entries(views)) {
     const unfed = view.missing.filter(isLost);
@@ -298,9 +299,9 @@ function judge(world: SimulatedWorld, scenario: Scenario, halted: ReadonlySet<nu
   return findings;
 }
 
-function alterationsOf({ happenings, provenance = true, server }: Scenario): { readonly isAltered: boolean; readonly isHidden: boolean } {
+function alterationsOf({ happenings, provenance = true, server }: Scenario): { readonly isAltered: boolean; readonly isHidden: boolean; readonly exchanges: number } {
   const alterations = happenings.flatMap((happening) => (happening.kind === 'alter' ? [happening.alteration] : []));
-  return { isAltered: alterations.length > 0 || !provenance || server?.hasTopic === false, isHidden: alterations.includes('hide rows') };
+  return { isAltered: alterations.length > 0 || !provenance || server?.hasTopic === false, isHidden: alterations.includes('hide rows'), exchanges: alterations.includes('exchange') ? 1 : 0 };
 }
 
 function copiesOf(world: SimulatedWorld, name: string): number {
