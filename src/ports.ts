@@ -179,6 +179,8 @@ export interface ReadBack {
   readonly missing: readonly number[];
   /** Offsets of the batch that have more rows than they should, ascending. */
   readonly doubled: readonly number[];
+  /** The look proves nothing, and the batch's own token still decides: `missing` has all of it. @default false */
+  readonly isUnproven?: true;
 }
 
 /**

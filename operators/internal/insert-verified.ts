@@ -115,7 +115,9 @@ export class VerifiedInsert {
       return this.#readBack(why).pipe(
         concatMap((found): Observable<Attempted> => {
           const { missing, doubled } = found;
-          if (missing.length === 0 || doubled.length > 0 || isUnseen || this.#batch.intent?.isFilling === true) return of({ kind: 'found', found });
+          const isBegun = isUnseen || this.#batch.intent?.isFilling === true;
+          if (found.isUnproven === true && isBegun) return throwError(() => this.#unproven(why));
+          if (missing.length === 0 || doubled.length > 0 || isBegun) return of({ kind: 'found', found });
           return missing.length === countOffsets(this.#batch.records) ? whole() : send('sent in part', () => this.#frozen.insertMissing(missing));
         }),
       );
@@ -187,7 +189,12 @@ export class VerifiedInsert {
       isFirst = false;
       if (why === undefined) return filling(missing);
       calling('readBack');
-      return this.#readBack(why).pipe(concatMap((found) => (found.missing.length === 0 ? of(nothing) : filling(found.missing))));
+      return this.#readBack(why).pipe(
+        concatMap((found) => {
+          if (found.isUnproven === true) return throwError(() => this.#unproven(why));
+          return found.missing.length === 0 ? of(nothing) : filling(found.missing);
+        }),
+      );
     });
   }
 
@@ -259,6 +266,11 @@ export class VerifiedInsert {
     return this.#unverifiable(
       `A fill of ${nameOffsets(missing)} was answered, and the next look does not see them: nothing more is sent, and of each one copy too many may be in the table`,
     );
+  }
+
+  /** Neither the fill nor the range's own token may be used again without a look: of each some blocks may be there. */
+  #unproven(why: string): IngestError {
+    return this.#unverifiable(`A fill was begun, and what of it is in the table cannot be seen (${why})`);
   }
 
   #unverifiable(what: string): IngestError {

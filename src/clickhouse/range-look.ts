@@ -143,7 +143,7 @@ export class RangeLook {
       case 'settle':
         return { missing: [], doubled: [] };
       case 'send':
-        return { missing: allOffsets(this.#batch.records), doubled: [] };
+        return { missing: allOffsets(this.#batch.records), doubled: [], isUnproven: true };
       case 'halt':
         throw asked === undefined ? this.#uncleared(why) : this.#unverifiable(asked, why);
     }
@@ -152,7 +152,7 @@ export class RangeLook {
   /** The table's block is written before its views are fed: of a range without a row they have none either. */
   #beforeViews(asked: string, mayTrust: boolean, { missing }: ReadBack, views: readonly TableName[]): ReadBack {
     // The token brings every row to the views, and drops what they have.
-    if (mayTrust) return { missing: allOffsets(this.#batch.records), doubled: [] };
+    if (mayTrust) return { missing: allOffsets(this.#batch.records), doubled: [], isUnproven: true };
     const offsets = countOffsets(this.#batch.records);
     const present = offsets - missing.length;
     throw new IngestError(

@@ -214,7 +214,7 @@ function look(world: SinkSurroundings, batch: InsertBatch, { asked, trusts, igno
       case 'settle':
         return { missing: [], doubled: [], now };
       case 'send':
-        return { missing: allOffsets(records), doubled: [], now };
+        return { missing: allOffsets(records), doubled: [], isUnproven: true, now };
       case 'halt':
         return halt(why);
     }

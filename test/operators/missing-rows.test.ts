@@ -88,6 +88,24 @@ describe('I4: that a range is filled', () => {
   }
 });
 
+describe('I15: a fill that was begun, where a look proves nothing', () => {
+  for (const missing of [[11], all]) {
+    test(`stops the partition: ${missing.length} of its rows may be there under either token`, marbles((m) => {
+      const setup = replaying(m, { ...old, readBacks: [{ missing, isUnproven: true }] }, {}, { isFilling: true });
+      m.expect(setup.delivered).toBeObservable('-#', {}, 'KCR_READ_BACK');
+      m.flush();
+      expect(setup.journal.of('insert', 'fill')).toEqual([]);
+    }));
+  }
+
+  test('leaves a range that was not filled to its own token', marbles((m) => {
+    const setup = replaying(m, { ...old, readBacks: [{ missing: all, isUnproven: true }] });
+    m.expect(setup.delivered).toBeObservable('-R', legend);
+    m.flush();
+    expect(setup.calls()).toEqual(['1 readBack 10-14 since it is old', '1 insert 10-14']);
+  }));
+});
+
 describe('I15: a fill that was answered and is not seen', () => {
   test('is stored as such before it is told', marbles((m) => {
     const setup = replaying(m, { readBackWhenInDoubt: true, readBacks: [{ missing: [11] }, { missing: [11] }] }, { write: '--k' });
