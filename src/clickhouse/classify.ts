@@ -98,16 +98,16 @@ export function classify(failure: Failure): Verdict {
   const { status, code, text } = failure;
   // A proxy or a load balancer, which may or may not have asked ClickHouse. A success is ClickHouse's own, or it is none.
   if (code === undefined) return refusesRequest.has(status) ? 'unknown' : 'in-doubt';
-  const { row, isFromView, isFromExpression, isFromHeader } = serverWords(code, text);
+  const { row, isFromView, isFromExpression, isFromValue, isFromHeader } = serverWords(code, text);
   // The table's own rows have landed by then, those of some views have not.
   if (isFromView) return 'in-doubt';
   if (code === 252 && /^(?:Code: 252\. DB::Exception: )?Too many partitions/.test(text)) return 'too-large';
   const known = byCode.get(code) ?? 'unknown';
   if (known === 'in-doubt' || known === 'retriable') return known === 'retriable' && row !== undefined ? 'poison' : known;
   if (isFromHeader) return 'schema';
-  // A row proves that the server was still parsing: with the batch as one block nothing has landed. In an expression every
+  // A row, or a field, proves that the server was still parsing: with the batch as one block nothing has landed. In an expression every
   // code may be a record's, as the type of what is in a Dynamic.
-  return row !== undefined || isFromExpression ? 'poison' : known;
+  return row !== undefined || isFromValue || isFromExpression ? 'poison' : known;
 }
 
 /** Did a materialized view fail? */

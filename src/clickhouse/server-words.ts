@@ -18,6 +18,8 @@ export interface ServerWords {
   readonly isFromView: boolean;
   /** It arose in an expression over values that had been parsed: a DEFAULT, MATERIALIZED, a key. */
   readonly isFromExpression: boolean;
+  /** It arose while a field's value was read: the server was still parsing. */
+  readonly isFromValue: boolean;
   /** It arose before the first row, in what is said about the columns. */
   readonly isFromHeader: boolean;
 }
@@ -28,6 +30,7 @@ const executing = /\s*: While executing ?\w*$/;
 const view = new RegExp(String.raw`: while pushing to view ${NAME}(?:\.${NAME})?(?: \([\w-]+\))?$`);
 const expression = /: while executing 'FUNCTION [^]*'$/;
 const row = /\(at row (\d+)\)$/;
+const value = new RegExp(String.raw`\(while reading the value of key ${NAME}\)$`);
 const header = /\(while reading header\)$/;
 
 /** `code`: the server's. A constraint's row stands before the values that broke it. */
@@ -41,6 +44,7 @@ export function serverWords(code: number | undefined, text: string): ServerWords
     row: found === undefined ? undefined : Number(found),
     isFromView: view.test(said),
     isFromExpression: expression.test(said),
+    isFromValue: value.test(said),
     isFromHeader: header.test(said),
   };
 }

@@ -58,6 +58,13 @@ describe('what a server code means', () => {
     expect(thrown(159, 'TIMEOUT_EXCEEDED')).toBe('in-doubt');
   });
 
+  it('E1: what fails while a value is read is that record’s, whatever the code, and although no row is named', () => {
+    const said = 'Code: 36. DB::Exception: Names of tuple elements cannot be empty: (while reading the value of key v): While executing JSONEachRowRowInputFormat. (BAD_ARGUMENTS) (version 26.7.2.1)';
+    expect(classify({ kind: 'answer', status: 500, code: 36, text: said })).toBe('poison');
+    const quoted = 'Code: 36. DB::Exception: Bad arguments: (while reading the value of key v) or so. (BAD_ARGUMENTS) (version 26.7.2.1)';
+    expect(classify({ kind: 'answer', status: 500, code: 36, text: quoted })).not.toBe('poison');
+  });
+
   it('what is wrong before the first row is the table’s', () => {
     expect(answer(117, 'Code: 117. DB::Exception: Something: (while reading header): While executing JSONEachRowRowInputFormat. (INCORRECT_DATA) (version 26.7.2.1)')).toBe('schema');
   });
