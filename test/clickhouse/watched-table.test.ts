@@ -254,7 +254,7 @@ describe('I15: a range whose rows are not seen', () => {
     await expect(outcome(frozen.insert())).rejects.toMatchObject({ code: 'KCR_INSERT_RETRIABLE' });
     const why = frozen.tokenDoubt(Date.now());
     server.onSelect = found({ 1010: 1 });
-    await expect(outcome(frozen.readBack(why))).resolves.toEqual({ missing: [1010, 1012, 1013], doubled: [] });
+    await expect(outcome(frozen.readBack(why))).resolves.toEqual({ missing: [1010, 1012, 1013], doubled: [], isUnproven: true });
     await outcome(frozen.insert());
     // Who asks for another reason is not told that it is missing.
     await expect(outcome(frozen.readBack('a record of it is refused now'))).rejects.toMatchObject({ code: 'KCR_READ_BACK' });
