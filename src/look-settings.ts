@@ -1,33 +1,21 @@
 /**
- * Imports: nothing. The settings under which ClickHouse is asked something that decides: looks, what a table is, states,
- * `verify`. A profile that has others must not change what is seen. Pure but for what it is given to ask with.
+ * Imports: whole-answers. The settings under which ClickHouse is asked something that decides: looks, what a table is,
+ * states, `verify`. A profile that has others must not change what is seen. Pure but for what it is given to ask with.
  *
  * Looked through: all 1,721 names in `system.settings` of 26.7.2, each tried on the queries of this library by
  * a test that sets each of them beside these, on a real server, and finds none that changes an answer. Not seen by it:
  * settings of servers of another version. What a row policy hides is no setting; see `clickhouse/row-policies.ts`.
  */
+import { liftedLimits, wholeAnswers } from './whole-answers.js';
+
 type Settings = Readonly<Record<string, string>>;
 
 /** With another value a query may be answered 200 and be wrong, or be about something else. */
 export const truthfulLooks: Settings = {
-  // "break" ends a query where a limit is reached, and answers with what it has until then; "any" skips further keys.
-  read_overflow_mode: 'throw',
-  read_overflow_mode_leaf: 'throw',
-  group_by_overflow_mode: 'throw',
-  sort_overflow_mode: 'throw',
-  result_overflow_mode: 'throw',
-  distinct_overflow_mode: 'throw',
-  set_overflow_mode: 'throw',
-  join_overflow_mode: 'throw',
-  transfer_overflow_mode: 'throw',
+  ...wholeAnswers,
   timeout_overflow_mode: 'throw',
-  timeout_overflow_mode_leaf: 'throw',
   partial_result_on_first_cancel: '0',
-  // They take rows out of every answer, or give deleted ones.
-  limit: '0',
-  offset: '0',
-  additional_table_filters: '{}',
-  additional_result_filter: '',
+  // Rows are merged in the answer, or deleted ones are given.
   final: '0',
   apply_deleted_mask: '1',
   // Of the server that is asked, as it is now: not from a cache, not shared with replicas that may know less.
@@ -62,21 +50,7 @@ export const truthfulLooks: Settings = {
  * as they are where the user may not change them. Not `max_execution_time`: looks that nobody waits for would go on.
  */
 export const unlimitedLooks: Settings = {
-  max_rows_to_read: '0',
-  max_bytes_to_read: '0',
-  max_rows_to_read_leaf: '0',
-  max_bytes_to_read_leaf: '0',
-  max_rows_to_group_by: '0',
-  max_rows_to_sort: '0',
-  max_bytes_to_sort: '0',
-  max_result_rows: '0',
-  max_result_bytes: '0',
-  max_rows_in_distinct: '0',
-  max_bytes_in_distinct: '0',
-  max_rows_in_set: '0',
-  max_bytes_in_set: '0',
-  min_execution_speed: '0',
-  min_execution_speed_bytes: '0',
+  ...liftedLimits,
   force_index_by_date: '0',
   force_primary_key: '0',
   force_optimize_projection: '0',

@@ -7,6 +7,7 @@
 import { createHash } from 'node:crypto';
 import { IngestError } from '../errors.js';
 import { MAX_DEPTH } from '../kernel/index.js';
+import { liftedLimits, wholeAnswers } from '../whole-answers.js';
 
 export type Settings = Readonly<Record<string, string>>;
 
@@ -51,22 +52,9 @@ const pinnedReading: Settings = {
   timeout_overflow_mode: 'throw',
 };
 const pinnedReadingIfKnown: Settings = {
-  // The same at other limits, which a view's SELECT may reach: its target would get some of the rows.
-  timeout_overflow_mode_leaf: 'throw',
-  read_overflow_mode: 'throw',
-  read_overflow_mode_leaf: 'throw',
-  group_by_overflow_mode: 'throw',
-  sort_overflow_mode: 'throw',
-  result_overflow_mode: 'throw',
-  distinct_overflow_mode: 'throw',
-  set_overflow_mode: 'throw',
-  join_overflow_mode: 'throw',
-  transfer_overflow_mode: 'throw',
-  // What a view reads, too; and a view whose target is gone is an error, not no rows.
-  limit: '0',
-  offset: '0',
-  additional_table_filters: '{}',
-  additional_result_filter: '',
+  // The same at other limits, which a view's SELECT may reach: its target would get some of the rows. And what a view reads.
+  ...wholeAnswers,
+  // A view whose target is gone is an error, not no rows.
   ignore_materialized_views_with_dropped_target_table: '0',
   // Else a repetition ends the attempt before it, which is in doubt, in place of being told that it still runs.
   replace_running_query: '0',
@@ -81,24 +69,10 @@ const pinnedReadingIfKnown: Settings = {
  * where the server has them and the user may change them, unless the user says otherwise: an error says what it is.
  */
 const unlimited: Settings = {
+  ...liftedLimits,
   max_execution_time: '0',
   max_execution_time_leaf: '0',
   max_estimated_execution_time: '0',
-  min_execution_speed: '0',
-  min_execution_speed_bytes: '0',
-  max_rows_to_read: '0',
-  max_bytes_to_read: '0',
-  max_rows_to_read_leaf: '0',
-  max_bytes_to_read_leaf: '0',
-  max_rows_to_group_by: '0',
-  max_rows_to_sort: '0',
-  max_bytes_to_sort: '0',
-  max_result_rows: '0',
-  max_result_bytes: '0',
-  max_rows_in_distinct: '0',
-  max_bytes_in_distinct: '0',
-  max_rows_in_set: '0',
-  max_bytes_in_set: '0',
   max_rows_in_join: '0',
   max_bytes_in_join: '0',
   max_rows_to_transfer: '0',
