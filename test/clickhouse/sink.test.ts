@@ -245,6 +245,18 @@ describe('what the server refuses', () => {
     }
   });
 
+  it.each([
+    ["Enum8('a' = 1, 'b' = 2)", '0'],
+    ["Array(Enum8('a = 0' = 1))", '0'],
+    ["Enum16('a' = 0, 'b' = 2)", null],
+    ["Nullable(Enum8('a' = 1))", null],
+    ['String', null],
+  ])('lets no null into %s as a default that no SELECT can read', async (type, sent) => {
+    const sink = await openSink({}, { columns: { id: 'UInt64', kind: type, _topic: 'String', _partition: 'Int32', _offset: 'Int64' } });
+    await outcome(sink.freeze(batch).insert());
+    expect(server.inserts[0]?.params.get('input_format_null_as_default') ?? null).toBe(sent);
+  });
+
   it('names the record of a fill by its offset too', async () => {
     const sink = await openSink();
     server.onInsert = refuse(400, 27, poison);

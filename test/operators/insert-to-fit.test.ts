@@ -115,6 +115,20 @@ describe('a replay of more rows than one insert may have', () => {
     expect(setup.journal.of('write', 'insert')).toEqual([]);
   })());
 
+  test('I15: of which a fill was not seen is not sent in parts either, though a look finds none of it', marbles((m) => {
+    const unseen = { replay: true, intent: { ...recorded, isFilling: true as const, isUnseen: true as const } };
+    const setup = setUp(m, unseen, { mayLandForMs: 20, readBacks: [...absent, ...absent, all] });
+    expect(errorOf(setup, m)).toMatchObject({ code: 'KCR_READ_BACK', fields: { first: 10, last: 11 } });
+    expect(setup.journal.of('insert', 'fill')).toEqual([]);
+  }));
+
+  test('I9: keeps in its parts until when the server does not know of it', marbles((m) => {
+    const setup = setUp(m, { replay: true, intent: { ...recorded, unknownUntilMs: 330_000 } });
+    setup.delivered.subscribe();
+    m.flush();
+    expect(setup.store.stateOf().pending).toMatchObject([11, 13, 14].map((last) => ({ last, unknownUntilMs: 330_000 })));
+  }));
+
   test('I8: halts where a look proves nothing', marbles((m) => {
     const setup = setUp(m, replay, { mayLandForMs: 20 }, { 'readBack 10-11': '-v' });
     expect(errorOf(setup, m).code).toBe('KCR_READ_BACK');

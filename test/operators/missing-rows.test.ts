@@ -13,11 +13,11 @@ const legend = { R: 'delivered 10-14 again' };
 const old = { tokenDoubt: 'it is old' };
 const all = [10, 11, 12, 13, 14];
 
-/** A replay of 10-14 over a ledger that holds it in doubt. */
-function replaying(m: Marbles, config: FakeSinkConfig, scripts: Scripts = {}, fields: Partial<Intent> = {}) {
+/** A replay of 10-14, or its first attempt, over a ledger that holds it in doubt. */
+function replaying(m: Marbles, config: FakeSinkConfig, scripts: Scripts = {}, fields: Partial<Intent> = {}, replay = true) {
   const journal = new Journal();
   const recorded = intent(10, 14, fields);
-  const batch: InsertBatch = insertBatch(9, 14, { intent: recorded, token: 't:10-14', replay: true });
+  const batch: InsertBatch = insertBatch(9, 14, { intent: recorded, token: 't:10-14', replay });
   const store = new FakeStore(journal, { ...emptyState, settled: 9, pending: [recorded] }, scripts);
   const ledger = new Ledger(store, new FakeSource(journal), { group: 'g1', owner: 'me', retry });
   const sink = new FakeSink(journal, scripts, config);
@@ -88,6 +88,17 @@ describe('I4: that a range is filled', () => {
   }
 });
 
+describe('I15: a batch that was refused when some of it may have landed', () => {
+  test('is looked for before it goes out again, and not recorded as one that was never sent', marbles((m) => {
+    const tokenDoubt = (_: unknown, nowMs: number) => (nowMs < 2 ? undefined : 'another table has its name');
+    const refusal = (_: unknown, attempt: number) => (attempt === 1 ? failure('KCR_SCHEMA', { mayHaveLanded: true }) : undefined);
+    const setup = replaying(m, { tokenDoubt, refusal, readBacks: [{ missing: all }] }, {}, {}, false);
+    setup.delivered.subscribe();
+    m.flush();
+    expect(setup.calls()).toEqual(['1 insert 10-14', '4 readBack 10-14 since another table has its name', '4 insert 10-14']);
+  }));
+});
+
 describe('I15: a fill that was begun, where a look proves nothing', () => {
   for (const missing of [[11], all]) {
     test(`stops the partition: ${missing.length} of its rows may be there under either token`, marbles((m) => {
@@ -97,6 +108,14 @@ describe('I15: a fill that was begun, where a look proves nothing', () => {
       expect(setup.journal.of('insert', 'fill')).toEqual([]);
     }));
   }
+
+  test('is not made again when its answer was lost', marbles((m) => {
+    const tokenDoubt = (_: unknown, nowMs: number) => (nowMs < 4 ? undefined : 'it is old');
+    const setup = replaying(m, { tokenDoubt, readBackWhenInDoubt: true, readBacks: [{ missing: [11] }, { missing: all, isUnproven: true }] }, { 'fill 10-14': '-d' });
+    m.expect(setup.delivered).toBeObservable('-----#', {}, 'KCR_READ_BACK');
+    m.flush();
+    expect(setup.journal.of('fill')).toEqual(['1 fill 10-14 with 11']);
+  }));
 
   test('leaves a range that was not filled to its own token', marbles((m) => {
     const setup = replaying(m, { ...old, readBacks: [{ missing: all, isUnproven: true }] });

@@ -21,6 +21,16 @@ describe('random worlds', () => {
     });
   }
 
+  for (const seed of [6553, 7390, 8300]) {
+    test(`a fill that was begun is not gone on with where nothing can be seen (seed ${seed})`, () => {
+      expect(play(scenarioOf(seed)).findings).toEqual([]);
+    });
+  }
+
+  test('a batch that was refused when some of it may have landed is not sent into another table (seed 3544)', () => {
+    expect(play(scenarioOf(3544)).findings).toEqual([]);
+  });
+
   test('a seed replays: the same story, line by line', () => {
     const story = () => {
       const lines: string[] = [];
