@@ -10,7 +10,7 @@ import { cursorOver } from '../src/model/packed-records.js';
 import type { Batch } from '../src/model/record.js';
 import type { InsertBatch } from '../src/ports.js';
 import type { RetryConfig } from '../src/retry.js';
-import { insertAll, type InsertSink, type Stage } from './internal/insert-all.js';
+import { insertAll, rangeOf, type InsertSink, type Stage } from './internal/insert-all.js';
 import type { Part } from './internal/insert-in-parts.js';
 import { mapInOrder } from './internal/map-in-order.js';
 
@@ -90,9 +90,9 @@ export function asInsertBatch(batch: Batch | InsertBatch): InsertBatch {
 }
 
 /** Of a batch that was committed before its insert. */
-function lost(error: IngestError, { afterOffset, lastOffset, records }: InsertBatch): IngestError {
-  const range = `${afterOffset + 1}-${lastOffset}`;
-  return new IngestError(error.code, `${error.detail}; the ${records.length} records of the offsets ${range} are lost to the table: at-most-once had committed them before the insert`, {
+function lost(error: IngestError, batch: InsertBatch): IngestError {
+  const range = rangeOf(batch);
+  return new IngestError(error.code, `${error.detail}; the ${batch.records.length} records of the offsets ${range} are lost to the table: at-most-once had committed them before the insert`, {
     ...error.fields,
     hint: error.fields.hint ?? `ingest ${range} by a group of its own, or choose at-least-once`,
     cause: error,

@@ -162,7 +162,7 @@ export type IngestEvent =
     }
   | { readonly kind: 'commitFailed'; readonly assignment: Assignment; readonly error: IngestError }
   | {
-      /** At-most-once: the insert may or may not have landed, and is not made again. */
+      /** At-most-once: a committed batch whose insert failed, or whose outcome is not known. It is not made again. */
       readonly kind: 'abandoned';
       readonly assignment: Assignment;
       readonly first: number;

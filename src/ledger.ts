@@ -299,8 +299,8 @@ export class PartitionLedger {
 
   /**
    * Records a range in doubt anew, as `intent` has it and with further offsets left out: with any it is another batch,
-   * under another token; with none it is confirmed, which only its owner can. Emits the intent once it is stored (I12): inserted before that, a restart would insert the range under its old
-   * token.
+   * under another token; with none it is confirmed, which only its owner can. Emits the intent once it is stored (I12):
+   * inserted before that, a restart would insert the range under its old token.
    */
   exclude(intent: Intent, offsets: readonly number[]): Observable<Intent> {
     if (offsets.length === 0) return this.#amend(intent, () => intent);

@@ -101,7 +101,9 @@ async function recordFindings(config: CheckedConfig, stand: StandNow | undefined
   try {
     const samples = await takeSamples({ ...config.kafka, topics: topicsOf(config) }, stand.partitions.map((each) => ({ ...each, next: each.resume ?? each.logStart })));
     const transforms = new Map(config.routes.map(({ topic, transform }) => [topic, transform]));
-    const findings = await dataFindings({ clickHouse: clickHouseOptions(config), transforms, onPoison: config.onPoison }, samples);
+    const { onPoison, onTombstone = onPoison === 'exclude' ? 'skip' : 'halt' } = config;
+    const topicsWithRecords = new Set(stand.partitions.filter(({ logStart, stableEnd }) => stableEnd > logStart).map(({ topic }) => topic));
+    const findings = await dataFindings({ clickHouse: clickHouseOptions(config), transforms, onPoison, onTombstone, topicsWithRecords }, samples);
     if (records === 'judge') return findings;
     return findings.map(({ code, ...finding }) => (code === 'KCR_POISON' ? { ...finding, level: 'warning' } : code === undefined ? finding : { code, ...finding }));
   } catch (thrown) {

@@ -229,7 +229,7 @@ function inParts(error: IngestError, course: Course, stage: Stage): Observable<P
   return insertInParts(batch, { error, ...course.doubt }, searched);
 }
 
-function rangeOf({ afterOffset, lastOffset }: InsertBatch): string {
+export function rangeOf({ afterOffset, lastOffset }: InsertBatch): string {
   return `${afterOffset + 1}-${lastOffset}`;
 }
 
@@ -247,7 +247,7 @@ function cutToFit(error: IngestError, course: Course, stage: Stage): Observable<
       return timer(delayMs, stage.scheduler);
     },
     recut: (cuts) => recut(batch, cuts, stage),
-    insertRest: (part) => insertRest({ ...course, batch: part, doubt: { isInDoubt: false, isUnanswered: false }, isRenewed: true }, stage),
+    insertRest: (part) => insertRest({ ...course, batch: part, doubt: noDoubt(), isRenewed: true }, stage),
   });
 }
 

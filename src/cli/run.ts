@@ -94,7 +94,7 @@ function drainLimit(draining: AbortSignal, limitMs: number): { readonly isOver: 
 function listenToSignals(stopping: AbortController, log: Log): { stop(): void } {
   const on = (signal: keyof typeof codeAtOnce) => () => {
     if (!stopping.signal.aborted) {
-      log.info({ signal }, 'draining; a second signal ends at once');
+      log.info({ signal }, 'draining; a second SIGTERM or SIGINT ends at once');
       return stopping.abort();
     }
     const code = codeAtOnce[signal];

@@ -36,3 +36,17 @@ export class RowBody implements BodyPieces {
     return target.subarray(0, this.#rows.fill(target));
   }
 }
+
+/** A body that is there as a whole. */
+export function wholeBody(data: Uint8Array): BodyPieces {
+  let isOver = false;
+  return {
+    get isOver() {
+      return isOver;
+    },
+    next: () => {
+      isOver = true;
+      return data;
+    },
+  };
+}

@@ -9,6 +9,7 @@ import type { Records } from '../model/record.js';
 import type { FrozenInsert, InsertBatch, InsertResult, ReadBack } from '../ports.js';
 import { RowBody } from './body.js';
 import { classify, failedInView, rowAtFault, serverReason } from './classify.js';
+import { countTimesOutside } from './check-batch.js';
 import { afterRefusal, coalescingFault } from './coalescing.js';
 import { RowEncoder } from './encode.js';
 import type { Column } from './table.js';
@@ -99,7 +100,7 @@ export class FrozenBatch implements FrozenInsert {
   }
 
   release(): void {
-    // The bytes live in a slot only while an attempt is on its context.
+    // The bytes live in a slot only while an attempt is on its way.
   }
 
   async #readBack(asked: string | undefined, signal: AbortSignal): Promise<ReadBack> {
@@ -177,6 +178,7 @@ export class FrozenBatch implements FrozenInsert {
       this.#context.answered(answer.kept);
       const { table } = this.#destination.target;
       await refuseOtherCount(answer.readRows, records.length, this.#where(), { table, known: table.views, look: () => this.#look.views() });
+      this.#tellOfTimes(records);
       return { rows: records.length, bytes: exchange.sentBytes() };
     } catch (error) {
       const failure = error instanceof ConnectionFailure ? this.#broken(error) : error;
@@ -185,6 +187,12 @@ export class FrozenBatch implements FrozenInsert {
     } finally {
       void bodyFree.then(() => slot.free());
     }
+  }
+
+  #tellOfTimes(records: Records): void {
+    const { assignment, afterOffset, lastOffset } = this.#batch;
+    const outside = this.#destination.target.table.provenance.timestamp === 'time' ? countTimesOutside(records) : 0;
+    if (outside > 0) this.#context.report({ kind: 'timesOutside', assignment, first: afterOffset + 1, last: lastOffset, records: outside });
   }
 
   /**
@@ -241,10 +249,10 @@ export class FrozenBatch implements FrozenInsert {
       case 'in-doubt':
         return new IngestError('KCR_INSERT_IN_DOUBT', reason, {
           ...fields,
-          hint: failedInView(code, text) ? 'mend the materialized view; the same insert then completes it' : undefined,
+          hint: failedInView(code, text) ? 'mend the materialized view; the same insert then completes it' : foreignHint(code),
         });
       case 'unknown':
-        return new IngestError('KCR_INSERT_IN_DOUBT', reason, { ...fields, divisible: 'perhaps' });
+        return new IngestError('KCR_INSERT_IN_DOUBT', reason, { ...fields, divisible: 'perhaps', hint: foreignHint(code) });
       case 'schema':
         return new IngestError('KCR_SCHEMA', reason, { ...fields, hint: 'change the table or the route; nothing of the batch is lost', divisible: 'perhaps', mayHaveLanded: this.#noteInPart() });
       case 'too-large':
@@ -295,12 +303,17 @@ function poisonHint(reason: string): string | undefined {
   return reason.startsWith('Unknown field found while parsing') ? 'ALTER TABLE … ADD COLUMN for the field, or set onUnknownField to "ignore"' : undefined;
 }
 
+/** Without a code of ClickHouse's something on the way has answered. */
+function foreignHint(code: number | undefined): string | undefined {
+  return code === undefined ? 'the answer is not ClickHouse’s own: check the url, and the proxies on the way' : undefined;
+}
+
 function fatalHint(code: number | undefined): string | undefined {
   if (code === 252) return 'the batch spreads over too many ClickHouse partitions: coarsen PARTITION BY, make batches smaller, or raise max_partitions_per_insert_block';
   if (code === 497) return 'GRANT INSERT on the table to the user';
   if (code === 516 || code === 194) return 'check username and password';
   if (code === 164 || code === 452) return 'the user’s profile forbids a setting that exactly-once needs';
-  return code === undefined ? 'the answer is not ClickHouse’s own: check the url, and the proxies on the way' : undefined;
+  return undefined;
 }
 
 /** A promise as a cold Observable: every subscription runs it anew, unsubscribing aborts it. */

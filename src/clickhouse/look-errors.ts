@@ -26,7 +26,7 @@ export function unreadable(error: unknown, where: Where): unknown {
   return new IngestError('KCR_READ_BACK', `the range could not be read back: ${error.message}`, {
     ...where,
     serverCode,
-    hint: serverCode === 497 ? 'GRANT SELECT on the table to the user' : undefined,
+    hint: serverCode === 497 ? 'GRANT SELECT on the table to the user, then start again' : undefined,
     cause: error,
   });
 }
@@ -35,7 +35,7 @@ export function partialRecord({ offset, rows, expected }: PartialRecord, where: 
   return new IngestError('KCR_READ_BACK', `of one record ${rows} of ${expected} rows are in the table, and which ones cannot be told`, {
     ...where,
     offset,
-    hint: 'delete the rows of this offset by hand; the rest is then done by itself',
+    hint: 'delete the rows of this offset by hand, then start again: the rest is done by itself',
   });
 }
 

@@ -43,7 +43,7 @@ export class OwnToken {
 }
 
 function isSameRun(before: ServerIdentity | undefined, now: ServerIdentity | undefined): boolean {
-  return before !== undefined && now !== undefined && sameRun(before, now);
+  return now !== undefined && sameRun(before, now);
 }
 
 function newToken(): string {

@@ -9,6 +9,7 @@ import { allOffsets, compareRows } from './compare-rows.js';
 import { type Evidence, evidenceOf, isSameTable, withoutEvidence, WITNESSES, witnessRange } from './evidence.js';
 import type { SinkContext } from './sink-context.js';
 import { quotedTable } from './http.js';
+import { ifAllowed } from './if-allowed.js';
 import { BY_HAND, elsewhere, partialRecord, unreadable, type Where, whereOf } from './look-errors.js';
 import { provenanceStatement } from './provenance-columns.js';
 import { HIDDEN, hidesRows, SEES_ALL } from './row-policies.js';
@@ -183,7 +184,6 @@ export class RangeLook {
     return (await findTable(this.#context.http, table))?.views ?? table.views;
   }
 
-  /** Kept beside the sink, since the range may be frozen anew meanwhile. */
   /** For how long it is not known, milliseconds. */
   noteUnknown(): number {
     this.#believeFrom(this.#context.now() + UNKNOWN_STATUS_MS);
@@ -221,11 +221,7 @@ export class RangeLook {
   }
 
   async #finds(sql: string, signal: AbortSignal): Promise<boolean> {
-    const rows = await this.#context.http.select<object>(sql, { id: this.#queryId }, signal).catch((error: unknown) => {
-      if (error instanceof IngestError && error.retryable) throw error;
-      return []; // A user who may not see it.
-    });
-    return rows.length > 0;
+    return (await ifAllowed(this.#context.http.select<object>(sql, { id: this.#queryId }, signal))).length > 0;
   }
 
   #where(): Where {

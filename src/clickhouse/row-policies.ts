@@ -7,6 +7,7 @@
  */
 import { hasCode } from '../errors.js';
 import { type ClickHouseWire, quotedTable } from './http.js';
+import { ifAllowed } from './if-allowed.js';
 import type { TableName } from './table.js';
 
 /** What a look then proves: nothing. */
@@ -34,15 +35,8 @@ export async function hidesRows(http: Pick<ClickHouseWire, 'select'>, { database
 /** Of those on the table the ones for the user, by name; none: there are none, or the user may not see them. A policy for a role is not among them. */
 export async function namePolicies(http: Pick<ClickHouseWire, 'select'>, { database, table }: TableName): Promise<readonly string[]> {
   const isForUser = `has(apply_to_list, currentUser()) OR (apply_to_all AND NOT has(apply_to_except, currentUser()))`;
-  const rows = await http
-    .select<{ name: string }>(
-      `SELECT short_name AS name FROM system.row_policies
-       WHERE database IN ({database:String}, '') AND table IN ({table:String}, '') AND select_filter NOT IN ('', '1') AND (${isForUser}) ORDER BY name`,
-      { database, table },
-    )
-    .catch((error: unknown) => {
-      if (hasCode(error, 'KCR_PREFLIGHT', 'KCR_TABLE_MISSING')) return [];
-      throw error;
-    });
+  const sql = `SELECT short_name AS name FROM system.row_policies
+       WHERE database IN ({database:String}, '') AND table IN ({table:String}, '') AND select_filter NOT IN ('', '1') AND (${isForUser}) ORDER BY name`;
+  const rows = await ifAllowed(http.select<{ name: string }>(sql, { database, table }));
   return rows.map(({ name }) => name);
 }

@@ -4,11 +4,12 @@
  */
 import { randomUUID } from 'node:crypto';
 import { IngestError } from '../errors.js';
+import { truthfulLooks } from '../look-settings.js';
 import type { Records } from '../model/record.js';
-import type { BodyPieces } from './body.js';
+import { wholeBody } from './body.js';
 import { rowAtFault, serverReason } from './classify.js';
 import { type Provenance, RowEncoder } from './encode.js';
-import { type Answer, type ClickHouseHttp, quoteIdentifier } from './http.js';
+import { type Answer, type ClickHouseHttp, ConnectionFailure, quoteIdentifier } from './http.js';
 import type { Settings } from './settings.js';
 import type { Column, Table } from './table.js';
 
@@ -27,6 +28,7 @@ export class RowTrial {
   readonly #settings: Settings;
   readonly #types: Settings;
 
+  /** `settings`: of every question. `types`: of those that name the table's columns. */
   private constructor(http: ClickHouseHttp, settings: Settings, types: Settings) {
     this.#http = http;
     this.#settings = settings;
@@ -35,8 +37,11 @@ export class RowTrial {
 
   /** `settings`: those of an insert without a token. Asks which types the server must be told to allow, since the table has them. */
   static async open(http: ClickHouseHttp, settings: Settings): Promise<RowTrial> {
-    const rows = await http.select<{ name: string }>("SELECT name FROM system.settings WHERE match(name, '^(allow|enable)_.*type') AND type = 'Bool'");
-    return new RowTrial(http, settings, Object.fromEntries(rows.map(({ name }) => [name, '1'])));
+    const pins = Object.keys(truthfulLooks).map((name) => `'${name}'`).join(', ');
+    const rows = await http.select<{ name: string }>(`SELECT name FROM system.settings WHERE match(name, '^(allow|enable)_.*type') AND type = 'Bool' OR name IN (${pins})`);
+    const known = rows.map(({ name }) => name);
+    const pinned = Object.fromEntries(known.flatMap((name) => (name in truthfulLooks ? [[name, truthfulLooks[name]!]] : [])));
+    return new RowTrial(http, { ...settings, ...pinned }, Object.fromEntries(known.filter((name) => !(name in truthfulLooks)).map((name) => [name, '1'])));
   }
 
   /** The first row that cannot be inserted; undefined: each can be read. Constraints and views are not tried. */
@@ -83,9 +88,14 @@ export class RowTrial {
     const columns = structure === undefined ? '' : `${quoteText(structure)}, `;
     const body = Buffer.concat([Buffer.from(`${head}format('JSONEachRow', ${columns}${mark}`), rows, Buffer.from(`${mark})${tail}`)]);
     const types = structure === undefined ? {} : this.#types;
-    const params = { ...this.#settings, ...types, ...further, max_query_size: String(rows.length + QUERY_ROOM_BYTES), output_format_json_quote_64bit_integers: '0' };
-    const answer = await this.#http.send({ params, body: onePiece(body) }).answer;
-    if (answer.status === 200 || answer.code !== undefined) return answer;
+    const params = { ...this.#settings, ...types, ...further, query_id: `kcr-look-${randomUUID()}`, max_query_size: String(rows.length + QUERY_ROOM_BYTES), output_format_json_quote_64bit_integers: '0' };
+    const answer = await this.#http.send({ params, body: wholeBody(body) }).answer.catch((error: unknown) => {
+      if (!(error instanceof ConnectionFailure)) throw error;
+      throw new IngestError('KCR_CLICKHOUSE_UNREACHABLE', `ClickHouse did not answer what it makes of records: ${error.message}`, { hint: error.hint, cause: error });
+    });
+    if (answer.code !== undefined) return answer;
+    if (answer.foreign !== undefined) throw new IngestError('KCR_CLICKHOUSE_UNREACHABLE', `At ${this.#http.address} another server or a proxy answers: ${answer.foreign.why}`, { hint: answer.foreign.hint });
+    if (answer.status === 200) return answer;
     throw new IngestError('KCR_CLICKHOUSE_UNREACHABLE', `ClickHouse at ${this.#http.address} answered HTTP status ${answer.status}: ${answer.text.slice(0, 200)}`);
   }
 }
@@ -122,17 +132,4 @@ export function quoteText(text: string): string {
 
 function linesOf<Row>(text: string): Row[] {
   return text.split('\n').filter((line) => line !== '').map((line) => JSON.parse(line) as Row);
-}
-
-function onePiece(data: Buffer): BodyPieces {
-  let isOver = false;
-  return {
-    get isOver() {
-      return isOver;
-    },
-    next: () => {
-      isOver = true;
-      return data;
-    },
-  };
 }

@@ -1,6 +1,7 @@
 /**
  * Room: what the batches of one sink share. Types only.
  */
+import type { Report } from '../events.js';
 import type { Encoding } from './client/sending.js';
 import type { ClickHouseWire } from './http.js';
 import type { InsertSettings, ServerIdentity, Settings } from './settings.js';
@@ -19,6 +20,7 @@ export interface SinkContext {
   readonly server: ServerIdentity;
   /** By token: until when the server itself does not know what becomes of an attempt. */
   readonly unknownUntilMs: Map<string, number>;
+  readonly report: Report;
   now(): number;
   /** An insert went through, over a connection that was there before or over a new one. */
   answered(kept: boolean): void;

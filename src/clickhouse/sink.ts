@@ -4,8 +4,7 @@
 import { IngestError } from '../errors.js';
 import { noReport, type Report } from '../events.js';
 import type { BatchSink, FrozenInsert, InsertBatch } from '../ports.js';
-import { checkRecords, checkTable, countTimesOutside } from './check-batch.js';
-import type { Provenance } from './encode.js';
+import { checkRecords, checkTable } from './check-batch.js';
 import { FrozenBatch } from './frozen-batch.js';
 import type { Encoding } from './client/sending.js';
 import type { Coalescing, SinkContext, TargetTable } from './sink-context.js';
@@ -89,7 +88,7 @@ class ClickHouseSink implements BatchSink, SinkContext {
   readonly unknownUntilMs = new Map<string, number>();
   readonly #tables: ReadonlyMap<string, TargetTable>;
   #server: ServerIdentity;
-  readonly #report: Report;
+  readonly report: Report;
   readonly #stopLooking: () => void;
   #refreshing = false;
   /** The server could not be asked, or has been up for too short a time. */
@@ -104,7 +103,7 @@ class ClickHouseSink implements BatchSink, SinkContext {
     readonly now: () => number,
     every: Every,
   ) {
-    this.#report = report;
+    this.report = report;
     this.http = http;
     this.settings = settings;
     const { coalesced } = settings;
@@ -137,13 +136,7 @@ class ClickHouseSink implements BatchSink, SinkContext {
     const destination = this.#destination(topic);
     checkTable(batch, destination.target.table);
     checkRecords(batch, destination.target.table.provenance, { budgetMs: destination.dedupBudgetMs, settings: this.settings.fingerprint });
-    this.#tellOfTimes(batch, destination.target.table.provenance);
     return new FrozenBatch(this, destination, batch);
-  }
-
-  #tellOfTimes({ assignment, afterOffset, lastOffset, records }: InsertBatch, { timestamp }: Provenance): void {
-    const outside = timestamp === 'time' ? countTimesOutside(records) : 0;
-    if (outside > 0) this.#report({ kind: 'timesOutside', assignment, first: afterOffset + 1, last: lastOffset, records: outside });
   }
 
   describe(topic: string): ReturnType<BatchSink['describe']> {

@@ -1,8 +1,9 @@
 /**
  * Room: what ClickHouse tells about the server and its tables, read once when a sink opens or a check runs.
  */
-import { hasCode, IngestError } from '../errors.js';
+import { IngestError } from '../errors.js';
 import type { ClickHouseWire } from './http.js';
+import { ifAllowed } from './if-allowed.js';
 import { provenanceOf } from './provenance-columns.js';
 import { conditionalSettings, limitSettings, MIN_UPTIME_S, type ServerIdentity } from './settings.js';
 import { type Column, type Family, type Table, type TableName } from './table.js';
@@ -98,17 +99,14 @@ function uuidOf({ uuid = '', paths = [] }: TableRow): string | undefined {
 
 /** Of those that may have changed what the provenance columns hold (DROP, CLEAR, RENAME COLUMN, UPDATE), not of deletions. */
 async function readLastMutation(http: ClickHouseWire, { database, table }: TableName): Promise<number | undefined> {
-  const [row] = await http
-    .select<{ last: string | number }>(
+  const [row] = await ifAllowed(
+    http.select<{ last: string | number }>(
       `SELECT max(toUInt64OrZero(extract(mutation_id, '[0-9]+'))) AS last FROM system.mutations
        WHERE database = {database:String} AND table = {table:String} 
          AND match(command, '(COLUMN|UPDATE) .*_(topic|partition|offset)') AND NOT match(command, 'UPDATE _row_exists = 0')`,
       { database, table },
-    )
-    .catch((error: unknown) => {
-      if (hasCode(error, 'KCR_PREFLIGHT', 'KCR_TABLE_MISSING')) return [];
-      throw error;
-    });
+    ),
+  );
   return row === undefined ? undefined : Number(row.last);
 }
 
@@ -174,10 +172,7 @@ export function tableSetting({ engineFull }: Pick<Table, 'engineFull'>, name: st
 export async function readDefaultWindow(http: ClickHouseWire, family: Family): Promise<number | undefined> {
   if (family === 'none') return undefined;
   const [settings, name] = family === 'plain' ? ['merge_tree_settings', 'non_replicated_deduplication_window'] : ['replicated_merge_tree_settings', 'replicated_deduplication_window'];
-  const [row] = await http.select<{ value: string }>(`SELECT value FROM system.${settings} WHERE name = {name:String}`, { name }).catch((error: unknown) => {
-    if (hasCode(error, 'KCR_PREFLIGHT', 'KCR_TABLE_MISSING')) return [];
-    throw error;
-  });
+  const [row] = await ifAllowed(http.select<{ value: string }>(`SELECT value FROM system.${settings} WHERE name = {name:String}`, { name }));
   return row === undefined ? undefined : Number(row.value);
 }
 
@@ -187,12 +182,7 @@ export async function readWindowSeconds(http: ClickHouseWire, table: Table): Pro
   if (table.family !== 'replicated') return undefined;
   const own = tableSetting(table, name);
   if (own !== undefined) return own;
-  const [row] = await http
-    .select<{ value: string }>('SELECT value FROM system.replicated_merge_tree_settings WHERE name = {name:String}', { name })
-    .catch((error: unknown) => {
-      if (hasCode(error, 'KCR_PREFLIGHT', 'KCR_TABLE_MISSING')) return [];
-      throw error;
-    });
+  const [row] = await ifAllowed(http.select<{ value: string }>('SELECT value FROM system.replicated_merge_tree_settings WHERE name = {name:String}', { name }));
   return row === undefined ? undefined : Number(row.value);
 }
 

@@ -4,22 +4,14 @@
  * After code 319 a part is written and Keeper may or may not have it: for up to five minutes its rows are there, beside
  * those of the attempt that was repeated. Who was answered so knows; who gave up waiting, or came later, does not.
  */
-import { IngestError } from '../errors.js';
 import type { ClickHouseWire } from './http.js';
+import { ifAllowed } from './if-allowed.js';
 import type { Table } from './table.js';
 
 /** How many there are; 0 of a plain table, and where the user may not see it. */
 export async function readUnknownParts(http: ClickHouseWire, { database, table, family }: Table, signal?: AbortSignal): Promise<number> {
   if (family !== 'replicated') return 0;
-  const [row] = await http
-    .select<{ parts: string | number }>(
-      'SELECT sum(parts_to_check) AS parts FROM system.replicas WHERE database = {database:String} AND table = {table:String}',
-      { database, table },
-      signal,
-    )
-    .catch((error: unknown) => {
-      if (error instanceof IngestError && !error.retryable) return [];
-      throw error;
-    });
+  const sql = 'SELECT sum(parts_to_check) AS parts FROM system.replicas WHERE database = {database:String} AND table = {table:String}';
+  const [row] = await ifAllowed(http.select<{ parts: string | number }>(sql, { database, table }, signal));
   return Number(row?.parts ?? 0);
 }

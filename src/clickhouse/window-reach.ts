@@ -2,8 +2,8 @@
  * Room: how far back the dedup window of a table reaches. It forgets by count, whoever wrote: so what came into the table is
  * counted, by its parts.
  */
-import { hasCode } from '../errors.js';
 import type { ClickHouseWire } from './http.js';
+import { ifAllowed } from './if-allowed.js';
 import type { Table } from './table.js';
 
 /** Times are of this machine's clock, milliseconds since the epoch. */
@@ -47,10 +47,7 @@ export async function readWindowReach(http: ClickHouseWire, { database, table, f
   if (window === undefined || window === 0 || family === 'none') return {};
   const half = Math.floor(window / 2);
   const askedMs = now();
-  const [row] = await http.select<Row>(family === 'plain' ? plainReach : replicatedReach, { database, table, half }).catch((error: unknown) => {
-    if (hasCode(error, 'KCR_PREFLIGHT', 'KCR_TABLE_MISSING')) return [];
-    throw error;
-  });
+  const [row] = await ifAllowed(http.select<Row>(family === 'plain' ? plainReach : replicatedReach, { database, table, half }));
   return row === undefined ? {} : reachOf(row, half, askedMs);
 }
 

@@ -44,7 +44,9 @@ export async function groupNow(options: Asked): Promise<GroupNow> {
     const { groups } = await insist(() => admin.describeGroups([groupId]));
     const members = groups.flatMap((group) => group.members.map(({ clientId, clientHost }) => `${clientId} at ${clientHost.replace(/^\//, '')}`));
     const [{ protocol: assignor, protocolType } = { protocol: '', protocolType: '' }] = groups;
-    return { cluster, members, assignor, protocolType, partitions, transactions: await openTransactions(wired, partitions) };
+    // They are only told beside the rest: brokers that are slow must not keep it back.
+    const transactions = (await within(openTransactions(wired, partitions), TRANSACTIONS_LIMIT_MS)) ?? [];
+    return { cluster, members, assignor, protocolType, partitions, transactions };
   });
 }
 
@@ -86,3 +88,5 @@ export async function commitToEmptyGroup(options: Asked, { topic, partition, nex
 }
 
 const CLOSE_LIMIT_MS = 500;
+/** For the producers and the ages of open transactions. */
+const TRANSACTIONS_LIMIT_MS = 3_000;

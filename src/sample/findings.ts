@@ -15,12 +15,15 @@ import { type Finding, ok, warning } from '../finding.js';
 import type { KafkaRecord } from '../model/record.js';
 import { judge, type Judged, type UnparsedRow } from './judge.js';
 import { type Unusable, unusableValue } from './payload.js';
-import type { SampledRecord } from './take.js';
+import { SAMPLE, type SampledRecord } from './take.js';
 
 export interface DataOptions {
   readonly clickHouse: ClickHouseSinkOptions;
   readonly transforms: ReadonlyMap<string, Transform | undefined>;
   readonly onPoison: 'halt' | 'exclude';
+  readonly onTombstone: 'halt' | 'skip';
+  /** Those with records in their log. */
+  readonly topicsWithRecords: ReadonlySet<string>;
 }
 
 /** Records that do not parse are looked for one after the other, a question each. */
@@ -58,6 +61,9 @@ async function ignoresCase(http: ClickHouseHttp, settings: Settings): Promise<bo
 async function topicFindings(look: Look, route: Route, sample: readonly SampledRecord[]): Promise<readonly Finding[]> {
   const { topic } = route;
   const what = `records of ${topic}`;
+  if (sample.length === 0 && look.options.topicsWithRecords.has(topic)) {
+    return [warning(what, `none could be looked at: they did not come within ${SAMPLE.timeMs / 1000} s, or are all of more than ${SAMPLE.recordBytes} bytes`, 'try again; a topic by itself has all of the time')];
+  }
   if (sample.length === 0) return [ok(what, 'there is none yet, so nothing is known of what they will be')];
   try {
     const table = await requireTable(look.http, { database: databaseOf(look.options.clickHouse, route), table: route.table });
@@ -77,13 +83,12 @@ async function judgedOf({ trial, settings, ignoresCase: ignoring, options }: Loo
   let leftOut = 0;
   for (const at of sample) {
     const made = transformed(transform, at, topic);
-    if ('why' in made) unusable.push({ at, why: made.why });
-    else if (made.rows.length === 0) leftOut += 1;
-    for (const record of 'rows' in made ? made.rows : []) {
-      const why = unusableValue(record.value, reserved);
-      if (why === undefined) usable.push({ partition: at.partition, record });
-      else unusable.push({ at, why });
-    }
+    const rows = 'rows' in made ? made.rows.filter(({ value }) => value !== null || options.onTombstone === 'halt') : [];
+    // A record is inserted with all of its rows, or not at all.
+    const why = 'why' in made ? made.why : rows.map(({ value }) => unusableValue(value, reserved)).find((fault) => fault !== undefined);
+    if (why !== undefined) unusable.push({ at, why });
+    else if (rows.length === 0) leftOut += 1;
+    else usable.push(...rows.map((record) => ({ partition: at.partition, record })));
   }
   const unparsed = await unparsedOf(trial, table, topic, usable);
   const areAllUnparsed = unparsed.length > 0 && (await trial.readable(table, rowsOfAll(usable, table, topic))) === 0;

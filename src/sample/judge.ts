@@ -20,7 +20,7 @@ export interface Judged {
   readonly table: Table;
   /** Records that were looked at. */
   readonly sampled: number;
-  /** Records that a transform makes no row of. */
+  /** Records that a transform makes no row of, and tombstones that are skipped. */
   readonly leftOut: number;
   readonly unusable: readonly { readonly at: SampledRecord; readonly why: Unusable }[];
   /** Rows that are one JSON object each. */
@@ -49,7 +49,7 @@ export async function judge(judged: Judged, trial: RowTrial): Promise<readonly F
     ...unparsedFindings(judged),
   ];
   if (findings.length > 0) return findings;
-  const left = leftOut === 0 ? '' : `; the transform leaves ${leftOut} out`;
+  const left = leftOut === 0 ? '' : `; ${leftOut} of them make no row`;
   return [ok(what(topic), `${sampled} looked at: their fields and the columns of ${nameOf(table)} fit${left}`)];
 }
 
@@ -80,7 +80,7 @@ function unusableFindings(judged: Judged): Finding[] {
   }
   return [...kinds].slice(0, SHOWN).map(([kind, { first, todo, count }]) => {
     const detail = `${count} of ${sampled} that were looked at are ${kind} (${placeOf(topic, first)}): ${consequence(judged)}`;
-    return count === sampled ? refusal('KCR_POISON', what(topic), detail, todo) : warning(what(topic), detail, todo);
+    return unusable.length === sampled ? refusal('KCR_POISON', what(topic), detail, todo) : warning(what(topic), detail, todo);
   });
 }
 

@@ -58,7 +58,7 @@ const marks: readonly Mark[] = [
 
 /** Undefined: the value is one JSON object, and has no field that a provenance column of the table takes. */
 export function unusableValue(value: Buffer | null, reserved: ReservedNames): Unusable | undefined {
-  if (value === null) return { kind: 'tombstones (messages without a value)', todo: 'a transform that gives null for them leaves them out: (record) => record.value' };
+  if (value === null) return { kind: 'tombstones (messages without a value)', todo: 'set onTombstone to "skip"; or a transform that gives null for them leaves them out: (record) => record.value' };
   const fault = valueFault(value, 0, value.length, reserved);
   if (fault === undefined) return undefined;
   const mark = firstCharacter(value) === '{' && !isSeveralObjects(value) ? undefined : marks.find(({ is }) => is(value));

@@ -13,7 +13,7 @@ export interface SampledRecord {
   readonly record: KafkaRecord;
 }
 
-/** Of one topic. */
+/** Of one topic; `timeMs` is for all of them together. */
 export const SAMPLE = { records: 100, partitions: 20, bytes: 4 * 1024 * 1024, recordBytes: 1024 * 1024, timeMs: 8_000 } as const;
 /** The longest stretch of offsets that is read of a partition's beginning or end: it may have holes, and large records. */
 const FETCH_BYTES = 1024 * 1024;
@@ -48,17 +48,22 @@ async function takeOfTopic(log: LogScan, all: readonly SamplePlace[], sample: Sa
   for (const place of places) {
     for (const range of rangesOf(place, each)) {
       let left = each;
+      let isFull = false;
       for await (const { records } of log.read({ topic: place.topic, partition: place.partition, ...range })) {
         for (const record of records) {
           const size = record.value?.length ?? 0;
-          if (left === 0 || sample.length >= SAMPLE.records || bytes + size > SAMPLE.bytes) break;
-          if (size > SAMPLE.recordBytes) continue;
-          sample.push({ partition: place.partition, record });
+          if (left === 0) break;
+          // One that is too large is passed over, and counts: there may be nothing but such records.
           left -= 1;
+          if (size > SAMPLE.recordBytes) continue;
+          isFull = sample.length >= SAMPLE.records || bytes + size > SAMPLE.bytes;
+          if (isFull) break;
+          sample.push({ partition: place.partition, record });
           bytes += size;
         }
-        if (left === 0 || sample.length >= SAMPLE.records || performance.now() > endMs) break;
+        if (left === 0 || isFull || performance.now() > endMs) break;
       }
+      if (isFull || performance.now() > endMs) return;
     }
   }
 }

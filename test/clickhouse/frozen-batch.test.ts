@@ -30,6 +30,7 @@ it('a buffer goes to the next insert only when nobody looks at its bytes any mor
     encoding: undefined,
     server: { version: '1', startedMs: 0 },
     unknownUntilMs: new Map(),
+    report: noReport,
     now: () => 0,
     answered: () => undefined,
     identify: () => Promise.resolve({ version: '1', startedMs: 0 }),

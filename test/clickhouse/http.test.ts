@@ -3,7 +3,7 @@ import { createServer as createHttpServer, type IncomingHttpHeaders } from 'node
 import { type AddressInfo, createServer, type Server, type Socket } from 'node:net';
 import { gunzipSync } from 'node:zlib';
 import { afterEach, describe, expect, it } from 'vitest';
-import type { BodyPieces } from '../../src/clickhouse/body.js';
+import { type BodyPieces, wholeBody } from '../../src/clickhouse/body.js';
 import { ClickHouseHttp, quotedTable } from '../../src/clickhouse/http.js';
 import { IngestError } from '../../src/errors.js';
 import { fakeClickHouse } from './fake-server.js';
@@ -20,20 +20,6 @@ async function rawServer(onData: (socket: Socket) => void): Promise<{ http: Clic
   const http = new ClickHouseHttp({ url: `http://127.0.0.1:${(server.address() as AddressInfo).port}` });
   closing.push(() => (http.close(), server.close()));
   return { http, server };
-}
-
-/** A body that is there as a whole. */
-function wholeBody(bytes: Uint8Array): BodyPieces {
-  let isOver = false;
-  return {
-    get isOver() {
-      return isOver;
-    },
-    next: () => {
-      isOver = true;
-      return bytes;
-    },
-  };
 }
 
 describe('the bytes of a body', () => {

@@ -7,6 +7,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { describe, expect, onTestFinished, test } from 'vitest';
+import { wholeBody } from '../../../src/clickhouse/body.js';
 import { type ClickHouseConnection, ClickHouseHttp, ConnectionFailure } from '../../../src/clickhouse/http.js';
 import { checkClickHouse } from '../../../src/clickhouse/preflight.js';
 import { IngestError } from '../../../src/errors.js';
@@ -31,18 +32,7 @@ function http(connection: ClickHouseConnection): ClickHouseHttp {
   return made;
 }
 
-const body = () => {
-  let isOver = false;
-  return {
-    get isOver() {
-      return isOver;
-    },
-    next: () => {
-      isOver = true;
-      return Buffer.from('{"id":1}');
-    },
-  };
-};
+const body = () => wholeBody(Buffer.from('{"id":1}'));
 
 /** A query and an insert each go through. */
 async function works(connection: ClickHouseConnection): Promise<void> {
