@@ -152,7 +152,9 @@ export class FrozenBatch implements FrozenInsert {
       const then = afterRefusal(error);
       if (then !== 'stay') this.#isAlone = true;
       if (then !== 'ask alone') throw error;
-      return alone();
+      return alone().catch((thrown: unknown) => {
+        throw asAfter(error, thrown);
+      });
     }
   }
 
@@ -314,6 +316,12 @@ function fatalHint(code: number | undefined): string | undefined {
   if (code === 516 || code === 194) return 'check username and password';
   if (code === 164 || code === 452) return 'the user’s profile forbids a setting that exactly-once needs';
   return undefined;
+}
+
+/** What the first of two attempts has left in the table is there whatever became of the second, which may not even have been sent. */
+function asAfter(first: unknown, second: unknown): unknown {
+  const hasLanded = first instanceof IngestError && first.fields.mayHaveLanded === true;
+  return hasLanded && second instanceof IngestError ? second.with({ mayHaveLanded: true }) : second;
 }
 
 /** A promise as a cold Observable: every subscription runs it anew, unsubscribing aborts it. */

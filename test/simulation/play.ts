@@ -105,10 +105,16 @@ export function stage(scenario: Scenario, options: PlayOptions, clock: VirtualTi
   const tableDown = servers.tableDown ?? ((ms: number) => world.tableDown(ms));
   for (const happening of scenario.happenings) clock.schedule(() => happen(happening, scenario, world, begun, drains, clock, tableDown), happening.atMs);
   const healthyLife = lastLifeOf(scenario);
+  let waitMs = 5;
   const heal = (): void => {
     // A zombie sleeps on, wakes up when everything is done, and goes on where it stood.
     for (const process of begun) if (process?.isFrozen === false) process.kill();
-    if (isNameless(scenario) && !isQuiet(world, begun, clock)) return void clock.schedule(heal, 5);
+    if (isNameless(scenario) && !isQuiet(world, begun, clock)) {
+      // What is on its way may be so for minutes.
+      clock.schedule(heal, waitMs);
+      waitMs = Math.min(2 * waitMs, 60_000);
+      return;
+    }
     tell?.(`${clock.now()} — the last, healthy life —`);
     // It may have been renamed away later than planned, and behind its way back.
     if (world.table.definition.isGone) world.table.alter('rename back');
