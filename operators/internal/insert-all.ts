@@ -151,7 +151,7 @@ function exclude(error: IngestError, course: Course, stage: Stage): Observable<P
       stage.report({ kind: 'excluded', assignment: batch.assignment, record: poison, error, replay: false });
       exclusions.left -= 1;
       // Nothing was ever sent under the new token.
-      return insertRest({ ...course, batch: next, doubt: noDoubt(), isRenewed: true }, stage);
+      return insertRest({ ...course, batch: { ...next, replay: false }, doubt: noDoubt(), isRenewed: true }, stage);
     }),
   );
 }

@@ -14,29 +14,38 @@ import type { Table } from './table.js';
 import { findTable, readDefaultWindow, readWindowSeconds, tableSetting } from './tables.js';
 import { readWindowReach, type WindowReach } from './window-reach.js';
 
+interface Around {
+  readonly report: Report;
+  readonly now: () => number;
+  /** Do inserts into it wait for others? @default false */
+  readonly isCoalesced?: boolean;
+}
+
 export class WatchedTable {
   readonly #http: ClickHouseWire;
   readonly #report: Report;
   readonly #clock: () => number;
   readonly #defaultWindow: number | undefined;
   readonly #defaultSeconds: number | undefined;
+  readonly #isCoalesced: boolean;
   #table: Table;
   #now: TableNow;
   #isGone = false;
   #refreshing: Promise<void> | undefined;
 
   /** `defaultWindow`, `defaultSeconds`: what the server has for tables that do not say; undefined: the user may not see it. */
-  constructor(http: ClickHouseWire, table: Table, defaultWindow: number | undefined, { report, now }: { readonly report: Report; readonly now: () => number }, defaultSeconds?: number) {
+  constructor(http: ClickHouseWire, table: Table, defaultWindow: number | undefined, { report, now, isCoalesced = false }: Around, defaultSeconds?: number) {
     this.#http = http;
     this.#report = report;
     this.#clock = now;
+    this.#isCoalesced = isCoalesced;
     this.#defaultWindow = defaultWindow;
     this.#defaultSeconds = defaultSeconds;
     this.#table = table;
     this.#now = this.#judged(table, undefined);
   }
 
-  static async open(http: ClickHouseWire, table: Table, around: { readonly report: Report; readonly now: () => number }): Promise<WatchedTable> {
+  static async open(http: ClickHouseWire, table: Table, around: Around): Promise<WatchedTable> {
     const opened = new WatchedTable(http, table, await readDefaultWindow(http, table.family), around, await readWindowSeconds(http, table));
     opened.#now = { ...opened.#now, ...(await opened.#reach(table)) };
     return opened;
@@ -108,7 +117,7 @@ export class WatchedTable {
   }
 
   #reach(table: Table): Promise<WindowReach> {
-    return readWindowReach(this.#http, table, this.#windowOf(table), this.#clock);
+    return readWindowReach(this.#http, table, { window: this.#windowOf(table), isCoalesced: this.#isCoalesced }, this.#clock);
   }
 
   get #name(): string {

@@ -24,7 +24,7 @@ export const shippedDrawn = {
   /** The server refuses a record without naming it. */
   nameless: true,
   /** Other programs push the tokens out of a small window. */
-  overflow: false,
+  overflow: true,
 };
 
 export type ShippedDrawn = Readonly<Record<keyof typeof shippedDrawn, boolean>>;
@@ -69,8 +69,8 @@ function seen({ fate, ...one }: Fault): Fault {
 }
 
 /**
- * The healthy life begins once nothing is on its way. Where views hang on the table nobody can look, so a range that is in
- * doubt for longer than its token is relied on halts its partition.
+ * What is waited for is over before the last life is. Where views hang on the table nobody can look, so a range that is in
+ * doubt for longer than its token is relied on halts its partition; and of a log that is cut off, or read again, all was settled.
  */
 function soon(one: Fault): Fault {
   const isLong = typeof one.fate === 'object' && 'landsAfterMs' in one.fate && one.fate.landsAfterMs > 1_000;
@@ -107,7 +107,8 @@ export function shippedOf(seed: number, drawn: ShippedDrawn = shippedDrawn): Shi
     isShared: dice.chance(0.2),
     hasTopic: dice.chance(0.9),
   };
-  const mustBeSoon = server.refuses === 'nameless' && base.views.length > 0;
+  const isWaitedFor = server.refuses === 'nameless' || forgets(base, server);
+  const mustBeSoon = isWaitedFor && (base.views.length > 0 || base.truncation !== undefined || base.isReadAgain === true);
   const struck = (one: Fault): Fault => (mustBeSoon ? soon(unkind(dice, base, one)) : unkind(dice, base, one));
   const isAltered = happenings.some(({ kind }) => kind === 'alter');
   return {
