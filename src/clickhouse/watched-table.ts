@@ -31,6 +31,7 @@ export class WatchedTable {
   #table: Table;
   #now: TableNow;
   #isGone = false;
+  #askedMs: number;
   #refreshing: Promise<void> | undefined;
 
   /** `defaultWindow`, `defaultSeconds`: what the server has for tables that do not say; undefined: the user may not see it. */
@@ -42,6 +43,7 @@ export class WatchedTable {
     this.#defaultWindow = defaultWindow;
     this.#defaultSeconds = defaultSeconds;
     this.#table = table;
+    this.#askedMs = now();
     this.#now = this.#judged(table, undefined);
   }
 
@@ -58,6 +60,11 @@ export class WatchedTable {
 
   get now(): TableNow {
     return this.#now;
+  }
+
+  /** When it was asked what it is, milliseconds since the epoch. */
+  get askedMs(): number {
+    return this.#askedMs;
   }
 
   /** Why no range can be read back from it, whatever was recorded; undefined: one can. */
@@ -84,6 +91,7 @@ export class WatchedTable {
   }
 
   async #look(): Promise<void> {
+    const askedMs = this.#clock();
     const found = await findTable(this.#http, this.#table);
     if (found === undefined) {
       if (!this.#isGone) this.#tell({ change: 'gone', level: 'error', message: 'the table is gone, or the user may not see it any more', hint: 'nothing is inserted until it is back; a range in doubt goes only into the very table it was recorded for' });
@@ -93,6 +101,7 @@ export class WatchedTable {
     const reach = await this.#reach(found);
     const before = { table: this.#table, now: this.#now, isGone: this.#isGone };
     this.#isGone = false;
+    this.#askedMs = askedMs;
     this.#table = found;
     // Up to the first look that finds it back, the window may have been 0.
     this.#now = { ...this.#judged(found, this.#now.keepsTokens ? this.#now.forgotMs : this.#clock()), ...reach };
