@@ -134,10 +134,10 @@ describe('one that is surely a record’s', () => {
   }));
 });
 
-test('a part that is twice not sent, since its token grew old at that moment, was not refused: nobody of it is left out', marbles((m) => {
+test('a part that is twice not sent, since its token grew old at that moment, was not refused: its record is not left out', marbles((m) => {
   // Each attempt asks twice: before it is begun, and at the last moment.
   const doubts = [undefined, 'it is old', undefined, 'it is old'];
-  const found = ran(m, refusing(surely, 17), { sink: { tokenDoubt: (part) => (part.lastOffset === 13 ? doubts.shift() : undefined) } });
+  const found = ran(m, refusing(surely, 17), { sink: { tokenDoubt: (part) => (part.lastOffset === 16 ? doubts.shift() : undefined) } });
   expectWhole(found);
   expect([doubts, leftOut(found)]).toEqual([[], [17]]);
 }));
