@@ -98,6 +98,7 @@ export class IngestError extends Error {
   readonly fields: ErrorFields;
   /** The message without what to do about it. */
   readonly detail: string;
+  readonly #what: string;
 
   constructor(code: ErrorCode, message: string, fields: ErrorFields = {}) {
     const detail = describe(message, fields);
@@ -106,6 +107,12 @@ export class IngestError extends Error {
     this.detail = detail;
     this.retryable = errorCodes[code].retryable;
     this.fields = fields;
+    this.#what = message;
+  }
+
+  /** The same error, of which more is known. */
+  with(fields: ErrorFields): IngestError {
+    return new IngestError(this.code, this.#what, { ...this.fields, cause: this.cause, ...fields });
   }
 }
 

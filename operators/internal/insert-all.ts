@@ -151,7 +151,7 @@ function exclude(error: IngestError, course: Course, stage: Stage): Observable<P
       stage.report({ kind: 'excluded', assignment: batch.assignment, record: poison, error, replay: false });
       exclusions.left -= 1;
       // Nothing was ever sent under the new token.
-      return insertRest({ ...course, batch: next, doubt: noDoubt(), isRenewed: true }, stage);
+      return insertRest({ ...course, batch: { ...next, replay: false }, doubt: noDoubt(), isRenewed: true }, stage);
     }),
   );
 }
@@ -207,14 +207,8 @@ function inParts(error: IngestError, course: Course, stage: Stage): Observable<P
     return { ...course, batch: doubt.isInDoubt ? { ...part, replay: true } : part, doubt, isRenewed: true };
   };
   const searched: Searched = {
-    attempt: (part) => {
-      const tried$ = attempt(courseOf(part), stage).pipe(
-        concatMap((tried) => (tried.kind === 'unsent' ? record(part, [], stage).pipe(concatMap((renewed) => attempt(courseOf(renewed), stage))) : of(tried))),
-      );
-      return tried$.pipe(
-        map((tried) => (tried.kind === 'inserted' ? tried : { kind: 'refused' as const, ...courseOf(part).doubt, error: tried.kind === 'refused' ? tried.error : error })),
-      );
-    },
+    attempt: (part) =>
+      sent(courseOf(part), stage).pipe(map((tried) => (tried.kind === 'inserted' ? tried : { kind: 'refused' as const, ...courseOf(part).doubt, error: tried.error }))),
     isAbsent: (part) => {
       if (part.intent === undefined) return of(true);
       // Of an error that is nobody's no record is to be made poison.
@@ -227,6 +221,13 @@ function inParts(error: IngestError, course: Course, stage: Stage): Observable<P
   const { assignment, afterOffset, lastOffset } = batch;
   if (countOffsets(batch.records) > 1) stage.report({ kind: 'divided', assignment, first: afterOffset + 1, last: lastOffset, error });
   return insertInParts(batch, { error, ...course.doubt }, searched);
+}
+
+/** Recorded again until it was sent: what was not is no refusal. */
+function sent(course: Course, stage: Stage): Observable<Exclude<Tried, { kind: 'unsent' }>> {
+  return attempt(course, stage).pipe(
+    concatMap((tried) => (tried.kind === 'unsent' ? record(course.batch, [], stage).pipe(concatMap((batch) => sent({ ...course, batch }, stage))) : of(tried))),
+  );
 }
 
 export function rangeOf({ afterOffset, lastOffset }: InsertBatch): string {

@@ -75,17 +75,25 @@ export function tableDoubt(intent: Pick<Intent, 'written' | 'atMs'>, now: TableN
   if (now.forgotMs !== undefined && now.forgotMs >= intent.atMs) {
     return { why: 'the dedup window of the table was 0 since the range was recorded: its tokens are forgotten', mayTrust: false };
   }
-  const { heldSinceMs = -Infinity, movedOnMs = -Infinity } = now;
-  if (intent.atMs < heldSinceMs) {
-    const why = 'since the range was recorded so many blocks came into the table, of whatever writer, that its dedup window may have forgotten the token';
-    // Merges hide how many it were: where that proves nothing, and neither does a look, the token is as good as before.
-    return { why, mayTrust: intent.atMs >= movedOnMs };
-  }
+  const altered = alterationDoubt(written, now, evidence);
+  const pushed = reachDoubt(intent, now);
+  // One of them alone may forbid to rely on the token.
+  return altered?.mayTrust === false ? altered : (pushed ?? altered);
+}
+
+function reachDoubt({ atMs }: Pick<Intent, 'atMs'>, { heldSinceMs = -Infinity, movedOnMs = -Infinity }: TableNow): TableDoubt | undefined {
+  if (atMs >= heldSinceMs) return undefined;
+  const why = 'since the range was recorded so many blocks came into the table, of whatever writer, that its dedup window may have forgotten the token';
+  // Merges hide how many it were: where that proves nothing, and neither does a look, the token is as good as before.
+  return { why, mayTrust: atMs >= movedOnMs };
+}
+
+function alterationDoubt(written: Intent['written'], now: TableNow, { kind }: Evidence): TableDoubt | undefined {
   // An older version recorded nothing of the table: there is no telling, and its replays went by the token.
   if (written === undefined) return undefined;
   if (written.alteredS === undefined || now.alteredS === undefined) {
     // Some databases (Memory, Overlay) do not tell: the window may have been 0 for a moment, and nobody saw it.
-    return evidence.kind === 'none' ? undefined : { why: 'the database does not tell when the table was altered last: its dedup window may have been 0 meanwhile', mayTrust: true };
+    return kind === 'none' ? undefined : { why: 'the database does not tell when the table was altered last: its dedup window may have been 0 meanwhile', mayTrust: true };
   }
   if (written.alteredS === now.alteredS) return undefined;
   // Each replica has a time of its own: of a replicated table another one proves nothing.
@@ -93,7 +101,7 @@ export function tableDoubt(intent: Pick<Intent, 'written' | 'atMs'>, now: TableN
     return { why: 'the table was altered since the range was recorded, and has the same columns: its dedup window may have been 0 meanwhile', mayTrust: false };
   }
   // Other columns, or another replica, explain it. Looking is better than trusting, where it can show something.
-  return evidence.kind === 'none' ? undefined : { why: 'the table was altered since the range was recorded', mayTrust: true };
+  return kind === 'none' ? undefined : { why: 'the table was altered since the range was recorded', mayTrust: true };
 }
 
 /** What is done where a look shows nothing. */

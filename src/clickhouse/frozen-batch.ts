@@ -27,6 +27,8 @@ import { sendingDoubt } from './token-doubt.js';
 import { recordedColumns } from './watched-table.js';
 
 const UNKNOWN_STATUS_OF_INSERT = 319;
+/** Before something is sent a second time the table was asked no longer ago. */
+const SEEN_MS = 5_000;
 
 export class FrozenBatch implements FrozenInsert {
   readonly #context: SinkContext;
@@ -152,7 +154,9 @@ export class FrozenBatch implements FrozenInsert {
       const then = afterRefusal(error);
       if (then !== 'stay') this.#isAlone = true;
       if (then !== 'ask alone') throw error;
-      return alone();
+      return alone().catch((thrown: unknown) => {
+        throw asAfter(error, thrown);
+      });
     }
   }
 
@@ -169,6 +173,7 @@ export class FrozenBatch implements FrozenInsert {
     let bodyFree: Promise<void> = Promise.resolve();
     try {
       signal.throwIfAborted();
+      await this.#lookAgain();
       this.#refuseUnasked();
       const body = new RowBody(this.#encoder.rows(records), slot.pieces);
       const exchange = this.#context.http.send({ params, body, encoding: this.#context.encoding, signal });
@@ -193,6 +198,15 @@ export class FrozenBatch implements FrozenInsert {
     const { assignment, afterOffset, lastOffset } = this.#batch;
     const outside = this.#destination.target.table.provenance.timestamp === 'time' ? countTimesOutside(records) : 0;
     if (outside > 0) this.#context.report({ kind: 'timesOutside', assignment, first: afterOffset + 1, last: lastOffset, records: outside });
+  }
+
+  /** What came into the table while a slot was waited for, or the process stood still, may have pushed the token out of its window. */
+  async #lookAgain(): Promise<void> {
+    if (!this.#mayHaveLanded || this.#batch.intent === undefined) return;
+    const { target } = this.#destination;
+    const isOld = (): boolean => this.#context.now() - target.askedMs > SEEN_MS;
+    if (isOld()) await target.refresh();
+    if (isOld()) throw new IngestError('KCR_INSERT_RETRIABLE', 'not sent: what is known of the table is too old', this.#where());
   }
 
   /**
@@ -314,6 +328,12 @@ function fatalHint(code: number | undefined): string | undefined {
   if (code === 516 || code === 194) return 'check username and password';
   if (code === 164 || code === 452) return 'the user’s profile forbids a setting that exactly-once needs';
   return undefined;
+}
+
+/** What the first of two attempts has left in the table is there whatever became of the second, which may not even have been sent. */
+function asAfter(first: unknown, second: unknown): unknown {
+  const hasLanded = first instanceof IngestError && first.fields.mayHaveLanded === true;
+  return hasLanded && second instanceof IngestError ? second.with({ mayHaveLanded: true }) : second;
 }
 
 /** A promise as a cold Observable: every subscription runs it anew, unsubscribing aborts it. */

@@ -14,29 +14,40 @@ import type { Table } from './table.js';
 import { findTable, readDefaultWindow, readWindowSeconds, tableSetting } from './tables.js';
 import { readWindowReach, type WindowReach } from './window-reach.js';
 
+interface Around {
+  readonly report: Report;
+  readonly now: () => number;
+  /** Do inserts into it wait for others? @default false */
+  readonly isCoalesced?: boolean;
+}
+
 export class WatchedTable {
   readonly #http: ClickHouseWire;
   readonly #report: Report;
   readonly #clock: () => number;
   readonly #defaultWindow: number | undefined;
   readonly #defaultSeconds: number | undefined;
+  readonly #isCoalesced: boolean;
   #table: Table;
   #now: TableNow;
   #isGone = false;
+  #askedMs: number;
   #refreshing: Promise<void> | undefined;
 
   /** `defaultWindow`, `defaultSeconds`: what the server has for tables that do not say; undefined: the user may not see it. */
-  constructor(http: ClickHouseWire, table: Table, defaultWindow: number | undefined, { report, now }: { readonly report: Report; readonly now: () => number }, defaultSeconds?: number) {
+  constructor(http: ClickHouseWire, table: Table, defaultWindow: number | undefined, { report, now, isCoalesced = false }: Around, defaultSeconds?: number) {
     this.#http = http;
     this.#report = report;
     this.#clock = now;
+    this.#isCoalesced = isCoalesced;
     this.#defaultWindow = defaultWindow;
     this.#defaultSeconds = defaultSeconds;
     this.#table = table;
+    this.#askedMs = now();
     this.#now = this.#judged(table, undefined);
   }
 
-  static async open(http: ClickHouseWire, table: Table, around: { readonly report: Report; readonly now: () => number }): Promise<WatchedTable> {
+  static async open(http: ClickHouseWire, table: Table, around: Around): Promise<WatchedTable> {
     const opened = new WatchedTable(http, table, await readDefaultWindow(http, table.family), around, await readWindowSeconds(http, table));
     opened.#now = { ...opened.#now, ...(await opened.#reach(table)) };
     return opened;
@@ -49,6 +60,11 @@ export class WatchedTable {
 
   get now(): TableNow {
     return this.#now;
+  }
+
+  /** When it was asked what it is, milliseconds since the epoch. */
+  get askedMs(): number {
+    return this.#askedMs;
   }
 
   /** Why no range can be read back from it, whatever was recorded; undefined: one can. */
@@ -75,6 +91,7 @@ export class WatchedTable {
   }
 
   async #look(): Promise<void> {
+    const askedMs = this.#clock();
     const found = await findTable(this.#http, this.#table);
     if (found === undefined) {
       if (!this.#isGone) this.#tell({ change: 'gone', level: 'error', message: 'the table is gone, or the user may not see it any more', hint: 'nothing is inserted until it is back; a range in doubt goes only into the very table it was recorded for' });
@@ -84,6 +101,7 @@ export class WatchedTable {
     const reach = await this.#reach(found);
     const before = { table: this.#table, now: this.#now, isGone: this.#isGone };
     this.#isGone = false;
+    this.#askedMs = askedMs;
     this.#table = found;
     // Up to the first look that finds it back, the window may have been 0.
     this.#now = { ...this.#judged(found, this.#now.keepsTokens ? this.#now.forgotMs : this.#clock()), ...reach };
@@ -108,7 +126,7 @@ export class WatchedTable {
   }
 
   #reach(table: Table): Promise<WindowReach> {
-    return readWindowReach(this.#http, table, this.#windowOf(table), this.#clock);
+    return readWindowReach(this.#http, table, { window: this.#windowOf(table), isCoalesced: this.#isCoalesced }, this.#clock);
   }
 
   get #name(): string {

@@ -65,6 +65,12 @@ export interface InsertOptions {
   readonly blockRows?: number | undefined;
 }
 
+/** A block that was written: by the server's clock, milliseconds. */
+export interface Part {
+  readonly atMs: number;
+  readonly rows: number;
+}
+
 /** A block of an insert, and the part of its token that tells it from the others. */
 export type Block = readonly [name: string, rows: readonly Row[]];
 
@@ -100,7 +106,7 @@ export class SimulatedTable {
   #isMended = false;
   #definition: TableDefinition;
   /** Behind the name of another table, while the tables are exchanged. */
-  #exchanged: { readonly rows: readonly Row[]; readonly definition: TableDefinition; readonly tokens: ReadonlyMap<string, number>; readonly parts: readonly number[] } | undefined;
+  #exchanged: { readonly rows: readonly Row[]; readonly definition: TableDefinition; readonly tokens: ReadonlyMap<string, number>; readonly parts: readonly Part[] } | undefined;
   /** Of tables that were dropped. */
   readonly #dropped: (readonly Row[])[] = [];
   #tables = 1;
@@ -130,8 +136,10 @@ export class SimulatedTable {
 
   /** Inserts that a server is at. */
   busy = 0;
-  /** When each block was written, ours and those of others, the oldest first. */
-  parts: readonly number[] = [];
+  /** Blocks that were written, ours and those of others, the oldest first. */
+  parts: readonly Part[] = [];
+  /** By how much the server's clock is ahead, milliseconds. */
+  aheadMs = 0;
 
   /** As a process that looks at it sees it. */
   now(): TableNow {
@@ -295,15 +303,23 @@ export class SimulatedTable {
 
   #write(block: readonly Row[], nowMs: number): void {
     this.rows.push(...block);
-    this.parts = [...this.parts, nowMs];
+    this.#noteBlock(block.length, nowMs);
   }
 
-  /** Another writer's blocks push the oldest tokens out of the window. */
+  #noteBlock(rows: number, nowMs: number): void {
+    this.parts = [...this.parts, { atMs: nowMs + this.aheadMs, rows }];
+  }
+
+  /**
+   * Another writer's blocks push the oldest tokens out of the window. That takes seconds, of which no time is made here: the
+   * server's next one begins.
+   */
   fillWindow(blocks: number, nowMs: number): void {
+    this.aheadMs += (1_000 - ((nowMs + this.aheadMs) % 1_000)) % 1_000;
     for (let i = 0; i < blocks; i++) {
       const block = `other|${nowMs}|${i}`;
       this.#window.take(block, nowMs);
-      this.#write([], nowMs);
+      this.#noteBlock(1, nowMs);
       for (const window of this.#viewWindows.values()) window.take(block, nowMs);
     }
   }

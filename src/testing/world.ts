@@ -211,11 +211,16 @@ export class SimulatedWorld {
    * it be.
    */
   alter(alteration: Alteration, patienceMs = 500): void {
-    const isBusy = this.#running.size > 0 || this.table.busy > 0 || this.#queue.has(() => true) || [...this.#members.keys()].some((process) => !process.isDead && process.isFrozen);
+    const isBusy = this.isBusy || [...this.#members.keys()].some((process) => !process.isDead && process.isFrozen);
     if (isBusy && patienceMs > 0 && alteration !== 'rename back') return void this.#scheduler.schedule(() => this.alter(alteration, patienceMs - 1), 1);
     const isLetBe = isBusy && alteration !== 'rename back';
     this.#config.tell?.(`${this.#nowMs()} somebody ${isLetBe ? 'lets the table be' : 'alters the table'}: ${alteration}`);
     if (!isLetBe) this.table.alter(alteration);
+  }
+
+  /** Something that belongs to an insert is on its way, or the server is at it. */
+  get isBusy(): boolean {
+    return this.#running.size > 0 || this.table.busy > 0 || this.#queue.has(() => true);
   }
 
   /** The store does not answer for so long. */

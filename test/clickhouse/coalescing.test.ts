@@ -4,6 +4,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { coalescingFault } from '../../src/clickhouse/coalescing.js';
 import { insertSettings, parseFingerprint } from '../../src/clickhouse/settings.js';
 import { type ClickHouseSinkOptions, openClickHouseSink } from '../../src/clickhouse/sink.js';
+import type { IngestError } from '../../src/errors.js';
 import type { BatchSink } from '../../src/ports.js';
 import { fakeClickHouse, type FakeInsert, type FakeOptions, type FakeServer } from './fake-server.js';
 import { batchOf, intentOf, numbers, outcome, record } from './fixtures.js';
@@ -146,6 +147,18 @@ describe('what several inserts were refused for together', () => {
     };
     await expect(outcome(sink.freeze({ ...batch, intent: intentOf(sink, batch) }).insert())).rejects.toMatchObject({ code: 'KCR_INSERT_RETRIABLE' });
     expect(modes()).toEqual(['coalesced']);
+  });
+
+  it('I15: and has left rows of other ClickHouse partitions is told so, though the attempt alone was not even taken', async () => {
+    const nested = 'Code: 190. DB::Exception: Elements of Nested data structure should have equal array sizes. (SIZES_OF_ARRAYS_DONT_MATCH)';
+    const busy = [202, 'Code: 202. DB::Exception: Too many simultaneous queries. Maximum: 100'] as const;
+    const sink = await openSink({}, { partitionKey: 'id' });
+    server.onInsert = flushFails(190, nested, busy);
+    await expect(outcome(sink.freeze(batch).insert())).rejects.toMatchObject({ code: 'KCR_INSERT_RETRIABLE', fields: { mayHaveLanded: true, serverCode: 202 } });
+    await openSink();
+    server.onInsert = flushFails(190, nested, busy);
+    const error: unknown = await outcome((open.at(-1) as BatchSink).freeze(batch).insert()).catch((thrown: unknown) => thrown);
+    expect((error as IngestError).fields.mayHaveLanded).toBeUndefined();
   });
 
   it('because an earlier attempt still waits is waited for', async () => {

@@ -135,6 +135,44 @@ describe('a doubtful token', () => {
   });
 });
 
+describe('what came into the table while a slot was waited for', () => {
+  const SECOND = 1_000;
+  /** A replay that waits for the slot of another insert, which is answered `ms` later; meanwhile the window is filled. */
+  async function waitedFor(ms: number): Promise<{ readonly replay: Promise<unknown>; readonly reaches: number }> {
+    const sink = await openSink({}, { maxInFlight: 1 });
+    const intended = recordedBatch(sink, { atMs: nowMs - 30 * SECOND });
+    let isFull = false;
+    server.onSelect = (sql) => (sql.includes('system.parts') ? [{ now: nowMs, full: isFull ? Math.floor(nowMs / 1000) : 0, moved: 0 }] : undefined);
+    let answered = (): void => undefined;
+    server.onInsert = ({ response }) => void (answered = () => void response.end());
+    const other = outcome(sink.freeze({ ...plain, token: undefined, intent: undefined }).insert());
+    await expect.poll(() => server.inserts.length).toBe(1);
+    const before = server.queries.length;
+    const replay = outcome(sink.freeze(intended).insert());
+    // It has asked what the table is, and waits; or will, for what it was told of a time before.
+    await expect.poll(() => server.queries.slice(before).some((sql) => sql.includes('system.parts'))).toBe(true);
+    server.onInsert = ({ response }) => void response.end();
+    isFull = true;
+    nowMs += ms;
+    answered();
+    await other;
+    await replay.catch(() => undefined);
+    return { replay, reaches: server.queries.slice(before).filter((sql) => sql.includes('system.parts')).length };
+  }
+
+  it('I6: is asked for again before anything is sent a second time', async () => {
+    const { replay, reaches } = await waitedFor(6 * SECOND);
+    await expect(replay).rejects.toMatchObject({ code: 'KCR_INSERT_RETRIABLE', message: expect.stringContaining('so many blocks came') as string });
+    expect([server.inserts.length, reaches]).toEqual([1, 2]);
+  });
+
+  it('is not where the wait was short', async () => {
+    const { replay, reaches } = await waitedFor(4 * SECOND);
+    await expect(replay).resolves.toMatchObject({ rows: 3 });
+    expect([server.inserts.length, reaches]).toEqual([2, 1]);
+  });
+});
+
 describe('another version of the server', () => {
   const upgraded = (sql: string) => (sql.includes('version()') ? [{ version: '26.8.1.1', timezone: 'UTC', now: '1763800300000', uptime: 10 }] : undefined);
 

@@ -49,6 +49,20 @@ describe.each(families)('the window of a $name table', (family) => {
     await outcome(sink.close());
   });
 
+  it('I6: may have taken as many tokens as rows came, of inserts that were written together', async () => {
+    const { sink, rows } = await replayAfter('together', WITH, 0);
+    const table = `together_${family.name}`;
+    await run(`INSERT INTO ${table} (k) SELECT 100 + number FROM numbers(21)`, { async_insert: 0 });
+    const coalesced = await openClickHouseSink({ url, database, routes: [{ topic: 'orders', table }], insertMode: 'coalesced' });
+    const replay: InsertBatch = { ...batch, replay: true, intent: { ...intentOf(coalesced, batch), atMs: Date.now() - MINUTE } };
+    await expect(outcome(coalesced.freeze(replay).insert())).rejects.toMatchObject({ code: 'KCR_INSERT_RETRIABLE', message: expect.stringContaining('so many blocks came') as string });
+    // Where no insert waits for others a replicated table counts blocks: a look would be a cost of its own.
+    const direct = outcome(sink.freeze(replay).insert());
+    await (family.name === 'plain' ? expect(direct).rejects.toMatchObject({ code: 'KCR_INSERT_RETRIABLE' }) : expect(direct).resolves.toMatchObject({ rows: 5 }));
+    expect(await rows()).toEqual({ n: 5 });
+    for (const one of [sink, coalesced]) await outcome(one.close());
+  });
+
   it('I6: is relied on while it certainly has the token', async () => {
     const { sink, frozen, rows } = await replayAfter('held', 'k UInt64', 5);
     await expect(outcome(frozen.insert())).resolves.toMatchObject({ rows: 5 });

@@ -134,6 +134,22 @@ describe('one that is surely a record’s', () => {
   }));
 });
 
+test('a part that is twice not sent, since its token grew old at that moment, was not refused: its record is not left out', marbles((m) => {
+  // Each attempt asks twice: before it is begun, and at the last moment.
+  const doubts = [undefined, 'it is old', undefined, 'it is old'];
+  const found = ran(m, refusing(surely, 17), { sink: { tokenDoubt: (part) => (part.lastOffset === 16 ? doubts.shift() : undefined) } });
+  expectWhole(found);
+  expect([doubts, leftOut(found)]).toEqual([[], [17]]);
+}));
+
+test('a replay of which a record is left out is an insert that was never sent: no table is asked for it any more', marbles((m) => {
+  const replays: string[] = [];
+  const tokenDoubt = (one: InsertBatch) => void replays.push(`${one.intent?.excluded.length ?? 0} ${one.replay}`);
+  const found = ran(m, refusing(() => failure('KCR_POISON', { offset: 13 }), 13), { of: { ...batch, replay: true }, sink: { tokenDoubt } });
+  expectWhole(found);
+  expect(new Set(replays)).toEqual(new Set(['0 true', '1 false']));
+}));
+
 describe('too many of something for one insert', () => {
   test('is sent in halves, and nobody is left out', marbles((m) => {
     const found = ran(m, (offsets) => (offsets.length > 2 ? tooLarge() : undefined));

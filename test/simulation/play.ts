@@ -105,10 +105,16 @@ export function stage(scenario: Scenario, options: PlayOptions, clock: VirtualTi
   const tableDown = servers.tableDown ?? ((ms: number) => world.tableDown(ms));
   for (const happening of scenario.happenings) clock.schedule(() => happen(happening, scenario, world, begun, drains, clock, tableDown), happening.atMs);
   const healthyLife = lastLifeOf(scenario);
+  let waitMs = 5;
   const heal = (): void => {
     // A zombie sleeps on, wakes up when everything is done, and goes on where it stood.
     for (const process of begun) if (process?.isFrozen === false) process.kill();
-    if (isNameless(scenario) && !isQuiet(world, begun, clock)) return void clock.schedule(heal, 5);
+    if (isNameless(scenario) && !isQuiet(world, begun, clock)) {
+      // What is on its way may be so for minutes.
+      clock.schedule(heal, waitMs);
+      waitMs = Math.min(2 * waitMs, 60_000);
+      return;
+    }
     tell?.(`${clock.now()} — the last, healthy life —`);
     // It may have been renamed away later than planned, and behind its way back.
     if (world.table.definition.isGone) world.table.alter('rename back');
@@ -263,10 +269,20 @@ function happen(happening: Happening, { tombstoneEvery, server }: Scenario, worl
       for (let partition = 0; partition < world.log.partitions; partition++) world.produce(partition, { again: 1 }, { again: 2 }, { again: 3 });
       return world.group.rebalance();
     case 'other writers':
-      return world.table.fillWindow(server?.otherBlocks ?? 5, clock.now());
+      return othersWrite(server?.otherBlocks ?? 5, world, clock);
     case 'alter':
       return world.alter(happening.alteration);
   }
+}
+
+/**
+ * Others write into the table. More than half of its window only while no insert is on its way, nor anything asked that goes
+ * before one: what pushes a token out behind the last look nobody sees (docs/guarantees.md).
+ */
+function othersWrite(blocks: number, world: SimulatedWorld, clock: VirtualTimeScheduler, patienceMs = 500): void {
+  const isTooMuch = blocks > (world.table.config.dedupWindow ?? Infinity) / 2;
+  if (!isTooMuch || !world.isBusy) return world.table.fillWindow(blocks, clock.now());
+  if (patienceMs > 0) clock.schedule(() => othersWrite(blocks, world, clock, patienceMs - 1), 1);
 }
 
 /**
@@ -299,9 +315,11 @@ function judge(world: SimulatedWorld, scenario: Scenario, halted: ReadonlySet<nu
   return findings;
 }
 
-function alterationsOf({ happenings, provenance = true, server }: Scenario): { readonly isAltered: boolean; readonly isHidden: boolean; readonly exchanges: number } {
+function alterationsOf({ happenings, provenance = true, server, views }: Scenario): { readonly isAltered: boolean; readonly isHidden: boolean; readonly exchanges: number } {
   const alterations = happenings.flatMap((happening) => (happening.kind === 'alter' ? [happening.alteration] : []));
-  return { isAltered: alterations.length > 0 || !provenance || server?.hasTopic === false, isHidden: alterations.includes('hide rows'), exchanges: alterations.includes('exchange') ? 1 : 0 };
+  // What others push out of the window is looked for; whether views have it nobody can see.
+  const isPushed = server !== undefined && views.length > 0 && server.otherBlocks > server.window / 2 && happenings.some(({ kind }) => kind === 'other writers');
+  return { isAltered: alterations.length > 0 || !provenance || server?.hasTopic === false || isPushed, isHidden: alterations.includes('hide rows'), exchanges: alterations.includes('exchange') ? 1 : 0 };
 }
 
 function copiesOf(world: SimulatedWorld, name: string): number {

@@ -1,11 +1,15 @@
 // Room: for each line of the sink that ships which the simulation must miss, a sink without it: what it sends, or what it is
 // told, is what a sink without that line would send or believe. Nothing of it ships.
+import { catchError, from, throwError } from 'rxjs';
+import { hasCode } from '../../src/errors.js';
 import { exception, type Request, type Response, type Tampering } from '../../src/testing/clickhouse/index.js';
 import type { Fate, Fault } from '../../src/testing/index.js';
+import { overlay } from '../../src/testing/overlay.js';
+import { asShipped } from './play.js';
 import { sabotages } from './sabotage.js';
 import { Dice, type Happening, type ServerPlan } from './scenario.js';
 import type { ShippedOptions } from './shipped.js';
-import { lateBlock, type ShippedScenario } from './shipped-scenario.js';
+import { kindServer, lateBlock, type ShippedScenario } from './shipped-scenario.js';
 
 export interface ShippedSabotage {
   /** What is broken, in a sentence. */
@@ -36,6 +40,17 @@ function shaped(faults: (dice: Dice) => readonly Fate[], more: (dice: Dice) => P
       lives: [{ ...first, startMs: 10, coalesces: false, batch: { count: 3, bytes: 10_000, maxWaitMs: 10 }, faults: insertFaults }, ...others.map((life) => ({ ...life, coalesces: false, faults: [] }))],
       happenings: [], ...more(dice), server: { ...scenario.server, profile: {}, isShared: false, hasTopic: true, ...server },
     };
+  };
+}
+
+/** Six partitions whose inserts are written together, into a window of twelve; of one the answer is lost. */
+function beside(scenario: ShippedScenario): ShippedScenario {
+  const dice = new Dice(scenario.seed + 5_000_017);
+  const faults = dice.list(dice.int(1, 3), (): Fault => ({ port: 'insert', nth: dice.int(1, 20), fate: dice.of<Fate>('lose reply', { server: { kind: 'answer', code: 241, landed: 'all' } }) }));
+  const life = { ...scenario.lives[0]!, startMs: 10, chunkSize: 7, room: Infinity, coalesces: true, maxPending: 3, batch: { count: 1, bytes: 10_000, maxWaitMs: 10 }, faults };
+  return {
+    ...scenario, records: dice.list(6, () => 16), maxPending: 3, views: [], truncation: undefined, isReadAgain: false, provenance: true, tellsTime: true, poisonEvery: 0, tombstoneEvery: 0, spread: 1,
+    family: 'plain', dedupWindowMs: 0, coalesceMs: 10, refusal: 'named', happenings: [], lives: [life], server: { ...kindServer, timeoutMs: 100, window: 12 },
   };
 }
 
@@ -100,7 +115,7 @@ export const shippedSabotages: Readonly<Record<string, ShippedSabotage>> = {
   errors: {
     means: 'rows that cannot be read are skipped, if the profile says so', shows: [...wrong, 'I12'],
     tampering: () => without('insert', 'input_format_allow_errors_num'),
-    scenario: (scenario) => ({ ...scenario, poisonEvery: scenario.poisonEvery === 0 ? 0 : scenario.poisonEvery, onPoison: 'halt', server: { ...scenario.server, profile: { input_format_allow_errors_num: '100' } } }),
+    scenario: (scenario) => ({ ...scenario, poisonEvery: scenario.poisonEvery === 0 ? 5 : scenario.poisonEvery, onPoison: 'halt', server: { ...scenario.server, profile: { input_format_allow_errors_num: '100' } } }),
   },
   looks: {
     means: 'what a look reads is left to the profile', shows: wrong,
@@ -156,6 +171,23 @@ export const shippedSabotages: Readonly<Record<string, ShippedSabotage>> = {
       (dice) => ({ happenings: dice.list(3, (): Happening => ({ kind: 'other writers', atMs: dice.int(40, 200) })) }),
       { window: 30, otherBlocks: 40 },
     ),
+  },
+  together: {
+    means: 'inserts that were written together are counted as one', shows: wrong,
+    tampering: () => ({ request: (request) => (request.kind === 'select' ? { ...request, text: request.text.replaceAll('toInt64(rows)', '0') } : request) }),
+    scenario: beside,
+  },
+  unsent: {
+    means: 'what an insert has left in the table is forgotten when its repetition is not sent', shows: [...wrong, 'unsettled', 'stuck'],
+    options: {
+      compose: (process, plan, scenario, dice) => asShipped({ ...process, sink: overlay(process.sink, {
+        freeze: (batch) => {
+          const frozen = process.sink.freeze(batch);
+          return overlay(frozen, { insert: () => from(frozen.insert()).pipe(catchError((error: unknown) => throwError(() => (hasCode(error, 'KCR_INSERT_RETRIABLE') ? error.with({ mayHaveLanded: undefined }) : error)))) });
+        },
+      }) }, plan, scenario, dice),
+    },
+    scenario: (scenario) => ({ ...scenario, spread: 3, tellsTime: false, views: [], poisonEvery: 5, onPoison: 'exclude', refusal: 'surely', lives: scenario.lives.map((life) => ({ ...life, coalesces: true })), server: { ...scenario.server, refuses: 'nameless', profile: {} } }),
   },
   own: {
     means: 'what is missing goes out as a fill at once, while an attempt under the range’s own token is on its way', shows: ['I16', 'missing', 'doubled'],

@@ -32,12 +32,12 @@ const texts: Readonly<Record<string, readonly string[]>> = {
 /** Of settings that end, slow down or log the try itself, and nothing else. */
 const untried = /^(sleep|ast_fuzzer|send_logs_level$|function_sleep|max_network_bandwidth|max_local_(read|write)_bandwidth|max_execution_speed|s3queue|http_response_headers$|http_zlib|enable_http_compression$|output_format_|format_|log_|trace_|memory_profiler|query_profiler|jemalloc|metrics_perf|opentelemetry)/;
 
-export async function settingsToTry(url: string, pinned: Readonly<Record<string, string>>, all: readonly string[] = []): Promise<readonly Tried[]> {
+export async function settingsToTry(url: string, pinned: Readonly<Record<string, string>>): Promise<readonly Tried[]> {
   const rows = await query<Setting>(url, "SELECT name, type, value FROM system.settings WHERE NOT is_obsolete ORDER BY name");
   const found: Tried[] = [];
   for (const setting of rows) {
     const { name } = setting;
-    if (name in pinned || (untried.test(name) && !all.includes(name))) continue;
+    if (name in pinned || untried.test(name)) continue;
     for (const value of await valuesOf(url, setting)) if (value !== setting.value) found.push({ name, value });
   }
   return found;
@@ -80,10 +80,10 @@ export function sendAgain(url: string, { path, body }: Sent, params: Readonly<Re
 }
 
 /** Runs `work` on all of them, so many at a time. */
-export async function atOnce<T>(all: readonly T[], many: number, work: (one: T, index: number) => Promise<void>): Promise<void> {
+export async function atOnce<T>(all: readonly T[], many: number, work: (one: T) => Promise<void>): Promise<void> {
   let next = 0;
   const run = async (): Promise<void> => {
-    for (let index = next++; index < all.length; index = next++) await work(all[index]!, index);
+    while (next < all.length) await work(all[next++]!);
   };
   await Promise.all(Array.from({ length: many }, run));
 }

@@ -2,7 +2,7 @@
  * Room: what a simulated ClickHouse answers to what it is asked. It knows the statements of the sink that ships, and no
  * others: any other one is an error of the test's.
  */
-import type { Row, SimulatedTable } from '../table.js';
+import type { Part, Row, SimulatedTable } from '../table.js';
 import { exception, rowsAnswer, UnknownStatement, type Response, type Select } from './requests.js';
 import { Effective, type Settings } from './settings.js';
 
@@ -43,8 +43,8 @@ const statements: readonly (readonly [pattern: RegExp, answer: Answer])[] = [
   [/^SELECT groupArray\(o\) AS offsets, groupArray\(n\) AS counts FROM \(SELECT _offset AS o, count\(\) AS n FROM .* GROUP BY o\)$/, counts],
   [/^SELECT name AS table FROM system\.tables WHERE database = \{database:String\} AND engine LIKE '%MergeTree' ORDER BY editDistance\(name, \{table:String\}\) LIMIT 3$/, () => []],
   [/^SELECT name FROM system\.databases WHERE name = \{database:String\}$/, () => [{ name: database }]],
-  [/^SELECT toUnixTimestamp64Milli\(now64\(3\)\) AS now, last AS blocks, .* FROM system\.parts WHERE database = \{database:String\} AND table = \{table:String\}\) GROUP BY last$/, plainParts],
-  [/^SELECT toUnixTimestamp64Milli\(now64\(3\)\) AS now, max\(upto\) AS blocks, .* FROM system\.parts WHERE database = \{database:String\} AND table = \{table:String\} GROUP BY t\) WINDOW newer .*$/, replicatedParts],
+  [/^SELECT toUnixTimestamp64Milli\(now64\(3\)\) AS now, maxIf\(t, upto > .* max\(level = 0 AND max_block_number <= last - \{half:Int64\}\) AS isPassed FROM \(SELECT .* FROM system\.parts WHERE database = \{database:String\} AND table = \{table:String\}\) GROUP BY t\) WINDOW newer .*$/, plainParts],
+  [/^SELECT toUnixTimestamp64Milli\(now64\(3\)\) AS now, maxIf\(t, upto > .* countIf\(level = 0\) AS inserted FROM system\.parts WHERE database = \{database:String\} AND table = \{table:String\} GROUP BY t\) WINDOW newer .*$/, replicatedParts],
   [/^EXPLAIN PLAN actions = 1 SELECT _offset FROM .* WHERE _offset >= 0$/, plan],
   [/^SELECT uniqExact\(_offset\) AS offsets FROM .* \{last:Int64\}$/, witnesses],
 ];
@@ -116,32 +116,30 @@ function defaultSetting(_: Asked, { values }: Select): ReturnType<Answer> {
 }
 
 /** Nothing is merged here: each block is a part. Numbers of blocks count over the whole table. */
-function plainParts(asked: Asked, { values }: Select): ReturnType<Answer> {
+function plainParts(asked: Asked, select: Select): ReturnType<Answer> {
   const { parts } = asked.table;
-  const from = parts.length - Number(values['half']);
-  const held = parts.slice(Math.max(0, from - 1)).map(secondOf);
-  const moved = parts.slice(0, Math.max(0, from)).map(secondOf);
-  return parts.length === 0 ? [] : [{ now: String(EPOCH_MS + asked.nowMs), blocks: String(parts.length), held: leastOf(held), moved: mostOf(moved) }];
+  const passed = parts.slice(0, Math.max(0, parts.length - Number(select.values['half'])));
+  return [{ ...reach(asked, select), moved: mostOf(passed.map(secondOf)) }];
 }
 
 /** By the second in which they came: the server counts back from the youngest. */
-function replicatedParts(asked: Asked, { values }: Select): ReturnType<Answer> {
+function replicatedParts(asked: Asked, select: Select): ReturnType<Answer> {
   const seconds = asked.table.parts.map(secondOf);
-  const half = Number(values['half']);
   const since = (second: number): number => seconds.filter((other) => other >= second).length;
-  const [held, moved] = [seconds.filter((second) => since(second) <= half), seconds.filter((second) => since(second) > half)];
-  return [{ now: String(EPOCH_MS + asked.nowMs), blocks: String(seconds.length), held: leastOf(held), moved: mostOf(moved) }];
+  return [{ ...reach(asked, select), moved: mostOf(seconds.filter((second) => since(second) > Number(select.values['half']))) }];
 }
 
-function secondOf(atMs: number): number {
+function reach({ table: { parts, aheadMs }, nowMs }: Asked, { text, values }: Select): { readonly now: string; readonly full: number } {
+  const entriesOf = (part: Part): number => (text.includes('toInt64(rows)') ? Math.max(1, part.rows) : 1);
+  const isFull = (part: Part): boolean => parts.filter((other) => secondOf(other) >= secondOf(part)).reduce((sum, other) => sum + entriesOf(other), 0) > Number(values['half']);
+  return { now: String(EPOCH_MS + nowMs + aheadMs), full: mostOf(parts.filter(isFull).map(secondOf)) };
+}
+
+function secondOf({ atMs }: Part): number {
   return Math.floor((EPOCH_MS + atMs) / 1000);
 }
 
-/** As ClickHouse's minIf and maxIf have it: 0 of none. */
-function leastOf(seconds: readonly number[]): number {
-  return seconds.length === 0 ? 0 : Math.min(...seconds);
-}
-
+/** As ClickHouse's maxIf has it: 0 of none. */
 function mostOf(seconds: readonly number[]): number {
   return Math.max(0, ...seconds);
 }

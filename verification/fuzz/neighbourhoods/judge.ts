@@ -79,7 +79,10 @@ function judge(record: FuzzRecord, table: FuzzTable, verdictOf: (record: FuzzRec
   const should = expected(record.value, provenanceNames(table));
   if (should.kind === 'refused') return { row: undefined, why: should.why, verdict: unasked, isServerOnly: false };
   const verdict = verdictOf(record);
-  if (verdict.rows.length === 1) return { row: verdict.rows[0], why: '', verdict, isServerOnly: false };
+  const [alone] = verdict.rows;
+  // A null for an Enum without a 0: it is taken, and from then on no SELECT of the column succeeds.
+  if (alone !== undefined && verdict.rows.length === 1 && !table.isReadable(alone.v)) return { row: undefined, why: `alone it is stored as ${alone.v}, which the server cannot read`, verdict, isServerOnly: false };
+  if (verdict.rows.length === 1) return { row: alone, why: '', verdict, isServerOnly: false };
   if (verdict.rows.length === 0) return { row: undefined, why: `the server refuses it alone with code ${verdict.code}`, verdict, isServerOnly: true };
   return { row: undefined, why: `by itself it is ${verdict.rows.length} rows`, verdict, isServerOnly: false };
 }
