@@ -27,11 +27,14 @@ interface Course {
   readonly doubt: Doubt;
   /** Records that may still be left out. */
   readonly exclusions: { left: number };
-  /** Its intent was just recorded anew. */
-  readonly isRenewed: boolean;
+  /** How often its intent was recorded anew, one time after another, before anything of it was tried. */
+  readonly renewals: number;
   /** Tried again and again, whatever is answered: to look for a record at fault was in vain. */
   readonly isPatient: boolean;
 }
+
+/** A doubt that so many renewals have not cleared does not go with them: the table is asked. One may be followed by a freeze. */
+const MOST_RENEWALS = 2;
 
 type Tried = Inserted | { readonly kind: 'refused'; readonly error: IngestError };
 
@@ -41,7 +44,7 @@ const noDoubt = (): Doubt => ({ isInDoubt: false, isUnanswered: false });
 
 /** Emits the batch, or the parts it had to be inserted in, ascending. */
 export function insertAll(batch: InsertBatch, stage: Stage): Observable<Part> {
-  return insertRest({ batch, doubt: { isInDoubt: batch.replay, isUnanswered: batch.replay }, exclusions: { left: exclusionsOf(batch) }, isRenewed: false, isPatient: false }, stage);
+  return insertRest({ batch, doubt: { isInDoubt: batch.replay, isUnanswered: batch.replay }, exclusions: { left: exclusionsOf(batch) }, renewals: 0, isPatient: false }, stage);
 }
 
 function insertRest(course: Course, stage: Stage): Observable<Part> {
@@ -51,7 +54,7 @@ function insertRest(course: Course, stage: Stage): Observable<Part> {
         case 'inserted':
           return of({ batch: course.batch, result: tried.result });
         case 'unsent':
-          return renew(course, stage);
+          return renew(course, tried.wasTried, stage);
         case 'refused':
           if (tried.error.fields.oversized !== undefined) return cutToFit(tried.error, course, stage);
           return tried.error.fields.divisible === undefined ? exclude(tried.error, course, stage) : inParts(tried.error, course, stage);
@@ -61,14 +64,12 @@ function insertRest(course: Course, stage: Stage): Observable<Part> {
 }
 
 /** Emits `refused` where something can be done about it: a record left out, or looked for, or the batch cut. */
-function attempt({ batch, doubt, isRenewed, isPatient }: Course, stage: Stage): Observable<Tried> {
-  const { ledger, scheduler, onPoison } = stage;
+function attempt({ batch, doubt, renewals, isPatient }: Course, stage: Stage): Observable<Tried> {
+  const { ledger, onPoison } = stage;
   if (batch.records.length === 0) return of({ kind: 'inserted', result: nothing });
   const canRecord = batch.intent === undefined || ledger !== undefined;
   return whileFrozen(batch, stage, (frozen): Observable<Tried> => {
-    const canRenew = ledger !== undefined && batch.intent !== undefined;
-    // A doubt that a renewal has not cleared is not renewed again.
-    const mayBeUnsent = canRenew && !(isRenewed && frozen.tokenDoubt(scheduler.now()) !== undefined);
+    const mayBeUnsent = ledger !== undefined && batch.intent !== undefined && renewals < MOST_RENEWALS;
     return new VerifiedInsert(frozen, batch, stage, doubt, noteDownOf(batch, stage)).insert(mayBeUnsent, isPatient);
   }).pipe(
     catchError((thrown: unknown) => {
@@ -101,8 +102,12 @@ function whileFrozen<T>(batch: InsertBatch, { sink }: Stage, use: (frozen: Froze
  * Of a range that was recorded long ago but never sent only another owner can have sent something. That there is none
  * the state store tells, by taking a write; where there is one this is KCR_FENCED. No table needs to be asked.
  */
-function renew(course: Course, stage: Stage): Observable<Part> {
-  return record(course.batch, [], stage).pipe(concatMap((batch) => insertRest({ ...course, batch, isRenewed: true }, stage)));
+function renew(course: Course, wasTried: boolean, stage: Stage): Observable<Part> {
+  return renewed(course, wasTried, stage).pipe(concatMap((next) => insertRest(next, stage)));
+}
+
+function renewed(course: Course, wasTried: boolean, stage: Stage): Observable<Course> {
+  return record(course.batch, [], stage).pipe(map((batch) => ({ ...course, batch, renewals: wasTried ? 1 : course.renewals + 1 })));
 }
 
 /** Records the range anew, without `offsets` and from now on; emits the batch under what is stored then. */
@@ -151,7 +156,7 @@ function exclude(error: IngestError, course: Course, stage: Stage): Observable<P
       stage.report({ kind: 'excluded', assignment: batch.assignment, record: poison, error, replay: false });
       exclusions.left -= 1;
       // Nothing was ever sent under the new token.
-      return insertRest({ ...course, batch: { ...next, replay: false }, doubt: noDoubt(), isRenewed: true }, stage);
+      return insertRest({ ...course, batch: { ...next, replay: false }, doubt: noDoubt(), renewals: 0 }, stage);
     }),
   );
 }
@@ -204,11 +209,15 @@ function inParts(error: IngestError, course: Course, stage: Stage): Observable<P
   const doubts = new Map<string, Doubt>([[rangeOf(batch), course.doubt]]);
   const courseOf = (part: InsertBatch, doubt = doubts.get(rangeOf(part)) ?? noDoubt()): Course => {
     doubts.set(rangeOf(part), doubt);
-    return { ...course, batch: doubt.isInDoubt ? { ...part, replay: true } : part, doubt, isRenewed: true };
+    return { ...course, batch: doubt.isInDoubt ? { ...part, replay: true } : part, doubt, renewals: 0 };
   };
   const searched: Searched = {
     attempt: (part) =>
       sent(courseOf(part), stage).pipe(map((tried) => (tried.kind === 'inserted' ? tried : { kind: 'refused' as const, ...courseOf(part).doubt, error: tried.error }))),
+    repeat: (part) => {
+      const course = { ...courseOf(part), batch: { ...part, replay: true }, doubt: { isInDoubt: true, isUnanswered: false } };
+      return sent(course, stage).pipe(map((tried) => (tried.kind === 'inserted' ? tried : { kind: 'refused' as const, ...course.doubt, error: tried.error })));
+    },
     isAbsent: (part) => {
       if (part.intent === undefined) return of(true);
       // Of an error that is nobody's no record is to be made poison.
@@ -226,7 +235,7 @@ function inParts(error: IngestError, course: Course, stage: Stage): Observable<P
 /** Recorded again until it was sent: what was not is no refusal. */
 function sent(course: Course, stage: Stage): Observable<Exclude<Tried, { kind: 'unsent' }>> {
   return attempt(course, stage).pipe(
-    concatMap((tried) => (tried.kind === 'unsent' ? record(course.batch, [], stage).pipe(concatMap((batch) => sent({ ...course, batch }, stage))) : of(tried))),
+    concatMap((tried) => (tried.kind === 'unsent' ? renewed(course, tried.wasTried, stage).pipe(concatMap((next) => sent(next, stage))) : of(tried))),
   );
 }
 
@@ -248,7 +257,7 @@ function cutToFit(error: IngestError, course: Course, stage: Stage): Observable<
       return timer(delayMs, stage.scheduler);
     },
     recut: (cuts) => recut(batch, cuts, stage),
-    insertRest: (part) => insertRest({ ...course, batch: part, doubt: noDoubt(), isRenewed: true }, stage),
+    insertRest: (part) => insertRest({ ...course, batch: part, doubt: noDoubt(), renewals: 0 }, stage),
   });
 }
 

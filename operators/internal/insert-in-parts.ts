@@ -7,7 +7,7 @@
  * inserted for good, each recorded as a range of its own first. Nothing of the whole is in the table then and no attempt
  * at it is under way: otherwise rows of it would be there under two tokens.
  */
-import { EMPTY, concat, concatMap, defer, of, tap, throwError, type Observable } from 'rxjs';
+import { EMPTY, catchError, concat, concatMap, defer, of, tap, throwError, toArray, type Observable } from 'rxjs';
 import { IngestError } from '../../src/errors.js';
 import { countOffsets } from '../../src/model/batch.js';
 import type { InsertBatch, InsertResult } from '../../src/ports.js';
@@ -34,6 +34,8 @@ export interface Searched {
   readonly attempt: (part: InsertBatch) => Observable<Tried>;
   /** Is no row of it in the table? An error where that cannot be told. */
   readonly isAbsent: (part: InsertBatch) => Observable<boolean>;
+  /** Inserts once more what is in the table already and still in doubt: nothing is added, and the answer tells of the moment. */
+  readonly repeat: (part: InsertBatch) => Observable<Tried>;
   /** Records the batch in parts, cut behind these offsets. */
   readonly recut: (batch: InsertBatch, cuts: readonly number[]) => Observable<readonly InsertBatch[]>;
   /** Inserts, and looks again for whatever is refused; `isPatient`: is not looked for, but tried until it is taken. */
@@ -93,9 +95,11 @@ class Search {
         this.#attempt(head!).pipe(
           concatMap((tried): Observable<Part> => {
             if (tried.kind === 'inserted') {
+              const taken: Part = { batch: head!, result: tried.result };
+              if (refusal.error.fields.divisible === 'perhaps' && countOffsets(tail!.records) === 1) return held(taken, this.#alone(tail!, undefined, head));
               // Of what was too large as a whole the rest may fit.
               const next = (): Observable<Part> => (isTooLarge(refusal.error) ? insertRest(tail!) : this.among(tail!, bad - size, refusal));
-              return concat(of({ batch: head!, result: tried.result }), defer(next));
+              return concat(of(taken), defer(next));
             }
             // The server names it now.
             if (tried.error.fields.offset !== undefined) return concat(cleared(head!, tried, this.#searched, () => this.#searched.blame(head!, tried.error)), insertAfter(tail, this.#searched));
@@ -119,7 +123,8 @@ class Search {
     );
   }
 
-  #alone(one: InsertBatch, tail: InsertBatch | undefined): Observable<Part> {
+  /** `witness`: a part that was taken and is still in doubt. */
+  #alone(one: InsertBatch, tail: InsertBatch | undefined, witness?: InsertBatch): Observable<Part> {
     return this.#attempt(one).pipe(
       concatMap((tried): Observable<Part> => {
         if (tried.kind === 'inserted') return concat(of({ batch: one, result: tried.result }), insertAfter(tail, this.#searched));
@@ -128,7 +133,7 @@ class Search {
           const blamed = () => (error.fields.offset === undefined ? this.#blameOf(one, error) : this.#searched.blame(one, error));
           return concat(cleared(one, tried, this.#searched, blamed), insertAfter(tail, this.#searched));
         }
-        return cleared(one, tried, this.#searched, () => this.#suspect(one, tail, error), () => this.#patiently(one, tail));
+        return cleared(one, tried, this.#searched, () => this.#suspect(one, tail, error, witness), () => this.#patiently(one, tail));
       }),
     );
   }
@@ -137,27 +142,39 @@ class Search {
    * A refusal of which nobody knows whether it is for a record: only one that is refused before and after others were
    * taken is at fault. When none is taken, it is the table or the moment.
    */
-  #suspect(one: InsertBatch, tail: InsertBatch | undefined, error: IngestError): Observable<Part> {
+  #suspect(one: InsertBatch, tail: InsertBatch | undefined, error: IngestError, witness?: InsertBatch): Observable<Part> {
     const { insertRest } = this.#searched;
     const isWitnessed = this.#witnessed.has(error.fields.serverCode);
     const inVain = (): Observable<Part> => (error.retryable ? this.#patiently(one, tail) : throwError(() => error));
-    if (tail === undefined) return isWitnessed ? this.#again(one, error) : inVain();
+    if (tail === undefined) return isWitnessed ? this.#again(one, error, witness) : inVain();
     return this.#attempt(tail).pipe(
       concatMap((tried): Observable<Part> => {
-        if (tried.kind === 'inserted') return concat(this.#again(one, error), of({ batch: tail, result: tried.result }));
+        if (tried.kind === 'inserted') return concat(this.#again(one, error, tail), of({ batch: tail, result: tried.result }));
         const next = () => (isWitnessed ? concat(this.#again(one, error), insertAfter(tail, this.#searched)) : inVain());
         return cleared(tail, tried, this.#searched, next, () => concat(insertRest(one, true), defer(() => insertRest(tail, true))));
       }),
     );
   }
 
-  #again(one: InsertBatch, error: IngestError): Observable<Part> {
+  /** A server may refuse everything for a while, twice: so the witness has to be taken once more in between. */
+  #again(one: InsertBatch, error: IngestError, witness?: InsertBatch): Observable<Part> {
     return this.#attempt(one).pipe(
       concatMap((tried): Observable<Part> => {
         if (tried.kind === 'inserted') return of({ batch: one, result: tried.result });
         const isSame = tried.error.fields.serverCode === error.fields.serverCode;
-        return cleared(one, tried, this.#searched, () => (isSame ? this.#blameOf(one, tried.error) : this.#searched.insertRest(one)));
+        const next = (): Observable<Part> => {
+          if (!isSame) return this.#searched.insertRest(one);
+          // Without a recorded range it could be there twice.
+          return witness?.intent === undefined ? this.#blameOf(one, tried.error) : this.#beside(one, tried.error, witness);
+        };
+        return cleared(one, tried, this.#searched, next);
       }),
+    );
+  }
+
+  #beside(one: InsertBatch, error: IngestError, witness: InsertBatch): Observable<Part> {
+    return this.#searched.repeat(witness).pipe(
+      concatMap((tried) => (tried.kind === 'inserted' ? this.#again(one, error) : this.#searched.insertRest(one, true))),
     );
   }
 
@@ -187,6 +204,15 @@ class Search {
     const reason = error.detail.replace(/ \((?:topic|table|server code) [^()]*\)$/, '');
     return this.#searched.blame(one, new IngestError('KCR_POISON', `${reason}; found by inserting the others`, { topic, partition, offset, table, serverCode, cause: error }));
   }
+}
+
+/** What was taken is delivered only when the rest is decided: until then it is in doubt, and can be repeated. */
+function held(taken: Part, rest: Observable<Part>): Observable<Part> {
+  return rest.pipe(
+    toArray(),
+    concatMap((parts) => of(taken, ...parts)),
+    catchError((error: unknown) => concat(of(taken), throwError(() => error))),
+  );
 }
 
 function isTooLarge({ code, fields }: IngestError): boolean {

@@ -27,13 +27,13 @@ export interface Doubt {
 
 export type Inserted =
   | { readonly kind: 'inserted'; readonly result: InsertResult }
-  /** Nothing was sent: the token became doubtful before its first attempt, and a fenced write can clear that. */
-  | { readonly kind: 'unsent' };
+  /** Nothing was sent that may have landed: the token became doubtful, and a fenced write can clear that. `wasTried`: not at once. */
+  | { readonly kind: 'unsent'; readonly wasTried: boolean };
 
 type Attempted =
   | { readonly kind: 'sent' | 'sent in part'; readonly result: InsertResult }
   | { readonly kind: 'found'; readonly found: ReadBack }
-  | { readonly kind: 'unsent' };
+  | { readonly kind: 'unsent'; readonly wasTried: boolean };
 
 /** Stores what must outlive this process before it is acted on. */
 export type NoteDown = (fields: IntentNotes) => Observable<unknown>;
@@ -100,17 +100,19 @@ export class VerifiedInsert {
    */
   insert(mayBeUnsent: boolean, isPatient = false): Observable<Inserted> {
     this.#isPatient = isPatient;
+    let wasTried = false;
     const attempted$ = this.#attempt((calling): Observable<Attempted> => {
       const send = (kind: 'sent' | 'sent in part', port: () => ObservableInput<InsertResult>): Observable<Attempted> =>
         defer(() => {
           calling('insert');
+          wasTried = true;
           return from(port());
         }).pipe(last(), map((result): Attempted => ({ kind, result })));
       const whole = () => send('sent', () => this.#frozen.insert());
       const isUnseen = this.#batch.intent?.isUnseen === true;
       const why = isUnseen ? 'a fill of it was answered and not seen' : this.#tokenDoubt();
       if (why === undefined) return whole();
-      if (!isUnseen && mayBeUnsent && !this.#doubt.isInDoubt) return of({ kind: 'unsent' });
+      if (!isUnseen && mayBeUnsent && !this.#doubt.isInDoubt) return of({ kind: 'unsent', wasTried });
       calling('readBack');
       return this.#readBack(why).pipe(
         concatMap((found): Observable<Attempted> => {
@@ -118,7 +120,7 @@ export class VerifiedInsert {
           const isBegun = isUnseen || this.#batch.intent?.isFilling === true;
           if (found.isUnproven === true && isBegun) return throwError(() => this.#unproven(why));
           if (missing.length === 0 || doubled.length > 0 || isBegun) return of({ kind: 'found', found });
-          return missing.length === countOffsets(this.#batch.records) ? whole() : send('sent in part', () => this.#frozen.insertMissing(missing));
+          return this.#asOwner(missing.length === countOffsets(this.#batch.records) ? whole() : send('sent in part', () => this.#frozen.insertMissing(missing)));
         }),
       );
     });
@@ -192,10 +194,18 @@ export class VerifiedInsert {
       return this.#readBack(why).pipe(
         concatMap((found) => {
           if (found.isUnproven === true) return throwError(() => this.#unproven(why));
-          return found.missing.length === 0 ? of(nothing) : filling(found.missing);
+          return found.missing.length === 0 ? of(nothing) : this.#asOwner(filling(found.missing));
         }),
       );
     });
+  }
+
+  /**
+   * Whoever comes so late may have been frozen, and another owner have decided of the range meanwhile, for instance to leave
+   * a record out. Only who may still write the state goes on; of what is not recorded nobody else decides.
+   */
+  #asOwner<T>(call$: Observable<T>): Observable<T> {
+    return this.#noteDown === undefined ? call$ : this.#noteDown({}).pipe(last(), concatMap(() => call$));
   }
 
   #tokenDoubt(): string | undefined {

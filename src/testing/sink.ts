@@ -144,7 +144,7 @@ function frozen(process: SimulatedProcess, world: SinkSurroundings, batch: Inser
     const isTorn = killed === 'torn' && family === 'plain';
     if (isTorn) watch.torn(batch);
     if (killed !== undefined) world.queue.lose();
-    if (key !== undefined && !table.refusesAll(asSent(sent))) watch.landed(key);
+    if (key !== undefined && !table.refusesAll(asSent(sent))) watch.landed(key, batch);
     table.insert(asSent(sent), key, { nowMs: world.nowMs(), blockRows, dieAtBlock: isTorn ? 0 : undefined, dieBeforeBlock: killed === 'between' ? 1 : undefined });
     if (killed !== undefined) throw new IngestError('KCR_INSERT_IN_DOUBT', 'the connection broke');
     if (key !== undefined) watch.took(key);
@@ -250,7 +250,7 @@ function coalesced(process: SimulatedProcess, world: SinkSurroundings, batch: In
         world.watch.blocks(token, sent.length, Infinity);
         world.watch.landing(token, batch, world.table.now().id);
         const noted: typeof done = (outcome) => {
-          if ('error' in outcome || outcome.value.refusedRow === undefined) world.watch.landed(token);
+          if ('error' in outcome || outcome.value.refusedRow === undefined) world.watch.landed(token, batch);
           if (!('error' in outcome) && outcome.value.refusedRow === undefined) world.watch.took(token);
           done(outcome);
         };

@@ -34,6 +34,7 @@ export interface SavedWatch {
   readonly recorded: ReadonlyMap<string, Recorded>;
   readonly states: ReadonlyMap<number, PartitionState>;
   readonly claims: ReadonlyMap<number, ClaimSeen>;
+  readonly claimedBy: ReadonlyMap<number, number>;
   readonly lost: ReadonlySet<number>;
   readonly topicOfToken: ReadonlyMap<string, string | undefined>;
   readonly blockRows: ReadonlyMap<string, number>;
@@ -46,14 +47,16 @@ export class Watch {
   readonly #recorded = new Map<string, Recorded>();
   readonly #states = new Map<number, PartitionState>();
   readonly #claims = new Map<number, ClaimSeen>();
+  /** By which tenure each partition was claimed last. */
+  readonly #claimedBy = new Map<number, number>();
   readonly #lost = new Set<number>();
   readonly #topicOfToken = new Map<string, string | undefined>();
   readonly #blockRows = new Map<string, number>();
   readonly #torn = new Set<string>();
   /** Tokens of which an attempt took effect as a whole. */
   readonly #taken = new Set<string>();
-  /** Tokens that reached a table. */
-  readonly #landed = new Set<string>();
+  /** Tokens that reached a table, and of which tenures they came. */
+  readonly #landed = new Map<string, Set<number>>();
   /** Tokens of ranges that were recorded in other parts since: nothing may land under them any more. */
   readonly #replaced = new Set<string>();
 
@@ -66,15 +69,16 @@ export class Watch {
   save(): SavedWatch {
     const claims = new Map([...this.#claims].map(([epoch, { state, resolved }]) => [epoch, { state, resolved: new Set(resolved) }]));
     return {
-      recorded: new Map(this.#recorded), states: new Map(this.#states), claims, lost: new Set(this.#lost),
+      recorded: new Map(this.#recorded), states: new Map(this.#states), claims, claimedBy: new Map(this.#claimedBy), lost: new Set(this.#lost),
       topicOfToken: new Map(this.#topicOfToken), blockRows: new Map(this.#blockRows), torn: new Set(this.#torn), taken: new Set(this.#taken),
     };
   }
 
-  restore({ recorded, states, claims, lost, topicOfToken, blockRows, torn, taken }: SavedWatch): void {
+  restore({ recorded, states, claims, claimedBy, lost, topicOfToken, blockRows, torn, taken }: SavedWatch): void {
     refill(this.#recorded, recorded);
     refill(this.#states, states);
     refill(this.#claims, new Map([...claims].map(([epoch, { state, resolved }]) => [epoch, { state, resolved: new Set(resolved) }])));
+    refill(this.#claimedBy, claimedBy);
     refill(this.#topicOfToken, topicOfToken);
     refill(this.#blockRows, blockRows);
     this.#lost.clear();
@@ -115,9 +119,13 @@ export class Watch {
 
   claimed({ key, owner, state }: Claim): void {
     this.#states.set(key.partition, state);
-    // A claim whose reply was late is made again: what was sent under the first one stays sent.
     const epoch = epochOf(owner);
-    this.#claims.set(epoch, { state, resolved: this.#claims.get(epoch)?.resolved ?? new Set() });
+    // A claim whose reply was late is made again, or lands again: what was sent under the first one stays sent, and what it
+    // has recorded since is its own.
+    const isAgain = this.#claimedBy.get(key.partition) === epoch;
+    const before = this.#claims.get(epoch);
+    this.#claimedBy.set(key.partition, epoch);
+    this.#claims.set(epoch, { state: (isAgain ? before?.state : undefined) ?? state, resolved: before?.resolved ?? new Set() });
     this.#record(key, state);
   }
 
@@ -180,14 +188,16 @@ export class Watch {
   }
 
   /** An insert has come to the table `id`. The first one of a range may meet another table than was recorded. */
-  landing(token: string, { intent }: InsertBatch, id: string | undefined): void {
+  landing(token: string, { intent, replay, assignment: { epoch } }: InsertBatch, id: string | undefined): void {
     const recorded = intent?.written?.id;
-    if (this.#landed.has(token) && recorded !== undefined && recorded !== id) this.#break('I15', `${token} is sent again into ${id}, it was recorded for ${recorded}`);
+    // Who never sent it, and did not take it over, cannot know that another one has.
+    const isKnown = replay ? this.#landed.has(token) : this.#landed.get(token)?.has(epoch) === true;
+    if (isKnown && recorded !== undefined && recorded !== id) this.#break('I15', `${token} is sent again into ${id}, it was recorded for ${recorded}`);
   }
 
   /** It was not refused. */
-  landed(token: string): void {
-    this.#landed.add(token);
+  landed(token: string, { assignment: { epoch } }: InsertBatch): void {
+    this.#landed.set(token, (this.#landed.get(token) ?? new Set()).add(epoch));
     if (this.#replaced.has(token)) this.#break('I16', `an attempt under ${token} lands after its range was recorded in other parts`);
   }
 

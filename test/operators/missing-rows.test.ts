@@ -25,22 +25,33 @@ function replaying(m: Marbles, config: FakeSinkConfig, scripts: Scripts = {}, fi
   return { journal, store, sink, delivered, calls: () => journal.of('write', 'insert', 'readBack', 'fill') };
 }
 
+/** A write that changes nothing, and is fenced. */
+const isOwner = (atMs: number): string => `${atMs} write 0: settled 9, in doubt 10-14`;
+
 describe('I4: rows that are missing', () => {
+  test('are not sent by one that was frozen while another owner decided of the range', marbles((m) => {
+    const setup = replaying(m, { ...old, readBacks: [{ missing: [11, 13] }] });
+    m.cold('-s').subscribe(() => setup.store.seize());
+    m.expect(setup.delivered).toBeObservable('-#', {}, 'KCR_FENCED');
+    m.flush();
+    expect(setup.journal.of('insert')).toEqual([]);
+  }));
+
   test('go out under the recorded token: an attempt under it that hangs somewhere is dropped when it lands', marbles((m) => {
     const setup = replaying(m, { ...old, readBacks: [{ missing: [11, 13] }, {}] });
     m.expect(setup.delivered).toBeObservable('-R', legend);
     m.flush();
-    expect(setup.calls()).toEqual(['1 readBack 10-14 since it is old', '1 insert 10-14 with 11,13', '1 readBack 10-14']);
+    expect(setup.calls()).toEqual(['1 readBack 10-14 since it is old', isOwner(1), '1 insert 10-14 with 11,13', '1 readBack 10-14']);
     expect(setup.sink.tokens).toEqual(['t:10-14']);
   }));
 
   test('are looked for once more after that, also where a replay is not read back: only an answer under the token allows a fill', marbles((m) => {
     const setup = replaying(m, { ...old, readBackWhenInDoubt: false, readBacks: [{ missing: [11, 13] }, { missing: [13] }, {}] }, { write: '--k' });
-    m.expect(setup.delivered).toBeObservable('---R', legend);
+    m.expect(setup.delivered).toBeObservable('-----R', legend);
     m.flush();
     expect(setup.calls()).toEqual([
-      '1 readBack 10-14 since it is old', '1 insert 10-14 with 11,13', '1 readBack 10-14',
-      '1 write 0: settled 9, in doubt 10-14', '3 fill 10-14 with 13', '3 readBack 10-14',
+      '1 readBack 10-14 since it is old', isOwner(1), '3 insert 10-14 with 11,13', '3 readBack 10-14',
+      '3 write 0: settled 9, in doubt 10-14', '5 fill 10-14 with 13', '5 readBack 10-14',
     ]);
   }));
 
@@ -49,8 +60,8 @@ describe('I4: rows that are missing', () => {
     m.expect(setup.delivered).toBeObservable('------R', legend);
     m.flush();
     expect(setup.calls()).toEqual([
-      '1 readBack 10-14 since it is old', '1 insert 10-14 with 11,13',
-      '5 readBack 10-14 since it is old', '5 insert 10-14 with 13', '6 readBack 10-14',
+      '1 readBack 10-14 since it is old', isOwner(1), '1 insert 10-14 with 11,13',
+      '5 readBack 10-14 since it is old', isOwner(5), '5 insert 10-14 with 13', '6 readBack 10-14',
     ]);
   }));
 
@@ -95,7 +106,7 @@ describe('I15: a batch that was refused when some of it may have landed', () => 
     const setup = replaying(m, { tokenDoubt, refusal, readBacks: [{ missing: all }] }, {}, {}, false);
     setup.delivered.subscribe();
     m.flush();
-    expect(setup.calls()).toEqual(['1 insert 10-14', '4 readBack 10-14 since another table has its name', '4 insert 10-14']);
+    expect(setup.calls()).toEqual(['1 insert 10-14', '4 readBack 10-14 since another table has its name', isOwner(4), '4 insert 10-14']);
   }));
 });
 
@@ -121,7 +132,7 @@ describe('I15: a fill that was begun, where a look proves nothing', () => {
     const setup = replaying(m, { ...old, readBacks: [{ missing: all, isUnproven: true }] });
     m.expect(setup.delivered).toBeObservable('-R', legend);
     m.flush();
-    expect(setup.calls()).toEqual(['1 readBack 10-14 since it is old', '1 insert 10-14']);
+    expect(setup.calls()).toEqual(['1 readBack 10-14 since it is old', isOwner(1), '1 insert 10-14']);
   }));
 });
 

@@ -135,7 +135,7 @@ function joined(one: SavedServers, other: SavedServers): SavedServers {
     table: { rows: [...one.table.rows, ...other.table.rows], startedMs: one.table.startedMs, tokens: both(one.table.tokens, other.table.tokens) },
     committed: both(one.committed, other.committed),
     watch: {
-      recorded: both(watch.recorded, other.watch.recorded), states: both(watch.states, other.watch.states), claims: both(watch.claims, other.watch.claims),
+      recorded: both(watch.recorded, other.watch.recorded), states: both(watch.states, other.watch.states), claims: both(watch.claims, other.watch.claims), claimedBy: both(watch.claimedBy, other.watch.claimedBy),
       lost: new Set([...watch.lost, ...other.watch.lost]), torn: new Set([...watch.torn, ...other.watch.torn]), taken: new Set([...watch.taken, ...other.watch.taken]),
       topicOfToken: both(watch.topicOfToken, other.watch.topicOfToken), blockRows: both(watch.blockRows, other.watch.blockRows),
     },

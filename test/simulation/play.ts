@@ -293,7 +293,7 @@ function othersWrite(blocks: number, world: SimulatedWorld, clock: VirtualTimeSc
 function judge(world: SimulatedWorld, scenario: Scenario, halted: ReadonlySet<number>): Finding[] {
   const { missing, doubled, views } = checkExactlyOnce(world);
   const findings: Finding[] = world.violations.map(({ invariant, what }) => ({ kind: invariant, what }));
-  const { isAltered, isHidden, exchanges } = alterationsOf(scenario);
+  const { isAltered, isHidden, exchanges, unanswered } = alterationsOf(scenario);
   const mayHalt = (partition: number) => isAltered && halted.has(partition);
   const isLost = (name: string): boolean => {
     const [partition = 0, offset = 0] = name.split(':').map(Number);
@@ -301,7 +301,7 @@ function judge(world: SimulatedWorld, scenario: Scenario, halted: ReadonlySet<nu
   };
   const lost = missing.filter(isLost);
   if (lost.length > 0) findings.push({ kind: 'missing', what: lost.join(' ') });
-  const tooMany = isHidden ? doubled.filter((name) => copiesOf(world, name) > 2 + exchanges) : doubled;
+  const tooMany = isHidden ? doubled.filter((name) => copiesOf(world, name) > 2 + exchanges + unanswered) : doubled;
   if (tooMany.length > 0) findings.push({ kind: 'doubled', what: tooMany.join(' ') });
   for (const [name, view] of Object.entries(views)) {
     const unfed = view.missing.filter(isLost);
@@ -315,11 +315,17 @@ function judge(world: SimulatedWorld, scenario: Scenario, halted: ReadonlySet<nu
   return findings;
 }
 
-function alterationsOf({ happenings, provenance = true, server, views }: Scenario): { readonly isAltered: boolean; readonly isHidden: boolean; readonly exchanges: number } {
+function alterationsOf({ happenings, lives, provenance = true, server, views }: Scenario): { readonly isAltered: boolean; readonly isHidden: boolean; readonly exchanges: number; readonly unanswered: number } {
   const alterations = happenings.flatMap((happening) => (happening.kind === 'alter' ? [happening.alteration] : []));
   // What others push out of the window is looked for; whether views have it nobody can see.
   const isPushed = server !== undefined && views.length > 0 && server.otherBlocks > server.window / 2 && happenings.some(({ kind }) => kind === 'other writers');
-  return { isAltered: alterations.length > 0 || !provenance || server?.hasTopic === false || isPushed, isHidden: alterations.includes('hide rows'), exchanges: alterations.includes('exchange') ? 1 : 0 };
+  // Where no window knows what has landed, and no look shows it, each lost answer costs a copy.
+  const isBlind = alterations.includes('remove window');
+  return {
+    isAltered: alterations.length > 0 || !provenance || server?.hasTopic === false || isPushed,
+    isHidden: alterations.includes('hide rows'), exchanges: alterations.includes('exchange') ? 1 : 0,
+    unanswered: isBlind ? lives.flatMap(({ faults }) => faults).length : 0,
+  };
 }
 
 function copiesOf(world: SimulatedWorld, name: string): number {

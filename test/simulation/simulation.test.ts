@@ -31,6 +31,12 @@ describe('random worlds', () => {
     expect(play(scenarioOf(3544)).findings).toEqual([]);
   });
 
+  for (const seed of [1012718, 1021428, 1024817, 1032306, 1042410]) {
+    test(`nothing is left out, and nothing sent, for a token that grew old while a part of a batch waited (seed ${seed})`, () => {
+      expect(play(scenarioOf(seed)).findings).toEqual([]);
+    });
+  }
+
   test('a seed replays: the same story, line by line', () => {
     const story = () => {
       const lines: string[] = [];

@@ -43,7 +43,8 @@ export class Tokens implements ServerWatch {
   }
 
   landed(token: string): void {
-    this.watch.landed(token);
+    const batch = this.batchOf(token);
+    if (batch !== undefined) this.watch.landed(token, batch);
   }
 
   took(token: string): void {
