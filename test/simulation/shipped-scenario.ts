@@ -59,8 +59,9 @@ function seen({ fate, ...one }: Fault): Fault {
 }
 
 /**
- * What is waited for is over before the last life is. Where views hang on the table nobody can look, so a range that is in
- * doubt for longer than its token is relied on halts its partition; and of a log that is cut off, or read again, all was settled.
+ * What is waited for is over before the last life is. Where views hang on the table, or a topic was created anew, nobody can
+ * look, so a range that is in doubt for longer than its token is relied on halts its partition; and of a log that is cut off, or
+ * read again, all was settled.
  */
 function soon(one: Fault): Fault {
   const isLong = typeof one.fate === 'object' && 'landsAfterMs' in one.fate && one.fate.landsAfterMs > 1_000;
@@ -98,7 +99,8 @@ export function shippedOf(seed: number): ShippedScenario {
     hasTopic: dice.chance(0.9),
   };
   const isWaitedFor = server.refuses === 'nameless' || forgets(base, server);
-  const mustBeSoon = isWaitedFor && (base.views.length > 0 || base.truncation !== undefined || base.isReadAgain === true);
+  const isBegunAnew = base.truncation !== undefined || base.isReadAgain === true || happenings.some(({ kind }) => kind === 'recreate');
+  const mustBeSoon = isWaitedFor && (base.views.length > 0 || isBegunAnew);
   const struck = (one: Fault): Fault => (mustBeSoon ? soon(unkind(dice, base, one)) : unkind(dice, base, one));
   const isAltered = happenings.some(({ kind }) => kind === 'alter');
   return {
