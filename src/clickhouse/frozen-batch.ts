@@ -12,7 +12,7 @@ import { classify, failedInView, rowAtFault, serverReason } from './classify.js'
 import { countTimesOutside } from './check-batch.js';
 import { afterRefusal, coalescingFault } from './coalescing.js';
 import { RowEncoder } from './encode.js';
-import type { Column } from './table.js';
+import type { Column, Table } from './table.js';
 import { isSameTable, type TableDoubt, type TableNow } from './evidence.js';
 import { type Answer, ConnectionFailure } from './http.js';
 import { insertStatement } from './insert-statement.js';
@@ -34,7 +34,7 @@ export class FrozenBatch implements FrozenInsert {
   readonly #context: SinkContext;
   readonly #destination: TargetTable;
   readonly #batch: InsertBatch;
-  readonly #encoder: RowEncoder;
+  #encoderOf: { readonly table: Table; readonly encoder: RowEncoder } | undefined;
   readonly #token: string | undefined;
   readonly #queryId: string;
   readonly #look: RangeLook;
@@ -47,12 +47,10 @@ export class FrozenBatch implements FrozenInsert {
   #isAlone = false;
 
   constructor(context: SinkContext, destination: TargetTable, batch: InsertBatch) {
-    const { topic, partition } = batch.assignment;
     const { target } = destination;
     this.#context = context;
     this.#destination = destination;
     this.#batch = batch;
-    this.#encoder = new RowEncoder(recordedColumns(target.table.provenance, batch.intent?.written?.columns), topic, partition);
     this.#token = batch.token === undefined ? undefined : this.#tokenAsSent(batch.token);
     this.#queryId = this.#token === undefined ? `kcr-${randomUUID()}` : queryIdOf(this.#token);
     this.#look = new RangeLook(context, target, batch, { token: this.#token, queryId: this.#queryId });
@@ -68,6 +66,16 @@ export class FrozenBatch implements FrozenInsert {
     const { family } = this.#destination.target.now;
     const otherVersion = this.#batch.intent !== undefined && this.#look.recorded?.version !== this.#context.server.version;
     return this.#token !== undefined && (family === 'plain' || (otherVersion && this.#look.canShow));
+  }
+
+  /** For the table as it was seen last, not as it was when the batch was frozen: a look goes by the columns that it has now. */
+  get #encoder(): RowEncoder {
+    const { table } = this.#destination.target;
+    if (this.#encoderOf?.table !== table) {
+      const { assignment: { topic, partition }, intent } = this.#batch;
+      this.#encoderOf = { table, encoder: new RowEncoder(recordedColumns(table.provenance, intent?.written?.columns), topic, partition) };
+    }
+    return this.#encoderOf.encoder;
   }
 
   tokenDoubt(nowMs: number): string | undefined {

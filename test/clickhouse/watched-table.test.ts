@@ -260,3 +260,18 @@ describe('I15: a range whose rows are not seen', () => {
     await expect(outcome(frozen.readBack('a record of it is refused now'))).rejects.toMatchObject({ code: 'KCR_READ_BACK' });
   });
 });
+
+it('I15: rows have the columns that the table has when they are sent, not those it had when their batch was frozen', async () => {
+  const sink = await openSink({ columns: { id: 'UInt64', _topic: 'String', _partition: 'Int32', _offset: 'Int64' } });
+  const recorded = recordedBatch(sink, {}, true);
+  const { columns } = server.table;
+  server.table.columns = { id: 'UInt64' };
+  await look();
+  const frozen = sink.freeze(recorded);
+  server.table.columns = columns;
+  server.onSelect = found({});
+  await outcome(frozen.readBack('it is asked'));
+  answered();
+  await outcome(frozen.insert());
+  expect(server.inserts.at(-1)?.body.toString()).toContain('"_offset":1010');
+});

@@ -13,7 +13,7 @@ import { exhaust, smallWorlds } from './exhaustive.js';
 import { kafkaCommand } from './kafka/command.js';
 import { play, type PlayOptions } from './play.js';
 import type { SmallWorld } from './owners.js';
-import { campaign, hunt } from './random.js';
+import { campaign, hunt, type Hunt } from './random.js';
 import { sabotages } from './sabotage.js';
 import { scenarioOf, type Scenario } from './scenario.js';
 import { playShipped, type ShippedOptions } from './shipped.js';
@@ -64,23 +64,24 @@ function tellStory(scenario: Scenario, options: PlayOptions = {}): void {
   for (const { kind, what } of findings) say(`FOUND ${kind}: ${what}`);
 }
 
-function replay(seed: number): void {
+async function replay(seed: number): Promise<void> {
   const broken = values.sabotage === undefined ? undefined : Object.entries(sabotages).find(([name]) => name === values.sabotage)?.[1];
   const options: PlayOptions = broken ?? {};
   const scenario = scenarioOf(seed);
   tellStory(scenario, options);
   const { findings, lives } = play(scenario, options);
   if (findings.length > 0) {
-    const shrunk = shrink(scenario, options);
+    const shrunk = await shrink(scenario, options);
     say(`\nThe shortest story that fails the same way (${shrunk.tries} tries):`);
     tellStory(shrunk.scenario, options);
   }
   conclude({ seed, lives, violations: findings.length, findings }, findings.length === 0);
 }
 
-function sabotage(name: string): void {
+async function sabotage(name: string): Promise<void> {
   const names = name === 'all' ? Object.keys(sabotages) : [name];
-  const hunts = names.map((one) => hunt(one, { from: number('from', values.from), maxSeconds: Number(values.seconds ?? 60) }));
+  const hunts: Hunt[] = [];
+  for (const one of names) hunts.push(await hunt(one, { from: number('from', values.from), maxSeconds: Number(values.seconds ?? 60) }));
   const lines = hunts.map(({ by, seconds, ...rest }) => ({ ...rest, seconds: round(seconds), by: by?.kind }));
   if (name === 'all') for (const line of lines) console.log(JSON.stringify(line));
   else for (const one of hunts) if (one.by !== undefined) say(`${one.by.kind}: ${one.by.what}`);
@@ -116,13 +117,13 @@ function exhaustively(): void {
   conclude({ ...total, orders: brief(total.orders), cpuSeconds: round(total.cpuSeconds) }, total.violations === 0);
 }
 
-function many(seeds: number): void {
-  const { failures, ...done } = campaign({
+async function many(seeds: number): Promise<void> {
+  const { failures, ...done } = await campaign({
     seeds, from: number('from', values.from), maxSeconds: Number(values.seconds ?? Infinity), onSeeds: (count, lives) => say(`${count} seeds, ${lives} lives`),
   });
   for (const { seed, findings } of failures.slice(0, 20)) say(`seed ${seed}: ${findings.map(({ kind, what }) => `${kind} (${what})`).join(', ')}`);
   if (failures.length > 0) {
-    const shrunk = shrink(scenarioOf(failures[0]!.seed));
+    const shrunk = await shrink(scenarioOf(failures[0]!.seed));
     say(`\nThe first one, as short as it gets; replay it with --seed ${failures[0]!.seed}:`);
     tellStory(shrunk.scenario);
   }
@@ -177,7 +178,7 @@ if (values.kafka) {
   if (values.seed !== undefined) await replayShipped(number('seed', values.seed));
   else if (values.sabotage !== undefined) await sabotageShipped(values.sabotage);
   else await manyShipped(number('seeds', values.seeds ?? '300'));
-} else if (values.seed !== undefined) replay(number('seed', values.seed));
-else if (values.sabotage !== undefined) sabotage(values.sabotage);
+} else if (values.seed !== undefined) await replay(number('seed', values.seed));
+else if (values.sabotage !== undefined) await sabotage(values.sabotage);
 else if (values.exhaustive) exhaustively();
-else many(number('seeds', values.seeds ?? '1000'));
+else await many(number('seeds', values.seeds ?? '1000'));

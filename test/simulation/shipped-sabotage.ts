@@ -131,10 +131,13 @@ export const shippedSabotages: Readonly<Record<string, ShippedSabotage>> = {
   unknown: {
     means: 'the parts that the server may still drop are believed (code 319)', shows: wrong,
     tampering: () => answers('parts_to_check', (row) => ({ ...row, parts: '0' })),
-    scenario: shaped(
-      () => [{ server: { kind: 'unknown part', isKept: false } }],
-      (dice) => ({ family: 'replicated', happenings: [noWindow, { kind: 'kill', life: 0, atMs: dice.int(80, 160) }] }),
-    ),
+    // Who was told dies before that is stored: nobody else waits for it.
+    scenario: (scenario) => {
+      const dice = new Dice(scenario.seed + 5_000_019);
+      const shapedOnce = shaped(() => [{ server: { kind: 'unknown part', isKept: false } }], () => ({ family: 'replicated', happenings: [noWindow], refusal: 'named' }))(scenario);
+      const [first, ...others] = shapedOnce.lives;
+      return { ...shapedOnce, lives: [{ ...first!, faults: [...first!.faults, { port: 'write', nth: dice.int(2, 4), fate: 'die before' }] }, ...others] };
+    },
   },
   running: {
     means: 'a look is believed while an attempt is running', tampering: () => answers('system.processes', () => undefined), shows: wrong,

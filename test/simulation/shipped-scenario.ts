@@ -19,16 +19,6 @@ const profiles: readonly Readonly<Record<string, string>>[] = [
 
 export const kindServer: ServerPlan = { profile: {}, blockMs: 0, restartMs: 20, refuses: 'row', timeoutMs: 60, window: 10_000, otherBlocks: 5, isShared: false, hasTopic: true };
 
-/** What is drawn only once the code that ships has an answer to it. Each was found here; set one to true and look. */
-export const shippedDrawn = {
-  /** The server refuses a record without naming it. */
-  nameless: true,
-  /** Other programs push the tokens out of a small window. */
-  overflow: true,
-};
-
-export type ShippedDrawn = Readonly<Record<keyof typeof shippedDrawn, boolean>>;
-
 function serverFate(dice: Dice, family: 'plain' | 'replicated'): Fate {
   const landed = dice.of('nothing' as const, 'first' as const, 'all' as const);
   const faults: Fate[] = [
@@ -69,8 +59,9 @@ function seen({ fate, ...one }: Fault): Fault {
 }
 
 /**
- * What is waited for is over before the last life is. Where views hang on the table nobody can look, so a range that is in
- * doubt for longer than its token is relied on halts its partition; and of a log that is cut off, or read again, all was settled.
+ * What is waited for is over before the last life is. Where views hang on the table, or a topic was created anew, nobody can
+ * look, so a range that is in doubt for longer than its token is relied on halts its partition; and of a log that is cut off, or
+ * read again, all was settled.
  */
 function soon(one: Fault): Fault {
   const isLong = typeof one.fate === 'object' && 'landsAfterMs' in one.fate && one.fate.landsAfterMs > 1_000;
@@ -89,7 +80,7 @@ function absence(dice: Dice): readonly Happening[] {
 }
 
 /** The same seed gives the same scenario. */
-export function shippedOf(seed: number, drawn: ShippedDrawn = shippedDrawn): ShippedScenario {
+export function shippedOf(seed: number): ShippedScenario {
   const base = scenarioOf(seed);
   const dice = new Dice(seed + 3_000_017);
   const { family, happenings, dedupWindowMs, coalesceMs } = base;
@@ -98,17 +89,18 @@ export function shippedOf(seed: number, drawn: ShippedDrawn = shippedDrawn): Shi
     profile: dice.chance(0.4) ? dice.of(...profiles) : {},
     blockMs: dice.of(0, 0, 1, 5, 15),
     restartMs: dice.of(5, 20, 100),
-    refuses: dice.of<ServerPlan['refuses']>('row', 'constraint', drawn.nameless ? 'nameless' : 'row'),
+    refuses: dice.of<ServerPlan['refuses']>('row', 'constraint', 'nameless'),
     // As the options that ship: an insert waits for others for half of it at most.
     timeoutMs: Math.max(dice.of(60, 60, 200), 2 * coalesceMs + 50),
     // A process that wakes up inserts what another one has inserted meanwhile, and others have pushed out of the window.
-    window: dice.of(kindServer.window, drawn.overflow && !isFrozen(base) ? 30 : kindServer.window),
+    window: dice.of(kindServer.window, isFrozen(base) ? kindServer.window : 30),
     otherBlocks: dice.of(5, 40),
     isShared: dice.chance(0.2),
     hasTopic: dice.chance(0.9),
   };
   const isWaitedFor = server.refuses === 'nameless' || forgets(base, server);
-  const mustBeSoon = isWaitedFor && (base.views.length > 0 || base.truncation !== undefined || base.isReadAgain === true);
+  const isBegunAnew = base.truncation !== undefined || base.isReadAgain === true || happenings.some(({ kind }) => kind === 'recreate');
+  const mustBeSoon = isWaitedFor && (base.views.length > 0 || isBegunAnew);
   const struck = (one: Fault): Fault => (mustBeSoon ? soon(unkind(dice, base, one)) : unkind(dice, base, one));
   const isAltered = happenings.some(({ kind }) => kind === 'alter');
   return {

@@ -1,33 +1,10 @@
-// Room: a failing scenario made short: whatever can be left out while it still fails is left out.
-import { play, type PlayOptions, type Played } from './play.js';
+// Room: a failing scenario made short: what can be left out of it.
+import { shrinkBy, type Shrunk } from './campaign.js';
+import { play, type PlayOptions } from './play.js';
 import type { Scenario } from './scenario.js';
 
-export interface Shrunk {
-  readonly scenario: Scenario;
-  readonly played: Played;
-  readonly tries: number;
-}
-
-/** Keeps the kind of the first finding, so that another bug does not take its place. */
-export function shrink(scenario: Scenario, options: PlayOptions = {}, most = 600): Shrunk {
-  let best = scenario;
-  let played = play(best, options);
-  const kind = played.findings[0]?.kind;
-  let tries = 0;
-  if (kind === undefined) return { scenario, played, tries };
-  for (let isShorter = true; isShorter && tries < most; ) {
-    isShorter = false;
-    for (const candidate of shorter(best)) {
-      if (++tries > most) break;
-      const again = play(candidate, options);
-      if (!again.findings.some((finding) => finding.kind === kind)) continue;
-      best = candidate;
-      played = again;
-      isShorter = true;
-      break;
-    }
-  }
-  return { scenario: best, played, tries };
+export function shrink(scenario: Scenario, options: PlayOptions = {}, most = 600): Promise<Shrunk<Scenario>> {
+  return shrinkBy(scenario, (one) => play(one, options), shorter, most);
 }
 
 export function* shorter(scenario: Scenario): Generator<Scenario> {

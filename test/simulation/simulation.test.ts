@@ -11,8 +11,8 @@ import { shrink } from './shrink.js';
 vi.setConfig({ testTimeout: 120_000 });
 
 describe('random worlds', () => {
-  test('1,000 seeds: nothing is missing, doubled or left unsettled, and every invariant holds at the ports', () => {
-    expect(campaign({ seeds: 1000 }).failures).toEqual([]);
+  test('1,000 seeds: nothing is missing, doubled or left unsettled, and every invariant holds at the ports', async () => {
+    expect((await campaign({ seeds: 1000 })).failures).toEqual([]);
   });
 
   for (const seed of [624251, 650450]) {
@@ -81,8 +81,8 @@ describe('sabotage: an invariant that is broken on purpose is found', () => {
   });
 
   for (const name of names) {
-    test(`${name}: ${sabotages[name].means}`, () => {
-      expect(hunt(name)).toMatchObject({ found: true });
+    test(`${name}: ${sabotages[name].means}`, async () => {
+      expect(await hunt(name)).toMatchObject({ found: true });
     });
   }
 
@@ -94,10 +94,10 @@ describe('sabotage: an invariant that is broken on purpose is found', () => {
     });
   }
 
-  test('what fails shrinks to a short story', () => {
+  test('what fails shrinks to a short story', async () => {
     const { compose } = sabotages.I11;
-    const seed = hunt('I11').seed!;
-    const { scenario, played } = shrink(scenarioOf(seed), { compose });
+    const seed = (await hunt('I11')).seed!;
+    const { scenario, played } = await shrink(scenarioOf(seed), { compose });
     expect(played.findings[0]?.kind).toBe('I11');
     const faults = scenario.lives.reduce((sum, life) => sum + life.faults.length, 0);
     expect(faults + scenario.happenings.length).toBeLessThanOrEqual(2);

@@ -1,61 +1,37 @@
-// Imports: the player. Many seeds, one after the other, within a time; and the hunt for what is broken on purpose.
+// Imports: the player. Many seeds, one after the other, within a time of a core; and the hunt for what is broken on purpose.
+import { playSeeds, type Campaign, type CampaignLimits } from '../campaign.js';
 import type { Finding } from '../play.js';
 import { Counters } from './counters.js';
 import { playKafka, type KafkaPlayOptions } from './play.js';
 import { kafkaSabotages } from './sabotage.js';
 import { kafkaScenarioOf, type Theme } from './scenario.js';
 
-export interface KafkaFailure {
-  readonly seed: number;
-  readonly theme: Theme;
-  readonly findings: readonly Finding[];
-}
-
-export interface KafkaCampaign {
-  readonly seeds: number;
-  readonly lives: number;
-  readonly failures: readonly KafkaFailure[];
+export interface KafkaCampaign extends Campaign {
   readonly counters: Counters;
-  /** Of a core. */
-  readonly cpuSeconds: number;
 }
 
 export interface KafkaCampaignOptions extends KafkaPlayOptions {
-  readonly from?: number;
-  readonly seeds: number;
-  /** Of a core. */
-  readonly maxSeconds?: number;
-  readonly maxFailures?: number;
   /** Seeds of one theme only. */
   readonly theme?: Theme | undefined;
-  readonly counts?: (finding: Finding) => boolean;
-  readonly onSeeds?: (seeds: number, lives: number, failures: readonly KafkaFailure[]) => void;
 }
 
-const TELL_EVERY = 100;
+/** Of a core. */
+function cpuSeconds(): number {
+  const { user, system } = process.cpuUsage();
+  return (user + system) / 1e6;
+}
 
-export async function kafkaCampaign({ from = 1, seeds, maxSeconds = Infinity, maxFailures = Infinity, theme, counts = () => true, onSeeds, ...options }: KafkaCampaignOptions): Promise<KafkaCampaign> {
-  const began = process.cpuUsage();
-  const cpuSeconds = (): number => {
-    const { user, system } = process.cpuUsage(began);
-    return (user + system) / 1e6;
-  };
-  const failures: KafkaFailure[] = [];
+export async function kafkaCampaign(limits: CampaignLimits, { theme, ...options }: KafkaCampaignOptions = {}): Promise<KafkaCampaign> {
   const counters = new Counters();
-  let [done, lives] = [0, 0];
-  for (let seed = from; done < seeds && failures.length < maxFailures && cpuSeconds() < maxSeconds; seed++) {
+  const play = async (seed: number) => {
     const scenario = kafkaScenarioOf(seed);
-    if (theme !== undefined && scenario.theme !== theme) continue;
+    if (theme !== undefined && scenario.theme !== theme) return undefined;
     const played = await playKafka(scenario, options);
-    lives += played.lives;
-    done += 1;
     counters.add(played.counters);
     counters.count(`theme ${scenario.theme}`);
-    const findings = played.findings.filter(counts);
-    if (findings.length > 0) failures.push({ seed, theme: scenario.theme, findings });
-    if (done % TELL_EVERY === 0) onSeeds?.(done, lives, failures);
-  }
-  return { seeds: done, lives, failures, counters, cpuSeconds: cpuSeconds() };
+    return played;
+  };
+  return { ...(await playSeeds({ play, tellEvery: 100, clock: cpuSeconds }, limits)), counters };
 }
 
 export interface KafkaHunt {
@@ -72,7 +48,7 @@ export async function kafkaHunt(name: string, { from = 1, maxSeconds = 60 }: { r
   const sabotage = kafkaSabotages[name];
   if (sabotage === undefined) throw new RangeError(`Expected a sabotage of ${Object.keys(kafkaSabotages).join(', ')}, got ${name}`);
   const counts = ({ kind }: Finding): boolean => sabotage.shows.includes(kind);
-  const { lives, failures, cpuSeconds } = await kafkaCampaign({ from, seeds: Infinity, maxSeconds, maxFailures: 1, theme: sabotage.theme, counts, sabotage });
+  const { lives, failures, seconds } = await kafkaCampaign({ from, seeds: Infinity, maxSeconds, maxFailures: 1, counts }, { theme: sabotage.theme, sabotage });
   const [failure] = failures;
-  return { sabotage: name, found: failure !== undefined, seed: failure?.seed, lives, cpuSeconds, by: failure?.findings[0] };
+  return { sabotage: name, found: failure !== undefined, seed: failure?.seed, lives, cpuSeconds: seconds, by: failure?.findings[0] };
 }

@@ -1,4 +1,5 @@
 // Imports: the campaign. What `npm run simulate -- --kafka` does.
+import type { Failure } from '../campaign.js';
 import { kafkaCampaign, kafkaHunt } from './campaign.js';
 import { playKafka } from './play.js';
 import { kafkaSabotages } from './sabotage.js';
@@ -53,15 +54,16 @@ async function hunts(names: readonly string[], from: number, maxSeconds: number,
 
 async function many(seeds: number, from: number, maxSeconds: number, theme: Theme | undefined, { say, conclude }: Printer): Promise<void> {
   let told = 0;
-  const { failures, counters, lives, cpuSeconds, seeds: done } = await kafkaCampaign({
-    seeds, from, maxSeconds, theme,
+  const tell = ({ seed, findings }: Failure): void => say(`seed ${seed} (${kafkaScenarioOf(seed).theme}): ${findings.map(({ kind, what }) => `${kind}: ${what.slice(0, 200)}`).join('; ')}`);
+  const { failures, counters, lives, seconds, seeds: done } = await kafkaCampaign({
+    seeds, from, maxSeconds,
     onSeeds: (count, lived, failed) => {
       say(`${count} seeds, ${lived} lives, ${failed.length} violations`);
-      for (const { seed, theme: of, findings } of failed.slice(told, told + 20)) say(`seed ${seed} (${of}): ${findings.map(({ kind, what }) => `${kind}: ${what.slice(0, 200)}`).join('; ')}`);
+      failed.slice(told, told + 20).forEach(tell);
       told = failed.length;
     },
-  });
-  for (const { seed, theme: of, findings } of failures.slice(told)) say(`seed ${seed} (${of}): ${findings.map(({ kind, what }) => `${kind}: ${what.slice(0, 200)}`).join('; ')}`);
-  const perMinute = Math.round((lives / cpuSeconds) * 60);
-  conclude({ seeds: done, lives, violations: failures.length, cpuSeconds: Math.round(cpuSeconds), livesPerMinuteOfACore: perMinute, reached: counters.sorted() }, failures.length === 0);
+  }, { theme });
+  failures.slice(told).forEach(tell);
+  const perMinute = Math.round((lives / seconds) * 60);
+  conclude({ seeds: done, lives, violations: failures.length, cpuSeconds: Math.round(seconds), livesPerMinuteOfACore: perMinute, reached: counters.sorted() }, failures.length === 0);
 }
