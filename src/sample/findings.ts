@@ -101,8 +101,8 @@ function transformed(transform: Transform | undefined, { partition, record }: Sa
   try {
     return { rows: rowsOfRecord(transform, record, { topic, partition, epoch: 0, generation: 0, startOffset: record.offset }) };
   } catch (thrown) {
-    const { message, fields } = thrown as IngestError;
-    return { why: { kind: `not taken by the transform: ${message.split(' (topic ')[0]}`, todo: fields.hint ?? 'mend the transform' } };
+    const { reason, fields } = thrown as IngestError;
+    return { why: { kind: `not taken by the transform: ${reason}`, todo: fields.hint ?? 'mend the transform' } };
   }
 }
 
