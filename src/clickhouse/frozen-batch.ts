@@ -7,6 +7,7 @@ import { Observable } from 'rxjs';
 import { hasCode, IngestError } from '../errors.js';
 import type { Records } from '../model/record.js';
 import type { FrozenInsert, InsertBatch, InsertResult, ReadBack } from '../ports.js';
+import { isAlterationAtFault, type Refused } from './altered-table.js';
 import { RowBody } from './body.js';
 import { classify, failedInView, rowAtFault, serverReason } from './classify.js';
 import { countTimesOutside } from './check-batch.js';
@@ -143,7 +144,16 @@ export class FrozenBatch implements FrozenInsert {
   async #send(records: Records, token: string | undefined, queryId: string, signal: AbortSignal): Promise<InsertResult> {
     if (records.length === 0) return { rows: 0, bytes: 0 };
     const { settings, slots } = this.#context;
-    const alone = () => this.#exchange(records, slots, this.#params(token, queryId, settings), signal);
+    const alone = async (): Promise<InsertResult> => {
+      const { table } = this.#destination.target;
+      try {
+        const result = await this.#exchange(records, slots, this.#params(token, queryId, settings), signal);
+        this.#destination.target.took(table);
+        return result;
+      } catch (error) {
+        throw hasCode(error, 'KCR_POISON') ? await this.#orAltered(error, { records, sentInto: table }, signal) : error;
+      }
+    };
     const coalescing = this.#coalescing(records);
     if (coalescing === undefined) return alone();
     try {
@@ -261,6 +271,25 @@ export class FrozenBatch implements FrozenInsert {
         return new IngestError('KCR_INSERT_FATAL', reason, { ...fields, hint: fatalHint(code) });
       case 'poison':
         return this.#poisoned(code, text, reason, records);
+    }
+  }
+
+  /** A record is not to blame for an alteration of the table, which may be taken back. Whatever is said keeps what may have landed. */
+  async #orAltered(poison: IngestError, sent: Pick<Refused, 'records' | 'sentInto'>, signal: AbortSignal): Promise<IngestError> {
+    const { target } = this.#destination;
+    const { offset, serverCode, mayHaveLanded } = poison.fields;
+    const { topic, partition } = this.#batch.assignment;
+    const fields = { ...this.#where(), serverCode, mayHaveLanded };
+    try {
+      const isAtFault = await isAlterationAtFault(this.#context.http, target, { ...sent, offset, topic, partition }, this.#context.settings.plain, signal);
+      if (!isAtFault) return poison;
+      return new IngestError('KCR_SCHEMA', `the table was altered, and takes none of the rows that it took before: ${poison.reason}`, {
+        ...fields, cause: poison,
+        hint: 'alter the column back, or to a type that takes the values: it is tried again until then. If the records are at fault and not the table, start again: records are then judged by the table as it is',
+      });
+    } catch (thrown) {
+      if (!(thrown instanceof IngestError)) throw thrown;
+      return new IngestError('KCR_INSERT_RETRIABLE', `${poison.reason}; and whether the record or an alteration of the table is at fault is not known: ${thrown.reason}`, { ...fields, hint: thrown.fields.hint, cause: thrown });
     }
   }
 

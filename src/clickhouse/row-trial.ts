@@ -83,12 +83,9 @@ export class RowTrial {
   }
 
   async #ask(head: string, structure: string | undefined, { rows, tail }: { readonly rows: Buffer; readonly tail: string }, further: Settings = {}): Promise<Answer> {
-    // A text that no value has ends the rows, whatever is in them.
-    const mark = `$kcr_${randomUUID().replaceAll('-', '')}$`;
-    const columns = structure === undefined ? '' : `${quoteText(structure)}, `;
-    const body = Buffer.concat([Buffer.from(`${head}format('JSONEachRow', ${columns}${mark}`), rows, Buffer.from(`${mark})${tail}`)]);
+    const body = Buffer.concat([Buffer.from(head), rowsAsTable(structure, rows), Buffer.from(tail)]);
     const types = structure === undefined ? {} : this.#types;
-    const params = { ...this.#settings, ...types, ...further, query_id: `kcr-look-${randomUUID()}`, max_query_size: String(rows.length + QUERY_ROOM_BYTES), output_format_json_quote_64bit_integers: '0' };
+    const params = { ...this.#settings, ...types, ...further, query_id: `kcr-look-${randomUUID()}`, max_query_size: querySizeOf(rows), output_format_json_quote_64bit_integers: '0' };
     const answer = await this.#http.send({ params, body: wholeBody(body) }).answer.catch((error: unknown) => {
       if (!(error instanceof ConnectionFailure)) throw error;
       throw new IngestError('KCR_CLICKHOUSE_UNREACHABLE', `ClickHouse did not answer what it makes of records: ${error.message}`, { hint: error.hint, cause: error });
@@ -98,6 +95,19 @@ export class RowTrial {
     if (answer.status === 200) return answer;
     throw new IngestError('KCR_CLICKHOUSE_UNREACHABLE', `ClickHouse at ${this.#http.address} answered HTTP status ${answer.status}: ${answer.text.slice(0, 200)}`);
   }
+}
+
+/** Of a text that rows stand in. */
+export function querySizeOf(rows: Buffer): string {
+  return String(rows.length + QUERY_ROOM_BYTES);
+}
+
+/** What stands behind FROM. Without a structure the server finds one out. */
+export function rowsAsTable(structure: string | undefined, rows: Buffer): Buffer {
+  // A text that no value has ends the rows, whatever is in them.
+  const mark = `$kcr_${randomUUID().replaceAll('-', '')}$`;
+  const columns = structure === undefined ? '' : `${quoteText(structure)}, `;
+  return Buffer.concat([Buffer.from(`format('JSONEachRow', ${columns}${mark}`), rows, Buffer.from(`${mark})`)]);
 }
 
 /** As they are sent by an insert. `records` are of one topic and partition, and each is one JSON object. */
@@ -117,7 +127,7 @@ export function isInsertable({ defaultKind }: Column): boolean {
 }
 
 /** `format` does not read EPHEMERAL columns, so here they are columns like others. */
-function structureOf({ columns }: Table): string {
+export function structureOf({ columns }: Table): string {
   return columns
     .map(({ name, type, defaultKind, defaultExpression }) => {
       const kind = defaultKind === 'EPHEMERAL' ? 'DEFAULT' : defaultKind;

@@ -22,6 +22,7 @@ export class WatchedTable {
   readonly #defaultSeconds: number | undefined;
   #table: Table;
   #now: TableNow;
+  #taken: Table;
   #isGone = false;
   #refreshing: Promise<void> | undefined;
 
@@ -33,6 +34,7 @@ export class WatchedTable {
     this.#defaultWindow = defaultWindow;
     this.#defaultSeconds = defaultSeconds;
     this.#table = table;
+    this.#taken = table;
     this.#now = this.#judged(table, undefined);
   }
 
@@ -49,6 +51,28 @@ export class WatchedTable {
 
   get now(): TableNow {
     return this.#now;
+  }
+
+  /** As it was when it took rows last; before that, as it was first seen. */
+  get taken(): Table {
+    return this.#taken;
+  }
+
+  /** Its columns were altered since it took rows last. */
+  get isOtherThanTaken(): boolean {
+    return shapeOf(this.#taken) !== this.#now.shape;
+  }
+
+  /** Nobody is known to have altered it, or another one stands in its place, since it was seen like this. */
+  isStill(table: Table): boolean {
+    // Replicas have times of their own, and the next look may be at another one.
+    const isSameTime = table.family === 'replicated' || table.alteredS === this.#table.alteredS;
+    return isSameTime && idOf(table) === this.#now.id && shapeOf(table) === this.#now.shape;
+  }
+
+  /** It took rows while it was seen like this. */
+  took(table: Table): void {
+    this.#taken = table;
   }
 
   /** Why no range can be read back from it, whatever was recorded; undefined: one can. */

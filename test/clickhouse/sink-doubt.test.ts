@@ -181,7 +181,7 @@ describe('a range that was recorded for another table', () => {
     expect(() => sink.freeze(recordedBatch(sink, { tables: ['default.old'] }))).toThrow(
       expect.objectContaining({
         code: 'KCR_READ_BACK',
-        message: expect.stringMatching(/recorded for the table default\.old, but the route of its topic names default\.t now \(topic orders, partition 0, offsets 10-13\).*state reset/) as string,
+        message: expect.stringMatching(/recorded for the table default\.old, but the route of its topic names default\.t now \(topic orders, partition 0, offsets 10-13, table default\.t\).*state reset/) as string,
       }),
     );
     expect(server.queries).toHaveLength(before);
