@@ -13,10 +13,9 @@ import { classify, failedInView, rowAtFault, serverReason } from './classify.js'
 import { countTimesOutside } from './check-batch.js';
 import { afterRefusal, coalescingFault } from './coalescing.js';
 import { RowEncoder } from './encode.js';
-import type { Column } from './table.js';
 import { isSameTable, type TableDoubt, type TableNow } from './evidence.js';
 import { type Answer, ConnectionFailure } from './http.js';
-import { insertStatement } from './insert-statement.js';
+import { insertParams } from './insert-statement.js';
 import type { Coalescing, SinkContext, TargetTable } from './sink-context.js';
 import { type Where, whereOf } from './look-errors.js';
 import { RangeLook } from './range-look.js';
@@ -226,9 +225,8 @@ export class FrozenBatch implements FrozenInsert {
 
   #params(token: string | undefined, queryId: string, settings: Pick<InsertSettings, 'deduplicated' | 'plain'>): Record<string, string> {
     return {
-      query: insertStatement(this.#destination.target.table),
+      ...insertParams(this.#destination.target.table),
       query_id: queryId,
-      ...(refusesNull(this.#destination.target.table.columns) ? { [NULL_AS_DEFAULT]: '0' } : {}),
       ...(token === undefined ? settings.plain : { ...settings.deduplicated, insert_deduplication_token: token }),
     };
   }
@@ -308,19 +306,6 @@ export class FrozenBatch implements FrozenInsert {
     const mayHaveLanded = this.#noteInPart();
     return new IngestError('KCR_POISON', reason, { topic, partition, first, last, table, serverCode: code, divisible: 'surely', mayHaveLanded, hint: poisonHint(reason) });
   }
-}
-
-const NULL_AS_DEFAULT = 'input_format_null_as_default';
-
-/**
- * A `null` for an Enum that has no 0 is stored as 0, and from then on no SELECT of the column succeeds (code 691; measured,
- * 26.7). Refused, the record is poison and named; so is then a `null` for any other column of the table that takes none.
- */
-function refusesNull(columns: readonly Column[]): boolean {
-  return columns.some(({ type }) => {
-    const bare = type.replace(/'(?:[^'\\]|\\.)*'/g, "''").replace(/Nullable\(Enum(?:8|16)\([^)]*\)\)/g, '');
-    return [...bare.matchAll(/Enum(?:8|16)\(([^)]*)\)/g)].some(([, values = '']) => !/'' = 0\b/.test(values));
-  });
 }
 
 function retriableHint(code: number | undefined): string | undefined {

@@ -123,6 +123,16 @@ describe('a doubtful token', () => {
     });
   });
 
+  it('the table is looked at before and after the question, and not once more for its views', async () => {
+    const sink = await openSink({ views: ['totals'] });
+    const frozen = sink.freeze(recordedBatch(sink));
+    server.onSelect = found({ 10: 1 });
+    nowMs += 11 * MINUTE;
+    const before = server.queries.length;
+    await outcome(frozen.readBack(frozen.tokenDoubt(nowMs))).catch(() => undefined);
+    expect(server.queries.slice(before).filter((sql) => sql.includes('FROM system.columns'))).toHaveLength(2);
+  });
+
   it('with materialized views goes on when nothing is there: the table’s block is written before its views are fed', async () => {
     const sink = await openSink({ views: ['totals'] });
     await expect(outcome(sink.freeze(recordedBatch(sink)).readBack('it is old'))).resolves.toEqual({ missing: [10, 12, 13], doubled: [] });
