@@ -7,7 +7,7 @@ import { Observable } from 'rxjs';
 import { hasCode, IngestError } from '../errors.js';
 import type { Records } from '../model/record.js';
 import type { FrozenInsert, InsertBatch, InsertResult, ReadBack } from '../ports.js';
-import { isAlterationAtFault, type Refused } from './altered-table.js';
+import { orAltered } from './altered-table.js';
 import { RowBody } from './body.js';
 import { classify, failedInView, rowAtFault, serverReason } from './classify.js';
 import { countTimesOutside } from './check-batch.js';
@@ -18,6 +18,7 @@ import { type Answer, ConnectionFailure } from './http.js';
 import { insertParams } from './insert-statement.js';
 import type { Coalescing, SinkContext, TargetTable } from './sink-context.js';
 import { type Where, whereOf } from './look-errors.js';
+import { fatalHint, foreignHint, poisonHint, retriableHint } from './refusal-hints.js';
 import { RangeLook } from './range-look.js';
 import { refuseOtherCount } from './row-count.js';
 import { OwnToken } from './own-token.js';
@@ -144,13 +145,15 @@ export class FrozenBatch implements FrozenInsert {
     if (records.length === 0) return { rows: 0, bytes: 0 };
     const { settings, slots } = this.#context;
     const alone = async (): Promise<InsertResult> => {
-      const { table } = this.#destination.target;
+      const { target } = this.#destination;
+      const { table } = target;
       try {
         const result = await this.#exchange(records, slots, this.#params(token, queryId, settings), signal);
-        this.#destination.target.took(table);
+        target.took(table);
         return result;
       } catch (error) {
-        throw hasCode(error, 'KCR_POISON') ? await this.#orAltered(error, { records, sentInto: table }, signal) : error;
+        const asking = { http: this.#context.http, target, settings: settings.plain, signal };
+        throw hasCode(error, 'KCR_POISON') ? await orAltered(error, asking, { records, sentInto: table, where: this.#where() }) : error;
       }
     };
     const coalescing = this.#coalescing(records);
@@ -272,25 +275,6 @@ export class FrozenBatch implements FrozenInsert {
     }
   }
 
-  /** A record is not to blame for an alteration of the table, which may be taken back. Whatever is said keeps what may have landed. */
-  async #orAltered(poison: IngestError, sent: Pick<Refused, 'records' | 'sentInto'>, signal: AbortSignal): Promise<IngestError> {
-    const { target } = this.#destination;
-    const { offset, serverCode, mayHaveLanded } = poison.fields;
-    const { topic, partition } = this.#batch.assignment;
-    const fields = { ...this.#where(), serverCode, mayHaveLanded };
-    try {
-      const isAtFault = await isAlterationAtFault(this.#context.http, target, { ...sent, offset, topic, partition }, this.#context.settings.plain, signal);
-      if (!isAtFault) return poison;
-      return new IngestError('KCR_SCHEMA', `the table was altered, and takes none of the rows that it took before: ${poison.reason}`, {
-        ...fields, cause: poison,
-        hint: 'alter the column back, or to a type that takes the values: it is tried again until then. If the records are at fault and not the table, start again: records are then judged by the table as it is',
-      });
-    } catch (thrown) {
-      if (!(thrown instanceof IngestError)) throw thrown;
-      return new IngestError('KCR_INSERT_RETRIABLE', `${poison.reason}; and whether the record or an alteration of the table is at fault is not known: ${thrown.reason}`, { ...fields, hint: thrown.fields.hint, cause: thrown });
-    }
-  }
-
   /** An expression may have failed while a part was written: of the parts of other ClickHouse partitions some are there. */
   #noteInPart(): boolean {
     const mayHaveLanded = this.#destination.target.table.partitionKey !== '';
@@ -306,28 +290,6 @@ export class FrozenBatch implements FrozenInsert {
     const mayHaveLanded = this.#noteInPart();
     return new IngestError('KCR_POISON', reason, { topic, partition, first, last, table, serverCode: code, divisible: 'surely', mayHaveLanded, hint: poisonHint(reason) });
   }
-}
-
-function retriableHint(code: number | undefined): string | undefined {
-  return code === 60 || code === 81 || code === 218 ? 'bring the table back (ATTACH, UNDROP, RENAME); it is tried again until then' : undefined;
-}
-
-/** A field without a column is an error only where a person said so. */
-function poisonHint(reason: string): string | undefined {
-  return reason.startsWith('Unknown field found while parsing') ? 'ALTER TABLE … ADD COLUMN for the field, or set onUnknownField to "ignore"' : undefined;
-}
-
-/** Without a code of ClickHouse's something on the way has answered. */
-function foreignHint(code: number | undefined): string | undefined {
-  return code === undefined ? 'the answer is not ClickHouse’s own: check the url, and the proxies on the way' : undefined;
-}
-
-function fatalHint(code: number | undefined): string | undefined {
-  if (code === 252) return 'the batch spreads over too many ClickHouse partitions: coarsen PARTITION BY, make batches smaller, or raise max_partitions_per_insert_block';
-  if (code === 497) return 'GRANT INSERT on the table to the user';
-  if (code === 516 || code === 194) return 'check username and password';
-  if (code === 164 || code === 452) return 'the user’s profile forbids a setting that exactly-once needs';
-  return undefined;
 }
 
 /** A promise as a cold Observable: every subscription runs it anew, unsubscribing aborts it. */
