@@ -25,6 +25,8 @@ export class WatchedTable {
   #taken: Table;
   #isGone = false;
   #refreshing: Promise<void> | undefined;
+  /** Begins when the one that is under way has ended. */
+  #next: Promise<void> | undefined;
 
   /** `defaultWindow`, `defaultSeconds`: what the server has for tables that do not say; undefined: the user may not see it. */
   constructor(http: ClickHouseWire, table: Table, defaultWindow: number | undefined, { report, now }: { readonly report: Report; readonly now: () => number }, defaultSeconds?: number) {
@@ -92,9 +94,22 @@ export class WatchedTable {
     return { ...(id === undefined ? {} : { id }), columns, shape, ...(alteredS === undefined ? {} : { alteredS }), ...(mutation === undefined ? {} : { mutation }) };
   }
 
-  /** Looks again, and tells what has changed. Those that ask at once share one look. */
+  /**
+   * Looks again, and tells what has changed. One that is under way may have read the table before what the caller knows
+   * of happened: those that ask meanwhile share the next one.
+   */
   refresh(): Promise<void> {
-    this.#refreshing ??= this.#look().finally(() => (this.#refreshing = undefined));
+    if (this.#next !== undefined) return this.#next;
+    if (this.#refreshing === undefined) return this.#begin();
+    this.#next = this.#refreshing.catch(() => undefined).then(() => {
+      this.#next = undefined;
+      return this.#begin();
+    });
+    return this.#next;
+  }
+
+  #begin(): Promise<void> {
+    this.#refreshing = this.#look().finally(() => (this.#refreshing = undefined));
     return this.#refreshing;
   }
 
