@@ -68,8 +68,8 @@ test('I8: a process that dies between two parts leaves them to the next one as t
   const { config, rows } = await place();
   const before = await run(config, 2);
   expect(before.ranges).toEqual(['0-9: 100', '10-19: 100']);
-  const after = await run(config);
-  // Nothing is divided anew: what is in doubt is replayed in the parts that were recorded.
-  expect(after).toEqual({ ranges: expect.arrayContaining(['30-39: 100']) as string[], divided: [] });
+  const { ranges, divided } = await run(config);
+  // Nothing is divided anew: what is in doubt is replayed in the parts that were recorded, whether or not it has landed.
+  expect({ ranges: ranges.map((range) => range.split(':')[0]), divided }).toEqual({ ranges: ['20-29', '30-39'], divided: [] });
   expect(await rows()).toEqual(once);
 }, 120_000);
