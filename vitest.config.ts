@@ -22,8 +22,6 @@ export default defineConfig({
         test: {
           name: 'servers',
           include: servers,
-          // Thirty starts and stops take minutes: by hand, with KCR_LONG=1.
-          exclude: process.env.KCR_LONG === undefined ? ['test/cli/silent-run.servers.test.ts'] : [],
           globalSetup: ['test/stack/global-setup.ts'],
           maxWorkers: 2,
           sequence: { groupOrder: 1 },

@@ -14,6 +14,19 @@ export function within<T>(promise: Promise<T>, ms: number): Promise<T | undefine
   });
 }
 
+export interface Limit {
+  readonly signal: AbortSignal;
+  /** What waited is over: the limit has no effect any more. */
+  readonly clear: () => void;
+}
+
+/** Aborted after `ms`, with what `late` says, or when `signal` is. */
+export function limitOf(ms: number, late: () => Error, signal?: AbortSignal): Limit {
+  const time = new AbortController();
+  const timer = setTimeout(() => time.abort(late()), ms);
+  return { signal: signal === undefined ? time.signal : AbortSignal.any([signal, time.signal]), clear: () => clearTimeout(timer) };
+}
+
 /** As the promise; rejects with the signal's reason as soon as that is aborted. The promise goes on unwatched. */
 export function orAborted<T>(promise: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
   if (signal === undefined) return promise;

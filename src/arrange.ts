@@ -8,9 +8,10 @@ import { commit } from '../operators/commit.js';
 import { consume } from '../operators/consume.js';
 import { groupByPartition, type GroupByPartitionConfig, type HealConfig, type PartitionStream } from '../operators/group-by-partition.js';
 import { asInsertBatch, insertDeduped } from '../operators/insert-deduped.js';
+import { countAbandoned } from '../operators/internal/count-abandoned.js';
 import { reconcileWithState } from '../operators/reconcile-with-state.js';
 import { IngestError } from './errors.js';
-import type { Delivered, Outcome, Report } from './events.js';
+import { noReport, type Delivered, type Outcome, type Report } from './events.js';
 import { Ledger } from './ledger.js';
 import type { InsertBatch, RecordSource, BatchSink, StateStore } from './ports.js';
 import type { RetryConfig } from './retry.js';
@@ -92,9 +93,10 @@ function arrangement(
         chunks.pipe(
           bufferCountOrTime(batch, scheduler),
           commit(source, undefined, { mustCommit: true, retry, ...effects }, scheduler),
-          plain,
-          custom(assignment.topic),
-          insertDeduped(sink, { ...inserting, whenInDoubt: 'abandon' }, scheduler),
+          countAbandoned(
+            (report) => (batches) => batches.pipe(plain, custom(assignment.topic), insertDeduped(sink, { ...inserting, whenInDoubt: 'abandon', report }, scheduler)),
+            effects.report ?? noReport,
+          ),
         ) };
     case 'at-least-once':
       return { project: ({ assignment, chunks }) =>

@@ -96,23 +96,24 @@ export class IngestError extends Error {
   readonly code: ErrorCode;
   readonly retryable: boolean;
   readonly fields: ErrorFields;
+  /** What happened, without where: for an error that says more of the same place. */
+  readonly reason: string;
   /** The message without what to do about it. */
   readonly detail: string;
-  readonly #what: string;
 
-  constructor(code: ErrorCode, message: string, fields: ErrorFields = {}) {
-    const detail = describe(message, fields);
+  constructor(code: ErrorCode, reason: string, fields: ErrorFields = {}) {
+    const detail = describe(reason, fields);
     super(fields.hint === undefined ? detail : `${detail}. What to do: ${fields.hint}`, fields.cause === undefined ? undefined : { cause: fields.cause });
     this.code = code;
+    this.reason = reason;
     this.detail = detail;
     this.retryable = errorCodes[code].retryable;
     this.fields = fields;
-    this.#what = message;
   }
 
   /** The same error, of which more is known. */
   with(fields: ErrorFields): IngestError {
-    return new IngestError(this.code, this.#what, { ...this.fields, cause: this.cause, ...fields });
+    return new IngestError(this.code, this.reason, { ...this.fields, cause: this.cause, ...fields });
   }
 }
 
@@ -127,7 +128,7 @@ export function hasCode(thrown: unknown, ...codes: readonly ErrorCode[]): thrown
   return thrown instanceof IngestError && codes.includes(thrown.code);
 }
 
-function describe(message: string, fields: ErrorFields): string {
+function describe(reason: string, fields: ErrorFields): string {
   const where = [
     fields.topic === undefined ? '' : `topic ${fields.topic}`,
     fields.partition === undefined ? '' : `partition ${fields.partition}`,
@@ -137,5 +138,5 @@ function describe(message: string, fields: ErrorFields): string {
     fields.serverCode === undefined ? '' : `server code ${fields.serverCode}`,
   ].filter((part) => part !== '');
   const place = where.length === 0 ? '' : ` (${where.join(', ')})`;
-  return `${message}${place}`;
+  return `${reason}${place}`;
 }

@@ -162,7 +162,10 @@ export type IngestEvent =
     }
   | { readonly kind: 'commitFailed'; readonly assignment: Assignment; readonly error: IngestError }
   | {
-      /** At-most-once: a committed batch whose insert failed, or whose outcome is not known. It is not made again. */
+      /**
+       * At-most-once: committed records whose insert failed, was given up, or has an outcome that is not known. It is not
+       * made again. `rows`: as the batches say it.
+       */
       readonly kind: 'abandoned';
       readonly assignment: Assignment;
       readonly first: number;

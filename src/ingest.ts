@@ -6,7 +6,7 @@ import { randomUUID } from 'node:crypto';
 import { hostname } from 'node:os';
 import { Observable, type MonoTypeOperatorFunction } from 'rxjs';
 import { transformRows } from '../operators/transform-rows.js';
-import { orAborted } from './abort.js';
+import { limitOf, orAborted } from './abort.js';
 import { clickHouseOptions, keeperMapConfig, topicsOf } from './adapter-options.js';
 import { arrange, type Ports } from './arrange.js';
 import { openClickHouseSink } from './clickhouse/sink.js';
@@ -18,7 +18,7 @@ import { fairScheduler } from './fair-scheduler.js';
 import { kafkaSource, type KafkaSource, type OutOfRange } from './kafka/source.js';
 import { budgetHere } from './memory-budget.js';
 import type { InsertBatch } from './ports.js';
-import { preflight } from './preflight.js';
+import { preflight, START_LIMIT_MS } from './preflight.js';
 import { kafkaStore } from './state/kafka.js';
 import { keeperMapStore } from './state/keeper-map.js';
 import { keeperStore } from './state/keeper.js';
@@ -113,7 +113,8 @@ async function openChecked(config: CheckedConfig, { report = noReport, onFinding
   const refusal = refusalOf(findings);
   if (refusal !== undefined) throw refusal;
   for (const finding of findings) if (finding.level === 'warning') onFinding?.(finding);
-  const sink = await openClickHouseSink({ ...clickHouseOptions(config), report, starting: signal });
+  const limit = limitOf(START_LIMIT_MS, () => new IngestError('KCR_CLICKHOUSE_UNREACHABLE', `ClickHouse did not tell of the tables within ${START_LIMIT_MS / 1000} s`, { hint: 'it answered the checks before: look at the server, then start again' }), signal);
+  const sink = await openClickHouseSink({ ...clickHouseOptions(config), report, starting: limit.signal }).finally(limit.clear);
   // Under `continue` what retention took is passed over; a log that ends too early is a reset.
   const onOutOfRange = ({ wanted, logStart }: OutOfRange) => (config.onGap === 'continue' && wanted < logStart ? logStart : undefined);
   const { bytes: budgetBytes } = budgetHere(config.kafka.budgetBytes);

@@ -2,10 +2,11 @@
  * Room: everything a configuration names, looked at before a record is taken. Asks the adapters; changes nothing but
  * the state store's probe, which is removed again.
  */
+import { limitOf } from './abort.js';
 import { clickHouseOptions, keeperMapConfig, topicsOf } from './adapter-options.js';
 import { checkClickHouse } from './clickhouse/preflight.js';
 import type { CheckedConfig } from './config.js';
-import { asIngestError } from './errors.js';
+import { asIngestError, IngestError } from './errors.js';
 import type { Finding } from './finding.js';
 import { groupFindings, standNow, type StandNow } from './group-findings.js';
 import { withAdmin } from './kafka/admin.js';
@@ -22,10 +23,10 @@ import { checkKeeperMap } from './state/keeper-map.js';
 import { checkKeeper } from './state/keeper.js';
 
 /** How long the start waits for one answer, or for a group's coordinator. */
-const START_LIMIT_MS = 30_000;
+export const START_LIMIT_MS = 30_000;
 
 export interface PreflightOptions {
-  /** Aborted, what is asked of ClickHouse fails at once; Kafka and the state store end by their own limits. */
+  /** Aborted, what is asked of ClickHouse, and what reads records, fails at once; the rest of Kafka and the state store end by their own limits. */
   readonly signal?: AbortSignal | undefined;
   /**
    * Some records are read and compared with the tables. `judge` refuses a topic of which none can be inserted; `start` leaves
@@ -45,7 +46,7 @@ export async function preflight(config: CheckedConfig, { signal, records = 'judg
   const clickHouse = kafka.then(({ partitions }) => clickHouseFindings(config, partitions, signal));
   const committing = whenKafka(() => mayCommit({ ...config.kafka, topics: topicsOf(config) }, START_LIMIT_MS));
   const group = whenKafka(() => groupPart(config, committing));
-  const data = Promise.all([group, clickHouse]).then(([found, tables]) => recordFindings(config, found?.stand, { tables, records }));
+  const data = Promise.all([group, clickHouse]).then(([found, tables]) => recordFindings(config, found?.stand, { tables, records, signal }));
   const all = await Promise.all([kafka.then(({ findings }) => findings), group.then((found) => found?.findings ?? []), data, clickHouse, storeFindings(config, committing)]);
   return [memoryFinding(config), ...all.flat()];
 }
@@ -95,19 +96,22 @@ async function groupPart(config: CheckedConfig, committing: Promise<void | undef
 }
 
 /** A look that fails refuses nothing: the records can be read later. */
-async function recordFindings(config: CheckedConfig, stand: StandNow | undefined, { tables, records }: { readonly tables: readonly Finding[]; readonly records: NonNullable<PreflightOptions['records']> }): Promise<readonly Finding[]> {
+async function recordFindings(config: CheckedConfig, stand: StandNow | undefined, { tables, records, signal }: { readonly tables: readonly Finding[]; readonly records: NonNullable<PreflightOptions['records']>; readonly signal: AbortSignal | undefined }): Promise<readonly Finding[]> {
   // Without the server or its tables there is nothing to compare with, and that is told.
   if (records === 'skip' || stand === undefined || tables[0]?.level === 'refusal') return [];
+  const limit = limitOf(START_LIMIT_MS, () => new IngestError('KCR_CLICKHOUSE_UNREACHABLE', `reading some and comparing them with their tables took more than ${START_LIMIT_MS / 1000} s`), signal);
   try {
-    const samples = await takeSamples({ ...config.kafka, topics: topicsOf(config) }, stand.partitions.map((each) => ({ ...each, next: each.resume ?? each.logStart })));
+    const samples = await takeSamples({ ...config.kafka, topics: topicsOf(config) }, stand.partitions.map((each) => ({ ...each, next: each.resume ?? each.logStart })), limit.signal);
     const transforms = new Map(config.routes.map(({ topic, transform }) => [topic, transform]));
     const { onPoison, onTombstone = onPoison === 'exclude' ? 'skip' : 'halt' } = config;
     const topicsWithRecords = new Set(stand.partitions.filter(({ logStart, stableEnd }) => stableEnd > logStart).map(({ topic }) => topic));
-    const findings = await dataFindings({ clickHouse: clickHouseOptions(config), transforms, onPoison, onTombstone, topicsWithRecords }, samples);
+    const findings = await dataFindings({ clickHouse: clickHouseOptions(config), transforms, onPoison, onTombstone, topicsWithRecords }, samples, limit.signal);
     if (records === 'judge') return findings;
     return findings.map(({ code, ...finding }) => (code === 'KCR_POISON' ? { ...finding, level: 'warning' } : code === undefined ? finding : { code, ...finding }));
   } catch (thrown) {
     return [{ level: 'warning', what: 'records', detail: `they could not be looked at: ${asIngestError(thrown, 'KCR_KAFKA', 'reading some failed').detail}` }];
+  } finally {
+    limit.clear();
   }
 }
 

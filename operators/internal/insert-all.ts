@@ -194,8 +194,7 @@ function without(batch: InsertBatch, offset: number): InsertBatch {
 
 /** Poison that is not left out, although the policy says so. */
 function kept(error: IngestError, why: string): IngestError {
-  const reason = error.detail.replace(/ \(topic [^()]*\)$/, '');
-  return new IngestError('KCR_POISON', `${reason}; the record is not left out, since ${why}`, {
+  return new IngestError('KCR_POISON', `${error.reason}; the record is not left out, since ${why}`, {
     ...error.fields,
     hint: error.fields.hint ?? 'mend the table, or drop such records with a transform; the range is still recorded as in doubt',
     cause: error,

@@ -64,7 +64,7 @@ function cleared(batch: InsertBatch, { error, isInDoubt, isUnanswered }: Refusal
     concatMap((absent) => {
       if (absent) return then();
       if (!isRecordToBlame) return patiently();
-      return throwError(() => new IngestError(error.code, `${error.detail}; the record at fault is not looked for, since rows of its range are in the table`, { ...error.fields, cause: error }));
+      return throwError(() => new IngestError(error.code, `${error.reason}; the record at fault is not looked for, since rows of its range are in the table`, { ...error.fields, cause: error }));
     }),
   );
 }
@@ -201,8 +201,7 @@ class Search {
     if (isTooLarge(error)) return throwError(() => error);
     const offset = offsetOf(one, 0);
     const { topic, partition, table, serverCode } = error.fields;
-    const reason = error.detail.replace(/ \((?:topic|table|server code) [^()]*\)$/, '');
-    return this.#searched.blame(one, new IngestError('KCR_POISON', `${reason}; found by inserting the others`, { topic, partition, offset, table, serverCode, cause: error }));
+    return this.#searched.blame(one, new IngestError('KCR_POISON', `${error.reason}; found by inserting the others`, { topic, partition, offset, table, serverCode, cause: error }));
   }
 }
 

@@ -7,17 +7,19 @@ import { Observable } from 'rxjs';
 import { hasCode, IngestError } from '../errors.js';
 import type { Records } from '../model/record.js';
 import type { FrozenInsert, InsertBatch, InsertResult, ReadBack } from '../ports.js';
+import { orAltered } from './altered-table.js';
 import { RowBody } from './body.js';
 import { classify, failedInView, rowAtFault, serverReason } from './classify.js';
 import { countTimesOutside } from './check-batch.js';
 import { afterRefusal, coalescingFault } from './coalescing.js';
 import { RowEncoder } from './encode.js';
-import type { Column, Table } from './table.js';
 import { isSameTable, type TableDoubt, type TableNow } from './evidence.js';
 import { type Answer, ConnectionFailure } from './http.js';
-import { insertStatement } from './insert-statement.js';
+import { insertParams } from './insert-statement.js';
 import type { Coalescing, SinkContext, TargetTable } from './sink-context.js';
+import type { Table } from './table.js';
 import { type Where, whereOf } from './look-errors.js';
+import { fatalHint, foreignHint, poisonHint, retriableHint } from './refusal-hints.js';
 import { RangeLook } from './range-look.js';
 import { refuseOtherCount } from './row-count.js';
 import { OwnToken } from './own-token.js';
@@ -153,7 +155,18 @@ export class FrozenBatch implements FrozenInsert {
   async #send(records: Records, token: string | undefined, queryId: string, signal: AbortSignal): Promise<InsertResult> {
     if (records.length === 0) return { rows: 0, bytes: 0 };
     const { settings, slots } = this.#context;
-    const alone = () => this.#exchange(records, slots, this.#params(token, queryId, settings), signal);
+    const alone = async (): Promise<InsertResult> => {
+      const { target } = this.#destination;
+      const { table } = target;
+      try {
+        const result = await this.#exchange(records, slots, this.#params(token, queryId, settings), signal);
+        target.took(table);
+        return result;
+      } catch (error) {
+        const asking = { http: this.#context.http, target, settings: settings.plain, signal };
+        throw hasCode(error, 'KCR_POISON') ? await orAltered(error, asking, { records, sentInto: table, where: this.#where() }) : error;
+      }
+    };
     const coalescing = this.#coalescing(records);
     if (coalescing === undefined) return alone();
     try {
@@ -238,9 +251,8 @@ export class FrozenBatch implements FrozenInsert {
 
   #params(token: string | undefined, queryId: string, settings: Pick<InsertSettings, 'deduplicated' | 'plain'>): Record<string, string> {
     return {
-      query: insertStatement(this.#destination.target.table),
+      ...insertParams(this.#destination.target.table),
       query_id: queryId,
-      ...(refusesNull(this.#destination.target.table.columns) ? { [NULL_AS_DEFAULT]: '0' } : {}),
       ...(token === undefined ? settings.plain : { ...settings.deduplicated, insert_deduplication_token: token }),
     };
   }
@@ -301,41 +313,6 @@ export class FrozenBatch implements FrozenInsert {
     const mayHaveLanded = this.#noteInPart();
     return new IngestError('KCR_POISON', reason, { topic, partition, first, last, table, serverCode: code, divisible: 'surely', mayHaveLanded, hint: poisonHint(reason) });
   }
-}
-
-const NULL_AS_DEFAULT = 'input_format_null_as_default';
-
-/**
- * A `null` for an Enum that has no 0 is stored as 0, and from then on no SELECT of the column succeeds (code 691; measured,
- * 26.7). Refused, the record is poison and named; so is then a `null` for any other column of the table that takes none.
- */
-function refusesNull(columns: readonly Column[]): boolean {
-  return columns.some(({ type }) => {
-    const bare = type.replace(/'(?:[^'\\]|\\.)*'/g, "''").replace(/Nullable\(Enum(?:8|16)\([^)]*\)\)/g, '');
-    return [...bare.matchAll(/Enum(?:8|16)\(([^)]*)\)/g)].some(([, values = '']) => !/'' = 0\b/.test(values));
-  });
-}
-
-function retriableHint(code: number | undefined): string | undefined {
-  return code === 60 || code === 81 || code === 218 ? 'bring the table back (ATTACH, UNDROP, RENAME); it is tried again until then' : undefined;
-}
-
-/** A field without a column is an error only where a person said so. */
-function poisonHint(reason: string): string | undefined {
-  return reason.startsWith('Unknown field found while parsing') ? 'ALTER TABLE … ADD COLUMN for the field, or set onUnknownField to "ignore"' : undefined;
-}
-
-/** Without a code of ClickHouse's something on the way has answered. */
-function foreignHint(code: number | undefined): string | undefined {
-  return code === undefined ? 'the answer is not ClickHouse’s own: check the url, and the proxies on the way' : undefined;
-}
-
-function fatalHint(code: number | undefined): string | undefined {
-  if (code === 252) return 'the batch spreads over too many ClickHouse partitions: coarsen PARTITION BY, make batches smaller, or raise max_partitions_per_insert_block';
-  if (code === 497) return 'GRANT INSERT on the table to the user';
-  if (code === 516 || code === 194) return 'check username and password';
-  if (code === 164 || code === 452) return 'the user’s profile forbids a setting that exactly-once needs';
-  return undefined;
 }
 
 /** What the first of two attempts has left in the table is there whatever became of the second, which may not even have been sent. */

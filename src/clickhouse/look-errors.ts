@@ -23,7 +23,7 @@ export function whereOf({ assignment: { topic, partition }, afterOffset, lastOff
 export function unreadable(error: unknown, where: Where): unknown {
   if (!(error instanceof IngestError) || error.retryable) return error;
   const { serverCode } = error.fields;
-  return new IngestError('KCR_READ_BACK', `the range could not be read back: ${error.message}`, {
+  return new IngestError('KCR_READ_BACK', `the range could not be read back: ${error.reason}`, {
     ...where,
     serverCode,
     hint: serverCode === 497 ? 'GRANT SELECT on the table to the user, then start again' : undefined,

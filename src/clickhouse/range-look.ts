@@ -86,7 +86,8 @@ export class RangeLook {
     await this.#refuseAltered(now);
     if (!isBelieved) return this.#unproven(asked, mayTrust, `${evidence.why}, and no older rows of the partition are seen by its columns`);
     if (asked !== undefined && missing.length < countOffsets(this.#batch.records)) {
-      const views = await this.views();
+      // As the table was seen a moment ago.
+      const { views } = this.#target.table;
       if (views.length > 0) return this.#beforeViews(asked, mayTrust, found, views);
     }
     return { missing, doubled };

@@ -27,21 +27,23 @@ export class RowTrial {
   readonly #http: ClickHouseHttp;
   readonly #settings: Settings;
   readonly #types: Settings;
+  readonly #signal: AbortSignal | undefined;
 
   /** `settings`: of every question. `types`: of those that name the table's columns. */
-  private constructor(http: ClickHouseHttp, settings: Settings, types: Settings) {
+  private constructor(http: ClickHouseHttp, settings: Settings, types: Settings, signal: AbortSignal | undefined) {
     this.#http = http;
     this.#settings = settings;
     this.#types = types;
+    this.#signal = signal;
   }
 
   /** `settings`: those of an insert without a token. Asks which types the server must be told to allow, since the table has them. */
-  static async open(http: ClickHouseHttp, settings: Settings): Promise<RowTrial> {
+  static async open(http: ClickHouseHttp, settings: Settings, signal?: AbortSignal): Promise<RowTrial> {
     const pins = Object.keys(truthfulLooks).map((name) => `'${name}'`).join(', ');
     const rows = await http.select<{ name: string }>(`SELECT name FROM system.settings WHERE match(name, '^(allow|enable)_.*type') AND type = 'Bool' OR name IN (${pins})`);
     const known = rows.map(({ name }) => name);
     const pinned = Object.fromEntries(known.flatMap((name) => (name in truthfulLooks ? [[name, truthfulLooks[name]!]] : [])));
-    return new RowTrial(http, { ...settings, ...pinned }, Object.fromEntries(known.filter((name) => !(name in truthfulLooks)).map((name) => [name, '1'])));
+    return new RowTrial(http, { ...settings, ...pinned }, Object.fromEntries(known.filter((name) => !(name in truthfulLooks)).map((name) => [name, '1'])), signal);
   }
 
   /** The first row that cannot be inserted; undefined: each can be read. Constraints and views are not tried. */
@@ -83,13 +85,10 @@ export class RowTrial {
   }
 
   async #ask(head: string, structure: string | undefined, { rows, tail }: { readonly rows: Buffer; readonly tail: string }, further: Settings = {}): Promise<Answer> {
-    // A text that no value has ends the rows, whatever is in them.
-    const mark = `$kcr_${randomUUID().replaceAll('-', '')}$`;
-    const columns = structure === undefined ? '' : `${quoteText(structure)}, `;
-    const body = Buffer.concat([Buffer.from(`${head}format('JSONEachRow', ${columns}${mark}`), rows, Buffer.from(`${mark})${tail}`)]);
+    const body = Buffer.concat([Buffer.from(head), rowsAsTable(structure, rows), Buffer.from(tail)]);
     const types = structure === undefined ? {} : this.#types;
-    const params = { ...this.#settings, ...types, ...further, query_id: `kcr-look-${randomUUID()}`, max_query_size: String(rows.length + QUERY_ROOM_BYTES), output_format_json_quote_64bit_integers: '0' };
-    const answer = await this.#http.send({ params, body: wholeBody(body) }).answer.catch((error: unknown) => {
+    const params = { ...this.#settings, ...types, ...further, query_id: `kcr-look-${randomUUID()}`, max_query_size: querySizeOf(rows), output_format_json_quote_64bit_integers: '0' };
+    const answer = await this.#http.send({ params, body: wholeBody(body), signal: this.#signal }).answer.catch((error: unknown) => {
       if (!(error instanceof ConnectionFailure)) throw error;
       throw new IngestError('KCR_CLICKHOUSE_UNREACHABLE', `ClickHouse did not answer what it makes of records: ${error.message}`, { hint: error.hint, cause: error });
     });
@@ -98,6 +97,19 @@ export class RowTrial {
     if (answer.status === 200) return answer;
     throw new IngestError('KCR_CLICKHOUSE_UNREACHABLE', `ClickHouse at ${this.#http.address} answered HTTP status ${answer.status}: ${answer.text.slice(0, 200)}`);
   }
+}
+
+/** Of a text that rows stand in. */
+export function querySizeOf(rows: Buffer): string {
+  return String(rows.length + QUERY_ROOM_BYTES);
+}
+
+/** What stands behind FROM. Without a structure the server finds one out. */
+export function rowsAsTable(structure: string | undefined, rows: Buffer): Buffer {
+  // A text that no value has ends the rows, whatever is in them.
+  const mark = `$kcr_${randomUUID().replaceAll('-', '')}$`;
+  const columns = structure === undefined ? '' : `${quoteText(structure)}, `;
+  return Buffer.concat([Buffer.from(`format('JSONEachRow', ${columns}${mark}`), rows, Buffer.from(`${mark})`)]);
 }
 
 /** As they are sent by an insert. `records` are of one topic and partition, and each is one JSON object. */
@@ -117,7 +129,7 @@ export function isInsertable({ defaultKind }: Column): boolean {
 }
 
 /** `format` does not read EPHEMERAL columns, so here they are columns like others. */
-function structureOf({ columns }: Table): string {
+export function structureOf({ columns }: Table): string {
   return columns
     .map(({ name, type, defaultKind, defaultExpression }) => {
       const kind = defaultKind === 'EPHEMERAL' ? 'DEFAULT' : defaultKind;

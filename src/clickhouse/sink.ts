@@ -135,7 +135,7 @@ class ClickHouseSink implements BatchSink, SinkContext {
     const { topic } = batch.assignment;
     const destination = this.#destination(topic);
     checkTable(batch, destination.target.table);
-    checkRecords(batch, destination.target.table.provenance, { budgetMs: destination.dedupBudgetMs, settings: this.settings.fingerprint });
+    checkRecords(batch, destination.target.table, { budgetMs: destination.dedupBudgetMs, settings: this.settings.fingerprint });
     return new FrozenBatch(this, destination, batch);
   }
 

@@ -30,9 +30,12 @@ export class WatchedTable {
   readonly #isCoalesced: boolean;
   #table: Table;
   #now: TableNow;
+  #taken: Table;
   #isGone = false;
   #askedMs: number;
   #refreshing: Promise<void> | undefined;
+  /** Begins when the one that is under way has ended. */
+  #next: Promise<void> | undefined;
 
   /** `defaultWindow`, `defaultSeconds`: what the server has for tables that do not say; undefined: the user may not see it. */
   constructor(http: ClickHouseWire, table: Table, defaultWindow: number | undefined, { report, now, isCoalesced = false }: Around, defaultSeconds?: number) {
@@ -44,6 +47,7 @@ export class WatchedTable {
     this.#defaultSeconds = defaultSeconds;
     this.#table = table;
     this.#askedMs = now();
+    this.#taken = table;
     this.#now = this.#judged(table, undefined);
   }
 
@@ -67,6 +71,28 @@ export class WatchedTable {
     return this.#askedMs;
   }
 
+  /** As it was when it took rows last; before that, as it was first seen. */
+  get taken(): Table {
+    return this.#taken;
+  }
+
+  /** Its columns were altered since it took rows last. */
+  get isOtherThanTaken(): boolean {
+    return shapeOf(this.#taken) !== this.#now.shape;
+  }
+
+  /** Nobody is known to have altered it, or another one stands in its place, since it was seen like this. */
+  isStill(table: Table): boolean {
+    // Replicas have times of their own, and the next look may be at another one.
+    const isSameTime = table.family === 'replicated' || table.alteredS === this.#table.alteredS;
+    return isSameTime && idOf(table) === this.#now.id && shapeOf(table) === this.#now.shape;
+  }
+
+  /** It took rows while it was seen like this. */
+  took(table: Table): void {
+    this.#taken = table;
+  }
+
   /** Why no range can be read back from it, whatever was recorded; undefined: one can. */
   get readBackFault(): string | undefined {
     return readBackFault(this.#table);
@@ -84,9 +110,22 @@ export class WatchedTable {
     return { ...(id === undefined ? {} : { id }), columns, shape, ...(alteredS === undefined ? {} : { alteredS }), ...(mutation === undefined ? {} : { mutation }) };
   }
 
-  /** Looks again, and tells what has changed. Those that ask at once share one look. */
+  /**
+   * Looks again, and tells what has changed. One that is under way may have read the table before what the caller knows
+   * of happened: those that ask meanwhile share the next one.
+   */
   refresh(): Promise<void> {
-    this.#refreshing ??= this.#look().finally(() => (this.#refreshing = undefined));
+    if (this.#next !== undefined) return this.#next;
+    if (this.#refreshing === undefined) return this.#begin();
+    this.#next = this.#refreshing.catch(() => undefined).then(() => {
+      this.#next = undefined;
+      return this.#begin();
+    });
+    return this.#next;
+  }
+
+  #begin(): Promise<void> {
+    this.#refreshing = this.#look().finally(() => (this.#refreshing = undefined));
     return this.#refreshing;
   }
 

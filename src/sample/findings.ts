@@ -29,12 +29,13 @@ export interface DataOptions {
 /** Records that do not parse are looked for one after the other, a question each. */
 const MOST_UNPARSED = 5;
 
-export async function dataFindings(options: DataOptions, samples: ReadonlyMap<string, readonly SampledRecord[]>): Promise<readonly Finding[]> {
-  const http = new ClickHouseHttp(options.clickHouse);
+/** @throws the signal's reason at once. */
+export async function dataFindings(options: DataOptions, samples: ReadonlyMap<string, readonly SampledRecord[]>, signal: AbortSignal): Promise<readonly Finding[]> {
+  const http = new ClickHouseHttp({ ...options.clickHouse, starting: signal });
   try {
     const { knownSettings } = await readServer(http);
     const settings = insertSettings(options.clickHouse.clickhouseSettings ?? {}, knownSettings).plain;
-    const look = { http, trial: await RowTrial.open(http, settings), settings, ignoresCase: await ignoresCase(http, settings), options };
+    const look = { http, trial: await RowTrial.open(http, settings, signal), settings, ignoresCase: await ignoresCase(http, settings), options, signal };
     const findings: Finding[] = [];
     for (const route of options.clickHouse.routes) findings.push(...(await topicFindings(look, route, samples.get(route.topic) ?? [])));
     return findings;
@@ -49,6 +50,7 @@ interface Look {
   readonly settings: Settings;
   readonly ignoresCase: boolean;
   readonly options: DataOptions;
+  readonly signal: AbortSignal;
 }
 
 /** How fields are matched with columns: a setting since 26.5, before that by case. */
@@ -69,6 +71,7 @@ async function topicFindings(look: Look, route: Route, sample: readonly SampledR
     const table = await requireTable(look.http, { database: databaseOf(look.options.clickHouse, route), table: route.table });
     return await judge(await judgedOf(look, table, topic, sample), look.trial);
   } catch (thrown) {
+    look.signal.throwIfAborted();
     // That the table is missing, or the server, is told by the checks of these.
     const { code, detail } = asIngestError(thrown, 'KCR_PREFLIGHT', 'the records could not be looked at');
     return code === 'KCR_TABLE_MISSING' || code === 'KCR_CLICKHOUSE_UNREACHABLE' ? [] : [warning(what, `they could not be compared with the table: ${detail}`)];
@@ -101,8 +104,8 @@ function transformed(transform: Transform | undefined, { partition, record }: Sa
   try {
     return { rows: rowsOfRecord(transform, record, { topic, partition, epoch: 0, generation: 0, startOffset: record.offset }) };
   } catch (thrown) {
-    const { message, fields } = thrown as IngestError;
-    return { why: { kind: `not taken by the transform: ${message.split(' (topic ')[0]}`, todo: fields.hint ?? 'mend the transform' } };
+    const { reason, fields } = thrown as IngestError;
+    return { why: { kind: `not taken by the transform: ${reason}`, todo: fields.hint ?? 'mend the transform' } };
   }
 }
 

@@ -2,7 +2,7 @@
  * Imports: the Kafka adapter. Some records of a topic, read without the group: where the group goes on and at the log's end.
  * Bounded in records, bytes and time; what could be read until then is what there is.
  */
-import { within } from '../abort.js';
+import { orAborted, within } from '../abort.js';
 import type { GroupPosition } from '../kafka/group-positions.js';
 import type { KafkaSourceOptions } from '../kafka/options.js';
 import { LogScan } from '../kafka/scan.js';
@@ -21,8 +21,8 @@ const FETCH_BYTES = 1024 * 1024;
 /** Where a partition is read: `next` is where its owner goes on. */
 export type SamplePlace = Pick<GroupPosition, 'topic' | 'partition' | 'logStart' | 'stableEnd'> & { readonly next: number };
 
-/** By topic. @throws what keeps the log from being read at all. */
-export async function takeSamples(options: KafkaSourceOptions, places: readonly SamplePlace[]): Promise<ReadonlyMap<string, readonly SampledRecord[]>> {
+/** By topic. @throws what keeps the log from being read at all, and the signal's reason at once. */
+export async function takeSamples(options: KafkaSourceOptions, places: readonly SamplePlace[], signal: AbortSignal): Promise<ReadonlyMap<string, readonly SampledRecord[]>> {
   const samples = new Map<string, SampledRecord[]>(options.topics.map((topic) => [topic, []]));
   const log = new LogScan({ ...options, maxBytes: FETCH_BYTES, maxBytesPerPartition: FETCH_BYTES });
   try {
@@ -31,13 +31,14 @@ export async function takeSamples(options: KafkaSourceOptions, places: readonly 
       for (const [topic, sample] of samples) await takeOfTopic(log, places.filter((place) => place.topic === topic), sample, endMs);
     })();
     let failure: { readonly thrown: unknown } | undefined;
-    await within(reading.catch((thrown: unknown) => (failure = { thrown })), SAMPLE.timeMs);
+    await orAborted(within(reading.catch((thrown: unknown) => (failure = { thrown })), SAMPLE.timeMs), signal);
     const isEmpty = [...samples.values()].every(({ length }) => length === 0);
     if (failure !== undefined && isEmpty) throw failure.thrown;
     // What is still being read comes too late: the lists that are given away do not grow.
     return new Map([...samples].map(([topic, sample]) => [topic, [...sample]]));
   } finally {
-    await log.close();
+    const closed = log.close();
+    if (!signal.aborted) await closed;
   }
 }
 

@@ -196,8 +196,7 @@ function decoded(metadata: string, key: StateKey): StoredState {
   } catch (thrown) {
     if (!hasCode(thrown, 'KCR_STATE_INVALID') || thrown.fields.hint !== undefined) throw thrown;
     const { topic, partition } = key;
-    const why = thrown.detail.replace(` (topic ${topic}, partition ${partition})`, '');
-    throw new IngestError('KCR_STATE_INVALID', `The metadata beside the group's committed offset is not a state of this program. ${why}`, {
+    throw new IngestError('KCR_STATE_INVALID', `The metadata beside the group's committed offset is not a state of this program. ${thrown.reason}`, {
       topic, partition, hint: hintForeign, cause: thrown,
     });
   }
@@ -342,7 +341,7 @@ class OffsetBook {
       catchError(() => of(undefined)),
     );
     const found = await lastValueFrom(look, { defaultValue: undefined });
-    if (found === undefined) return over(key, owner, refusal.detail, refusal);
+    if (found === undefined) return over(key, owner, refusal.reason, refusal);
     return over(key, owner, `${found.owner} has taken the partition over`, refusal);
   }
 

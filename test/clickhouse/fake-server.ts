@@ -45,8 +45,8 @@ export interface FakeServer {
   readonly headers: IncomingMessage['headers'][];
   /** What to do with an insert whose body has come. @default an empty 200 */
   onInsert: (insert: FakeInsert) => void;
-  /** Rows for a statement, or the server code of its failure; undefined: what a healthy server says. */
-  onSelect: (sql: string) => readonly object[] | number | undefined;
+  /** Rows for a statement, or the server code of its failure, or no answer at all; undefined: what a healthy server says. */
+  onSelect: (sql: string) => readonly object[] | number | 'silence' | undefined;
   /** Answers say which query they are of, as ClickHouse's own do. */
   namesQueries: boolean;
   /** Connections that were accepted. */
@@ -100,6 +100,7 @@ export async function fakeClickHouse(options: FakeOptions = {}): Promise<FakeSer
       fake.queries.push(sql);
       fake.headers.push(request.headers);
       const given = fake.onSelect(sql) ?? healthy(sql);
+      if (given === 'silence') return undefined;
       if (typeof given !== 'number') return response.end(JSON.stringify({ data: given }));
       response.writeHead(500, { 'x-clickhouse-exception-code': String(given) }).end(`Code: ${given}. DB::Exception: because (version 26)`);
     });

@@ -123,6 +123,16 @@ describe('a doubtful token', () => {
     });
   });
 
+  it('the table is looked at before and after the question, and not once more for its views', async () => {
+    const sink = await openSink({ views: ['totals'] });
+    const frozen = sink.freeze(recordedBatch(sink));
+    server.onSelect = found({ 10: 1 });
+    nowMs += 11 * MINUTE;
+    const before = server.queries.length;
+    await outcome(frozen.readBack(frozen.tokenDoubt(nowMs))).catch(() => undefined);
+    expect(server.queries.slice(before).filter((sql) => sql.includes('FROM system.columns'))).toHaveLength(2);
+  });
+
   it('with materialized views goes on when nothing is there: the table’s block is written before its views are fed', async () => {
     const sink = await openSink({ views: ['totals'] });
     await expect(outcome(sink.freeze(recordedBatch(sink)).readBack('it is old'))).resolves.toEqual({ missing: [10, 12, 13], doubled: [] });
@@ -219,7 +229,7 @@ describe('a range that was recorded for another table', () => {
     expect(() => sink.freeze(recordedBatch(sink, { tables: ['default.old'] }))).toThrow(
       expect.objectContaining({
         code: 'KCR_READ_BACK',
-        message: expect.stringMatching(/recorded for the table default\.old, but the route of its topic names default\.t now \(topic orders, partition 0, offsets 10-13\).*state reset/) as string,
+        message: expect.stringMatching(/recorded for the table default\.old, but the route of its topic names default\.t now \(topic orders, partition 0, offsets 10-13, table default\.t\).*state reset/) as string,
       }),
     );
     expect(server.queries).toHaveLength(before);

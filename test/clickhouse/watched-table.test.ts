@@ -58,6 +58,23 @@ async function look(): Promise<void> {
   await outcome(open[0]!.freeze(plain).readBack()).catch(() => undefined);
 }
 
+it('I15: who asks while a look is under way is told of the table as it is from then on, not as that look has read it', async () => {
+  const sink = await openSink();
+  const before = server.queries.length;
+  const asked: Promise<unknown>[] = [];
+  server.onSelect = (sql) => {
+    if (!sql.includes('FROM system.columns') || asked.length > 0) return undefined;
+    // The look in the background has read the table, and is at its columns.
+    Object.assign(server.table, { uuid: B });
+    for (let count = 0; count < 3; count++) asked.push(outcome(sink.freeze(recordedBatch(sink)).readBack()));
+    return undefined;
+  };
+  for (const run of looks) run();
+  await expect.poll(() => asked.length).toBe(3);
+  for (const one of await Promise.allSettled(asked)) expect(one).toMatchObject({ reason: { code: 'KCR_READ_BACK', message: expect.stringContaining(B) as string } });
+  expect(server.queries.slice(before).filter((sql) => sql.includes('FROM system.tables')), 'they share one').toHaveLength(2);
+});
+
 describe('a look in the background', () => {
   it('ends with the sink', async () => {
     const sink = await openSink();

@@ -1,6 +1,7 @@
 import { NEVER, Observable, concat, concatMap, of, timer, type ObservableInput } from 'rxjs';
 import { describe, expect, test } from 'vitest';
 import { insertDeduped, type InsertConfig } from '../../operators/insert-deduped.js';
+import { IngestError } from '../../src/errors.js';
 import type { Delivered, IngestEvent } from '../../src/events.js';
 import type { Batch } from '../../src/model/record.js';
 import { Ledger } from '../../src/ledger.js';
@@ -519,6 +520,14 @@ describe('at-most-once: whenInDoubt abandon', () => {
     m.expect(setup.delivered).toBeObservable('--#', {}, 'KCR_POISON');
   }));
 });
+
+test('a record that was lost, and why, is said with its place once', marbles((m) => {
+  const failures: string[] = [];
+  const sink = { freeze: () => { throw new IngestError('KCR_POISON', 'bad', { topic: 'clicks', partition: 0, offset: 11, table: 'db.t', serverCode: 27 }); } };
+  m.cold('b', batches).pipe(insertDeduped(sink, { whenInDoubt: 'abandon' })).subscribe({ error: (error: IngestError) => failures.push(error.detail) });
+  m.flush();
+  expect(failures[0]).toBe('bad; the 5 records of the offsets 10-14 are lost to the table: at-most-once had committed them before the insert (topic clicks, partition 0, offset 11, table db.t, server code 27)');
+}));
 
 test('retries and read-backs are reported, for logs and metrics', marbles((m) => {
   const journal = new Journal();

@@ -15,7 +15,7 @@ export interface LogConfig {
 
 const LOOK_MS = 1000;
 /** Before lines of a kind are counted: what goes wrong repeats itself, the rest is said once for each partition. */
-const IN_FULL: Readonly<Record<Level, number>> = { debug: 0, info: 20, warn: 5, error: 20 };
+const IN_FULL: Readonly<Record<Level, number>> = { debug: 0, info: 10, warn: 5, error: 10 };
 
 export class Log {
   readonly #logger: Logger;

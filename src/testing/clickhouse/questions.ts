@@ -45,6 +45,8 @@ const statements: readonly (readonly [pattern: RegExp, answer: Answer])[] = [
   [/^SELECT name FROM system\.databases WHERE name = \{database:String\}$/, () => [{ name: database }]],
   [/^SELECT toUnixTimestamp64Milli\(now64\(3\)\) AS now, maxIf\(t, upto > .* max\(level = 0 AND max_block_number <= last - \{half:Int64\}\) AS isPassed FROM \(SELECT .* FROM system\.parts WHERE database = \{database:String\} AND table = \{table:String\}\) GROUP BY t\) WINDOW newer .*$/, plainParts],
   [/^SELECT toUnixTimestamp64Milli\(now64\(3\)\) AS now, maxIf\(t, upto > .* countIf\(level = 0\) AS inserted FROM system\.parts WHERE database = \{database:String\} AND table = \{table:String\} GROUP BY t\) WINDOW newer .*$/, replicatedParts],
+  [/^SELECT name FROM system\.settings WHERE match\(name, '.*type'\) AND type = 'Bool'$/, () => []],
+  [/^SELECT count\(ignore\(\*\)\) AS n FROM format\('JSONEachRow', '.*', \$kcr_\w+\$.*\$kcr_\w+\$\)$/, readable],
   [/^EXPLAIN PLAN actions = 1 SELECT _offset FROM .* WHERE _offset >= 0$/, plan],
   [/^SELECT uniqExact\(_offset\) AS offsets FROM .* \{last:Int64\}$/, witnesses],
 ];
@@ -102,6 +104,16 @@ function columns(asked: Asked, select: Select): ReturnType<Answer> {
 
 function mutations({ table }: Asked): ReturnType<Answer> {
   return [{ last: String(table.definition.mutation) }];
+}
+
+/** Of rows that are given, those that an insert would take. */
+function readable({ table }: Asked, { text }: Select): ReturnType<Answer> {
+  const given = /\$kcr_\w+\$([^]*)\$kcr_\w+\$\)$/.exec(text)?.[1] ?? '';
+  const rows = given.split('\n').filter((line) => line !== '').map((line) => {
+    const { id, p, o } = JSON.parse(line) as { readonly id: number; readonly p: number; readonly o: number };
+    return { topic: 'simulated', partition: p, offset: o, timestampMs: id, value: null };
+  });
+  return [{ n: rows.filter((row) => !table.isPoison(row)).length }];
 }
 
 /** What hides rows is named to whom it hides them from. */

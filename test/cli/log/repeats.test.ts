@@ -73,6 +73,17 @@ test('G3: the log tells the first lines of a kind, and what was counted at its e
   expect(lines.map(({ msg }) => msg)).toEqual(expect.arrayContaining(['assigned', expect.stringMatching(/^partition halted/)]));
 });
 
+test('of what happens again and again, be it good, a kind takes a screen of lines and no more', async () => {
+  const lines = await logged('info', (log) => {
+    for (let range = 0; range < 300; range++) {
+      log.line(outcomeLine({ kind: 'delivered', assignment: assignment(range % 4), afterOffset: range, lastOffset: range + 1, rows: 1, bytes: 1, replay: true }));
+      log.line(outcomeLine({ kind: 'halted', assignment: assignment(range % 4), error: new IngestError('KCR_INSERT_FATAL', 'refused'), healsInMs: 1000 }));
+    }
+  });
+  // The first ten of a kind, and one that counts the rest.
+  expect(lines).toHaveLength(22);
+});
+
 test('who asks for debug gets every line', async () => {
   const lines = await logged('debug', (log) => Array.from({ length: 300 }, (_, partition) => log.line(eventLine(retry(partition)))));
   expect(lines).toHaveLength(300);
