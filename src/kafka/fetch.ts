@@ -6,8 +6,9 @@
 import { IngestError } from '../errors.js';
 import type { AbortedTransaction } from './aborted.js';
 import type { TopicPartition } from './assignor.js';
+import { isSessionRefused, NO_SESSION, type FetchSession, type SessionRequest } from './fetch-session.js';
 import { AnswerReader, FlexibleWriter, type EncodedRequest } from './protocol.js';
-import { joinNothing, maxVersion, through, type TopicPartitions, type WireBroker, type WireResponse } from './broker.js';
+import { joinNothing, maxVersion, through, type TopicPartitions, type WireBroker, type WireConnection, type WireResponse } from './broker.js';
 
 const FETCH_API = 1;
 /** The one of a broker's connections that kafkajs fetches over. */
@@ -52,14 +53,24 @@ export interface FetchAnswer {
   readonly partitions: readonly FetchedPartition[];
   /** A quota is exceeded: for so long the broker reads nothing more from the connection, milliseconds; 0: none is. */
   readonly throttleMs: number;
+  /** Partitions that are not answered have no error, and nothing new. */
+  readonly hasNewsOnly?: boolean;
 }
 
-export async function fetchFrom(broker: WireBroker, request: FetchRequest): Promise<FetchAnswer> {
-  joinNothing(await broker.connectionPool.getConnection(FETCH_CONNECTION));
+interface SessionAnswer extends FetchAnswer {
+  /** 0: none. */
+  readonly sessionId?: number;
+}
+
+/** `session`: what this broker remembers of earlier requests; without it everything is asked for each time. */
+export async function fetchFrom(broker: WireBroker, request: FetchRequest, session?: FetchSession): Promise<FetchAnswer> {
+  const connection = await broker.connectionPool.getConnection(FETCH_CONNECTION);
+  joinNothing(connection);
   const speaksIds = (await maxVersion(broker, FETCH_API)) >= ID_VERSION;
   const isById = ({ topicId }: FetchPartition): boolean => speaksIds && topicId !== undefined;
   const byId = request.partitions.filter(isById);
   const byName = request.partitions.filter((partition) => !isById(partition));
+  if (session !== undefined && byName.length === 0) return fetchInSession(broker, request, session, connection);
   // Brokers that give ids give them to all topics: as a rule one of the two is empty.
   const answers = await Promise.all([
     byId.length === 0 ? NOTHING : fetchById(broker, { ...request, partitions: shuffled(byId) }),
@@ -76,17 +87,52 @@ export async function renewFetchConnection(broker: WireBroker): Promise<void> {
 
 const NOTHING: FetchAnswer = { partitions: [], throttleMs: 0 };
 
-async function fetchById(broker: WireBroker, request: FetchRequest): Promise<FetchAnswer> {
+function fetchById(broker: WireBroker, request: FetchRequest): Promise<SessionAnswer> {
   const names = new Map(request.partitions.map(({ topic, topicId }) => [topicId, topic]));
+  return sendById(broker, request, undefined, (id) => names.get(id));
+}
+
+/** A broker forgets sessions when it is restarted or has too many: then everything is asked for again, once and at once. */
+async function fetchInSession(broker: WireBroker, request: FetchRequest, session: FetchSession, connection: WireConnection): Promise<FetchAnswer> {
+  session.goesOver(connection.socket);
+  const isRetried = session.isIncremental;
+  try {
+    return await fetchOnce(broker, request, session, connection);
+  } catch (thrown) {
+    if (!isRetried || !isSessionRefused(thrown)) throw thrown;
+  }
+  return fetchOnce(broker, request, session, connection);
+}
+
+async function fetchOnce(broker: WireBroker, request: FetchRequest, session: FetchSession, connection: WireConnection): Promise<FetchAnswer> {
+  const hasNewsOnly = session.isIncremental;
+  const asked = session.next(request.partitions);
+  const partitions = hasNewsOnly ? asked.partitions : shuffled(asked.partitions);
+  try {
+    const { sessionId = 0, ...answer } = await sendById(broker, { ...request, partitions }, asked, (id) => session.nameOf(id));
+    session.answered(sessionId, connection.socket);
+    return { ...answer, hasNewsOnly };
+  } catch (thrown) {
+    session.broken(thrown);
+    throw thrown;
+  }
+}
+
+async function sendById(
+  broker: WireBroker,
+  request: FetchRequest,
+  session: SessionRequest | undefined,
+  nameOf: (topicId: string | undefined) => string | undefined,
+): Promise<SessionAnswer> {
   const answer = broker.connectionPool.send({
-    request: { apiKey: FETCH_API, apiVersion: ID_VERSION, apiName: 'Fetch', encode: async () => encodeFetchById(request) },
+    request: { apiKey: FETCH_API, apiVersion: ID_VERSION, apiName: 'Fetch', encode: async () => encodeFetchById(request, session) },
     response: {
-      decode: async (payload) => ({ partitions: decodeAnswer(payload, ID_VERSION, (id) => names.get(id)), throttleMs: throttleOf(payload, ID_VERSION) }),
+      decode: async (payload) => ({ partitions: decodeAnswer(payload, ID_VERSION, nameOf), throttleMs: throttleOf(payload, ID_VERSION), sessionId: sessionOf(payload) }),
       parse: async (decoded) => decoded,
     },
     requestTimeout: request.maxWaitMs + NETWORK_DELAY_MS,
   });
-  return (await answer) as FetchAnswer;
+  return (await answer) as SessionAnswer;
 }
 
 async function fetchByName(broker: WireBroker, request: FetchRequest): Promise<FetchAnswer> {
@@ -132,18 +178,21 @@ function shuffled<T>(items: readonly T[]): T[] {
 }
 
 /** https://kafka.apache.org/protocol#The_Messages_Fetch, version 13. */
-export function encodeFetchById(request: FetchRequest): EncodedRequest {
+export function encodeFetchById(request: FetchRequest, { id, epoch, forgotten }: Omit<SessionRequest, 'partitions'> = { ...NO_SESSION, forgotten: [] }): EncodedRequest {
   const writer = new FlexibleWriter();
   const { maxWaitMs, maxBytes, partitions } = request;
   writer.int32(-1).int32(maxWaitMs).int32(1).int32(maxBytes).int8(isolationLevel(request));
-  writer.int32(0).int32(-1); // no fetch session
+  writer.int32(id).int32(epoch);
   writer.array(neighbours(partitions), ([topicId, list]) => {
     writer.id(topicId).array(list, ({ partition, offset, maxBytes: partitionMaxBytes }) => {
       writer.int32(partition).int32(-1).int64(offset).int32(-1).int64(-1).int32(partitionMaxBytes).tags();
     });
     writer.tags();
   });
-  writer.array([], () => undefined); // nothing is left out of a session
+  writer.array(forgotten, ({ topicId, partitions: gone }) => {
+    writer.id(topicId).array(gone, (partition) => void writer.int32(partition));
+    writer.tags();
+  });
   return writer.string('').tags().encoded();
 }
 
@@ -173,6 +222,13 @@ function responseOf(version: number): WireResponse {
 /** Before version 8 a broker throttled by answering late: by the time the answer comes it is over. */
 function throttleOf(payload: Buffer, version: number): number {
   return version < THROTTLED_AFTER_VERSION ? 0 : Math.max(0, new AnswerReader(payload, version >= ID_VERSION).int32());
+}
+
+function sessionOf(payload: Buffer): number {
+  const reader = new AnswerReader(payload, true);
+  reader.int32(); // throttle time
+  reader.int16();
+  return reader.int32();
 }
 
 /**

@@ -73,10 +73,11 @@ export class FakeKafka {
   #wire(partitions: number): Wire {
     const nothing = async () => undefined;
     const names = ['isConnected', 'metadata', 'findGroupCoordinator', 'joinGroup', 'syncGroup', 'heartbeat', 'leaveGroup', 'offsetCommit', 'offsetFetch', 'fetch'];
+    const connection = { chunks: [], send: nothing, socket: { destroy: () => this.renewed++ } };
     const broker = {
       ...Object.fromEntries(names.map((name) => [name, nothing])),
       apiVersions: async () => ({ 1: { maxVersion: 13 } }),
-      connectionPool: { host: 'h', port: 1, getConnection: async () => ({ chunks: [], send: nothing, socket: { destroy: () => this.renewed++ } }), send: (request: WireRequest) => this.#answer(request, partitions) },
+      connectionPool: { host: 'h', port: 1, getConnection: async () => connection, send: (request: WireRequest) => this.#answer(request, partitions) },
       listOffsets: async ({ topics: [first] }: { topics: { partitions: { partition: number; timestamp: string }[] }[] }) => ({
         responses: [{ topic: 't', partitions: first!.partitions.map(({ partition, timestamp }) => ({ partition, offset: String(timestamp === '-2' ? this.log.start : this.log.end) })) }],
       }),
