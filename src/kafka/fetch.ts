@@ -8,6 +8,7 @@ import type { AbortedTransaction } from './aborted.js';
 import type { TopicPartition } from './assignor.js';
 import { isSessionRefused, NO_SESSION, type FetchSession, type SessionRequest } from './fetch-session.js';
 import { AnswerReader, FlexibleWriter, type EncodedRequest } from './protocol.js';
+import { breathe } from './wait.js';
 import { joinNothing, maxVersion, through, type TopicPartitions, type WireBroker, type WireConnection, type WireResponse } from './broker.js';
 
 const FETCH_API = 1;
@@ -24,6 +25,10 @@ const THROTTLED_AFTER_VERSION = 8;
 const NETWORK_DELAY_MS = 100;
 /** Transactions that overlap one fetch of a partition: as many as have producers there, and one for each of its batches at most. */
 const MAX_ABORTED = 100_000;
+/** So many partitions of an answer are read in one turn of the event loop. */
+const PARTITIONS_A_TURN = 1000;
+
+type NameOf = (topicId: string | undefined) => string | undefined;
 
 export interface FetchPartition extends TopicPartition {
   /** What it is fetched by, where the broker speaks it: a topic that was created anew answers under its own id only. */
@@ -122,12 +127,12 @@ async function sendById(
   broker: WireBroker,
   request: FetchRequest,
   session: SessionRequest | undefined,
-  nameOf: (topicId: string | undefined) => string | undefined,
+  nameOf: NameOf,
 ): Promise<SessionAnswer> {
   const answer = broker.connectionPool.send({
     request: { apiKey: FETCH_API, apiVersion: ID_VERSION, apiName: 'Fetch', encode: async () => encodeFetchById(request, session) },
     response: {
-      decode: async (payload) => ({ partitions: decodeAnswer(payload, ID_VERSION, nameOf), throttleMs: throttleOf(payload, ID_VERSION), sessionId: sessionOf(payload) }),
+      decode: async (payload) => ({ partitions: await decodeInTurns(payload, ID_VERSION, nameOf), throttleMs: throttleOf(payload, ID_VERSION), sessionId: sessionOf(payload) }),
       parse: async (decoded) => decoded,
     },
     requestTimeout: request.maxWaitMs + NETWORK_DELAY_MS,
@@ -214,7 +219,7 @@ function responseOf(version: number): WireResponse {
     });
   }
   return {
-    decode: async (payload) => ({ partitions: decodeAnswer(payload, version), throttleMs: throttleOf(payload, version) }),
+    decode: async (payload) => ({ partitions: await decodeInTurns(payload, version), throttleMs: throttleOf(payload, version) }),
     parse: async (decoded) => decoded,
   };
 }
@@ -235,7 +240,21 @@ function sessionOf(payload: Buffer): number {
  * https://kafka.apache.org/protocol#The_Messages_Fetch, versions 4 to 11 and 13. `nameOf`: the name of a topic that was
  * asked for by id; what nobody asked for is left out.
  */
-export function decodeAnswer(payload: Buffer, version: number, nameOf: (topicId: string | undefined) => string | undefined = () => undefined): FetchedPartition[] {
+export function decodeAnswer(payload: Buffer, version: number, nameOf: NameOf = () => undefined): FetchedPartition[] {
+  return [...partitionsOf(payload, version, nameOf)];
+}
+
+/** Others have their turn in between: there may be thousands of partitions. */
+async function decodeInTurns(payload: Buffer, version: number, nameOf: NameOf = () => undefined): Promise<FetchedPartition[]> {
+  const partitions: FetchedPartition[] = [];
+  for (const partition of partitionsOf(payload, version, nameOf)) {
+    partitions.push(partition);
+    if (partitions.length % PARTITIONS_A_TURN === 0) await breathe();
+  }
+  return partitions;
+}
+
+function* partitionsOf(payload: Buffer, version: number, nameOf: NameOf): Generator<FetchedPartition, void> {
   const isById = version >= ID_VERSION;
   const reader = new AnswerReader(payload, isById);
   reader.int32(); // throttle time
@@ -244,15 +263,16 @@ export function decodeAnswer(payload: Buffer, version: number, nameOf: (topicId:
     if (errorCode !== 0) throw Object.assign(new Error(`the broker refused a fetch with its error ${errorCode}`), { type: `error ${errorCode}` });
     reader.int32(); // session id
   }
-  const topics = reader.array(() => {
+  for (let topics = reader.count(); topics > 0; topics--) {
     const topic = isById ? nameOf(reader.id()) : reader.string();
-    const partitions = reader.array(() => decodePartition(reader, topic ?? '', version));
+    for (let left = reader.count(); left > 0; left--) {
+      const partition = decodePartition(reader, topic ?? '', version);
+      if (topic !== undefined) yield partition;
+    }
     reader.tags();
-    return topic === undefined ? [] : partitions;
-  });
+  }
   reader.tags();
   reader.end();
-  return topics.flat();
 }
 
 function decodePartition(reader: AnswerReader, topic: string, version: number): FetchedPartition {

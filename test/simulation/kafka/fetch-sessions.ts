@@ -37,6 +37,8 @@ const SLOTS = 2;
 const IDLE_MS = 2000;
 /** Sessions of this age are forgotten. */
 const LAST_EPOCH = 40;
+/** After this epoch another one is due than the client thinks. */
+const ODD_EPOCH = 25;
 
 const nameOf = ({ id, partition }: { readonly id: string; readonly partition: number }): string => `${id}/${partition}`;
 
@@ -68,7 +70,7 @@ export class FetchSessions {
     if (session === undefined) return { code: UNKNOWN_SESSION };
     if (session.epoch !== epoch) return { code: OTHER_EPOCH };
     if (epoch === LAST_EPOCH) this.#sessions.delete(sessionId);
-    session.epoch++;
+    session.epoch += epoch === ODD_EPOCH ? 2 : 1;
     session.usedMs = nowMs;
     for (const each of partitions) session.partitions.set(nameOf(each), { ...each, toldEnd: session.partitions.get(nameOf(each))?.toldEnd ?? -1 });
     for (const each of forgotten) session.partitions.delete(nameOf(each));
