@@ -25,7 +25,7 @@ const THROTTLED_AFTER_VERSION = 8;
 const NETWORK_DELAY_MS = 100;
 /** Transactions that overlap one fetch of a partition: as many as have producers there, and one for each of its batches at most. */
 const MAX_ABORTED = 100_000;
-/** So many partitions of an answer are read in one turn of the event loop. */
+/** So many partitions of a request or an answer are gone through in one turn of the event loop. */
 const PARTITIONS_A_TURN = 1000;
 
 type NameOf = (topicId: string | undefined) => string | undefined;
@@ -113,6 +113,7 @@ async function fetchOnce(broker: WireBroker, request: FetchRequest, session: Fet
   const hasNewsOnly = session.isIncremental;
   const asked = session.next(request.partitions);
   const partitions = hasNewsOnly ? asked.partitions : shuffled(asked.partitions);
+  if (request.partitions.length > PARTITIONS_A_TURN) await breathe();
   try {
     const { sessionId = 0, ...answer } = await sendById(broker, { ...request, partitions }, asked, (id) => session.nameOf(id));
     session.answered(sessionId, connection.socket);

@@ -183,6 +183,26 @@ describe('a fetch session', () => {
     expect(broker.asked[2]).toMatchObject({ id: 7, epoch: 0, partitions: ['t1/0@0'] });
   });
 
+  test('J1: an answer of thousands of partitions is read in several turns of the event loop', async () => {
+    const { broker, fetch } = opened();
+    const partitions = Array.from({ length: 1000 }, (_, partition) => at(partition));
+    const turnsOf = async (count: number) => {
+      broker.tells = Array.from({ length: count }, (_, partition) => ({ topic: 1, partition: partition % 1000 }));
+      let [turns, isOver] = [0, false];
+      const counting = (): void => {
+        turns++;
+        if (!isOver) setImmediate(counting);
+      };
+      setImmediate(counting);
+      const answer = await fetch(...partitions);
+      isOver = true;
+      expect(answer.partitions).toHaveLength(count);
+      return turns;
+    };
+    expect(await turnsOf(10)).toBe(0);
+    expect(await turnsOf(5000)).toBeGreaterThanOrEqual(5);
+  });
+
   test('without a session nothing is remembered', async () => {
     const broker = new SessionBroker();
     const request = { maxWaitMs: 10, maxBytes: 1000, isolation: 'read_committed', partitions: [at(0)] } as const;
