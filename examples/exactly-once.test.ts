@@ -1,7 +1,7 @@
 // Exactly-once as a marble test: a process dies in the middle of an insert, the next one reads the topic in other cuts,
 // and still inserts the very range, under the very token, that the first one wrote down.
 import { Ledger, memoryStore, type Assignment, type BatchSink, type Chunk, type Delivered, type StateStore } from 'kafka-clickhouse-rx';
-import { bufferCountOrTime, commit, insertDeduped, reconcileWithState } from 'kafka-clickhouse-rx/operators';
+import { bufferCountOrTime, commit, insertDeduped, partitionOf, reconcileWithState } from 'kafka-clickhouse-rx/operators';
 import { NEVER, of, type Observable } from 'rxjs';
 import { configure } from 'rxjs-marbles';
 import { expect, test } from 'vitest';
@@ -25,11 +25,12 @@ function life(store: StateStore, chunks: Observable<Chunk>, sent: string[], isAn
     }),
   };
   const ledger = new Ledger(store, source, { group: 'g', owner: 'me' });
-  return chunks.pipe(
+  const partition = partitionOf(source, assignment, chunks);
+  return partition.chunks.pipe(
     bufferCountOrTime({ maxWaitMs: 3 }),
-    reconcileWithState({ ledger, source, sink }, assignment),
+    reconcileWithState(partition, ledger, sink),
     insertDeduped(sink),
-    commit(source, ledger),
+    commit(partition, ledger),
   );
 }
 

@@ -1,6 +1,6 @@
 // Node streams on both sides: a Node Transform as the transform step, and the outcomes as a Readable with back-pressure.
 import { Transform, type TransformCallback } from 'node:stream';
-import { arrange, kafkaSource, keeperStore, openClickHouseSink, toReadable, type KafkaRecord } from 'kafka-clickhouse-rx';
+import { exactlyOnce, kafkaSource, keeperStore, openClickHouseSink, toReadable, type KafkaRecord } from 'kafka-clickhouse-rx';
 import { transformThrough } from 'kafka-clickhouse-rx/operators';
 
 const env = (name: string) => process.env[name] ?? '';
@@ -22,10 +22,9 @@ const sink = await openClickHouseSink({ url: env('CLICKHOUSE_URL'), database: 'd
 const store = keeperStore({ connect: env('KEEPER_CONNECT'), path: '/kafka-clickhouse-rx' });
 process.once('SIGTERM', () => source.drain()).once('SIGINT', () => source.drain());
 
-const outcomes = arrange(
-  { source, sink, store },
-  { delivery: 'exactly-once', group: 'node-transform', owner: `node-transform-${process.pid}`, transform: () => transformThrough(kilometres) },
-);
+const outcomes = exactlyOnce(source, sink, store, {
+  group: 'node-transform', owner: `node-transform-${process.pid}`, transform: () => transformThrough(kilometres),
+});
 
 // A reader that takes its time: the source waits for it, memory stays flat.
 for await (const outcome of toReadable(outcomes, source)) {

@@ -1,10 +1,13 @@
 /** Public entry `kafka-clickhouse-rx`. */
-export { ingest, openPorts, type IngestOptions, type OpenPorts } from './ingest.js';
-export { arrange, type ArrangeConfig, type Delivery, type Ports } from './arrange.js';
+export { ingest, openPorts, pipelineOf, type IngestOptions, type OpenPorts, type Ports } from './pipeline/ingest.js';
+export { exactlyOnce, type ExactlyOnceConfig } from './pipeline/exactly-once.js';
+export { atLeastOnce, type AtLeastOnceConfig } from './pipeline/at-least-once.js';
+export { atMostOnce, type AtMostOnceConfig } from './pipeline/at-most-once.js';
+export type { Delivery, PipelineConfig } from './pipeline/config.js';
 export { preflight } from './preflight.js';
 export { checkConfig, type CheckedConfig, type IngestConfig } from './config.js';
 export { Ledger, type LedgerConfig, type PartitionLedger } from './ledger.js';
-export { toReadable, type Valve } from './node-streams.js';
+export { toReadable } from './node-streams.js';
 
 /** Adapters. */
 export { kafkaSource, type KafkaSource, type KafkaSourceOptions, type OutOfRange, type SaslOptions } from './kafka/source.js';
@@ -25,4 +28,4 @@ export type { Assignment, Batch, Chunk, KafkaRecord, RecordHeaders, Records } fr
 export type { Intent, PartitionState } from './model/state.js';
 export type { RetryConfig } from './retry.js';
 export type { Delivered, Halted, IngestEvent, Outcome, Report } from './events.js';
-export { IngestError, errorCodes, type ErrorCode, type ErrorFields } from './errors.js';
+export { IngestError, asIngestError, errorCodes, hasCode, type ErrorCode, type ErrorFields } from './errors.js';

@@ -7,4 +7,5 @@
  */
 export type * from './ports/record-source.js';
 export type * from './ports/batch-sink.js';
+export type * from './ports/partition.js';
 export type * from './ports/state-store.js';

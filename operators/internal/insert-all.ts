@@ -4,7 +4,7 @@
  */
 import { catchError, concatMap, defer, every, from, last, map, of, tap, throwError, timer, using, type Observable } from 'rxjs';
 import { IngestError, asIngestError, hasCode } from '../../src/errors.js';
-import type { Ledger } from '../../src/ledger.js';
+import type { PartitionLedger } from '../../src/ledger.js';
 import { bytesOf, countOffsets, indexAfter } from '../../src/model/batch.js';
 import type { Intent } from '../../src/model/state.js';
 import type { BatchSink, FrozenInsert, InsertBatch, InsertResult } from '../../src/ports.js';
@@ -18,7 +18,8 @@ export type InsertSink = Pick<BatchSink, 'freeze'> & Partial<Pick<BatchSink, 'de
 export interface Stage extends Effects {
   readonly sink: InsertSink;
   readonly onPoison: 'halt' | 'exclude';
-  readonly ledger: Pick<Ledger, 'of'> | undefined;
+  /** That recorded the batch; undefined: nothing is recorded of it. */
+  readonly ledger: PartitionLedger | undefined;
 }
 
 /** How far one batch has come; its records become fewer, and with them its intent and token others. */
@@ -110,14 +111,13 @@ function record(batch: InsertBatch, offsets: readonly number[], { sink, ledger, 
   const { intent, assignment } = batch;
   if (intent === undefined || ledger === undefined) return of(batch);
   return defer(() => {
-    const opened = ledger.of(assignment);
     const renewed: Intent = { ...intent, ...sink.describe?.(assignment.topic), atMs: scheduler.now() };
-    return opened.exclude(renewed, offsets).pipe(last(), map((stored) => ({ ...batch, intent: stored, token: opened.token(stored) })));
+    return ledger.exclude(renewed, offsets).pipe(last(), map((stored) => ({ ...batch, intent: stored, token: ledger.token(stored) })));
   });
 }
 
-function noteDownOf({ intent, assignment }: InsertBatch, { ledger }: Stage): NoteDown | undefined {
-  return intent === undefined || ledger === undefined ? undefined : (fields) => defer(() => ledger.of(assignment).note(intent, fields));
+function noteDownOf({ intent }: InsertBatch, { ledger }: Stage): NoteDown | undefined {
+  return intent === undefined || ledger === undefined ? undefined : (fields) => ledger.note(intent, fields);
 }
 
 /** Most records of one batch that are left out, and those of a batch of any size. */
@@ -135,7 +135,7 @@ function exclude(error: IngestError, course: Course, stage: Stage): Observable<P
   const { offset } = error.fields;
   const poison = batch.records.find((one) => one.offset === offset);
   if (offset === undefined || poison === undefined) return throwError(() => kept(error, 'the error does not name the record'));
-  if (batch.intent !== undefined && stage.ledger === undefined) return throwError(() => kept(error, 'insertDeduped was not given the ledger that recorded the range'));
+  if (batch.intent !== undefined && stage.ledger === undefined) return throwError(() => kept(error, 'the batch came without the ledger that recorded its range'));
   if (exclusions.left <= 0) {
     const why = `too many others of its batch were left out already (at most ${maxExcluded}, and half of a batch of more than ${2 * fewExcluded}): the table or the topic is wrong, not a record`;
     return throwError(() => kept(error, why));
@@ -266,10 +266,9 @@ function recut(batch: InsertBatch, cuts: readonly number[], { sink, ledger, sche
   const parts = partsOf(batch, cuts).map((part): InsertBatch => ({ ...part, replay: false }));
   if (intent === undefined || ledger === undefined) return of(parts);
   return defer(() => {
-    const opened = ledger.of(assignment);
     const target = sink.describe?.(assignment.topic);
     const intents = parts.map((part): Intent => partOf(part, { ...intent, ...target, atMs: scheduler.now() }));
-    return opened.recut(intents).pipe(last(), map((stored) => parts.map((part, at) => ({ ...part, intent: stored[at], token: opened.token(stored[at]!) }))));
+    return ledger.recut(intents).pipe(last(), map((stored) => parts.map((part, at) => ({ ...part, intent: stored[at], token: ledger.token(stored[at]!) }))));
   });
 }
 

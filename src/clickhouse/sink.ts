@@ -57,7 +57,7 @@ export async function openSinkOver(http: ClickHouseWire, options: ClickHouseSink
     const fault = settings.coalesced === undefined ? undefined : coalescingFault(server.version);
     if (fault !== undefined) throw new IngestError('KCR_PREFLIGHT', fault.detail, { hint: fault.todo });
     const tables = new Map<string, TargetTable>();
-    const around = { report: options.report ?? noReport, now };
+    const around = { report: options.onEvent ?? noReport, now };
     const watched = new Map<string, WatchedTable>();
     for (const route of options.routes) {
       const table = await requireTable(http, { database: databaseOf(options, route), table: route.table });
@@ -96,7 +96,7 @@ class ClickHouseSink implements BatchSink, SinkContext {
 
   constructor(
     http: ClickHouseWire,
-    { maxInFlight, coalesceBytes = COALESCE_BYTES, compression = 'none', report = noReport }: ClickHouseSinkOptions,
+    { maxInFlight, coalesceBytes = COALESCE_BYTES, compression = 'none', onEvent: report = noReport }: ClickHouseSinkOptions,
     settings: InsertSettings,
     tables: ReadonlyMap<string, TargetTable>,
     server: ServerIdentity,

@@ -52,29 +52,16 @@ export interface LogEnds {
   readonly end: number;
 }
 
-/** Where records come from: a member of a consumer group. */
+/**
+ * Where records come from. A source is `events` and `commit`; what else it can do is optional, and each thing says what
+ * the pipeline does without it. Calls that give nothing back take effect when they are made.
+ */
 export interface RecordSource {
   /**
-   * Subscribing joins the group, unsubscribing leaves it at once. Completes after `drain` when everything was
-   * released. Errors when the source cannot go on.
+   * Subscribing begins (a consumer group is joined), unsubscribing ends it at once. Completes after `drain` when
+   * everything was released, or when there is nothing more. Errors when the source cannot go on.
    */
   readonly events: Observable<SourceEvent>;
-  /** Kafka's cluster id; a part of every token and state key. */
-  cluster(): ObservableInput<string>;
-  /**
-   * Asked after a claim: is what the state tells of still in the log? Errors: `KCR_KAFKA_UNREACHABLE` (retryable), also
-   * while the topic is not the one of the assignment: a process that was frozen must not judge by a topic that is gone.
-   */
-  log(assignment: Assignment): ObservableInput<LogEnds>;
-  /** The next chunk of this assignment begins at `offset`; chunks read before are not delivered any more. */
-  seek(assignment: Assignment, offset: number): ObservableInput<void>;
-  /**
-   * The state of this assignment was claimed, and what follows from it sought. A source that waited for that to judge the
-   * group's offset, which may not be in the log, need not wait any longer. `inDoubtUpTo`: nothing can be done before the
-   * records up to this offset are here, since a range in doubt goes into the table as a whole; a source that has a budget
-   * must deliver them all the same. Undefined: nothing is in doubt.
-   */
-  claimed?(assignment: Assignment, inDoubtUpTo: number | undefined): void;
   /**
    * Commits `nextOffset` (one past the last that is done) under the generation of the assignment. Errors with
    * `KCR_FENCED` when the assignment is not current any more.
@@ -85,22 +72,57 @@ export interface RecordSource {
    * somewhere may take effect after later ones. Errors with `KCR_FENCED` when the assignment is not current any more, and
    * when the outcome is not known: then nothing more is committed for this assignment, the partition is assigned anew, and
    * from that on nothing of this one that is still on its way takes effect; with `KCR_KAFKA_UNREACHABLE` (retryable) when
-   * it had no effect and will have none.
+   * it had no effect and will have none. Without it at-most-once uses `commit`.
    */
   commitOnce?(assignment: Assignment, nextOffset: number): ObservableInput<void>;
-  /** Everything up to `lastOffset` has left the pipeline: its bytes are free for further fetches. */
-  done(assignment: Assignment, lastOffset: number): void;
-  /** No more chunks of this assignment are wanted; it stays assigned, and heartbeats go on. */
-  halt(assignment: Assignment): void;
+  /** Kafka's cluster id; a part of every token and state key. Exactly-once needs it. */
+  cluster?(): ObservableInput<string>;
   /**
-   * This tenure cannot go on, though the group still says the partition is ours: its state was claimed by another, or
-   * the outcome of a write will never be known. `lost` follows, then after a while `assigned` with a new epoch, unless
-   * the partition was given away meanwhile. `afterMs`: how long that while is; undefined: the source chooses.
+   * Asked after a claim: is what the state tells of still in the log? Errors: `KCR_KAFKA_UNREACHABLE` (retryable), also
+   * while the topic is not the one of the assignment: a process that was frozen must not judge by a topic that is gone.
+   * Exactly-once needs it.
    */
-  renew(assignment: Assignment, afterMs?: number): void;
+  log?(assignment: Assignment): ObservableInput<LogEnds>;
+  /** The next chunk of this assignment begins at `offset`; chunks read before are not delivered any more. Exactly-once needs it. */
+  seek?(assignment: Assignment, offset: number): ObservableInput<void>;
+  /**
+   * Called before `events` is subscribed to, by the ledger of a state store: where a partition begins is decided by its
+   * state, not by the group's committed offset. A source that judges that offset by itself waits for `claimed` first.
+   */
+  stateDecides?(): void;
+  /**
+   * The state of this assignment was claimed, and what follows from it sought. A source that waited for that to judge the
+   * group's offset, which may not be in the log, need not wait any longer. `inDoubtUpTo`: nothing can be done before the
+   * records up to this offset are here, since a range in doubt goes into the table as a whole; a source that has a budget
+   * must deliver them all the same. Undefined: nothing is in doubt.
+   */
+  claimed?(assignment: Assignment, inDoubtUpTo: number | undefined): void;
+  /** Everything up to `lastOffset` has left the pipeline: its bytes are free for further fetches. */
+  done?(assignment: Assignment, lastOffset: number): void;
+  /** No more chunks of this assignment are wanted; it stays assigned, and heartbeats go on. Without it they are dropped. */
+  halt?(assignment: Assignment): void;
+  /**
+   * This assignment cannot go on, though the group still says the partition is ours: its state was claimed by another, or
+   * the outcome of a write will never be known. `lost` follows, then after a while `assigned` with a new epoch, unless
+   * the partition was given away meanwhile. `afterMs`: how long that while is; undefined: the source chooses. Without it a
+   * partition that has halted stays halted.
+   */
+  reassign?(assignment: Assignment, afterMs?: number): void;
   /** No more chunks of any assignment, until `resume`. For consumers that are slower than the ingestion. */
+  pause?(): void;
+  resume?(): void;
+  /** Revokes every assignment with a release, then ends; `events` completes. */
+  drain?(): void;
+}
+
+/** A source that can say what its log holds and begin anywhere in it: exactly-once goes on where its state says. */
+export type SeekableSource = RecordSource & Required<Pick<RecordSource, 'cluster' | 'log' | 'seek'>>;
+
+/** What can be told to wait while others catch up: a source, or an `Ingestion`. */
+export interface Pausable {
   pause(): void;
   resume(): void;
-  /** Revokes every assignment with a release, then leaves the group; `events` completes. */
-  drain(): void;
 }
+
+/** A member of a consumer group: it can do all of it. */
+export type GroupSource = SeekableSource & Pausable & Required<Pick<RecordSource, 'done' | 'halt' | 'reassign' | 'drain'>>;

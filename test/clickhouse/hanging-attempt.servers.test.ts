@@ -8,6 +8,7 @@ import { command, query } from '../stack/clients.js';
 import { sharedStack } from '../stack/shared.js';
 import { familiesAt } from '../support/engines.js';
 import { httpProxy, type HttpProxy } from '../support/http-proxy.js';
+import { asRecorded } from '../support/fakes.js';
 import { batchOf, intentOf, numbers, outcome, record } from './fixtures.js';
 
 const database = `hanging_${process.pid}_${Date.now()}`;
@@ -56,7 +57,7 @@ describe.each(families)('I4: an attempt that hangs while the range is mended wit
     const table = `mended_${family.name}`;
     const sink = await halfThere(family, table);
     const later: InsertBatch = { ...ten, replay: true, intent: { ...intentOf(sink, ten), atMs: Date.now() - HOUR } };
-    await expect(firstValueFrom(of(later).pipe(insertDeduped(sink, { retry: { minDelayMs: 20 } })))).resolves.toMatchObject({ rows: 5 });
+    await expect(firstValueFrom(of(asRecorded(later)).pipe(insertDeduped(sink, { retry: { minDelayMs: 20 } })))).resolves.toMatchObject({ rows: 5 });
     expect(await counted(table)).toEqual({ n: 10, u: 10 });
     expect(await proxy.release()).toEqual([200]);
     expect(await counted(table)).toEqual({ n: 10, u: 10 });

@@ -4,7 +4,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { insertDeduped } from '../../operators/insert-deduped.js';
 import { reconcileWithState } from '../../operators/reconcile-with-state.js';
 import { openClickHouseSink } from '../../src/clickhouse/sink.js';
-import type { Delivered, IngestEvent } from '../../src/events.js';
+import type { IngestEvent } from '../../src/events.js';
 import { Ledger } from '../../src/ledger.js';
 import type { Batch } from '../../src/model/record.js';
 import type { BatchSink, InsertBatch, StateStore } from '../../src/ports.js';
@@ -12,6 +12,8 @@ import { memoryStore } from '../../src/state/memory.js';
 import { command, query } from '../stack/clients.js';
 import { sharedStack } from '../stack/shared.js';
 import { type EngineFamily, familiesAt, plain } from '../support/engines.js';
+import type { BufferedBatch } from '../../src/stages.js';
+import { asRecorded, handleOf } from '../support/fakes.js';
 import { batchOf, intentOf, numbers, outcome, record } from './fixtures.js';
 
 const database = `recovery_${process.pid}_${Date.now()}`;
@@ -44,7 +46,7 @@ const HOUR = 3_600_000;
 const ten = batchOf(numbers(0, 10).map((offset) => record(offset, { k: offset })));
 /** The range as a process that comes an hour later finds it recorded. */
 const later = (sink: BatchSink, batch: InsertBatch = ten): InsertBatch => ({ ...batch, replay: true, intent: { ...intentOf(sink, batch), atMs: Date.now() - HOUR } });
-const deliver = (sink: BatchSink, batch: InsertBatch): Promise<Delivered> => firstValueFrom(of(batch).pipe(insertDeduped(sink, { retry: { minDelayMs: 20 } })));
+const deliver = (sink: BatchSink, batch: InsertBatch) => firstValueFrom(of(asRecorded(batch)).pipe(insertDeduped(sink, { retry: { minDelayMs: 20 } })));
 
 /** A plain table with a window of 1 forgets when another token comes; a replicated one does in its own time, but without a window at once. */
 const forget = async (family: EngineFamily, table: string): Promise<void> => {
@@ -124,15 +126,15 @@ describe('materialized views', () => {
 describe.each(families)('one record among a thousand that a $name table cannot take, left out', (family) => {
   const thousand = numbers(0, 1000).map((offset) => record(offset, offset === 789 ? '{"k":"seven hundred"}' : { k: offset }));
   const { assignment } = batchOf(thousand);
-  const source = { cluster: () => of('test'), log: () => of({ start: 0, end: 1000 }), seek: () => EMPTY };
+  const source = { commit: () => EMPTY, cluster: () => of('test'), log: () => of({ start: 0, end: 1000 }), seek: () => EMPTY };
 
   /** A process over the same store, which reads the thousand. */
   async function live(store: StateStore, sink: BatchSink) {
     const events: IngestEvent[] = [];
     const report = (event: IngestEvent) => void events.push(event);
     const ledger = new Ledger(store, source, { group: 'g', owner: 'me' });
-    const batch: Batch = { assignment, afterOffset: -1, lastOffset: 999, records: thousand, bytes: 0 };
-    const delivered = of(batch).pipe(reconcileWithState({ ledger, source, sink }, assignment), insertDeduped(sink, { onPoison: 'exclude', ledger, report, retry: { minDelayMs: 20 } }));
+    const batch = { assignment, afterOffset: -1, lastOffset: 999, records: thousand, bytes: 0 } as Batch as BufferedBatch;
+    const delivered = of(batch).pipe(reconcileWithState(handleOf(source, assignment), ledger, sink), insertDeduped(sink, { onPoison: 'exclude', onEvent: report, retry: { minDelayMs: 20 } }));
     const all = await lastValueFrom(delivered.pipe(toArray()));
     return { rows: all.map((one) => one.rows), excluded: events.flatMap((event) => (event.kind === 'excluded' ? [event] : [])) };
   }

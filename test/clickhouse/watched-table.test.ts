@@ -27,7 +27,7 @@ async function openSink(fake: FakeOptions = {}, options: Partial<ClickHouseSinkO
     return () => (looks = looks.filter((one) => one !== run));
   };
   const report = (event: IngestEvent) => void events.push(event);
-  const sink = await openClickHouseSink({ url: server.url, routes: [{ topic: 'orders', table: 't' }], report, ...options }, Date.now, every);
+  const sink = await openClickHouseSink({ url: server.url, routes: [{ topic: 'orders', table: 't' }], onEvent: report, ...options }, Date.now, every);
   open.push(sink);
   return sink;
 }

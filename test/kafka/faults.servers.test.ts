@@ -8,7 +8,7 @@ import { fileURLToPath } from 'node:url';
 import { Partitioners, type Producer } from 'kafkajs';
 import { EMPTY, of, type Subscription, tap } from 'rxjs';
 import { afterAll, beforeAll, describe, expect, onTestFinished, test, vi } from 'vitest';
-import { arrange } from '../../src/arrange.js';
+import { atMostOnce } from '../../src/pipeline/at-most-once.js';
 import { checkKafka } from '../../src/kafka/preflight.js';
 import { kafkaSource, type KafkaSourceOptions } from '../../src/kafka/source.js';
 import type { Assignment } from '../../src/model/record.js';
@@ -282,7 +282,7 @@ describe('an at-most-once pipeline, when one of its commits hangs in the network
       return isAgain ? kafka.commit(assignment, next) : kafka.commitOnce(assignment, next);
     };
     const source: RecordSource = { ...kafka, commitOnce };
-    const pipeline = arrange({ source, sink: takingSink(taken) }, { delivery: 'at-most-once', group: topic, owner: 'me', batch: { count: 10, maxWaitMs: 50 } });
+    const pipeline = atMostOnce(source, takingSink(taken), { batch: { count: 10, maxWaitMs: 50 } });
     const subscription = pipeline.subscribe();
     onTestFinished(() => {
       proxy.heal();

@@ -5,24 +5,27 @@
 import { randomUUID } from 'node:crypto';
 import { hostname } from 'node:os';
 import { Observable, type MonoTypeOperatorFunction } from 'rxjs';
-import { transformRows } from '../operators/transform-rows.js';
-import { orAborted } from './abort.js';
-import { clickHouseOptions, keeperMapConfig, topicsOf } from './adapter-options.js';
-import { arrange, type Ports } from './arrange.js';
-import { openClickHouseSink } from './clickhouse/sink.js';
-import { checkConfig, type CheckedConfig, type IngestConfig } from './config.js';
-import { IngestError } from './errors.js';
-import { noReport, type Outcome, type Report } from './events.js';
-import { refusalOf, type Finding } from './finding.js';
-import { fairScheduler } from './fair-scheduler.js';
-import { kafkaSource, type KafkaSource, type OutOfRange } from './kafka/source.js';
-import { budgetHere } from './memory-budget.js';
-import type { InsertBatch } from './ports.js';
-import { preflight } from './preflight.js';
-import { kafkaStore } from './state/kafka.js';
-import { keeperMapStore } from './state/keeper-map.js';
-import { keeperStore } from './state/keeper.js';
-import { memoryStore } from './state/memory.js';
+import { transformRows } from '../../operators/transform-rows.js';
+import { orAborted } from '../abort.js';
+import { clickHouseOptions, keeperMapConfig, topicsOf } from '../adapter-options.js';
+import { openClickHouseSink } from '../clickhouse/sink.js';
+import { checkConfig, type CheckedConfig, type IngestConfig } from '../config.js';
+import { IngestError } from '../errors.js';
+import { noReport, type Outcome, type Report } from '../events.js';
+import { refusalOf, type Finding } from '../finding.js';
+import { fairScheduler } from '../fair-scheduler.js';
+import { kafkaSource, type KafkaSource, type OutOfRange } from '../kafka/source.js';
+import { budgetHere } from '../memory-budget.js';
+import type { BatchSink, GroupSource, StateStore } from '../ports.js';
+import { preflight } from '../preflight.js';
+import { kafkaStore } from '../state/kafka.js';
+import { keeperMapStore } from '../state/keeper-map.js';
+import { keeperStore } from '../state/keeper.js';
+import { memoryStore } from '../state/memory.js';
+import type { InsertableBatch } from '../stages.js';
+import { atLeastOnce } from './at-least-once.js';
+import { atMostOnce } from './at-most-once.js';
+import { exactlyOnce, type ExactlyOnceConfig } from './exactly-once.js';
 
 export interface IngestOptions {
   /**
@@ -31,7 +34,7 @@ export interface IngestOptions {
    */
   readonly signal?: AbortSignal;
   /** Called with what happens on the way: assignments, retries, state writes. */
-  readonly report?: Report;
+  readonly onEvent?: Report;
   /** Called with what the checks before the start found to be doubtful but not refused. */
   readonly onFinding?: (finding: Finding) => void;
 }
@@ -79,6 +82,14 @@ export function ingest(config: IngestConfig, options: IngestOptions = {}): Obser
   });
 }
 
+/** Where records come from, where rows go, and where is written down what is in doubt. */
+export interface Ports {
+  readonly source: GroupSource;
+  readonly sink: BatchSink;
+  /** For exactly-once only. */
+  readonly store?: StateStore | undefined;
+}
+
 /** The adapters of a configuration, checked and open. `close` them when the outcomes are over. */
 export interface OpenPorts extends Ports {
   close(): Promise<void>;
@@ -108,17 +119,17 @@ export async function openPorts(config: CheckedConfig, options: IngestOptions = 
   }
 }
 
-async function openChecked(config: CheckedConfig, { report = noReport, onFinding, signal }: IngestOptions): Promise<OpenPorts> {
+async function openChecked(config: CheckedConfig, { onEvent = noReport, onFinding, signal }: IngestOptions): Promise<OpenPorts> {
   const findings = await preflight(config, { signal, records: 'start' });
   const refusal = refusalOf(findings);
   if (refusal !== undefined) throw refusal;
   for (const finding of findings) if (finding.level === 'warning') onFinding?.(finding);
-  const sink = await openClickHouseSink({ ...clickHouseOptions(config), report, starting: signal });
+  const sink = await openClickHouseSink({ ...clickHouseOptions(config), onEvent, starting: signal });
   // Under `continue` what retention took is passed over; a log that ends too early is a reset.
   const onOutOfRange = ({ wanted, logStart }: OutOfRange) => (config.onGap === 'continue' && wanted < logStart ? logStart : undefined);
   const { bytes: budgetBytes } = budgetHere(config.kafka.budgetBytes);
-  const member = kafkaSource({ ...config.kafka, budgetBytes, topics: topicsOf(config), report, onOutOfRange, onReset: config.onReset, stateDecides: config.delivery === 'exactly-once' });
-  const { source, store } = openStore(config, member, report);
+  const member = kafkaSource({ ...config.kafka, budgetBytes, topics: topicsOf(config), onEvent, onOutOfRange, onReset: config.onReset });
+  const { source, store } = openStore(config, member, onEvent);
   const close = async () => {
     await Promise.all([sink.close(), store?.close()]);
   };
@@ -126,7 +137,7 @@ async function openChecked(config: CheckedConfig, { report = noReport, onFinding
 }
 
 /** The store, and the source to be used with it. */
-function openStore(config: CheckedConfig, source: KafkaSource, report: Report): Pick<Ports, 'source' | 'store'> {
+function openStore(config: CheckedConfig, source: KafkaSource, onEvent: Report): Pick<Ports, 'source' | 'store'> {
   const { state, delivery } = config;
   if (delivery !== 'exactly-once' || state === undefined) return { source };
   switch (state.store) {
@@ -135,26 +146,41 @@ function openStore(config: CheckedConfig, source: KafkaSource, report: Report): 
     case 'keeper-map':
       return { source, store: keeperMapStore(keeperMapConfig(config, state)) };
     case 'kafka':
-      return kafkaStore(source, { group: config.kafka.groupId, report });
+      return kafkaStore(source, { group: config.kafka.groupId, onEvent });
     case 'memory':
       return { source, store: memoryStore() };
   }
 }
 
-function ingestFrom(ports: OpenPorts, config: CheckedConfig, { signal, report = noReport }: IngestOptions): Observable<Outcome> {
-  const transforms = new Map(config.routes.map(({ topic, transform }) => [topic, transform]));
-  const versions = new Map(config.routes.map(({ topic, transformVersion }) => [topic, transformVersion]));
-  const outcomes = arrange(ports, {
-    ...config,
-    group: config.kafka.groupId,
-    owner: `${hostname()}:${process.pid}:${randomUUID().slice(0, 8)}`,
-    transform: (topic): MonoTypeOperatorFunction<InsertBatch> | undefined => {
-      const transform = transforms.get(topic);
-      return transform === undefined ? undefined : transformRows(transform, { report });
-    },
-    transformVersion: (topic) => versions.get(topic),
-    report,
-  }, fairScheduler());
+/** What can be changed about the pipeline of a configuration. */
+export interface PipelineOptions extends Partial<Pick<ExactlyOnceConfig, 'owner' | 'onlyInDoubt' | 'onEvent' | 'scheduler'>> {
+  /** Instead of the transforms of the routes. */
+  readonly transform?: <B extends InsertableBatch>(topic: string) => MonoTypeOperatorFunction<B> | undefined;
+}
+
+/** The pipeline that a configuration asks for, over ports that are open. */
+export function pipelineOf({ source, sink, store }: Ports, config: CheckedConfig, options: PipelineOptions = {}): Observable<Outcome> {
+  const routes = new Map(config.routes.map((route) => [route.topic, route]));
+  const transform = <B extends InsertableBatch>(topic: string): MonoTypeOperatorFunction<B> | undefined => {
+    const rows = routes.get(topic)?.transform;
+    return rows === undefined ? undefined : transformRows<B>(rows, options.onEvent === undefined ? {} : { onEvent: options.onEvent });
+  };
+  const shared = { ...config, transform, ...options };
+  switch (config.delivery) {
+    case 'at-most-once':
+      return atMostOnce(source, sink, shared);
+    case 'at-least-once':
+      return atLeastOnce(source, sink, shared);
+    case 'exactly-once': {
+      if (store === undefined) throw new IngestError('KCR_CONFIG', 'exactly-once needs a state store, got none');
+      const { owner = `${hostname()}:${process.pid}:${randomUUID().slice(0, 8)}` } = options;
+      return exactlyOnce(source, sink, store, { ...shared, group: config.kafka.groupId, owner, transformVersion: (topic) => routes.get(topic)?.transformVersion });
+    }
+  }
+}
+
+function ingestFrom(ports: OpenPorts, config: CheckedConfig, { signal, onEvent = noReport }: IngestOptions): Observable<Outcome> {
+  const outcomes = pipelineOf(ports, config, { onEvent, scheduler: fairScheduler() });
   return new Observable<Outcome>((subscriber) => {
     const drain = () => ports.source.drain();
     const closeThen = (done: () => void) => void ports.close().then(done, done);
