@@ -18,7 +18,7 @@ import { of } from 'rxjs';
 import { exactlyOnce } from '../src/pipeline/exactly-once.js';
 import { fairScheduler } from '../src/fair-scheduler.js';
 import { kafkaSource } from '../src/kafka/source.js';
-import type { BatchSink, InsertBatch } from '../src/ports.js';
+import type { PreparingSink, InsertBatch } from '../src/ports.js';
 import { memoryStore } from '../src/state/memory.js';
 import { kafkaClient, withAdmin } from '../test/stack/clients.js';
 import { startStack } from '../test/stack/stack.js';
@@ -94,7 +94,7 @@ class Requests {
   }
 }
 
-const sink: BatchSink = {
+const sink: PreparingSink = {
   freeze: (batch: InsertBatch) => ({
     insert: () => of({ rows: batch.records.length, bytes: batch.bytes }),
     tokenDoubt: () => undefined,

@@ -1,5 +1,5 @@
 // The three delivery semantics are three arrangements of the same stages: what stands where decides.
-import type { BatchSink, Delivered, Ledger, RecordSource } from 'kafka-clickhouse-rx';
+import type { BatchSink, Delivered, Ledger, RecordSource, VerifiableSink } from 'kafka-clickhouse-rx';
 import { bufferCountOrTime, commit, groupByPartition, insertDeduped, reconcileWithState, type Partition } from 'kafka-clickhouse-rx/operators';
 import type { Observable } from 'rxjs';
 
@@ -14,7 +14,7 @@ export const atLeastOnce = (sink: BatchSink): Project => (partition) =>
   partition.chunks.pipe(bufferCountOrTime(), insertDeduped(sink), commit(partition));
 
 /** The range is written down before it is inserted and settled after: never lost, never twice. */
-export const exactlyOnce = (sink: BatchSink, ledger: Ledger): Project => (partition) =>
+export const exactlyOnce = (sink: VerifiableSink, ledger: Ledger): Project => (partition) =>
   partition.chunks.pipe(bufferCountOrTime(), reconcileWithState(partition, ledger, sink), insertDeduped(sink), commit(partition, ledger));
 
 /** Each is used in the same way. */

@@ -11,12 +11,13 @@ import type { Batch } from '../src/model/record.js';
 import type { InsertBatch } from '../src/ports.js';
 import type { RetryConfig } from '../src/retry.js';
 import type { Cut, InsertableBatch, InsertedFrom } from '../src/stages.js';
-import { insertAll, rangeOf, type InsertSink, type Stage } from './internal/insert-all.js';
+import { insertAll, rangeOf, type Stage } from './internal/insert-all.js';
 import type { Part } from './internal/insert-in-parts.js';
 import { mapInOrder } from './internal/map-in-order.js';
+import { preparing, type InsertSink } from './internal/preparing.js';
 import { unbroken } from './internal/unbroken.js';
 
-export type { InsertSink } from './internal/insert-all.js';
+export type { InsertSink } from './internal/preparing.js';
 
 export interface InsertConfig {
   /** Batches of one partition that may be under way at once; results come out in order. @default 2 */
@@ -75,7 +76,7 @@ export function insertDeduped<B extends InsertableBatch>(sink: InsertSink, confi
   if (!Number.isInteger(concurrency) || concurrency < 1) {
     throw new IngestError('KCR_CONFIG', `Expected \`concurrency\` to be a positive integer, got ${concurrency}`);
   }
-  const shared = { sink, onPoison, retry, report, scheduler };
+  const shared = { sink: preparing(sink), onPoison, retry, report, scheduler };
   // A former owner stops at once; behind any other error what is under way is finished.
   const isUrgent = (error: unknown) => hasCode(error, 'KCR_FENCED');
   const insert = mapInOrder((given: Given) => {

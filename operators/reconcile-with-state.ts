@@ -11,13 +11,13 @@ import type { Ledger, PartitionLedger } from '../src/ledger.js';
 import { beginProgress, reconcile, type Decision } from '../src/model/reconcile.js';
 import type { Assignment, Batch, KafkaRecord } from '../src/model/record.js';
 import { resumeOffset, type Intent } from '../src/model/state.js';
-import type { BatchSink, Partition } from '../src/ports.js';
+import type { IntentTarget, Partition } from '../src/ports.js';
 import type { BufferedBatch, RecordedBatch } from '../src/stages.js';
 import { concatMapJoined, type JoinLimits } from './internal/concat-map-joined.js';
+import { describeOf, type ReconcileSink } from './internal/preparing.js';
 import { unbroken } from './internal/unbroken.js';
 
-/** Says what an intent records of the tables that its range goes to. */
-export type ReconcileSink = Pick<BatchSink, 'describe'>;
+export type { ReconcileSink } from './internal/preparing.js';
 
 export interface ReconcileConfig {
   /**
@@ -159,7 +159,7 @@ function decider(
         for (const offset of decision.intent.excluded) report(leftOut(assignment, offset, decision.excluded));
         return concat(of(withIntent(opened, decision.batch, decision.intent, true)), defer(() => (inDoubt === 0 ? (onResolved(), EMPTY) : EMPTY)));
       case 'insert': {
-        const about = { ...sink.describe(assignment.topic), ...(transformVersion === undefined ? {} : { transformVersion }) };
+        const about = { ...describeOf(sink, assignment.topic), ...(transformVersion === undefined ? {} : { transformVersion }) };
         const intent = intentOf(decision.batch, about, scheduler.now());
         return opened.intend(intent).pipe(map((stored) => withIntent(opened, decision.batch, stored, false)));
       }
@@ -196,7 +196,7 @@ function recordedBy(ledger: PartitionLedger, { assignment, afterOffset, lastOffs
   return made as unknown as RecordedBatch;
 }
 
-function intentOf(batch: Batch, target: ReturnType<BatchSink['describe']> & Pick<Intent, 'transformVersion'>, atMs: number): Intent {
+function intentOf(batch: Batch, target: IntentTarget & Pick<Intent, 'transformVersion'>, atMs: number): Intent {
   const { afterOffset, lastOffset, records } = batch;
   return { first: afterOffset + 1, last: lastOffset, rows: records.length, atMs, ...target, excluded: [], tokenForm: 2 };
 }

@@ -7,16 +7,14 @@ import { IngestError, asIngestError, hasCode } from '../../src/errors.js';
 import type { PartitionLedger } from '../../src/ledger.js';
 import { bytesOf, countOffsets, indexAfter } from '../../src/model/batch.js';
 import type { Intent } from '../../src/model/state.js';
-import type { BatchSink, FrozenInsert, InsertBatch, InsertResult } from '../../src/ports.js';
+import type { FrozenInsert, InsertBatch, InsertResult } from '../../src/ports.js';
 import { insertInParts, type Part, type Searched } from './insert-in-parts.js';
 import { insertToFit } from './insert-to-fit.js';
+import type { Preparing } from './preparing.js';
 import { VerifiedInsert, type Doubt, type Effects, type Inserted, type NoteDown } from './insert-verified.js';
 
-/** `describe` says what an intent that is renewed records. */
-export type InsertSink = Pick<BatchSink, 'freeze'> & Partial<Pick<BatchSink, 'describe'>>;
-
 export interface Stage extends Effects {
-  readonly sink: InsertSink;
+  readonly sink: Preparing;
   readonly onPoison: 'halt' | 'exclude';
   /** That recorded the batch; undefined: nothing is recorded of it. */
   readonly ledger: PartitionLedger | undefined;

@@ -14,9 +14,11 @@ import { IngestError } from '../errors.js';
 import { noReport, type Outcome, type Report } from '../events.js';
 import { refusalOf, type Finding } from '../finding.js';
 import { fairScheduler } from '../fair-scheduler.js';
-import { kafkaSource, type KafkaSource, type OutOfRange } from '../kafka/source.js';
+import { kafkaSource, type OutOfRange } from '../kafka/source.js';
 import { budgetHere } from '../memory-budget.js';
-import type { BatchSink, GroupSource, StateStore } from '../ports.js';
+import type { InsertSink } from '../../operators/insert-deduped.js';
+import type { ReconcileSink } from '../../operators/reconcile-with-state.js';
+import type { GroupSource, PreparingSink, SeekableSource, StateStore } from '../ports.js';
 import { preflight } from '../preflight.js';
 import { kafkaStore } from '../state/kafka.js';
 import { keeperMapStore } from '../state/keeper-map.js';
@@ -25,6 +27,8 @@ import { memoryStore } from '../state/memory.js';
 import type { InsertableBatch } from '../stages.js';
 import { atLeastOnce } from './at-least-once.js';
 import { atMostOnce } from './at-most-once.js';
+import { ingestionOf, type Ingestion } from './ingestion.js';
+import { checkOwnConfig, type OwnPorts, type OwnPortsConfig } from './own-ports.js';
 import { exactlyOnce, type ExactlyOnceConfig } from './exactly-once.js';
 
 export interface IngestOptions {
@@ -52,13 +56,22 @@ export interface IngestOptions {
  * }).subscribe((outcome) => console.log(outcome.kind));
  * ```
  *
- * @returns One outcome for each batch, in the order of its partition; `halted` when a partition takes nothing more.
+ * With `ports` of one's own first, these take the place of what the configuration would name: `ingest({ sink }, config)`.
+ *
+ * @returns One outcome for each batch, in the order of its partition; `halted` when a partition takes nothing more. `pause`
+ * and `resume` are for whoever is behind it and does not keep up.
  * @throws `KCR_CONFIG` at once. Into the stream: whatever a check before the start refuses, and what the source cannot
  * go on after.
  */
-export function ingest(config: IngestConfig, options: IngestOptions = {}): Observable<Outcome> {
-  const checked = checkConfig(config);
-  return new Observable((subscriber) => {
+export function ingest(config: IngestConfig, options?: IngestOptions): Ingestion;
+export function ingest(ports: OwnPorts, config: OwnPortsConfig, options?: IngestOptions): Ingestion;
+export function ingest(first: IngestConfig | OwnPorts, second?: IngestOptions | OwnPortsConfig, third?: IngestOptions): Ingestion {
+  if (second !== undefined && 'routes' in second) return ingestion(first as OwnPorts, checkOwnConfig(first as OwnPorts, second), third);
+  return ingestion({}, checkConfig(first), second);
+}
+
+function ingestion(own: OwnPorts, checked: CheckedConfig, options: IngestOptions = {}): Ingestion {
+  return ingestionOf((subscriber, opened) => {
     const { signal } = options;
     const starting = new AbortController();
     const giveUp = () => {
@@ -72,20 +85,22 @@ export function ingest(config: IngestConfig, options: IngestOptions = {}): Obser
       starting.abort(new IngestError('KCR_PREFLIGHT', 'The start was called off'));
     });
     if (signal?.aborted === true) return giveUp();
-    openPorts(checked, { ...options, signal: starting.signal }).then(
+    openWith(own, checked, { ...options, signal: starting.signal }).then(
       (ports) => {
         started();
+        subscriber.add(opened(ports.source));
         subscriber.add(ingestFrom(ports, checked, options).subscribe(subscriber));
       },
       (thrown: unknown) => subscriber.error(thrown),
     );
+    return undefined;
   });
 }
 
 /** Where records come from, where rows go, and where is written down what is in doubt. */
 export interface Ports {
   readonly source: GroupSource;
-  readonly sink: BatchSink;
+  readonly sink: PreparingSink;
   /** For exactly-once only. */
   readonly store?: StateStore | undefined;
 }
@@ -101,13 +116,26 @@ export interface OpenPorts extends Ports {
  *
  * @throws Everything the checks refuse, as one error: unreachable servers, missing topics and tables, a dedup window of 0.
  */
-export async function openPorts(config: CheckedConfig, options: IngestOptions = {}): Promise<OpenPorts> {
+export function openPorts(config: CheckedConfig, options: IngestOptions = {}): Promise<OpenPorts> {
+  // Without ports of one's own all of them are adapters.
+  return openWith({}, config, options) as Promise<OpenPorts>;
+}
+
+/** Ports that are open, of which some may be one's own. */
+interface MixedPorts {
+  readonly source: SeekableSource;
+  readonly sink: InsertSink & ReconcileSink;
+  readonly store?: StateStore | undefined;
+  close(): Promise<void>;
+}
+
+async function openWith(own: OwnPorts, config: CheckedConfig, options: IngestOptions): Promise<MixedPorts> {
   const { signal } = options;
   const starting = new AbortController();
   const callOff = () => starting.abort(signal?.reason);
   if (signal?.aborted === true) callOff();
   signal?.addEventListener('abort', callOff, { once: true });
-  const opening = openChecked(config, { ...options, signal: starting.signal });
+  const opening = openChecked(own, config, { ...options, signal: starting.signal });
   try {
     return await orAborted(opening, starting.signal);
   } catch (thrown) {
@@ -119,36 +147,46 @@ export async function openPorts(config: CheckedConfig, options: IngestOptions = 
   }
 }
 
-async function openChecked(config: CheckedConfig, { onEvent = noReport, onFinding, signal }: IngestOptions): Promise<OpenPorts> {
-  const findings = await preflight(config, { signal, records: 'start' });
+async function openChecked(own: OwnPorts, config: CheckedConfig, { onEvent = noReport, onFinding, signal }: IngestOptions): Promise<MixedPorts> {
+  const findings = await preflight(config, { signal, records: 'start', own: { source: own.source !== undefined, sink: own.sink !== undefined, store: own.store !== undefined } });
   const refusal = refusalOf(findings);
   if (refusal !== undefined) throw refusal;
   for (const finding of findings) if (finding.level === 'warning') onFinding?.(finding);
-  const sink = await openClickHouseSink({ ...clickHouseOptions(config), onEvent, starting: signal });
+  const opened = own.sink === undefined ? await openClickHouseSink({ ...clickHouseOptions(config), onEvent, starting: signal }) : undefined;
+  const { source, store } = openSource(own, config, onEvent);
+  // Whoever made a port closes it.
+  const close = async () => {
+    await Promise.all([opened?.close(), own.store === undefined ? store?.close() : undefined]);
+  };
+  return { source, sink: own.sink ?? opened!, store, close };
+}
+
+/** The source, and the store to be used with it. */
+function openSource(own: OwnPorts, config: CheckedConfig, onEvent: Report): Pick<MixedPorts, 'source' | 'store'> {
+  if (own.source !== undefined) return { source: own.source, store: own.store ?? storeBeside(config) };
   // Under `continue` what retention took is passed over; a log that ends too early is a reset.
   const onOutOfRange = ({ wanted, logStart }: OutOfRange) => (config.onGap === 'continue' && wanted < logStart ? logStart : undefined);
   const { bytes: budgetBytes } = budgetHere(config.kafka.budgetBytes);
-  const member = kafkaSource({ ...config.kafka, budgetBytes, topics: topicsOf(config), onEvent, onOutOfRange, onReset: config.onReset });
-  const { source, store } = openStore(config, member, onEvent);
-  const close = async () => {
-    await Promise.all([sink.close(), store?.close()]);
-  };
-  return { source, sink, store, close };
+  const source = kafkaSource({ ...config.kafka, budgetBytes, topics: topicsOf(config), onEvent, onOutOfRange, onReset: config.onReset });
+  if (own.store !== undefined) return { source, store: own.store };
+  const isInKafka = config.delivery === 'exactly-once' && config.state?.store === 'kafka';
+  return isInKafka ? kafkaStore(source, { group: config.kafka.groupId, onEvent }) : { source, store: storeBeside(config) };
 }
 
-/** The store, and the source to be used with it. */
-function openStore(config: CheckedConfig, source: KafkaSource, onEvent: Report): Pick<Ports, 'source' | 'store'> {
+/** A store that knows nothing of the source. */
+function storeBeside(config: CheckedConfig): StateStore | undefined {
   const { state, delivery } = config;
-  if (delivery !== 'exactly-once' || state === undefined) return { source };
+  if (delivery !== 'exactly-once' || state === undefined) return undefined;
   switch (state.store) {
     case 'keeper':
-      return { source, store: keeperStore(state) };
+      return keeperStore(state);
     case 'keeper-map':
-      return { source, store: keeperMapStore(keeperMapConfig(config, state)) };
-    case 'kafka':
-      return kafkaStore(source, { group: config.kafka.groupId, onEvent });
+      return keeperMapStore(keeperMapConfig(config, state));
     case 'memory':
-      return { source, store: memoryStore() };
+      return memoryStore();
+    case 'kafka':
+      // Opened with the source whose group it is.
+      return undefined;
   }
 }
 
@@ -159,7 +197,7 @@ export interface PipelineOptions extends Partial<Pick<ExactlyOnceConfig, 'owner'
 }
 
 /** The pipeline that a configuration asks for, over ports that are open. */
-export function pipelineOf({ source, sink, store }: Ports, config: CheckedConfig, options: PipelineOptions = {}): Observable<Outcome> {
+export function pipelineOf({ source, sink, store }: Omit<MixedPorts, 'close'>, config: CheckedConfig, options: PipelineOptions = {}): Observable<Outcome> {
   const routes = new Map(config.routes.map((route) => [route.topic, route]));
   const transform = <B extends InsertableBatch>(topic: string): MonoTypeOperatorFunction<B> | undefined => {
     const rows = routes.get(topic)?.transform;
@@ -179,10 +217,10 @@ export function pipelineOf({ source, sink, store }: Ports, config: CheckedConfig
   }
 }
 
-function ingestFrom(ports: OpenPorts, config: CheckedConfig, { signal, onEvent = noReport }: IngestOptions): Observable<Outcome> {
+function ingestFrom(ports: MixedPorts, config: CheckedConfig, { signal, onEvent = noReport }: IngestOptions): Observable<Outcome> {
   const outcomes = pipelineOf(ports, config, { onEvent, scheduler: fairScheduler() });
   return new Observable<Outcome>((subscriber) => {
-    const drain = () => ports.source.drain();
+    const drain = () => (ports.source.drain === undefined ? subscriber.complete() : ports.source.drain());
     const closeThen = (done: () => void) => void ports.close().then(done, done);
     const running = outcomes.subscribe({
       next: (outcome) => subscriber.next(outcome),

@@ -75,15 +75,49 @@ export interface FrozenInsert {
   release(): void;
 }
 
-/** Where batches go. */
+/**
+ * Where batches go. A sink is one function; with `verification` it is enough for exactly-once.
+ *
+ * A batch is inserted as a whole or not at all. Errors: `KCR_INSERT_RETRIABLE` (nothing of it landed), `KCR_POISON` with the
+ * record's offset, `KCR_INSERT_FATAL`; `KCR_INSERT_IN_DOUBT` where the outcome is not known, for which anything is taken
+ * that is no `IngestError`. A batch whose insert failed is given again, with the same records and the same token.
+ */
 export interface BatchSink {
+  /** Completes with one result once the rows are there for sure. */
+  insert(batch: InsertBatch): ObservableInput<InsertResult>;
+  readonly verification?: Verification;
+}
+
+/** Tells what is there already: asked of a range in doubt before it is sent again. */
+export interface Verification {
+  /**
+   * Which offsets of the batch are not there? All of them or none, since a batch is inserted as a whole. No attempt at it
+   * may land after the answer, unless a second one under its token adds nothing.
+   */
+  look(batch: InsertBatch): ObservableInput<ReadBack>;
+  /** What a new intent for this topic records of where its rows go. @default the topic's name for the table */
+  describe?(topic: string): IntentTarget;
+}
+
+/** A sink that exactly-once can rest on. */
+export interface VerifiableSink extends BatchSink {
+  readonly verification: Verification;
+}
+
+export type IntentTarget = Pick<Intent, 'tables' | 'settings' | 'written'>;
+
+/**
+ * A sink that makes a batch's bytes once for all attempts, knows for how long a token holds, and can insert parts of a
+ * range: ClickHouse's.
+ */
+export interface PreparingSink {
   /** Throws `KCR_POISON` for a record that is not one JSON object. */
   freeze(batch: InsertBatch): FrozenInsert;
   /**
    * What a new intent for this topic records: the tables, what identifies them and how rows are sent to them, and the
    * fingerprint of the settings.
    */
-  describe(topic: string): Pick<Intent, 'tables' | 'settings' | 'written'>;
+  describe(topic: string): IntentTarget;
   /** Gives connections back. A promise, not cold: calling it is enough. */
   close(): Promise<void>;
 }

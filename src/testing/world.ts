@@ -4,7 +4,7 @@
  */
 import { Observable, asyncScheduler, takeUntil, type SchedulerLike } from 'rxjs';
 import type { KafkaRecord } from '../model/record.js';
-import type { BatchSink, GroupSource, StateStore } from '../ports.js';
+import type { PreparingSink, GroupSource, StateStore } from '../ports.js';
 import type { MemoryNodes } from '../state/memory.js';
 import type { Alteration } from './alteration.js';
 import type { Fault } from './faults.js';
@@ -75,7 +75,7 @@ export interface Process {
   readonly name: string;
   readonly source: GroupSource;
   readonly store: StateStore;
-  readonly sink: BatchSink;
+  readonly sink: PreparingSink;
   /** Stands still while the process is frozen. Give it to the pipeline when it is not run by a `TestScheduler`. */
   readonly scheduler: SchedulerLike;
   /** As by SIGKILL. */

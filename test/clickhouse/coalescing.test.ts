@@ -4,14 +4,14 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { coalescingFault } from '../../src/clickhouse/coalescing.js';
 import { insertSettings, parseFingerprint } from '../../src/clickhouse/settings.js';
 import { type ClickHouseSinkOptions, openClickHouseSink } from '../../src/clickhouse/sink.js';
-import type { BatchSink } from '../../src/ports.js';
+import type { PreparingSink } from '../../src/ports.js';
 import { fakeClickHouse, type FakeInsert, type FakeOptions, type FakeServer } from './fake-server.js';
 import { batchOf, intentOf, numbers, outcome, record } from './fixtures.js';
 
 let server: FakeServer;
-const open: BatchSink[] = [];
+const open: PreparingSink[] = [];
 
-async function openSink(options: Partial<ClickHouseSinkOptions> = {}, fake: FakeOptions = {}): Promise<BatchSink> {
+async function openSink(options: Partial<ClickHouseSinkOptions> = {}, fake: FakeOptions = {}): Promise<PreparingSink> {
   await server.close();
   server = await fakeClickHouse(fake);
   const sink = await openClickHouseSink({ url: server.url, routes: [{ topic: 'orders', table: 't' }], insertMode: 'coalesced', ...options });

@@ -7,11 +7,12 @@ import {
 } from '../../operators/index.js';
 import type { Delivered } from '../../src/events.js';
 import { Ledger } from '../../src/ledger.js';
-import type { BatchSink, RecordSource, SeekableSource, StateStore } from '../../src/ports.js';
+import type { BatchSink, RecordSource, SeekableSource, StateStore, VerifiableSink } from '../../src/ports.js';
 
 declare const p: Partition;
 declare const ledger: Ledger;
-declare const sink: BatchSink;
+declare const sink: VerifiableSink;
+declare const blind: BatchSink;
 declare const source: RecordSource;
 declare const seekable: SeekableSource;
 declare const store: StateStore;
@@ -113,6 +114,12 @@ describe('H6: wrong pipelines do not compile', () => {
     compiled(() => groupByPartition(source, (own) => own.chunks.pipe(bufferCountOrTime(), insertDeduped(sink))));
     // @ts-expect-error never inserted
     compiled(() => groupByPartition(source, (own) => own.chunks.pipe(bufferCountOrTime(), commit(own))));
+  });
+
+  test('H6: exactly-once into a sink that cannot look', () => {
+    // @ts-expect-error after a lost answer nobody could say what is there
+    compiled(() => p.chunks.pipe(bufferCountOrTime(), reconcileWithState(p, ledger, blind)));
+    compiled(() => p.chunks.pipe(bufferCountOrTime(), insertDeduped(blind), commit(p)));
   });
 
   test('H6: exactly-once over a source that cannot say what its log holds', () => {

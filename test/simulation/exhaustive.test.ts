@@ -2,7 +2,7 @@
 import { Subject, concat, concatMap, defer, from, last, take, tap } from 'rxjs';
 import { describe, expect, test, vi } from 'vitest';
 import { exactlyOnce } from '../../src/pipeline/exactly-once.js';
-import type { BatchSink, FrozenInsert, InsertBatch, RecordSource } from '../../src/ports.js';
+import type { PreparingSink, FrozenInsert, InsertBatch, RecordSource } from '../../src/ports.js';
 import { exhaust, exhaustTogether, smallWorld, smallWorlds, type Part } from './exhaustive.js';
 import type { ComposeOwner } from './owners.js';
 import { sabotages } from './sabotage.js';
@@ -102,7 +102,7 @@ test('partitions with as many records are the same but for their number', () => 
 
 describe('partitions that concern each other are told of', () => {
   const world = smallWorld([1, 1], 1, 1, 0);
-  const withSink = (change: (sink: BatchSink) => BatchSink): ComposeOwner => (process, { chunkSize: _, ...config }) =>
+  const withSink = (change: (sink: PreparingSink) => PreparingSink): ComposeOwner => (process, { chunkSize: _, ...config }) =>
     exactlyOnce(process.source, change(process.sink), process.store, { ...config, scheduler: process.scheduler });
 
   test('an insert that waits for one of the other partition', () => {

@@ -7,7 +7,7 @@ import { DEDUP_BUDGET_MS } from '../../src/clickhouse/token-doubt.js';
 import { hasCode } from '../../src/errors.js';
 import type { PartitionState } from '../../src/model/state.js';
 import { decodeState } from '../../src/model/state-codec.js';
-import type { BatchSink } from '../../src/ports.js';
+import type { PreparingSink } from '../../src/ports.js';
 import type { RecordedBatch } from '../../src/stages.js';
 import { SimulatedWorld, checkExactlyOnce, type Ignored, type Process, type Row, type SimulatedProcess } from '../../src/testing/index.js';
 import { Dice, drawn, type Happening, type LifePlan, type Scenario, type Truncation } from './scenario.js';
@@ -43,7 +43,7 @@ export interface PlayOptions {
 }
 
 /** Where a process gets its sink. */
-export type OpenSink = (world: SimulatedWorld, self: SimulatedProcess, plan: LifePlan) => Observable<BatchSink>;
+export type OpenSink = (world: SimulatedWorld, self: SimulatedProcess, plan: LifePlan) => Observable<PreparingSink>;
 
 export const asShipped: Compose = (process, plan, scenario, dice) =>
   exactlyOnce(process.source, process.sink, process.store, configOf(process, plan, scenario, dice));

@@ -11,7 +11,7 @@ import { Ledger } from '../../src/ledger.js';
 import type { Chunk } from '../../src/model/record.js';
 import { dedupToken } from '../../src/model/token.js';
 import { lastKnownOffset, type PartitionState } from '../../src/model/state.js';
-import type { BatchSink, Claim, Fetched, FrozenInsert, GroupSource, InsertBatch, InsertResult, Partition, SourceEvent, StateStore } from '../../src/ports.js';
+import type { PreparingSink, Claim, Fetched, FrozenInsert, GroupSource, InsertBatch, InsertResult, Partition, SourceEvent, StateStore } from '../../src/ports.js';
 import type { RecordedBatch } from '../../src/stages.js';
 import type { Ignored, Invariant, Process } from '../../src/testing/index.js';
 import { overlay } from '../../src/testing/overlay.js';
@@ -34,7 +34,7 @@ export interface Sabotage {
 interface Exchanged {
   readonly source?: GroupSource;
   readonly store?: StateStore;
-  readonly sink?: BatchSink;
+  readonly sink?: PreparingSink;
   readonly transform?: MonoTypeOperatorFunction<RecordedBatch>;
 }
 
@@ -105,7 +105,7 @@ function keep<T>(): MonoTypeOperatorFunction<T> {
 }
 
 /** Each frozen insert changed. */
-function withFrozen(sink: BatchSink, change: (frozen: FrozenInsert, batch: InsertBatch) => Partial<FrozenInsert>): BatchSink {
+function withFrozen(sink: PreparingSink, change: (frozen: FrozenInsert, batch: InsertBatch) => Partial<FrozenInsert>): PreparingSink {
   // Methods and getters stay those of the sink.
   return overlay(sink, {
     freeze: (batch) => {
@@ -201,7 +201,7 @@ function keepingTheLost(process: Process, { batch = {}, retry = {}, maxPending =
 }
 
 /** Inserts the rest without the record at fault, under the token of the whole, and tells nobody. */
-function leavesOutSilently(sink: BatchSink): BatchSink {
+function leavesOutSilently(sink: PreparingSink): PreparingSink {
   const insert = (batch: InsertBatch): ObservableInput<{ readonly rows: number; readonly bytes: number }> =>
     from(sink.freeze(batch).insert()).pipe(
       catchError((error: unknown) => {
@@ -214,7 +214,7 @@ function leavesOutSilently(sink: BatchSink): BatchSink {
 }
 
 /** Fills again and again, each time under another token, until it sees what it filled. */
-function fillsOn(frozen: FrozenInsert, batch: InsertBatch, sink: BatchSink): Partial<FrozenInsert> {
+function fillsOn(frozen: FrozenInsert, batch: InsertBatch, sink: PreparingSink): Partial<FrozenInsert> {
   const fill = (missing: readonly number[], round: number): Observable<InsertResult> => {
     const again = round === 1 ? frozen : sink.freeze({ ...batch, token: `${batch.token}:round${round}` });
     return from(again.fill(missing)).pipe(

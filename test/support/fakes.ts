@@ -11,7 +11,7 @@ import type { PartitionLedger } from '../../src/ledger.js';
 import { emptyState, type Intent, type PartitionState } from '../../src/model/state.js';
 import type { BufferedBatch, CommittedBatch, RecordedBatch } from '../../src/stages.js';
 import type {
-  BatchSink, Claim, FrozenInsert, GroupSource, InsertBatch, InsertResult, LogEnds, Partition, ReadBack, SourceEvent, StateKey, StateStore, Stored,
+  PreparingSink, Claim, FrozenInsert, GroupSource, InsertBatch, InsertResult, LogEnds, Partition, ReadBack, SourceEvent, StateKey, StateStore, Stored,
 } from '../../src/ports.js';
 
 // --- values
@@ -340,7 +340,7 @@ export interface FakeSinkConfig {
  * Calls: `insert 10-14`, `readBack 10-14`, `fill 10-14`; partition 1's are `insert p1:10-14`. They are noted with what
  * the batch is without, and why it is read back: `insert 10-14 without 12`, `readBack 10-14 since it is old`.
  */
-export class FakeSink implements BatchSink {
+export class FakeSink implements PreparingSink {
   readonly #player: Player;
   readonly #readBacks: Partial<ReadBack>[];
   #attempts = 0;
