@@ -24,7 +24,7 @@ module.exports = {
       comment: 'an operator imports rxjs, ports, the model and what is pure; never a client library or an adapter',
       severity: 'error',
       from: { path: '^operators/' },
-      to: { pathNot: '^(operators/|src/(model/|ports|errors|events|ledger|retry)|node_modules/rxjs|node:stream)', dependencyTypesNot: ['core'] },
+      to: { pathNot: '^(operators/|src/(model/|ports|errors|events|ledger|retry|stages)|node_modules/rxjs|node:stream)', dependencyTypesNot: ['core'] },
     },
     {
       name: 'stages-do-not-know-each-other',

@@ -13,7 +13,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import { fileURLToPath } from 'node:url';
 import { Partitioners } from 'kafkajs';
-import { ingest } from '../src/ingest.js';
+import { ingest } from '../src/pipeline/ingest.js';
 import type { IngestConfig } from '../src/config.js';
 import { coalescingFaultHere } from '../test/stack/clickhouse.js';
 import { command, createTopic, kafkaClient, query } from '../test/stack/clients.js';

@@ -54,7 +54,7 @@ function ours(delivery: IngestConfig['delivery'], state: (parameters: Parameters
     const draining = new AbortController();
     stopping.addEventListener('abort', () => draining.abort());
     await new Promise<void>((resolve, reject) => {
-      built.ingest(config, { signal: draining.signal, report: ({ kind }) => (kind === 'assigned' ? meter.begin() : undefined) }).subscribe({
+      built.ingest(config, { signal: draining.signal, onEvent: ({ kind }) => (kind === 'assigned' ? meter.begin() : undefined) }).subscribe({
         next: (outcome) => {
           if (outcome.kind === 'halted') return reject(outcome.error);
           meter.count(outcome.rows, outcome.rows > 0 ? 1 : 0);

@@ -15,10 +15,10 @@ import { fileURLToPath } from 'node:url';
 import { Command } from 'commander';
 import { Partitioners } from 'kafkajs';
 import { of } from 'rxjs';
-import { arrange } from '../src/arrange.js';
+import { exactlyOnce } from '../src/pipeline/exactly-once.js';
 import { fairScheduler } from '../src/fair-scheduler.js';
 import { kafkaSource } from '../src/kafka/source.js';
-import type { BatchSink, InsertBatch } from '../src/ports.js';
+import type { PreparingSink, InsertBatch } from '../src/ports.js';
 import { memoryStore } from '../src/state/memory.js';
 import { kafkaClient, withAdmin } from '../test/stack/clients.js';
 import { startStack } from '../test/stack/stack.js';
@@ -105,7 +105,7 @@ class Requests {
   }
 }
 
-const sink: BatchSink = {
+const sink: PreparingSink = {
   freeze: (batch: InsertBatch) => ({
     insert: () => of({ rows: batch.records.length, bytes: batch.bytes }),
     tokenDoubt: () => undefined,
@@ -161,7 +161,7 @@ async function measure(brokers: readonly string[], { name, topics, partitionsEac
   await fillElsewhere({ brokers, names, partitions: partitionsEach });
   const requests = new Requests();
   const delay = monitorEventLoopDelay({ resolution: 5 });
-  const source = kafkaSource({ brokers, groupId: prefix, topics: names, fromBeginning: true, heartbeatIntervalMs: HEARTBEAT_MS, stateDecides: true, log: tell });
+  const source = kafkaSource({ brokers, groupId: prefix, topics: names, fromBeginning: true, heartbeatIntervalMs: HEARTBEAT_MS, log: tell });
   let [assigned, batches, rebalances] = [0, 0, 0];
   let assignedMs = 0;
   const startMs = performance.now();
@@ -169,14 +169,14 @@ async function measure(brokers: readonly string[], { name, topics, partitionsEac
   delay.enable();
   const longestTurn = watchTurns();
   const config = {
-    delivery: 'exactly-once', group: prefix, owner: 'scale', batch: { count: 1000, maxWaitMs: 1000 },
-    report: ({ kind }: { readonly kind: string }) => {
+    group: prefix, owner: 'scale', batch: { count: 1000, maxWaitMs: 1000 },
+    onEvent: ({ kind }: { readonly kind: string }) => {
       if (kind === 'assigned' && ++assigned === partitions) assignedMs = performance.now() - startMs;
       if (kind === 'revoked' || kind === 'lost') rebalances += 1;
     },
   } as const;
   const running = new Promise<void>((resolve, reject) => {
-    arrange({ source, sink, store: memoryStore() }, config, fairScheduler()).subscribe({
+    exactlyOnce(source, sink, memoryStore(), { ...config, scheduler: fairScheduler() }).subscribe({
       next: (outcome) => (outcome.kind === 'halted' ? reject(outcome.error) : (batches += 1)),
       error: reject,
       complete: resolve,

@@ -4,9 +4,8 @@
  */
 import { randomUUID } from 'node:crypto';
 import { defer, from, tap } from 'rxjs';
-import { arrange } from '../src/arrange.js';
 import { checkConfig } from '../src/config.js';
-import { openPorts, type OpenPorts } from '../src/ingest.js';
+import { openPorts, pipelineOf, type OpenPorts } from '../src/pipeline/ingest.js';
 import { aroundPorts, type PortCall } from '../test/support/around-ports.js';
 import { command, createTopic, produce } from '../test/stack/clients.js';
 import { startStack, type Stack } from '../test/stack/stack.js';
@@ -75,7 +74,7 @@ async function measure(stack: Stack, store: string, state: object, maxPending: n
 function ingestAll(ports: OpenPorts, config: ReturnType<typeof checkConfig>): Promise<number> {
   let [delivered, rows] = [0, 0];
   return new Promise((resolve, reject) => {
-    arrange(ports, { ...config, group: config.kafka.groupId, owner: 'bench' }).subscribe({
+    pipelineOf(ports, config).subscribe({
       next: (outcome) => {
         if (outcome.kind === 'halted') return reject(outcome.error);
         delivered += 1;

@@ -18,16 +18,16 @@ process.once('SIGTERM', () => source.drain()).once('SIGINT', () => source.drain(
 
 consume(source)
   .pipe(
-    groupByPartition(source, ({ assignment, chunks }) =>
-      chunks.pipe(
+    groupByPartition(source, (partition) =>
+      partition.chunks.pipe(
         bufferCountOrTime({ count: 50_000, bytes: 16 * 1024 * 1024, maxWaitMs: 500 }),
         // One's own operator: watch the batches go by.
-        tap((batch) => console.log(`${topic}/${assignment.partition}: ${batch.records.length} records up to ${batch.lastOffset}`)),
-        reconcileWithState({ ledger, source, sink }, assignment),
+        tap((batch) => console.log(`${topic}/${partition.partition}: ${batch.records.length} records up to ${batch.lastOffset}`)),
+        reconcileWithState(partition, ledger, sink),
         // One's own transform: what does not depart does not go in. Offsets and ranges stay as they are.
         transformRows((record) => (record.value?.includes('"origin":""') ? null : record.value)),
         insertDeduped(sink),
-        commit(source, ledger),
+        commit(partition, ledger),
       ),
     ),
     // What comes out are plain values: go on with them as with any observable.

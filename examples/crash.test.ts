@@ -1,6 +1,6 @@
 // One's own pipeline, with its transform, tested for exactly-once after a crash: the process dies when its second insert
 // has taken effect but was not answered; the next one reads the topic in other cuts.
-import { arrange } from 'kafka-clickhouse-rx';
+import { exactlyOnce } from 'kafka-clickhouse-rx';
 import { transformRows } from 'kafka-clickhouse-rx/operators';
 import { SimulatedWorld, checkExactlyOnce, type Process } from 'kafka-clickhouse-rx/testing';
 import { concat, filter, map } from 'rxjs';
@@ -10,8 +10,8 @@ import { expect, test } from 'vitest';
 const { marbles } = configure({ run: true, frameworkMatcher: true, assertDeepEqual: (a: unknown, e: unknown) => expect(a).toStrictEqual(e) });
 
 const pipeline = ({ source, store, sink, name }: Process) =>
-  arrange({ source, store, sink }, {
-    delivery: 'exactly-once', group: 'g', owner: name, batch: { count: 4, maxWaitMs: 10 },
+  exactlyOnce(source, sink, store, {
+    group: 'g', owner: name, batch: { count: 4, maxWaitMs: 10 },
     transform: () => transformRows(({ offset }) => (offset % 2 === 0 ? { twice: 2 * offset } : null)),
   }).pipe(filter((outcome) => outcome.kind === 'delivered' && outcome.rows > 0), map((outcome) => (outcome.kind === 'delivered' ? `up to ${outcome.lastOffset}` : outcome.kind)));
 

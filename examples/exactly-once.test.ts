@@ -1,7 +1,7 @@
 // Exactly-once as a marble test: a process dies in the middle of an insert, the next one reads the topic in other cuts,
 // and still inserts the very range, under the very token, that the first one wrote down.
-import { Ledger, memoryStore, type Assignment, type BatchSink, type Chunk, type Delivered, type StateStore } from 'kafka-clickhouse-rx';
-import { bufferCountOrTime, commit, insertDeduped, reconcileWithState } from 'kafka-clickhouse-rx/operators';
+import { Ledger, memoryStore, type Assignment, type PreparingSink, type Chunk, type Delivered, type StateStore } from 'kafka-clickhouse-rx';
+import { bufferCountOrTime, commit, insertDeduped, partitionOf, reconcileWithState } from 'kafka-clickhouse-rx/operators';
 import { NEVER, of, type Observable } from 'rxjs';
 import { configure } from 'rxjs-marbles';
 import { expect, test } from 'vitest';
@@ -17,7 +17,7 @@ const chunk = (first: number, last: number): Chunk => ({
 /** A life of a process: its pipeline over the store that outlives it. `sent` is what it sends to the table. */
 function life(store: StateStore, chunks: Observable<Chunk>, sent: string[], isAnswered: boolean) {
   const source = { cluster: () => of('c1'), log: () => of({ start: 0, end: 100 }), seek: () => of(undefined), commit: () => of(undefined) };
-  const sink: Pick<BatchSink, 'freeze' | 'describe'> = {
+  const sink: Pick<PreparingSink, 'freeze' | 'describe'> = {
     describe: () => ({ tables: ['clicks'], settings: 's1' }),
     freeze: ({ token, records }) => ({
       insert: () => (sent.push(`${token}: ${records.length} rows`), isAnswered ? of({ rows: records.length, bytes: 0 }) : NEVER),
@@ -25,11 +25,12 @@ function life(store: StateStore, chunks: Observable<Chunk>, sent: string[], isAn
     }),
   };
   const ledger = new Ledger(store, source, { group: 'g', owner: 'me' });
-  return chunks.pipe(
+  const partition = partitionOf(source, assignment, chunks);
+  return partition.chunks.pipe(
     bufferCountOrTime({ maxWaitMs: 3 }),
-    reconcileWithState({ ledger, source, sink }, assignment),
+    reconcileWithState(partition, ledger, sink),
     insertDeduped(sink),
-    commit(source, ledger),
+    commit(partition, ledger),
   );
 }
 

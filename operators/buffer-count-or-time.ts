@@ -6,6 +6,7 @@ import { IngestError } from '../src/errors.js';
 import { joinBatches, recordBytes, splitBatch } from '../src/model/batch.js';
 import { cursorOver } from '../src/model/packed-records.js';
 import type { Batch, Chunk } from '../src/model/record.js';
+import type { BufferedBatch, Cut } from '../src/stages.js';
 
 /** A batch is one block in ClickHouse; these keep it well below the block size that every insert pins. */
 export const batchLimits = { maxCount: 1_000_000, maxBytes: 256 * 1024 * 1024, maxWaitMs: 3_600_000 } as const;
@@ -19,6 +20,8 @@ export interface BufferConfig {
   readonly bytes?: number;
   /** A batch is cut this long after its first chunk came, milliseconds. @default 1000 */
   readonly maxWaitMs?: number;
+  /** @default asyncScheduler */
+  readonly scheduler?: SchedulerLike;
 }
 
 /**
@@ -41,14 +44,13 @@ export interface BufferConfig {
  */
 export function bufferCountOrTime<C extends Batch & Pick<Partial<Chunk>, 'isLastForNow'>>(
   config: BufferConfig = {},
-  scheduler: SchedulerLike = asyncScheduler,
-): OperatorFunction<C, Batch> {
-  const { count = bufferDefaults.count, bytes = bufferDefaults.bytes, maxWaitMs = bufferDefaults.maxWaitMs } = config;
+): OperatorFunction<C, BufferedBatch> {
+  const { count = bufferDefaults.count, bytes = bufferDefaults.bytes, maxWaitMs = bufferDefaults.maxWaitMs, scheduler = asyncScheduler } = config;
   expectLimit('count', count, batchLimits.maxCount);
   expectLimit('bytes', bytes, batchLimits.maxBytes);
   expectLimit('maxWaitMs', maxWaitMs, batchLimits.maxWaitMs);
   return (chunks) =>
-    new Observable<Batch>((subscriber) => {
+    new Observable<BufferedBatch>((subscriber) => {
       const buffer = new Buffering(count, bytes, maxWaitMs, scheduler, subscriber);
       const outer = chunks.subscribe({
         next: (chunk) => buffer.add(chunk, chunk.isLastForNow === true),
@@ -71,13 +73,14 @@ class Buffering {
   #count = 0;
   #bytes = 0;
   #waiting: Subscription | undefined;
+  #follows: number | undefined;
 
   constructor(
     private readonly maxCount: number,
     private readonly maxBytes: number,
     private readonly maxWaitMs: number,
     private readonly scheduler: SchedulerLike,
-    private readonly subscriber: Subscriber<Batch>,
+    private readonly subscriber: Subscriber<BufferedBatch>,
   ) {}
 
   add(chunk: Batch, isLastForNow: boolean): void {
@@ -110,7 +113,9 @@ class Buffering {
     this.#parts = [];
     this.#count = 0;
     this.#bytes = 0;
-    this.subscriber.next(batch);
+    const cut: Cut = { count: this.maxCount, bytes: this.maxBytes, follows: this.#follows };
+    this.#follows = batch.lastOffset;
+    this.subscriber.next({ ...batch, cut } as BufferedBatch);
   }
 
   stopWaiting(): void {

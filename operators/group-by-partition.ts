@@ -2,22 +2,21 @@
  * Stage 2 of 6: groupByPartition. The lifetimes: one inner stream for each tenure of a partition. Only ports and the
  * model may enter.
  */
-import { EMPTY, Observable, Subject, defer, from, type ObservableInput, type OperatorFunction, type Subscriber, type Subscription } from 'rxjs';
-import { IngestError, asIngestError, hasCode, mayHeal } from '../src/errors.js';
+import { Observable, Subject, defer, from, type ObservableInput, type OperatorFunction, type Subscriber, type Subscription } from 'rxjs';
+import { IngestError, asIngestError, hasCode, mayHeal, type ErrorFields } from '../src/errors.js';
 import { noReport, type Halted, type Report } from '../src/events.js';
 import type { Assignment, Chunk } from '../src/model/record.js';
-import type { RecordSource, SourceEvent } from '../src/ports.js';
+import type { Partition, SourceEvent } from '../src/ports.js';
+import type { stage } from '../src/stages.js';
+import { ownPartition, type OwnPartition, type PartitionSource } from './internal/partition.js';
 
-/** One tenure of one partition. */
-export interface PartitionStream {
-  readonly assignment: Assignment;
-  /** Hot: subscribe to it when the project is called. Completes when the partition is revoked. */
-  readonly chunks: Observable<Chunk>;
-}
-
-/** What a project emits: it must say how far it has got, so that the source may fetch on. */
+/**
+ * What a project emits: it must say how far it has got, so that the source may fetch on. What is still to be inserted,
+ * settled or committed is not covered.
+ */
 export interface Covered {
   readonly lastOffset: number;
+  readonly [stage]?: never;
 }
 
 export interface HealConfig {
@@ -33,14 +32,7 @@ export interface GroupByPartitionConfig {
    * while; `false`: it stays halted, like one that halts for a record. @default {}
    */
   readonly heal?: HealConfig | false;
-  /**
-   * Called when a partition halts, before what it has under way is discarded; `heals`: it is begun anew by itself, here or
-   * by its next owner. Until the result ends the partition is neither released nor begun
-   * anew, so it must end soon; what it emits and its error are ignored. It is unsubscribed when the partition is lost. For
-   * `Ledger.halt`. @default nothing is done
-   */
-  readonly onHalt?: (halted: Halted, heals: boolean) => ObservableInput<unknown>;
-  readonly report?: Report;
+  readonly onEvent?: Report;
 }
 
 /**
@@ -62,19 +54,20 @@ export interface GroupByPartitionConfig {
  *   the partition is fetched, the others go on. Nothing was skipped: the next owner begins at the same record. For what
  *   can be mended from outside it is begun anew after a while (`heal`), told by `healsInMs`.
  *   An error that says the partition is somebody else's (`KCR_FENCED`) only discards the tenure, and the source is
- *   asked to renew it, should the group still say it is ours.
+ *   asked to assign it anew, should the group still say it is ours. What is no `IngestError` was thrown by an operator of
+ *   yours: it becomes `KCR_TRANSFORM`, with the range that was taken and not delivered.
  * - **failed**: the source cannot go on with the partition; it halts likewise.
  * - every value `project` emits returns its bytes to the source's budget, so emit one for each batch.
  */
 export function groupByPartition<T extends Covered>(
-  source: Pick<RecordSource, 'done' | 'halt' | 'renew'>,
-  project: (partition: PartitionStream) => ObservableInput<T>,
+  source: PartitionSource,
+  project: (partition: Partition) => ObservableInput<T>,
   config: GroupByPartitionConfig = {},
 ): OperatorFunction<SourceEvent, T | Halted> {
-  const { report = noReport, heal = {}, onHalt = () => EMPTY } = config;
+  const { onEvent = noReport, heal = {} } = config;
   return (events) =>
     new Observable<T | Halted>((subscriber) => {
-      const tenures = new Tenures(source, project, { report, heal, onHalt }, subscriber);
+      const tenures = new Tenures(source, project, { onEvent, heal }, subscriber);
       const outer = events.subscribe({
         next: (event) => tenures.on(event),
         error: (error: unknown) => subscriber.error(error),
@@ -89,6 +82,7 @@ export function groupByPartition<T extends Covered>(
 
 interface Tenure {
   readonly assignment: Assignment;
+  readonly handle: OwnPartition;
   readonly chunks: Subject<Chunk>;
   /** The project has subscribed to its chunks, be it that it has left them since. */
   isHeard: boolean;
@@ -97,6 +91,9 @@ interface Tenure {
   /** Of its halt. */
   note?: Subscription;
   isOver: boolean;
+  /** Of what was given to the project, and of what came out of it. */
+  taken: { readonly afterOffset: number; lastOffset: number } | undefined;
+  doneUpTo: number | undefined;
 }
 
 class Tenures<T extends Covered> {
@@ -108,15 +105,15 @@ class Tenures<T extends Covered> {
   #isSourceDone = false;
 
   constructor(
-    private readonly source: Pick<RecordSource, 'done' | 'halt' | 'renew'>,
-    private readonly project: (partition: PartitionStream) => ObservableInput<T>,
+    private readonly source: PartitionSource,
+    private readonly project: (partition: Partition) => ObservableInput<T>,
     private readonly config: Required<GroupByPartitionConfig>,
     private readonly subscriber: Subscriber<T | Halted>,
   ) {}
 
   on(event: SourceEvent): void {
     const tenure = this.#open.get(event.assignment.epoch);
-    if (event.kind !== 'fetched') this.config.report({ kind: event.kind, assignment: event.assignment });
+    if (event.kind !== 'fetched') this.config.onEvent({ kind: event.kind, assignment: event.assignment });
     switch (event.kind) {
       case 'assigned':
         return this.#begin(event.assignment);
@@ -148,26 +145,28 @@ class Tenures<T extends Covered> {
   }
 
   #begin(assignment: Assignment): void {
-    const tenure: Tenure = { assignment, chunks: new Subject(), isHeard: false, isOver: false };
-    this.#open.set(assignment.epoch, tenure);
-    const chunks = defer(() => {
+    const chunks = new Subject<Chunk>();
+    const handle = ownPartition(this.source, assignment, defer(() => {
       tenure.isHeard = true;
-      return tenure.chunks;
-    });
-    const inner$ = new Observable<T>((inner) => from(this.project({ assignment, chunks })).subscribe(inner));
+      return chunks;
+    }));
+    const tenure: Tenure = { assignment, handle, chunks, isHeard: false, isOver: false, taken: undefined, doneUpTo: undefined };
+    this.#open.set(assignment.epoch, tenure);
+    const inner$ = new Observable<T>((inner) => from(this.project(handle)).subscribe(inner));
     const inner = inner$.subscribe({
       next: (value) => {
         if (tenure.isOver) return;
-        this.source.done(assignment, value.lastOffset);
+        tenure.doneUpTo = value.lastOffset;
+        handle.done(value.lastOffset);
         this.#healed(assignment);
         this.subscriber.next(value);
       },
       error: (thrown: unknown) => this.#halt(tenure, thrown),
       complete: () => {
         const isByItself = tenure.release === undefined && !tenure.isOver;
-        if (isByItself) this.source.halt(assignment);
+        if (isByItself) handle.halt();
         this.#end(tenure);
-        if (isByItself) this.config.report({ kind: 'finished', assignment });
+        if (isByItself) this.config.onEvent({ kind: 'finished', assignment });
       },
     });
     tenure.inner = inner;
@@ -176,9 +175,13 @@ class Tenures<T extends Covered> {
 
   #deliver(tenure: Tenure, chunk: Chunk): void {
     if (tenure.release !== undefined) return;
-    if (tenure.chunks.observed) return tenure.chunks.next(chunk);
+    if (tenure.chunks.observed) {
+      tenure.taken ??= { afterOffset: chunk.afterOffset, lastOffset: chunk.lastOffset };
+      tenure.taken.lastOffset = chunk.lastOffset;
+      return tenure.chunks.next(chunk);
+    }
     // A pipeline that has left its chunks, by an error or of its own will, finishes what it took and wants no more.
-    if (tenure.isHeard) return this.source.halt(tenure.assignment);
+    if (tenure.isHeard) return tenure.handle.halt();
     this.#halt(tenure, new IngestError('KCR_INTERNAL', 'the project has not subscribed to its chunks', {
       ...tenure.assignment,
       hint: 'subscribe to partition.chunks when the project is called; chunks are not kept for later',
@@ -193,13 +196,13 @@ class Tenures<T extends Covered> {
   #halt(tenure: Tenure, thrown: unknown): void {
     const { assignment } = tenure;
     if (tenure.isOver) return;
-    const error = asIngestError(thrown, 'KCR_INTERNAL', 'the pipeline of a partition threw', assignment);
-    this.source.halt(assignment);
+    const error = asIngestError(thrown, 'KCR_TRANSFORM', 'an operator in the pipeline of this partition threw', underWay(tenure));
+    tenure.handle.halt();
     if (hasCode(error, 'KCR_FENCED')) {
       this.#discard(tenure);
       this.#release(tenure);
       // Is it ours nevertheless, somebody must claim it again: a claim that came late belongs to a process that is gone.
-      if (tenure.release === undefined) this.source.renew(assignment);
+      if (tenure.release === undefined) tenure.handle.reassign();
       return this.#completeWhenEmpty();
     }
     const healsInMs = this.#healsIn(error, tenure);
@@ -212,11 +215,11 @@ class Tenures<T extends Covered> {
       if (isFirst || !this.#halting.delete(assignment.epoch)) return;
       const isRevoked = tenure.release !== undefined;
       this.#release(tenure);
-      if (healsInMs !== undefined && !isRevoked) this.source.renew(assignment, healsInMs);
+      if (healsInMs !== undefined && !isRevoked) tenure.handle.reassign(healsInMs);
       this.#completeWhenEmpty();
     };
     // Before the discard: what it writes comes behind a write that is under way, which would be given up otherwise.
-    tenure.note = defer(() => from(this.config.onHalt(halted, healsInMs !== undefined))).subscribe({ error: afterBoth, complete: afterBoth });
+    tenure.note = tenure.handle.noteHalt(halted, healsInMs !== undefined).subscribe({ error: afterBoth, complete: afterBoth });
     this.#discard(tenure);
     // Told before the release, which may let the source complete: after that nothing can be told.
     this.subscriber.next(halted);
@@ -250,7 +253,7 @@ class Tenures<T extends Covered> {
     const attempts = this.#halts.get(nameOf(assignment));
     if (attempts === undefined) return;
     this.#halts.delete(nameOf(assignment));
-    this.config.report({ kind: 'healed', assignment, attempts });
+    this.config.onEvent({ kind: 'healed', assignment, attempts });
   }
 
   /** The inner stream completed by itself. */
@@ -265,7 +268,7 @@ class Tenures<T extends Covered> {
   #release({ assignment, release }: Tenure): void {
     if (release === undefined) return;
     release();
-    this.config.report({ kind: 'released', assignment });
+    this.config.onEvent({ kind: 'released', assignment });
   }
 
   #discard(tenure: Tenure): void {
@@ -277,6 +280,12 @@ class Tenures<T extends Covered> {
   #completeWhenEmpty(): void {
     if (this.#isSourceDone && this.#open.size + this.#halting.size === 0) this.subscriber.complete();
   }
+}
+
+/** What was taken and has not come out: somewhere in it the operator threw. */
+function underWay({ assignment: { topic, partition }, taken, doneUpTo }: Tenure): ErrorFields {
+  if (taken === undefined) return { topic, partition };
+  return { topic, partition, first: Math.max(doneUpTo ?? taken.afterOffset, taken.afterOffset) + 1, last: taken.lastOffset, hint: 'mend the operator and start again; the partition goes on at these records' };
 }
 
 function nameOf({ topic, partition }: Assignment): string {

@@ -4,25 +4,25 @@
 import { asyncScheduler, catchError, map, of, tap, throwError, type Observable, type OperatorFunction, type SchedulerLike } from 'rxjs';
 import { IngestError, asIngestError, hasCode } from '../src/errors.js';
 import { noReport, type Delivered, type Report } from '../src/events.js';
-import type { Ledger } from '../src/ledger.js';
+import type { PartitionLedger } from '../src/ledger.js';
 import { bytesOf, indexAfter } from '../src/model/batch.js';
 import { cursorOver } from '../src/model/packed-records.js';
 import type { Batch } from '../src/model/record.js';
 import type { InsertBatch } from '../src/ports.js';
 import type { RetryConfig } from '../src/retry.js';
-import { insertAll, rangeOf, type InsertSink, type Stage } from './internal/insert-all.js';
+import type { Cut, InsertableBatch, InsertedFrom } from '../src/stages.js';
+import { insertAll, rangeOf, type Stage } from './internal/insert-all.js';
 import type { Part } from './internal/insert-in-parts.js';
 import { mapInOrder } from './internal/map-in-order.js';
+import { preparing, type InsertSink } from './internal/preparing.js';
+import { unbroken } from './internal/unbroken.js';
+
+export type { InsertSink } from './internal/preparing.js';
 
 export interface InsertConfig {
   /** Batches of one partition that may be under way at once; results come out in order. @default 2 */
   readonly concurrency?: number;
   readonly retry?: RetryConfig;
-  /**
-   * After an attempt that may have landed: `retry` it, which doubles rows where no token protects them, or `abandon`
-   * the batch, which at-most-once asks for; abandoned rows are counted in the event `abandoned`. @default 'retry'
-   */
-  readonly whenInDoubt?: 'retry' | 'abandon';
   /**
    * A record that the table cannot take: `halt` the partition, or `exclude` the record from its batch, which is told in
    * the event `excluded`. At most a hundred of one batch, and not most of it: then the table is wrong, or the topic.
@@ -35,9 +35,9 @@ export interface InsertConfig {
    * counts them. @default as `onPoison` says: 'skip' for 'exclude'
    */
   readonly onTombstone?: 'halt' | 'skip' | undefined;
-  /** That of reconcileWithState. What is left out of a recorded range is recorded with it before the rest is inserted. */
-  readonly ledger?: Pick<Ledger, 'of'>;
-  readonly report?: Report;
+  readonly onEvent?: Report;
+  /** @default asyncScheduler */
+  readonly scheduler?: SchedulerLike;
 }
 
 /**
@@ -46,6 +46,10 @@ export interface InsertConfig {
  * server was restarted), and for every replay, a table whose server can forget the rows but not the token is read back
  * and filled with exactly what is missing. A range whose token the server may have forgotten is looked for before it is
  * sent: what is there already is not sent again.
+ *
+ * What was done with a batch before decides the rest. Of a recorded one whatever is changed about its range is recorded
+ * first. Of a committed one an attempt that may have landed is not made again: the batch is abandoned, and its rows are
+ * counted in the event `abandoned`. Any other is sent again, which may double rows that no token protects.
  *
  * In plain words: asks again until the server says yes, with a name on the parcel so that it is taken in only once.
  *
@@ -63,30 +67,37 @@ export interface InsertConfig {
  * A batch without records passes at once, in its turn. So does an error of the source, when what is under way before
  * it is delivered; only `KCR_FENCED` drops that at once.
  *
- * @throws Into the stream: `KCR_POISON` with the record's offset, `KCR_SCHEMA`, `KCR_INSERT_FATAL`, `KCR_READ_BACK`.
+ * @throws Into the stream: `KCR_POISON` with the record's offset, `KCR_SCHEMA`, `KCR_INSERT_FATAL`, `KCR_READ_BACK`;
+ * `KCR_TRANSFORM` where one of your operators dropped a batch or changed its range.
  * Nothing of the failed batch was settled.
  */
-export function insertDeduped(
-  sink: InsertSink,
-  config: InsertConfig = {},
-  scheduler: SchedulerLike = asyncScheduler,
-): OperatorFunction<Batch | InsertBatch, Delivered> {
-  const { concurrency = 2, retry = {}, whenInDoubt = 'retry', onPoison = 'halt', onTombstone = onPoison === 'exclude' ? 'skip' : 'halt', ledger, report = noReport } = config;
+export function insertDeduped<B extends InsertableBatch>(sink: InsertSink, config: InsertConfig = {}): OperatorFunction<B, InsertedFrom<B>> {
+  const { concurrency = 2, retry = {}, onPoison = 'halt', onTombstone = onPoison === 'exclude' ? 'skip' : 'halt', onEvent: report = noReport, scheduler = asyncScheduler } = config;
   if (!Number.isInteger(concurrency) || concurrency < 1) {
     throw new IngestError('KCR_CONFIG', `Expected \`concurrency\` to be a positive integer, got ${concurrency}`);
   }
-  const stage: Stage = { sink, onPoison, ledger, retry, whenInDoubt, report, scheduler };
+  const shared = { sink: preparing(sink), onPoison, retry, report, scheduler };
   // A former owner stops at once; behind any other error what is under way is finished.
   const isUrgent = (error: unknown) => hasCode(error, 'KCR_FENCED');
-  return mapInOrder((batch) => {
-    const given = asInsertBatch(batch);
-    return deliver(onTombstone === 'skip' ? withoutTombstones(given, report) : given, stage);
+  const insert = mapInOrder((given: Given) => {
+    const { ledger, isCommitted, batch } = unpacked(given);
+    const stage: Stage = { ...shared, ledger, whenInDoubt: isCommitted ? 'abandon' : 'retry' };
+    const kind = isCommitted ? 'delivered' : 'inserted';
+    return deliver(onTombstone === 'skip' ? withoutTombstones(batch, report) : batch, stage).pipe(map((delivered) => ({ ...delivered, kind })));
   }, concurrency, isUrgent);
+  return (batches) => insert(batches.pipe(unbroken<Given>())) as unknown as Observable<InsertedFrom<B>>;
 }
 
-/** A batch that no intent was recorded for: the other two arrangements. */
-export function asInsertBatch(batch: Batch | InsertBatch): InsertBatch {
-  return 'replay' in batch ? batch : { ...batch, intent: undefined, token: undefined, replay: false };
+/** Any of the three, as it comes. */
+interface Given extends Batch, Partial<Omit<InsertBatch, keyof Batch>> {
+  readonly cut?: Cut;
+  readonly ledger?: PartitionLedger;
+  readonly isCommitted?: true;
+}
+
+/** What goes to the sink, and what the stage itself needs to know. */
+function unpacked({ cut: _, ledger, isCommitted, ...batch }: Given): { readonly batch: InsertBatch; readonly ledger: PartitionLedger | undefined; readonly isCommitted: boolean } {
+  return { batch: { intent: undefined, token: undefined, replay: false, ...batch }, ledger, isCommitted: isCommitted === true };
 }
 
 /** Of a batch that was committed before its insert. */

@@ -11,15 +11,13 @@ import type { Ledger, PartitionLedger } from '../src/ledger.js';
 import { beginProgress, reconcile, type Decision } from '../src/model/reconcile.js';
 import type { Assignment, Batch, KafkaRecord } from '../src/model/record.js';
 import { resumeOffset, type Intent } from '../src/model/state.js';
-import type { BatchSink, InsertBatch, RecordSource } from '../src/ports.js';
+import type { IntentTarget, Partition } from '../src/ports.js';
+import type { BufferedBatch, RecordedBatch } from '../src/stages.js';
 import { concatMapJoined, type JoinLimits } from './internal/concat-map-joined.js';
+import { describeOf, type ReconcileSink } from './internal/preparing.js';
+import { unbroken } from './internal/unbroken.js';
 
-/** What the stage needs beside the batches. */
-export interface ReconcilePorts {
-  readonly source: Pick<RecordSource, 'seek' | 'claimed'>;
-  readonly sink: Pick<BatchSink, 'describe'>;
-  readonly ledger: Ledger;
-}
+export type { ReconcileSink } from './internal/preparing.js';
 
 export interface ReconcileConfig {
   /**
@@ -29,7 +27,7 @@ export interface ReconcileConfig {
   readonly onGap?: 'halt' | 'continue';
   /**
    * Batches that wait (for the claim, or since `maxPending` ranges are in doubt) become one within these limits: while
-   * inserts take long there are larger ones, not more. @default none: each is a range of its own
+   * inserts take long there are larger ones, not more. @default the limits by which `bufferCountOrTime` cut them
    */
   readonly joinUpTo?: JoinLimits;
   /**
@@ -40,7 +38,17 @@ export interface ReconcileConfig {
   readonly transformVersion?: string | undefined;
   /** Let only ranges pass that are in doubt, then complete: for a drain before an upgrade. @default false */
   readonly onlyInDoubt?: boolean;
-  readonly report?: Report;
+  readonly onEvent?: Report;
+  /** Its clock says when a range was recorded. @default asyncScheduler */
+  readonly scheduler?: SchedulerLike;
+}
+
+/** What all of them need. */
+interface Stage {
+  readonly partition: Partition;
+  readonly ledger: Ledger;
+  readonly sink: ReconcileSink;
+  readonly report: Report;
 }
 
 /**
@@ -54,42 +62,47 @@ export interface ReconcileConfig {
  * ```
  * stored:  settled 9, in doubt 10-14
  * source:  -a-----b--------|     a: offsets 8-11, b: 12-19
- *          reconcileWithState(ports, assignment)
+ *          reconcileWithState(partition, ledger, sink)
  *          -s-----(ri)-----|     s: skip 8-9, r: replay 10-14 (held until 14 came), i: insert 15-19
  * ```
  *
- * With `joinUpTo` what waits goes as one:
+ * What waits goes as one, within the limits of `bufferCountOrTime` or those of `joinUpTo`:
  *
  * ```
  * claim:   --------k
  * source:  -a--b--c----|        a: offsets 10-14, b: 15-19, c: 20-24
- *          reconcileWithState(ports, assignment, { joinUpTo: { count: 100, bytes: 1_000_000 } })
+ *          reconcileWithState(partition, ledger, sink, { joinUpTo: { count: 100, bytes: 1_000_000 } })
  *          --------(AB)|        A: insert 10-14, B: insert 15-24
  * ```
  *
  * The state is claimed as soon as the stage is subscribed to, and the source is sent to where the state resumes, unless
- * it begins there: the state, not the group's committed offset, says where to go on.
+ * it begins there: the state, not the group's committed offset, says where to go on. That the partition halts is noted in
+ * its state, for people who look at it.
  *
  * @throws `KCR_CONFIG` at once for a `transformVersion` that is empty or too long. Into the stream: `KCR_TRANSFORM` for a
- * range in doubt that was recorded under another `transformVersion`, `KCR_FENCED` when another owner has claimed the partition since, `KCR_OFFSET_GAP` under
+ * range in doubt that was recorded under another `transformVersion`, and for a batch that one of your operators dropped,
+ * `KCR_FENCED` when another owner has claimed the partition since, `KCR_OFFSET_GAP` under
  * `onGap: 'halt'`, `KCR_STATE_INVALID`, `KCR_STORE`.
  */
 export function reconcileWithState(
-  ports: ReconcilePorts,
-  assignment: Assignment,
+  partition: Partition,
+  ledger: Ledger,
+  sink: ReconcileSink,
   config: ReconcileConfig = {},
-  scheduler: SchedulerLike = asyncScheduler,
-): OperatorFunction<Batch, InsertBatch> {
+): OperatorFunction<BufferedBatch, RecordedBatch> {
   checkTransformVersion(config.transformVersion);
+  const stage: Stage = { partition, ledger, sink, report: config.onEvent ?? noReport };
   return (batches) =>
-    new Observable<InsertBatch>((subscriber) => {
+    new Observable<RecordedBatch>((subscriber) => {
       const resolved = new Subject<void>();
-      const stage$ = openAndSeek(ports, assignment, config.report ?? noReport).pipe(
-        map(({ opened, sought }) => decider(opened, sought, ports, assignment, { ...config, onResolved: () => resolved.next() }, scheduler)),
+      partition.onHalt(({ assignment, error }, heals) => ledger.halt(assignment, error.code, heals));
+      const stage$ = openAndSeek(stage).pipe(
+        map(({ opened, sought }) => decider(opened, sought, stage, { ...config, onResolved: () => resolved.next() })),
         shareReplay({ bufferSize: 1, refCount: true }),
       );
       const passing = batches
         .pipe(
+          unbroken(),
           concatMapJoined((batch) => stage$.pipe(concatMap((decide) => decide(batch))), config.joinUpTo),
           // A partition that is revoked before its claim came must not be released before the claim is done.
           (passing$) => concat(passing$, stage$.pipe(ignoreElements())),
@@ -106,18 +119,17 @@ export function reconcileWithState(
 
 /** Claims, then seeks if the state says where to go on. */
 function openAndSeek(
-  { ledger, source }: ReconcilePorts,
-  assignment: Assignment,
-  report: Report,
+  { ledger, partition, report }: Stage,
 ): Observable<{ readonly opened: PartitionLedger; readonly sought: boolean }> {
+  const { assignment } = partition;
   return ledger.open(assignment).pipe(
     concatMap((opened) => {
       const offset = resumeOffset(opened.state);
-      const claimed = () => source.claimed?.(assignment, opened.state.pending.at(-1)?.last);
+      const claimed = () => partition.claimed(opened.state.pending.at(-1)?.last);
       // Chunks that came before the claim stay valid when the source is where the state resumes.
       if (offset === undefined || offset === assignment.startOffset) return of({ opened, sought: false }).pipe(tap(claimed));
       report({ kind: 'resumed', assignment, committed: assignment.startOffset, resume: offset });
-      return defer(() => from(source.seek(assignment, offset))).pipe(ignoreElements(), endWith({ opened, sought: true }), tap(claimed));
+      return defer(() => from(partition.seek(offset))).pipe(ignoreElements(), endWith({ opened, sought: true }), tap(claimed));
     }),
     last(),
   );
@@ -127,20 +139,18 @@ function openAndSeek(
 function decider(
   opened: PartitionLedger,
   sought: boolean,
-  { sink }: ReconcilePorts,
-  assignment: Assignment,
-  { onGap = 'halt', report = noReport, transformVersion, onResolved }: ReconcileConfig & { readonly onResolved: () => void },
-  scheduler: SchedulerLike,
-): (batch: Batch) => Observable<InsertBatch> {
+  { sink, partition: { assignment }, report }: Stage,
+  { onGap = 'halt', transformVersion, onResolved, scheduler = asyncScheduler }: ReconcileConfig & { readonly onResolved: () => void },
+): (batch: Batch) => Observable<RecordedBatch> {
   let progress = beginProgress(opened.state, sought);
   let inDoubt = opened.state.pending.length;
   if (inDoubt === 0) onResolved();
-  const pass = (decision: Decision): Observable<InsertBatch> => {
+  const pass = (decision: Decision): Observable<RecordedBatch> => {
     switch (decision.kind) {
       case 'skip': {
         const { afterOffset, lastOffset } = decision.batch;
         report({ kind: 'skipped', assignment, first: afterOffset + 1, last: lastOffset });
-        return of({ ...decision.batch, records: [], bytes: 0, intent: undefined, token: undefined, replay: false });
+        return of({ ...recordedBy(opened, decision.batch), records: [], bytes: 0 });
       }
       case 'replay':
         // Of a range that names none there is no telling: the option may be new.
@@ -149,7 +159,7 @@ function decider(
         for (const offset of decision.intent.excluded) report(leftOut(assignment, offset, decision.excluded));
         return concat(of(withIntent(opened, decision.batch, decision.intent, true)), defer(() => (inDoubt === 0 ? (onResolved(), EMPTY) : EMPTY)));
       case 'insert': {
-        const about = { ...sink.describe(assignment.topic), ...(transformVersion === undefined ? {} : { transformVersion }) };
+        const about = { ...describeOf(sink, assignment.topic), ...(transformVersion === undefined ? {} : { transformVersion }) };
         const intent = intentOf(decision.batch, about, scheduler.now());
         return opened.intend(intent).pipe(map((stored) => withIntent(opened, decision.batch, stored, false)));
       }
@@ -175,12 +185,18 @@ function decider(
   };
 }
 
-function withIntent(opened: PartitionLedger, batch: Batch, intent: Intent, replay: boolean): InsertBatch {
+function withIntent(opened: PartitionLedger, batch: Batch, intent: Intent, replay: boolean): RecordedBatch {
   const { isAnew } = opened.state;
-  return { ...batch, intent, token: opened.token(intent), replay, ...(isAnew === true ? { isAnew } : {}) };
+  return { ...recordedBy(opened, batch), intent, token: opened.token(intent), replay, ...(isAnew === true ? { isAnew } : {}) };
 }
 
-function intentOf(batch: Batch, target: ReturnType<BatchSink['describe']> & Pick<Intent, 'transformVersion'>, atMs: number): Intent {
+/** Without an intent: nothing of it is to be inserted. */
+function recordedBy(ledger: PartitionLedger, { assignment, afterOffset, lastOffset, records, bytes }: Batch): RecordedBatch {
+  const made = { assignment, afterOffset, lastOffset, records, bytes, intent: undefined, token: undefined, replay: false, ledger };
+  return made as unknown as RecordedBatch;
+}
+
+function intentOf(batch: Batch, target: IntentTarget & Pick<Intent, 'transformVersion'>, atMs: number): Intent {
   const { afterOffset, lastOffset, records } = batch;
   return { first: afterOffset + 1, last: lastOffset, rows: records.length, atMs, ...target, excluded: [], tokenForm: 2 };
 }

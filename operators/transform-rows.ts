@@ -5,16 +5,23 @@ import { map, type OperatorFunction } from 'rxjs';
 import { IngestError } from '../src/errors.js';
 import { noReport, type Report } from '../src/events.js';
 import { bytesOf } from '../src/model/batch.js';
+import { stringifyExact } from '../src/model/exact-json.js';
 import type { Batch, KafkaRecord } from '../src/model/record.js';
 
-/** A row as an object (it becomes JSON), or as the bytes of one JSON object. */
-export type Row = object | Buffer;
+/** What has such a tag is a Map, a Set, a promise, a buffer: JSON would make {} of it. What can be iterated is a list. */
+interface NoRow {
+  readonly [Symbol.toStringTag]?: never;
+  readonly [Symbol.iterator]?: never;
+}
+
+/** A row as an object (it becomes JSON; bigints and `ExactNumber`s keep all their digits), or as the bytes of one JSON object. */
+export type Row = (object & NoRow) | Uint8Array;
 
 /** None (`null`, `undefined`, `[]`), one or several rows of one record. */
 export type Transform = (record: KafkaRecord, assignment: Batch['assignment']) => Row | readonly Row[] | null | undefined;
 
 export interface TransformConfig {
-  readonly report?: Report;
+  readonly onEvent?: Report;
 }
 
 /**
@@ -37,7 +44,7 @@ export interface TransformConfig {
  * gives what is not a row.
  */
 export function transformRows<B extends Batch>(transform: Transform, config: TransformConfig = {}): OperatorFunction<B, B> {
-  const { report = noReport } = config;
+  const { onEvent: report = noReport } = config;
   return map((batch) => {
     const records: KafkaRecord[] = [];
     let filtered = 0;
@@ -72,13 +79,13 @@ function isRows(made: Row | readonly Row[]): made is readonly Row[] {
 }
 
 function bytesOfRow(row: Row, record: KafkaRecord, assignment: Batch['assignment']): Buffer {
-  if (Buffer.isBuffer(row)) return row;
-  if (row instanceof Promise) {
-    throw failed('The transform gave a promise, and rows are made at once', record, assignment);
+  if (row instanceof Uint8Array) return Buffer.isBuffer(row) ? row : Buffer.from(row.buffer, row.byteOffset, row.byteLength);
+  const kind = kindOf(row);
+  if (kind === 'a promise') {
+    throw failed('The transform gave a promise, and rows are made at once: transformBatches and transformThrough wait', record, assignment);
   }
-  const kind = row === null ? 'null' : Array.isArray(row) ? 'an array' : typeof row;
   if (kind !== 'object') {
-    throw failed(`The transform gave ${kind} as a row, expected an object or a Buffer`, record, assignment);
+    throw failed(`The transform gave ${kind} as a row, expected an object or a Uint8Array`, record, assignment);
   }
   const json = jsonOf(row, record, assignment);
   if (json?.startsWith('{') !== true) {
@@ -87,9 +94,19 @@ function bytesOfRow(row: Row, record: KafkaRecord, assignment: Batch['assignment
   return Buffer.from(json);
 }
 
+/** Of what JSON would make something else than a row: what it is. */
+function kindOf(row: unknown): string {
+  if (row === null || typeof row !== 'object') return row === null ? 'null' : typeof row;
+  if (Array.isArray(row)) return 'an array';
+  if ('then' in row && typeof row.then === 'function') return 'a promise';
+  // [object Map], [object Date]: whatever is no plain object and no instance of a class of one's own.
+  const tag = Object.prototype.toString.call(row).slice(8, -1);
+  return tag === 'Object' ? 'object' : `${/^[AEIOU]/.test(tag) ? 'an' : 'a'} ${tag}`;
+}
+
 function jsonOf(row: Row, record: KafkaRecord, assignment: Batch['assignment']): string | undefined {
   try {
-    return JSON.stringify(row);
+    return stringifyExact(row);
   } catch (thrown) {
     throw failed(`The row cannot become JSON: ${String(thrown)}`, record, assignment, thrown);
   }

@@ -24,7 +24,7 @@ export const errorCodes = {
   KCR_INSERT_FATAL: { retryable: false, exitCode: 5, means: 'ClickHouse refuses the insert and will go on refusing it' },
   KCR_SCHEMA: { retryable: false, exitCode: 5, means: 'the table does not fit the rows' },
   KCR_POISON: { retryable: false, exitCode: 4, means: 'a record cannot be inserted' },
-  KCR_TRANSFORM: { retryable: false, exitCode: 4, means: 'a transform threw, or is another one than a range in doubt was recorded for' },
+  KCR_TRANSFORM: { retryable: false, exitCode: 4, means: 'a transform or another operator of yours threw, dropped a batch or changed its range, or is another one than a range in doubt was recorded for' },
   KCR_READ_BACK: { retryable: false, exitCode: 5, means: 'a range in doubt could not be verified' },
   KCR_ROW_COUNT: { retryable: false, exitCode: 5, means: 'ClickHouse read another number of rows than was sent' },
   KCR_STORE_UNREACHABLE: { retryable: true, exitCode: 3, means: 'the state store does not answer' },

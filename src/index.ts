@@ -1,16 +1,23 @@
 /** Public entry `kafka-clickhouse-rx`. */
-export { ingest, openPorts, type IngestOptions, type OpenPorts } from './ingest.js';
-export { arrange, type ArrangeConfig, type Delivery, type Ports } from './arrange.js';
+export type { Ingestion } from './pipeline/ingestion.js';
+export type { OwnPorts, OwnPortsConfig } from './pipeline/own-ports.js';
+export { ingest, openPorts, pipelineOf, type IngestOptions, type OpenPorts, type Ports } from './pipeline/ingest.js';
+export { exactlyOnce, type ExactlyOnceConfig } from './pipeline/exactly-once.js';
+export { atLeastOnce, type AtLeastOnceConfig } from './pipeline/at-least-once.js';
+export { atMostOnce, type AtMostOnceConfig } from './pipeline/at-most-once.js';
+export type { Delivery, PipelineConfig } from './pipeline/config.js';
 export { preflight } from './preflight.js';
 export { checkConfig, type CheckedConfig, type IngestConfig } from './config.js';
 export { Ledger, type LedgerConfig, type PartitionLedger } from './ledger.js';
-export { toReadable, type Valve } from './node-streams.js';
+export { toReadable } from './node-streams.js';
+export { fromRecords, type FromRecordsConfig, type PlainRecord } from './from-records.js';
 
 /** Adapters. */
 export { kafkaSource, type KafkaSource, type KafkaSourceOptions, type OutOfRange, type SaslOptions } from './kafka/source.js';
 export { checkKafka, lagOf, type PartitionLag } from './kafka/preflight.js';
-export { openClickHouseSink, type ClickHouseSinkOptions } from './clickhouse/sink.js';
-export { checkClickHouse, type Finding } from './clickhouse/preflight.js';
+export { openCheckedSink as openClickHouseSink, type SinkNeeds } from './clickhouse/checked-sink.js';
+export type { ClickHouseSinkOptions } from './clickhouse/options.js';
+export { checkClickHouse, type Finding, type Needs } from './clickhouse/preflight.js';
 export {
   checkKafkaStore, kafkaStore, offsetOf, stateFromOffset,
   type CommittedOffset, type KafkaStore, type KafkaStoreCheck, type KafkaStoreConfig, type OffsetsAdmin, type OffsetSource,
@@ -22,7 +29,8 @@ export { memoryStore } from './state/memory.js';
 /** Ports and values. */
 export type * from './ports.js';
 export type { Assignment, Batch, Chunk, KafkaRecord, RecordHeaders, Records } from './model/record.js';
-export type { Intent, PartitionState } from './model/state.js';
+export { emptyState, type Intent, type PartitionState } from './model/state.js';
+export { decodeState, encodeState, type StateName, type StoredState } from './model/state-codec.js';
 export type { RetryConfig } from './retry.js';
 export type { Delivered, Halted, IngestEvent, Outcome, Report } from './events.js';
-export { IngestError, errorCodes, type ErrorCode, type ErrorFields } from './errors.js';
+export { IngestError, asIngestError, errorCodes, hasCode, type ErrorCode, type ErrorFields } from './errors.js';

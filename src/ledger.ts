@@ -19,7 +19,7 @@ import type { Assignment } from './model/record.js';
 import { isBehind, standing, type Standing } from './model/standing.js';
 import { lastKnownOffset, resumeOffset, type HaltNote, type Intent, type IntentNotes, type PartitionState } from './model/state.js';
 import { dedupToken } from './model/token.js';
-import type { Claim, RecordSource, StateStore } from './ports.js';
+import type { Claim, SeekableSource, StateStore } from './ports.js';
 import { retryRetryable, type RetryConfig } from './retry.js';
 
 export interface LedgerConfig {
@@ -36,11 +36,15 @@ export interface LedgerConfig {
   readonly onReset?: 'halt' | 'restart';
   /** For calls to the store. */
   readonly retry?: RetryConfig;
-  readonly report?: Report;
+  readonly onEvent?: Report;
+  /** @default asyncScheduler */
   readonly scheduler?: SchedulerLike;
 }
 
-type LedgerSource = Pick<RecordSource, 'cluster' | 'log'>;
+type LedgerSource = Pick<SeekableSource, 'cluster' | 'log' | 'stateDecides'>;
+
+/** As it is within. */
+type Settings = Required<Omit<LedgerConfig, 'onEvent'>> & { readonly report: Report };
 
 /** A new leader may tell too early an end at first, until it has caught up: a truncation is believed when it stays. */
 const truncationLooks = { count: 5, everyMs: 1000 };
@@ -52,18 +56,19 @@ const HALT_LIMIT_MS = 1000;
 export class Ledger {
   readonly #store: StateStore;
   readonly #source: LedgerSource;
-  readonly #config: Required<LedgerConfig>;
+  readonly #config: Settings;
   readonly #open = new WeakMap<Assignment, PartitionLedger>();
   /** As they were found, before it is known whether the partition may go on. */
   readonly #claimed = new WeakMap<Assignment, PartitionLedger>();
 
   constructor(store: StateStore, source: LedgerSource, config: LedgerConfig) {
-    const { group, owner, maxPending = 2, onReset = 'halt', retry = {}, report = noReport, scheduler = asyncScheduler } = config;
+    const { group, owner, maxPending = 2, onReset = 'halt', retry = {}, onEvent: report = noReport, scheduler = asyncScheduler } = config;
     if (!Number.isInteger(maxPending) || maxPending < 1 || maxPending > 16) {
       throw new IngestError('KCR_CONFIG', `Expected \`maxPending\` to be an integer from 1 to 16, got ${maxPending}`);
     }
     this.#store = store;
     this.#source = source;
+    source.stateDecides?.();
     this.#config = { group, owner, maxPending, onReset, retry, report, scheduler };
   }
 
@@ -212,7 +217,7 @@ interface Amendment extends Waiter<number> {
 export class PartitionLedger {
   readonly #store: StateStore;
   readonly #assignment: Assignment;
-  readonly #config: Required<LedgerConfig>;
+  readonly #config: Settings;
   #claim: Claim;
   #intents: IntentWaiter[] = [];
   #amendments: Amendment[] = [];
@@ -223,7 +228,7 @@ export class PartitionLedger {
   #writing: Subscription | undefined;
   #ended: unknown;
 
-  constructor(store: StateStore, claim: Claim, assignment: Assignment, config: Required<LedgerConfig>) {
+  constructor(store: StateStore, claim: Claim, assignment: Assignment, config: Settings) {
     this.#store = store;
     this.#claim = claim;
     this.#assignment = assignment;

@@ -3,12 +3,7 @@
  */
 import { Readable } from 'node:stream';
 import type { Observable, Subscription } from 'rxjs';
-
-/** What can be told to wait: a `RecordSource`, or an `Ingestion`. */
-export interface Valve {
-  pause(): void;
-  resume(): void;
-}
+import type { Pausable } from './ports.js';
 
 /**
  * The values of an observable as an object-mode `Readable`. RxJS knows no back-pressure, so a reader that does not keep
@@ -17,7 +12,7 @@ export interface Valve {
  *
  * Subscribes at the first read; destroying the stream unsubscribes.
  */
-export function toReadable<T>(values: Observable<T>, valve?: Valve): Readable {
+export function toReadable<T>(values: Observable<T>, valve?: Partial<Pausable>): Readable {
   let subscription: Subscription | undefined;
   let isWaiting = false;
   const readable = new Readable({
@@ -27,14 +22,14 @@ export function toReadable<T>(values: Observable<T>, valve?: Valve): Readable {
         next: (value) => {
           if (readable.push(value) || isWaiting) return;
           isWaiting = true;
-          valve?.pause();
+          valve?.pause?.();
         },
         error: (error: unknown) => readable.destroy(error instanceof Error ? error : new Error(String(error))),
         complete: () => readable.push(null),
       });
       if (!isWaiting) return;
       isWaiting = false;
-      valve?.resume();
+      valve?.resume?.();
     },
     destroy(error, done) {
       subscription?.unsubscribe();

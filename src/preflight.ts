@@ -34,21 +34,23 @@ export interface PreflightOptions {
    * defaults; `skip` reads none. @default 'judge'
    */
   readonly records?: 'judge' | 'start' | 'skip' | undefined;
+  /** Ports of one's own take their place: nothing is asked of these. @default none */
+  readonly own?: { readonly source: boolean; readonly sink: boolean; readonly store: boolean } | undefined;
 }
 
 /** More than so often the budget that suits the memory is told as doubtful: the process may be killed for it. */
 const MOST_TIMES = 2;
 
 /** All findings, in the order of the data: Kafka, the group, the records, ClickHouse, the state store. */
-export async function preflight(config: CheckedConfig, { signal, records = 'judge' }: PreflightOptions = {}): Promise<readonly Finding[]> {
-  const kafka = kafkaFindings(config);
+export async function preflight(config: CheckedConfig, { signal, records = 'judge', own }: PreflightOptions = {}): Promise<readonly Finding[]> {
+  const kafka = own?.source === true ? Promise.resolve<KafkaFindings>({ findings: [], partitions: undefined }) : kafkaFindings(config);
   const whenKafka = <T>(run: () => Promise<T>): Promise<T | undefined> => kafka.then(({ partitions }) => (partitions === undefined ? undefined : run()));
-  const clickHouse = kafka.then(({ partitions }) => clickHouseFindings(config, partitions, signal));
+  const clickHouse = own?.sink === true ? Promise.resolve<readonly Finding[]>([]) : kafka.then(({ partitions }) => clickHouseFindings(config, partitions, signal));
   const committing = whenKafka(() => mayCommit({ ...config.kafka, topics: topicsOf(config) }, START_LIMIT_MS));
   const group = whenKafka(() => groupPart(config, committing));
-  const data = Promise.all([group, clickHouse]).then(([found, tables]) => recordFindings(config, found?.stand, { tables, records, signal }));
-  const all = await Promise.all([kafka.then(({ findings }) => findings), group.then((found) => found?.findings ?? []), data, clickHouse, storeFindings(config, committing)]);
-  return [memoryFinding(config), ...all.flat()];
+  const data = Promise.all([group, clickHouse]).then(([found, tables]) => recordFindings(config, found?.stand, { tables, records: own?.sink === true ? 'skip' : records, signal }));
+  const all = await Promise.all([kafka.then(({ findings }) => findings), group.then((found) => found?.findings ?? []), data, clickHouse, own?.store === true ? [] : storeFindings(config, committing)]);
+  return [...(own?.source === true ? [] : [memoryFinding(config)]), ...all.flat()];
 }
 
 function memoryFinding({ kafka }: CheckedConfig): Finding {

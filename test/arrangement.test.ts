@@ -59,31 +59,31 @@ const limits = ({ batchCount }: Life) => ({ count: batchCount, maxWaitMs: 10 });
 
 const atMostOnce: Start = ({ source, sink, scheduler }, life) =>
   consume(source).pipe(
-    groupByPartition(source, ({ chunks }) =>
-      chunks.pipe(
-        bufferCountOrTime(limits(life), scheduler),
-        commit(source, undefined, { mustCommit: true, retry }, scheduler),
-        insertDeduped(sink, { retry, whenInDoubt: 'abandon' }, scheduler),
+    groupByPartition(source, (partition) =>
+      partition.chunks.pipe(
+        bufferCountOrTime({ ...limits(life), scheduler }),
+        commit(partition, { retry, scheduler }),
+        insertDeduped(sink, { retry, scheduler }),
       ),
     ),
   );
 
 const atLeastOnce: Start = ({ source, sink, scheduler }, life) =>
   consume(source).pipe(
-    groupByPartition(source, ({ chunks }) =>
-      chunks.pipe(bufferCountOrTime(limits(life), scheduler), insertDeduped(sink, { retry }, scheduler), commit(source)),
+    groupByPartition(source, (partition) =>
+      partition.chunks.pipe(bufferCountOrTime({ ...limits(life), scheduler }), insertDeduped(sink, { retry, scheduler }), commit(partition)),
     ),
   );
 
 const exactlyOnce = (maxPending = 2): Start => ({ source, store, sink, scheduler, name }, life) => {
   const ledger = new Ledger(store, source, { group: 'g', owner: name, maxPending, retry, scheduler });
   return consume(source).pipe(
-    groupByPartition(source, ({ assignment, chunks }) =>
-      chunks.pipe(
-        bufferCountOrTime(limits(life), scheduler),
-        reconcileWithState({ ledger, source, sink }, assignment, {}, scheduler),
-        insertDeduped(sink, { concurrency: maxPending, retry }, scheduler),
-        commit(source, ledger),
+    groupByPartition(source, (partition) =>
+      partition.chunks.pipe(
+        bufferCountOrTime({ ...limits(life), scheduler }),
+        reconcileWithState(partition, ledger, sink, { scheduler }),
+        insertDeduped(sink, { concurrency: maxPending, retry, scheduler }),
+        commit(partition, ledger),
       ),
     ),
   );

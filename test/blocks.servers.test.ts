@@ -5,7 +5,7 @@ import { lastValueFrom, takeWhile, tap, timer, takeUntil } from 'rxjs';
 import { expect, test, vi } from 'vitest';
 import type { IngestConfig } from '../src/config.js';
 import type { IngestEvent, Outcome } from '../src/events.js';
-import { ingest } from '../src/ingest.js';
+import { ingest } from '../src/pipeline/ingest.js';
 import type * as Settings from '../src/clickhouse/settings.js';
 import { command, createTopic, produce, query } from './stack/clients.js';
 import { sharedStack } from './stack/shared.js';
@@ -47,7 +47,7 @@ async function run(config: IngestConfig, atMost = Infinity) {
   const events: IngestEvent[] = [];
   const ranges: string[] = [];
   const isLast = (outcome: Outcome): boolean => outcome.kind === 'halted' || outcome.lastOffset === RECORDS - 1 || ranges.length >= atMost;
-  const outcomes = ingest(config, { report: (event) => events.push(event) }).pipe(
+  const outcomes = ingest(config, { onEvent: (event) => events.push(event) }).pipe(
     tap((outcome) => ranges.push(outcome.kind === 'halted' ? `${outcome.error.code}: ${outcome.error.message}` : `${outcome.afterOffset + 1}-${outcome.lastOffset}: ${outcome.rows}`)),
     takeWhile((outcome) => !isLast(outcome)),
     takeUntil(timer(LIMIT_MS)),

@@ -1,7 +1,7 @@
 // The budget of memory on the real broker with the whole pipeline: what does not fit into it is slower, never stuck.
 import { randomUUID } from 'node:crypto';
 import { expect, onTestFinished, test } from 'vitest';
-import { ingest } from '../src/ingest.js';
+import { ingest } from '../src/pipeline/ingest.js';
 import type { IngestConfig } from '../src/config.js';
 import { command, createTopic, produce, query } from './stack/clients.js';
 import { sharedStack } from './stack/shared.js';

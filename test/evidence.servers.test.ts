@@ -4,7 +4,8 @@ import { randomUUID } from 'node:crypto';
 import type { Subscription } from 'rxjs';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import type { IngestEvent, Outcome } from '../src/events.js';
-import { ingest } from '../src/ingest.js';
+import type { IngestConfig } from '../src/config.js';
+import { ingest } from '../src/pipeline/ingest.js';
 import type { IngestError } from '../src/errors.js';
 import { events, Place } from './cli/place.js';
 import { program } from './cli/program.js';
@@ -88,7 +89,7 @@ function running(config: object): Running {
   const stopping = new AbortController();
   let subscription: Subscription | undefined;
   const over = new Promise<void>((resolve) => {
-    subscription = ingest(config as Parameters<typeof ingest>[0], { report: (event) => seen.push(event), signal: stopping.signal })
+    subscription = ingest(config as IngestConfig, { onEvent: (event) => seen.push(event), signal: stopping.signal })
       .subscribe({ next: (outcome) => outcomes.push(outcome), error: (error: unknown) => (failures.push(error), resolve()), complete: resolve });
   });
   onTestFinished(() => subscription?.unsubscribe());

@@ -10,7 +10,7 @@ import { Log } from '../src/cli/log/log.js';
 import { Tally } from '../src/cli/tally.js';
 import { checkConfig, type IngestConfig } from '../src/config.js';
 import type { Outcome } from '../src/events.js';
-import { ingest } from '../src/ingest.js';
+import { ingest } from '../src/pipeline/ingest.js';
 import type { PartitionState } from '../src/model/state.js';
 import { openStateAccess } from '../src/state-access.js';
 import { look } from '../src/tools/look.js';
@@ -91,7 +91,7 @@ async function start(url: string, more: Partial<IngestConfig> = {}) {
   const over = new Promise<void>((resolve, reject) => {
     ingest(
       config,
-      { signal: stopping.signal, report: (event) => (tally.event(event, stopping.signal.aborted), log.line(eventLine(event))) },
+      { signal: stopping.signal, onEvent: (event) => (tally.event(event, stopping.signal.aborted), log.line(eventLine(event))) },
     ).subscribe({ next: (outcome) => (outcomes.push(outcome), tally.outcome(outcome), log.line(outcomeLine(outcome))), error: reject, complete: resolve });
   });
   let produced = 0;

@@ -1,11 +1,11 @@
 // When a partition that has halted is begun anew, and what is stored of its halt: in virtual time.
 import { Observable, Subject, concatMap, delay, map, of, throwError, timer } from 'rxjs';
 import { describe, expect, test } from 'vitest';
-import { groupByPartition, type GroupByPartitionConfig, type PartitionStream } from '../operators/group-by-partition.js';
+import { groupByPartition, type GroupByPartitionConfig } from '../operators/group-by-partition.js';
 import type { ErrorCode } from '../src/errors.js';
 import type { Halted } from '../src/events.js';
 import type { Assignment } from '../src/model/record.js';
-import type { SourceEvent } from '../src/ports.js';
+import type { OnHalt, Partition, SourceEvent } from '../src/ports.js';
 import { FakeSource, Journal, assigned, chunk, failure, fetched, lost, revoked, tenure } from './support/fakes.js';
 import { marbles } from './support/marbles.js';
 
@@ -13,10 +13,10 @@ interface Value {
   readonly lastOffset: number;
 }
 
-const halting = (code: ErrorCode) => ({ chunks }: PartitionStream): Observable<Value> => chunks.pipe(map(() => { throw failure(code); }));
+const halting = (code: ErrorCode) => ({ chunks }: Partition): Observable<Value> => chunks.pipe(map(() => { throw failure(code); }));
 
 /** A source that a partition is begun anew of as often as it asks, and the waits that it was asked for. */
-function healing(lives: readonly ((partition: PartitionStream) => Observable<Value>)[], config: GroupByPartitionConfig = {}) {
+function healing(lives: readonly ((partition: Partition) => Observable<Value>)[], config: GroupByPartitionConfig = {}) {
   const journal = new Journal();
   const events = new Subject<SourceEvent>();
   const source = new FakeSource(journal, events);
@@ -28,7 +28,7 @@ function healing(lives: readonly ((partition: PartitionStream) => Observable<Val
     events.next(assigned(assignment));
     events.next(fetched(chunk(-1, 4, { of: assignment })));
   };
-  source.renew = (assignment: Assignment, afterMs?: number) => {
+  source.reassign = (assignment: Assignment, afterMs?: number) => {
     waits.push(afterMs);
     events.next(lost(assignment));
     if (life < lives.length) begin();
@@ -47,13 +47,13 @@ describe('a partition that halts for what may be mended from outside', () => {
 
   test('is begun anew soon again once a batch was delivered: an old outage does not make the next one longer', () => {
     const bad = halting('KCR_SCHEMA');
-    const onceThenBad = ({ chunks }: PartitionStream): Observable<Value> =>
+    const onceThenBad = ({ chunks }: Partition): Observable<Value> =>
       chunks.pipe(concatMap(({ lastOffset }) => new Observable<Value>((subscriber) => {
         subscriber.next({ lastOffset });
         subscriber.error(failure('KCR_SCHEMA'));
       })));
     const healed: number[] = [];
-    const { waits } = healing([bad, bad, onceThenBad, bad], { report: (event) => event.kind === 'healed' && healed.push(event.attempts) });
+    const { waits } = healing([bad, bad, onceThenBad, bad], { onEvent: (event) => event.kind === 'healed' && healed.push(event.attempts) });
     expect(waits).toEqual([10_000, 20_000, 10_000, 20_000]);
     expect(healed).toEqual([2]);
   });
@@ -74,13 +74,13 @@ describe('a partition that halts for what may be mended from outside', () => {
     const journal = new Journal();
     const events = new Subject<SourceEvent>();
     const halts: Halted[] = [];
-    const atTheEnd = ({ chunks }: PartitionStream): Observable<Value> => new Observable((subscriber) => chunks.subscribe({ complete: () => subscriber.error(failure('KCR_SCHEMA')) }));
+    const atTheEnd = ({ chunks }: Partition): Observable<Value> => new Observable((subscriber) => chunks.subscribe({ complete: () => subscriber.error(failure('KCR_SCHEMA')) }));
     events.pipe(groupByPartition(new FakeSource(journal, events), atTheEnd)).subscribe((out) => 'kind' in out && halts.push(out));
     const one = tenure(1, 1);
     events.next(assigned(one));
     events.next(revoked(one, () => journal.note('released')));
     expect(halts).toMatchObject([{ healsInMs: 0 }]);
-    expect(journal.of('released', 'renew')).toEqual([expect.stringMatching(/ released$/u)]);
+    expect(journal.of('released', 'reassign')).toEqual([expect.stringMatching(/ released$/u)]);
   });
 
   test('does not hold up a drain while it waits: the source completes, and so does the ingestion', marbles((m) => {
@@ -90,52 +90,50 @@ describe('a partition that halts for what may be mended from outside', () => {
     const out = events.pipe(groupByPartition(new FakeSource(journal, events), halting('KCR_SCHEMA')), map(() => 'h'));
     m.expect(out).toBeObservable('---h---|');
     m.flush();
-    expect(journal.of('released', 'renew')).toEqual(['3 renew 1 after 10000', '5 released']);
+    expect(journal.of('released', 'reassign')).toEqual(['3 reassign 1 after 10000', '5 released']);
   }));
 });
 
 describe('while it is stored that a partition has halted', () => {
   const one = tenure(1, 1);
-  const run = (m: Parameters<Parameters<typeof marbles>[0]>[0], text: string, config: GroupByPartitionConfig, code: ErrorCode = 'KCR_SCHEMA') => {
+  const run = (m: Parameters<Parameters<typeof marbles>[0]>[0], text: string, note: OnHalt, code: ErrorCode = 'KCR_SCHEMA') => {
     const journal = new Journal();
     const events = m.hot<SourceEvent>(text, { A: assigned(one), a: fetched(chunk(-1, 4, { of: one })), R: revoked(one, () => journal.note('released')), L: lost(one) });
-    const out = events.pipe(groupByPartition(new FakeSource(journal, events), halting(code), config), map(() => 'h'));
+    const out = events.pipe(groupByPartition(new FakeSource(journal, events), (partition) => (partition.onHalt(note), halting(code)(partition))), map(() => 'h'));
     return { journal, out };
   };
-  const slow = (journal: () => Journal): GroupByPartitionConfig => ({
-    onHalt: ({ error }, heals) => journal().call(`note ${error.code} ${heals}`, timer(5)),
-  });
+  const slow = (journal: () => Journal): OnHalt => ({ error }, heals) => journal().call(`note ${error.code} ${heals}`, timer(5));
 
   test('its halt is told at once, and it is begun anew only then: the note would be fenced', marbles((m) => {
     const { out, journal } = run(m, '-A-a-------', slow(() => journal));
     m.expect(out).toBeObservable('---h-------');
     m.flush();
-    expect(journal.of('note', 'renew')).toEqual(['3 note KCR_SCHEMA true', '8 renew 1 after 10000']);
+    expect(journal.of('note', 'reassign')).toEqual(['3 note KCR_SCHEMA true', '8 reassign 1 after 10000']);
   }));
 
   test('it is neither released nor is the ingestion over: the process would end before it is stored', marbles((m) => {
     const { out, journal } = run(m, '-A-a-R|', slow(() => journal), 'KCR_POISON');
     m.expect(out).toBeObservable('---h----|');
     m.flush();
-    expect(journal.of('note', 'released', 'renew')).toEqual(['3 note KCR_POISON false', '8 released']);
+    expect(journal.of('note', 'released', 'reassign')).toEqual(['3 note KCR_POISON false', '8 released']);
   }));
 
   test('I9: it is given up when the partition is lost', marbles((m) => {
     const { out, journal } = run(m, '-A-a-L--------|', slow(() => journal));
     m.expect(out).toBeObservable('---h----------|');
     m.flush();
-    expect(journal.of('note', 'renew')).toEqual(['3 note KCR_SCHEMA true', '5 note KCR_SCHEMA true dropped']);
+    expect(journal.of('note', 'reassign')).toEqual(['3 note KCR_SCHEMA true', '5 note KCR_SCHEMA true dropped']);
   }));
 
   test('a note that fails changes nothing', marbles((m) => {
-    const { out, journal } = run(m, '-A-a-R|', { onHalt: () => throwError(() => new Error('no store')).pipe(delay(1)) });
+    const { out, journal } = run(m, '-A-a-R|', () => throwError(() => new Error('no store')).pipe(delay(1)));
     m.expect(out).toBeObservable('---h--|');
     m.flush();
-    expect(journal.of('released', 'renew')).toEqual(['3 renew 1 after 10000', '5 released']);
+    expect(journal.of('released', 'reassign')).toEqual(['3 reassign 1 after 10000', '5 released']);
   }));
 
   test('KCR_FENCED is not stored: the partition is another’s', marbles((m) => {
-    const { out, journal } = run(m, '-A-a-|', { onHalt: () => (journal.note('note'), of(1)) }, 'KCR_FENCED');
+    const { out, journal } = run(m, '-A-a-|', () => (journal.note('note'), of(1)), 'KCR_FENCED');
     m.expect(out).toBeObservable('-----|');
     m.flush();
     expect(journal.of('note')).toEqual([]);

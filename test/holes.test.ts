@@ -2,7 +2,7 @@
 // docs/guarantees.md. The very operators that ship, over a simulated world; the table is compared with the topic.
 import { NEVER, concat, ignoreElements, merge, mergeMap, takeUntil, tap, timer, type Observable } from 'rxjs';
 import { describe, expect, test } from 'vitest';
-import { arrange, type ArrangeConfig } from '../src/arrange.js';
+import { exactlyOnce, type ExactlyOnceConfig } from '../src/pipeline/exactly-once.js';
 import { insertSettings } from '../src/clickhouse/settings.js';
 import type { IngestEvent, Outcome } from '../src/events.js';
 import { SimulatedWorld, checkExactlyOnce, type Fault, type Life, type Process, type WorldConfig } from '../src/testing/index.js';
@@ -17,23 +17,23 @@ interface Lives {
   readonly world: SimulatedWorld;
   readonly told: Told;
   /** One process after the other, each for some seconds unless it dies; `between` is what happens after one. */
-  readonly run: (...lives: readonly (Life & { readonly arrange?: Partial<ArrangeConfig>; readonly between?: () => void })[]) => void;
+  readonly run: (...lives: readonly (Life & { readonly pipeline?: Partial<ExactlyOnceConfig>; readonly between?: () => void })[]) => void;
 }
 
 /** Batches of ten records, or of what came within 5 ms. */
 function lives(config: WorldConfig = {}): Lives {
   const world = new SimulatedWorld({ partitions: [20], ...config });
   const told: Told = { outcomes: [], events: [] };
-  const pipeline = (more: Partial<ArrangeConfig> = {}) => ({ name, source, store, sink }: Process): Observable<Outcome> =>
-    arrange({ source, store, sink }, {
-      delivery: 'exactly-once', group: 'g', owner: name, batch: { count: 10, maxWaitMs: 5 }, retry: { minDelayMs: 2, random: () => 0 }, maxPending: 1,
-      report: (event) => told.events.push(event), ...more,
+  const pipeline = (more: Partial<ExactlyOnceConfig> = {}) => ({ name, source, store, sink }: Process): Observable<Outcome> =>
+    exactlyOnce(source, sink, store, {
+      group: 'g', owner: name, batch: { count: 10, maxWaitMs: 5 }, retry: { minDelayMs: 2, random: () => 0 }, maxPending: 1,
+      onEvent: (event) => told.events.push(event), ...more,
     });
   return {
     world,
     told,
     run: (...all) => {
-      const each = all.map(({ arrange: more, between, ...life }) =>
+      const each = all.map(({ pipeline: more, between, ...life }) =>
         world.live(pipeline(more), { chunkSize: 20, ...life }).pipe(
           takeUntil(timer(4_500)),
           tap({ next: (outcome) => told.outcomes.push(outcome), complete: between ?? (() => undefined) }),
@@ -111,7 +111,7 @@ describe('holes of a BEFORE/AFTER state machine', () => {
 
     test(`${letter}: a topic created anew ${what} is read from its beginning under the policy restart, and none is eaten`, marbles((m) => {
       const { world, told, run } = lives();
-      run({ between: recreate(world) }, { arrange: { onReset: 'restart' } });
+      run({ between: recreate(world) }, { pipeline: { onReset: 'restart' } });
       m.flush();
       expect(checkExactlyOnce(world)).toEqual(exact);
       expect(told.events.filter(({ kind }) => kind === 'restarted')).toHaveLength(1);
@@ -123,7 +123,7 @@ describe('holes of a BEFORE/AFTER state machine', () => {
     const { world, told, run } = lives();
     run({ faults: [{ port: 'insert', nth: 1, fate: { freezeMs: 200 } }] });
     timer(60).pipe(mergeMap(() => merge(NEVER.pipe(takeUntil(timer(400))), world.live(({ name, source, store, sink }) =>
-      arrange({ source, store, sink }, { delivery: 'exactly-once', group: 'g', owner: name, batch: { count: 10, maxWaitMs: 5 } }).pipe(takeUntil(timer(400))))))).pipe(ignoreElements()).subscribe();
+      exactlyOnce(source, sink, store, { group: 'g', owner: name, batch: { count: 10, maxWaitMs: 5 } }).pipe(takeUntil(timer(400))))))).pipe(ignoreElements()).subscribe();
     m.flush();
     expect(checkExactlyOnce(world)).toEqual(exact);
     expect(world.violations).toEqual([]);
@@ -132,7 +132,7 @@ describe('holes of a BEFORE/AFTER state machine', () => {
 
   test('h: two groups, or two clusters, with a topic of one name have a state each', marbles((m) => {
     const { world, run } = lives();
-    run({}, { arrange: { group: 'another' } });
+    run({}, { pipeline: { group: 'another' } });
     m.flush();
     expect([...world.nodes.keys()].map((key) => (JSON.parse(key) as string[])[1])).toEqual(['g', 'another']);
   }));
@@ -171,7 +171,7 @@ describe('generic breakers', () => {
       world.log.produce(0, { n }, { n: -n });
       world.log.leaveHole(0, 1 + (n % 3));
     }
-    run({ chunkSize: 3, faults: [dieAfterInsert2], arrange: { batch: { count: 3, maxWaitMs: 5 } } }, { chunkSize: 5, arrange: { batch: { count: 4, maxWaitMs: 5 } } });
+    run({ chunkSize: 3, faults: [dieAfterInsert2], pipeline: { batch: { count: 3, maxWaitMs: 5 } } }, { chunkSize: 5, pipeline: { batch: { count: 4, maxWaitMs: 5 } } });
     m.flush();
     expect(checkExactlyOnce(world)).toEqual(exact);
   }));
@@ -207,8 +207,8 @@ describe('generic breakers', () => {
 
   test('batches cut by time: another cut after a restart doubles nothing', marbles((m) => {
     const { world, run } = lives();
-    const slow = { chunkSize: 3, arrange: { batch: { count: 1000, maxWaitMs: 4 } } };
-    run({ ...slow, faults: [{ port: 'insert', nth: 3, fate: 'die after' }] }, { chunkSize: 7, arrange: { batch: { count: 1000, maxWaitMs: 9 } } });
+    const slow = { chunkSize: 3, pipeline: { batch: { count: 1000, maxWaitMs: 4 } } };
+    run({ ...slow, faults: [{ port: 'insert', nth: 3, fate: 'die after' }] }, { chunkSize: 7, pipeline: { batch: { count: 1000, maxWaitMs: 9 } } });
     m.flush();
     expect(checkExactlyOnce(world)).toEqual(exact);
   }));
@@ -223,7 +223,7 @@ describe('generic breakers', () => {
 
   test('I12: one poison record under the policy exclude: the other nineteen are there once, also after a crash in between', marbles((m) => {
     const { world, told, run } = lives({ table: { isPoison: ({ offset }) => offset === 13 } });
-    run({ arrange: { onPoison: 'exclude' }, faults: [{ port: 'insert', nth: 3, fate: 'die before' }] }, { arrange: { onPoison: 'exclude' } });
+    run({ pipeline: { onPoison: 'exclude' }, faults: [{ port: 'insert', nth: 3, fate: 'die before' }] }, { pipeline: { onPoison: 'exclude' } });
     m.flush();
     expect(checkExactlyOnce(world)).toEqual({ ...exact, refused: ['0:13'] });
     expect(told.events.filter(({ kind }) => kind === 'excluded').length).toBeGreaterThan(0);
@@ -246,7 +246,7 @@ describe('generic breakers', () => {
     for (const fate of ['die before', 'die after'] as const) {
       test(`a record that is left out is told, though its owner should ${fate} its write ${nth}`, marbles((m) => {
         const { world, told, run } = lives({ partitions: [4], table: { isPoison: ({ offset }) => offset === 2 } });
-        run({ arrange: { onPoison: 'exclude' }, faults: [{ port: 'write', nth, fate }] }, { arrange: { onPoison: 'exclude' } });
+        run({ pipeline: { onPoison: 'exclude' }, faults: [{ port: 'write', nth, fate }] }, { pipeline: { onPoison: 'exclude' } });
         m.flush();
         expect(checkExactlyOnce(world)).toEqual({ ...exact, refused: ['0:2'] });
         const offsets = told.events.flatMap((event) => (event.kind === 'excluded' ? [event.error.fields.offset, event.record?.offset] : []));

@@ -429,7 +429,7 @@ describe('a state that does not speak of the log that is there', () => {
     const journal = new Journal();
     const store = new FakeStore(journal, initial, storeScripts);
     const source = new FakeSource(journal, undefined, scripts);
-    const ledger = new Ledger(store, source, { group: 'g1', owner: 'me', retry, report: reportTo(journal), ...config });
+    const ledger = new Ledger(store, source, { group: 'g1', owner: 'me', retry, onEvent: reportTo(journal), ...config });
     const opened = ledger.open({ ...p0, topicId: 'B' }).pipe(asText(({ state }) => `${briefState(state)} of ${state.topicId}@${state.incarnation}`));
     return { journal, store, source, opened };
   }
@@ -527,7 +527,7 @@ describe('claiming', () => {
   test('waits for a store that does not answer, and tells what is settled and in doubt', marbles((m) => {
     const journal = new Journal();
     const store = new FakeStore(journal, stateOf(9, [10, 14]), { claim: ['-u', '-u', '-k'] });
-    const ledger = new Ledger(store, new FakeSource(journal), { group: 'g1', owner: 'me', retry, report: reportTo(journal) });
+    const ledger = new Ledger(store, new FakeSource(journal), { group: 'g1', owner: 'me', retry, onEvent: reportTo(journal) });
     m.expect(ledger.open(p0).pipe(asText(({ state }) => `${state.settled}`))).toBeObservable('33ms (c|)', { c: '9' });
     m.flush();
     expect(journal.lines).toEqual(['0 claim 0', '1 event retry', '11 claim 0', '12 event retry', '32 claim 0', '33 event claimed']);
@@ -567,7 +567,7 @@ describe('claiming', () => {
   }
 
   test('an option given as undefined means its default, and batches still pass', marbles((m) => {
-    const options = { maxPending: undefined, retry: undefined, report: undefined, scheduler: undefined } as unknown as Partial<LedgerConfig>;
+    const options = { maxPending: undefined, retry: undefined, onEvent: undefined, scheduler: undefined } as unknown as Partial<LedgerConfig>;
     const { book, store } = claimed(stateOf(-1), { write: ['u', 'k'] }, options);
     book.intend(intent(0, 4)).subscribe();
     m.flush();

@@ -5,7 +5,8 @@ import { describe, expect, test } from 'vitest';
 import { bufferCountOrTime, commit, consume, groupByPartition, insertDeduped, reconcileWithState, transformRows } from '../operators/index.js';
 import type { Outcome } from '../src/events.js';
 import { Ledger } from '../src/ledger.js';
-import type { InsertBatch, SourceEvent } from '../src/ports.js';
+import type { SourceEvent } from '../src/ports.js';
+import type { RecordedBatch } from '../src/stages.js';
 import {
   FakeSink, FakeSource, FakeStore, Journal, assigned, chunk, fetched, lost, range, revoked, stateOf, tenure, type FakeSinkConfig, type Scripts,
 } from './support/fakes.js';
@@ -24,7 +25,7 @@ interface Setup {
 interface Setting {
   readonly scripts?: Scripts;
   readonly sink?: FakeSinkConfig;
-  readonly transform?: MonoTypeOperatorFunction<InsertBatch>;
+  readonly transform?: MonoTypeOperatorFunction<RecordedBatch>;
 }
 
 /** Of partition 0: A assigned, a, b, d and h (half of a) chunks, R revoked, L lost, C assigned again, c: a and b again. Of 1: B, x and y, S. */
@@ -41,13 +42,13 @@ function exactlyOnce(m: Marbles, marbleEvents: string, { scripts = {}, sink: sin
   const sink = new FakeSink(journal, scripts, sinkConfig);
   const ledger = new Ledger(store, source, { group: 'g', owner: 'me', retry: { minDelayMs: 5, random: () => 0 } });
   const outcomes = consume(source).pipe(
-    groupByPartition(source, ({ assignment, chunks }) =>
-      chunks.pipe(
+    groupByPartition(source, (partition) =>
+      partition.chunks.pipe(
         bufferCountOrTime({ count: 5 }),
-        reconcileWithState({ ledger, source, sink }, assignment),
+        reconcileWithState(partition, ledger, sink),
         transform,
         insertDeduped(sink, { retry: { minDelayMs: 5, random: () => 0 } }),
-        commit(source, ledger),
+        commit(partition, ledger),
       ),
     ),
     asText(text),
@@ -152,7 +153,7 @@ describe('a partition with a poison record', () => {
   }));
 
   test('halts likewise for a transform that throws: what is under way before it is finished', marbles((m) => {
-    const throwing = transformRows<InsertBatch>(({ offset, value }) => {
+    const throwing = transformRows<RecordedBatch>(({ offset, value }) => {
       if (offset === 17) throw new Error('no such field');
       return value;
     });
@@ -168,7 +169,7 @@ describe('a partition with a poison record', () => {
     m.hot('----s').subscribe(() => setup.store.seize(0));
     m.expect(setup.outcomes).toBeObservable('-');
     m.flush();
-    expect(setup.journal.of('insert', 'halt', 'renew')).toEqual(['3 insert 10-14', '5 insert 10-14 dropped', '5 halt 0', '5 renew 0']);
+    expect(setup.journal.of('insert', 'halt', 'reassign')).toEqual(['3 insert 10-14', '5 insert 10-14 dropped', '5 halt 0', '5 reassign 0']);
   }));
 });
 

@@ -1,12 +1,12 @@
 // Limits that are lowered between two lives: what was recorded under the larger ones is still in doubt.
 import { VirtualAction, VirtualTimeScheduler, concat, type Observable } from 'rxjs';
 import { describe, expect, test } from 'vitest';
-import { arrange } from '../src/arrange.js';
+import { exactlyOnce } from '../src/pipeline/exactly-once.js';
 import type { BufferConfig } from '../operators/buffer-count-or-time.js';
 import { SimulatedWorld, checkExactlyOnce, type Process } from '../src/testing/index.js';
 
 const pipeline = (maxPending: number, batch: BufferConfig) => ({ source, store, sink, name, scheduler }: Process): Observable<unknown> =>
-  arrange({ source, store, sink }, { delivery: 'exactly-once', group: 'g', owner: name, batch, maxPending, retry: { minDelayMs: 3, jitter: 0 } }, scheduler);
+  exactlyOnce(source, sink, store, { group: 'g', owner: name, batch, maxPending, retry: { minDelayMs: 3, jitter: 0 }, scheduler });
 
 const large: BufferConfig = { count: 4, bytes: 10_000, maxWaitMs: 5 };
 

@@ -3,7 +3,7 @@ import { randomUUID } from 'node:crypto';
 import { describe, expect, test } from 'vitest';
 import type { IngestError } from '../src/errors.js';
 import type { IngestEvent } from '../src/events.js';
-import { ingest } from '../src/ingest.js';
+import { ingest } from '../src/pipeline/ingest.js';
 import { command, createTopic, produce, query } from './stack/clients.js';
 import { sharedStack } from './stack/shared.js';
 import { httpProxy } from './support/http-proxy.js';
@@ -49,7 +49,7 @@ async function run(columns: string, values: readonly (string | null)[], options:
         routes: [{ topic, table: topic }], batch: { count: values.length, maxWaitMs: 1000 },
       },
       {
-        report: (event) => {
+        onEvent: (event) => {
           events.push(event);
           if (event.kind === 'excluded' && event.record !== undefined) excluded.push(event.record.offset);
         },

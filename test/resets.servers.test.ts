@@ -5,7 +5,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import type { IngestConfig } from '../src/config.js';
 import type { IngestEvent, Outcome } from '../src/events.js';
-import { ingest } from '../src/ingest.js';
+import { ingest } from '../src/pipeline/ingest.js';
 import { command, createTopic, produce, query, withAdmin } from './stack/clients.js';
 import { sharedStack } from './stack/shared.js';
 
@@ -55,7 +55,7 @@ function start(config: IngestConfig): Running {
   const [outcomes, events]: [Outcome[], IngestEvent[]] = [[], []];
   let failure: unknown;
   const over = new Promise<void>((resolve) => {
-    ingest(config, { signal: stopping.signal, report: (event) => events.push(event) }).subscribe({
+    ingest(config, { signal: stopping.signal, onEvent: (event) => events.push(event) }).subscribe({
       next: (outcome) => outcomes.push(outcome), complete: resolve, error: (error: unknown) => resolve(void (failure = error)),
     });
   });

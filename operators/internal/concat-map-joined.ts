@@ -5,6 +5,7 @@
 import { EMPTY, concatMap, defer, tap, type Observable, type OperatorFunction } from 'rxjs';
 import { joinBatches } from '../../src/model/batch.js';
 import type { Batch } from '../../src/model/record.js';
+import type { Cut } from '../../src/stages.js';
 
 export interface JoinLimits {
   /** Records of a joined batch. */
@@ -13,11 +14,13 @@ export interface JoinLimits {
   readonly bytes: number;
 }
 
-/** Runs one projection after the other, each over as many adjacent waiting batches as fit; without limits, over one. */
-export function concatMapJoined<R>(project: (batch: Batch) => Observable<R>, limits?: JoinLimits): OperatorFunction<Batch, R> {
+type CutBatch = Batch & { readonly cut?: Cut };
+
+/** Runs one projection after the other, each over as many adjacent waiting batches as fit; `limits` of undefined: those they were cut by. */
+export function concatMapJoined<R>(project: (batch: Batch) => Observable<R>, limits?: JoinLimits): OperatorFunction<CutBatch, R> {
   return (batches) =>
     defer(() => {
-      const waiting: Batch[] = [];
+      const waiting: CutBatch[] = [];
       return batches.pipe(
         tap((batch) => void waiting.push(batch)),
         // One turn for each batch that came; those whose batch went with an earlier one have nothing to do.
@@ -26,8 +29,9 @@ export function concatMapJoined<R>(project: (batch: Batch) => Observable<R>, lim
     });
 }
 
-function takeJoined(waiting: Batch[], limits: JoinLimits = { count: 0, bytes: 0 }): Batch {
+function takeJoined(waiting: CutBatch[], given: JoinLimits | undefined): Batch {
   const parts = [waiting.shift()!];
+  const limits = given ?? parts[0]!.cut ?? { count: 0, bytes: 0 };
   let { bytes, records: { length: count } } = parts[0]!;
   for (let next = waiting[0]; next?.afterOffset === parts.at(-1)!.lastOffset; next = waiting[0]) {
     bytes += next.bytes;

@@ -4,21 +4,20 @@
  */
 import { catchError, concatMap, defer, every, from, last, map, of, tap, throwError, timer, using, type Observable } from 'rxjs';
 import { IngestError, asIngestError, hasCode } from '../../src/errors.js';
-import type { Ledger } from '../../src/ledger.js';
+import type { PartitionLedger } from '../../src/ledger.js';
 import { bytesOf, countOffsets, indexAfter } from '../../src/model/batch.js';
 import type { Intent } from '../../src/model/state.js';
-import type { BatchSink, FrozenInsert, InsertBatch, InsertResult } from '../../src/ports.js';
+import type { FrozenInsert, InsertBatch, InsertResult } from '../../src/ports.js';
 import { insertInParts, type Part, type Searched } from './insert-in-parts.js';
 import { insertToFit } from './insert-to-fit.js';
+import type { Preparing } from './preparing.js';
 import { VerifiedInsert, type Doubt, type Effects, type Inserted, type NoteDown } from './insert-verified.js';
 
-/** `describe` says what an intent that is renewed records. */
-export type InsertSink = Pick<BatchSink, 'freeze'> & Partial<Pick<BatchSink, 'describe'>>;
-
 export interface Stage extends Effects {
-  readonly sink: InsertSink;
+  readonly sink: Preparing;
   readonly onPoison: 'halt' | 'exclude';
-  readonly ledger: Pick<Ledger, 'of'> | undefined;
+  /** That recorded the batch; undefined: nothing is recorded of it. */
+  readonly ledger: PartitionLedger | undefined;
 }
 
 /** How far one batch has come; its records become fewer, and with them its intent and token others. */
@@ -115,14 +114,13 @@ function record(batch: InsertBatch, offsets: readonly number[], { sink, ledger, 
   const { intent, assignment } = batch;
   if (intent === undefined || ledger === undefined) return of(batch);
   return defer(() => {
-    const opened = ledger.of(assignment);
     const renewed: Intent = { ...intent, ...sink.describe?.(assignment.topic), atMs: scheduler.now() };
-    return opened.exclude(renewed, offsets).pipe(last(), map((stored) => ({ ...batch, intent: stored, token: opened.token(stored) })));
+    return ledger.exclude(renewed, offsets).pipe(last(), map((stored) => ({ ...batch, intent: stored, token: ledger.token(stored) })));
   });
 }
 
-function noteDownOf({ intent, assignment }: InsertBatch, { ledger }: Stage): NoteDown | undefined {
-  return intent === undefined || ledger === undefined ? undefined : (fields) => defer(() => ledger.of(assignment).note(intent, fields));
+function noteDownOf({ intent }: InsertBatch, { ledger }: Stage): NoteDown | undefined {
+  return intent === undefined || ledger === undefined ? undefined : (fields) => ledger.note(intent, fields);
 }
 
 /** Most records of one batch that are left out, and those of a batch of any size. */
@@ -140,7 +138,7 @@ function exclude(error: IngestError, course: Course, stage: Stage): Observable<P
   const { offset } = error.fields;
   const poison = batch.records.find((one) => one.offset === offset);
   if (offset === undefined || poison === undefined) return throwError(() => kept(error, 'the error does not name the record'));
-  if (batch.intent !== undefined && stage.ledger === undefined) return throwError(() => kept(error, 'insertDeduped was not given the ledger that recorded the range'));
+  if (batch.intent !== undefined && stage.ledger === undefined) return throwError(() => kept(error, 'the batch came without the ledger that recorded its range'));
   if (exclusions.left <= 0) {
     const why = `too many others of its batch were left out already (at most ${maxExcluded}, and half of a batch of more than ${2 * fewExcluded}): the table or the topic is wrong, not a record`;
     return throwError(() => kept(error, why));
@@ -275,10 +273,9 @@ function recut(batch: InsertBatch, cuts: readonly number[], { sink, ledger, sche
   const parts = partsOf(batch, cuts).map((part): InsertBatch => ({ ...part, replay: false }));
   if (intent === undefined || ledger === undefined) return of(parts);
   return defer(() => {
-    const opened = ledger.of(assignment);
     const target = sink.describe?.(assignment.topic);
     const intents = parts.map((part): Intent => partOf(part, { ...intent, ...target, atMs: scheduler.now() }));
-    return opened.recut(intents).pipe(last(), map((stored) => parts.map((part, at) => ({ ...part, intent: stored[at], token: opened.token(stored[at]!) }))));
+    return ledger.recut(intents).pipe(last(), map((stored) => parts.map((part, at) => ({ ...part, intent: stored[at], token: ledger.token(stored[at]!) }))));
   });
 }
 

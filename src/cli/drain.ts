@@ -20,7 +20,7 @@ export async function drainCommand(config: CheckedConfig, { timeout, json = fals
   const endMs = performance.now() + timeout * 1000;
   const access = openStateAccess(config);
   try {
-    const drained = await drain(config, { timeoutMs: timeout * 1000, report: tellOnce() });
+    const drained = await drain(config, { timeoutMs: timeout * 1000, onEvent: tellOnce() });
     const after = await lookInTime(look(config, access), drained.isLate, endMs);
     const left = after?.partitions.filter((at) => inDoubt(at).length > 0);
     console.log(json ? JSON.stringify(drainJson(drained, left)) : drainText(drained, after, left ?? [], Date.now()));

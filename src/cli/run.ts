@@ -4,7 +4,7 @@
 import { catchError, lastValueFrom, of, tap } from 'rxjs';
 import type { CheckedConfig } from '../config.js';
 import { asIngestError } from '../errors.js';
-import { ingest } from '../ingest.js';
+import { ingest } from '../pipeline/ingest.js';
 import { DRAIN_TIMEOUT_MS } from '../kafka/options.js';
 import { budgetHere, mib } from '../memory-budget.js';
 import { errorLine, eventLine, outcomeLine } from './log/lines.js';
@@ -52,7 +52,7 @@ interface Running {
 async function ingestInto(config: CheckedConfig, { log, tally, stopping }: Running): Promise<void> {
   const outcomes = ingest(config, {
     signal: stopping.signal,
-    report: (event) => {
+    onEvent: (event) => {
       tally.event(event, stopping.signal.aborted);
       log.line(eventLine(event));
     },

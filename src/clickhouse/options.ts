@@ -46,7 +46,7 @@ export interface ClickHouseSinkOptions extends ClickHouseConnection {
    */
   readonly dedupBudgetMs?: number;
   /** Told when a table is altered while it is in use: the event `tableChanged`. @default nobody */
-  readonly report?: Report;
+  readonly onEvent?: Report;
   /**
    * Of the rows on their way. Worth its processor time only where the network is the bottleneck; `zstd` needs Node 22.15.
    * @default 'none'

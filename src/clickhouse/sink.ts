@@ -3,7 +3,7 @@
  */
 import { IngestError } from '../errors.js';
 import { noReport, type Report } from '../events.js';
-import type { BatchSink, FrozenInsert, InsertBatch } from '../ports.js';
+import type { PreparingSink, FrozenInsert, InsertBatch } from '../ports.js';
 import { checkRecords, checkTable } from './check-batch.js';
 import { FrozenBatch } from './frozen-batch.js';
 import type { Encoding } from './client/sending.js';
@@ -44,20 +44,20 @@ const inBackground: Every = (everyMs, run) => {
  *
  * Errors: `KCR_CONFIG`, `KCR_CLICKHOUSE_UNREACHABLE`, `KCR_TABLE_MISSING`, `KCR_PREFLIGHT`.
  */
-export async function openClickHouseSink(options: ClickHouseSinkOptions, now: () => number = Date.now, every: Every = inBackground): Promise<BatchSink> {
+export async function openClickHouseSink(options: ClickHouseSinkOptions, now: () => number = Date.now, every: Every = inBackground): Promise<PreparingSink> {
   checkOptions(options);
   return openSinkOver(new ClickHouseHttp(options), options, now, every);
 }
 
 /** The same over a wire that is there already; it is closed with the sink, and when the sink cannot be opened. `options` were checked. */
-export async function openSinkOver(http: ClickHouseWire, options: ClickHouseSinkOptions, now: () => number, every: Every): Promise<BatchSink> {
+export async function openSinkOver(http: ClickHouseWire, options: ClickHouseSinkOptions, now: () => number, every: Every): Promise<PreparingSink> {
   try {
     const server = await readServer(http);
     const settings = insertSettings(options.clickhouseSettings ?? {}, server.knownSettings, coalesceMsOf(options));
     const fault = settings.coalesced === undefined ? undefined : coalescingFault(server.version);
     if (fault !== undefined) throw new IngestError('KCR_PREFLIGHT', fault.detail, { hint: fault.todo });
     const tables = new Map<string, TargetTable>();
-    const around = { report: options.report ?? noReport, now, isCoalesced: settings.coalesced !== undefined };
+    const around = { report: options.onEvent ?? noReport, now, isCoalesced: settings.coalesced !== undefined };
     const watched = new Map<string, WatchedTable>();
     for (const route of options.routes) {
       const table = await requireTable(http, { database: databaseOf(options, route), table: route.table });
@@ -79,7 +79,7 @@ export async function openSinkOver(http: ClickHouseWire, options: ClickHouseSink
   }
 }
 
-class ClickHouseSink implements BatchSink, SinkContext {
+class ClickHouseSink implements PreparingSink, SinkContext {
   readonly http: ClickHouseWire;
   readonly settings: InsertSettings;
   readonly slots: InsertSlots;
@@ -96,7 +96,7 @@ class ClickHouseSink implements BatchSink, SinkContext {
 
   constructor(
     http: ClickHouseWire,
-    { maxInFlight, coalesceBytes = COALESCE_BYTES, compression = 'none', report = noReport }: ClickHouseSinkOptions,
+    { maxInFlight, coalesceBytes = COALESCE_BYTES, compression = 'none', onEvent: report = noReport }: ClickHouseSinkOptions,
     settings: InsertSettings,
     tables: ReadonlyMap<string, TargetTable>,
     server: ServerIdentity,
@@ -139,7 +139,7 @@ class ClickHouseSink implements BatchSink, SinkContext {
     return new FrozenBatch(this, destination, batch);
   }
 
-  describe(topic: string): ReturnType<BatchSink['describe']> {
+  describe(topic: string): ReturnType<PreparingSink['describe']> {
     const { target } = this.#destination(topic);
     return {
       tables: [`${target.table.database}.${target.table.table}`],

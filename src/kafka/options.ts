@@ -50,7 +50,7 @@ export interface KafkaSourceOptions extends KafkaClientOptions {
   readonly groupId: string;
   readonly topics: readonly string[];
   /** Told of what `log` is told, but for details. @default nobody */
-  readonly report?: Report | undefined;
+  readonly onEvent?: Report | undefined;
   /**
    * Where a group that never committed begins: at the earliest record, or only with what comes from now on. The place
    * is committed at once, so that it is chosen only once. @default false
@@ -190,7 +190,7 @@ export function sourceSettings(options: KafkaSourceOptions): SourceSettings {
     onReset: options.onReset ?? 'halt',
     onCorruptBatch: options.onCorruptBatch ?? 'halt',
     stateDecides: options.stateDecides ?? false,
-    report: options.report ?? noReport,
+    report: options.onEvent ?? noReport,
   };
   check(settings);
   return settings;

@@ -5,7 +5,7 @@ import { Observable, defer, from, of, throwError, type ObservableInput } from 'r
 import { IngestError } from '../errors.js';
 import { noReport } from '../events.js';
 import type { Assignment } from '../model/record.js';
-import type { RecordSource, SourceEvent } from '../ports.js';
+import type { GroupSource, SourceEvent } from '../ports.js';
 import { clusterId } from './admin.js';
 import { sourceSettings, type KafkaLog, type KafkaSourceOptions, type SourceSettings } from './options.js';
 import type { Committed } from './positions.js';
@@ -15,7 +15,7 @@ import type { OpenSocket } from './sockets.js';
 export type { KafkaSourceOptions, OutOfRange, SaslOptions } from './options.js';
 
 /** What the Kafka source can do beyond the port; for a state store that lives in Kafka's offsets, and for tests. */
-export interface KafkaSource extends RecordSource {
+export interface KafkaSource extends GroupSource {
   /** `metadata` is kept beside the offset, at most 4096 UTF-16 units; each commit replaces it. */
   commit(assignment: Assignment, nextOffset: number, metadata?: string): ObservableInput<void>;
   /** What the group has committed for the partition. */
@@ -57,7 +57,7 @@ export interface SourceSurroundings {
 }
 
 export function kafkaSourceOver(options: KafkaSourceOptions, { openSocket, epochsFrom = 0 }: SourceSurroundings): KafkaSource {
-  const settings: SourceSettings = { ...sourceSettings(options), log: logAndReport(options), openSocket };
+  const settings: SourceSettings & { stateDecides: boolean } = { ...sourceSettings(options), log: logAndReport(options), openSocket };
   let epochs = epochsFrom;
   let run: Run | undefined;
   let cluster: Promise<string> | undefined;
@@ -112,9 +112,10 @@ export function kafkaSourceOver(options: KafkaSourceOptions, { openSocket, epoch
         run.seek(tenure, offset);
         return of(undefined);
       }),
+    stateDecides: () => void (settings.stateDecides = true),
     log: (assignment) =>
       defer(() => (run?.get(assignment) === undefined ? throwError(() => notOurs(assignment)) : from(run.log(assignment)))),
-    renew: (assignment, afterMs) => run?.renew(assignment, afterMs),
+    reassign: (assignment, afterMs) => run?.renew(assignment, afterMs),
     claimed: (assignment, inDoubtUpTo) => run?.claimed(assignment, inDoubtUpTo),
     done: (assignment, lastOffset) => run?.done(assignment, lastOffset),
     halt: (assignment) => run?.halt(assignment),
@@ -127,10 +128,10 @@ export function kafkaSourceOver(options: KafkaSourceOptions, { openSocket, epoch
   };
 }
 
-function logAndReport({ log, report = noReport }: KafkaSourceOptions): KafkaLog {
+function logAndReport({ log, onEvent = noReport }: KafkaSourceOptions): KafkaLog {
   return (level, message, fields) => {
     log?.(level, message, fields);
-    if (level !== 'debug') report({ kind: 'kafka', level, message, fields });
+    if (level !== 'debug') onEvent({ kind: 'kafka', level, message, fields });
   };
 }
 

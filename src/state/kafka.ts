@@ -37,7 +37,7 @@ import { noReport, type Report } from '../events.js';
 import type { Assignment } from '../model/record.js';
 import { chosenOffset, decodeState, encodeState, neverStored, stateName, type StoredState } from '../model/state-codec.js';
 import { resumeOffset, type PartitionState } from '../model/state.js';
-import type { Claim, RecordSource, StateKey, StateStore, Stored } from '../ports.js';
+import type { Claim, GroupSource, StateKey, StateStore, Stored } from '../ports.js';
 import { asStored, fencedBy, nextText, untilUnsubscribed, type Mark } from './tenure.js';
 
 /** What the group has committed for one partition. */
@@ -48,7 +48,7 @@ export interface CommittedOffset {
 }
 
 /** A source that commits with metadata, under the generation of an assignment. `kafkaSource` is one. */
-export interface OffsetSource extends RecordSource {
+export interface OffsetSource extends GroupSource {
   /** The tenure in which this process has the partition; it may be revoked and not yet released. */
   assignmentOf(topic: string, partition: number): Assignment | undefined;
   /** Read after the join. Errors: `KCR_KAFKA_UNREACHABLE` (retryable). */
@@ -69,7 +69,7 @@ export interface KafkaStoreConfig {
   /** Milliseconds since the epoch. @default Date.now */
   readonly nowMs?: () => number;
   /** Told (as `kafka`) when an offset without a state was taken as a beginning. */
-  readonly report?: Report;
+  readonly onEvent?: Report;
 }
 
 export interface KafkaStore {
@@ -78,7 +78,7 @@ export interface KafkaStore {
    * To be used in place of the source: `commit` does nothing for what was claimed through the store, whose settling has
    * committed that offset already, and would wipe the state.
    */
-  readonly source: RecordSource;
+  readonly source: GroupSource;
 }
 
 interface TenureMark extends Mark {
@@ -204,7 +204,7 @@ function decoded(metadata: string, key: StateKey): StoredState {
 
 class OffsetBook {
   readonly #source: OffsetSource;
-  readonly #config: Required<Omit<KafkaStoreConfig, 'committed'>> & Pick<KafkaStoreConfig, 'committed'>;
+  readonly #config: Required<Omit<KafkaStoreConfig, 'committed' | 'onEvent'>> & Pick<KafkaStoreConfig, 'committed'> & { readonly report: Report };
   readonly #held = new Map<string, Held>();
   /** The last call of each partition in its generation; settles when its outcome is known, never rejects. */
   readonly #turns = new Map<string, { readonly generation: number; readonly last: Promise<unknown> }>();
@@ -212,7 +212,7 @@ class OffsetBook {
   readonly #over = new WeakSet<Assignment>();
   #isClosed = false;
 
-  constructor(source: OffsetSource, { group, committed, nowMs = Date.now, report = noReport }: KafkaStoreConfig) {
+  constructor(source: OffsetSource, { group, committed, nowMs = Date.now, onEvent: report = noReport }: KafkaStoreConfig) {
     this.#source = source;
     this.#config = { group, nowMs, report, ...(committed === undefined ? {} : { committed }) };
   }
@@ -370,17 +370,18 @@ function nameOf({ topic, partition }: Pick<StateKey, 'topic' | 'partition'>): st
   return `${partition}/${topic}`;
 }
 
-function sparingCommits(source: OffsetSource, book: OffsetBook): RecordSource {
+function sparingCommits(source: OffsetSource, book: OffsetBook): GroupSource {
   return {
     events: source.events,
     cluster: () => source.cluster(),
     log: (assignment) => source.log(assignment),
     seek: (assignment, offset) => source.seek(assignment, offset),
     commit: (assignment, nextOffset) => defer(() => (book.holds(assignment) ? of(undefined) : from(source.commit(assignment, nextOffset)))),
+    stateDecides: () => source.stateDecides?.(),
     claimed: (assignment, inDoubtUpTo) => source.claimed?.(assignment, inDoubtUpTo),
     done: (assignment, lastOffset) => source.done(assignment, lastOffset),
     halt: (assignment) => source.halt(assignment),
-    renew: (assignment, afterMs) => source.renew(assignment, afterMs),
+    reassign: (assignment, afterMs) => source.reassign(assignment, afterMs),
     pause: () => source.pause(),
     resume: () => source.resume(),
     drain: () => source.drain(),

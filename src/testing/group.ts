@@ -1,12 +1,12 @@
 /**
  * Room: the simulated consumer group: members, generations, rebalances, committed offsets, and each member as a
- * `RecordSource`. The log and the ports may enter.
+ * `GroupSource`. The log and the ports may enter.
  */
 import { Observable, Subject, catchError, of, throwError, type Subscription } from 'rxjs';
 import { IngestError, hasCode } from '../errors.js';
 import { Credits } from '../model/credits.js';
 import type { Assignment } from '../model/record.js';
-import type { LogEnds, RecordSource, SourceEvent } from '../ports.js';
+import type { LogEnds, GroupSource, SourceEvent } from '../ports.js';
 import { unknownOutcome } from './faults.js';
 import type { SimulatedLog } from './log.js';
 import type { SimulatedProcess, Surroundings } from './process.js';
@@ -159,7 +159,7 @@ export class Member {
     this.#credits = new Credits(policy.room);
   }
 
-  readonly source: RecordSource = {
+  readonly source: GroupSource = {
     events: new Observable<SourceEvent>((subscriber) => {
       this.#told = new Subject();
       const telling = this.#told.subscribe(subscriber);
@@ -204,7 +204,7 @@ export class Member {
       if (tenure !== undefined) tenure.isHalted = true;
       this.#release(epoch);
     },
-    renew: ({ epoch }, afterMs) => this.#renew(this.#tenures.get(epoch), afterMs),
+    reassign: ({ epoch }, afterMs) => this.#renew(this.#tenures.get(epoch), afterMs),
     pause: () => void (this.#isPaused = true),
     resume: () => {
       this.#isPaused = false;

@@ -13,3 +13,9 @@ export { SimulatedTable, type InsertOptions, type Row, type TableConfig } from '
 export { type Invariant, type Violation } from './watch.js';
 export { type ConsumerGroup, type Member } from './group.js';
 export { type Outcome, type Pace, type SimulatedProcess, type Step } from './process.js';
+
+/** What your own ports must keep, as checks for any test framework. */
+export { type ContractCheck } from './contracts/check.js';
+export { recordSourceContract, type SourceUnderTest } from './contracts/record-source.js';
+export { batchSinkContract, type RowOrigin, type SinkContractConfig, type SinkUnderTest } from './contracts/batch-sink.js';
+export { stateStoreContract, type StateStoreContractConfig } from './contracts/state-store.js';

@@ -1,5 +1,5 @@
 /**
- * Room: the way into the simulated table, as a `BatchSink`. The ports, the table and what is pure of ClickHouse's
+ * Room: the way into the simulated table, as a `PreparingSink`. The ports, the table and what is pure of ClickHouse's
  * adapter may enter.
  */
 import { catchError, map, tap, throwError, type Observable } from 'rxjs';
@@ -12,7 +12,7 @@ import { hasCode, IngestError } from '../errors.js';
 import { bytesOf } from '../model/batch.js';
 import type { Records } from '../model/record.js';
 import type { Intent, TableRecord } from '../model/state.js';
-import type { BatchSink, FrozenInsert, InsertBatch, InsertResult, ReadBack } from '../ports.js';
+import type { PreparingSink, FrozenInsert, InsertBatch, InsertResult, ReadBack } from '../ports.js';
 import type { Killed, PortName } from './faults.js';
 import type { SimulatedProcess } from './process.js';
 import type { InsertQueue } from './queue.js';
@@ -79,7 +79,7 @@ class SeenTable {
   }
 }
 
-export function simulatedSink(process: SimulatedProcess, world: SinkSurroundings, sending: Sending): BatchSink {
+export function simulatedSink(process: SimulatedProcess, world: SinkSurroundings, sending: Sending): PreparingSink {
   const seen = new SeenTable(world.table);
   return {
     freeze: (batch) => frozen(process, world, batch, sending, seen),

@@ -4,7 +4,7 @@
  */
 import { Observable, asyncScheduler, takeUntil, type SchedulerLike } from 'rxjs';
 import type { KafkaRecord } from '../model/record.js';
-import type { BatchSink, RecordSource, StateStore } from '../ports.js';
+import type { PreparingSink, GroupSource, StateStore } from '../ports.js';
 import type { MemoryNodes } from '../state/memory.js';
 import type { Alteration } from './alteration.js';
 import type { Fault } from './faults.js';
@@ -73,9 +73,9 @@ export interface Life {
 export interface Process {
   /** Unique in its world: `a`, `b`, … */
   readonly name: string;
-  readonly source: RecordSource;
+  readonly source: GroupSource;
   readonly store: StateStore;
-  readonly sink: BatchSink;
+  readonly sink: PreparingSink;
   /** Stands still while the process is frozen. Give it to the pipeline when it is not run by a `TestScheduler`. */
   readonly scheduler: SchedulerLike;
   /** As by SIGKILL. */

@@ -2,22 +2,18 @@
  * Room: what is in doubt, resolved; nothing new is taken. For the moments before an upgrade, a change of the route or of
  * the store. A member of the group like any other, with the stages of exactly-once; it ends by itself.
  */
-import { randomUUID } from 'node:crypto';
-import { hostname } from 'node:os';
 import { lastValueFrom, takeUntil, tap, timer } from 'rxjs';
-import { transformRows } from '../../operators/transform-rows.js';
 import { within } from '../abort.js';
-import { arrange } from '../arrange.js';
 import type { CheckedConfig } from '../config.js';
 import { IngestError } from '../errors.js';
 import type { Delivered, IngestEvent, Outcome } from '../events.js';
-import { openPorts, type OpenPorts } from '../ingest.js';
+import { openPorts, pipelineOf, type OpenPorts } from '../pipeline/ingest.js';
 
 export interface DrainOptions {
   /** For all of it, the checks before the start included. */
   readonly timeoutMs: number;
   /** Called with what happens on the way. */
-  readonly report?: (event: IngestEvent) => void;
+  readonly onEvent?: (event: IngestEvent) => void;
 }
 
 export interface Drained {
@@ -36,24 +32,15 @@ const CLOSE_LIMIT_MS = 1000;
  * @throws what a check before the start refuses, and what the source cannot go on after; `KCR_DRAIN_TIMEOUT` when the
  * servers had not answered those checks when time was up.
  */
-export async function drain(config: CheckedConfig, { timeoutMs, report }: DrainOptions): Promise<Drained> {
+export async function drain(config: CheckedConfig, { timeoutMs, onEvent }: DrainOptions): Promise<Drained> {
   const endMs = performance.now() + timeoutMs;
   const ports = await openInTime(config, timeoutMs);
   const progress = new DrainProgress(() => ports.source.drain());
-  const transforms = new Map(config.routes.map(({ topic, transform }) => [topic, transform]));
-  const outcomes = arrange(ports, {
-    ...config,
+  const outcomes = pipelineOf(ports, config, {
     onlyInDoubt: true,
-    group: config.kafka.groupId,
-    owner: `${hostname()}:${process.pid}:${randomUUID().slice(0, 8)}`,
-    transformVersion: (topic) => config.routes.find((route) => route.topic === topic)?.transformVersion,
-    transform: (topic) => {
-      const transform = transforms.get(topic);
-      return transform === undefined ? undefined : transformRows(transform);
-    },
-    report: (event) => {
+    onEvent: (event) => {
       progress.event(event);
-      report?.(event);
+      onEvent?.(event);
     },
   });
   const time = timer(Math.max(0, endMs - performance.now()));

@@ -5,12 +5,12 @@ import { readFileSync, writeSync } from 'node:fs';
 import { createInterface } from 'node:readline';
 import { concatMap, defer, finalize, from, of, tap, type MonoTypeOperatorFunction, type Observable, type ObservableInput } from 'rxjs';
 import { transformRows, type Transform } from '../../operators/transform-rows.js';
-import { arrange } from '../../src/arrange.js';
 import { checkConfig, type CheckedConfig } from '../../src/config.js';
 import { asIngestError, errorCodes } from '../../src/errors.js';
 import type { IngestEvent } from '../../src/events.js';
-import { openPorts, type OpenPorts } from '../../src/ingest.js';
+import { openPorts, pipelineOf, type OpenPorts } from '../../src/pipeline/ingest.js';
 import type { FrozenInsert, InsertBatch } from '../../src/ports.js';
+import type { InsertableBatch } from '../../src/stages.js';
 import { aroundPorts, type PortCall } from '../support/around-ports.js';
 import type { Aim, Control, Told, Window } from './told.js';
 import { policyOf, rowsOf, rowsOfTombstonesToo } from './tombstones.js';
@@ -128,12 +128,12 @@ function configOf(file: string, control: Control | undefined): CheckedConfig {
 }
 
 /** As `ingest` makes it of the transform of a route, a batch at a time: what was filtered is told with its range. */
-function transforming(transform: Transform): MonoTypeOperatorFunction<InsertBatch> {
+function transforming<B extends InsertableBatch>(transform: Transform): MonoTypeOperatorFunction<B> {
   return concatMap((batch) => {
     const { assignment: { topic, partition }, afterOffset, lastOffset } = batch;
     return of(batch).pipe(
-      transformRows(transform, {
-        report: (event) => {
+      transformRows<B>(transform, {
+        onEvent: (event) => {
           if (event.kind === 'filtered') tell({ what: 'filtered', topic, partition, detail: `${afterOffset + 1}-${lastOffset}`, filtered: event.records });
         },
       }),
@@ -149,13 +149,13 @@ function end(thrown: unknown): never {
 
 const control = process.argv[3] as Control | undefined;
 const config = configOf(process.argv[2]!, control);
-const ports = aroundPorts(sabotaged(await openPorts(config, { report }).catch(end), control), telling);
+const ports = aroundPorts(sabotaged(await openPorts(config, { onEvent: report }).catch(end), control), telling);
 process.on('SIGTERM', () => ports.source.drain());
 createInterface({ input: process.stdin }).on('line', (line) => (aim = line === '' ? undefined : (JSON.parse(line) as Aim)));
 tell({ what: 'started' });
-const transform = transforming(control === 'tombstones' ? rowsOfTombstonesToo : rowsOf);
-const transformOf = (topic: string) => (control === 'tombstones' || policyOf(topic) === 'dropped' ? transform : undefined);
-arrange(ports, { ...config, group: config.kafka.groupId, owner: `worker-${process.pid}`, transform: transformOf, report }).subscribe({
+const transform = control === 'tombstones' ? rowsOfTombstonesToo : rowsOf;
+const transformOf = <B extends InsertableBatch>(topic: string) => (control === 'tombstones' || policyOf(topic) === 'dropped' ? transforming<B>(transform) : undefined);
+pipelineOf(ports, config, { owner: `worker-${process.pid}`, transform: transformOf, onEvent: report }).subscribe({
   next: (outcome) => {
     const { topic, partition } = outcome.assignment;
     if (outcome.kind === 'halted') return tell({ what: 'halted', topic, partition, detail: outcome.error.message });

@@ -1,12 +1,12 @@
 // A table that is altered so that it takes nothing any more: nobody's record is to blame, and the partition may heal.
 import { afterEach, describe, expect, it } from 'vitest';
 import { openClickHouseSink } from '../../src/clickhouse/sink.js';
-import type { BatchSink } from '../../src/ports.js';
+import type { PreparingSink } from '../../src/ports.js';
 import { fakeClickHouse, type FakeInsert, type FakeOptions, type FakeServer } from './fake-server.js';
 import { batchOf, intentOf, outcome, record } from './fixtures.js';
 
 let server: FakeServer;
-let sink: BatchSink;
+let sink: PreparingSink;
 
 afterEach(async () => {
   await outcome(sink.close());

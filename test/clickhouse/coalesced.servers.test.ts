@@ -2,7 +2,7 @@
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
 import { checkClickHouse } from '../../src/clickhouse/preflight.js';
 import { type ClickHouseSinkOptions, openClickHouseSink } from '../../src/clickhouse/sink.js';
-import type { BatchSink, InsertBatch } from '../../src/ports.js';
+import type { PreparingSink, InsertBatch } from '../../src/ports.js';
 import { coalescingFaultHere } from '../stack/clickhouse.js';
 import { command, query } from '../stack/clients.js';
 import { type Stack, startStack } from '../stack/stack.js';
@@ -20,19 +20,19 @@ const coalesceMs = 400;
 
 let stack: Stack;
 let url: string;
-const open: BatchSink[] = [];
+const open: PreparingSink[] = [];
 const run = (text: string) => command(url, text, { database });
 const sql = <Row = Record<string, unknown>>(text: string) => query<Row>(url, text, { database });
 const count = async (table: string) => (await sql<{ rows: number; known: number }>(`SELECT count() AS rows, uniqExact(_partition, _offset) AS known FROM ${table}`))[0];
 const partsOf = (table: string) => sql(`SELECT rows FROM system.parts WHERE database = '${database}' AND table = '${table}' AND level = 0 ORDER BY rows`);
 
-async function sinkFor(table: string, options: Partial<ClickHouseSinkOptions> = {}): Promise<BatchSink> {
+async function sinkFor(table: string, options: Partial<ClickHouseSinkOptions> = {}): Promise<PreparingSink> {
   const sink = await openClickHouseSink({ url, database, routes: [{ topic: 'orders', table }], insertMode: 'coalesced', coalesceMs, ...options });
   open.push(sink);
   return sink;
 }
 
-async function tableWith(table: string, { columns = COLUMNS, engine = ENGINE } = {}, options: Partial<ClickHouseSinkOptions> = {}): Promise<BatchSink> {
+async function tableWith(table: string, { columns = COLUMNS, engine = ENGINE } = {}, options: Partial<ClickHouseSinkOptions> = {}): Promise<PreparingSink> {
   await run(`CREATE TABLE ${table} (${columns}) ENGINE = ${engine}`);
   return sinkFor(table, options);
 }
@@ -43,7 +43,7 @@ const batches = (first: number, many: number, value = (k: number): object => ({ 
 /** Waits until the server has so many inserts into the table that it has not answered. */
 const untilThere = (table: string, many: number, at = url) =>
   vi.waitFor(async () => expect(await query(at, `SELECT count() AS n FROM system.processes WHERE query LIKE 'INSERT INTO %${table}%'`)).toEqual([{ n: many }]), { timeout: 30_000, interval: 20 });
-const insertAll = (sink: BatchSink, all: readonly InsertBatch[]) => Promise.all(all.map((batch) => outcome(sink.freeze(batch).insert())));
+const insertAll = (sink: PreparingSink, all: readonly InsertBatch[]) => Promise.all(all.map((batch) => outcome(sink.freeze(batch).insert())));
 
 describe.skipIf(fault !== undefined)('inserts that wait for others', () => {
   beforeAll(async () => {

@@ -5,14 +5,14 @@ import { coalescingFault } from '../../src/clickhouse/coalescing.js';
 import { insertSettings, parseFingerprint } from '../../src/clickhouse/settings.js';
 import { type ClickHouseSinkOptions, openClickHouseSink } from '../../src/clickhouse/sink.js';
 import type { IngestError } from '../../src/errors.js';
-import type { BatchSink } from '../../src/ports.js';
+import type { PreparingSink } from '../../src/ports.js';
 import { fakeClickHouse, type FakeInsert, type FakeOptions, type FakeServer } from './fake-server.js';
 import { batchOf, intentOf, numbers, outcome, record } from './fixtures.js';
 
 let server: FakeServer;
-const open: BatchSink[] = [];
+const open: PreparingSink[] = [];
 
-async function openSink(options: Partial<ClickHouseSinkOptions> = {}, fake: FakeOptions = {}): Promise<BatchSink> {
+async function openSink(options: Partial<ClickHouseSinkOptions> = {}, fake: FakeOptions = {}): Promise<PreparingSink> {
   await server.close();
   server = await fakeClickHouse(fake);
   const sink = await openClickHouseSink({ url: server.url, routes: [{ topic: 'orders', table: 't' }], insertMode: 'coalesced', ...options });
@@ -157,7 +157,7 @@ describe('what several inserts were refused for together', () => {
     await expect(outcome(sink.freeze(batch).insert())).rejects.toMatchObject({ code: 'KCR_INSERT_RETRIABLE', fields: { mayHaveLanded: true, serverCode: 202 } });
     await openSink();
     server.onInsert = flushFails(190, nested, busy);
-    const error: unknown = await outcome((open.at(-1) as BatchSink).freeze(batch).insert()).catch((thrown: unknown) => thrown);
+    const error: unknown = await outcome((open.at(-1) as PreparingSink).freeze(batch).insert()).catch((thrown: unknown) => thrown);
     expect((error as IngestError).fields.mayHaveLanded).toBeUndefined();
   });
 

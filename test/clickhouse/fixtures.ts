@@ -3,7 +3,7 @@ import { from, lastValueFrom, type ObservableInput } from 'rxjs';
 import type { KafkaRecord, RecordHeaders } from '../../src/model/record.js';
 import type { Intent } from '../../src/model/state.js';
 import { dedupToken } from '../../src/model/token.js';
-import type { BatchSink, InsertBatch } from '../../src/ports.js';
+import type { PreparingSink, InsertBatch } from '../../src/ports.js';
 
 export const TIMESTAMP_MS = 1_763_800_200_123;
 
@@ -44,7 +44,7 @@ export function batchOf(records: readonly KafkaRecord[], fields: BatchFields = {
 }
 
 /** The intent as the pipeline would have recorded it before this batch. */
-export function intentOf(sink: BatchSink, batch: InsertBatch): Intent {
+export function intentOf(sink: PreparingSink, batch: InsertBatch): Intent {
   return {
     first: batch.afterOffset + 1,
     last: batch.lastOffset,

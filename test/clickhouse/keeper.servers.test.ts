@@ -4,7 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
 import { type ClickHouseSinkOptions, openClickHouseSink } from '../../src/clickhouse/sink.js';
 import { IngestError } from '../../src/errors.js';
-import type { BatchSink, InsertBatch } from '../../src/ports.js';
+import type { PreparingSink, InsertBatch } from '../../src/ports.js';
 import { replicationFaultHere } from '../stack/clickhouse.js';
 import { command, query } from '../stack/clients.js';
 import { type Stack, startStack } from '../stack/stack.js';
@@ -20,15 +20,15 @@ const UNKNOWN_STATUS_OF_INSERT = 319;
 const SIX_MINUTES_MS = 360_000;
 
 let stack: Stack;
-const open: BatchSink[] = [];
+const open: PreparingSink[] = [];
 
-async function openSink(table: string, options: Partial<ClickHouseSinkOptions> = {}, now?: () => number): Promise<BatchSink> {
+async function openSink(table: string, options: Partial<ClickHouseSinkOptions> = {}, now?: () => number): Promise<PreparingSink> {
   const sink = await openClickHouseSink({ url: stack.clickhouseUrl, routes: [{ topic: 'orders', table }], requestTimeoutMs: 20_000, ...options }, now);
   open.push(sink);
   return sink;
 }
 
-async function sinkFor(table: string, options: Partial<ClickHouseSinkOptions> = {}, now?: () => number): Promise<BatchSink> {
+async function sinkFor(table: string, options: Partial<ClickHouseSinkOptions> = {}, now?: () => number): Promise<PreparingSink> {
   await command(stack.clickhouseUrl, `CREATE TABLE ${table} (k UInt64, _topic LowCardinality(String), _partition Int32, _offset Int64) ENGINE = ${replicated.engine('PARTITION BY k % 2 ORDER BY k')}`);
   return openSink(table, options, now);
 }
@@ -40,7 +40,7 @@ const content = async (table: string) => {
 const ten = (first: number, partition = 0): InsertBatch => batchOf(numbers(first, 10).map((offset) => record(offset, { k: offset })), { partition });
 
 /** As often as the pipeline would: the same insert until it succeeds. Adds the codes of what failed. */
-async function deliver(sink: BatchSink, batch: InsertBatch, codes: Set<number | string>): Promise<void> {
+async function deliver(sink: PreparingSink, batch: InsertBatch, codes: Set<number | string>): Promise<void> {
   for (const frozen = sink.freeze(batch); ; await sleep(50)) {
     try {
       await outcome(frozen.insert());
@@ -53,7 +53,7 @@ async function deliver(sink: BatchSink, batch: InsertBatch, codes: Set<number | 
 }
 
 /** Writers that go on until they are stopped; gives how many batches they have delivered. */
-function writers(sink: BatchSink, codes: Set<number | string>): { stop(): Promise<number> } {
+function writers(sink: PreparingSink, codes: Set<number | string>): { stop(): Promise<number> } {
   let isWriting = true;
   let batches = 0;
   const all = numbers(0, 4).map(async (partition) => {
@@ -139,7 +139,7 @@ describe.skipIf(fault !== undefined)('a replicated table', () => {
         expect(first).toBeLessThan(5000);
       }
       const doubt = 'the token may be forgotten';
-      const frozen = (by: BatchSink) => by.freeze({ ...batch, replay: true, intent: intentOf(by, batch) });
+      const frozen = (by: PreparingSink) => by.freeze({ ...batch, replay: true, intent: intentOf(by, batch) });
       await expect(outcome(frozen(sink).readBack(doubt))).rejects.toMatchObject({ code: 'KCR_INSERT_IN_DOUBT' });
       // Who comes later was not told of the 319; so was who had given up waiting for the answer.
       const next = await openSink('unknown');

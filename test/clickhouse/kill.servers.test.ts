@@ -5,7 +5,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
 import { openClickHouseSink } from '../../src/clickhouse/sink.js';
 import { hasCode, IngestError } from '../../src/errors.js';
-import type { BatchSink, InsertBatch } from '../../src/ports.js';
+import type { PreparingSink, InsertBatch } from '../../src/ports.js';
 import { command, query } from '../stack/clients.js';
 import type { ServerProcess } from '../stack/process.js';
 import { type Stack, startStack } from '../stack/stack.js';
@@ -15,7 +15,7 @@ import { batchOf, intentOf, numbers, outcome, record } from './fixtures.js';
 const families = familiesHere();
 let stack: Stack;
 let server: ServerProcess;
-const open: BatchSink[] = [];
+const open: PreparingSink[] = [];
 
 beforeAll(async () => {
   stack = await startStack({ kafka: false, useEnvironment: false });
@@ -29,12 +29,12 @@ afterAll(() => stack.stop());
 
 const COLUMNS = 'k UInt64, pad String, _topic LowCardinality(String), _partition Int32, _offset Int64';
 
-async function sinkFor(table: string, { family = plain, columns = COLUMNS } = {}): Promise<BatchSink> {
+async function sinkFor(table: string, { family = plain, columns = COLUMNS } = {}): Promise<PreparingSink> {
   await command(stack.clickhouseUrl, `CREATE TABLE ${table} (${columns}) ENGINE = ${family.engine('PARTITION BY k % 2 ORDER BY k')}`);
   return openSink(table);
 }
 
-async function openSink(table: string, requestTimeoutMs = 20_000): Promise<BatchSink> {
+async function openSink(table: string, requestTimeoutMs = 20_000): Promise<PreparingSink> {
   const sink = await openClickHouseSink({ url: stack.clickhouseUrl, routes: [{ topic: 'orders', table }], requestTimeoutMs });
   open.push(sink);
   return sink;
@@ -47,7 +47,7 @@ interface Attempts {
 }
 
 /** What the pipeline does: the same insert until it succeeds, and where there was doubt, a look. */
-async function deliver(sink: BatchSink, batch: InsertBatch, seen: Attempts): Promise<void> {
+async function deliver(sink: PreparingSink, batch: InsertBatch, seen: Attempts): Promise<void> {
   const frozen = sink.freeze(batch);
   let doubt = false;
   const retried = async <T>(call: () => Promise<T>): Promise<T> => {

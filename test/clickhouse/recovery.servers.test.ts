@@ -4,14 +4,16 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { insertDeduped } from '../../operators/insert-deduped.js';
 import { reconcileWithState } from '../../operators/reconcile-with-state.js';
 import { openClickHouseSink } from '../../src/clickhouse/sink.js';
-import type { Delivered, IngestEvent } from '../../src/events.js';
+import type { IngestEvent } from '../../src/events.js';
 import { Ledger } from '../../src/ledger.js';
 import type { Batch } from '../../src/model/record.js';
-import type { BatchSink, InsertBatch, StateStore } from '../../src/ports.js';
+import type { PreparingSink, InsertBatch, StateStore } from '../../src/ports.js';
 import { memoryStore } from '../../src/state/memory.js';
 import { command, query } from '../stack/clients.js';
 import { sharedStack } from '../stack/shared.js';
 import { type EngineFamily, familiesAt, plain } from '../support/engines.js';
+import type { BufferedBatch } from '../../src/stages.js';
+import { asRecorded, handleOf } from '../support/fakes.js';
 import { batchOf, intentOf, numbers, outcome, record } from './fixtures.js';
 
 const database = `recovery_${process.pid}_${Date.now()}`;
@@ -19,16 +21,16 @@ const { clickhouseUrl: url } = sharedStack();
 const families = await familiesAt(url);
 const run = (text: string) => command(url, text, { database });
 const counted = async (table: string) => (await query<{ n: number; u: number }>(url, `SELECT count() AS n, uniqExact(_offset) AS u FROM ${table}`, { database }))[0];
-const open: BatchSink[] = [];
+const open: PreparingSink[] = [];
 
 const COLUMNS = 'k UInt64, _topic LowCardinality(String), _partition Int32, _offset Int64';
 
-async function sinkFor(table: string, { family = plain, columns = COLUMNS, key = '', window = 1000 } = {}): Promise<BatchSink> {
+async function sinkFor(table: string, { family = plain, columns = COLUMNS, key = '', window = 1000 } = {}): Promise<PreparingSink> {
   await run(`CREATE TABLE ${table} (${columns}) ENGINE = ${family.engine(`${key} ORDER BY k`, { window })}`);
   return openSink(table);
 }
 
-async function openSink(table: string): Promise<BatchSink> {
+async function openSink(table: string): Promise<PreparingSink> {
   const sink = await openClickHouseSink({ url, database, routes: [{ topic: 'orders', table }] });
   open.push(sink);
   return sink;
@@ -43,8 +45,8 @@ afterAll(async () => {
 const HOUR = 3_600_000;
 const ten = batchOf(numbers(0, 10).map((offset) => record(offset, { k: offset })));
 /** The range as a process that comes an hour later finds it recorded. */
-const later = (sink: BatchSink, batch: InsertBatch = ten): InsertBatch => ({ ...batch, replay: true, intent: { ...intentOf(sink, batch), atMs: Date.now() - HOUR } });
-const deliver = (sink: BatchSink, batch: InsertBatch): Promise<Delivered> => firstValueFrom(of(batch).pipe(insertDeduped(sink, { retry: { minDelayMs: 20 } })));
+const later = (sink: PreparingSink, batch: InsertBatch = ten): InsertBatch => ({ ...batch, replay: true, intent: { ...intentOf(sink, batch), atMs: Date.now() - HOUR } });
+const deliver = (sink: PreparingSink, batch: InsertBatch) => firstValueFrom(of(asRecorded(batch)).pipe(insertDeduped(sink, { retry: { minDelayMs: 20 } })));
 
 /** A plain table with a window of 1 forgets when another token comes; a replicated one does in its own time, but without a window at once. */
 const forget = async (family: EngineFamily, table: string): Promise<void> => {
@@ -124,15 +126,15 @@ describe('materialized views', () => {
 describe.each(families)('one record among a thousand that a $name table cannot take, left out', (family) => {
   const thousand = numbers(0, 1000).map((offset) => record(offset, offset === 789 ? '{"k":"seven hundred"}' : { k: offset }));
   const { assignment } = batchOf(thousand);
-  const source = { cluster: () => of('test'), log: () => of({ start: 0, end: 1000 }), seek: () => EMPTY };
+  const source = { commit: () => EMPTY, cluster: () => of('test'), log: () => of({ start: 0, end: 1000 }), seek: () => EMPTY };
 
   /** A process over the same store, which reads the thousand. */
-  async function live(store: StateStore, sink: BatchSink) {
+  async function live(store: StateStore, sink: PreparingSink) {
     const events: IngestEvent[] = [];
     const report = (event: IngestEvent) => void events.push(event);
     const ledger = new Ledger(store, source, { group: 'g', owner: 'me' });
-    const batch: Batch = { assignment, afterOffset: -1, lastOffset: 999, records: thousand, bytes: 0 };
-    const delivered = of(batch).pipe(reconcileWithState({ ledger, source, sink }, assignment), insertDeduped(sink, { onPoison: 'exclude', ledger, report, retry: { minDelayMs: 20 } }));
+    const batch = { assignment, afterOffset: -1, lastOffset: 999, records: thousand, bytes: 0 } as Batch as BufferedBatch;
+    const delivered = of(batch).pipe(reconcileWithState(handleOf(source, assignment), ledger, sink), insertDeduped(sink, { onPoison: 'exclude', onEvent: report, retry: { minDelayMs: 20 } }));
     const all = await lastValueFrom(delivered.pipe(toArray()));
     return { rows: all.map((one) => one.rows), excluded: events.flatMap((event) => (event.kind === 'excluded' ? [event] : [])) };
   }

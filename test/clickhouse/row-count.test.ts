@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { readRowsOf, refuseOtherCount } from '../../src/clickhouse/row-count.js';
 import { type ClickHouseSinkOptions, openClickHouseSink } from '../../src/clickhouse/sink.js';
-import type { BatchSink } from '../../src/ports.js';
+import type { PreparingSink } from '../../src/ports.js';
 import { fakeClickHouse, type FakeOptions, type FakeServer } from './fake-server.js';
 import { batchOf, outcome, record } from './fixtures.js';
 
@@ -26,7 +26,7 @@ describe('the count in an answer', () => {
 });
 
 let server: FakeServer;
-let sink: BatchSink;
+let sink: PreparingSink;
 
 async function openWith(fake: FakeOptions = {}, options: Partial<ClickHouseSinkOptions> = {}): Promise<void> {
   server = await fakeClickHouse(fake);

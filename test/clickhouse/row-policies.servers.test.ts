@@ -7,10 +7,11 @@ import { openProvenanceScan } from '../../src/clickhouse/provenance-scan.js';
 import { MIN_UPTIME_S } from '../../src/clickhouse/settings.js';
 import { type ClickHouseSinkOptions, openClickHouseSink } from '../../src/clickhouse/sink.js';
 import type { IngestError } from '../../src/errors.js';
-import type { Delivered } from '../../src/events.js';
+import type { Inserted } from '../../src/stages.js';
 import type { InsertBatch } from '../../src/ports.js';
 import { command, query } from '../stack/clients.js';
 import { type Stack, startStack } from '../stack/stack.js';
+import { asRecorded } from '../support/fakes.js';
 import { batchOf, intentOf, record } from './fixtures.js';
 
 /** What each table lets its user see. */
@@ -48,12 +49,12 @@ const offsetsIn = async (table: TableName, topic: string) => (await query<{ o: n
 const rowsOf = (topic: string): InsertBatch => batchOf([record(10, { k: 0 }), record(10, { k: 1 }), record(11, { k: 2 }), record(12, { k: 3 })], { topic });
 
 /** Inserts, then replays what was recorded so long ago. */
-async function insertAndReplay(table: TableName, topic: string, agoMs: number, username: keyof typeof users = 'limited'): Promise<Delivered | IngestError> {
+async function insertAndReplay(table: TableName, topic: string, agoMs: number, username: keyof typeof users = 'limited'): Promise<Inserted<'recorded'> | IngestError> {
   const sink = await openClickHouseSink(optionsOf(table, topic, username));
   const batch = rowsOf(topic);
   const intent = { ...intentOf(sink, batch), atMs: Date.now() - agoMs };
-  await firstValueFrom(of({ ...batch, intent: { ...intent, atMs: Date.now() } }).pipe(insertDeduped(sink)));
-  const replayed = await firstValueFrom(of({ ...batch, intent, replay: true }).pipe(insertDeduped(sink, { retry: { maxAttempts: 3 } }))).catch((error: unknown) => error as IngestError);
+  await firstValueFrom(of(asRecorded({ ...batch, intent: { ...intent, atMs: Date.now() } })).pipe(insertDeduped(sink)));
+  const replayed = await firstValueFrom(of(asRecorded({ ...batch, intent, replay: true })).pipe(insertDeduped(sink, { retry: { maxAttempts: 3 } }))).catch((error: unknown) => error as IngestError);
   await sink.close();
   return replayed;
 }
@@ -70,7 +71,7 @@ describe.each(['none', 'later', 'pruned', 'even'] as const)('rows that a row pol
   });
 
   it('I2: are not looked for where the token tells: nothing halts, and nothing is filled in twice', async () => {
-    expect(await insertAndReplay(table, 'young', 0)).toMatchObject({ kind: 'delivered', lastOffset: 12 });
+    expect(await insertAndReplay(table, 'young', 0)).toMatchObject({ kind: 'inserted', lastOffset: 12 });
     expect(await offsetsIn(table, 'young')).toEqual([10, 10, 11, 12]);
   });
 
@@ -93,7 +94,7 @@ it('I2: a policy that hides nothing costs nothing: what is missing is filled in,
   const sink = await openClickHouseSink(optionsOf('all', 'orders'));
   const batch = rowsOf('orders');
   const replay = { ...batch, intent: { ...intentOf(sink, batch), atMs: Date.now() - HOUR_MS }, replay: true };
-  expect(await firstValueFrom(of(replay).pipe(insertDeduped(sink)))).toMatchObject({ kind: 'delivered' });
+  expect(await firstValueFrom(of(asRecorded(replay)).pipe(insertDeduped(sink)))).toMatchObject({ kind: 'inserted' });
   expect(await offsetsIn('all', 'orders')).toEqual([10, 10, 11, 12]);
   await sink.close();
   const scan = await openProvenanceScan(optionsOf('all', 'orders'), 'orders');

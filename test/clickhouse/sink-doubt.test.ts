@@ -3,13 +3,13 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { fingerprintOf } from '../../src/clickhouse/settings.js';
 import { type ClickHouseSinkOptions, openClickHouseSink } from '../../src/clickhouse/sink.js';
 import type { Intent } from '../../src/model/state.js';
-import type { BatchSink, InsertBatch } from '../../src/ports.js';
+import type { PreparingSink, InsertBatch } from '../../src/ports.js';
 import { fakeClickHouse, type FakeInsert, type FakeOptions, type FakeServer } from './fake-server.js';
 import { batchOf, intentOf, outcome, record } from './fixtures.js';
 
 let server: FakeServer;
 let nowMs = 0;
-const open: BatchSink[] = [];
+const open: PreparingSink[] = [];
 
 beforeEach(() => (nowMs = 1_800_000_000_000));
 afterEach(async () => {
@@ -17,7 +17,7 @@ afterEach(async () => {
   await server.close();
 });
 
-async function openSink(fake: FakeOptions = {}, options: Partial<ClickHouseSinkOptions> = {}): Promise<BatchSink> {
+async function openSink(fake: FakeOptions = {}, options: Partial<ClickHouseSinkOptions> = {}): Promise<PreparingSink> {
   server = await fakeClickHouse(fake);
   const sink = await openClickHouseSink({ url: server.url, routes: [{ topic: 'orders', table: 't' }], ...options }, () => nowMs);
   open.push(sink);
@@ -27,7 +27,7 @@ async function openSink(fake: FakeOptions = {}, options: Partial<ClickHouseSinkO
 const plain = batchOf([record(10, { id: 1 }), record(12, { id: 2 }), record(13, { id: 3 })]);
 
 /** The batch with the intent that was recorded for it now. */
-function recordedBatch(sink: BatchSink, fields: Partial<Intent> = {}): InsertBatch {
+function recordedBatch(sink: PreparingSink, fields: Partial<Intent> = {}): InsertBatch {
   return { ...plain, replay: true, intent: { ...intentOf(sink, plain), atMs: nowMs, ...fields } };
 }
 
@@ -38,7 +38,7 @@ const refuse = (code: number) => ({ response }: FakeInsert) =>
 const MINUTE = 60_000;
 
 describe('the dedup budget', () => {
-  const ages = async (sink: BatchSink): Promise<(minutes: number) => boolean> => {
+  const ages = async (sink: PreparingSink): Promise<(minutes: number) => boolean> => {
     const frozen = sink.freeze(recordedBatch(sink));
     const then = nowMs;
     return Promise.resolve((minutes) => frozen.tokenDoubt(then + minutes * MINUTE) !== undefined);
@@ -258,7 +258,7 @@ describe('a range that another program has inserted', () => {
 describe('after code 319 the server itself does not know for about 300 s whether it keeps a part', () => {
   const unknown = { code: 'KCR_INSERT_IN_DOUBT', retryable: true, message: expect.stringContaining('code 319') as string };
 
-  async function afterUnknown(): Promise<{ sink: BatchSink; batch: InsertBatch; frozen: ReturnType<BatchSink['freeze']> }> {
+  async function afterUnknown(): Promise<{ sink: PreparingSink; batch: InsertBatch; frozen: ReturnType<PreparingSink['freeze']> }> {
     const sink = await openSink({ engine: 'ReplicatedMergeTree' });
     const batch = recordedBatch(sink);
     const frozen = sink.freeze(batch);

@@ -6,7 +6,7 @@ import { RowBody } from '../../src/clickhouse/body.js';
 import { noProvenance, RowEncoder } from '../../src/clickhouse/encode.js';
 import { ClickHouseHttp } from '../../src/clickhouse/http.js';
 import { type ClickHouseSinkOptions, openClickHouseSink } from '../../src/clickhouse/sink.js';
-import type { BatchSink } from '../../src/ports.js';
+import type { PreparingSink } from '../../src/ports.js';
 import { command, query } from '../stack/clients.js';
 import { sharedStack } from '../stack/shared.js';
 import { type EngineFamily, familiesAt, plain } from '../support/engines.js';
@@ -25,12 +25,12 @@ const on = (each: EngineFamily) => beforeAll(() => {
 const sql = <Row = Record<string, unknown>>(text: string) => query<Row>(url, text, { database });
 const run = (text: string) => command(url, text, { database });
 const offsets = async (table: string) => (await sql<{ _offset: number }>(`SELECT _offset FROM ${table} ORDER BY _offset`)).map(({ _offset }) => _offset);
-const open: BatchSink[] = [];
+const open: PreparingSink[] = [];
 
 const PROVENANCE = '_topic LowCardinality(String), _partition Int32, _offset Int64';
 
 /** A table of its own for each test, with its sink. */
-async function sinkFor(table: string, columns: string, options: Partial<ClickHouseSinkOptions> & { readonly engine?: string } = {}): Promise<BatchSink> {
+async function sinkFor(table: string, columns: string, options: Partial<ClickHouseSinkOptions> & { readonly engine?: string } = {}): Promise<PreparingSink> {
   const { engine = family.engine('ORDER BY tuple()', { window: 1000 }), ...rest } = options;
   await run(`CREATE TABLE ${table} (${columns}) ENGINE = ${engine}`);
   const sink = await openClickHouseSink({ url, database, routes: [{ topic: 'orders', table }], ...rest });

@@ -7,14 +7,14 @@ import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { fingerprintOf } from '../../src/clickhouse/settings.js';
 import { type ClickHouseSinkOptions, openClickHouseSink } from '../../src/clickhouse/sink.js';
 import type { KafkaRecord } from '../../src/model/record.js';
-import type { BatchSink } from '../../src/ports.js';
+import type { PreparingSink } from '../../src/ports.js';
 import { fakeClickHouse, type FakeInsert, type FakeOptions, type FakeServer } from './fake-server.js';
 import { batchOf, intentOf, numbers, outcome, record } from './fixtures.js';
 
 let server: FakeServer;
-const open: BatchSink[] = [];
+const open: PreparingSink[] = [];
 
-async function openSink(options: Partial<ClickHouseSinkOptions> = {}, fake: FakeOptions = {}, now?: () => number): Promise<BatchSink> {
+async function openSink(options: Partial<ClickHouseSinkOptions> = {}, fake: FakeOptions = {}, now?: () => number): Promise<PreparingSink> {
   if (Object.keys(fake).length > 0) {
     await server.close();
     server = await fakeClickHouse(fake);

@@ -3,7 +3,7 @@ import { randomUUID } from 'node:crypto';
 import { describe, expect, it } from 'vitest';
 import type { Transform } from '../../operators/transform-rows.js';
 import type { IngestError } from '../../src/errors.js';
-import { ingest } from '../../src/ingest.js';
+import { ingest } from '../../src/pipeline/ingest.js';
 import { command, createTopic, produce, query } from '../stack/clients.js';
 import { sharedStack } from '../stack/shared.js';
 
@@ -37,7 +37,7 @@ async function run(columns: string, values: readonly string[], { onPoison = 'hal
         clickhouse: { url: clickhouseUrl }, state: { store: 'keeper', connect: keeperConnect }, delivery: 'exactly-once', onPoison,
         routes: [{ topic, table: topic, ...(transform === undefined ? {} : { transform }) }], batch: { count: values.length, maxWaitMs: 1000 },
       },
-      { report: (event) => event.kind === 'excluded' && event.record !== undefined && excluded.push(event.record.offset) },
+      { onEvent: (event) => event.kind === 'excluded' && event.record !== undefined && excluded.push(event.record.offset) },
     ).subscribe({
       next: (outcome) => {
         if (outcome.kind !== 'halted' && outcome.lastOffset < values.length - 1) return;

@@ -3,21 +3,21 @@ import { afterEach, describe, expect, it } from 'vitest';
 import { openClickHouseSink, type ClickHouseSinkOptions } from '../../src/clickhouse/sink.js';
 import type { IngestEvent } from '../../src/events.js';
 import type { Intent } from '../../src/model/state.js';
-import type { BatchSink, InsertBatch } from '../../src/ports.js';
+import type { PreparingSink, InsertBatch } from '../../src/ports.js';
 import { fakeClickHouse, type FakeOptions, type FakeServer } from './fake-server.js';
 import { batchOf, intentOf, outcome, record } from './fixtures.js';
 
 let server: FakeServer;
 let looks: (() => void)[] = [];
 let events: IngestEvent[] = [];
-const open: BatchSink[] = [];
+const open: PreparingSink[] = [];
 
 afterEach(async () => {
   for (const sink of open.splice(0)) await outcome(sink.close());
   await server.close();
 });
 
-async function openSink(fake: FakeOptions = {}, options: Partial<ClickHouseSinkOptions> = {}): Promise<BatchSink> {
+async function openSink(fake: FakeOptions = {}, options: Partial<ClickHouseSinkOptions> = {}): Promise<PreparingSink> {
   server = await fakeClickHouse(fake);
   Object.assign(server.table, { uuid: A, alteredS: 100, mutation: 0 });
   looks = [];
@@ -27,7 +27,7 @@ async function openSink(fake: FakeOptions = {}, options: Partial<ClickHouseSinkO
     return () => (looks = looks.filter((one) => one !== run));
   };
   const report = (event: IngestEvent) => void events.push(event);
-  const sink = await openClickHouseSink({ url: server.url, routes: [{ topic: 'orders', table: 't' }], report, ...options }, Date.now, every);
+  const sink = await openClickHouseSink({ url: server.url, routes: [{ topic: 'orders', table: 't' }], onEvent: report, ...options }, Date.now, every);
   open.push(sink);
   return sink;
 }
@@ -40,7 +40,7 @@ const lostReply = () => (server.onInsert = ({ socket }) => void socket.destroy()
 const answered = () => (server.onInsert = ({ response }) => void response.end());
 
 /** As the pipeline records it now. */
-function recordedBatch(sink: BatchSink, fields: Partial<Intent> = {}, replay = false): InsertBatch {
+function recordedBatch(sink: PreparingSink, fields: Partial<Intent> = {}, replay = false): InsertBatch {
   return { ...plain, replay, intent: { ...intentOf(sink, plain), ...fields } };
 }
 

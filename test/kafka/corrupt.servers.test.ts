@@ -40,7 +40,7 @@ async function newTopic(partitions = 1): Promise<string> {
 
 function watch(topic: string, options: Partial<KafkaSourceOptions> = {}): { watching: Watch; told: IngestEvent[] } {
   const told: IngestEvent[] = [];
-  const watching = new Watch({ brokers: [proxy.address], topics: [topic], groupId: `${topic}-${randomUUID()}`, fromBeginning: true, report: (event) => told.push(event), ...options });
+  const watching = new Watch({ brokers: [proxy.address], topics: [topic], groupId: `${topic}-${randomUUID()}`, fromBeginning: true, onEvent: (event) => told.push(event), ...options });
   onTestFinished(() => {
     proxy.heal();
     watching.unsubscribe();

@@ -8,11 +8,11 @@ import { fileURLToPath } from 'node:url';
 import { Partitioners, type Producer } from 'kafkajs';
 import { EMPTY, of, type Subscription, tap } from 'rxjs';
 import { afterAll, beforeAll, describe, expect, onTestFinished, test, vi } from 'vitest';
-import { arrange } from '../../src/arrange.js';
+import { atMostOnce } from '../../src/pipeline/at-most-once.js';
 import { checkKafka } from '../../src/kafka/preflight.js';
 import { kafkaSource, type KafkaSourceOptions } from '../../src/kafka/source.js';
 import type { Assignment } from '../../src/model/record.js';
-import type { BatchSink, FrozenInsert, InsertBatch, RecordSource } from '../../src/ports.js';
+import type { PreparingSink, FrozenInsert, InsertBatch, RecordSource } from '../../src/ports.js';
 import { createTopic, kafkaClient, withAdmin } from '../stack/clients.js';
 import type { ServerProcess } from '../stack/process.js';
 import { type ProxiedBroker, startProxiedBroker } from '../support/proxied-broker.js';
@@ -260,7 +260,7 @@ describe('a commit in one attempt, for a state that is kept beside the offset', 
 
 describe('an at-most-once pipeline, when one of its commits hangs in the network while later ones are made', () => {
   /** A table that does no more than to say which offsets it was given. */
-  function takingSink(taken: number[]): BatchSink {
+  function takingSink(taken: number[]): PreparingSink {
     const freeze = ({ records }: InsertBatch): FrozenInsert => ({
       insert: () => of({ rows: records.length, bytes: 0 }).pipe(tap(() => taken.push(...records.map(({ offset }) => offset)))),
       tokenDoubt: () => undefined,
@@ -282,7 +282,7 @@ describe('an at-most-once pipeline, when one of its commits hangs in the network
       return isAgain ? kafka.commit(assignment, next) : kafka.commitOnce(assignment, next);
     };
     const source: RecordSource = { ...kafka, commitOnce };
-    const pipeline = arrange({ source, sink: takingSink(taken) }, { delivery: 'at-most-once', group: topic, owner: 'me', batch: { count: 10, maxWaitMs: 50 } });
+    const pipeline = atMostOnce(source, takingSink(taken), { batch: { count: 10, maxWaitMs: 50 } });
     const subscription = pipeline.subscribe();
     onTestFinished(() => {
       proxy.heal();

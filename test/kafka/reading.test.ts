@@ -59,7 +59,7 @@ describe('D3: a record batch that cannot be believed', () => {
 
   test('D3: is left out where the policy says so: told with its offsets, covered, and what lies behind it is read', async () => {
     const told: IngestEvent[] = [];
-    const kafka = new FakeKafka(1, { onCorruptBatch: 'skip', report: (event) => told.push(event) });
+    const kafka = new FakeKafka(1, { onCorruptBatch: 'skip', onEvent: (event) => told.push(event) });
     kafka.answers.set(0, Buffer.concat([batch(10), damaged(11), batch(14)]));
     kafka.lasting.add(0);
     await vi.advanceTimersByTimeAsync(10_000);

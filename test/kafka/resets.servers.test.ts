@@ -292,10 +292,10 @@ describe('a tenure that is renewed', () => {
     const [first] = watching.owned as [NonNullable<(typeof watching.owned)[0]>];
     await watching.commit(first, 6);
     const renewedAtMs = performance.now();
-    watching.source.renew(first);
+    watching.source.reassign(first);
     expect(watching.of('lost').map(({ assignment }) => assignment)).toEqual([first]);
     expect(watching.source.assignmentOf(topic, 0)).toBeUndefined();
-    watching.source.renew(first); // it is over: nothing happens
+    watching.source.reassign(first); // it is over: nothing happens
     await watching.until(({ owned }) => owned.length === 2);
     expect(assignedAtMs.at(-1)! - renewedAtMs).toBeGreaterThan(1500);
     const again = watching.source.assignmentOf(topic, 0);
@@ -303,7 +303,7 @@ describe('a tenure that is renewed', () => {
     await watching.until(({ records }) => records.length === 14);
     // The second time the pause is twice as long.
     const againAtMs = performance.now();
-    watching.source.renew(again!);
+    watching.source.reassign(again!);
     expect(watching.owned).toHaveLength(1);
     await watching.until(({ owned }) => owned.length === 2);
     expect(assignedAtMs.at(-1)! - againAtMs).toBeGreaterThan(3000);
@@ -313,9 +313,9 @@ describe('a tenure that is renewed', () => {
 
   test('is not assigned any more when the session ended meanwhile, nor when it is draining', async () => {
     const topic = await newTopic(2);
-    const watching = watch(topic, {}, { onRevoked: ({ assignment, release }, self) => (self.source.renew(assignment), release()) });
+    const watching = watch(topic, {}, { onRevoked: ({ assignment, release }, self) => (self.source.reassign(assignment), release()) });
     await watching.until(({ owned }) => owned.length === 2);
-    watching.source.renew(watching.owned[0]!);
+    watching.source.reassign(watching.owned[0]!);
     watching.source.drain();
     await watching.until(({ isComplete }) => isComplete);
     await sleep(2500);

@@ -53,7 +53,7 @@ describe('bufferCountOrTime', () => {
 
   test('an unsubscription stops the clock, so that no timer keeps the process alive', () => {
     const clock = new VirtualTimeScheduler();
-    const buffering = of(chunk(-1, 4)).pipe(concatWith(NEVER), bufferCountOrTime({}, clock)).subscribe();
+    const buffering = of(chunk(-1, 4)).pipe(concatWith(NEVER), bufferCountOrTime({ scheduler: clock })).subscribe();
     expect(clock.actions).toHaveLength(1);
     buffering.unsubscribe();
     expect(clock.actions.filter(({ closed }) => !closed)).toEqual([]);
@@ -62,7 +62,7 @@ describe('bufferCountOrTime', () => {
   test('an unsubscription while a chunk is being cut starts no clock for its rest', () => {
     const clock = new VirtualTimeScheduler();
     const source = new Subject<Chunk>();
-    source.pipe(bufferCountOrTime({ count: 4 }, clock), take(1)).subscribe();
+    source.pipe(bufferCountOrTime({ count: 4, scheduler: clock }), take(1)).subscribe();
     source.next(chunk(-1, 9));
     expect(clock.actions.filter(({ closed }) => !closed)).toEqual([]);
   });
@@ -209,7 +209,7 @@ describe('its limits', () => {
     const clock = new VirtualTimeScheduler();
     const ranges: string[] = [];
     const source = new Subject<Batch>();
-    source.pipe(bufferCountOrTime({}, clock)).subscribe((batch) => ranges.push(`${clock.now()} ${range(batch)}`));
+    source.pipe(bufferCountOrTime({ scheduler: clock })).subscribe((batch) => ranges.push(`${clock.now()} ${range(batch)}`));
     const empty = (after: number, last: number, bytes: number, count: number): Batch => ({ ...chunk(after, after + 1), lastOffset: last, bytes, records: Array.from({ length: count }, () => record(last)) });
     source.next(empty(-1, 0, 0, 99_999));
     source.next(empty(0, 1, 0, 1));

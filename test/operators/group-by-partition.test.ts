@@ -1,10 +1,10 @@
 import { NEVER, Observable, Subject, concatMap, delay, ignoreElements, map, merge, of, take, tap, throwError, timer, type ObservableInput } from 'rxjs';
 import { describe, expect, test } from 'vitest';
-import { groupByPartition, type GroupByPartitionConfig, type PartitionStream } from '../../operators/group-by-partition.js';
+import { groupByPartition, type GroupByPartitionConfig } from '../../operators/group-by-partition.js';
 import type { ErrorCode } from '../../src/errors.js';
 import type { Halted } from '../../src/events.js';
 import type { Assignment, Chunk } from '../../src/model/record.js';
-import type { SourceEvent } from '../../src/ports.js';
+import type { Partition, SourceEvent } from '../../src/ports.js';
 import { FakeSource, Journal, assigned, chunk, failed, failure, fetched, lost, reportTo, revoked, tenure } from '../support/fakes.js';
 import { asText, marbles, type Marbles } from '../support/marbles.js';
 
@@ -32,7 +32,7 @@ interface Value {
 }
 
 /** A stand-in for the stages behind: each chunk takes four frames, in order. */
-const inserting = ({ assignment, chunks: chunks$ }: PartitionStream): Observable<Value> =>
+const inserting = ({ assignment, chunks: chunks$ }: Partition): Observable<Value> =>
   chunks$.pipe(concatMap(({ lastOffset }) => of({ lastOffset, of: assignment }).pipe(delay(4))));
 
 /** `x` for what comes of the chunk x, `H…` for a partition that halted. */
@@ -47,7 +47,7 @@ interface Run {
   readonly events: ReturnType<Marbles['hot']>;
 }
 
-type Project = (partition: PartitionStream) => ObservableInput<Value>;
+type Project = (partition: Partition) => ObservableInput<Value>;
 
 function run(m: Marbles, marbleEvents: string, project: Project = inserting, config: GroupByPartitionConfig = {}): Run {
   const journal = new Journal();
@@ -230,9 +230,9 @@ describe('a lost partition', () => {
 });
 
 test('a pipeline that completes by itself is told as finished, one that was revoked is not: a drain waits for it', marbles((m) => {
-  const first: Project = ({ assignment, chunks: chunks$ }) => (assignment === one ? inserting({ assignment, chunks: chunks$.pipe(take(1)) }) : inserting({ assignment, chunks: chunks$ }));
+  const first: Project = (partition) => inserting(partition.assignment === one ? { ...partition, chunks: partition.chunks.pipe(take(1)) } : partition);
   const told: string[] = [];
-  const { grouped } = run(m, '-A-B-a-x-S---|', first, { report: ({ kind, ...event }) => void ('assignment' in event && told.push(`${kind} ${event.assignment.partition}`)) });
+  const { grouped } = run(m, '-A-B-a-x-S---|', first, { onEvent: ({ kind, ...event }) => void ('assignment' in event && told.push(`${kind} ${event.assignment.partition}`)) });
   m.expect(grouped).toBeObservable('---------a-x-|');
   m.flush();
   expect(told.filter((line) => line.startsWith('finished') || line.startsWith('released'))).toEqual(['finished 1', 'released 2']);
@@ -269,7 +269,7 @@ describe('a partition whose pipeline fails', () => {
     const { grouped, journal } = run(m, '-A----K-C-c------|', fenced);
     m.expect(grouped).toBeObservable('--------------c--|');
     m.flush();
-    expect(journal.of('halt', 'renew', 'done')).toEqual(['1 halt 1', '1 renew 1', '14 done 1:14']);
+    expect(journal.of('halt', 'reassign', 'done')).toEqual(['1 halt 1', '1 reassign 1', '14 done 1:14']);
   }));
 
   test('KCR_FENCED while it is being revoked releases it, and nothing is renewed', marbles((m) => {
@@ -277,7 +277,7 @@ describe('a partition whose pipeline fails', () => {
     const { grouped, journal } = run(m, '-A-a-R-|', fenced);
     m.expect(grouped).toBeObservable('-------|');
     m.flush();
-    expect(journal.of('released', 'renew')).toEqual(['5 released 1']);
+    expect(journal.of('released', 'reassign')).toEqual(['5 released 1']);
   }));
 
   test('a partition that the source cannot go on with halts like one whose pipeline fails; the other goes on', marbles((m) => {
@@ -310,7 +310,7 @@ describe('a partition whose pipeline fails', () => {
       return inserting(partition);
     };
     const { grouped } = run(m, '-A-B-x---|', throwing);
-    m.expect(grouped).toBeObservable('-h-------(x|)', { h: '1 halted: KCR_INTERNAL', x: 'x' });
+    m.expect(grouped).toBeObservable('-h-------(x|)', { h: '1 halted: KCR_TRANSFORM', x: 'x' });
   }));
 
   test('a project that does not listen to its chunks halts its partition instead of dropping them', marbles((m) => {
@@ -347,7 +347,7 @@ describe('a project that ends by itself', () => {
 
 test('lifetimes are reported in their order, for logs and metrics', marbles((m) => {
   const journal = new Journal();
-  const { grouped } = run(m, '-A-B-a-R-----L-|', inserting, { report: reportTo(journal) });
+  const { grouped } = run(m, '-A-B-a-R-----L-|', inserting, { onEvent: reportTo(journal) });
   grouped.subscribe();
   m.flush();
   expect(journal.lines).toEqual(['1 event assigned', '3 event assigned', '7 event revoked', '9 event released', '13 event lost']);

@@ -3,15 +3,17 @@ import { concatMap, take, takeUntil, timer, type Observable } from 'rxjs';
 import { describe, expect, test } from 'vitest';
 import { insertDeduped, type InsertConfig } from '../../operators/insert-deduped.js';
 import { reconcileWithState } from '../../operators/reconcile-with-state.js';
-import { arrange } from '../../src/arrange.js';
+import { atLeastOnce } from '../../src/pipeline/at-least-once.js';
+import { atMostOnce } from '../../src/pipeline/at-most-once.js';
+import { exactlyOnce } from '../../src/pipeline/exactly-once.js';
+import type { InsertableBatch, Inserted } from '../../src/stages.js';
 import { IngestError } from '../../src/errors.js';
-import type { Delivered, IngestEvent } from '../../src/events.js';
+import type { IngestEvent } from '../../src/events.js';
 import { Ledger } from '../../src/ledger.js';
 import { emptyState } from '../../src/model/state.js';
 import type { InsertBatch } from '../../src/ports.js';
 import {
-  FakeSink, FakeSource, FakeStore, Journal, assigned, briefDelivered, chunk, fetched, insertBatch, intent, p0, type FakeSinkConfig, type Scripts,
-} from '../support/fakes.js';
+  FakeSink, FakeSource, FakeStore, Journal, assigned, briefDelivered, chunk, fetched, insertBatch, intent, p0, type FakeSinkConfig, type Scripts, recordedBy, committed, handleOf } from '../support/fakes.js';
 import { asText, marbles, type Marbles } from '../support/marbles.js';
 
 const recorded = intent(10, 14);
@@ -27,7 +29,7 @@ interface Setup {
   readonly store: FakeStore;
   readonly sink: FakeSink;
   readonly events: IngestEvent[];
-  readonly delivered: Observable<Delivered>;
+  readonly delivered: Observable<Inserted<'recorded'>>;
   calls(): string[];
 }
 
@@ -39,7 +41,7 @@ function excluding(batch: InsertBatch, m: Marbles, scripts: Scripts, sinkConfig:
   const sink = new FakeSink(journal, scripts, sinkConfig);
   const report = (event: IngestEvent) => void events.push(event);
   const delivered = ledger.open(batch.assignment).pipe(
-    concatMap(() => m.cold('-b', { b: batch }).pipe(insertDeduped(sink, { retry, onPoison: 'exclude', ledger, report, ...config }))),
+    concatMap((opened) => m.cold('-b', { b: recordedBy(opened, batch) }).pipe(insertDeduped(sink, { retry, onPoison: 'exclude', onEvent: report, ...config }))),
   );
   return { journal, store, sink, events, delivered, calls: () => journal.of('write', 'insert', 'readBack', 'fill', 'release') };
 }
@@ -236,12 +238,12 @@ describe('after an attempt that may have landed', () => {
 });
 
 describe('without a recorded range', () => {
-  for (const whenInDoubt of ['retry', 'abandon'] as const) {
-    test(`(${whenInDoubt}) the record is left out, told and counted; no ledger is needed`, marbles((m) => {
+  for (const [delivery, given] of [['at-least-once', chunk(9, 14)], ['at-most-once', committed(chunk(9, 14))]] as const) {
+    test(`(${delivery}) the record is left out, told and counted; no ledger is needed`, marbles((m) => {
       const events: IngestEvent[] = [];
       const sink = new FakeSink(new Journal(), {}, { refuses: [12], poison: 14 });
-      const delivered = m.cold('-b', { b: chunk(9, 14) }).pipe(
-        insertDeduped(sink, { onPoison: 'exclude', whenInDoubt, report: (event) => void events.push(event) }),
+      const delivered = m.cold<InsertableBatch>('-b', { b: given }).pipe(
+        insertDeduped(sink, { onPoison: 'exclude', onEvent: (event) => void events.push(event) }),
         asText(({ rows }) => `${rows} rows`),
       );
       m.expect(delivered).toBeObservable('-B', { B: '3 rows' });
@@ -262,8 +264,8 @@ describe('I12: whenever the process dies, the next one inserts the range either 
     const assignment = { ...p0, startOffset: 10 };
     m.cold('-b', { b: { ...chunk(9, 14), assignment } })
       .pipe(
-        reconcileWithState({ ledger, source, sink }, assignment, { report }),
-        insertDeduped(sink, { retry, onPoison: 'exclude', ledger, report }),
+        reconcileWithState(handleOf(source, assignment), ledger, sink, { onEvent: report }),
+        insertDeduped(sink, { retry, onPoison: 'exclude', onEvent: report }),
         diesAtMs === undefined ? take(1) : takeUntil(timer(diesAtMs)),
       )
       .subscribe();
@@ -292,15 +294,19 @@ describe('I12: whenever the process dies, the next one inserts the range either 
 });
 
 for (const delivery of ['at-most-once', 'at-least-once', 'exactly-once'] as const) {
-  test(`arrange (${delivery}) passes the policy on, and the ledger where there is one`, marbles((m) => {
+  test(`the pipeline of ${delivery} passes the policy on, and the ledger where there is one`, marbles((m) => {
     const journal = new Journal();
     const assignment = { ...p0, startOffset: 10 };
     const events = m.cold('(af)', { a: assigned(assignment), f: fetched({ ...chunk(9, 14), assignment }) });
     const sink = new FakeSink(journal, {}, { refuses: [12] });
-    const ports = { source: new FakeSource(journal, events), sink, store: new FakeStore(journal, { ...emptyState, settled: 9 }) };
+    const source = new FakeSource(journal, events);
     const told: string[] = [];
-    const report = ({ kind }: IngestEvent) => void told.push(kind);
-    const outcomes = arrange(ports, { delivery, group: 'g1', owner: 'me', onPoison: 'exclude', batch: { maxWaitMs: 5 }, report });
+    const config = { onPoison: 'exclude', batch: { maxWaitMs: 5 }, onEvent: ({ kind }: IngestEvent) => void told.push(kind) } as const;
+    const outcomes = {
+      'at-most-once': () => atMostOnce(source, sink, config),
+      'at-least-once': () => atLeastOnce(source, sink, config),
+      'exactly-once': () => exactlyOnce(source, sink, new FakeStore(journal, { ...emptyState, settled: 9 }), { ...config, group: 'g1', owner: 'me' }),
+    }[delivery]();
     m.expect(outcomes.pipe(asText((one) => (one.kind === 'delivered' ? `${one.rows} rows` : one.kind)))).toBeObservable('-----r', { r: '4 rows' });
     m.flush();
     expect(told.filter((kind) => kind === 'excluded')).toHaveLength(1);

@@ -3,17 +3,17 @@ import { describe, expect, test } from 'vitest';
 import { insertDeduped, type InsertConfig } from '../../operators/insert-deduped.js';
 import { IngestError } from '../../src/errors.js';
 import type { Delivered, IngestEvent } from '../../src/events.js';
-import type { Batch } from '../../src/model/record.js';
 import { Ledger } from '../../src/ledger.js';
 import { emptyState } from '../../src/model/state.js';
 import type { FrozenInsert, InsertBatch, InsertResult } from '../../src/ports.js';
-import { FakeSink, FakeSource, FakeStore, Journal, briefDelivered, chunk, failure, insertBatch, intent, p1, reportTo, type FakeSinkConfig, type Scripts } from '../support/fakes.js';
+import { FakeSink, FakeSource, FakeStore, Journal, briefDelivered, chunk, failure, insertBatch, intent, p1, reportTo, type FakeSinkConfig, type Scripts, recordedBy, committed } from '../support/fakes.js';
+import type { Inserted, RecordedBatch } from '../../src/stages.js';
 import { asText, errorsAsCodes, marbles, type Marbles } from '../support/marbles.js';
 
 const b = insertBatch(9, 14, { intent: intent(10, 14), token: 't:10-14' });
 const c = insertBatch(14, 19, { intent: intent(15, 19), token: 't:15-19' });
 const d = insertBatch(19, 24, { intent: intent(20, 24), token: 't:20-24' });
-const batches: Record<string, InsertBatch> = {
+const batches: Record<string, RecordedBatch> = {
   b, c, d,
   r: { ...b, replay: true },
   e: insertBatch(9, 14, { holes: [10, 11, 12, 13, 14] }),
@@ -31,7 +31,7 @@ interface Setup {
 
 function inserting(m: Marbles, marbleSource: string, scripts: Scripts = {}, sinkConfig: FakeSinkConfig = {}, config: InsertConfig = {}): Setup {
   const journal = new Journal();
-  const source = m.hot<InsertBatch>(marbleSource, batches, failure('KCR_FENCED'));
+  const source = m.hot<RecordedBatch>(marbleSource, batches, failure('KCR_FENCED'));
   const sink = new FakeSink(journal, scripts, sinkConfig);
   return { journal, source, delivered: source.pipe(insertDeduped(sink, { retry, ...config }), asText(briefDelivered)) };
 }
@@ -94,14 +94,14 @@ describe('insertDeduped', () => {
 
   test('tells the rows and bytes that were sent', marbles((m) => {
     const journal = new Journal();
-    const delivered: Delivered = {
-      kind: 'delivered', assignment: b.assignment, afterOffset: 9, lastOffset: 14, rows: 5, bytes: 50, replay: false,
+    const inserted: Omit<Delivered, 'kind'> & { readonly kind: 'inserted' } = {
+      kind: 'inserted', assignment: b.assignment, afterOffset: 9, lastOffset: 14, rows: 5, bytes: 50, replay: false,
     };
-    m.expect(m.cold('b|', batches).pipe(insertDeduped(new FakeSink(journal)))).toBeObservable('B|', { B: delivered });
+    m.expect(m.cold('b|', batches).pipe(insertDeduped(new FakeSink(journal)))).toBeObservable('B|', { B: inserted as Inserted<'recorded'> });
   }));
 
   test('takes batches without an intent: the arrangements that record nothing', marbles((m) => {
-    const plain: Batch = chunk(9, 14);
+    const plain = chunk(9, 14);
     const frozen: InsertBatch[] = [];
     const sink = new FakeSink(new Journal());
     const freeze = sink.freeze.bind(sink);
@@ -425,7 +425,7 @@ describe('a token that the server may have forgotten', () => {
   test('what was looked for is reported as verified, and a retry as the call that failed', marbles((m) => {
     const events: IngestEvent[] = [];
     const sink = new FakeSink(new Journal(), { 'readBack 10-14': ['-c', 'k'], 'insert 10-14': ['-t', 'k'] }, { ...old, readBacks: [{ missing: all }, { missing: all }] });
-    m.hot('-r', batches).pipe(insertDeduped(sink, { retry, report: (event) => events.push(event) })).subscribe();
+    m.hot('-r', batches).pipe(insertDeduped(sink, { retry, onEvent: (event) => events.push(event) })).subscribe();
     m.flush();
     const seen = events.map((event) => (event.kind === 'retry' ? `retry ${event.call}` : event.kind === 'verified' ? `missing ${event.missing}` : event.kind));
     expect(seen).toEqual(['retry readBack', 'missing 5', 'retry insert', 'missing 5']);
@@ -440,9 +440,8 @@ describe('a token that the server may have forgotten', () => {
       const store = new FakeStore(journal, recorded, storeScripts);
       const ledger = new Ledger(store, new FakeSource(journal), { group: 'g1', owner: 'me', retry });
       const sink = new FakeSink(journal, scripts, config);
-      const source = m.cold('-b', batches);
       const delivered = ledger.open(b.assignment).pipe(
-        concatMap(() => source.pipe(insertDeduped(sink, { retry, ledger }))),
+        concatMap((opened) => m.cold('-b', { b: recordedBy(opened, b) }).pipe(insertDeduped(sink, { retry }))),
         asText(briefDelivered),
       );
       return { journal, store, sink, delivered, calls: () => journal.of('write', 'insert', 'readBack') };
@@ -491,18 +490,24 @@ describe('a token that the server may have forgotten', () => {
   });
 });
 
-describe('at-most-once: whenInDoubt abandon', () => {
+describe('at-most-once: a committed batch', () => {
+  const taken = { b: committed(chunk(9, 14)), c: committed(chunk(14, 19)) };
+  const inserting = (m: Marbles, marbleSource: string, scripts: Scripts): Pick<Setup, 'journal' | 'delivered'> => {
+    const journal = new Journal();
+    return { journal, delivered: m.hot(marbleSource, taken).pipe(insertDeduped(new FakeSink(journal, scripts), { retry }), asText(briefDelivered)) };
+  };
+
   test('an insert that may have landed is not made again, and the next batch goes on', marbles((m) => {
-    const setup = inserting(m, '-b-c-', { 'insert 10-14': '-d' }, {}, { whenInDoubt: 'abandon' });
+    const setup = inserting(m, '-b-c-', { 'insert 10-14': '-d' });
     m.expect(setup.delivered).toBeObservable('--BC-', legend);
     m.flush();
-    expect(calls(setup)).toEqual(['1 insert 10-14', '3 insert 15-19']);
+    expect(setup.journal.of('insert')).toEqual(['1 insert 10-14', '3 insert 15-19']);
   }));
 
   test('abandoned rows are told and not counted as delivered', marbles((m) => {
     const events: IngestEvent[] = [];
-    const delivered = m.cold('b', batches).pipe(
-      insertDeduped(new FakeSink(new Journal(), { 'insert 10-14': '-d' }), { whenInDoubt: 'abandon', report: (event) => events.push(event) }),
+    const delivered = m.cold('b', taken).pipe(
+      insertDeduped(new FakeSink(new Journal(), { 'insert 10-14': '-d' }), { onEvent: (event) => events.push(event) }),
       asText(({ rows, bytes }) => `${rows} rows, ${bytes} bytes`),
     );
     m.expect(delivered).toBeObservable('-B', { B: '0 rows, 0 bytes' });
@@ -511,12 +516,12 @@ describe('at-most-once: whenInDoubt abandon', () => {
   }));
 
   test('an insert of which nothing landed is still made again', marbles((m) => {
-    const setup = inserting(m, '-b', { 'insert 10-14': ['-t', '-k'] }, {}, { whenInDoubt: 'abandon' });
+    const setup = inserting(m, '-b', { 'insert 10-14': ['-t', '-k'] });
     m.expect(setup.delivered).toBeObservable('------B', legend);
   }));
 
   test('poison still stops the partition', marbles((m) => {
-    const setup = inserting(m, '-b', { 'insert 10-14': '-p' }, {}, { whenInDoubt: 'abandon' });
+    const setup = inserting(m, '-b', { 'insert 10-14': '-p' });
     m.expect(setup.delivered).toBeObservable('--#', {}, 'KCR_POISON');
   }));
 });
@@ -524,7 +529,7 @@ describe('at-most-once: whenInDoubt abandon', () => {
 test('a record that was lost, and why, is said with its place once', marbles((m) => {
   const failures: string[] = [];
   const sink = { freeze: () => { throw new IngestError('KCR_POISON', 'bad', { topic: 'clicks', partition: 0, offset: 11, table: 'db.t', serverCode: 27 }); } };
-  m.cold('b', batches).pipe(insertDeduped(sink, { whenInDoubt: 'abandon' })).subscribe({ error: (error: IngestError) => failures.push(error.detail) });
+  m.cold('b', { b: committed(chunk(9, 14)) }).pipe(insertDeduped(sink)).subscribe({ error: (error: IngestError) => failures.push(error.detail) });
   m.flush();
   expect(failures[0]).toBe('bad; the 5 records of the offsets 10-14 are lost to the table: at-most-once had committed them before the insert (topic clicks, partition 0, offset 11, table db.t, server code 27)');
 }));
@@ -532,7 +537,7 @@ test('a record that was lost, and why, is said with its place once', marbles((m)
 test('retries and read-backs are reported, for logs and metrics', marbles((m) => {
   const journal = new Journal();
   const sink = new FakeSink(journal, { 'insert 10-14': ['-d', '-k'] }, { readBackWhenInDoubt: true, readBacks: [{ missing: [11] }] });
-  m.cold('b', batches).pipe(insertDeduped(sink, { retry, report: reportTo(journal) })).subscribe();
+  m.cold('b', batches).pipe(insertDeduped(sink, { retry, onEvent: reportTo(journal) })).subscribe();
   m.flush();
   expect(journal.of('event')).toEqual(['1 event retry', '5 event verified', '5 event verified']);
 }));

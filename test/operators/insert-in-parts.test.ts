@@ -1,5 +1,5 @@
 // Batches that the server refuses without naming a record: in parts, until the record stands alone.
-import { concatMap, takeUntil, tap, timer, type Observable } from 'rxjs';
+import { concatMap, takeUntil, tap, timer } from 'rxjs';
 import { describe, expect, test } from 'vitest';
 import { insertDeduped, type InsertConfig } from '../../operators/insert-deduped.js';
 import type { IngestError } from '../../src/errors.js';
@@ -7,7 +7,8 @@ import type { Delivered, IngestEvent } from '../../src/events.js';
 import { Ledger } from '../../src/ledger.js';
 import { emptyState } from '../../src/model/state.js';
 import type { InsertBatch } from '../../src/ports.js';
-import { FakeSink, FakeSource, FakeStore, Journal, chunk, failure, insertBatch, intent, range, type FakeSinkConfig, type Scripts } from '../support/fakes.js';
+import { FakeSink, FakeSource, FakeStore, Journal, chunk, failure, insertBatch, intent, range, type FakeSinkConfig, type Scripts, recordedBy, committed } from '../support/fakes.js';
+import type { InsertableBatch } from '../../src/stages.js';
 import { marbles, type Marbles } from '../support/marbles.js';
 
 const batch = insertBatch(9, 17, { intent: intent(10, 17), token: 't:10-17' });
@@ -25,7 +26,7 @@ interface Ran {
   readonly store: FakeStore;
   readonly sink: FakeSink;
   readonly events: IngestEvent[];
-  readonly delivered: Delivered[];
+  readonly delivered: Pick<Delivered, 'afterOffset' | 'lastOffset' | 'rows'>[];
   readonly error: IngestError | undefined;
 }
 
@@ -37,10 +38,12 @@ interface Setup {
   readonly isEmpty?: boolean;
   readonly sink?: FakeSinkConfig;
   readonly untilMs?: number;
+  /** At-most-once. */
+  readonly isCommitted?: boolean;
 }
 
 /** What is delivered is settled, as `commit` does. */
-function ran(m: Marbles, refusal: Refusal, { config = {}, of = batch, scripts = {}, isEmpty = true, sink: more = {}, untilMs = 2000 }: Setup = {}): Ran {
+function ran(m: Marbles, refusal: Refusal, { config = {}, of = batch, scripts = {}, isEmpty = true, sink: more = {}, untilMs = 2000, isCommitted = false }: Setup = {}): Ran {
   const journal = new Journal();
   const store = new FakeStore(journal, { ...emptyState, settled: of.afterOffset, pending: of.intent === undefined ? [] : [of.intent] }, scripts);
   const ledger = new Ledger(store, new FakeSource(journal), { group: 'g1', owner: 'me', retry });
@@ -49,10 +52,10 @@ function ran(m: Marbles, refusal: Refusal, { config = {}, of = batch, scripts = 
   // A look of a part finds none of its records.
   if (isEmpty) sink.freeze = (part) => ({ ...freeze(part), readBack: (why) => [(journal.note(`look ${range(part)} ${why ?? ''}`), { missing: why === undefined ? [] : [...part.records].map(({ offset }) => offset), doubled: [] })] });
   const events: IngestEvent[] = [];
-  const delivered: Delivered[] = [];
+  const delivered: Ran['delivered'][number][] = [];
   let error: IngestError | undefined;
-  const run$: Observable<Delivered> = ledger.open(of.assignment).pipe(
-    concatMap(() => m.cold('b', { b: of }).pipe(insertDeduped(sink, { retry, onPoison: 'exclude', ledger, report: (event) => void events.push(event), ...config }))),
+  const run$ = ledger.open(of.assignment).pipe(
+    concatMap((opened) => m.cold<InsertableBatch>('b', { b: isCommitted ? committed(of) : recordedBy(opened, of) }).pipe(insertDeduped(sink, { retry, onPoison: 'exclude', onEvent: (event) => void events.push(event), ...config }))),
     tap((one) => {
       delivered.push(one);
       if (of.intent !== undefined) ledger.of(of.assignment).settle(one.lastOffset).subscribe();
@@ -231,7 +234,7 @@ describe('without a recorded range', () => {
   const plain: InsertBatch = { ...chunk(9, 17), intent: undefined, token: undefined, replay: false };
 
   test('at-least-once: the record is found without a look and without a ledger', marbles((m) => {
-    const found = ran(m, refusing(() => surely({ mayHaveLanded: true }), 13), { of: plain, config: { ledger: undefined } as unknown as InsertConfig });
+    const found = ran(m, refusing(() => surely({ mayHaveLanded: true }), 13), { of: plain });
     expect(found.error).toBeUndefined();
     expect(leftOut(found)).toEqual([13]);
     expect(rows(found)).toBe(7);
@@ -245,7 +248,7 @@ describe('without a recorded range', () => {
   }));
 
   test('at-most-once: what may have landed is abandoned, not sent in parts', marbles((m) => {
-    const found = ran(m, refusing(perhaps, 13), { of: plain, config: { whenInDoubt: 'abandon' } });
+    const found = ran(m, refusing(perhaps, 13), { of: plain, isCommitted: true });
     expect(found.journal.of('insert')).toEqual(['0 insert 10-17']);
     expect(found.events.filter(({ kind }) => kind === 'abandoned')).toMatchObject([{ first: 10, last: 17, rows: 8 }]);
   }));

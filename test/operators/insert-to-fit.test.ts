@@ -4,16 +4,17 @@ import { describe, expect, test } from 'vitest';
 import { insertDeduped, type InsertConfig } from '../../operators/insert-deduped.js';
 import { transformRows } from '../../operators/transform-rows.js';
 import { IngestError } from '../../src/errors.js';
-import type { Delivered, IngestEvent } from '../../src/events.js';
+import type { IngestEvent } from '../../src/events.js';
 import { Ledger } from '../../src/ledger.js';
 import { emptyState } from '../../src/model/state.js';
 import type { InsertBatch } from '../../src/ports.js';
-import { FakeSink, FakeSource, FakeStore, Journal, briefDelivered, insertBatch, intent, type FakeSinkConfig, type Scripts } from '../support/fakes.js';
+import { FakeSink, FakeSource, FakeStore, Journal, briefDelivered, insertBatch, intent, type FakeSinkConfig, type Scripts, recordedBy } from '../support/fakes.js';
+import type { Inserted, RecordedBatch } from '../../src/stages.js';
 import { asText, marbles, type Marbles } from '../support/marbles.js';
 
 const recorded = intent(10, 14, { tokenForm: 2 });
 /** Each of its five records becomes three rows; a block of the tests has seven. */
-const tripled = transformRows<InsertBatch>(({ offset }) => [{ offset }, { offset }, { offset }]);
+const tripled = transformRows<RecordedBatch>(({ offset }) => [{ offset }, { offset }, { offset }]);
 const legend = { A: 'delivered 10-11', B: 'delivered 12-13', C: 'delivered 14', a: 'delivered 10-11 again', b: 'delivered 12-13 again', c: 'delivered 14 again' };
 
 interface Setup {
@@ -21,7 +22,7 @@ interface Setup {
   readonly store: FakeStore;
   readonly sink: FakeSink;
   readonly events: IngestEvent[];
-  readonly delivered: Observable<Delivered>;
+  readonly delivered: Observable<Inserted<'recorded'>>;
 }
 
 function setUp(m: Marbles, batch: Partial<InsertBatch> = {}, sinkConfig: FakeSinkConfig = {}, scripts: Scripts = {}, config: InsertConfig = {}, transform = tripled): Setup {
@@ -32,7 +33,7 @@ function setUp(m: Marbles, batch: Partial<InsertBatch> = {}, sinkConfig: FakeSin
   const sink = new FakeSink(journal, scripts, { blockRows: 7, ...sinkConfig });
   const given = insertBatch(9, 14, { intent: recorded, token: 't:10-14', ...batch });
   const report = (event: IngestEvent) => void events.push(event);
-  const delivered = ledger.open(given.assignment).pipe(concatMap(() => m.cold('-b', { b: given }).pipe(transform, insertDeduped(sink, { ledger, report, ...config }))));
+  const delivered = ledger.open(given.assignment).pipe(concatMap((opened) => m.cold('-b', { b: recordedBy(opened, given) }).pipe(transform, insertDeduped(sink, { onEvent: report, ...config }))));
   return { journal, store, sink, events, delivered };
 }
 
@@ -137,7 +138,7 @@ describe('a replay of more rows than one insert may have', () => {
 });
 
 describe('one record of more rows than one insert may have', () => {
-  const twelve = transformRows<InsertBatch>(({ offset }) => Array.from({ length: offset === 12 ? 8 : 2 }, () => ({ offset })));
+  const twelve = transformRows<RecordedBatch>(({ offset }) => Array.from({ length: offset === 12 ? 8 : 2 }, () => ({ offset })));
 
   test('I8: halts by its offset', marbles((m) => {
     expect(errorOf(setUp(m, {}, {}, {}, {}, twelve), m)).toMatchObject({ code: 'KCR_POISON', fields: { offset: 12 } });
@@ -153,7 +154,7 @@ describe('one record of more rows than one insert may have', () => {
 });
 
 test('I8: a transform that makes two hundred thousand rows of one record is no error', marbles((m) => {
-  const many = transformRows<InsertBatch>(() => Array.from({ length: 200_000 }, () => Buffer.from('{}')));
+  const many = transformRows<RecordedBatch>(() => Array.from({ length: 200_000 }, () => Buffer.from('{}')));
   const rows: number[] = [];
   m.cold('b', { b: insertBatch(9, 10) }).pipe(many).subscribe(({ records }) => rows.push(records.length));
   m.flush();

@@ -5,7 +5,7 @@ import { insertDeduped } from '../../operators/insert-deduped.js';
 import { Ledger } from '../../src/ledger.js';
 import { emptyState, type Intent } from '../../src/model/state.js';
 import type { FrozenInsert, InsertBatch } from '../../src/ports.js';
-import { FakeSink, FakeSource, FakeStore, Journal, briefDelivered, failure, insertBatch, intent, type FakeSinkConfig, type Scripts } from '../support/fakes.js';
+import { FakeSink, FakeSource, FakeStore, Journal, briefDelivered, failure, insertBatch, intent, type FakeSinkConfig, type Scripts, recordedBy } from '../support/fakes.js';
 import { asText, marbles, type Marbles } from '../support/marbles.js';
 
 const retry = { minDelayMs: 3, random: () => 0 };
@@ -21,7 +21,7 @@ function replaying(m: Marbles, config: FakeSinkConfig, scripts: Scripts = {}, fi
   const store = new FakeStore(journal, { ...emptyState, settled: 9, pending: [recorded] }, scripts);
   const ledger = new Ledger(store, new FakeSource(journal), { group: 'g1', owner: 'me', retry });
   const sink = new FakeSink(journal, scripts, config);
-  const delivered = ledger.open(batch.assignment).pipe(concatMap(() => m.cold('-r', { r: batch }).pipe(insertDeduped(sink, { retry, ledger }))), asText(briefDelivered));
+  const delivered = ledger.open(batch.assignment).pipe(concatMap((opened) => m.cold('-r', { r: recordedBy(opened, batch) }).pipe(insertDeduped(sink, { retry }))), asText(briefDelivered));
   return { journal, store, sink, delivered, calls: () => journal.of('write', 'insert', 'readBack', 'fill') };
 }
 

@@ -6,14 +6,16 @@ import { bufferCountOrTime, commit, consume, groupByPartition, insertDeduped, re
 import { Ledger } from '../../src/ledger.js';
 import type { Chunk } from '../../src/model/record.js';
 import type { InsertBatch, SourceEvent } from '../../src/ports.js';
-import { FakeSink, FakeSource, FakeStore, Journal, assigned, chunk, fetched, insertBatch, p0, range, tenure, type Scripts } from '../support/fakes.js';
+import type { BufferedBatch } from '../../src/stages.js';
+import { FakeSink, FakeSource, FakeStore, Journal, assigned, chunk, fetched, insertBatch, p0, range, tenure, type Scripts, handleOf } from '../support/fakes.js';
 import { asText, marbles } from '../support/marbles.js';
 
 const chunks = { a: chunk(-1, 0), b: chunk(0, 1), c: chunk(1, 2) };
 const texts = { a: '0', b: '1', c: '2' };
 
 const asEvents = concatMap((one: Chunk, index: number): SourceEvent[] => (index === 0 ? [assigned(p0), fetched(one)] : [fetched(one)]));
-const asInserts = map(({ afterOffset, lastOffset }: Chunk): InsertBatch => insertBatch(afterOffset, lastOffset));
+const asInserts = map(({ afterOffset, lastOffset }: Chunk) => insertBatch(afterOffset, lastOffset));
+const asBuffered = map((one: Chunk) => one as Chunk & BufferedBatch);
 
 /** A source, store and sink that answer as the scripts say, and a ledger over them. */
 function ports(scripts: Scripts = {}) {
@@ -33,9 +35,13 @@ const operators: Readonly<Record<string, (source: Observable<Chunk>) => Observab
     source.pipe(asEvents, groupByPartition(ports().source, ({ chunks: own }) => own), map((out) => ('kind' in out ? out.kind : range(out)))),
   bufferCountOrTime: (source) => source.pipe(bufferCountOrTime({ count: 1 }), map(range)),
   // A second subscription to the same ports is a second owner; here each has its own.
-  reconcileWithState: (source) => defer(() => source.pipe(reconcileWithState(ports(), p0), map(range))),
+  reconcileWithState: (source) =>
+    defer(() => {
+      const { source: own, ledger, sink } = ports();
+      return source.pipe(asBuffered, reconcileWithState(handleOf(own), ledger, sink), map(range));
+    }),
   insertDeduped: (source) => source.pipe(asInserts, insertDeduped(ports().sink), map(range)),
-  commit: (source) => source.pipe(commit(ports().source), map(range)),
+  commit: (source) => source.pipe(asBuffered, commit(handleOf(ports().source)), map(range)),
   transformRows: (source) => source.pipe(transformRows(({ value }) => value), map(range)),
 };
 
@@ -77,8 +83,8 @@ describe('two partitions, interleaved', () => {
   test('a slow insert on one does not hold up the other, and each keeps its order', marbles((m) => {
     const { source, sink, ledger, journal } = ports({ 'insert 0': '------k' });
     const pipeline = m.hot<SourceEvent>('(AB)-a-x-b-y-------', events).pipe(
-      groupByPartition(source, ({ assignment, chunks: own }) =>
-        own.pipe(bufferCountOrTime({ count: 1 }), reconcileWithState({ ledger, source, sink }, assignment), insertDeduped(sink), commit(source, ledger))),
+      groupByPartition(source, (partition) =>
+        partition.chunks.pipe(bufferCountOrTime({ count: 1 }), reconcileWithState(partition, ledger, sink), insertDeduped(sink), commit(partition, ledger))),
       map((out) => (out.kind === 'halted' ? out.error.code : `${out.assignment.partition}:${range(out)}`)),
     );
     m.expect(pipeline).toBeObservable('-------x---(yab)', legend);
@@ -90,7 +96,7 @@ describe('two partitions, interleaved', () => {
     const { source, sink, journal } = ports({ 'insert 0': ['t', 't', 't', 'k'] });
     const retry = { minDelayMs: 2, jitter: 0 };
     const pipeline = m.hot<SourceEvent>('(AB)-a-x-----------', events).pipe(
-      groupByPartition(source, ({ chunks: own }) => own.pipe(insertDeduped(sink, { retry }))),
+      groupByPartition(source, (partition) => partition.chunks.pipe(bufferCountOrTime({ count: 1 }), insertDeduped(sink, { retry }), commit(partition))),
       map((out) => (out.kind === 'halted' ? out.error.code : `${out.assignment.partition}:${range(out)}`)),
     );
     m.expect(pipeline).toBeObservable('-------x-----------a', legend);

@@ -1,14 +1,14 @@
-import { concatMap, delay, of, timer, type Observable } from 'rxjs';
+import { concatMap, delay, map, of, timer, type Observable } from 'rxjs';
 import { describe, expect, test } from 'vitest';
 import { reconcileWithState, type ReconcileConfig } from '../../operators/reconcile-with-state.js';
 import { Ledger, type LedgerConfig } from '../../src/ledger.js';
-import type { Assignment, Batch } from '../../src/model/record.js';
+import type { Assignment } from '../../src/model/record.js';
 import type { PartitionState } from '../../src/model/state.js';
 import { dedupToken } from '../../src/model/token.js';
 import type { InsertBatch } from '../../src/ports.js';
+import type { BufferedBatch } from '../../src/stages.js';
 import {
-  FakeSink, FakeSource, FakeStore, Journal, briefBatch, chunk, failure, insertBatch, intent, p0, p1, reportTo, stateOf, tenure, type Scripts,
-} from '../support/fakes.js';
+  FakeSink, FakeSource, FakeStore, Journal, briefBatch, chunk, failure, insertBatch, intent, p0, p1, reportTo, stateOf, tenure, type Scripts, handleOf } from '../support/fakes.js';
 import { asText, marbles, type Marbles } from '../support/marbles.js';
 
 interface Setup {
@@ -16,7 +16,7 @@ interface Setup {
   readonly store: FakeStore;
   readonly source: FakeSource;
   readonly ledger: Ledger;
-  stage(config?: ReconcileConfig, assignment?: Assignment): (batches: Observable<Batch>) => Observable<InsertBatch>;
+  stage(config?: ReconcileConfig, assignment?: Assignment): (batches: Observable<BufferedBatch>) => Observable<InsertBatch>;
 }
 
 const nothing = stateOf(-1);
@@ -27,13 +27,15 @@ function setUp(state: PartitionState, scripts: Scripts = {}, config: Partial<Led
   const store = new FakeStore(journal, state, scripts);
   const source = new FakeSource(journal, undefined, scripts);
   const ledger = new Ledger(store, source, { group: 'g1', owner: 'me', retry: { minDelayMs: 3, random: () => 0 }, ...config });
-  const ports = { source, ledger, sink: new FakeSink(journal) };
-  return { journal, store, source, ledger, stage: (stageConfig = {}, assignment = p0) => reconcileWithState(ports, assignment, stageConfig) };
+  return { journal, store, source, ledger, stage: (stageConfig = {}, assignment = p0) => reconcileWithState(handleOf(source, assignment), ledger, new FakeSink(journal), stageConfig) };
 }
 
 /** What passes, as `insert 10-14`, `replay 10-14` or `skip 8-9`. */
-const passing = (m: Marbles, source: string, batches: Record<string, Batch>, setup: Setup, config?: ReconcileConfig): Observable<string> =>
-  m.hot<Batch>(source, batches, failure('KCR_KAFKA')).pipe(setup.stage(config), asText(briefBatch));
+const passing = (m: Marbles, source: string, batches: Record<string, BufferedBatch>, setup: Setup, config?: ReconcileConfig): Observable<string> =>
+  m.hot<BufferedBatch>(source, batches, failure('KCR_KAFKA')).pipe(setup.stage(config), asText(briefBatch));
+
+/** Which goes along, for the insert. */
+const withoutLedger = map((batch: InsertBatch) => ({ ...batch, ledger: undefined }));
 
 const ab = { a: chunk(9, 14), b: chunk(14, 19) };
 const legend = { A: 'insert 10-14', B: 'insert 15-19', R: 'replay 10-14', Q: 'replay 15-19' };
@@ -49,7 +51,7 @@ describe('reconcileWithState', () => {
 
   test('what was fetched while the claim was under way is not fetched twice when the source begins where the state resumes', marbles((m) => {
     const setup = setUp(stateOf(9, [10, 14]), { claim: '--k' });
-    const source = m.hot<Batch>('-a-----|', { a: chunk(9, 16) });
+    const source = m.hot<BufferedBatch>('-a-----|', { a: chunk(9, 16) });
     const passed = source.pipe(setup.stage({}, tenure(0, 1, 10)), asText(briefBatch));
     m.expect(passed).toBeObservable('--(RI)-|', { R: 'replay 10-14', I: 'insert 15-16' });
     m.flush();
@@ -79,7 +81,7 @@ describe('reconcileWithState', () => {
 
   test('everything at once: a store and a source that answer without a delay', marbles((m) => {
     const setup = setUp(nothing);
-    m.expect(of<Batch>(chunk(9, 14)).pipe(setup.stage(), asText(briefBatch))).toBeObservable('(A|)', legend);
+    m.expect(of<BufferedBatch>(chunk(9, 14)).pipe(setup.stage(), asText(briefBatch))).toBeObservable('(A|)', legend);
     m.flush();
     expect(setup.journal.lines).toEqual(['0 claim 0', '0 write 0: settled none, in doubt 10-14']);
   }));
@@ -112,7 +114,7 @@ describe('the claim', () => {
 
   test('that the store refuses ends the stream, and the source is left', marbles((m) => {
     const setup = setUp(nothing, { claim: '--s' });
-    const source = m.hot<Batch>('-a-b-', ab);
+    const source = m.hot<BufferedBatch>('-a-b-', ab);
     m.expect(source.pipe(setup.stage(), asText(briefBatch))).toBeObservable('--#', {}, 'KCR_STORE');
     m.expect(source).toHaveSubscriptions('^-!');
   }));
@@ -126,7 +128,7 @@ describe('the claim', () => {
 
   test('I9: is dropped when the partition is lost meanwhile: it must not fence the next owner', marbles((m) => {
     const setup = setUp(nothing, { claim: '-----k' });
-    m.expect(m.hot<Batch>('-a----', ab).pipe(setup.stage()), '^--!').toBeObservable('-');
+    m.expect(m.hot<BufferedBatch>('-a----', ab).pipe(setup.stage()), '^--!').toBeObservable('-');
     m.flush();
     expect(setup.journal.lines).toEqual(['0 claim 0', '3 claim 0 dropped']);
     expect(setup.store.stateOf()).toEqual(nothing);
@@ -150,7 +152,7 @@ describe('the seek', () => {
 
   test.each([['sought', 0], ['begun', 10]])('is followed by how far the ranges in doubt reach, which may be more than there is room for (%s)', (_, begin) => marbles((m) => {
     const setup = setUp(stateOf(9, [10, 14], [15, 19]), { seek: '--k' });
-    m.hot<Batch>('-').pipe(setup.stage({}, tenure(0, 1, begin))).subscribe();
+    m.hot<BufferedBatch>('-').pipe(setup.stage({}, tenure(0, 1, begin))).subscribe();
     m.flush();
     expect(setup.source.claims).toEqual([19]);
   })());
@@ -194,7 +196,7 @@ describe('I1: what is new', () => {
   test('passes only once its range is stored', marbles((m) => {
     const setup = setUp(nothing, { write: '----k' });
     const stored = () => setup.store.stateOf().pending.length;
-    const passed = m.hot<Batch>('-a', ab).pipe(setup.stage(), asText((batch) => `${briefBatch(batch)}, stored: ${stored()}`));
+    const passed = m.hot<BufferedBatch>('-a', ab).pipe(setup.stage(), asText((batch) => `${briefBatch(batch)}, stored: ${stored()}`));
     m.expect(passed).toBeObservable('-----A', { A: 'insert 10-14, stored: 1' });
   }));
 
@@ -226,13 +228,14 @@ describe('I1: what is new', () => {
     const batch = chunk(9, 14, { holes: [12] });
     const recorded = intent(10, 14, { rows: 4, atMs: 3, tokenForm: 2 });
     const token = dedupToken({ cluster: 'c1', group: 'g1', topic: 'clicks', incarnation: 0, partition: 0, intent: recorded });
-    const passed = m.hot<Batch>('---a', { a: batch }).pipe(setUp(nothing).stage());
-    m.expect(passed).toBeObservable('---A', { A: { ...batch, intent: recorded, token, replay: false } });
+    const passed = m.hot<BufferedBatch>('---a', { a: batch }).pipe(setUp(nothing).stage(), withoutLedger);
+    const { highWatermark: _, ...plain } = batch;
+    m.expect(passed).toBeObservable('---A', { A: { ...plain, intent: recorded, token, replay: false, ledger: undefined } });
   }));
 
   test('I9: a write under way is dropped when the partition is lost', marbles((m) => {
     const setup = setUp(nothing, { write: '-----k' });
-    m.expect(m.hot<Batch>('-a----', ab).pipe(setup.stage()), '^--!').toBeObservable('-');
+    m.expect(m.hot<BufferedBatch>('-a----', ab).pipe(setup.stage()), '^--!').toBeObservable('-');
     m.flush();
     expect(setup.journal.of('write')).toEqual(['1 write 0: settled none, in doubt 10-14', '3 write 0: settled none, in doubt 10-14 dropped']);
     expect(setup.store.stateOf()).toEqual(nothing);
@@ -243,7 +246,7 @@ describe('what waits for its turn: while inserts take long there are larger batc
   const four = { a: chunk(9, 14), b: chunk(14, 19), c: chunk(19, 24), d: chunk(24, 29) };
   const names = { A: 'insert 10-14', B: 'insert 15-29', C: 'insert 15-24', D: 'insert 25-29', E: 'insert 20-29', F: 'insert 15-19', G: 'insert 20-24' };
   const joinUpTo = { count: 100, bytes: 1_000_000 };
-  const waiting = (m: Marbles, marbleSource: string, config: ReconcileConfig, batches: Record<string, Batch> = four) => {
+  const waiting = (m: Marbles, marbleSource: string, config: ReconcileConfig, batches: Record<string, BufferedBatch> = four) => {
     const setup = setUp(nothing, { claim: '--------k' });
     return { setup, passed$: passing(m, marbleSource, batches, { ...setup, stage: (more) => setup.stage(more) }, config) };
   };
@@ -271,7 +274,7 @@ describe('what waits for its turn: while inserts take long there are larger batc
   }));
 
   test('stays apart where offsets lie in between: a gap is one', marbles((m) => {
-    const { setup, passed$ } = waiting(m, '-abd', { joinUpTo, onGap: 'continue', report: () => undefined });
+    const { setup, passed$ } = waiting(m, '-abd', { joinUpTo, onGap: 'continue', onEvent: () => undefined });
     m.expect(passed$).toBeObservable('--------(AF)', names);
     m.flush();
     expect(setup.store.stateOf().pending).toHaveLength(2);
@@ -296,8 +299,8 @@ describe('I2: what was in doubt', () => {
     const recorded = intent(10, 14, { rows: 5, atMs: 77, settings: 'older', tables: ['db.other'], excluded: [13] });
     const setup = setUp({ ...stateOf(9), pending: [recorded], incarnation: 2 });
     const token = dedupToken({ cluster: 'c1', group: 'g1', topic: 'clicks', incarnation: 2, partition: 0, intent: recorded });
-    const expected = insertBatch(9, 14, { holes: [10, 13], intent: recorded, token, replay: true });
-    m.expect(m.hot<Batch>('-a', { a: insertBatch(9, 14, { holes: [10] }) }).pipe(setup.stage())).toBeObservable('-A', { A: expected });
+    const expected = { ...insertBatch(9, 14, { holes: [10, 13], intent: recorded, token, replay: true }), ledger: undefined };
+    m.expect(m.hot<BufferedBatch>('-a', { a: chunk(9, 14, { holes: [10] }) }).pipe(setup.stage(), withoutLedger)).toBeObservable('-A', { A: expected });
   }));
 
   test('is replayed without a write: it is recorded already', marbles((m) => {
@@ -328,8 +331,8 @@ describe('I2: what was in doubt', () => {
 describe('what is settled', () => {
   test('passes without records, to be committed only', marbles((m) => {
     const setup = setUp(stateOf(9));
-    const expected = { ...insertBatch(4, 9), records: [], bytes: 0 };
-    m.expect(m.hot<Batch>('-a', { a: insertBatch(4, 9) }).pipe(setup.stage())).toBeObservable('-A', { A: expected });
+    const expected = { ...insertBatch(4, 9), records: [], bytes: 0, ledger: undefined };
+    m.expect(m.hot<BufferedBatch>('-a', { a: chunk(4, 9) }).pipe(setup.stage(), withoutLedger)).toBeObservable('-A', { A: expected });
   }));
 });
 
@@ -358,7 +361,7 @@ describe('I10: a transform that was changed while a range was in doubt', () => {
 
   test('it says which, of what, and what to do', marbles((m) => {
     const told: string[] = [];
-    m.hot<Batch>('-a|', { a: chunk(9, 14) }).pipe(setUp(recordedFor('v1')).stage({ transformVersion: 'v2' })).subscribe({ error: (error: Error) => told.push(error.message) });
+    m.hot<BufferedBatch>('-a|', { a: chunk(9, 14) }).pipe(setUp(recordedFor('v1')).stage({ transformVersion: 'v2' })).subscribe({ error: (error: Error) => told.push(error.message) });
     m.flush();
     expect(told[0]).toMatch(/transform version "v1", and it is "v2" now.*partition 0, offsets 10-14, table db.clicks.*go back to the transform and its version "v1".*drain/);
   }));
@@ -371,16 +374,16 @@ describe('I10: a transform that was changed while a range was in doubt', () => {
 describe('a gap in the log', () => {
   test('I3: is told once the range that passes over it is stored: until then another owner may decide', marbles((m) => {
     const setup = setUp(stateOf(9), { write: '---k' });
-    const stage = setup.stage({ onGap: 'continue', report: reportTo(setup.journal) }, tenure(0, 1, 10));
-    m.expect(m.hot<Batch>('-b', { b: chunk(14, 19) }).pipe(stage, asText(briefBatch))).toBeObservable('----B', { B: 'insert 10-19' });
+    const stage = setup.stage({ onGap: 'continue', onEvent: reportTo(setup.journal) }, tenure(0, 1, 10));
+    m.expect(m.hot<BufferedBatch>('-b', { b: chunk(14, 19) }).pipe(stage, asText(briefBatch))).toBeObservable('----B', { B: 'insert 10-19' });
     m.flush();
     expect(setup.journal.of('write', 'event')).toEqual(['1 write 0: settled 9, in doubt 10-19', '4 event gap']);
   }));
 
   test('in what is in doubt is told at once: its range is stored already', marbles((m) => {
     const setup = setUp(stateOf(9, [10, 19]));
-    const stage = setup.stage({ onGap: 'continue', report: reportTo(setup.journal) }, tenure(0, 1, 10));
-    m.expect(m.hot<Batch>('-b', { b: chunk(14, 16) }).pipe(stage, asText(briefBatch))).toBeObservable('-');
+    const stage = setup.stage({ onGap: 'continue', onEvent: reportTo(setup.journal) }, tenure(0, 1, 10));
+    m.expect(m.hot<BufferedBatch>('-b', { b: chunk(14, 16) }).pipe(stage, asText(briefBatch))).toBeObservable('-');
     m.flush();
     expect(setup.journal.of('event')).toEqual(['1 event gap']);
   }));
@@ -393,14 +396,14 @@ describe('a gap in the log', () => {
 
   test('is told and gone behind with onGap continue; the next range covers it', marbles((m) => {
     const setup = setUp(nothing);
-    m.expect(passing(m, '-a-b', broken, setup, { onGap: 'continue', report: reportTo(setup.journal) })).toBeObservable('-A-B', legend);
+    m.expect(passing(m, '-a-b', broken, setup, { onGap: 'continue', onEvent: reportTo(setup.journal) })).toBeObservable('-A-B', legend);
     m.flush();
     expect(setup.journal.of('event')).toEqual(['3 event gap']);
   }));
 
   test('names the offsets that are gone', marbles((m) => {
     const told: string[] = [];
-    m.hot<Batch>('-a-b', broken).pipe(setUp(nothing).stage()).subscribe({ error: (error: Error) => told.push(error.message) });
+    m.hot<BufferedBatch>('-a-b', broken).pipe(setUp(nothing).stage()).subscribe({ error: (error: Error) => told.push(error.message) });
     m.flush();
     expect(told[0]).toContain('The log goes on at offset 17, but 15 was expected: 2 offsets are gone (topic clicks, partition 0, offsets 15-16)');
   }));
@@ -411,14 +414,14 @@ describe('two partitions', () => {
     const setup = setUp(nothing, { write: ['---------k', 'k'] });
     const other = { x: chunk(9, 14, { of: p1 }) };
     m.expect(passing(m, '-a', ab, setup)).toBeObservable('----------A', legend);
-    m.expect(m.hot<Batch>('--x', other).pipe(setup.stage({}, p1), asText(briefBatch))).toBeObservable('--A', legend);
+    m.expect(m.hot<BufferedBatch>('--x', other).pipe(setup.stage({}, p1), asText(briefBatch))).toBeObservable('--A', legend);
   }));
 
   test('a tenure that comes back claims anew, and replays what the one before left in doubt', marbles((m) => {
     const setup = setUp(nothing);
     const again = tenure(0, 9);
-    m.expect(m.hot<Batch>('-a---', ab).pipe(setup.stage(), asText(briefBatch)), '^--!').toBeObservable('-A', legend);
-    m.expect(m.hot<Batch>('-----x', { x: chunk(9, 16, { of: again }) }).pipe(setup.stage({}, again), asText(briefBatch)), '----^').toBeObservable('-----(RN)', { ...legend, N: 'insert 15-16' });
+    m.expect(m.hot<BufferedBatch>('-a---', ab).pipe(setup.stage(), asText(briefBatch)), '^--!').toBeObservable('-A', legend);
+    m.expect(m.hot<BufferedBatch>('-----x', { x: chunk(9, 16, { of: again }) }).pipe(setup.stage({}, again), asText(briefBatch)), '----^').toBeObservable('-----(RN)', { ...legend, N: 'insert 15-16' });
   }));
 });
 
@@ -428,14 +431,14 @@ test('a sink that has no route for the topic ends the stream before anything is 
   const source = new FakeSource(journal);
   const ledger = new Ledger(store, source, { group: 'g1', owner: 'me' });
   const sink = { describe: () => { throw failure('KCR_CONFIG'); } };
-  m.expect(m.hot<Batch>('-a', ab).pipe(reconcileWithState({ source, sink, ledger }, p0), asText(briefBatch))).toBeObservable('-#', {}, 'KCR_CONFIG');
+  m.expect(m.hot<BufferedBatch>('-a', ab).pipe(reconcileWithState(handleOf(source), ledger, sink), asText(briefBatch))).toBeObservable('-#', {}, 'KCR_CONFIG');
   m.flush();
   expect(journal.of('write')).toEqual([]);
 }));
 
 test('slow consumers behind it do not make it pass anything before its time', marbles((m) => {
   const setup = setUp(nothing, { write: '--k' });
-  const slow = m.hot<Batch>('-ab', ab).pipe(setup.stage(), concatMap((batch) => of(batch).pipe(delay(5))), asText(briefBatch));
+  const slow = m.hot<BufferedBatch>('-ab', ab).pipe(setup.stage(), concatMap((batch) => of(batch).pipe(delay(5))), asText(briefBatch));
   m.expect(slow).toBeObservable('--------A----B', legend);
 }));
 
@@ -444,7 +447,7 @@ describe('onlyInDoubt: a drain before an upgrade', () => {
 
   test('lets the ranges in doubt pass, then completes: nothing new is recorded', marbles((m) => {
     const setup = setUp(stateOf(9, [10, 14], [15, 19]));
-    const source = m.hot<Batch>('-a---b---c--|', { a: chunk(9, 14), b: chunk(14, 25), c: chunk(25, 30) });
+    const source = m.hot<BufferedBatch>('-a---b---c--|', { a: chunk(9, 14), b: chunk(14, 25), c: chunk(25, 30) });
     m.expect(source.pipe(setup.stage(only), asText(briefBatch))).toBeObservable('-R---(Q|)', legend);
     m.expect(source).toHaveSubscriptions('^----!');
     m.flush();
@@ -466,8 +469,8 @@ describe('the state decides where to go on, not the group’s committed offset',
   for (const [committed, what] of [[0, 'was set back'], [50, 'is beyond it']] as const) {
     test(`one that ${what} is told`, marbles((m) => {
       const setup = setUp(stateOf(9));
-      const source = m.hot<Batch>('--|', {});
-      m.expect(source.pipe(setup.stage({ report: reportTo(setup.journal) }, tenure(0, 1, committed)), asText(briefBatch))).toBeObservable('--|');
+      const source = m.hot<BufferedBatch>('--|', {});
+      m.expect(source.pipe(setup.stage({ onEvent: reportTo(setup.journal) }, tenure(0, 1, committed)), asText(briefBatch))).toBeObservable('--|');
       m.flush();
       expect(setup.journal.lines).toEqual(['0 claim 0', '0 event resumed', '0 seek 0:10']);
     }));

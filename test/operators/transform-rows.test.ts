@@ -4,6 +4,7 @@ import { transformRows, type Transform } from '../../operators/transform-rows.js
 import type { IngestError } from '../../src/errors.js';
 import type { IngestEvent } from '../../src/events.js';
 import { bytesOf } from '../../src/model/batch.js';
+import { ExactNumber } from '../../src/model/exact-json.js';
 import type { Batch, KafkaRecord } from '../../src/model/record.js';
 import { chunk, insertBatch, intent, p0 } from '../support/fakes.js';
 import { asText, errorsAsCodes, marbles, type Marbles } from '../support/marbles.js';
@@ -60,6 +61,19 @@ describe('a transform may give', () => {
 
   test('bytes, which are taken as they are', marbles((m) => m.expect(first(m, ({ value }) => value!)).toBeObservable('A', { A: '1:{"n":1}' })));
 
+  test('H3: a Uint8Array: bytes are bytes, and not the row of defaults that JSON makes of them', marbles((m) => {
+    const all = new TextEncoder().encode('xx{"n":7}yy');
+    m.expect(first(m, () => all.subarray(2, 9))).toBeObservable('A', { A: '1:{"n":7}' });
+  }));
+
+  test('H4: a bigint and an ExactNumber, with all their digits', marbles((m) =>
+    m.expect(first(m, () => ({ id: 18446744073709551615n, price: new ExactNumber('12345678901234567.89') }))).toBeObservable('A', { A: '1:{"id":18446744073709551615,"price":12345678901234567.89}' })));
+
+  test('an instance of a class of one’s own', marbles((m) => {
+    class Flight { readonly delay = 3; }
+    m.expect(first(m, () => new Flight())).toBeObservable('A', { A: '1:{"delay":3}' });
+  }));
+
   test('several rows: each keeps the offset of its record', marbles((m) =>
     m.expect(first(m, () => [{ a: 1 }, Buffer.from('{"a":2}')])).toBeObservable('A', { A: '1:{"a":1} 1:{"a":2}' })));
 
@@ -89,8 +103,13 @@ describe('a transform that goes wrong stops the partition, naming the record', (
     ['gives null in a list', () => [null], 'The transform gave null'],
     ['gives a list in a list: a row would be a JSON array', () => [[1, 2]], 'The transform gave an array'],
     ['gives what cannot become JSON', () => circular, 'The row cannot become JSON'],
-    ['gives a bigint inside', () => ({ a: 1n }), 'The row cannot become JSON'],
-    ['gives what becomes no JSON object', () => new Date(0), 'The row becomes "1970-01-01T00:00:00.000Z"'],
+    ['gives what becomes no JSON object', () => ({ toJSON: () => 'text' }), 'The row becomes "text"'],
+    ['gives a Date', () => new Date(0), 'The transform gave a Date'],
+    ['H3: gives a Map', () => new Map([['a', 1]]), 'The transform gave a Map as a row, expected an object or a Uint8Array'],
+    ['H3: gives a Set', () => [new Set([1])], 'The transform gave a Set'],
+    ['H3: gives an ArrayBuffer', () => new ArrayBuffer(8), 'The transform gave an ArrayBuffer'],
+    ['H3: gives a promise in a list', () => [Promise.resolve({ a: 1 })], 'rows are made at once'],
+    ['H3: gives what is like a promise', () => ({ then: () => undefined }), 'rows are made at once'],
   ];
   for (const [name, transform, message] of wrong) {
     test(name, () => {
@@ -116,7 +135,7 @@ describe('a transform that goes wrong stops the partition, naming the record', (
 
 test('records without a row are counted: rows that are missing in the table can be explained', () => {
   const events: IngestEvent[] = [];
-  transformRows((record) => (record.offset === 2 ? { a: 1 } : null), { report: (event) => events.push(event) })(source(values['a']!)).subscribe();
-  transformRows(() => ({ a: 1 }), { report: (event) => events.push(event) })(source(values['a']!)).subscribe();
+  transformRows((record) => (record.offset === 2 ? { a: 1 } : null), { onEvent: (event) => events.push(event) })(source(values['a']!)).subscribe();
+  transformRows(() => ({ a: 1 }), { onEvent: (event) => events.push(event) })(source(values['a']!)).subscribe();
   expect(events).toEqual([{ kind: 'filtered', assignment: p0, records: 2 }]);
 });

@@ -6,7 +6,7 @@ import { openSinkOver } from '../../src/clickhouse/sink.js';
 import { IngestError } from '../../src/errors.js';
 import type { Intent } from '../../src/model/state.js';
 import { dedupToken } from '../../src/model/token.js';
-import type { BatchSink, InsertBatch } from '../../src/ports.js';
+import type { PreparingSink, InsertBatch } from '../../src/ports.js';
 import { SimulatedClickHouse, SimulatedWire, Tokens } from '../../src/testing/clickhouse/index.js';
 import { SimulatedWorld, type Alteration, type Ignored } from '../../src/testing/index.js';
 import { Dice } from './scenario.js';
@@ -45,7 +45,7 @@ interface Said {
   readonly after: unknown;
 }
 
-async function ask(sink: BatchSink, batch: InsertBatch, clock: SteppedClock): Promise<Said> {
+async function ask(sink: PreparingSink, batch: InsertBatch, clock: SteppedClock): Promise<Said> {
   const frozen = sink.freeze(batch);
   const outcome = async (look: () => Observable<unknown>): Promise<unknown> => {
     const got: unknown[] = [];
@@ -66,11 +66,11 @@ async function compare(seed: number, ignores?: Ignored): Promise<{ readonly fast
   const { process, self } = world.process(ignores === undefined ? {} : { ignores });
   const server = new SimulatedClickHouse(clock, world.table, new Tokens(world.table, world.watch));
   const wire = new SimulatedWire(self, server, { timeoutMs: 1_000, partitionOf: () => 0 });
-  let opened: BatchSink | undefined;
+  let opened: PreparingSink | undefined;
   void openSinkOver(wire, { url: wire.address, routes: [{ topic: 'simulated', table: 't' }] }, () => clock.now(), () => () => undefined).then((sink) => (opened = sink));
   await clock.run(1_000, () => opened !== undefined);
   const rows = world.log.records(0).map((record) => ({ topic: 'simulated', partition: 0, offset: record.offset, timestampMs: record.timestampMs, value: null, ...(provenance ? {} : { isBlank: true as const }) }));
-  const batchOf = (sink: BatchSink): InsertBatch => {
+  const batchOf = (sink: PreparingSink): InsertBatch => {
     const intent: Intent = { first: 6, last: 8, rows: 3, atMs: clock.now(), excluded: [], tokenForm: 2, ...sink.describe('simulated') };
     const token = dedupToken({ cluster: 'c', group: 'g', topic: 'simulated', incarnation: 0, partition: 0, intent });
     const assignment: InsertBatch['assignment'] = { topic: 'simulated', partition: 0, topicId: world.log.topicId, epoch: 1, generation: 1, startOffset: 0 };

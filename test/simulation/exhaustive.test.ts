@@ -1,8 +1,8 @@
 // Small worlds, explored to the end; and that what makes the search short takes nothing away from it.
 import { Subject, concat, concatMap, defer, from, last, take, tap } from 'rxjs';
 import { describe, expect, test, vi } from 'vitest';
-import { arrange } from '../../src/arrange.js';
-import type { BatchSink, FrozenInsert, InsertBatch, RecordSource } from '../../src/ports.js';
+import { exactlyOnce } from '../../src/pipeline/exactly-once.js';
+import type { PreparingSink, FrozenInsert, InsertBatch, RecordSource } from '../../src/ports.js';
 import { exhaust, exhaustTogether, smallWorld, smallWorlds, type Part } from './exhaustive.js';
 import type { ComposeOwner } from './owners.js';
 import { sabotages } from './sabotage.js';
@@ -102,8 +102,8 @@ test('partitions with as many records are the same but for their number', () => 
 
 describe('partitions that concern each other are told of', () => {
   const world = smallWorld([1, 1], 1, 1, 0);
-  const withSink = (change: (sink: BatchSink) => BatchSink): ComposeOwner => (process, { chunkSize: _, ...config }) =>
-    arrange({ ...process, sink: change(process.sink) }, config, process.scheduler);
+  const withSink = (change: (sink: PreparingSink) => PreparingSink): ComposeOwner => (process, { chunkSize: _, ...config }) =>
+    exactlyOnce(process.source, change(process.sink), process.store, { ...config, scheduler: process.scheduler });
 
   test('an insert that waits for one of the other partition', () => {
     const compose = withSink((sink) => {
@@ -152,5 +152,5 @@ const remembering: ComposeOwner = (process, { chunkSize: _, ...config }) => {
   };
   const isTurned = () => answered.some((offset, at) => offset < (answered[at - 1] ?? -1));
   const commit: RecordSource['commit'] = (...args) => defer(() => (isTurned() ? concat(source.commit(...args), source.commit(...args)).pipe(last()) : source.commit(...args)));
-  return arrange({ ...process, source: { ...source, commit }, sink: { ...sink, freeze } }, config, process.scheduler);
+  return exactlyOnce({ ...source, commit }, { ...sink, freeze }, process.store, { ...config, scheduler: process.scheduler });
 };

@@ -3,7 +3,7 @@
 // each such history, and looked up from then on. What it looks at beside (when the server was started; whose the
 // partition is) is noticed, and is part of the history where it was looked at.
 import { VirtualAction, VirtualTimeScheduler, from, map, type Observable, type SchedulerAction, type Subscription } from 'rxjs';
-import { arrange, type ArrangeConfig } from '../../src/arrange.js';
+import { exactlyOnce, type ExactlyOnceConfig } from '../../src/pipeline/exactly-once.js';
 import { IngestError } from '../../src/errors.js';
 import { lastKnownOffset } from '../../src/model/state.js';
 import type { Claim, SourceEvent } from '../../src/ports.js';
@@ -25,9 +25,10 @@ export interface SmallWorld {
 }
 
 /** How a process is composed: as it ships, or broken. */
-export type ComposeOwner = (process: Process, config: ArrangeConfig & { readonly chunkSize: number }) => Observable<unknown>;
+export type ComposeOwner = (process: Process, config: ExactlyOnceConfig & { readonly chunkSize: number }) => Observable<unknown>;
 
-export const asShipped: ComposeOwner = (process, { chunkSize: _, ...config }) => arrange(process, config, process.scheduler);
+export const asShipped: ComposeOwner = (process, { chunkSize: _, ...config }) =>
+  exactlyOnce(process.source, process.sink, process.store, { ...config, scheduler: process.scheduler });
 
 /** The owners take turns in how they cut: another owner, other cuts. */
 export function configOf({ batch, maxPending, isTrickling = false, isSlow = false }: SmallWorld, ordinal: number, name: string) {
@@ -35,7 +36,7 @@ export function configOf({ batch, maxPending, isTrickling = false, isSlow = fals
   // What is left from before a seek must not be joined with what the seek brings: it can only show where both would fit.
   const other = isTrickling ? batch + 3 : (batch % 3) + 1;
   return {
-    delivery: 'exactly-once' as const, group: 'g', owner: name, maxPending, chunkSize: isTrickling ? 1 : isOdd ? 6 : 4,
+    group: 'g', owner: name, maxPending, chunkSize: isTrickling ? 1 : isOdd ? 6 : 4,
     batch: { count: isOdd ? batch : other, maxWaitMs: 5 }, // A look and the insert behind it count their retries together: of those that grow the second would show the first.
     retry: { minDelayMs: 3, maxDelayMs: isSlow ? 3 : 20, jitter: 0 },
   };

@@ -2,12 +2,13 @@
 // the verdict. The runner, the shrinker and the tests stand on this.
 import { VirtualAction, VirtualTimeScheduler, mergeMap, of, type Observable } from 'rxjs';
 import { transformRows } from '../../operators/index.js';
-import { arrange } from '../../src/arrange.js';
+import { exactlyOnce } from '../../src/pipeline/exactly-once.js';
 import { DEDUP_BUDGET_MS } from '../../src/clickhouse/token-doubt.js';
 import { hasCode } from '../../src/errors.js';
 import type { PartitionState } from '../../src/model/state.js';
 import { decodeState } from '../../src/model/state-codec.js';
-import type { BatchSink, InsertBatch } from '../../src/ports.js';
+import type { PreparingSink } from '../../src/ports.js';
+import type { RecordedBatch } from '../../src/stages.js';
 import { SimulatedWorld, checkExactlyOnce, type Ignored, type Process, type Row, type SimulatedProcess } from '../../src/testing/index.js';
 import { Dice, drawn, type Happening, type LifePlan, type Scenario, type Truncation } from './scenario.js';
 
@@ -42,21 +43,22 @@ export interface PlayOptions {
 }
 
 /** Where a process gets its sink. */
-export type OpenSink = (world: SimulatedWorld, self: SimulatedProcess, plan: LifePlan) => Observable<BatchSink>;
+export type OpenSink = (world: SimulatedWorld, self: SimulatedProcess, plan: LifePlan) => Observable<PreparingSink>;
 
-export const asShipped: Compose = (process, plan, scenario, dice) => arrange(process, configOf(process, plan, scenario, dice), process.scheduler);
+export const asShipped: Compose = (process, plan, scenario, dice) =>
+  exactlyOnce(process.source, process.sink, process.store, configOf(process, plan, scenario, dice));
 
 export function configOf(process: Process, { batch, group = 'g', maxPending }: LifePlan, { onGap, onPoison, server, ...scenario }: Scenario, dice: Dice) {
   // What a real server takes minutes for is waited for in fewer steps.
   const maxDelayMs = server === undefined ? 50 : 2_000;
   return {
-    delivery: 'exactly-once' as const, group, owner: process.name, batch, maxPending: maxPending ?? scenario.maxPending, onGap, onPoison, onReset: 'restart' as const,
+    group, owner: process.name, scheduler: process.scheduler, batch, maxPending: maxPending ?? scenario.maxPending, onGap, onPoison, onReset: 'restart' as const,
     retry: { minDelayMs: 3, maxDelayMs, random: dice.draw }, transform: () => withoutTombstones,
   };
 }
 
 /** As a pipeline does that keeps no row of a deleted key. */
-export const withoutTombstones = transformRows<InsertBatch>(({ value }) => value);
+export const withoutTombstones = transformRows<RecordedBatch>(({ value }) => value);
 
 /** When everything that goes wrong has gone wrong, and the last, healthy life begins. */
 const healMs = 1_200;

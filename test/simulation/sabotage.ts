@@ -4,14 +4,15 @@ import {
   EMPTY, Observable, Subject, catchError, concatMap, defer, delay, filter, from, ignoreElements, last, map, merge, of, throwError,
   type MonoTypeOperatorFunction, type ObservableInput,
 } from 'rxjs';
-import { bufferCountOrTime, commit, insertDeduped, reconcileWithState } from '../../operators/index.js';
-import { arrange, type ArrangeConfig } from '../../src/arrange.js';
+import { bufferCountOrTime, commit, insertDeduped, partitionOf, reconcileWithState } from '../../operators/index.js';
+import { exactlyOnce, type ExactlyOnceConfig } from '../../src/pipeline/exactly-once.js';
 import { IngestError, hasCode } from '../../src/errors.js';
 import { Ledger } from '../../src/ledger.js';
-import type { Assignment, Chunk } from '../../src/model/record.js';
+import type { Chunk } from '../../src/model/record.js';
 import { dedupToken } from '../../src/model/token.js';
 import { lastKnownOffset, type PartitionState } from '../../src/model/state.js';
-import type { BatchSink, Claim, Fetched, FrozenInsert, InsertBatch, InsertResult, RecordSource, SourceEvent, StateStore } from '../../src/ports.js';
+import type { PreparingSink, Claim, Fetched, FrozenInsert, GroupSource, InsertBatch, InsertResult, Partition, SourceEvent, StateStore } from '../../src/ports.js';
+import type { RecordedBatch } from '../../src/stages.js';
 import type { Ignored, Invariant, Process } from '../../src/testing/index.js';
 import { overlay } from '../../src/testing/overlay.js';
 import { configOf, withoutTombstones, type Compose } from './play.js';
@@ -31,17 +32,17 @@ export interface Sabotage {
 
 /** What a sabotage exchanges; the rest is as it ships. */
 interface Exchanged {
-  readonly source?: RecordSource;
+  readonly source?: GroupSource;
   readonly store?: StateStore;
-  readonly sink?: BatchSink;
-  readonly transform?: MonoTypeOperatorFunction<InsertBatch>;
+  readonly sink?: PreparingSink;
+  readonly transform?: MonoTypeOperatorFunction<RecordedBatch>;
 }
 
 function exchanging(exchange: (process: Process) => Exchanged): Compose {
   return (process, plan, scenario, dice) => {
     const { source = process.source, store = process.store, sink = process.sink, transform } = exchange(process);
-    const config: ArrangeConfig = { ...configOf(process, plan, scenario, dice), ...(transform === undefined ? {} : { transform: () => (batches) => transform(withoutTombstones(batches)) }) };
-    return arrange({ source, store, sink }, config, process.scheduler);
+    const config: ExactlyOnceConfig = { ...configOf(process, plan, scenario, dice), ...(transform === undefined ? {} : { transform: () => (batches) => transform(withoutTombstones(batches)) }) };
+    return exactlyOnce(source, sink, store, config);
   };
 }
 
@@ -104,7 +105,7 @@ function keep<T>(): MonoTypeOperatorFunction<T> {
 }
 
 /** Each frozen insert changed. */
-function withFrozen(sink: BatchSink, change: (frozen: FrozenInsert, batch: InsertBatch) => Partial<FrozenInsert>): BatchSink {
+function withFrozen(sink: PreparingSink, change: (frozen: FrozenInsert, batch: InsertBatch) => Partial<FrozenInsert>): PreparingSink {
   // Methods and getters stay those of the sink.
   return overlay(sink, {
     freeze: (batch) => {
@@ -114,7 +115,7 @@ function withFrozen(sink: BatchSink, change: (frozen: FrozenInsert, batch: Inser
   });
 }
 
-const tokenFromReceived: MonoTypeOperatorFunction<InsertBatch> = map((batch) => {
+const tokenFromReceived: MonoTypeOperatorFunction<RecordedBatch> = map((batch) => {
   const { token, intent, records, assignment } = batch;
   if (token === undefined || intent === undefined || records.length === 0) return batch;
   const received = { ...intent, first: records.at(0)!.offset, last: records.at(-1)!.offset };
@@ -151,7 +152,7 @@ function doesNotWait(frozen: FrozenInsert, { records }: InsertBatch): Partial<Fr
 }
 
 /** Every seventh chunk is dropped, and the next one says that it covers its offsets too. */
-function dropsChunks(source: RecordSource): RecordSource {
+function dropsChunks(source: GroupSource): GroupSource {
   let count = 0;
   const dropped = new Map<number, number>();
   const events = source.events.pipe(
@@ -169,16 +170,16 @@ function dropsChunks(source: RecordSource): RecordSource {
 }
 
 /** The stages over a groupByPartition that goes on with a tenure that was lost. */
-function keepingTheLost(process: Process, { batch = {}, retry = {}, maxPending = 2, onPoison = 'halt' }: ArrangeConfig): Observable<unknown> {
+function keepingTheLost(process: Process, { batch = {}, retry = {}, maxPending = 2, onPoison = 'halt' }: ExactlyOnceConfig): Observable<unknown> {
   const { source, sink, store, scheduler } = process;
   const ledger = new Ledger(store, source, { group: 'g', owner: process.name, maxPending, onReset: 'restart', retry, scheduler });
-  const stages = (assignment: Assignment, chunks: Observable<Chunk>): Observable<unknown> =>
-    chunks.pipe(
-      bufferCountOrTime(batch, scheduler),
-      reconcileWithState({ ledger, source, sink }, assignment, { onGap: 'continue' }, scheduler),
+  const stages = (partition: Partition): Observable<unknown> =>
+    partition.chunks.pipe(
+      bufferCountOrTime({ ...batch, scheduler }),
+      reconcileWithState(partition, ledger, sink, { onGap: 'continue', scheduler }),
       withoutTombstones,
-      insertDeduped(sink, { concurrency: maxPending, onPoison, retry, ledger }, scheduler),
-      commit(source, ledger),
+      insertDeduped(sink, { concurrency: maxPending, onPoison, retry, scheduler }),
+      commit(partition, ledger),
     );
   return new Observable<unknown>((subscriber) => {
     const open = new Map<number, Subject<Chunk>>();
@@ -188,7 +189,7 @@ function keepingTheLost(process: Process, { batch = {}, retry = {}, maxPending =
       if (event.kind === 'assigned') {
         const begun = new Subject<Chunk>();
         open.set(assignment.epoch, begun);
-        running.add(stages(assignment, begun).subscribe({ error: () => source.renew(assignment) }));
+        running.add(stages(partitionOf(source, assignment, begun)).subscribe({ error: () => source.reassign(assignment) }));
       }
       if (event.kind === 'fetched') chunks?.next(event.chunk);
       if (event.kind !== 'revoked') return;
@@ -200,7 +201,7 @@ function keepingTheLost(process: Process, { batch = {}, retry = {}, maxPending =
 }
 
 /** Inserts the rest without the record at fault, under the token of the whole, and tells nobody. */
-function leavesOutSilently(sink: BatchSink): BatchSink {
+function leavesOutSilently(sink: PreparingSink): PreparingSink {
   const insert = (batch: InsertBatch): ObservableInput<{ readonly rows: number; readonly bytes: number }> =>
     from(sink.freeze(batch).insert()).pipe(
       catchError((error: unknown) => {
@@ -213,7 +214,7 @@ function leavesOutSilently(sink: BatchSink): BatchSink {
 }
 
 /** Fills again and again, each time under another token, until it sees what it filled. */
-function fillsOn(frozen: FrozenInsert, batch: InsertBatch, sink: BatchSink): Partial<FrozenInsert> {
+function fillsOn(frozen: FrozenInsert, batch: InsertBatch, sink: PreparingSink): Partial<FrozenInsert> {
   const fill = (missing: readonly number[], round: number): Observable<InsertResult> => {
     const again = round === 1 ? frozen : sink.freeze({ ...batch, token: `${batch.token}:round${round}` });
     return from(again.fill(missing)).pipe(

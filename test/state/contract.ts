@@ -7,6 +7,7 @@ import { IngestError, type ErrorCode } from '../../src/errors.js';
 import { stateFormat } from '../../src/model/state-codec.js';
 import { emptyState, type Intent, type PartitionState } from '../../src/model/state.js';
 import type { Claim, StateKey, StateStore } from '../../src/ports.js';
+import { stateStoreContract as shippedContract } from '../../src/testing/contracts/state-store.js';
 import type { TcpProxy } from '../support/tcp-proxy.js';
 
 export interface StoreUnderTest {
@@ -102,13 +103,8 @@ export function stateStoreContract(name: string, make: () => Promise<StoreUnderT
       return store;
     }
 
-    test('what nobody ever claimed is the empty state', async () => {
-      const store = open();
-      const key = freshKey();
-      expect(await stateIn(store, key)).toStrictEqual(emptyState);
-      const claim = await valueOf(store.claim(key, 'first'));
-      expect(claim).toMatchObject({ key, owner: 'first', state: emptyState });
-    });
+    // What ships for the stores of others holds for ours.
+    for (const { name: what, run } of shippedContract(open, config.keys === undefined ? {} : { keys: config.keys })) test(what, run);
 
     test('what was written is read by the next claim and by a plain read', async () => {
       const [store, other] = [open(), open()];
@@ -143,38 +139,6 @@ export function stateStoreContract(name: string, make: () => Promise<StoreUnderT
       expect(await valueOf(heir.write(current, settledAt(3)))).toMatchObject({ state: settledAt(3) });
       await expectFailure(zombie.write(old, settledAt(2)), 'KCR_FENCED');
       expect(await stateIn(zombie, key)).toStrictEqual(settledAt(3));
-    });
-
-    test('a claim by the same owner fences the earlier one too', async () => {
-      const store = open();
-      const key = freshKey();
-      const first = await valueOf(store.claim(key, 'same'));
-      const second = await valueOf(store.claim(key, 'same'));
-      await expectFailure(store.write(first, settledAt(1)), 'KCR_FENCED');
-      expect((await valueOf(store.write(second, settledAt(2)))).state).toStrictEqual(settledAt(2));
-    });
-
-    test('a call has no effect before it is subscribed to', async () => {
-      const store = open();
-      const key = freshKey();
-      const claim = await valueOf(store.claim(key, 'first'));
-      void store.claim(key, 'never asked');
-      void store.write(claim, settledAt(99));
-      await pause(50);
-      expect((await valueOf(store.write(claim, settledAt(1)))).state).toStrictEqual(settledAt(1));
-    });
-
-    test('of ten that claim at once exactly one can write', async () => {
-      for (let round = 0; round < 5; round++) {
-        const key = freshKey();
-        const rivals = Array.from({ length: 10 }, () => open());
-        const claims = await Promise.all(rivals.map((store, index) => valueOf(store.claim(key, `rival ${index}`))));
-        const writes = await Promise.allSettled(rivals.map((store, index) => valueOf(store.write(claims[index]!, settledAt(index)))));
-        const winners = writes.flatMap((write, index) => (write.status === 'fulfilled' ? [index] : []));
-        expect(winners).toHaveLength(1);
-        for (const write of writes) if (write.status === 'rejected') expect(write.reason).toMatchObject({ code: 'KCR_FENCED' });
-        expect(await stateIn(rivals[0]!, key)).toStrictEqual(settledAt(winners[0]!));
-      }
     });
 
     test('while owners write, claims get through, and no write of a fenced owner lands', async () => {
@@ -235,16 +199,6 @@ export function stateStoreContract(name: string, make: () => Promise<StoreUnderT
       const current = await valueOf(heir.claim(key, 'same name'));
       await valueOf(heir.write(current, settledAt(1)));
       await expectFailure(zombie.write(old, settledAt(1)), 'KCR_FENCED');
-    });
-
-    test('a write of long ago is not mistaken for a later one of the same state', async () => {
-      const store = open();
-      const key = freshKey();
-      const old = await valueOf(store.claim(key, 'first'));
-      let claim = await valueOf(store.write(old, settledAt(1)));
-      claim = await valueOf(store.write(claim, settledAt(2)));
-      await valueOf(store.write(claim, settledAt(1)));
-      await expectFailure(store.write(old, settledAt(1)), 'KCR_FENCED');
     });
 
     test('a state by a newer version of the program is refused and left alone', async () => {

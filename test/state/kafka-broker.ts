@@ -68,7 +68,7 @@ export class BrokerGroups {
       commit: () => EMPTY,
       done: () => undefined,
       halt: () => undefined,
-      renew: () => undefined,
+      reassign: () => undefined,
       pause: () => undefined,
       resume: () => undefined,
       drain: () => undefined,

@@ -93,7 +93,7 @@ export class FakeMember implements OffsetSource {
   }
 
   /** A further tenure in the same generation. */
-  reassign(topic: string, partition: number): Assignment {
+  again(topic: string, partition: number): Assignment {
     const before = this.assignmentOf(topic, partition)!;
     const assignment = { ...before, epoch: ++epochs };
     this.#assignments.set(`${topic}/${partition}`, assignment);
@@ -154,7 +154,7 @@ export class FakeMember implements OffsetSource {
   seek = () => EMPTY;
   done(): void {}
   halt(): void {}
-  renew(assignment: Assignment): void {
+  reassign(assignment: Assignment): void {
     this.renewed.push(assignment);
   }
   pause(): void {}

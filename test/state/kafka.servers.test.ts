@@ -52,7 +52,7 @@ async function oneTopic(partitions = 1): Promise<StateKey> {
 function member({ group, topic, partition }: StateKey, options: Partial<KafkaSourceOptions> = QUICK, behaviour: Behaviour = {}) {
   const told: IngestEvent[] = [];
   const watch = new Watch({ brokers: stack.brokers, topics: [topic], groupId: group, fromBeginning: true, stateDecides: true, ...options }, behaviour);
-  const { store, source } = kafkaStore(watch.source, { group, report: (event) => told.push(event) });
+  const { store, source } = kafkaStore(watch.source, { group, onEvent: (event) => told.push(event) });
   const stop = async () => {
     watch.unsubscribe();
     await valueOf(store.close());
@@ -133,7 +133,7 @@ describe('with the real source', () => {
     await assigned();
     const [former] = watch.owned;
     const old = await valueOf(store.write(await valueOf(store.claim(key, 'first')), marked(1)));
-    source.renew(former!);
+    source.reassign(former!);
     expect(await failureOf(store.write(old, marked(2)))).toMatchObject({ code: 'KCR_FENCED' });
     await assigned();
     const current = await valueOf(store.claim(key, 'second'));

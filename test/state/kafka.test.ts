@@ -10,6 +10,8 @@ import { emptyState, type PartitionState } from '../../src/model/state.js';
 import { encodeState } from '../../src/model/state-codec.js';
 import type { Claim, RecordSource } from '../../src/ports.js';
 import { checkKafkaStore, kafkaStore, stateFromOffset, type OffsetsAdmin } from '../../src/state/kafka.js';
+import type { Inserted } from '../../src/stages.js';
+import { handleOf } from '../support/fakes.js';
 import { containing, failureOf, freshKey, intent, pause, settledAt, stateIn, stateStoreContract, until, valueOf } from './contract.js';
 import { FakeCoordinator, FakeMember } from './kafka-coordinator.js';
 import { kafkaKeys, memberStore } from './kafka-members.js';
@@ -40,7 +42,7 @@ function world() {
   const told: IngestEvent[] = [];
   const open = () => {
     const member = new FakeMember(coordinator, key.group);
-    const opened = kafkaStore(member, { group: key.group, nowMs: () => nowMs, report: (event) => told.push(event) });
+    const opened = kafkaStore(member, { group: key.group, nowMs: () => nowMs, onEvent: (event) => told.push(event) });
     return { member, ...opened, join: () => member.join(key.topic, key.partition) };
   };
   return { coordinator, key, told, open };
@@ -165,7 +167,7 @@ describe('within one generation', () => {
     const { store, join, member } = open();
     join();
     const first = await valueOf(store.claim(key, 'first'));
-    member.reassign(key.topic, key.partition);
+    member.again(key.topic, key.partition);
     expect(await failureOf(store.write(first, settledAt(1)))).toMatchObject({ code: 'KCR_FENCED', message: containing('not the current one') });
     const second = await valueOf(store.claim(key, 'second'));
     expect(await failureOf(store.write(first, settledAt(1)))).toMatchObject({ code: 'KCR_FENCED' });
@@ -183,7 +185,7 @@ describe('within one generation', () => {
     const slow = failureOf(store.claim(key, 'slow'));
     await until('the commit is there', () => coordinator.commits === 1);
     member.replies = Promise.resolve();
-    if (generation === 'the same') member.reassign(key.topic, key.partition);
+    if (generation === 'the same') member.again(key.topic, key.partition);
     else join();
     const quick = valueOf(store.claim(key, 'quick'));
     if (generation === 'the next') await until('the second commit is there', () => coordinator.commits === 2);
@@ -337,14 +339,14 @@ test('a claim that is unsubscribed while it reads writes nothing: it would fence
 describe('the source that goes with the store', () => {
   const steps = async (source: RecordSource, ledger: Ledger, assignment: Assignment, batches: number) => {
     const book = await valueOf(ledger.open(assignment));
-    const inserted = new Subject<{ assignment: Assignment; lastOffset: number }>();
-    const done = lastValueFrom(inserted.pipe(commit(source, ledger), last()));
+    const inserted = new Subject<Inserted<'recorded'>>();
+    const done = lastValueFrom(inserted.pipe(commit(handleOf(source, assignment), ledger), last()));
     const first = (n: number) => 10 * n;
     await valueOf(book.intend(intent(first(0), first(0) + 9)));
     for (let n = 0; n < batches; n++) {
       // The next one is recorded with the settling of this one: it waits already.
       const next = valueOf(book.intend(intent(first(n + 1), first(n + 1) + 9)));
-      inserted.next({ assignment, lastOffset: first(n) + 9 });
+      inserted.next({ kind: 'inserted', assignment, lastOffset: first(n) + 9 } as Inserted<'recorded'>);
       await next;
     }
     inserted.complete();
@@ -357,7 +359,7 @@ describe('the source that goes with the store', () => {
     const assignment = member.join(key.topic, key.partition, { commitsStart: true });
     let writes = 0;
     const report = (event: IngestEvent) => void (event.kind === 'stateWritten' && writes++);
-    const ledger = new Ledger(store, source, { group: key.group, owner: 'me', maxPending: 1, report });
+    const ledger = new Ledger(store, source, { group: key.group, owner: 'me', maxPending: 1, onEvent: report });
     return { coordinator, key, member, run: (batches: number) => steps(which === 'plain' ? member : source, ledger, assignment, batches), writes: () => writes };
   }
 
@@ -392,7 +394,7 @@ describe('the source that goes with the store', () => {
     expect(coordinator.offset(key)).toMatchObject({ next: 5, metadata: containing('"owner":"me"') });
     const former = join();
     expect(await failureOf(source.commit({ ...former, epoch: assignment.epoch - 1, generation: 0 }, 6))).toMatchObject({ code: 'KCR_FENCED' });
-    source.renew(former);
+    source.reassign(former);
     expect(member.renewed).toEqual([former]);
     expect(await valueOf(source.cluster())).toBe('cluster');
   });

@@ -1,6 +1,6 @@
 // Open ports with something around each call that has an effect: to tell it, to time it, to die at it.
 import type { Observable, ObservableInput } from 'rxjs';
-import type { OpenPorts } from '../../src/ingest.js';
+import type { OpenPorts } from '../../src/pipeline/ingest.js';
 import type { PartitionState } from '../../src/model/state.js';
 import type { Claim, FrozenInsert } from '../../src/ports.js';
 

@@ -5,10 +5,13 @@ import { fitOf } from '../../src/clickhouse/block-limits.js';
 import { IngestError, type ErrorCode, type ErrorFields } from '../../src/errors.js';
 import type { Delivered, IngestEvent } from '../../src/events.js';
 import { bytesOf } from '../../src/model/batch.js';
-import type { Assignment, Chunk, KafkaRecord } from '../../src/model/record.js';
+import type { Assignment, Batch, Chunk, KafkaRecord } from '../../src/model/record.js';
+import { partitionOf } from '../../operators/internal/partition.js';
+import type { PartitionLedger } from '../../src/ledger.js';
 import { emptyState, type Intent, type PartitionState } from '../../src/model/state.js';
+import type { BufferedBatch, CommittedBatch, RecordedBatch } from '../../src/stages.js';
 import type {
-  BatchSink, Claim, FrozenInsert, InsertBatch, InsertResult, LogEnds, ReadBack, RecordSource, SourceEvent, StateKey, StateStore, Stored,
+  PreparingSink, Claim, FrozenInsert, GroupSource, InsertBatch, InsertResult, LogEnds, Partition, ReadBack, SourceEvent, StateKey, StateStore, Stored,
 } from '../../src/ports.js';
 
 // --- values
@@ -32,16 +35,36 @@ export interface ChunkShape {
 }
 
 /** Covers `(afterOffset, lastOffset]`. */
-export function chunk(afterOffset: number, lastOffset: number, { of: assignment = p0, holes = [] }: ChunkShape = {}): Chunk {
+export function chunk(afterOffset: number, lastOffset: number, { of: assignment = p0, holes = [] }: ChunkShape = {}): Chunk & BufferedBatch {
   const offsets = Array.from({ length: lastOffset - afterOffset }, (_, i) => afterOffset + 1 + i);
   const records = offsets.filter((offset) => !holes.includes(offset)).map((offset) => record(offset));
-  return { assignment, afterOffset, lastOffset, records, bytes: bytesOf(records), highWatermark: lastOffset + 1 };
+  return { assignment, afterOffset, lastOffset, records, bytes: bytesOf(records), highWatermark: lastOffset + 1 } as Chunk as Chunk & BufferedBatch;
 }
 
-export function insertBatch(afterOffset: number, lastOffset: number, fields: Partial<InsertBatch> & ChunkShape = {}): InsertBatch {
+export function insertBatch(afterOffset: number, lastOffset: number, fields: Partial<InsertBatch> & ChunkShape = {}): RecordedBatch {
   const { of: tenureOf = p0, holes = [], ...rest } = fields;
   const { assignment, records, bytes } = chunk(afterOffset, lastOffset, { of: tenureOf, holes });
-  return { assignment, afterOffset, lastOffset, records, bytes, intent: undefined, token: undefined, replay: false, ...rest };
+  return { assignment, afterOffset, lastOffset, records, bytes, intent: undefined, token: undefined, replay: false, ...rest } as RecordedBatch;
+}
+
+/** As reconcileWithState gives it: the ledger that has its range goes along. */
+export function recordedBy(ledger: PartitionLedger, batch: InsertBatch): RecordedBatch {
+  return { ...batch, ledger } as InsertBatch as RecordedBatch;
+}
+
+/** As if it were recorded, where no ledger is asked. */
+export function asRecorded(batch: InsertBatch): RecordedBatch {
+  return batch as RecordedBatch;
+}
+
+/** As commit gives it, before the insert. */
+export function committed(batch: Batch): CommittedBatch {
+  return { ...batch, isCommitted: true } as Batch as CommittedBatch;
+}
+
+/** A handle without chunks. */
+export function handleOf(source: Parameters<typeof partitionOf>[0], assignment: Assignment = p0): Partition {
+  return partitionOf(source, assignment, NEVER);
 }
 
 export function intent(first: number, last: number, fields: Partial<Intent> = {}): Intent {
@@ -70,7 +93,7 @@ export function briefBatch(batch: InsertBatch): string {
 }
 
 /** `delivered 10-14`, `delivered 10-14 again` after a replay. */
-export function briefDelivered(delivered: Delivered): string {
+export function briefDelivered(delivered: Pick<Delivered, 'afterOffset' | 'lastOffset' | 'replay'>): string {
   return `delivered ${range(delivered)}${delivered.replay ? ' again' : ''}`;
 }
 
@@ -171,7 +194,7 @@ export function reportTo(journal: Journal): (event: IngestEvent) => void {
 // --- ports
 
 /** Calls: `cluster`, `log`, `seek`, `commit`, `commitOnce`. */
-export class FakeSource implements RecordSource {
+export class FakeSource implements GroupSource {
   readonly #player: Player;
 
   constructor(
@@ -221,8 +244,8 @@ export class FakeSource implements RecordSource {
     this.journal.note(`halt ${partition}`);
   }
 
-  renew({ partition }: Assignment, afterMs?: number): void {
-    this.journal.note(`renew ${partition}${afterMs === undefined ? '' : ` after ${afterMs}`}`);
+  reassign({ partition }: Assignment, afterMs?: number): void {
+    this.journal.note(`reassign ${partition}${afterMs === undefined ? '' : ` after ${afterMs}`}`);
   }
 
   pause(): void {}
@@ -317,7 +340,7 @@ export interface FakeSinkConfig {
  * Calls: `insert 10-14`, `readBack 10-14`, `fill 10-14`; partition 1's are `insert p1:10-14`. They are noted with what
  * the batch is without, and why it is read back: `insert 10-14 without 12`, `readBack 10-14 since it is old`.
  */
-export class FakeSink implements BatchSink {
+export class FakeSink implements PreparingSink {
   readonly #player: Player;
   readonly #readBacks: Partial<ReadBack>[];
   #attempts = 0;

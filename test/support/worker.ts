@@ -2,10 +2,9 @@
 // `node --import tsx test/support/worker.ts <config.json>`. Each line of its standard output is a `Told`. SIGTERM drains.
 import { readFileSync, writeSync } from 'node:fs';
 import { defer, finalize, from, tap, type Observable, type ObservableInput } from 'rxjs';
-import { arrange } from '../../src/arrange.js';
 import { checkConfig } from '../../src/config.js';
 import { asIngestError } from '../../src/errors.js';
-import { openPorts } from '../../src/ingest.js';
+import { openPorts, pipelineOf } from '../../src/pipeline/ingest.js';
 import { aroundPorts, type PortCall } from './around-ports.js';
 
 export interface Told {
@@ -40,11 +39,9 @@ function telling<T>(told: PortCall, call: () => ObservableInput<T>): Observable<
 const config = checkConfig(JSON.parse(readFileSync(process.argv[2]!, 'utf8')));
 const ports = aroundPorts(await openPorts(config), telling);
 process.on('SIGTERM', () => ports.source.drain());
-arrange(ports, {
-  ...config,
-  group: config.kafka.groupId,
+pipelineOf(ports, config, {
   owner: `worker-${process.pid}`,
-  report: (event) => {
+  onEvent: (event) => {
     if (event.kind === 'assigned' || event.kind === 'lost') tell({ what: event.kind, partition: event.assignment.partition });
   },
 }).subscribe({

@@ -1,13 +1,16 @@
 // The simulated world as its users meet it: faults at port calls, time that stands still, the group, and the verdict.
 import { EMPTY, Observable, VirtualAction, VirtualTimeScheduler, catchError, concat, concatMap, filter, from, map, of, tap } from 'rxjs';
 import { describe, expect, test } from 'vitest';
-import { arrange, type ArrangeConfig } from '../../src/arrange.js';
+import { atLeastOnce } from '../../src/pipeline/at-least-once.js';
+import { atMostOnce } from '../../src/pipeline/at-most-once.js';
+import { exactlyOnce, type ExactlyOnceConfig } from '../../src/pipeline/exactly-once.js';
 import type { IngestError } from '../../src/errors.js';
 import type { Assignment } from '../../src/model/record.js';
 import { SimulatedWorld, checkExactlyOnce, type Fate, type Life, type Process, type WorldConfig } from '../../src/testing/index.js';
 
-const arranged = (more: Partial<ArrangeConfig> = {}) => ({ source, store, sink, name, scheduler }: Process): Observable<unknown> =>
-  arrange({ source, store, sink }, { delivery: 'exactly-once', group: 'g', owner: name, batch: { count: 3, maxWaitMs: 5 }, retry: { minDelayMs: 3, jitter: 0 }, onReset: 'restart', ...more }, scheduler);
+const sizes = { batch: { count: 3, maxWaitMs: 5 }, retry: { minDelayMs: 3, jitter: 0 } } as const;
+const arranged = (more: Partial<ExactlyOnceConfig> = {}) => ({ source, store, sink, name, scheduler }: Process): Observable<unknown> =>
+  exactlyOnce(source, sink, store, { group: 'g', owner: name, ...sizes, onReset: 'restart', scheduler, ...more });
 
 interface Told {
   readonly world: SimulatedWorld;
@@ -71,12 +74,12 @@ describe('each fate of an insert', () => {
   }
 
   test('at-least-once doubles where the reply was lost: the verdict can fail', () => {
-    const { world } = run({ partitions: [6] }, arranged({ delivery: 'at-least-once' }), { faults: [{ port: 'insert', nth: 1, fate: 'lose reply' }] });
+    const { world } = run({ partitions: [6] }, ({ source, sink, scheduler }) => atLeastOnce(source, sink, { ...sizes, scheduler }), { faults: [{ port: 'insert', nth: 1, fate: 'lose reply' }] });
     expect(checkExactlyOnce(world)).toMatchObject({ missing: [], doubled: ['0:0', '0:1', '0:2'] });
   });
 
   test('at-most-once loses where the process died before: the verdict can fail', () => {
-    const { world } = run({ partitions: [6] }, arranged({ delivery: 'at-most-once' }), { faults: [{ port: 'insert', nth: 1, fate: 'die before' }] });
+    const { world } = run({ partitions: [6] }, ({ source, sink, scheduler }) => atMostOnce(source, sink, { ...sizes, scheduler }), { faults: [{ port: 'insert', nth: 1, fate: 'die before' }] });
     expect(checkExactlyOnce(world).missing.slice(0, 3)).toEqual(['0:0', '0:1', '0:2']);
   });
 

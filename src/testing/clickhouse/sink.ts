@@ -4,7 +4,7 @@
 import { defer, from, Subscription } from 'rxjs';
 import type { ClickHouseSinkOptions } from '../../clickhouse/options.js';
 import { openSinkOver, type Every } from '../../clickhouse/sink.js';
-import type { BatchSink, InsertBatch } from '../../ports.js';
+import type { PreparingSink, InsertBatch } from '../../ports.js';
 import { overlay } from '../overlay.js';
 import type { SimulatedProcess } from '../process.js';
 import type { SimulatedTable } from '../table.js';
@@ -66,7 +66,7 @@ export interface ShippedConfig {
 }
 
 /** Opens the sink that ships in a simulated process. Never settles where the process dies meanwhile. */
-export async function openShippedSink(process: SimulatedProcess, server: SimulatedClickHouse, tokens: Tokens, watch: Watch, { options = {}, timeoutMs, tampering, topic }: ShippedConfig): Promise<BatchSink> {
+export async function openShippedSink(process: SimulatedProcess, server: SimulatedClickHouse, tokens: Tokens, watch: Watch, { options = {}, timeoutMs, tampering, topic }: ShippedConfig): Promise<PreparingSink> {
   const wire = new SimulatedWire(process, server, { timeoutMs, tampering, partitionOf: (token) => tokens.batchOf(token)?.assignment.partition });
   const sink = await openSinkOver(wire, { url: wire.address, routes: [{ topic, table: TABLE }], ...options }, () => process.scheduler.now(), rarely(process));
   return overlay(sink, {

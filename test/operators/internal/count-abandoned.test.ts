@@ -2,28 +2,27 @@ import type { OperatorFunction } from 'rxjs';
 import { concatMap, throwError } from 'rxjs';
 import { describe, expect, test } from 'vitest';
 import { countAbandoned } from '../../../operators/internal/count-abandoned.js';
-import { asInsertBatch, insertDeduped } from '../../../operators/insert-deduped.js';
-import { arrange } from '../../../src/arrange.js';
+import { insertDeduped } from '../../../operators/insert-deduped.js';
 import type { ErrorCode } from '../../../src/errors.js';
 import type { Delivered, IngestEvent, Report } from '../../../src/events.js';
-import type { Batch } from '../../../src/model/record.js';
+import { atMostOnce } from '../../../src/pipeline/at-most-once.js';
 import type { SourceEvent } from '../../../src/ports.js';
-import { FakeSink, FakeSource, Journal, assigned, briefDelivered, chunk, failure, fetched, lost, p0, type Scripts } from '../../support/fakes.js';
+import type { CommittedBatch } from '../../../src/stages.js';
+import { FakeSink, FakeSource, Journal, assigned, briefDelivered, chunk, committed, failure, fetched, lost, p0, type Scripts } from '../../support/fakes.js';
 import { asText, marbles, type Marbles } from '../../support/marbles.js';
 
 /** b: 10-14, c: 15-19 with a hole at 17, d: 20-24; all of them were committed. */
-const batches: Record<string, Batch> = { b: chunk(9, 14), c: chunk(14, 19, { holes: [17] }), d: chunk(19, 24) };
+const batches: Record<string, CommittedBatch> = { b: committed(chunk(9, 14)), c: committed(chunk(14, 19, { holes: [17] })), d: committed(chunk(19, 24)) };
 const legend = { B: 'delivered 10-14', C: 'delivered 15-19', D: 'delivered 20-24' };
 
 type Counted = readonly [first: number, last: number, rows: number, code: string];
 
-function counting(m: Marbles, marbleSource: string, scripts: Scripts, deliver?: (report: Report) => OperatorFunction<Batch, Delivered>, code: ErrorCode = 'KCR_KAFKA') {
+function counting(m: Marbles, marbleSource: string, scripts: Scripts, deliver?: (report: Report) => OperatorFunction<CommittedBatch, Delivered>, code: ErrorCode = 'KCR_KAFKA') {
   const abandoned: Counted[] = [];
   const report = (event: IngestEvent): void => {
     if (event.kind === 'abandoned') abandoned.push([event.first, event.last, event.rows, event.error.code]);
   };
-  const inserting = (told: Report): OperatorFunction<Batch, Delivered> => (committed) =>
-    committed.pipe(concatMap((batch) => [asInsertBatch(batch)]), insertDeduped(new FakeSink(new Journal(), scripts), { whenInDoubt: 'abandon', report: told }));
+  const inserting = (told: Report): OperatorFunction<CommittedBatch, Delivered> => insertDeduped(new FakeSink(new Journal(), scripts), { onEvent: told });
   const delivered = m.hot(marbleSource, batches, failure(code)).pipe(countAbandoned(deliver ?? inserting, report), asText(briefDelivered));
   return { delivered, abandoned };
 }
@@ -96,7 +95,7 @@ test('at-most-once, as it is arranged, counts what a lost partition had committe
   const journal = new Journal();
   const told: IngestEvent[] = [];
   const sink = new FakeSink(journal, { 'insert 5-9': '-------k' });
-  arrange({ source: new FakeSource(journal, events), sink }, { delivery: 'at-most-once', group: 'g', owner: 'me', batch: { count: 5, maxWaitMs: 1 }, report: (event) => told.push(event) }, m.scheduler).subscribe();
+  atMostOnce(new FakeSource(journal, events), sink, { batch: { count: 5, maxWaitMs: 1 }, onEvent: (event) => told.push(event), scheduler: m.scheduler }).subscribe();
   m.flush();
   expect(told.filter(({ kind }) => kind === 'abandoned')).toMatchObject([{ first: 5, last: 9, rows: 5, error: { code: 'KCR_INSERT_IN_DOUBT' } }]);
 }));

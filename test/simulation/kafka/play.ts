@@ -1,6 +1,6 @@
 // Imports: everything beside it. One run: a cluster, the processes of one group with everything that ships above their
 // sockets, a store and a table, from the beginning to the end in virtual time. Then the verdict.
-import { arrange } from '../../../src/arrange.js';
+import { exactlyOnce } from '../../../src/pipeline/exactly-once.js';
 import { IngestError } from '../../../src/errors.js';
 import type { KafkaSource } from '../../../src/kafka/source.js';
 import { chosenOffset } from '../../../src/model/state-codec.js';
@@ -146,11 +146,11 @@ class KafkaRun implements Stage {
     this.tell(`${member.process.name} begins, reads ${plan.topics.join(', ')}`);
     clock.current = member.owner;
     const config = {
-      delivery: 'exactly-once' as const, group: 'g', owner: member.process.name, batch: plan.batch, maxPending: scenario.maxPending, onGap: 'continue' as const, onReset: 'restart' as const,
+      group: 'g', owner: member.process.name, scheduler: member.process.scheduler, batch: plan.batch, maxPending: scenario.maxPending, onGap: 'continue' as const, onReset: 'restart' as const,
       retry: { minDelayMs: 20, maxDelayMs: 500, random: this.dice.draw },
     };
     const over = (): void => void (member.isOver = true);
-    const running = arrange(member.process, config, member.process.scheduler).subscribe({
+    const running = exactlyOnce(member.process.source, member.process.sink, member.process.store, config).subscribe({
       next: (outcome) => {
         if (outcome.kind === 'halted') this.#noteHalt(outcome.assignment.partition, outcome.error);
       },

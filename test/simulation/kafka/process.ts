@@ -4,7 +4,7 @@ import { defer, from, tap, type Observable, type ObservableInput } from 'rxjs';
 import { kafkaSourceOver, type KafkaSource } from '../../../src/kafka/source.js';
 import type { OpenSocket } from '../../../src/kafka/sockets.js';
 import type { Assignment } from '../../../src/model/record.js';
-import type { RecordSource, SourceEvent, StateStore } from '../../../src/ports.js';
+import type { GroupSource, SourceEvent, StateStore } from '../../../src/ports.js';
 import { kafkaStore } from '../../../src/state/kafka.js';
 import { memoryStore } from '../../../src/state/memory.js';
 import type { Process, SimulatedProcess, SimulatedWorld } from '../../../src/testing/index.js';
@@ -49,7 +49,7 @@ export function memberOf(plan: LifePlan, index: number, surroundings: Surroundin
     {
       brokers: Array.from({ length: scenario.brokers }, (_, i) => `broker-${i + 1}:${PORT + i + 1}`), groupId: 'g', topics: plan.topics, fromBeginning: scenario.fromBeginning,
       clientId: given.name, sessionTimeoutMs: SESSION_MS, rebalanceTimeoutMs: 6000, heartbeatIntervalMs: 400, drainTimeoutMs: 2000, maxWaitMs: 400, metadataMaxAgeMs: 3000,
-      connectTimeoutMs: 800, requestTimeoutMs: scenario.requestTimeoutMs, budgetBytes: plan.budgetBytes, stateDecides: true, onReset: 'restart',
+      connectTimeoutMs: 800, requestTimeoutMs: scenario.requestTimeoutMs, budgetBytes: plan.budgetBytes, onReset: 'restart',
       onOutOfRange: ({ wanted, logStart }) => (wanted < logStart ? logStart : undefined),
       log: (level, message, fields) => level !== 'debug' && tell?.(`${clock.nowMs} ${given.name} ${level}: ${message} ${JSON.stringify(fields)}`),
     },
@@ -80,8 +80,9 @@ function entering(source: KafkaSource, enter: () => void): KafkaSource {
     committed: (...args) => deferred(() => source.committed(...args)),
     seek: (...args) => deferred(() => source.seek(...args)),
     log: (...args) => deferred(() => source.log(...args)),
+    stateDecides: at(() => source.stateDecides?.()),
     assignmentOf: (topic, partition) => source.assignmentOf(topic, partition),
-    renew: at((...args: Parameters<typeof source.renew>) => source.renew(...args)),
+    reassign: at((...args: Parameters<typeof source.reassign>) => source.reassign(...args)),
     claimed: at((...args: Parameters<NonNullable<typeof source.claimed>>) => source.claimed?.(...args)),
     done: at((...args: Parameters<typeof source.done>) => source.done(...args)),
     halt: at((...args: Parameters<typeof source.halt>) => source.halt(...args)),
@@ -103,7 +104,7 @@ function beside(store: StateStore): StateStore {
 }
 
 /** The store in the group's offsets, seen by the watcher as the simulated one is. */
-function overOffsets(member: KafkaSource, { clock, world: { watch } }: Surroundings): { readonly source: RecordSource; readonly store: StateStore } {
+function overOffsets(member: KafkaSource, { clock, world: { watch } }: Surroundings): { readonly source: GroupSource; readonly store: StateStore } {
   const { source, store } = kafkaStore(member, { group: 'g', nowMs: () => 1_790_000_000_000 + clock.nowMs });
   return {
     source,
@@ -126,7 +127,7 @@ function overOffsets(member: KafkaSource, { clock, world: { watch } }: Surroundi
 }
 
 /** Chunks of a tenure follow one upon the other; nothing is asked for one that was lost. */
-function watched(source: RecordSource, { world: { watch }, found }: Surroundings): RecordSource {
+function watched(source: GroupSource, { world: { watch }, found }: Surroundings): GroupSource {
   const next = new Map<number, number>();
   const see = (event: SourceEvent): void => {
     watch.told(event);

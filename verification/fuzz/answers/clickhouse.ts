@@ -3,7 +3,7 @@
 import { lastValueFrom, from } from 'rxjs';
 import { openClickHouseSink } from '../../../src/clickhouse/sink.js';
 import { IngestError } from '../../../src/errors.js';
-import type { BatchSink } from '../../../src/ports.js';
+import type { PreparingSink } from '../../../src/ports.js';
 import { batchOf, record } from '../../../test/clickhouse/fixtures.js';
 import { fakeClickHouse, type FakeInsert, type FakeServer } from '../../../test/clickhouse/fake-server.js';
 import type { Random } from '../random.js';
@@ -37,11 +37,11 @@ const pages = ['<html><body>502 Bad Gateway</body></html>', '{"error":"no upstre
 
 export class ClickHouseAnswers {
   readonly #fake: FakeServer;
-  readonly #sink: BatchSink;
+  readonly #sink: PreparingSink;
   readonly #rule: AnswerRule;
   readonly #plans = new Map<string, Plan>();
 
-  private constructor(fake: FakeServer, sink: BatchSink, rule: AnswerRule) {
+  private constructor(fake: FakeServer, sink: PreparingSink, rule: AnswerRule) {
     [this.#fake, this.#sink, this.#rule] = [fake, sink, rule];
     fake.onInsert = (insert) => this.#answer(insert);
   }

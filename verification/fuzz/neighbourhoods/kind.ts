@@ -1,6 +1,6 @@
 // Neighbourhoods: batches of a few records, good and bad, through the shipped sink into a real ClickHouse. What is in the
 // tables is read for many of them at a time.
-import type { BatchSink } from '../../../src/ports.js';
+import type { PreparingSink } from '../../../src/ports.js';
 import type { Finding, Kind, KindOptions } from '../kind.js';
 import { Random } from '../random.js';
 import { shrinkList } from '../shrink.js';
@@ -90,13 +90,13 @@ async function shorter(one: Neighbourhood, finding: Finding, rounds: Rounds): Pr
 class Rounds {
   readonly #server: PlainServer;
   readonly #probes: Probes;
-  readonly #sink: BatchSink;
+  readonly #sink: PreparingSink;
   readonly #nameOf: (table: FuzzTable) => string;
   #waiting: Waiting[] = [];
   #underWay = 0;
   #judging: Promise<void> = Promise.resolve();
 
-  constructor(server: PlainServer, probes: Probes, sink: BatchSink, nameOf: (table: FuzzTable) => string) {
+  constructor(server: PlainServer, probes: Probes, sink: PreparingSink, nameOf: (table: FuzzTable) => string) {
     [this.#server, this.#probes, this.#sink, this.#nameOf] = [server, probes, sink, nameOf];
   }
 

@@ -1,12 +1,14 @@
 // The shipped way of a batch into a table: its range recorded, inserted, records at fault left out.
-import { firstValueFrom, from, of, toArray, type Observable } from 'rxjs';
+import { NEVER, firstValueFrom, from, of, toArray, type Observable } from 'rxjs';
 import { insertDeduped } from '../../../operators/insert-deduped.js';
+import { partitionOf } from '../../../operators/internal/partition.js';
 import { reconcileWithState } from '../../../operators/reconcile-with-state.js';
 import { openClickHouseSink } from '../../../src/clickhouse/sink.js';
 import { IngestError } from '../../../src/errors.js';
 import { Ledger } from '../../../src/ledger.js';
 import type { Assignment, Batch, KafkaRecord } from '../../../src/model/record.js';
-import type { BatchSink, FrozenInsert, InsertBatch } from '../../../src/ports.js';
+import type { PreparingSink, FrozenInsert, InsertBatch } from '../../../src/ports.js';
+import type { BufferedBatch } from '../../../src/stages.js';
 import { memoryStore } from '../../../src/state/memory.js';
 import type { FuzzRecord } from './records.js';
 
@@ -18,24 +20,23 @@ export interface Ingested {
 }
 
 const retry = { minDelayMs: 20, maxDelayMs: 500, maxAttempts: 8, jitter: 0 } as const;
-const source = { cluster: () => of('fuzz'), log: () => of({ start: 0, end: Number.MAX_SAFE_INTEGER }), seek: () => of(undefined) };
+const source = { commit: () => of(undefined), cluster: () => of('fuzz'), log: () => of({ start: 0, end: Number.MAX_SAFE_INTEGER }), seek: () => of(undefined) };
 
-export function openSink(url: string, routes: readonly { readonly topic: string; readonly table: string }[]): Promise<BatchSink> {
+export function openSink(url: string, routes: readonly { readonly topic: string; readonly table: string }[]): Promise<PreparingSink> {
   return openClickHouseSink({ url, routes, maxInFlight: 12 });
 }
 
-export async function ingest(sink: BatchSink, topic: string, partition: number, batches: readonly (readonly FuzzRecord[])[]): Promise<Ingested> {
+export async function ingest(sink: PreparingSink, topic: string, partition: number, batches: readonly (readonly FuzzRecord[])[]): Promise<Ingested> {
   const first = batches[0]?.[0]?.offset ?? 0;
   const assignment: Assignment = { topic, partition, epoch: 1, generation: 1, startOffset: first };
   const ledger = new Ledger(memoryStore(), source, { group: 'fuzz', owner: 'fuzz', maxPending: 16 });
   const excluded: number[] = [];
   const delivered$ = from(batchesOf(assignment, batches)).pipe(
-    reconcileWithState({ ledger, source, sink }, assignment),
+    reconcileWithState(partitionOf(source, assignment, NEVER), ledger, sink),
     insertDeduped(sink, {
       onPoison: 'exclude',
-      ledger,
       retry,
-      report: (event) => {
+      onEvent: (event) => {
         if (event.kind === 'excluded' && event.record !== undefined) excluded.push(event.record.offset);
       },
     }),
@@ -44,7 +45,7 @@ export async function ingest(sink: BatchSink, topic: string, partition: number, 
   return { error: await errorOf(delivered$), excluded };
 }
 
-function batchesOf(assignment: Assignment, batches: readonly (readonly FuzzRecord[])[]): Batch[] {
+function batchesOf(assignment: Assignment, batches: readonly (readonly FuzzRecord[])[]): BufferedBatch[] {
   let afterOffset = assignment.startOffset - 1;
   return batches.map((records) => {
     const batch: Batch = {
@@ -55,7 +56,7 @@ function batchesOf(assignment: Assignment, batches: readonly (readonly FuzzRecor
       bytes: records.reduce((sum, { value, key }) => sum + value.length + (key?.length ?? 0), 0),
     };
     afterOffset = batch.lastOffset;
-    return batch;
+    return batch as BufferedBatch;
   });
 }
 
@@ -70,7 +71,7 @@ async function errorOf(delivered$: Observable<unknown>): Promise<Ingested['error
 }
 
 /** Broken on purpose: of two records at fault the next one is blamed. */
-export function blamesTheNext(sink: BatchSink): BatchSink {
+export function blamesTheNext(sink: PreparingSink): PreparingSink {
   return {
     describe: (topic) => sink.describe(topic),
     close: () => sink.close(),
