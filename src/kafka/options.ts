@@ -108,7 +108,8 @@ export interface KafkaSourceOptions extends KafkaClientOptions {
   /**
    * Whoever is given a partition claims its state in a store, which says where to go on. Then a partition whose topic
    * was created anew or truncated is lost and assigned again in any case, for the claim to compare and decide; and one
-   * that cannot begin where the group's offset says is given time to be sent elsewhere. @default false
+   * that cannot begin where the group's offset says is given time to be sent elsewhere. A ledger over the source says so by itself.
+   * @default false
    */
   readonly stateDecides?: boolean | undefined;
 }

@@ -55,9 +55,9 @@ export interface Life {
   readonly chunkSize?: number;
   /** Offsets that may have been delivered and not be done, all partitions together: the source's budget. @default Infinity */
   readonly room?: number;
-  /** As of `arrange`; the source jumps behind what retention took under `continue`. @default 'halt' */
+  /** As of `exactlyOnce`; the source jumps behind what retention took under `continue`. @default 'halt' */
   readonly onGap?: 'halt' | 'continue';
-  /** As of `arrange`; the source waits for a seek where its offset is beyond the log, under `restart`. @default 'halt' */
+  /** As of `exactlyOnce`; the source waits for a seek where its offset is beyond the log, under `restart`. @default 'halt' */
   readonly onReset?: 'halt' | 'restart';
   /** Rows of a block that the table makes of this process's inserts, as unpinned settings would. @default Infinity */
   readonly blockRows?: number;
