@@ -16,7 +16,7 @@ test('every crash window, a frozen worker, a killed server and lost replies: not
   expect(windowsHit(result)).toEqual({ W1: 1, W2: 1, W3: 1, W4: 1 });
   expect(transactions.aborted).toBeGreaterThan(0);
   expect(Math.min(result.dropped, result.skipped)).toBeGreaterThan(0);
-}, 300_000);
+}, 900_000);
 
 const fault = replicationFaultHere();
 if (fault !== undefined) console.log(`skipped, since there are no replicated tables here: ${fault}`);
@@ -26,7 +26,7 @@ test.skipIf(fault !== undefined)('a replicated table whose ZooKeeper is killed, 
   const result = await runChaos({ seed: 2, store: 'keeper', isReplicated: true, minutes: 0, kinds, workers: 2, rate: 150, say });
   const { missing, doubled, wrong, uncounted, unverified, trouble } = result;
   expect({ missing, doubled, wrong, uncounted, trouble, unverified }).toEqual({ missing: [], doubled: [], wrong: [], uncounted: [], trouble: [], unverified: {} });
-}, 300_000);
+}, 900_000);
 
 test('the oracle finds what is doubled when a replay has another token', async () => {
   const result = await runChaos({ seed: 1, store: 'keeper', minutes: 0, kinds: ['W3'], workers: 2, rate: 150, control: 'tokens', say });

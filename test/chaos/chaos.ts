@@ -149,7 +149,7 @@ export function isAsExpected(result: Verdict & Counted, control: Control | undef
 }
 
 /** A fault whose effect was not seen proves nothing: it is staged again, so often. */
-const stagedAtMost = 4;
+const stagedAtMost = 8;
 
 type Counts = Pick<ChaosResult, 'faults' | 'unverified'>;
 
