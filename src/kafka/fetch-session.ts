@@ -2,7 +2,7 @@
  * Imports: this room. Fetch sessions (KIP-227): the broker remembers what was asked for, so a request names only what
  * changed, and an answer only what has something to tell. No sockets, no positions.
  */
-import type { FetchPartition } from './fetch.js';
+import type { FetchPartition } from './fetch-request.js';
 
 /** What goes along with a request. */
 export interface SessionHead {

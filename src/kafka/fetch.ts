@@ -6,6 +6,7 @@
 import { IngestError } from '../errors.js';
 import type { AbortedTransaction } from './aborted.js';
 import type { TopicPartition } from './assignor.js';
+import type { FetchPartition, FetchRequest } from './fetch-request.js';
 import { isSessionRefused, NO_SESSION, type FetchSession, type SessionRequest } from './fetch-session.js';
 import { AnswerReader, FlexibleWriter, type EncodedRequest } from './protocol.js';
 import { breathe } from './wait.js';
@@ -29,20 +30,6 @@ const MAX_ABORTED = 100_000;
 const PARTITIONS_A_TURN = 1000;
 
 type NameOf = (topicId: string | undefined) => string | undefined;
-
-export interface FetchPartition extends TopicPartition {
-  /** What it is fetched by, where the broker speaks it: a topic that was created anew answers under its own id only. */
-  readonly topicId?: string | undefined;
-  readonly offset: number;
-  readonly maxBytes: number;
-}
-
-export interface FetchRequest {
-  readonly maxWaitMs: number;
-  readonly maxBytes: number;
-  readonly isolation: 'read_committed' | 'read_uncommitted';
-  readonly partitions: readonly FetchPartition[];
-}
 
 export interface FetchedPartition extends TopicPartition {
   /** Kafka's number of an error; 0: none. */
@@ -99,6 +86,7 @@ function fetchById(broker: WireBroker, request: FetchRequest): Promise<SessionAn
 
 /** A broker forgets sessions when it is restarted or has too many: then everything is asked for again, once and at once. */
 async function fetchInSession(broker: WireBroker, request: FetchRequest, session: FetchSession, connection: WireConnection): Promise<FetchAnswer> {
+  if (request.partitions.length > PARTITIONS_A_TURN) await breathe();
   session.goesOver(connection.socket);
   const isRetried = session.isIncremental;
   try {
@@ -113,7 +101,6 @@ async function fetchOnce(broker: WireBroker, request: FetchRequest, session: Fet
   const hasNewsOnly = session.isIncremental;
   const asked = session.next(request.partitions);
   const partitions = hasNewsOnly ? asked.partitions : shuffled(asked.partitions);
-  if (request.partitions.length > PARTITIONS_A_TURN) await breathe();
   try {
     const { sessionId = 0, ...answer } = await sendById(broker, { ...request, partitions }, asked, (id) => session.nameOf(id));
     session.answered(sessionId, connection.socket);

@@ -1,7 +1,8 @@
 // Fetch sessions (KIP-227) against a broker that remembers as Kafka's does: what is asked for, and what a loss of the session costs.
 import { describe, expect, test } from 'vitest';
 import type { WireBroker, WireRequest } from '../../src/kafka/broker.js';
-import { fetchFrom, type FetchPartition } from '../../src/kafka/fetch.js';
+import { fetchFrom } from '../../src/kafka/fetch.js';
+import type { FetchPartition } from '../../src/kafka/fetch-request.js';
 import { FetchSession } from '../../src/kafka/fetch-session.js';
 import { AnswerReader, FlexibleWriter } from '../../src/kafka/protocol.js';
 
