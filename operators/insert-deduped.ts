@@ -11,6 +11,7 @@ import type { Batch } from '../src/model/record.js';
 import type { InsertBatch } from '../src/ports.js';
 import type { RetryConfig } from '../src/retry.js';
 import type { Cut, InsertableBatch, InsertedFrom } from '../src/stages.js';
+import { countAbandoned } from './internal/count-abandoned.js';
 import { insertAll, rangeOf, type Stage } from './internal/insert-all.js';
 import type { Part } from './internal/insert-in-parts.js';
 import { mapInOrder } from './internal/map-in-order.js';
@@ -76,16 +77,16 @@ export function insertDeduped<B extends InsertableBatch>(sink: InsertSink, confi
   if (!Number.isInteger(concurrency) || concurrency < 1) {
     throw new IngestError('KCR_CONFIG', `Expected \`concurrency\` to be a positive integer, got ${concurrency}`);
   }
-  const shared = { sink: preparing(sink), onPoison, retry, report, scheduler };
+  const shared = { sink: preparing(sink), onPoison, retry, scheduler };
   // A former owner stops at once; behind any other error what is under way is finished.
   const isUrgent = (error: unknown) => hasCode(error, 'KCR_FENCED');
-  const insert = mapInOrder((given: Given) => {
+  const insert = (telling: Report) => mapInOrder((given: Given) => {
     const { ledger, isCommitted, batch } = unpacked(given);
-    const stage: Stage = { ...shared, ledger, whenInDoubt: isCommitted ? 'abandon' : 'retry' };
+    const stage: Stage = { ...shared, report: telling, ledger, whenInDoubt: isCommitted ? 'abandon' : 'retry' };
     const kind = isCommitted ? 'delivered' : 'inserted';
-    return deliver(onTombstone === 'skip' ? withoutTombstones(batch, report) : batch, stage).pipe(map((delivered) => ({ ...delivered, kind })));
+    return deliver(onTombstone === 'skip' ? withoutTombstones(batch, telling) : batch, stage).pipe(map((delivered) => ({ ...delivered, kind })));
   }, concurrency, isUrgent);
-  return (batches) => insert(batches.pipe(unbroken<Given>())) as unknown as Observable<InsertedFrom<B>>;
+  return (batches) => batches.pipe(unbroken<Given>(), countAbandoned(insert, report)) as unknown as Observable<InsertedFrom<B>>;
 }
 
 /** Any of the three, as it comes. */

@@ -9,14 +9,17 @@ import { indexAfter } from '../../src/model/batch.js';
 import type { Batch } from '../../src/model/record.js';
 
 /**
- * `deliver` over batches that were committed; when it ends by an error, or nobody waits for it any more, what has come in
- * and was neither delivered nor told as abandoned is told as `abandoned`. `deliver` is given the report to use.
+ * `deliver` over batches; when it ends by an error, or nobody waits for it any more, what has come in
+ * committed and was neither delivered nor told as abandoned is told as `abandoned`. `deliver` is given the report to use.
  *
  * In plain words: counts what fell off the belt.
  */
-export function countAbandoned<T extends Batch>(deliver: (report: Report) => OperatorFunction<T, Delivered>, report: Report): OperatorFunction<T, Delivered> {
+export function countAbandoned<T extends Batch & { readonly isCommitted?: true }, D extends Pick<Delivered, 'lastOffset'>>(
+  deliver: (report: Report) => OperatorFunction<T, D>,
+  report: Report,
+): OperatorFunction<T, D> {
   return (committed) =>
-    new Observable<Delivered>((subscriber) => {
+    new Observable<D>((subscriber) => {
       const waiting = new Waiting();
       const telling: Report = (event) => {
         if (event.kind === 'abandoned') waiting.told(event);
@@ -27,7 +30,7 @@ export function countAbandoned<T extends Batch>(deliver: (report: Report) => Ope
       };
       const batches = new Observable<T>((inner) => committed.subscribe({
         next: (batch) => {
-          waiting.add(batch);
+          if (batch.isCommitted === true) waiting.add(batch);
           inner.next(batch);
         },
         error: (thrown: unknown) => inner.error(thrown),
@@ -68,9 +71,12 @@ class Waiting {
     while (this.#batches[0] !== undefined && this.#batches[0].batch.lastOffset <= lastOffset) this.#batches.shift();
   }
 
+  /** What was told is the end of a batch, or all of several. */
   told({ first, last }: Abandoned): void {
-    const found = this.#batches.find(({ batch }) => batch.lastOffset === last);
-    if (found !== undefined) found.toldFrom = first;
+    for (const waiting of this.#batches) {
+      const { afterOffset, lastOffset } = waiting.batch;
+      if (lastOffset >= first && lastOffset <= last) waiting.toldFrom = Math.max(first, afterOffset + 1);
+    }
   }
 
   /** The rest, one event for each stretch: the first batch may have been inserted in part, and some may be told. */

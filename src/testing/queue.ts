@@ -16,6 +16,8 @@ export interface Waiting {
   readonly rows: readonly Row[];
   readonly token: string;
   readonly killed: Killed;
+  /** It reaches the table, or some of it may have. */
+  readonly landed: () => void;
   /** Of an insert that was refused with the others: the row at fault, counted from 1 over the rows of all. */
   readonly done: (outcome: Outcome<{ readonly refusedRow: number | undefined }>) => void;
 }
@@ -65,6 +67,7 @@ export class InsertQueue {
     // A kill in the middle can tear each of those whose tokens were noted.
     if (isTorn) for (const { batch } of together.slice(0, killedAt + 1)) this.watch.torn(batch);
     const refusedRow = this.table.insertTogether(together, { nowMs: this.scheduler.now(), ...(isTorn ? { dieAtInsert: killedAt } : {}) });
+    if (refusedRow === undefined) for (const { landed } of together) landed();
     const isBroken = isKilled && refusedRow === undefined;
     for (const { done } of together) done(isBroken ? { error: broken() } : { value: { refusedRow } });
   }

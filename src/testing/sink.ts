@@ -250,11 +250,10 @@ function coalesced(process: SimulatedProcess, world: SinkSurroundings, batch: In
         world.watch.blocks(token, sent.length, Infinity);
         world.watch.landing(token, batch, world.table.now().id);
         const noted: typeof done = (outcome) => {
-          if ('error' in outcome || outcome.value.refusedRow === undefined) world.watch.landed(token, batch);
           if (!('error' in outcome) && outcome.value.refusedRow === undefined) world.watch.took(token);
           done(outcome);
         };
-        world.queue.push({ batch, token, killed, done: noted, rows: sent });
+        world.queue.push({ batch, token, killed, done: noted, landed: () => world.watch.landed(token, batch), rows: sent });
       },
     })
     .pipe(

@@ -211,6 +211,8 @@ function nameless(scenario: Scenario): Scenario {
   const dice = new Dice(seed + 5_000_003);
   // What something on the way holds may come to another table.
   const isAltered = scenario.happenings.some(({ kind }) => kind === 'alter');
+  // What has landed of a refused batch, and nobody can see, lands again with its parts.
+  const isHidden = scenario.happenings.some((one) => one.kind === 'alter' && one.alteration === 'hide rows');
   const isBegunAnew = truncation !== undefined || isReadAgain || scenario.happenings.some(({ kind }) => kind === 'recreate');
   if (isBegunAnew || dice.chance(0.4) || (poisonEvery === 0 && dice.chance(0.5))) return scenario;
   const passes = dice.list(poisonEvery === 0 ? dice.int(1, 2) : dice.of(0, 0, 1), (): Happening => ({ kind: 'table refuses', atMs: dice.int(0, 500), ms: dice.int(5, 400) }));
@@ -226,7 +228,7 @@ function nameless(scenario: Scenario): Scenario {
     // Twice the same unknown code, with others taken in between, is a record's: from outside nobody can tell it from a server
     // that refuses everything, recovers, and does so again.
     happenings: [...scenario.happenings, ...passes.slice(0, scenario.onPoison === 'exclude' ? 1 : undefined)],
-    ...(poisonEvery === 0 ? {} : { refusal: dice.of<Refusal>('surely', 'surely', 'perhaps', 'perhaps', 'schema'), refusesLate: views.length === 0 && dice.chance(0.4) }),
+    ...(poisonEvery === 0 ? {} : { refusal: dice.of<Refusal>('surely', 'surely', 'perhaps', 'perhaps', 'schema'), refusesLate: views.length === 0 && dice.chance(0.4) && !isHidden }),
   };
 }
 

@@ -7,7 +7,7 @@ import type { ErrorCode } from '../../../src/errors.js';
 import type { Delivered, IngestEvent, Report } from '../../../src/events.js';
 import { atMostOnce } from '../../../src/pipeline/at-most-once.js';
 import type { SourceEvent } from '../../../src/ports.js';
-import type { CommittedBatch } from '../../../src/stages.js';
+import type { BufferedBatch, CommittedBatch } from '../../../src/stages.js';
 import { FakeSink, FakeSource, Journal, assigned, briefDelivered, chunk, committed, failure, fetched, lost, p0, type Scripts } from '../../support/fakes.js';
 import { asText, marbles, type Marbles } from '../../support/marbles.js';
 
@@ -98,4 +98,26 @@ test('at-most-once, as it is arranged, counts what a lost partition had committe
   atMostOnce(new FakeSource(journal, events), sink, { batch: { count: 5, maxWaitMs: 1 }, onEvent: (event) => told.push(event), scheduler: m.scheduler }).subscribe();
   m.flush();
   expect(told.filter(({ kind }) => kind === 'abandoned')).toMatchObject([{ first: 5, last: 9, rows: 5, error: { code: 'KCR_INSERT_IN_DOUBT' } }]);
+}));
+
+test('by hand, too: insertDeduped counts what came to it committed, once, however often it is counted', marbles((m) => {
+  const told: Counted[] = [];
+  const onEvent: Report = (event) => {
+    if (event.kind === 'abandoned') told.push([event.first, event.last, event.rows, event.error.code]);
+  };
+  const sink = (): FakeSink => new FakeSink(new Journal(), { 'insert 10-14': '---p', 'insert 15-19': '-----k' });
+  m.cold('(bcd)', batches).pipe(insertDeduped(sink(), { onEvent })).subscribe({ error: () => undefined });
+  m.flush();
+  const byHand = told.splice(0);
+  m.cold('(bcd)', batches).pipe(countAbandoned((telling) => insertDeduped(sink(), { onEvent: telling }), onEvent)).subscribe({ error: () => undefined });
+  m.flush();
+  expect(byHand).toEqual([[10, 14, 5, 'KCR_POISON'], [15, 24, 9, 'KCR_POISON']]);
+  expect(told).toEqual(byHand);
+}));
+
+test('what was not committed is not lost, and not counted', marbles((m) => {
+  const told: IngestEvent[] = [];
+  m.cold<BufferedBatch>('b', { b: chunk(9, 14) }).pipe(insertDeduped(new FakeSink(new Journal(), { 'insert 10-14': '-p' }), { onEvent: (event) => told.push(event) })).subscribe({ error: () => undefined });
+  m.flush();
+  expect(told.filter(({ kind }) => kind === 'abandoned')).toEqual([]);
 }));
