@@ -58,23 +58,15 @@ interface Measured {
   readonly commitsPerSecond: number;
   readonly commitRequests: number;
   readonly commitsPerRequest: number;
-  readonly fetchRequests: number;
-  readonly fetchRequestBytes: number;
-  readonly bytesPerFetchRequest: number;
-  readonly largestFetchRequestBytes: number;
-  /** Of the whole process, user and system, from the start to the end of the measurement. */
-  readonly cpuMs: number;
 }
 
 const JOIN_GROUP = 11;
-const FETCH = 1;
 const HEARTBEAT = 12;
 const OFFSET_COMMIT = 8;
 
 /** Notes each request that leaves this process, by its API key, as kafkajs hands it to the socket. */
 class Requests {
   readonly atMs = new Map<number, number[]>();
-  readonly sizes = new Map<number, number[]>();
 
   constructor() {
     const note = (data: unknown) => {
@@ -83,9 +75,6 @@ class Requests {
       const list = this.atMs.get(key) ?? [];
       list.push(performance.now());
       this.atMs.set(key, list);
-      const sizes = this.sizes.get(key) ?? [];
-      sizes.push(data.length);
-      this.sizes.set(key, sizes);
     };
     const write = Reflect.get(Socket.prototype, 'write') as (...args: unknown[]) => boolean;
     const noting = function (this: Socket, ...args: unknown[]): boolean {
@@ -165,7 +154,6 @@ async function measure(brokers: readonly string[], { name, topics, partitionsEac
   let [assigned, batches, rebalances] = [0, 0, 0];
   let assignedMs = 0;
   const startMs = performance.now();
-  const cpuBefore = process.cpuUsage();
   delay.enable();
   const longestTurn = watchTurns();
   const config = {
@@ -193,9 +181,6 @@ async function measure(brokers: readonly string[], { name, topics, partitionsEac
   const measuredMs = performance.now() - startMs;
   delay.disable();
   const longestTurnCpuMs = longestTurn();
-  const cpu = process.cpuUsage(cpuBefore);
-  const fetches = [...(requests.sizes.get(FETCH) ?? [])];
-  const fetchRequestBytes = fetches.reduce((sum, size) => sum + size, 0);
   // Those of the drain are wanted by us, and not counted.
   const disturbed = rebalances;
   const beats = requests.of(HEARTBEAT);
@@ -211,8 +196,6 @@ async function measure(brokers: readonly string[], { name, topics, partitionsEac
     heartbeatsLate: gaps.filter((gap) => gap > HEARTBEAT_MS + LATE_MS).length, longestBetweenHeartbeatsMs: Math.round(Math.max(0, ...gaps)),
     joins, rebalances: disturbed, batches: committed, seconds: Math.round(measuredMs / 1000), commitsPerSecond: Math.round((committed / measuredMs) * 1000), commitRequests,
     commitsPerRequest: Math.round(committed / Math.max(1, commitRequests)),
-    fetchRequests: fetches.length, fetchRequestBytes, bytesPerFetchRequest: Math.round(fetchRequestBytes / Math.max(1, fetches.length)), largestFetchRequestBytes: Math.max(0, ...fetches),
-    cpuMs: Math.round((cpu.user + cpu.system) / 1000),
   };
 }
 

@@ -6,11 +6,8 @@
 import { IngestError } from '../errors.js';
 import type { AbortedTransaction } from './aborted.js';
 import type { TopicPartition } from './assignor.js';
-import type { FetchPartition, FetchRequest } from './fetch-request.js';
-import { isSessionRefused, NO_SESSION, type FetchSession, type SessionRequest } from './fetch-session.js';
 import { AnswerReader, FlexibleWriter, type EncodedRequest } from './protocol.js';
-import { breathe } from './wait.js';
-import { joinNothing, maxVersion, through, type TopicPartitions, type WireBroker, type WireConnection, type WireResponse } from './broker.js';
+import { joinNothing, maxVersion, through, type TopicPartitions, type WireBroker, type WireResponse } from './broker.js';
 
 const FETCH_API = 1;
 /** The one of a broker's connections that kafkajs fetches over. */
@@ -26,10 +23,20 @@ const THROTTLED_AFTER_VERSION = 8;
 const NETWORK_DELAY_MS = 100;
 /** Transactions that overlap one fetch of a partition: as many as have producers there, and one for each of its batches at most. */
 const MAX_ABORTED = 100_000;
-/** So many partitions of a request or an answer are gone through in one turn of the event loop. */
-const PARTITIONS_A_TURN = 1000;
 
-type NameOf = (topicId: string | undefined) => string | undefined;
+export interface FetchPartition extends TopicPartition {
+  /** What it is fetched by, where the broker speaks it: a topic that was created anew answers under its own id only. */
+  readonly topicId?: string | undefined;
+  readonly offset: number;
+  readonly maxBytes: number;
+}
+
+export interface FetchRequest {
+  readonly maxWaitMs: number;
+  readonly maxBytes: number;
+  readonly isolation: 'read_committed' | 'read_uncommitted';
+  readonly partitions: readonly FetchPartition[];
+}
 
 export interface FetchedPartition extends TopicPartition {
   /** Kafka's number of an error; 0: none. */
@@ -45,24 +52,14 @@ export interface FetchAnswer {
   readonly partitions: readonly FetchedPartition[];
   /** A quota is exceeded: for so long the broker reads nothing more from the connection, milliseconds; 0: none is. */
   readonly throttleMs: number;
-  /** Partitions that are not answered have no error, and nothing new. */
-  readonly hasNewsOnly?: boolean;
 }
 
-interface SessionAnswer extends FetchAnswer {
-  /** 0: none. */
-  readonly sessionId?: number;
-}
-
-/** `session`: what this broker remembers of earlier requests; without it everything is asked for each time. */
-export async function fetchFrom(broker: WireBroker, request: FetchRequest, session?: FetchSession): Promise<FetchAnswer> {
-  const connection = await broker.connectionPool.getConnection(FETCH_CONNECTION);
-  joinNothing(connection);
+export async function fetchFrom(broker: WireBroker, request: FetchRequest): Promise<FetchAnswer> {
+  joinNothing(await broker.connectionPool.getConnection(FETCH_CONNECTION));
   const speaksIds = (await maxVersion(broker, FETCH_API)) >= ID_VERSION;
   const isById = ({ topicId }: FetchPartition): boolean => speaksIds && topicId !== undefined;
   const byId = request.partitions.filter(isById);
   const byName = request.partitions.filter((partition) => !isById(partition));
-  if (session !== undefined && byName.length === 0) return fetchInSession(broker, request, session, connection);
   // Brokers that give ids give them to all topics: as a rule one of the two is empty.
   const answers = await Promise.all([
     byId.length === 0 ? NOTHING : fetchById(broker, { ...request, partitions: shuffled(byId) }),
@@ -79,53 +76,17 @@ export async function renewFetchConnection(broker: WireBroker): Promise<void> {
 
 const NOTHING: FetchAnswer = { partitions: [], throttleMs: 0 };
 
-function fetchById(broker: WireBroker, request: FetchRequest): Promise<SessionAnswer> {
+async function fetchById(broker: WireBroker, request: FetchRequest): Promise<FetchAnswer> {
   const names = new Map(request.partitions.map(({ topic, topicId }) => [topicId, topic]));
-  return sendById(broker, request, undefined, (id) => names.get(id));
-}
-
-/** A broker forgets sessions when it is restarted or has too many: then everything is asked for again, once and at once. */
-async function fetchInSession(broker: WireBroker, request: FetchRequest, session: FetchSession, connection: WireConnection): Promise<FetchAnswer> {
-  if (request.partitions.length > PARTITIONS_A_TURN) await breathe();
-  session.goesOver(connection.socket);
-  const isRetried = session.isIncremental;
-  try {
-    return await fetchOnce(broker, request, session, connection);
-  } catch (thrown) {
-    if (!isRetried || !isSessionRefused(thrown)) throw thrown;
-  }
-  return fetchOnce(broker, request, session, connection);
-}
-
-async function fetchOnce(broker: WireBroker, request: FetchRequest, session: FetchSession, connection: WireConnection): Promise<FetchAnswer> {
-  const hasNewsOnly = session.isIncremental;
-  const asked = session.next(request.partitions);
-  const partitions = hasNewsOnly ? asked.partitions : shuffled(asked.partitions);
-  try {
-    const { sessionId = 0, ...answer } = await sendById(broker, { ...request, partitions }, asked, (id) => session.nameOf(id));
-    session.answered(sessionId, connection.socket);
-    return { ...answer, hasNewsOnly };
-  } catch (thrown) {
-    session.broken(thrown);
-    throw thrown;
-  }
-}
-
-async function sendById(
-  broker: WireBroker,
-  request: FetchRequest,
-  session: SessionRequest | undefined,
-  nameOf: NameOf,
-): Promise<SessionAnswer> {
   const answer = broker.connectionPool.send({
-    request: { apiKey: FETCH_API, apiVersion: ID_VERSION, apiName: 'Fetch', encode: async () => encodeFetchById(request, session) },
+    request: { apiKey: FETCH_API, apiVersion: ID_VERSION, apiName: 'Fetch', encode: async () => encodeFetchById(request) },
     response: {
-      decode: async (payload) => ({ partitions: await decodeInTurns(payload, ID_VERSION, nameOf), throttleMs: throttleOf(payload, ID_VERSION), sessionId: sessionOf(payload) }),
+      decode: async (payload) => ({ partitions: decodeAnswer(payload, ID_VERSION, (id) => names.get(id)), throttleMs: throttleOf(payload, ID_VERSION) }),
       parse: async (decoded) => decoded,
     },
     requestTimeout: request.maxWaitMs + NETWORK_DELAY_MS,
   });
-  return (await answer) as SessionAnswer;
+  return (await answer) as FetchAnswer;
 }
 
 async function fetchByName(broker: WireBroker, request: FetchRequest): Promise<FetchAnswer> {
@@ -171,21 +132,18 @@ function shuffled<T>(items: readonly T[]): T[] {
 }
 
 /** https://kafka.apache.org/protocol#The_Messages_Fetch, version 13. */
-export function encodeFetchById(request: FetchRequest, { id, epoch, forgotten }: Omit<SessionRequest, 'partitions'> = { ...NO_SESSION, forgotten: [] }): EncodedRequest {
+export function encodeFetchById(request: FetchRequest): EncodedRequest {
   const writer = new FlexibleWriter();
   const { maxWaitMs, maxBytes, partitions } = request;
   writer.int32(-1).int32(maxWaitMs).int32(1).int32(maxBytes).int8(isolationLevel(request));
-  writer.int32(id).int32(epoch);
+  writer.int32(0).int32(-1); // no fetch session
   writer.array(neighbours(partitions), ([topicId, list]) => {
     writer.id(topicId).array(list, ({ partition, offset, maxBytes: partitionMaxBytes }) => {
       writer.int32(partition).int32(-1).int64(offset).int32(-1).int64(-1).int32(partitionMaxBytes).tags();
     });
     writer.tags();
   });
-  writer.array(forgotten, ({ topicId, partitions: gone }) => {
-    writer.id(topicId).array(gone, (partition) => void writer.int32(partition));
-    writer.tags();
-  });
+  writer.array([], () => undefined); // nothing is left out of a session
   return writer.string('').tags().encoded();
 }
 
@@ -207,7 +165,7 @@ function responseOf(version: number): WireResponse {
     });
   }
   return {
-    decode: async (payload) => ({ partitions: await decodeInTurns(payload, version), throttleMs: throttleOf(payload, version) }),
+    decode: async (payload) => ({ partitions: decodeAnswer(payload, version), throttleMs: throttleOf(payload, version) }),
     parse: async (decoded) => decoded,
   };
 }
@@ -217,32 +175,11 @@ function throttleOf(payload: Buffer, version: number): number {
   return version < THROTTLED_AFTER_VERSION ? 0 : Math.max(0, new AnswerReader(payload, version >= ID_VERSION).int32());
 }
 
-function sessionOf(payload: Buffer): number {
-  const reader = new AnswerReader(payload, true);
-  reader.int32(); // throttle time
-  reader.int16();
-  return reader.int32();
-}
-
 /**
  * https://kafka.apache.org/protocol#The_Messages_Fetch, versions 4 to 11 and 13. `nameOf`: the name of a topic that was
  * asked for by id; what nobody asked for is left out.
  */
-export function decodeAnswer(payload: Buffer, version: number, nameOf: NameOf = () => undefined): FetchedPartition[] {
-  return [...partitionsOf(payload, version, nameOf)];
-}
-
-/** Others have their turn in between: there may be thousands of partitions. */
-async function decodeInTurns(payload: Buffer, version: number, nameOf: NameOf = () => undefined): Promise<FetchedPartition[]> {
-  const partitions: FetchedPartition[] = [];
-  for (const partition of partitionsOf(payload, version, nameOf)) {
-    partitions.push(partition);
-    if (partitions.length % PARTITIONS_A_TURN === 0) await breathe();
-  }
-  return partitions;
-}
-
-function* partitionsOf(payload: Buffer, version: number, nameOf: NameOf): Generator<FetchedPartition, void> {
+export function decodeAnswer(payload: Buffer, version: number, nameOf: (topicId: string | undefined) => string | undefined = () => undefined): FetchedPartition[] {
   const isById = version >= ID_VERSION;
   const reader = new AnswerReader(payload, isById);
   reader.int32(); // throttle time
@@ -251,16 +188,15 @@ function* partitionsOf(payload: Buffer, version: number, nameOf: NameOf): Genera
     if (errorCode !== 0) throw Object.assign(new Error(`the broker refused a fetch with its error ${errorCode}`), { type: `error ${errorCode}` });
     reader.int32(); // session id
   }
-  for (let topics = reader.count(); topics > 0; topics--) {
+  const topics = reader.array(() => {
     const topic = isById ? nameOf(reader.id()) : reader.string();
-    for (let left = reader.count(); left > 0; left--) {
-      const partition = decodePartition(reader, topic ?? '', version);
-      if (topic !== undefined) yield partition;
-    }
+    const partitions = reader.array(() => decodePartition(reader, topic ?? '', version));
     reader.tags();
-  }
+    return topic === undefined ? [] : partitions;
+  });
   reader.tags();
   reader.end();
+  return topics.flat();
 }
 
 function decodePartition(reader: AnswerReader, topic: string, version: number): FetchedPartition {

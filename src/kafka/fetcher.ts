@@ -7,7 +7,6 @@ import { IngestError } from '../errors.js';
 import type { Chunk } from '../model/record.js';
 import type { Credits } from '../model/credits.js';
 import { fetchFrom, renewFetchConnection, type FetchedPartition } from './fetch.js';
-import { FetchSession } from './fetch-session.js';
 import type { SourceSettings } from './options.js';
 import { nameOf } from './assignor.js';
 import { HeldBack } from './held-back.js';
@@ -19,7 +18,7 @@ import type { Tenure } from './tenure.js';
 import { knownLeader, knownTopicId, partitionTrouble } from './topic-ids.js';
 import { isTimeout, kafkaError, kafkaType, reasonOf, troubleOf } from './trouble.js';
 import { Backoff, breathe, sleep } from './wait.js';
-import { checkedBroker, forgetVersions, type WireBroker } from './broker.js';
+import { checkedBroker, forgetVersions } from './broker.js';
 import type { Wire } from './wire.js';
 
 export interface FetcherPorts {
@@ -85,7 +84,6 @@ export class Fetcher {
   readonly #reading: Reading;
   /** Undefined: what is not committed is read, too. */
   readonly #heldBack: HeldBack | undefined;
-  readonly #sessions = new WeakMap<WireBroker, FetchSession>();
   /** Answers in a row, of each broker, that came at once and with nothing. */
   readonly #hasty = new Map<number, Backoff>();
 
@@ -207,18 +205,16 @@ export class Fetcher {
       const maxWaitMs = others ? this.#shortWait(leader) : settings.maxWaitMs;
       const { maxBytes, isolation } = settings;
       const askedMs = performance.now();
-      const answer = await fetchFrom(broker, { maxWaitMs, maxBytes, isolation, partitions: asked }, this.#sessionOf(broker)).catch((thrown: unknown) => {
+      const { partitions, throttleMs } = await fetchFrom(broker, { maxWaitMs, maxBytes, isolation, partitions: asked }).catch((thrown: unknown) => {
         forgetVersions(broker);
         // Only this one: heartbeats and commits to the same broker go on.
         if (isTimeout(thrown)) cutLane(broker.connectionPool, 'fetch');
         throw thrown;
       });
-      const { partitions, throttleMs } = answer;
       this.#backoffs.delete(leader);
       const answeredMs = performance.now();
       if (throttleMs > 0 || partitions.some(({ errorCode, data }) => errorCode !== 0 || data.length > 0)) this.#hasty.delete(leader);
       else await this.#holdBack(leader, answeredMs - askedMs, maxWaitMs);
-      if (answer.hasNewsOnly === true) this.#takeSilence(partitions, asked);
       await this.#take(partitions, asked);
       free();
       if (throttleMs > 0) await this.#waitOut(leader, throttleMs - (performance.now() - answeredMs));
@@ -229,12 +225,6 @@ export class Fetcher {
       this.#busy.delete(leader);
       this.wake();
     }
-  }
-
-  #sessionOf(broker: WireBroker): FetchSession {
-    const session = this.#sessions.get(broker) ?? new FetchSession();
-    this.#sessions.set(broker, session);
-    return session;
   }
 
   #shortWait(leader: number): number {
@@ -257,7 +247,6 @@ export class Fetcher {
   }
 
   async #take(answer: readonly FetchedPartition[], asked: readonly { tenure: Tenure; offset: number }[]): Promise<void> {
-    if (answer.length === 0) return;
     const requests = new Map(asked.map((request) => [nameOf(request.tenure.assignment), request]));
     let isFirst = true;
     let sinceMs = performance.now();
@@ -277,18 +266,6 @@ export class Fetcher {
         this.#heldBack?.see(request.tenure, fetched);
         await this.#reading.open(request.tenure, request.offset, fetched, hadNone);
       }
-    }
-  }
-
-  /** In a session a broker says nothing of a partition that is as it was: it is led, and its readable end stands still. */
-  #takeSilence(answer: readonly FetchedPartition[], asked: readonly { tenure: Tenure; offset: number }[]): void {
-    const answered = new Set(answer.map(nameOf));
-    for (const { tenure, offset } of asked) {
-      if (answered.size > 0 && answered.has(nameOf(tenure.assignment))) continue;
-      if (!this.#isWanted(tenure, offset)) continue;
-      tenure.leaderlessSinceMs = undefined;
-      tenure.doubt = undefined;
-      this.#heldBack?.seeAgain(tenure);
     }
   }
 

@@ -14,7 +14,6 @@ export const HELD_AGAIN_MS = 60_000;
 
 interface Held {
   readonly stableEnd: number;
-  readonly highWatermark: number;
   readonly sinceMs: number;
   toldMs: number | undefined;
 }
@@ -44,18 +43,12 @@ export class HeldBack {
     }
     const nowMs = this.#now();
     const before = this.#held.get(tenure);
-    const held = before?.stableEnd === stableEnd ? { ...before, highWatermark } : { stableEnd, highWatermark, sinceMs: nowMs, toldMs: undefined };
+    const held = before?.stableEnd === stableEnd ? before : { stableEnd, sinceMs: nowMs, toldMs: undefined };
     this.#held.set(tenure, held);
     const dueMs = held.toldMs === undefined ? held.sinceMs + HELD_NOTICE_MS : held.toldMs + HELD_AGAIN_MS;
     if (nowMs < dueMs) return;
     held.toldMs = nowMs;
     void this.#tell(tenure, held, highWatermark);
-  }
-
-  /** A fetch told nothing new of it. */
-  seeAgain(tenure: Tenure): void {
-    const held = this.#held.get(tenure);
-    if (held !== undefined) this.see(tenure, held);
   }
 
   async #tell(tenure: Tenure, { stableEnd, sinceMs }: Held, logEnd: number): Promise<void> {

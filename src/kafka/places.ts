@@ -12,11 +12,7 @@ import { EARLIEST, LATEST, listOffsetsEach, type Beyond, type ListedOffsets } fr
 import type { Session } from './session.js';
 import { knownTopic, knownTopicId } from './topic-ids.js';
 import { reasonOf, troubleOf } from './trouble.js';
-import { breathe } from './wait.js';
 import type { Wire } from './wire.js';
-
-/** So many first commits are prepared in one turn of the event loop. */
-const COMMITS_A_TURN = 1000;
 
 export { nameOf } from './assignor.js';
 
@@ -80,14 +76,10 @@ export class Places {
     const untold = partitions.filter(({ topic }) => !isTold(this.#wire.cluster, topic)).map((each) => ({ ...each, reason: 'Kafka does not tell of the topic' }));
     if (starts.length === 0) return { places: [], missing: untold };
     const answers = await this.#membership.committed(starts);
-    // Each of these looks at thousands of partitions: others have their turn in between.
-    await breathe();
     const next = new Map(answers.map((each) => [nameOf(each), each.next]));
     const chosenBefore = new Set(answers.filter(({ metadata }) => metadata === chosenOffset).map(nameOf));
     const open = starts.filter((start) => this.#isAnew(start) || next.get(nameOf(start)) === undefined);
-    await breathe();
     const { offsets, errors } = await this.#ends(session, open);
-    await breathe();
     const untellable = open.filter((start) => errors.has(nameOf(start)));
     const places = starts
       .filter((start) => !errors.has(nameOf(start)))
@@ -96,7 +88,6 @@ export class Places {
         const isProgress = !chosenBefore.has(name) && !offsets.has(name);
         return { ...start, next: offsets.get(name) ?? committed ?? 0, committed: isProgress ? committed : undefined };
       });
-    await breathe();
     // The end of the log moves: what is produced while we are down must not be skipped the next time.
     const chosen = places.filter((place) => {
       const isHalted = place.recreatedFrom !== undefined && !this.#isAnew(place);
@@ -111,14 +102,7 @@ export class Places {
    * since a late copy of it would wipe out the state that a store has committed there meanwhile.
    */
   async writeDown(session: Session, places: readonly (TopicPartition & { readonly next: number })[], signal: AbortSignal): Promise<void> {
-    const commits: Promise<void>[] = [];
-    for (const { topic, partition, next } of places) {
-      if (commits.length > 0 && commits.length % COMMITS_A_TURN === 0) await breathe();
-      const commit = this.#membership.commitOnce(session, { topic, partition, next, metadata: chosenOffset }, signal);
-      commit.catch(() => undefined); // it may fail before all of them are waited for
-      commits.push(commit);
-    }
-    await Promise.all(commits);
+    await Promise.all(places.map(({ topic, partition, next }) => this.#membership.commitOnce(session, { topic, partition, next, metadata: chosenOffset }, signal)));
   }
 
   /** @throws what no retry mends; the error of each other partition stands under its name. */

@@ -34,8 +34,6 @@ const ANEW_PAUSE_MS = 500;
 const MISSING_PAUSE_LIMIT_MS = 5000;
 /** Longer than this nobody else has to wait while partitions are begun or given up, one after the other. */
 const TURN_LIMIT_MS = 10;
-/** Nor behind more of them: what each sets off in promises runs in the same turn, after it was measured. */
-const PARTITIONS_A_TURN = 32;
 
 /** Of the budget; the rest is for what is just being received, and for what is done but not collected yet. */
 const RECORDS_PART = 5 / 8;
@@ -259,14 +257,12 @@ export class Run {
   async #assign(turn: Turn, { places, missing }: Found): Promise<void> {
     if (missing.length > 0) this.#lookForMissing(turn, missing);
     let sinceMs = performance.now();
-    for (const [i, place] of places.entries()) {
+    for (const place of places) {
       if (turn.ended.signal.aborted || this.#over.signal.aborted) return;
       this.#begin(turn, place);
-      const isSlow = performance.now() - sinceMs >= TURN_LIMIT_MS;
-      if (isSlow) this.#fetcher.serve(this.#assignments.all);
-      if (!isSlow && (i + 1) % PARTITIONS_A_TURN !== 0) continue;
+      if (performance.now() - sinceMs < TURN_LIMIT_MS) continue;
+      this.#fetcher.serve(this.#assignments.all);
       await breathe();
-      if (!isSlow) continue;
       sinceMs = performance.now();
     }
     if (!turn.ended.signal.aborted) this.#fetcher.serve(this.#assignments.all);
@@ -366,16 +362,16 @@ export class Run {
     const releases: Promise<void>[] = [];
     await this.#eachInTurn(tenures, (tenure) => {
       if (!limit.aborted && tenure.state === 'active') releases.push(this.#revoke(tenure));
-    }, PARTITIONS_A_TURN);
+    });
     await Promise.all(releases);
   }
 
   /** Others have their turn in between: there may be thousands. */
-  async #eachInTurn(tenures: readonly Tenure[], act: (tenure: Tenure) => void, most = Infinity): Promise<void> {
+  async #eachInTurn(tenures: readonly Tenure[], act: (tenure: Tenure) => void): Promise<void> {
     let sinceMs = performance.now();
-    for (const [i, tenure] of tenures.entries()) {
+    for (const tenure of tenures) {
       act(tenure);
-      if (performance.now() - sinceMs < TURN_LIMIT_MS && (i + 1) % most !== 0) continue;
+      if (performance.now() - sinceMs < TURN_LIMIT_MS) continue;
       await breathe();
       sinceMs = performance.now();
     }

@@ -27,8 +27,6 @@ export class FakeKafka {
   isSilent = false;
   log = { start: 0, end: 100 };
   fetches = 0;
-  /** Under which it answers partitions only that have something; 0: all are answered. */
-  sessionId = 0;
   refreshes = 0;
   readonly events: { kind: string; partition: number; what?: unknown }[] = [];
   readonly chunks: Chunk[] = [];
@@ -75,11 +73,10 @@ export class FakeKafka {
   #wire(partitions: number): Wire {
     const nothing = async () => undefined;
     const names = ['isConnected', 'metadata', 'findGroupCoordinator', 'joinGroup', 'syncGroup', 'heartbeat', 'leaveGroup', 'offsetCommit', 'offsetFetch', 'fetch'];
-    const connection = { chunks: [], send: nothing, socket: { destroy: () => this.renewed++ } };
     const broker = {
       ...Object.fromEntries(names.map((name) => [name, nothing])),
       apiVersions: async () => ({ 1: { maxVersion: 13 } }),
-      connectionPool: { host: 'h', port: 1, getConnection: async () => connection, send: (request: WireRequest) => this.#answer(request, partitions) },
+      connectionPool: { host: 'h', port: 1, getConnection: async () => ({ chunks: [], send: nothing, socket: { destroy: () => this.renewed++ } }), send: (request: WireRequest) => this.#answer(request, partitions) },
       listOffsets: async ({ topics: [first] }: { topics: { partitions: { partition: number; timestamp: string }[] }[] }) => ({
         responses: [{ topic: 't', partitions: first!.partitions.map(({ partition, timestamp }) => ({ partition, offset: String(timestamp === '-2' ? this.log.start : this.log.end) })) }],
       }),
@@ -104,7 +101,7 @@ export class FakeKafka {
   /** Fetches that lay unread while the broker was mute. */
   tooEarly = 0;
 
-  async #answer({ request }: WireRequest, count: number): Promise<FetchAnswer> {
+  async #answer({ request }: WireRequest, partitions: number): Promise<FetchAnswer> {
     expect(request.apiVersion).toBe(13);
     this.fetches++;
     await new Promise((resolve) => setTimeout(resolve, this.answersAfterMs));
@@ -113,14 +110,12 @@ export class FakeKafka {
     this.#mutedUntilMs = performance.now() + throttleMs;
     this.refusal = 0;
     if (refusal !== 0) throw Object.assign(new Error('the broker refused a fetch'), { type: `error ${refusal}` });
-    const answered = Array.from({ length: count }, (_, partition): FetchedPartition => {
+    return { throttleMs, partitions: Array.from({ length: partitions }, (_, partition): FetchedPartition => {
       const answer = this.answers.get(partition) ?? 0;
       const [errorCode, data] = typeof answer === 'number' ? [answer, Buffer.alloc(0)] : [0, answer];
       if (errorCode === 0 && !this.lasting.has(partition)) this.answers.delete(partition);
       return { topic: 't', partition, errorCode, highWatermark: 100, stableEnd: 100, aborted: [], data };
-    });
-    const partitions = this.sessionId === 0 ? answered : answered.filter(({ errorCode, data }) => errorCode !== 0 || data.length > 0);
-    return Object.assign({ throttleMs, partitions }, { sessionId: this.sessionId });
+    }) };
   }
 
   get kinds(): string[] {

@@ -6,7 +6,6 @@ import { LANES } from '../../../src/kafka/lanes.js';
 import { Membership } from '../../../src/kafka/membership.js';
 import { Places } from '../../../src/kafka/places.js';
 import { Committing } from '../../../src/kafka/committing.js';
-import { FetchSession } from '../../../src/kafka/fetch-session.js';
 import { Fetcher } from '../../../src/kafka/fetcher.js';
 import type { KafkaSource } from '../../../src/kafka/source.js';
 import { IngestError } from '../../../src/errors.js';
@@ -113,17 +112,6 @@ export const kafkaSabotages: Readonly<Record<string, KafkaSabotage>> = {
     install: changingAnswers((answer) => answer, (thrown) =>
       thrown instanceof Error && /^error /.test(String((thrown as { type?: unknown }).type)) ? Object.assign(thrown, { type: 'UNSUPPORTED_VERSION' }) : thrown,
     ),
-  },
-  'J8 session': {
-    means: 'a fetch session that the broker has forgotten is gone on with', shows: ['stuck', 'held up'],
-    install: replacing(FetchSession.prototype, 'broken', () => () => undefined),
-  },
-  'J1 moves': {
-    means: 'a fetch session is not told how far its partitions were read', shows: ['stuck', 'held up'],
-    install: replacing(FetchSession.prototype, 'next', (next) => function (this: FetchSession, wanted) {
-      const request = next.call(this, wanted);
-      return request.epoch > 0 ? { ...request, partitions: [] } : request;
-    }),
   },
   'J9 committed': {
     means: 'the claim is not told what the group has committed', theme: 'set back', shows: ['doubled'],
