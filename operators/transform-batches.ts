@@ -3,6 +3,7 @@
  */
 import { catchError, concatMap, defer, endWith, map, of, throwError, type MonoTypeOperatorFunction, type Observable } from 'rxjs';
 import { IngestError, asIngestError } from '../src/errors.js';
+import { placeOf } from '../src/model/batch.js';
 import type { Batch } from '../src/model/record.js';
 
 /**
@@ -27,7 +28,7 @@ import type { Batch } from '../src/model/record.js';
 export function transformBatches<B extends Batch>(operator: (batches: Observable<B>) => Observable<NoInfer<B>>): MonoTypeOperatorFunction<B> {
   return concatMap((batch) =>
     defer(() => operator(of(batch))).pipe(
-      catchError((thrown: unknown): Observable<never> => throwError(() => asIngestError(thrown, 'KCR_TRANSFORM', 'Your operator threw', rangeOf(batch)))),
+      catchError((thrown: unknown): Observable<never> => throwError(() => asIngestError(thrown, 'KCR_TRANSFORM', 'Your operator threw', placeOf(batch)))),
       endWith(undefined),
       map((made, index) => checked(made, index, batch)),
       concatMap((made) => (made === undefined ? [] : [made])),
@@ -48,9 +49,5 @@ function checked<B extends Batch>(made: B | undefined, index: number, batch: B):
 }
 
 function failed(what: string, batch: Batch, hint: string): IngestError {
-  return new IngestError('KCR_TRANSFORM', what, { ...rangeOf(batch), hint });
-}
-
-function rangeOf({ assignment: { topic, partition }, afterOffset, lastOffset }: Batch) {
-  return { topic, partition, first: afterOffset + 1, last: lastOffset };
+  return new IngestError('KCR_TRANSFORM', what, { ...placeOf(batch), hint });
 }

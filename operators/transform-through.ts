@@ -5,7 +5,7 @@ import type { Duplex } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { concatMap, defer, finalize, from, type OperatorFunction } from 'rxjs';
 import { IngestError, asIngestError } from '../src/errors.js';
-import { bytesOf } from '../src/model/batch.js';
+import { bytesOf, placeOf } from '../src/model/batch.js';
 import type { Batch, KafkaRecord } from '../src/model/record.js';
 
 /**
@@ -44,19 +44,16 @@ async function through<B extends Batch>(makeStream: () => Duplex, batch: B, sign
       { signal },
     );
   } catch (thrown) {
-    const { afterOffset, lastOffset, assignment } = batch;
-    throw asIngestError(thrown, 'KCR_TRANSFORM', 'The transform stream failed', {
-      topic: assignment.topic, partition: assignment.partition, first: afterOffset + 1, last: lastOffset,
-    });
+    throw asIngestError(thrown, 'KCR_TRANSFORM', 'The transform stream failed', placeOf(batch));
   }
   records.sort((a, b) => a.offset - b.offset);
   return { ...batch, records, bytes: bytesOf(records) };
 }
 
-function checked(record: KafkaRecord, { afterOffset, lastOffset, assignment }: Batch): KafkaRecord {
-  if (typeof record?.offset === 'number' && record.offset > afterOffset && record.offset <= lastOffset) return record;
+function checked(record: KafkaRecord, batch: Batch): KafkaRecord {
+  if (typeof record?.offset === 'number' && record.offset > batch.afterOffset && record.offset <= batch.lastOffset) return record;
   throw new IngestError('KCR_TRANSFORM', 'The transform stream gave a record without an offset of its batch', {
-    topic: assignment.topic, partition: assignment.partition, first: afterOffset + 1, last: lastOffset,
+    ...placeOf(batch),
     hint: 'push { ...record, value } so that the row keeps the offset of the record it comes of',
   });
 }

@@ -26,6 +26,13 @@ export function refusalOf(findings: readonly Finding[]): IngestError | undefined
   });
 }
 
+/** Before a start: tells what is doubtful. @throws what is refused. */
+export function expectNoRefusal(findings: readonly Finding[], onWarning?: (finding: Finding) => void): void {
+  const refused = refusalOf(findings);
+  if (refused !== undefined) throw refused;
+  for (const finding of findings) if (finding.level === 'warning') onWarning?.(finding);
+}
+
 export function refusal(code: ErrorCode, what: string, detail: string, todo?: string): Finding {
   return { level: 'refusal', what, detail, code, ...(todo === undefined ? {} : { todo }) };
 }

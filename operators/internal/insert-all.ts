@@ -209,12 +209,8 @@ function inParts(error: IngestError, course: Course, stage: Stage): Observable<P
     return { ...course, batch: doubt.isInDoubt ? { ...part, replay: true } : part, doubt, renewals: 0 };
   };
   const searched: Searched = {
-    attempt: (part) =>
-      sent(courseOf(part), stage).pipe(map((tried) => (tried.kind === 'inserted' ? tried : { kind: 'refused' as const, ...courseOf(part).doubt, error: tried.error }))),
-    repeat: (part) => {
-      const course = { ...courseOf(part), batch: { ...part, replay: true }, doubt: { isInDoubt: true, isUnanswered: false } };
-      return sent(course, stage).pipe(map((tried) => (tried.kind === 'inserted' ? tried : { kind: 'refused' as const, ...course.doubt, error: tried.error })));
-    },
+    attempt: (part) => tried(courseOf(part), stage),
+    repeat: (part) => tried({ ...courseOf(part), batch: { ...part, replay: true }, doubt: { isInDoubt: true, isUnanswered: false } }, stage),
     isAbsent: (part) => {
       if (part.intent === undefined) return of(true);
       // Of an error that is nobody's no record is to be made poison.
@@ -227,6 +223,11 @@ function inParts(error: IngestError, course: Course, stage: Stage): Observable<P
   const { assignment, afterOffset, lastOffset } = batch;
   if (countOffsets(batch.records) > 1) stage.report({ kind: 'divided', assignment, first: afterOffset + 1, last: lastOffset, error });
   return insertInParts(batch, { error, ...course.doubt }, searched);
+}
+
+/** With what is known of its attempts by then. */
+function tried(course: Course, stage: Stage): ReturnType<Searched['attempt']> {
+  return sent(course, stage).pipe(map((outcome) => (outcome.kind === 'inserted' ? outcome : { ...course.doubt, ...outcome })));
 }
 
 /** Recorded again until it was sent: what was not is no refusal. */

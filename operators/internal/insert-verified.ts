@@ -5,7 +5,7 @@
 import { catchError, concatMap, defer, from, last, map, of, tap, throwError, type Observable, type ObservableInput, type SchedulerLike } from 'rxjs';
 import { IngestError } from '../../src/errors.js';
 import type { Report } from '../../src/events.js';
-import { countOffsets } from '../../src/model/batch.js';
+import { countOffsets, placeOf } from '../../src/model/batch.js';
 import type { IntentNotes } from '../../src/model/state.js';
 import type { FrozenInsert, InsertBatch, InsertResult, ReadBack } from '../../src/ports.js';
 import { retryRetryable, type RetryConfig, type RetryNotice } from '../../src/retry.js';
@@ -284,13 +284,9 @@ export class VerifiedInsert {
   }
 
   #unverifiable(what: string): IngestError {
-    const { assignment, afterOffset, lastOffset, intent } = this.#batch;
     return new IngestError('KCR_READ_BACK', what, {
-      topic: assignment.topic,
-      partition: assignment.partition,
-      first: afterOffset + 1,
-      last: lastOffset,
-      table: intent?.tables[0],
+      ...placeOf(this.#batch),
+      table: this.#batch.intent?.tables[0],
       hint: 'compare the table with the topic by _partition and _offset, repair it, then start again: the range is still recorded as in doubt',
     });
   }

@@ -3,6 +3,7 @@
  */
 import { catchError, defer, from, throwError, type Observable } from 'rxjs';
 import { IngestError, hasCode } from '../../src/errors.js';
+import { placeOf } from '../../src/model/batch.js';
 import type { BatchSink, FrozenInsert, InsertBatch, InsertResult, IntentTarget, PreparingSink, VerifiableSink } from '../../src/ports.js';
 
 /** `describe` says what an intent that is renewed records. */
@@ -54,6 +55,6 @@ function inPart(batch: InsertBatch): IngestError {
   return failed('KCR_READ_BACK', batch, 'part of the range is there, and the sink inserts a batch as a whole');
 }
 
-function failed(code: 'KCR_CONFIG' | 'KCR_INSERT_IN_DOUBT' | 'KCR_READ_BACK', { assignment: { topic, partition }, afterOffset, lastOffset }: InsertBatch, what: string, cause?: unknown): IngestError {
-  return new IngestError(code, what, { topic, partition, first: afterOffset + 1, last: lastOffset, cause });
+function failed(code: 'KCR_CONFIG' | 'KCR_INSERT_IN_DOUBT' | 'KCR_READ_BACK', batch: InsertBatch, what: string, cause?: unknown): IngestError {
+  return new IngestError(code, what, { ...placeOf(batch), cause });
 }

@@ -9,7 +9,7 @@ import { IngestError } from '../errors.js';
 import type { Records } from '../model/record.js';
 import type { ClickHouseWire } from './http.js';
 import type { Where } from './look-errors.js';
-import { querySizeOf, rowsAsTable, rowsOf, structureOf } from './row-trial.js';
+import { querySizeOf, rowsAsTable, rowsOf, structureOf, typesAllowed } from './row-trial.js';
 import type { Settings } from './settings.js';
 import type { Table } from './table.js';
 import type { WatchedTable } from './watched-table.js';
@@ -63,7 +63,7 @@ async function isAlterationAtFault(asking: Asking, { records, sentInto, where: {
   const { table, taken } = target;
   const named = offset === undefined ? [] : records.filter((record) => record.offset === offset);
   const sample = [...named, ...sampleOf(records)];
-  const types = await typesOf(asking);
+  const types = await typesAllowed(asking.http, asking.signal);
   const readable = (as: Table, some: Records): Promise<number> => readableRows(asking, as, rowsOf(some, as.provenance, topic, partition), types);
   if ((await readable(table, sample)) > 0) return false;
   return (await readable(taken, named.length > 0 ? named : sample)) > 0;
@@ -79,12 +79,6 @@ function sampleOf(records: Records): Records {
     bytes += size;
     return true;
   });
-}
-
-/** Without them a structure that names such types is refused, also one that a table has. */
-async function typesOf({ http, signal }: Asking): Promise<Settings> {
-  const rows = await http.select<{ name: string }>("SELECT name FROM system.settings WHERE match(name, '^(allow|enable)_.*type') AND type = 'Bool'", {}, signal);
-  return Object.fromEntries(rows.map(({ name }) => [name, '1']));
 }
 
 /** None where the server refuses the question itself, as for a right that the user has not: then nothing was proved. */

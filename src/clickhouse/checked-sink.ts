@@ -2,7 +2,7 @@
  * Imports: this room. The way into ClickHouse's tables for who composes the pipeline by hand: what `ingest` checks of them
  * before a record is taken is checked here, too.
  */
-import { refusalOf, type Finding } from '../finding.js';
+import { expectNoRefusal, type Finding } from '../finding.js';
 import type { PreparingSink } from '../ports.js';
 import type { ClickHouseSinkOptions } from './options.js';
 import { checkClickHouse, type Needs } from './preflight.js';
@@ -20,9 +20,6 @@ export interface SinkNeeds extends Partial<Needs> {
  * Errors: whatever a check refuses, as one error; `KCR_CONFIG`, `KCR_CLICKHOUSE_UNREACHABLE`, `KCR_TABLE_MISSING`.
  */
 export async function openCheckedSink(options: ClickHouseSinkOptions, { onFinding, ...needs }: SinkNeeds = {}): Promise<PreparingSink> {
-  const findings = await checkClickHouse(options, { delivery: 'exactly-once', maxPending: 2, ...needs });
-  const refusal = refusalOf(findings);
-  if (refusal !== undefined) throw refusal;
-  for (const finding of findings) if (finding.level === 'warning') onFinding?.(finding);
+  expectNoRefusal(await checkClickHouse(options, { delivery: 'exactly-once', maxPending: 2, ...needs }), onFinding);
   return openClickHouseSink(options);
 }

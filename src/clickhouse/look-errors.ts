@@ -2,6 +2,7 @@
  * Imports: this room. What a look into the table may end with, in words. Pure.
  */
 import { IngestError } from '../errors.js';
+import { placeOf } from '../model/batch.js';
 import type { InsertBatch } from '../ports.js';
 import type { PartialRecord } from './compare-rows.js';
 import { plainTable, type TableName } from './table.js';
@@ -16,8 +17,8 @@ export interface Where {
   readonly table: string;
 }
 
-export function whereOf({ assignment: { topic, partition }, afterOffset, lastOffset }: InsertBatch, { database, table }: TableName): Where {
-  return { topic, partition, first: afterOffset + 1, last: lastOffset, table: `${database}.${table}` };
+export function whereOf(batch: InsertBatch, { database, table }: TableName): Where {
+  return { ...placeOf(batch), table: `${database}.${table}` };
 }
 
 export function unreadable(error: unknown, where: Where): unknown {

@@ -9,12 +9,22 @@ import type { Records } from '../model/record.js';
 import { wholeBody } from './body.js';
 import { rowAtFault, serverReason } from './classify.js';
 import { type Provenance, RowEncoder } from './encode.js';
-import { type Answer, type ClickHouseHttp, ConnectionFailure, quoteIdentifier } from './http.js';
+import { type Answer, type ClickHouseHttp, type ClickHouseWire, ConnectionFailure, quoteIdentifier } from './http.js';
 import type { Settings } from './settings.js';
 import type { Column, Table } from './table.js';
 
 /** A query's text is parsed within this limit; the rows are most of it. */
 const QUERY_ROOM_BYTES = 1024 * 1024;
+
+/** Settings without which a structure that names such types is refused, also one that a table has. */
+const SELECT_TYPES = "SELECT name FROM system.settings WHERE match(name, '^(allow|enable)_.*type') AND type = 'Bool'";
+
+const allowed = (names: readonly string[]): Settings => Object.fromEntries(names.map((name) => [name, '1']));
+
+export async function typesAllowed(http: Pick<ClickHouseWire, 'select'>, signal: AbortSignal): Promise<Settings> {
+  const rows = await http.select<{ name: string }>(SELECT_TYPES, {}, signal);
+  return allowed(rows.map(({ name }) => name));
+}
 
 export interface RefusedRow {
   /** Of the rows that were asked about, counted from 0. */
@@ -40,10 +50,10 @@ export class RowTrial {
   /** `settings`: those of an insert without a token. Asks which types the server must be told to allow, since the table has them. */
   static async open(http: ClickHouseHttp, settings: Settings, signal?: AbortSignal): Promise<RowTrial> {
     const pins = Object.keys(truthfulLooks).map((name) => `'${name}'`).join(', ');
-    const rows = await http.select<{ name: string }>(`SELECT name FROM system.settings WHERE match(name, '^(allow|enable)_.*type') AND type = 'Bool' OR name IN (${pins})`);
+    const rows = await http.select<{ name: string }>(`${SELECT_TYPES} OR name IN (${pins})`);
     const known = rows.map(({ name }) => name);
     const pinned = Object.fromEntries(known.flatMap((name) => (name in truthfulLooks ? [[name, truthfulLooks[name]!]] : [])));
-    return new RowTrial(http, { ...settings, ...pinned }, Object.fromEntries(known.filter((name) => !(name in truthfulLooks)).map((name) => [name, '1'])), signal);
+    return new RowTrial(http, { ...settings, ...pinned }, allowed(known.filter((name) => !(name in truthfulLooks))), signal);
   }
 
   /** The first row that cannot be inserted; undefined: each can be read. Constraints and views are not tried. */

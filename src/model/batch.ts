@@ -4,6 +4,11 @@
 import { PackedRecords, cursorOver, type RecordCursor } from './packed-records.js';
 import type { Batch, KafkaRecord, Records } from './record.js';
 
+/** Where a batch is, as the fields of an error about it. */
+export function placeOf({ assignment: { topic, partition }, afterOffset, lastOffset }: Pick<Batch, 'assignment' | 'afterOffset' | 'lastOffset'>) {
+  return { topic, partition, first: afterOffset + 1, last: lastOffset };
+}
+
 /** Bytes a record counts for, in batch limits and in back-pressure: key and value. */
 export function recordBytes({ valueLength, keyLength }: RecordCursor): number {
   return Math.max(0, valueLength) + Math.max(0, keyLength);

@@ -2,10 +2,7 @@
  * The pipeline of exactly-once. Imports: operators, the ledger, ports.
  */
 import type { Observable } from 'rxjs';
-import { bufferCountOrTime } from '../../operators/buffer-count-or-time.js';
 import { commit } from '../../operators/commit.js';
-import { consume } from '../../operators/consume.js';
-import { groupByPartition } from '../../operators/group-by-partition.js';
 import { insertDeduped, type InsertSink } from '../../operators/insert-deduped.js';
 import { reconcileWithState, type ReconcileConfig, type ReconcileSink } from '../../operators/reconcile-with-state.js';
 import type { Outcome } from '../events.js';
@@ -13,6 +10,7 @@ import { Ledger, type LedgerConfig } from '../ledger.js';
 import type { SeekableSource, StateStore } from '../ports.js';
 import type { RecordedBatch } from '../stages.js';
 import { insertConfigOf, sharedOf, transformOf, type PipelineConfig } from './config.js';
+import { consumeBatches } from './consume-batches.js';
 
 export interface ExactlyOnceConfig
   extends PipelineConfig<RecordedBatch>, Pick<LedgerConfig, 'group' | 'owner' | 'onReset'>, Pick<ReconcileConfig, 'onGap' | 'onlyInDoubt'> {
@@ -27,21 +25,15 @@ export interface ExactlyOnceConfig
  * batch. Subscribing joins the group, unsubscribing leaves it at once.
  */
 export function exactlyOnce(source: SeekableSource, sink: InsertSink & ReconcileSink, store: StateStore, config: ExactlyOnceConfig): Observable<Outcome> {
-  const { group, owner, batch, maxPending = 2, onReset = 'halt', onGap = 'halt', onlyInDoubt = false, heal = {}, transformVersion } = config;
+  const { group, owner, maxPending = 2, onReset = 'halt', onGap = 'halt', onlyInDoubt = false, transformVersion } = config;
   const shared = sharedOf(config);
   const ledger = new Ledger(store, source, { group, owner, maxPending, onReset, ...shared });
-  return consume(source).pipe(
-    groupByPartition(
-      source,
-      (partition) =>
-        partition.chunks.pipe(
-          bufferCountOrTime({ ...batch, ...shared }),
-          reconcileWithState(partition, ledger, sink, { onGap, onlyInDoubt, transformVersion: transformVersion?.(partition.topic), ...shared }),
-          transformOf(config, partition.topic),
-          insertDeduped(sink, insertConfigOf(config)),
-          commit(partition, ledger, shared),
-        ),
-      { heal, ...shared },
+  return consumeBatches(source, config, (batches, partition) =>
+    batches.pipe(
+      reconcileWithState(partition, ledger, sink, { onGap, onlyInDoubt, transformVersion: transformVersion?.(partition.topic), ...shared }),
+      transformOf(config, partition.topic),
+      insertDeduped(sink, insertConfigOf(config)),
+      commit(partition, ledger, shared),
     ),
   );
 }

@@ -12,7 +12,7 @@ import { openClickHouseSink } from '../clickhouse/sink.js';
 import { checkConfig, type CheckedConfig, type IngestConfig } from '../config.js';
 import { IngestError } from '../errors.js';
 import { noReport, type Outcome, type Report } from '../events.js';
-import { refusalOf, type Finding } from '../finding.js';
+import { expectNoRefusal, type Finding } from '../finding.js';
 import { fairScheduler } from '../fair-scheduler.js';
 import { kafkaSource, type OutOfRange } from '../kafka/source.js';
 import { budgetHere } from '../memory-budget.js';
@@ -148,10 +148,8 @@ async function openWith(own: OwnPorts, config: CheckedConfig, options: IngestOpt
 }
 
 async function openChecked(own: OwnPorts, config: CheckedConfig, { onEvent = noReport, onFinding, signal }: IngestOptions): Promise<MixedPorts> {
-  const findings = await preflight(config, { signal, records: 'start', own: { source: own.source !== undefined, sink: own.sink !== undefined, store: own.store !== undefined } });
-  const refusal = refusalOf(findings);
-  if (refusal !== undefined) throw refusal;
-  for (const finding of findings) if (finding.level === 'warning') onFinding?.(finding);
+  const isOwn = { source: own.source !== undefined, sink: own.sink !== undefined, store: own.store !== undefined };
+  expectNoRefusal(await preflight(config, { signal, records: 'start', own: isOwn }), onFinding);
   const opened = own.sink === undefined ? await openSink(config, onEvent, signal) : undefined;
   const { source, store } = openSource(own, config, onEvent);
   // Whoever made a port closes it.

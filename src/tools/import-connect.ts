@@ -6,7 +6,7 @@
  * token, so that ClickHouse takes the insert for a repetition if it landed.
  */
 import { hostname } from 'node:os';
-import { refusalOf } from '../finding.js';
+import { expectNoRefusal } from '../finding.js';
 import { connectToken, readConnectState, type ConnectRow } from '../clickhouse/connect-state.js';
 import { openProvenanceScan } from '../clickhouse/provenance-scan.js';
 import { openClickHouseSink } from '../clickhouse/sink.js';
@@ -103,8 +103,7 @@ export function planImport(at: PartitionLook, row: ConnectRow | undefined, facts
 
 /** Reads everything, changes nothing. @throws what cannot be overcome by looking at single partitions. */
 export async function lookAtConnect(config: CheckedConfig, access: StateAccess, options: ImportOptions, nowMs: number): Promise<ImportLook> {
-  const refusal = refusalOf(await preflight(config, { records: 'skip' }));
-  if (refusal !== undefined) throw refusal;
+  expectNoRefusal(await preflight(config, { records: 'skip' }));
   const { table, database = config.clickhouse.database, group, overwrite } = options;
   const connection = clickHouseOptions(config);
   const connect = await readConnectState(connection, { database, table });
