@@ -101,7 +101,7 @@ function kindOf(row: unknown): string {
   if ('then' in row && typeof row.then === 'function') return 'a promise';
   // [object Map], [object Date]: whatever is no plain object and no instance of a class of one's own.
   const tag = Object.prototype.toString.call(row).slice(8, -1);
-  return tag === 'Object' ? 'object' : `${/^[AEIOU]/.test(tag) ? 'an' : 'a'} ${tag}`;
+  return tag === 'Object' ? 'object' : `${/^[AEIO]/.test(tag) ? 'an' : 'a'} ${tag}`;
 }
 
 function jsonOf(row: Row, record: KafkaRecord, assignment: Batch['assignment']): string | undefined {
