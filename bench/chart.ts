@@ -7,7 +7,11 @@ import type { Line } from './report.js';
 const width = 860;
 const barHeight = 18;
 const left = 290;
-const workloads: Readonly<Record<string, string>> = { flights: 'Flights, 95 bytes', event244: 'Events of 244 bytes', event1k: 'Events of 1 KB' };
+const workloads: Readonly<Record<string, string>> = {
+  flights: 'Flights, 95 bytes',
+  event244: 'Events of 244 bytes',
+  event1k: 'Events of 1 KB',
+};
 const contenders: Readonly<Record<string, string>> = {
   ceiling: 'ceiling: the same bytes, posted from memory',
   'kafka-engine': 'ClickHouse’s Kafka table engine',

@@ -47,13 +47,19 @@ async function checkBefore(revision: string): Promise<Check | undefined> {
   const directory = mkdtempSync(join(tmpdir(), 'kcr-check-'));
   try {
     const file = join(directory, 'json-object.ts');
-    writeFileSync(file, execFileSync('git', ['show', `${revision}:src/clickhouse/json-object.ts`], { stdio: ['ignore', 'pipe', 'ignore'] }));
+    writeFileSync(
+      file,
+      execFileSync('git', ['show', `${revision}:src/clickhouse/json-object.ts`], {
+        stdio: ['ignore', 'pipe', 'ignore'],
+      }),
+    );
     const { BackslashSearch, objectFault } = (await import(pathToFileURL(file).href)) as Before;
     return (batch) => {
       const search = new BackslashSearch();
-      for (const cursor = cursorOver(batch); cursor.next(); ) {
+      for (const cursor = cursorOver(batch); cursor.next();) {
         const { data, valueStart, valueLength } = cursor;
-        if (objectFault(data, valueStart, valueStart + valueLength, search) !== undefined) throw new Error('an event was refused');
+        if (objectFault(data, valueStart, valueStart + valueLength, search) !== undefined)
+          throw new Error('an event was refused');
       }
     };
   } catch {
@@ -101,10 +107,12 @@ const options = new Command()
 
 const before = await checkBefore(options.before);
 const [byModule, byTwin] = [accepted(checkValues), accepted(checkByTwin)];
-const withEncode = (check: Check): Check => (batch) => {
-  check(batch);
-  encode(batch);
-};
+const withEncode =
+  (check: Check): Check =>
+  (batch) => {
+    check(batch);
+    encode(batch);
+  };
 const measures: Readonly<Record<string, Check>> = {
   ...(before === undefined ? {} : { 'braces and strings': before, 'braces and strings, encode': withEncode(before) }),
   module: byModule,
@@ -121,6 +129,23 @@ for (let round = 0; round <= options.rounds; round++) {
     if (round > 0) found.set(name, [...(found.get(name) ?? []), (seconds * 1e6) / (batches * BATCH_ROWS)]);
   }
 }
-const lines = [...found].map(([measure, seconds]) => ({ measure, median: median(seconds), least: Math.min(...seconds), most: Math.max(...seconds) }));
-if (options.json) console.log(JSON.stringify({ node: process.versions.node, rows: batches * BATCH_ROWS, rounds: options.rounds, cpuSecondsPerMillionRows: lines }));
-else for (const { measure, median: middle, least, most } of lines) console.log(`${measure.padEnd(28)} ${middle.toFixed(3)} CPU s per million rows (${least.toFixed(3)}–${most.toFixed(3)})`);
+const lines = [...found].map(([measure, seconds]) => ({
+  measure,
+  median: median(seconds),
+  least: Math.min(...seconds),
+  most: Math.max(...seconds),
+}));
+if (options.json)
+  console.log(
+    JSON.stringify({
+      node: process.versions.node,
+      rows: batches * BATCH_ROWS,
+      rounds: options.rounds,
+      cpuSecondsPerMillionRows: lines,
+    }),
+  );
+else
+  for (const { measure, median: middle, least, most } of lines)
+    console.log(
+      `${measure.padEnd(28)} ${middle.toFixed(3)} CPU s per million rows (${least.toFixed(3)}–${most.toFixed(3)})`,
+    );

@@ -49,7 +49,10 @@ async function ingestUntilTold(config: IngestConfig): Promise<void> {
     .on('line', (line) => {
       if (line === 'begin') begun = { inserts, cpu: process.cpuUsage() };
       const { user, system } = process.cpuUsage(begun.cpu);
-      if (line === 'end') console.log(JSON.stringify({ inserts: inserts - begun.inserts, cpuSeconds: (user + system) / 1e6 } satisfies Used));
+      if (line === 'end')
+        console.log(
+          JSON.stringify({ inserts: inserts - begun.inserts, cpuSeconds: (user + system) / 1e6 } satisfies Used),
+        );
     })
     .on('close', () => draining.abort());
   await new Promise<void>((resolve, reject) => {
@@ -91,15 +94,19 @@ async function measure(stack: Stack, way: Way, partitions: number, seconds: numb
     kafka: { brokers, groupId: table, fromBeginning: true },
     clickhouse: { url, insertMode: way.insertMode },
     state: { store: 'keeper', connect: keeperConnect },
-    delivery: 'exactly-once', routes: [{ topic: table, table }], batch: { maxWaitMs: way.maxWaitMs },
+    delivery: 'exactly-once',
+    routes: [{ topic: table, table }],
+    batch: { maxWaitMs: way.maxWaitMs },
   };
-  const child = spawn(process.execPath, ['--import', 'tsx', fileURLToPath(import.meta.url), JSON.stringify(config)], { stdio: ['pipe', 'pipe', 'inherit'] });
+  const child = spawn(process.execPath, ['--import', 'tsx', fileURLToPath(import.meta.url), JSON.stringify(config)], {
+    stdio: ['pipe', 'pipe', 'inherit'],
+  });
   process.once('exit', () => child.kill('SIGKILL'));
   const told = once(createInterface({ input: child.stdout }), 'line') as Promise<[string]>;
   const ended = once(child, 'close');
   const rows = new Rows(url, table, partitions);
   const producing = produce(brokers, table, partitions, warmUpSeconds + seconds + way.maxWaitMs / 1000, rows);
-  await sleep((warmUpSeconds * 1000) + way.maxWaitMs);
+  await sleep(warmUpSeconds * 1000 + way.maxWaitMs);
   const [before, cpuBefore] = [await counts(url, table), serverCpuSeconds(stack)];
   child.stdin.write('begin\n');
   const sinceMs = performance.now();
@@ -117,9 +124,17 @@ async function measure(stack: Stack, way: Way, partitions: number, seconds: numb
   const at = (q: number): number => Math.round(latencies[Math.floor(latencies.length * q)] ?? NaN);
   const rate = (count: number): number => Math.round((count / tookSeconds) * 10) / 10;
   return {
-    ...way, partsPerSecond: rate(after.parts - before.parts), insertsPerSecond: rate(used.inserts), mergesPerSecond: rate(after.merges - before.merges),
-    p50Ms: at(0.5), p95Ms: at(0.95), p99Ms: at(0.99), cpuSeconds: Math.round(used.cpuSeconds * 10) / 10,
-    serverCpuSeconds: Math.round((cpuAfter - cpuBefore) * 10) / 10, rows: latencies.length, unseen,
+    ...way,
+    partsPerSecond: rate(after.parts - before.parts),
+    insertsPerSecond: rate(used.inserts),
+    mergesPerSecond: rate(after.merges - before.merges),
+    p50Ms: at(0.5),
+    p95Ms: at(0.95),
+    p99Ms: at(0.99),
+    cpuSeconds: Math.round(used.cpuSeconds * 10) / 10,
+    serverCpuSeconds: Math.round((cpuAfter - cpuBefore) * 10) / 10,
+    rows: latencies.length,
+    unseen,
   };
 }
 
@@ -145,13 +160,19 @@ class Rows {
   }
 
   /** Of what was produced since then, in milliseconds, ascending; waits for so long until all of it is visible. */
-  async latencies(sinceMs: number, limitMs: number): Promise<{ readonly latencies: readonly number[]; readonly unseen: number }> {
-    const isThere = () => this.#producedMs.every((list, partition) => this.#visibleMs[partition]!.length >= list.length);
-    for (const endMs = performance.now() + limitMs; !isThere() && performance.now() < endMs; ) await sleep(100);
+  async latencies(
+    sinceMs: number,
+    limitMs: number,
+  ): Promise<{ readonly latencies: readonly number[]; readonly unseen: number }> {
+    const isThere = () =>
+      this.#producedMs.every((list, partition) => this.#visibleMs[partition]!.length >= list.length);
+    for (const endMs = performance.now() + limitMs; !isThere() && performance.now() < endMs;) await sleep(100);
     this.#isOver = true;
     await this.#looking;
     const nowMs = performance.now();
-    const all = this.#producedMs.flatMap((list, partition) => list.map((atMs, offset) => ({ atMs, seenMs: this.#visibleMs[partition]![offset] })));
+    const all = this.#producedMs.flatMap((list, partition) =>
+      list.map((atMs, offset) => ({ atMs, seenMs: this.#visibleMs[partition]![offset] })),
+    );
     const counted = all.filter(({ atMs }) => atMs >= sinceMs);
     const latencies = counted.map(({ atMs, seenMs = nowMs }) => seenMs - atMs).sort((a, b) => a - b);
     return { latencies, unseen: counted.filter(({ seenMs }) => seenMs === undefined).length };
@@ -160,17 +181,31 @@ class Rows {
   async #look(): Promise<void> {
     while (!this.#isOver) {
       // A look that fails on a loaded machine is made again.
-      const ends = await query<{ partition: number; last: number }>(this.url, `SELECT _partition AS partition, max(_offset) AS last FROM ${this.table} GROUP BY partition`).catch(() => []);
+      const ends = await query<{ partition: number; last: number }>(
+        this.url,
+        `SELECT _partition AS partition, max(_offset) AS last FROM ${this.table} GROUP BY partition`,
+      ).catch(() => []);
       const nowMs = performance.now();
-      for (const { partition, last } of ends) while (this.#visibleMs[partition]!.length <= last) this.#visibleMs[partition]!.push(nowMs);
+      for (const { partition, last } of ends)
+        while (this.#visibleMs[partition]!.length <= last) this.#visibleMs[partition]!.push(nowMs);
       await sleep(lookEveryMs);
     }
   }
 }
 
 /** Each partition at its own moment, so that their batches are not cut all at once. */
-async function produce(brokers: readonly string[], topic: string, partitions: number, seconds: number, rows: Rows): Promise<void> {
-  const producer = kafkaClient(brokers).producer({ createPartitioner: Partitioners.DefaultPartitioner, idempotent: true, maxInFlightRequests: 1 });
+async function produce(
+  brokers: readonly string[],
+  topic: string,
+  partitions: number,
+  seconds: number,
+  rows: Rows,
+): Promise<void> {
+  const producer = kafkaClient(brokers).producer({
+    createPartitioner: Partitioners.DefaultPartitioner,
+    idempotent: true,
+    maxInFlightRequests: 1,
+  });
   await producer.connect();
   const everyMs = 1000 / recordsPerSecond;
   const sent = Array.from({ length: partitions }, () => 0);
@@ -216,7 +251,16 @@ async function main(partitions: number, seconds: number): Promise<void> {
       measured.push(await measure(stack, way, partitions, seconds));
       console.log(JSON.stringify(measured.at(-1)));
     }
-    console.log(JSON.stringify({ partitions, recordsPerSecond, seconds, loadAverage: Math.round(loadavg()[1]! * 10) / 10, cpus: cpus().length, measured }));
+    console.log(
+      JSON.stringify({
+        partitions,
+        recordsPerSecond,
+        seconds,
+        loadAverage: Math.round(loadavg()[1]! * 10) / 10,
+        cpus: cpus().length,
+        measured,
+      }),
+    );
   } finally {
     await stack.stop();
   }
@@ -225,7 +269,13 @@ async function main(partitions: number, seconds: number): Promise<void> {
 const config = process.argv[2]?.startsWith('{') === true ? (JSON.parse(process.argv[2]) as IngestConfig) : undefined;
 if (config !== undefined) await ingestUntilTold(config);
 else {
-  const { values } = parseArgs({ options: { json: { type: 'boolean' }, partitions: { type: 'string', default: '200' }, seconds: { type: 'string', default: '60' } } });
+  const { values } = parseArgs({
+    options: {
+      json: { type: 'boolean' },
+      partitions: { type: 'string', default: '200' },
+      seconds: { type: 'string', default: '60' },
+    },
+  });
   await main(Number(values.partitions), Number(values.seconds));
 }
 process.exit();

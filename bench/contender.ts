@@ -40,7 +40,11 @@ interface Meter {
 type Contender = (parameters: Parameters, meter: Meter, stopping: AbortSignal) => Promise<void>;
 
 /** The built one. */
-const library = () => import(new URL('../dist/src/index.js', import.meta.url).href) as Promise<{ ingest: typeof ingest; kafkaSource: typeof kafkaSource }>;
+const library = () =>
+  import(new URL('../dist/src/index.js', import.meta.url).href) as Promise<{
+    ingest: typeof ingest;
+    kafkaSource: typeof kafkaSource;
+  }>;
 
 function ours(delivery: IngestConfig['delivery'], state: (parameters: Parameters) => unknown): Contender {
   return async (parameters, meter, stopping) => {
@@ -48,20 +52,29 @@ function ours(delivery: IngestConfig['delivery'], state: (parameters: Parameters
     const { brokers, group, clickhouseUrl, topic, table, batchRows, maxWaitMs, maxPending } = parameters;
     const config = {
       kafka: { brokers: [...brokers], groupId: group, fromBeginning: true },
-      clickhouse: { url: clickhouseUrl }, delivery, routes: [{ topic, table }], batch: { count: batchRows, maxWaitMs }, maxPending,
+      clickhouse: { url: clickhouseUrl },
+      delivery,
+      routes: [{ topic, table }],
+      batch: { count: batchRows, maxWaitMs },
+      maxPending,
       ...(delivery === 'exactly-once' ? { state: state(parameters) } : {}),
     } as IngestConfig;
     const draining = new AbortController();
     stopping.addEventListener('abort', () => draining.abort());
     await new Promise<void>((resolve, reject) => {
-      built.ingest(config, { signal: draining.signal, onEvent: ({ kind }) => (kind === 'assigned' ? meter.begin() : undefined) }).subscribe({
-        next: (outcome) => {
-          if (outcome.kind === 'halted') return reject(outcome.error);
-          meter.count(outcome.rows, outcome.rows > 0 ? 1 : 0);
-        },
-        error: reject,
-        complete: resolve,
-      });
+      built
+        .ingest(config, {
+          signal: draining.signal,
+          onEvent: ({ kind }) => (kind === 'assigned' ? meter.begin() : undefined),
+        })
+        .subscribe({
+          next: (outcome) => {
+            if (outcome.kind === 'halted') return reject(outcome.error);
+            meter.count(outcome.rows, outcome.rows > 0 ? 1 : 0);
+          },
+          error: reject,
+          complete: resolve,
+        });
     });
   };
 }
@@ -78,10 +91,15 @@ const naive: Contender = async ({ brokers, group, topic, table, clickhouseUrl },
       meter.begin();
       const { batch } = payload;
       const values = batch.messages.map(({ value, offset }): unknown => ({
-        ...(JSON.parse(String(value)) as object), _topic: batch.topic, _partition: batch.partition, _offset: Number(offset),
+        ...(JSON.parse(String(value)) as object),
+        _topic: batch.topic,
+        _partition: batch.partition,
+        _offset: Number(offset),
       }));
       await client.insert({ table, values, format: 'JSONEachRow' });
-      await consumer.commitOffsets([{ topic: batch.topic, partition: batch.partition, offset: String(BigInt(batch.lastOffset()) + 1n) }]);
+      await consumer.commitOffsets([
+        { topic: batch.topic, partition: batch.partition, offset: String(BigInt(batch.lastOffset()) + 1n) },
+      ]);
       await payload.heartbeat();
       meter.count(values.length, 1);
     },
@@ -115,7 +133,9 @@ const consumerOnly: Contender = async ({ brokers, group, topic }, meter, stoppin
 const ceiling: Contender = async (parameters, meter, stopping) => {
   const { rows, batchRows, table, clickhouseUrl, topic } = parameters;
   const { values } = await import('./workloads.js');
-  const lines = (await values(clickhouseUrl, topic, batchRows)).map((value, id) => Buffer.from(`${value.slice(0, -1)},"_topic":"${topic}","_partition":0,"_offset":${id}}\n`));
+  const lines = (await values(clickhouseUrl, topic, batchRows)).map((value, id) =>
+    Buffer.from(`${value.slice(0, -1)},"_topic":"${topic}","_partition":0,"_offset":${id}}\n`),
+  );
   const body = Buffer.concat(lines);
   const agent = new Agent({ keepAlive: true });
   const settings = `async_insert=0&max_insert_block_size=10000000&min_insert_block_size_rows=10000000&min_insert_block_size_bytes=2000000000&input_format_parallel_parsing=0`;
@@ -123,10 +143,21 @@ const ceiling: Contender = async (parameters, meter, stopping) => {
   meter.begin();
   const post = (n: number): Promise<void> =>
     new Promise((resolve, reject) => {
-      const url = new URL(`/?query=${encodeURIComponent(`INSERT INTO ${table} FORMAT JSONEachRow`)}&insert_deduplication_token=ceiling-${n}&${settings}`, clickhouseUrl);
-      const outgoing = request(url, { method: 'POST', agent, headers: { 'content-length': body.length } }, (incoming) => {
-        incoming.resume().on('end', () => (incoming.statusCode === 200 ? resolve() : reject(new Error(`status ${incoming.statusCode}`))));
-      });
+      const url = new URL(
+        `/?query=${encodeURIComponent(`INSERT INTO ${table} FORMAT JSONEachRow`)}&insert_deduplication_token=ceiling-${n}&${settings}`,
+        clickhouseUrl,
+      );
+      const outgoing = request(
+        url,
+        { method: 'POST', agent, headers: { 'content-length': body.length } },
+        (incoming) => {
+          incoming
+            .resume()
+            .on('end', () =>
+              incoming.statusCode === 200 ? resolve() : reject(new Error(`status ${incoming.statusCode}`)),
+            );
+        },
+      );
       outgoing.on('error', reject).end(body);
     });
   const lane = async (): Promise<void> => {
@@ -145,7 +176,11 @@ const lanes = 4;
 const contenders: Readonly<Record<string, Contender>> = {
   ceiling,
   'exactly-once/keeper': ours('exactly-once', ({ keeperConnect }) => ({ store: 'keeper', connect: keeperConnect })),
-  'exactly-once/keeper-map': ours('exactly-once', ({ group }) => ({ store: 'keeper-map', table: `state_${group}`, path: `/${group}` })),
+  'exactly-once/keeper-map': ours('exactly-once', ({ group }) => ({
+    store: 'keeper-map',
+    table: `state_${group}`,
+    path: `/${group}`,
+  })),
   'exactly-once/kafka': ours('exactly-once', () => ({ store: 'kafka' })),
   'exactly-once/memory': ours('exactly-once', () => ({ store: 'memory', allowVolatile: true })),
   'at-least-once': ours('at-least-once', () => undefined),
@@ -175,6 +210,12 @@ const meter: Meter = {
 };
 await contender(parameters, meter, stopping.signal);
 const { user, system } = process.cpuUsage(cpu);
-const used: Used = { rows, inserts, cpuSeconds: (user + system) / 1e6, peakRssMb: Math.round(process.resourceUsage().maxRSS / 1024), seconds: (lastMs - firstMs) / 1000 };
+const used: Used = {
+  rows,
+  inserts,
+  cpuSeconds: (user + system) / 1e6,
+  peakRssMb: Math.round(process.resourceUsage().maxRSS / 1024),
+  seconds: (lastMs - firstMs) / 1000,
+};
 console.log(JSON.stringify(used));
 process.exit(0);

@@ -13,7 +13,9 @@ import { decompress } from '../src/kafka/codecs.js';
 import { LogReader } from '../src/kafka/records.js';
 import { encodeBatch } from '../test/kafka/bytes.js';
 
-const { values: options } = parseArgs({ options: { rounds: { type: 'string', default: '5' }, against: { type: 'string' }, json: { type: 'boolean' } } });
+const { values: options } = parseArgs({
+  options: { rounds: { type: 'string', default: '5' }, against: { type: 'string' }, json: { type: 'boolean' } },
+});
 /** 67 events of 244 bytes are a producer's batch of 16 KiB. */
 const BATCH_RECORDS = 67;
 const BATCHES = 1500;
@@ -33,8 +35,20 @@ const codecs: readonly (readonly [name: string, codec: number, compress: (data: 
 ];
 
 function event(id: number): Buffer {
-  const text = JSON.stringify({ id, user: `user-${(id * 7919) % 100_000}`, amount: (id * 31) % 9973, currency: 'EUR', at: '2026-11-30T12:00:00.000Z', note: '' });
-  return Buffer.from(text.replace('"note":""', `"note":"${'lorem ipsum dolor sit amet, consetetur sadipscing elitr '.repeat(5).slice(0, 244 - text.length)}"`));
+  const text = JSON.stringify({
+    id,
+    user: `user-${(id * 7919) % 100_000}`,
+    amount: (id * 31) % 9973,
+    currency: 'EUR',
+    at: '2026-11-30T12:00:00.000Z',
+    note: '',
+  });
+  return Buffer.from(
+    text.replace(
+      '"note":""',
+      `"note":"${'lorem ipsum dolor sit amet, consetetur sadipscing elitr '.repeat(5).slice(0, 244 - text.length)}"`,
+    ),
+  );
 }
 
 function fetches(codec: number, compress: (data: Buffer) => Buffer): Buffer[] {
@@ -58,13 +72,16 @@ async function cpuSecondsPerMillion(reader: ReaderClass, data: readonly Buffer[]
     while (!log.isOver) records += (await log.next(LIMIT_BYTES)).records.length;
   }
   const { user, system } = process.cpuUsage(before);
-  if (records !== BATCHES * BATCH_RECORDS) throw new Error(`${records} records were read of ${BATCHES * BATCH_RECORDS}`);
+  if (records !== BATCHES * BATCH_RECORDS)
+    throw new Error(`${records} records were read of ${BATCHES * BATCH_RECORDS}`);
   return (user + system) / records;
 }
 
 const contenders: (readonly [string, ReaderClass])[] = [['here', LogReader]];
 if (options.against !== undefined) {
-  const other = (await import(pathToFileURL(resolve(options.against, 'src/kafka/records.ts')).href)) as { LogReader: ReaderClass };
+  const other = (await import(pathToFileURL(resolve(options.against, 'src/kafka/records.ts')).href)) as {
+    LogReader: ReaderClass;
+  };
   contenders.push(['there', other.LogReader]);
 }
 // The first use makes zstd ready, for both ways; made ready once more, by another decoder, it would forget what it is at.
@@ -79,7 +96,23 @@ for (const [name, codec, compress] of codecs) {
       if (round > 0) samples.get(who)!.push(seconds); // the first is for the compiler
     }
   }
-  results[name] = Object.fromEntries([...samples].filter(([, list]) => list.length > 0).map(([who, list]) => [who, [...list].sort((a, b) => a - b)[Math.floor(list.length / 2)]!]));
-  if (options.json !== true) console.log(`${name}: ${Object.entries(results[name]).map(([who, seconds]) => `${who} ${seconds.toFixed(3)}`).join(', ')} CPU seconds per million records`);
+  results[name] = Object.fromEntries(
+    [...samples]
+      .filter(([, list]) => list.length > 0)
+      .map(([who, list]) => [who, [...list].sort((a, b) => a - b)[Math.floor(list.length / 2)]!]),
+  );
+  if (options.json !== true)
+    console.log(
+      `${name}: ${Object.entries(results[name])
+        .map(([who, seconds]) => `${who} ${seconds.toFixed(3)}`)
+        .join(', ')} CPU seconds per million records`,
+    );
 }
-console.log(JSON.stringify({ eventBytes: event(1).length, batchRecords: BATCH_RECORDS, medianOf: Number(options.rounds), cpuSecondsPerMillionRecords: results }));
+console.log(
+  JSON.stringify({
+    eventBytes: event(1).length,
+    batchRecords: BATCH_RECORDS,
+    medianOf: Number(options.rounds),
+    cpuSecondsPerMillionRecords: results,
+  }),
+);

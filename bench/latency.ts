@@ -20,8 +20,18 @@ export interface Latency {
 }
 
 /** Produces for `seconds` while something else ingests; resolves when all is visible. */
-export async function measureLatency(stack: Stack, topic: string, table: string, seconds: number, name: Workload['name'] = 'event244'): Promise<Latency> {
-  const producer = kafkaClient(stack.brokers).producer({ createPartitioner: Partitioners.DefaultPartitioner, idempotent: true, maxInFlightRequests: 1 });
+export async function measureLatency(
+  stack: Stack,
+  topic: string,
+  table: string,
+  seconds: number,
+  name: Workload['name'] = 'event244',
+): Promise<Latency> {
+  const producer = kafkaClient(stack.brokers).producer({
+    createPartitioner: Partitioners.DefaultPartitioner,
+    idempotent: true,
+    maxInFlightRequests: 1,
+  });
   await producer.connect();
   const total = rowsPerSecond * (warmUpSeconds + seconds);
   const perSend = (rowsPerSecond * sendEveryMs) / 1000;
@@ -37,8 +47,11 @@ export async function measureLatency(stack: Stack, topic: string, table: string,
     }
   })();
   const startMs = performance.now();
-  for (let sent = 0; sent < total; ) {
-    const due = Math.min(total, Math.floor(((performance.now() - startMs) / 1000) * rowsPerSecond / perSend) * perSend);
+  for (let sent = 0; sent < total;) {
+    const due = Math.min(
+      total,
+      Math.floor((((performance.now() - startMs) / 1000) * rowsPerSecond) / perSend) * perSend,
+    );
     if (due <= sent) {
       await sleep(1);
       continue;
@@ -54,9 +67,13 @@ export async function measureLatency(stack: Stack, topic: string, table: string,
   while (visibleMs.length < total && performance.now() < endMs) await sleep(20);
   isWatching = false;
   await watching;
-  if (visibleMs.length < total) throw new Error(`${visibleMs.length} of ${total} rows were visible in ${table} at the end`);
+  if (visibleMs.length < total)
+    throw new Error(`${visibleMs.length} of ${total} rows were visible in ${table} at the end`);
   const warm = rowsPerSecond * warmUpSeconds;
-  const sorted = visibleMs.slice(warm).map((atMs, i) => atMs - acknowledgedMs[warm + i]!).sort((a, b) => a - b);
+  const sorted = visibleMs
+    .slice(warm)
+    .map((atMs, i) => atMs - acknowledgedMs[warm + i]!)
+    .sort((a, b) => a - b);
   const at = (q: number): number => Math.round(sorted[Math.floor(sorted.length * q)] ?? NaN);
   return { p50Ms: at(0.5), p95Ms: at(0.95), p99Ms: at(0.99) };
 }

@@ -42,14 +42,24 @@ export function watchProcessors(pids: readonly (number | undefined)[]): () => Bu
     const after = look(pids);
     if (before === undefined || after === undefined) return undefined;
     const total = after.total - before.total;
-    return { all: (after.busy - before.busy) / total, others: Math.max(0, (after.busy - before.busy - (after.own - before.own)) / total) };
+    return {
+      all: (after.busy - before.busy) / total,
+      others: Math.max(0, (after.busy - before.busy - (after.own - before.own)) / total),
+    };
   };
 }
 
 /** In ticks since the start of the system, and of the processes. */
-function look(pids: readonly (number | undefined)[]): { readonly busy: number; readonly total: number; readonly own: number } | undefined {
+function look(
+  pids: readonly (number | undefined)[],
+): { readonly busy: number; readonly total: number; readonly own: number } | undefined {
   try {
-    const [user = 0, nice = 0, system = 0, idle = 0, ioWait = 0, ...rest] = readFileSync('/proc/stat', 'utf8').split('\n')[0]!.trim().split(/\s+/).slice(1, 9).map(Number);
+    const [user = 0, nice = 0, system = 0, idle = 0, ioWait = 0, ...rest] = readFileSync('/proc/stat', 'utf8')
+      .split('\n')[0]!
+      .trim()
+      .split(/\s+/)
+      .slice(1, 9)
+      .map(Number);
     const busy = user + nice + system + rest.reduce((a, b) => a + b, 0);
     const own = pids.filter((pid) => pid !== undefined).reduce((sum, pid) => sum + cpuSeconds(pid) * ticksPerSecond, 0);
     return { busy, total: busy + idle + ioWait, own };

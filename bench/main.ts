@@ -48,9 +48,24 @@ const options = new Command('bench')
   .parse()
   .opts<Options>();
 
-const ours = ['exactly-once/keeper', 'exactly-once/keeper-map', 'exactly-once/kafka', 'exactly-once/memory', 'at-least-once'];
+const ours = [
+  'exactly-once/keeper',
+  'exactly-once/keeper-map',
+  'exactly-once/kafka',
+  'exactly-once/memory',
+  'at-least-once',
+];
 const everyone = ['ceiling', ...ours, 'kafka-engine', 'naive', 'consumer-only'];
-const quickly = ['ceiling', 'exactly-once/keeper', 'exactly-once/keeper-map', 'exactly-once/kafka', 'at-least-once', 'kafka-engine', 'naive', 'consumer-only'];
+const quickly = [
+  'ceiling',
+  'exactly-once/keeper',
+  'exactly-once/keeper-map',
+  'exactly-once/kafka',
+  'at-least-once',
+  'kafka-engine',
+  'naive',
+  'consumer-only',
+];
 
 const say = (line: string): void => {
   if (options.json !== true) console.log(line);
@@ -58,7 +73,9 @@ const say = (line: string): void => {
 
 async function run(stack: Stack): Promise<Measured> {
   const names = options.contenders ?? (options.quick === true ? quickly : everyone);
-  const chosen = options.workloads ?? (options.quick === true ? ['flights' as const] : (['flights', 'event244', 'event1k'] as const));
+  const chosen =
+    options.workloads ??
+    (options.quick === true ? ['flights' as const] : (['flights', 'event244', 'event1k'] as const));
   const rounds = options.rounds ?? (options.quick === true ? 1 : 3);
   const samples: Measured['samples'][number][] = [];
   for (const name of chosen) {
@@ -71,7 +88,9 @@ async function run(stack: Stack): Promise<Measured> {
       for (const contender of names) {
         const sample = await turn(stack, contender, topic, workload);
         samples.push({ workload: name, name: contender, round, bytesPerRow, sample });
-        say(`${name} ${round}/${rounds} ${contender}: ${Math.round(sample.rowsPerSecond)} rows/s, ${sample.cpuSecondsPerMillionRows?.toFixed(2) ?? '–'} CPU s/M, ${sample.peakRssMb ?? '–'} MB`);
+        say(
+          `${name} ${round}/${rounds} ${contender}: ${Math.round(sample.rowsPerSecond)} rows/s, ${sample.cpuSecondsPerMillionRows?.toFixed(2) ?? '–'} CPU s/M, ${sample.peakRssMb ?? '–'} MB`,
+        );
       }
     }
     await withAdmin(stack.brokers, (admin) => admin.deleteTopics({ topics: [topic] }));
@@ -92,13 +111,28 @@ async function turn(stack: Stack, contender: string, topic: string, { columns, r
   }
 }
 
-function parametersOf({ brokers, clickhouseUrl, keeperConnect }: Stack, more: Pick<Parameters, 'topic' | 'table' | 'group' | 'rows'>): Parameters {
-  return { brokers, clickhouseUrl, keeperConnect, batchRows: 100_000, maxWaitMs: 1000, maxPending: 2, endsByItself: true, ...more };
+function parametersOf(
+  { brokers, clickhouseUrl, keeperConnect }: Stack,
+  more: Pick<Parameters, 'topic' | 'table' | 'group' | 'rows'>,
+): Parameters {
+  return {
+    brokers,
+    clickhouseUrl,
+    keeperConnect,
+    batchRows: 100_000,
+    maxWaitMs: 1000,
+    maxPending: 2,
+    endsByItself: true,
+    ...more,
+  };
 }
 
 /** Whatever fills a table; the ceiling and the consumer alone do not. */
 const steady: readonly (readonly [name: string, maxWaitMs: number | undefined])[] = [
-  ...ours.map((name) => [name, 1000] as const), ['exactly-once/keeper', 50], ['naive', undefined], ['kafka-engine', undefined],
+  ...ours.map((name) => [name, 1000] as const),
+  ['exactly-once/keeper', 50],
+  ['naive', undefined],
+  ['kafka-engine', undefined],
 ];
 
 async function latencies(stack: Stack): Promise<Measured['latencies']> {
@@ -108,10 +142,16 @@ async function latencies(stack: Stack): Promise<Measured['latencies']> {
     const id = randomUUID().slice(0, 8);
     const [topic, table] = [`latency_${id}`, `latency_${id}`];
     const { columns } = workloads.event244;
-    await withAdmin(stack.brokers, (admin) => admin.createTopics({ topics: [{ topic, numPartitions: 1 }], waitForLeaders: true }));
+    await withAdmin(stack.brokers, (admin) =>
+      admin.createTopics({ topics: [{ topic, numPartitions: 1 }], waitForLeaders: true }),
+    );
     await createTable(stack.clickhouseUrl, table, columns);
     say(`produced to visible: ${name}${maxWaitMs === undefined ? '' : `, maxWaitMs ${maxWaitMs}`} …`);
-    const parameters = { ...parametersOf(stack, { topic, table, group: `g_${id}`, rows: Number.MAX_SAFE_INTEGER }), maxWaitMs: maxWaitMs ?? 1000, endsByItself: false };
+    const parameters = {
+      ...parametersOf(stack, { topic, table, group: `g_${id}`, rows: Number.MAX_SAFE_INTEGER }),
+      maxWaitMs: maxWaitMs ?? 1000,
+      endsByItself: false,
+    };
     found.push({ name, maxWaitMs, latency: await whileIngesting(stack, name, columns, parameters) });
   }
   return found;

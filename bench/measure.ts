@@ -33,7 +33,9 @@ export interface Running {
 }
 
 export function start(name: string, parameters: Parameters): Running {
-  const child = spawn(process.execPath, ['--import', 'tsx', contenderFile, name, JSON.stringify(parameters)], { stdio: ['ignore', 'pipe', 'inherit'] });
+  const child = spawn(process.execPath, ['--import', 'tsx', contenderFile, name, JSON.stringify(parameters)], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
   children.add(child);
   let last: unknown;
   createInterface({ input: child.stdout }).on('line', (line) => (last = JSON.parse(line) as unknown));
@@ -59,8 +61,10 @@ export async function watchTable(url: string, table: string, rows: number, isOve
     const seen = await rowsOf(url, table);
     const atMs = performance.now();
     if (seen > 0) first ??= { atMs, rows: seen };
-    if (seen >= rows && first !== undefined) return seen === first.rows ? NaN : ((seen - first.rows) / (atMs - first.atMs)) * 1000;
-    if (atMs > endMs || isOver()) throw new Error(`${seen} of ${rows} rows were in ${table} when ${isOver() ? 'it ended' : 'time was up'}`);
+    if (seen >= rows && first !== undefined)
+      return seen === first.rows ? NaN : ((seen - first.rows) / (atMs - first.atMs)) * 1000;
+    if (atMs > endMs || isOver())
+      throw new Error(`${seen} of ${rows} rows were in ${table} when ${isOver() ? 'it ended' : 'time was up'}`);
     await sleep(lookEveryMs);
   }
 }
@@ -71,7 +75,9 @@ export async function measure(stack: Stack, name: string, parameters: Parameters
   const running = start(name, { ...parameters, endsByItself: true });
   const over = running.used.finally(() => (isOver = true)).catch(() => undefined);
   const hasTable = name !== 'consumer-only';
-  const seenRate = hasTable ? await watchTable(stack.clickhouseUrl, parameters.table, parameters.rows, () => isOver && false) : undefined;
+  const seenRate = hasTable
+    ? await watchTable(stack.clickhouseUrl, parameters.table, parameters.rows, () => isOver && false)
+    : undefined;
   await over;
   const used = await running.used;
   const cpuAfter = serverCpuSeconds(stack);
@@ -79,30 +85,48 @@ export async function measure(stack: Stack, name: string, parameters: Parameters
   return {
     rowsPerSecond: seenRate ?? used.rows / (used.seconds ?? NaN),
     cpuSecondsPerMillionRows: used.cpuSeconds / millions,
-    serverCpuSecondsPerMillionRows: cpuBefore === undefined || cpuAfter === undefined ? undefined : (cpuAfter - cpuBefore) / millions,
+    serverCpuSecondsPerMillionRows:
+      cpuBefore === undefined || cpuAfter === undefined ? undefined : (cpuAfter - cpuBefore) / millions,
     peakRssMb: used.peakRssMb,
     inserts: used.inserts,
   };
 }
 
 /** ClickHouse's own Kafka table engine, with a materialized view into the same table. */
-export async function measureKafkaEngine(stack: Stack, columns: string, { topic, table, group, rows, brokers }: Parameters): Promise<Sample> {
+export async function measureKafkaEngine(
+  stack: Stack,
+  columns: string,
+  { topic, table, group, rows, brokers }: Parameters,
+): Promise<Sample> {
   const url = stack.clickhouseUrl;
   const cpuBefore = serverCpuSeconds(stack);
-  const names = columns.split(', ').map((column) => column.split(' ')[0]).join(', ');
+  const names = columns
+    .split(', ')
+    .map((column) => column.split(' ')[0])
+    .join(', ');
   await command(
     url,
     `CREATE TABLE queue_${table} (${columns}) ENGINE = Kafka SETTINGS kafka_broker_list = '${brokers.join(',')}', kafka_topic_list = '${topic}',
      kafka_group_name = '${group}', kafka_format = 'JSONEachRow', kafka_num_consumers = 2, kafka_thread_per_consumer = 1`,
   );
   try {
-    await command(url, `CREATE MATERIALIZED VIEW view_${table} TO ${table} AS SELECT ${names}, _topic, _partition, _offset FROM queue_${table}`);
+    await command(
+      url,
+      `CREATE MATERIALIZED VIEW view_${table} TO ${table} AS SELECT ${names}, _topic, _partition, _offset FROM queue_${table}`,
+    );
     const rowsPerSecond = await watchTable(url, table, rows, () => false);
     const cpuAfter = serverCpuSeconds(stack);
-    const [parts] = await query<{ n: number }>(url, `SELECT count() AS n FROM system.parts WHERE table = '${table}' AND level = 0`).catch(() => [{ n: NaN }]);
+    const [parts] = await query<{ n: number }>(
+      url,
+      `SELECT count() AS n FROM system.parts WHERE table = '${table}' AND level = 0`,
+    ).catch(() => [{ n: NaN }]);
     return {
-      rowsPerSecond, cpuSecondsPerMillionRows: undefined, peakRssMb: undefined, inserts: parts?.n ?? NaN,
-      serverCpuSecondsPerMillionRows: cpuBefore === undefined || cpuAfter === undefined ? undefined : (cpuAfter - cpuBefore) / (rows / 1e6),
+      rowsPerSecond,
+      cpuSecondsPerMillionRows: undefined,
+      peakRssMb: undefined,
+      inserts: parts?.n ?? NaN,
+      serverCpuSecondsPerMillionRows:
+        cpuBefore === undefined || cpuAfter === undefined ? undefined : (cpuAfter - cpuBefore) / (rows / 1e6),
     };
   } finally {
     await command(url, `DROP TABLE IF EXISTS view_${table} SYNC`);

@@ -34,7 +34,12 @@ const interrupt = () => process.exit(130);
 process.once('SIGINT', interrupt).once('SIGTERM', interrupt);
 const stack = await startStack({ useEnvironment: false });
 try {
-  const outage = await runOutage(stack, { rows: options.rows, outageMs: options.outage * 1000, sessionTimeoutMs: options.session * 1000, say });
+  const outage = await runOutage(stack, {
+    rows: options.rows,
+    outageMs: options.outage * 1000,
+    sessionTimeoutMs: options.session * 1000,
+    say,
+  });
   const wrong = complaints(outage, options.limit);
   console.log(JSON.stringify({ machine: await machine(stack), limitMb: options.limit, ...outage, wrong }));
   if (wrong.length > 0) process.exitCode = 1;

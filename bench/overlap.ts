@@ -35,7 +35,12 @@ const options = new Command('bench:overlap')
   .option('--batch <n>', 'records of a batch', whole, 10_000)
   .option('--only <text>', 'just the variants whose names have this in them', '')
   .option('--tries <n>', 'so often a run is made again that something else on the machine disturbed', whole, 3)
-  .option('--calm <s>', 'so long is waited before a run, at most, until nothing else keeps the processors busy', whole, 10)
+  .option(
+    '--calm <s>',
+    'so long is waited before a run, at most, until nothing else keeps the processors busy',
+    whole,
+    10,
+  )
   .parse()
   .opts<Options>();
 
@@ -70,7 +75,13 @@ interface Sample {
   readonly busy: Busy | undefined;
 }
 
-async function run(stack: Stack, topic: string, clickhouseUrl: string, variant: Variant, latencyMs: number): Promise<Sample> {
+async function run(
+  stack: Stack,
+  topic: string,
+  clickhouseUrl: string,
+  variant: Variant,
+  latencyMs: number,
+): Promise<Sample> {
   const { partitions: _, maxPending, maxInFlight } = variant;
   const id = `overlap_${randomUUID().slice(0, 8)}`;
   await createTable(stack.clickhouseUrl, id);
@@ -85,7 +96,13 @@ async function run(stack: Stack, topic: string, clickhouseUrl: string, variant: 
   });
   await until('it had partitions', [ingester], () => ingester.count('assigned') > 0);
   const cpuBefore = ingester.cpuSeconds();
-  const busy = watchProcessors([process.pid, ingester.pid, stack.kafka?.pid, stack.zookeeper?.pid, stack.clickhouse?.pid]);
+  const busy = watchProcessors([
+    process.pid,
+    ingester.pid,
+    stack.kafka?.pid,
+    stack.zookeeper?.pid,
+    stack.clickhouse?.pid,
+  ]);
   await until('all was delivered', [ingester], () => ingester.rows >= options.rows, 180_000);
   const [cpuAfter, busyShares] = [ingester.cpuSeconds(), busy()];
   const beganMs = ingester.lines.find(({ msg }) => msg === 'assigned')!.atMs;
@@ -95,8 +112,11 @@ async function run(stack: Stack, topic: string, clickhouseUrl: string, variant: 
   if (missing + doubled > 0) throw new Error(`${nameOf(variant)}: ${missing} missing, ${doubled} doubled`);
   await command(stack.clickhouseUrl, `DROP TABLE ${id} SYNC`);
   return {
-    variant: nameOf(variant), latencyMs, rowsPerSecond: Math.round(options.rows / ((endedMs - beganMs) / 1000)),
-    cpuSecondsPerMillionRows: cpuBefore === undefined || cpuAfter === undefined ? undefined : ((cpuAfter - cpuBefore) / options.rows) * 1e6,
+    variant: nameOf(variant),
+    latencyMs,
+    rowsPerSecond: Math.round(options.rows / ((endedMs - beganMs) / 1000)),
+    cpuSecondsPerMillionRows:
+      cpuBefore === undefined || cpuAfter === undefined ? undefined : ((cpuAfter - cpuBefore) / options.rows) * 1e6,
     busy: busyShares,
   };
 }
@@ -135,14 +155,20 @@ interface Line {
 
 function medians(samples: readonly Sample[]): Line[] {
   const keys = [...new Set(samples.map(({ variant, latencyMs }) => JSON.stringify([variant, latencyMs])))];
-  const hundredths = (values: readonly (number | undefined)[]): number => Math.round(median(values.filter((value) => value !== undefined)) * 100) / 100;
+  const hundredths = (values: readonly (number | undefined)[]): number =>
+    Math.round(median(values.filter((value) => value !== undefined)) * 100) / 100;
   return keys.map((key) => {
     const [variant, latencyMs] = JSON.parse(key) as [string, number];
     const same = samples.filter((sample) => sample.variant === variant && sample.latencyMs === latencyMs);
     const rounds = same.map(({ rowsPerSecond }) => rowsPerSecond);
     return {
-      variant, latencyMs, rowsPerSecond: median(rounds), rounds,
-      cpuSecondsPerMillionRows: hundredths(same.map((sample) => sample.cpuSecondsPerMillionRows)), busyShare: hundredths(same.map(({ busy }) => busy?.all)), othersShare: hundredths(same.map(({ busy }) => busy?.others)),
+      variant,
+      latencyMs,
+      rowsPerSecond: median(rounds),
+      rounds,
+      cpuSecondsPerMillionRows: hundredths(same.map((sample) => sample.cpuSecondsPerMillionRows)),
+      busyShare: hundredths(same.map(({ busy }) => busy?.all)),
+      othersShare: hundredths(same.map(({ busy }) => busy?.others)),
     };
   });
 }
@@ -152,18 +178,30 @@ function medians(samples: readonly Sample[]): Line[] {
  * were under much the same load.
  */
 function ratios(lines: readonly Line[]): Record<string, number> {
-  const rounds = (variant: Variant, latencyMs: number): readonly number[] => lines.find((line) => line.variant === nameOf(variant) && line.latencyMs === latencyMs)?.rounds ?? [];
+  const rounds = (variant: Variant, latencyMs: number): readonly number[] =>
+    lines.find((line) => line.variant === nameOf(variant) && line.latencyMs === latencyMs)?.rounds ?? [];
   const found: Record<string, number> = {};
   for (const latencyMs of [0, options.latency]) {
     const where = latencyMs === 0 ? 'same machine' : `${latencyMs} ms away`;
     const compare = (what: string, variant: Variant, beside: Variant): void => {
       const below = rounds(beside, latencyMs);
-      if (below.length > 0) found[`${where}: ${what}`] = Math.round(median(rounds(variant, latencyMs).map((rate, round) => rate / below[round]!)) * 100) / 100;
+      if (below.length > 0)
+        found[`${where}: ${what}`] =
+          Math.round(median(rounds(variant, latencyMs).map((rate, round) => rate / below[round]!)) * 100) / 100;
     };
     for (const partitions of [1, 8]) {
-      for (const maxPending of [2, 3]) compare(`${partitions} partition${partitions === 1 ? '' : 's'}, maxPending ${maxPending} ÷ 1`, { partitions, maxPending }, { partitions, maxPending: 1 });
+      for (const maxPending of [2, 3])
+        compare(
+          `${partitions} partition${partitions === 1 ? '' : 's'}, maxPending ${maxPending} ÷ 1`,
+          { partitions, maxPending },
+          { partitions, maxPending: 1 },
+        );
     }
-    compare('8 partitions, maxInFlight default ÷ 1', { partitions: 8, maxPending: 2 }, { partitions: 8, maxPending: 2, maxInFlight: 1 });
+    compare(
+      '8 partitions, maxInFlight default ÷ 1',
+      { partitions: 8, maxPending: 2 },
+      { partitions: 8, maxPending: 2, maxInFlight: 1 },
+    );
   }
   return found;
 }
@@ -183,7 +221,9 @@ async function measureAll(stack: Stack, proxy: TcpProxy): Promise<Sample[]> {
       for (const variant of variants.filter((each) => nameOf(each).includes(options.only))) {
         const sample = await undisturbed(() => run(stack, topics.get(variant.partitions)!, url, variant, latencyMs));
         samples.push(sample);
-        say(`${round}/${options.rounds} ${sample.variant}, ${latencyMs} ms: ${sample.rowsPerSecond} rows/s, busy ${sample.busy?.all.toFixed(2) ?? '–'}, with something else ${sample.busy?.others.toFixed(2) ?? '–'}`);
+        say(
+          `${round}/${options.rounds} ${sample.variant}, ${latencyMs} ms: ${sample.rowsPerSecond} rows/s, busy ${sample.busy?.all.toFixed(2) ?? '–'}, with something else ${sample.busy?.others.toFixed(2) ?? '–'}`,
+        );
       }
     }
   }
@@ -199,7 +239,16 @@ const proxy = await TcpProxy.start({ to: new URL(stack.clickhouseUrl).host });
 proxy.delay(options.latency / 2);
 try {
   const lines = medians(await measureAll(stack, proxy));
-  console.log(JSON.stringify({ machine: await machine(stack), rows: options.rows, batchRows: options.batch, latencyMs: options.latency, ratios: ratios(lines), lines }));
+  console.log(
+    JSON.stringify({
+      machine: await machine(stack),
+      rows: options.rows,
+      batchRows: options.batch,
+      latencyMs: options.latency,
+      ratios: ratios(lines),
+      lines,
+    }),
+  );
 } finally {
   await proxy.stop();
   await stack.stop();

@@ -16,11 +16,16 @@ import type { Parameters, Used } from './contender.js';
 import { writeSection } from './sections.js';
 import { produceWorkload, workloads } from './workloads.js';
 
-const { values: options } = parseArgs({ options: { rows: { type: 'string', default: '3000000' }, json: { type: 'boolean' }, write: { type: 'boolean' } } });
+const { values: options } = parseArgs({
+  options: { rows: { type: 'string', default: '3000000' }, json: { type: 'boolean' }, write: { type: 'boolean' } },
+});
 const rows = Number(options.rows);
 
 interface CpuProfile {
-  readonly nodes: readonly { readonly id: number; readonly callFrame: { readonly functionName: string; readonly url: string } }[];
+  readonly nodes: readonly {
+    readonly id: number;
+    readonly callFrame: { readonly functionName: string; readonly url: string };
+  }[];
   readonly samples: readonly number[];
   readonly timeDeltas: readonly number[];
 }
@@ -31,17 +36,30 @@ const rooms: readonly (readonly [what: string, fits: (url: string, name: string)
   ['garbage collector', (_, name) => name === '(garbage collector)'],
   ['is each value one JSON object', (url) => /clickhouse\/(check-batch|json-object)\.js/.test(url)],
   ['rows: values copied, provenance spliced in', (url) => /clickhouse\/(encode|body)\.js/.test(url)],
-  ['record batches: where each record lies', (url) => /kafka\/(records|codecs|aborted)\.js|model\/packed-records\.js/.test(url)],
+  [
+    'record batches: where each record lies',
+    (url) => /kafka\/(records|codecs|aborted)\.js|model\/packed-records\.js/.test(url),
+  ],
   ['the rest of ours, and RxJS', (url) => /\/dist\/|\/rxjs\//.test(url)],
   ['kafkajs', (url) => url.includes('/kafkajs/')],
   ['other packages', (url) => url.includes('/node_modules/')],
-  ['loading modules', (url, name) => /internal\/modules|source_map|vm:|esm\/|cjs\//.test(url) || ['wrapSafe', 'compileFunctionForCJSLoader', 'readFileUtf8'].includes(name)],
+  [
+    'loading modules',
+    (url, name) =>
+      /internal\/modules|source_map|vm:|esm\/|cjs\//.test(url) ||
+      ['wrapSafe', 'compileFunctionForCJSLoader', 'readFileUtf8'].includes(name),
+  ],
   ['Node: sockets, HTTP, buffers', (url) => url.startsWith('node:')],
   ['system calls and the like', () => true],
 ];
 
 function addUp(profile: CpuProfile): Map<string, number> {
-  const roomOf = new Map(profile.nodes.map(({ id, callFrame: { url, functionName } }) => [id, rooms.find(([, fits]) => fits(url, functionName))![0]]));
+  const roomOf = new Map(
+    profile.nodes.map(({ id, callFrame: { url, functionName } }) => [
+      id,
+      rooms.find(([, fits]) => fits(url, functionName))![0],
+    ]),
+  );
   const microseconds = new Map<string, number>(rooms.map(([what]) => [what, 0]));
   profile.samples.forEach((id, i) => {
     const what = roomOf.get(id)!;
@@ -50,21 +68,51 @@ function addUp(profile: CpuProfile): Map<string, number> {
   return microseconds;
 }
 
-async function profiled({ brokers, clickhouseUrl, keeperConnect }: Stack, topic: string): Promise<{ used: Used; profile: CpuProfile }> {
+async function profiled(
+  { brokers, clickhouseUrl, keeperConnect }: Stack,
+  topic: string,
+): Promise<{ used: Used; profile: CpuProfile }> {
   const folder = mkdtempSync(join(tmpdir(), 'kafka-clickhouse-profile-'));
   try {
     const table = `profiled_${randomUUID().slice(0, 8)}`;
     await createTable(clickhouseUrl, table, workloads.event244.columns);
-    const parameters: Parameters = { brokers, clickhouseUrl, keeperConnect, topic, table, group: `g_${topic}`, rows, batchRows: 100_000, maxWaitMs: 1000, maxPending: 2, endsByItself: true };
+    const parameters: Parameters = {
+      brokers,
+      clickhouseUrl,
+      keeperConnect,
+      topic,
+      table,
+      group: `g_${topic}`,
+      rows,
+      batchRows: 100_000,
+      maxWaitMs: 1000,
+      maxPending: 2,
+      endsByItself: true,
+    };
     const contender = fileURLToPath(new URL('./contender.ts', import.meta.url));
-    const child = spawn(process.execPath, ['--cpu-prof', '--cpu-prof-dir', folder, '--import', 'tsx', contender, 'exactly-once/keeper', JSON.stringify(parameters)], { stdio: ['ignore', 'pipe', 'inherit'] });
+    const child = spawn(
+      process.execPath,
+      [
+        '--cpu-prof',
+        '--cpu-prof-dir',
+        folder,
+        '--import',
+        'tsx',
+        contender,
+        'exactly-once/keeper',
+        JSON.stringify(parameters),
+      ],
+      { stdio: ['ignore', 'pipe', 'inherit'] },
+    );
     process.once('exit', () => child.kill('SIGKILL'));
     let printed = '';
     child.stdout.setEncoding('utf8').on('data', (text: string) => (printed += text));
     await once(child, 'close');
     const used = JSON.parse(printed.trim().split('\n').at(-1) ?? '') as Used;
     // The loader's thread writes one of its own, which does next to nothing.
-    const profiles = readdirSync(folder).map((file) => JSON.parse(readFileSync(join(folder, file), 'utf8')) as CpuProfile);
+    const profiles = readdirSync(folder).map(
+      (file) => JSON.parse(readFileSync(join(folder, file), 'utf8')) as CpuProfile,
+    );
     const busiest = profiles.sort((a, b) => b.nodes.length - a.nodes.length)[0]!;
     return { used, profile: busiest };
   } finally {

@@ -21,7 +21,17 @@ import { Ingester, until, type Logged } from '../test/support/ingester.js';
  * - `claimed`: the last partition's state is claimed.
  * - `rows`: the first rows of the last partition are in the table: a batch was filled or its wait was over, and inserted.
  */
-export const stages = ['booted', 'drained', 'noticed', 'heard', 'released', 'joined', 'assigned', 'claimed', 'rows'] as const;
+export const stages = [
+  'booted',
+  'drained',
+  'noticed',
+  'heard',
+  'released',
+  'joined',
+  'assigned',
+  'claimed',
+  'rows',
+] as const;
 export type Stage = (typeof stages)[number];
 
 export interface Change {
@@ -76,7 +86,10 @@ class GroupWatch {
     const admin = kafkaClient(brokers).admin();
     await admin.connect();
     while (!this.#isOver) {
-      const state = await admin.describeGroups([group]).then(({ groups }) => groups[0]?.state, () => undefined);
+      const state = await admin.describeGroups([group]).then(
+        ({ groups }) => groups[0]?.state,
+        () => undefined,
+      );
       if (state !== undefined && state !== this.states.at(-1)?.state) this.states.push({ atMs: Date.now(), state });
       await sleep(10);
     }
@@ -85,7 +98,10 @@ class GroupWatch {
 }
 
 /** Under a steady load workers come, go and are killed, one after another and time and again. */
-export async function changeWorkers(given: ChangesConfig, { rate, repeats }: { readonly rate: number; readonly repeats: number }): Promise<Changes> {
+export async function changeWorkers(
+  given: ChangesConfig,
+  { rate, repeats }: { readonly rate: number; readonly repeats: number },
+): Promise<Changes> {
   const { brokers, topic, partitions } = given;
   const producer = await EventProducer.start({ brokers, topic, partitions, perSecond: rate });
   return withCrew(given, async (crew) => {
@@ -102,7 +118,10 @@ export async function changeWorkers(given: ChangesConfig, { rate, repeats }: { r
 }
 
 /** One comes and one goes while there is more to be done than they get done: whoever gives partitions up has much in hand. */
-export async function changeUnderBacklog(given: ChangesConfig, { records, rate }: { readonly records: number; readonly rate: number }): Promise<Changes> {
+export async function changeUnderBacklog(
+  given: ChangesConfig,
+  { records, rate }: { readonly records: number; readonly rate: number },
+): Promise<Changes> {
   const { brokers, topic, partitions } = given;
   const before = await produceEvents({ brokers, topic, partitions, records });
   // A quick machine may be through with the backlog before the last change: rows go on all the same.
@@ -121,7 +140,12 @@ async function withCrew(given: ChangesConfig, use: (crew: Crew) => Promise<reado
   try {
     const acknowledged = await use(crew);
     const total = acknowledged.reduce((a, b) => a + b, 0);
-    await until('all that was produced was delivered', crew.workers, () => [...crew.settled.values()].reduce((a, b) => a + b + 1, 0) === total, 180_000);
+    await until(
+      'all that was produced was delivered',
+      crew.workers,
+      () => [...crew.settled.values()].reduce((a, b) => a + b + 1, 0) === total,
+      180_000,
+    );
     await crew.dismiss();
     return { changes: crew.changes, acknowledged };
   } finally {
@@ -143,7 +167,8 @@ class Crew {
   /** Of each partition the last offset that was delivered. */
   get settled(): ReadonlyMap<number, number> {
     const settled = new Map<number, number>();
-    for (const { partition, last } of this.#all.flatMap((worker) => worker.lines.filter(isRows))) settled.set(partition!, Math.max(settled.get(partition!) ?? -1, last!));
+    for (const { partition, last } of this.#all.flatMap((worker) => worker.lines.filter(isRows)))
+      settled.set(partition!, Math.max(settled.get(partition!) ?? -1, last!));
     return settled;
   }
 
@@ -173,7 +198,12 @@ class Crew {
 
   async #timed(change: string, atMs: number, others: readonly Ingester[], gone: Ingester | undefined): Promise<void> {
     const { partitions, quietMs = 2000, say } = this.given;
-    await until(`all partitions went on after ${change}`, this.workers, () => this.#arrivals(atMs)?.size === partitions, 120_000);
+    await until(
+      `all partitions went on after ${change}`,
+      this.workers,
+      () => this.#arrivals(atMs)?.size === partitions,
+      120_000,
+    );
     const parts = this.#partsOf(atMs, others, gone);
     this.changes.push({ change, ...parts });
     say(`${change}: ${JSON.stringify(parts)}`);
@@ -185,7 +215,10 @@ class Crew {
   #generation(atMs: number): number | undefined {
     const joined = this.workers.map(({ lines }) => lines.findLast(({ msg }) => msg === joinedLine));
     const [first] = joined;
-    return first !== undefined && joined.every((each) => each !== undefined && each.generation === first.generation && each.atMs > atMs) ? first.generation : undefined;
+    return first !== undefined &&
+      joined.every((each) => each !== undefined && each.generation === first.generation && each.atMs > atMs)
+      ? first.generation
+      : undefined;
   }
 
   /** Of each partition when its first rows arrived under the new assignment. */
@@ -207,7 +240,9 @@ class Crew {
     const generation = this.#generation(atMs)!;
     const arrivals = this.#arrivals(atMs)!;
     const last = (workers: readonly Ingester[], isIt: (line: Logged) => boolean): number | undefined => {
-      const times = workers.flatMap(({ lines }) => lines.filter((line) => line.atMs >= atMs && isIt(line)).map((line) => line.atMs));
+      const times = workers.flatMap(({ lines }) =>
+        lines.filter((line) => line.atMs >= atMs && isIt(line)).map((line) => line.atMs),
+      );
       return times.length === 0 ? undefined : Math.max(...times);
     };
     const endsMs: Record<Stage, number | undefined> = {
@@ -230,16 +265,32 @@ class Crew {
       partsMs[stage] = Math.max(0, endMs - beganMs);
       beganMs = Math.max(beganMs, endMs);
     }
-    const generations = new Set(this.workers.flatMap(({ lines }) => lines.filter((line) => line.msg === joinedLine && line.atMs > atMs).map((line) => line.generation)));
+    const generations = new Set(
+      this.workers.flatMap(({ lines }) =>
+        lines.filter((line) => line.msg === joinedLine && line.atMs > atMs).map((line) => line.generation),
+      ),
+    );
     return {
-      totalMs: endsMs.rows! - atMs, partsMs, pausesMs: others.length === 0 ? [] : this.#pauses(arrivals), generations: generations.size,
+      totalMs: endsMs.rows! - atMs,
+      partsMs,
+      pausesMs: others.length === 0 ? [] : this.#pauses(arrivals),
+      generations: generations.size,
       spread: this.workers.map(({ held }) => held.length),
     };
   }
 
   #pauses(arrivals: ReadonlyMap<number, number>): number[] {
     const rows = this.#all.flatMap(({ lines }) => lines.filter(isRows));
-    return [...arrivals].map(([partition, arrivedMs]) => arrivedMs - Math.max(...rows.filter((line) => line.partition === partition && line.atMs < arrivedMs).map((line) => line.atMs), -Infinity)).filter(Number.isFinite);
+    return [...arrivals]
+      .map(
+        ([partition, arrivedMs]) =>
+          arrivedMs -
+          Math.max(
+            ...rows.filter((line) => line.partition === partition && line.atMs < arrivedMs).map((line) => line.atMs),
+            -Infinity,
+          ),
+      )
+      .filter(Number.isFinite);
   }
 }
 

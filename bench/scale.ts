@@ -112,13 +112,18 @@ async function create(brokers: readonly string[], names: readonly string[], part
   await withAdmin(brokers, async (admin) => {
     const step = Math.ceil(AT_ONCE / partitions);
     for (let first = 0; first < names.length; first += step) {
-      const topics = names.slice(first, first + step).map((topic) => ({ topic, numPartitions: partitions, replicationFactor: 1 }));
+      const topics = names
+        .slice(first, first + step)
+        .map((topic) => ({ topic, numPartitions: partitions, replicationFactor: 1 }));
       await admin.createTopics({ topics, waitForLeaders: false, timeout: 120_000 });
     }
     // A broker with little of the processor opens thousands of logs late.
     const last = names.at(-1) as string;
     for (const endMs = performance.now() + READY_LIMIT_MS; performance.now() < endMs; await sleep(500)) {
-      const isLed = await admin.fetchTopicOffsets(last).then((offsets) => offsets.length === partitions, () => false);
+      const isLed = await admin.fetchTopicOffsets(last).then(
+        (offsets) => offsets.length === partitions,
+        () => false,
+      );
       if (isLed) return;
     }
     throw new Error(`the topics are not ready after ${READY_LIMIT_MS / 1000} s`);
@@ -127,13 +132,16 @@ async function create(brokers: readonly string[], names: readonly string[], part
 
 /** One record into each partition, through a producer that knows nothing of the topics yet. */
 async function fill(brokers: readonly string[], names: readonly string[], partitions: number): Promise<void> {
-  const producer = kafkaClient(brokers, { requestTimeout: 120_000 }).producer({ createPartitioner: Partitioners.DefaultPartitioner });
+  const producer = kafkaClient(brokers, { requestTimeout: 120_000 }).producer({
+    createPartitioner: Partitioners.DefaultPartitioner,
+  });
   await producer.connect();
   try {
     const step = Math.ceil(AT_ONCE / partitions);
     for (let first = 0; first < names.length; first += step) {
       const topicMessages = names.slice(first, first + step).map((topic) => ({
-        topic, messages: Array.from({ length: partitions }, (_, partition) => ({ partition, value: '{}' })),
+        topic,
+        messages: Array.from({ length: partitions }, (_, partition) => ({ partition, value: '{}' })),
       }));
       await producer.sendBatch({ topicMessages });
     }
@@ -142,7 +150,11 @@ async function fill(brokers: readonly string[], names: readonly string[], partit
   }
 }
 
-async function measure(brokers: readonly string[], { name, topics, partitionsEach }: Scale, seconds: number): Promise<Measured> {
+async function measure(
+  brokers: readonly string[],
+  { name, topics, partitionsEach }: Scale,
+  seconds: number,
+): Promise<Measured> {
   const prefix = `scale-${randomUUID().slice(0, 8)}`;
   const names = Array.from({ length: topics }, (_, i) => `${prefix}-${i}`);
   const partitions = topics * partitionsEach;
@@ -150,14 +162,23 @@ async function measure(brokers: readonly string[], { name, topics, partitionsEac
   await fillElsewhere({ brokers, names, partitions: partitionsEach });
   const requests = new Requests();
   const delay = monitorEventLoopDelay({ resolution: 5 });
-  const source = kafkaSource({ brokers, groupId: prefix, topics: names, fromBeginning: true, heartbeatIntervalMs: HEARTBEAT_MS, log: tell });
+  const source = kafkaSource({
+    brokers,
+    groupId: prefix,
+    topics: names,
+    fromBeginning: true,
+    heartbeatIntervalMs: HEARTBEAT_MS,
+    log: tell,
+  });
   let [assigned, batches, rebalances] = [0, 0, 0];
   let assignedMs = 0;
   const startMs = performance.now();
   delay.enable();
   const longestTurn = watchTurns();
   const config = {
-    group: prefix, owner: 'scale', batch: { count: 1000, maxWaitMs: 1000 },
+    group: prefix,
+    owner: 'scale',
+    batch: { count: 1000, maxWaitMs: 1000 },
     onEvent: ({ kind }: { readonly kind: string }) => {
       if (kind === 'assigned' && ++assigned === partitions) assignedMs = performance.now() - startMs;
       if (kind === 'revoked' || kind === 'lost') rebalances += 1;
@@ -171,7 +192,8 @@ async function measure(brokers: readonly string[], { name, topics, partitionsEac
     });
   });
   const untilRead = (async () => {
-    for (const endMs = performance.now() + READ_LIMIT_MS; batches < partitions && performance.now() < endMs; ) await sleep(100);
+    for (const endMs = performance.now() + READ_LIMIT_MS; batches < partitions && performance.now() < endMs;)
+      await sleep(100);
     // Records go on coming while it is measured, from another process: a producer has pauses of its own.
     const producing = fillElsewhere({ brokers, names, partitions: partitionsEach });
     await sleep(seconds * 1000);
@@ -192,9 +214,21 @@ async function measure(brokers: readonly string[], { name, topics, partitionsEac
   await running;
   requests.end();
   return {
-    name, topics, partitions, assignedMs: Math.round(assignedMs), longestPauseMs: Math.round(delay.max / 1e6), longestTurnCpuMs, heartbeats: beats.length,
-    heartbeatsLate: gaps.filter((gap) => gap > HEARTBEAT_MS + LATE_MS).length, longestBetweenHeartbeatsMs: Math.round(Math.max(0, ...gaps)),
-    joins, rebalances: disturbed, batches: committed, seconds: Math.round(measuredMs / 1000), commitsPerSecond: Math.round((committed / measuredMs) * 1000), commitRequests,
+    name,
+    topics,
+    partitions,
+    assignedMs: Math.round(assignedMs),
+    longestPauseMs: Math.round(delay.max / 1e6),
+    longestTurnCpuMs,
+    heartbeats: beats.length,
+    heartbeatsLate: gaps.filter((gap) => gap > HEARTBEAT_MS + LATE_MS).length,
+    longestBetweenHeartbeatsMs: Math.round(Math.max(0, ...gaps)),
+    joins,
+    rebalances: disturbed,
+    batches: committed,
+    seconds: Math.round(measuredMs / 1000),
+    commitsPerSecond: Math.round((committed / measuredMs) * 1000),
+    commitRequests,
     commitsPerRequest: Math.round(committed / Math.max(1, commitRequests)),
   };
 }
@@ -221,7 +255,10 @@ interface Filling {
 }
 
 async function fillElsewhere(filling: Filling): Promise<void> {
-  const producer = fork(fileURLToPath(import.meta.url), { execArgv: ['--import', 'tsx'], env: { ...process.env, SCALE_FILL: 'yes' } });
+  const producer = fork(fileURLToPath(import.meta.url), {
+    execArgv: ['--import', 'tsx'],
+    env: { ...process.env, SCALE_FILL: 'yes' },
+  });
   producer.send(filling);
   await once(producer, 'exit');
 }
@@ -239,7 +276,12 @@ async function main(): Promise<void> {
     .parse()
     .opts<{ partitions: number; topics: number; seconds: number; json?: true }>();
 
-  const stack = await startStack({ keeper: false, clickhouse: false, useEnvironment: false, kafka: { heapMb: 1536, properties: { 'broker.session.timeout.ms': '30000' } } });
+  const stack = await startStack({
+    keeper: false,
+    clickhouse: false,
+    useEnvironment: false,
+    kafka: { heapMb: 1536, properties: { 'broker.session.timeout.ms': '30000' } },
+  });
   try {
     const runs: readonly Scale[] = [
       { name: 'many topics', topics: options.topics, partitionsEach: 1 },

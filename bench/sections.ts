@@ -5,7 +5,14 @@
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 
 const file = new URL('./RESULTS.md', import.meta.url);
-const order = ['npm run bench', 'npm run bench:profile', 'npm run bench:overlap', 'npm run bench:outage', 'npm run bench:coalesced', 'npm run bench:workers'] as const;
+const order = [
+  'npm run bench',
+  'npm run bench:profile',
+  'npm run bench:overlap',
+  'npm run bench:outage',
+  'npm run bench:coalesced',
+  'npm run bench:workers',
+] as const;
 const titles: Readonly<Record<(typeof order)[number], string>> = {
   'npm run bench': 'Side by side',
   'npm run bench:profile': 'Where the time goes',
@@ -19,8 +26,15 @@ const titles: Readonly<Record<(typeof order)[number], string>> = {
 export function writeSection(command: (typeof order)[number], markdown: string): void {
   const sections = new Map<string, string>();
   const text = existsSync(file) ? readFileSync(file, 'utf8') : '';
-  for (const found of text.matchAll(/<!-- (npm run [\w:]+) -->\n([\s\S]*?)(?=\n<!-- npm run|$)/g)) sections.set(found[1]!, found[2]!.trim());
-  sections.set(command, `## ${titles[command]}\n\nFrom what \`${command} -- --json\` printed on ${new Date().toISOString().slice(0, 10)}.\n\n${markdown.trim()}`);
+  for (const found of text.matchAll(/<!-- (npm run [\w:]+) -->\n([\s\S]*?)(?=\n<!-- npm run|$)/g))
+    sections.set(found[1]!, found[2]!.trim());
+  sections.set(
+    command,
+    `## ${titles[command]}\n\nFrom what \`${command} -- --json\` printed on ${new Date().toISOString().slice(0, 10)}.\n\n${markdown.trim()}`,
+  );
   const known = order.filter((name) => sections.has(name)).map((name) => `<!-- ${name} -->\n${sections.get(name)}\n`);
-  writeFileSync(file, `# Measured\n\nEach section was written by the command it names; run it again and it is replaced.\n\n${known.join('\n')}`);
+  writeFileSync(
+    file,
+    `# Measured\n\nEach section was written by the command it names; run it again and it is replaced.\n\n${known.join('\n')}`,
+  );
 }

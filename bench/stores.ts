@@ -26,7 +26,8 @@ interface Measured {
   readonly storeShareOfBatch: number;
 }
 
-const quantile = (sorted: readonly number[], q: number): number => sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * q))] ?? 0;
+const quantile = (sorted: readonly number[], q: number): number =>
+  sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * q))] ?? 0;
 const rounded = (value: number): number => Math.round(value * 100) / 100;
 const sum = (values: readonly number[]): number => values.reduce((a, b) => a + b, 0);
 
@@ -49,7 +50,11 @@ async function measure(stack: Stack, store: string, state: object, maxPending: n
   );
   const text = 'x'.repeat(160);
   for (let first = 0; first < batches * rowsPerBatch; first += 4000) {
-    await produce(stack.brokers, name, Array.from({ length: 4000 }, (_, i) => JSON.stringify({ id: first + i, text })));
+    await produce(
+      stack.brokers,
+      name,
+      Array.from({ length: 4000 }, (_, i) => JSON.stringify({ id: first + i, text })),
+    );
   }
   const config = checkConfig({
     kafka: { brokers: stack.brokers, groupId: name, fromBeginning: true },
@@ -65,8 +70,14 @@ async function measure(stack: Stack, store: string, state: object, maxPending: n
   const delivered = await ingestAll(ports, config);
   const [writes, inserts] = [[...writesMs].sort((a, b) => a - b), [...insertsMs].sort((a, b) => a - b)];
   return {
-    store, maxPending, batches: delivered, stateWrites: writes.length, writesPerBatch: rounded(writes.length / delivered),
-    writeMsP50: rounded(quantile(writes, 0.5)), writeMsP99: rounded(quantile(writes, 0.99)), insertMsP50: rounded(quantile(inserts, 0.5)),
+    store,
+    maxPending,
+    batches: delivered,
+    stateWrites: writes.length,
+    writesPerBatch: rounded(writes.length / delivered),
+    writeMsP50: rounded(quantile(writes, 0.5)),
+    writeMsP99: rounded(quantile(writes, 0.99)),
+    insertMsP50: rounded(quantile(inserts, 0.5)),
     storeShareOfBatch: rounded(sum(writes) / (sum(writes) + sum(inserts))),
   };
 }
@@ -97,7 +108,8 @@ try {
   };
   const chosen = process.argv.slice(2).filter((each) => each in states);
   for (const store of chosen.length === 0 ? Object.keys(states) : chosen) {
-    for (const maxPending of [1, 2]) console.log(JSON.stringify(await measure(stack, store, states[store]!, maxPending)));
+    for (const maxPending of [1, 2])
+      console.log(JSON.stringify(await measure(stack, store, states[store]!, maxPending)));
   }
 } finally {
   await stack.stop();

@@ -15,7 +15,10 @@ export interface Workload {
 }
 
 export const workloads: Readonly<Record<Workload['name'], Omit<Workload, 'rows' | 'partitions'>>> = {
-  flights: { name: 'flights', columns: 'date DateTime64(3), delay Int16, distance Int16, origin String, destination String' },
+  flights: {
+    name: 'flights',
+    columns: 'date DateTime64(3), delay Int16, distance Int16, origin String, destination String',
+  },
   event244: { name: 'event244', columns: eventColumns },
   event1k: { name: 'event1k', columns: `${eventColumns}, body String` },
 };
@@ -23,7 +26,15 @@ export const workloads: Readonly<Record<Workload['name'], Omit<Workload, 'rows' 
 /** A JSON event of 244 bytes, or of 1,024. */
 export function event(id: number, name: Workload['name']): string {
   const kind = ['view', 'click', 'order', 'login'][id % 4]!;
-  const fixed = { id, at: 1_795_000_000_000 + id, user: (id * 2654435761) % 1_000_003, kind, url: `https://shop.example/items/${id % 9973}?ref=mail`, agent: 'Mozilla/5.0 (X11; Linux x86_64) Gecko/20100101', amount: (id % 10_000) / 100 };
+  const fixed = {
+    id,
+    at: 1_795_000_000_000 + id,
+    user: (id * 2654435761) % 1_000_003,
+    kind,
+    url: `https://shop.example/items/${id % 9973}?ref=mail`,
+    agent: 'Mozilla/5.0 (X11; Linux x86_64) Gecko/20100101',
+    amount: (id % 10_000) / 100,
+  };
   const size = name === 'event1k' ? 1024 : 244;
   const short = JSON.stringify(name === 'event1k' ? { ...fixed, body: '' } : fixed);
   const pad = 'x'.repeat(Math.max(0, size - short.length));
@@ -34,7 +45,10 @@ export function event(id: number, name: Workload['name']): string {
 export async function values(clickhouseUrl: string, topic: string, count: number): Promise<readonly string[]> {
   const name = workloadOf(topic);
   if (name !== 'flights') return Array.from({ length: count }, (_, id) => event(id, name));
-  const lines = await command(clickhouseUrl, `SELECT * EXCEPT n FROM flights_source ORDER BY n LIMIT ${count} FORMAT JSONEachRow`);
+  const lines = await command(
+    clickhouseUrl,
+    `SELECT * EXCEPT n FROM flights_source ORDER BY n LIMIT ${count} FORMAT JSONEachRow`,
+  );
   return lines.trimEnd().split('\n');
 }
 
@@ -45,18 +59,29 @@ function workloadOf(topic: string): Workload['name'] {
 }
 
 /** Makes the topic and fills it. Resolves to the bytes of all values. */
-export async function produceWorkload(stack: Stack, topic: string, { name, rows, partitions }: Workload): Promise<number> {
+export async function produceWorkload(
+  stack: Stack,
+  topic: string,
+  { name, rows, partitions }: Workload,
+): Promise<number> {
   await createTopic(stack.brokers, topic, { partitions });
   if (name === 'flights') {
     await command(stack.clickhouseUrl, 'DROP TABLE IF EXISTS flights_source');
     await loadSource(stack.clickhouseUrl, rows, 'flights_source');
     const producedBytes = { total: 0 };
     await produceFlights(stack, 'flights_source', topic, () => undefined);
-    const answer = await command(stack.clickhouseUrl, 'SELECT sum(length(formatRowNoNewline(\'JSONEachRow\', date, delay, distance, origin, destination))) FROM flights_source');
+    const answer = await command(
+      stack.clickhouseUrl,
+      "SELECT sum(length(formatRowNoNewline('JSONEachRow', date, delay, distance, origin, destination))) FROM flights_source",
+    );
     producedBytes.total = Number(answer);
     return producedBytes.total;
   }
-  const producer = kafkaClient(stack.brokers).producer({ createPartitioner: Partitioners.DefaultPartitioner, idempotent: true, maxInFlightRequests: 1 });
+  const producer = kafkaClient(stack.brokers).producer({
+    createPartitioner: Partitioners.DefaultPartitioner,
+    idempotent: true,
+    maxInFlightRequests: 1,
+  });
   await producer.connect();
   let bytes = 0;
   const perSend = name === 'event1k' ? 800 : 3000;

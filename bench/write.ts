@@ -14,26 +14,58 @@ const rows = (value: unknown): readonly Row[] => value as readonly Row[];
 const record = (value: unknown): Readonly<Record<string, unknown>> => value as Record<string, unknown>;
 const shown = (value: unknown): string => {
   if (value === undefined || value === null) return '–';
-  if (typeof value === 'number') return value >= 10_000 ? Math.round(value).toLocaleString('en') : String(Math.round(value * 100) / 100);
-  return typeof value === 'string' ? value : Array.isArray(value) ? value.map(shown).join(' / ') : JSON.stringify(value);
+  if (typeof value === 'number')
+    return value >= 10_000 ? Math.round(value).toLocaleString('en') : String(Math.round(value * 100) / 100);
+  return typeof value === 'string'
+    ? value
+    : Array.isArray(value)
+      ? value.map(shown).join(' / ')
+      : JSON.stringify(value);
 };
 
 /** A column for each title: what a row has of it. */
 function table(columns: Readonly<Record<string, (row: Row) => unknown>>, list: readonly Row[]): string {
   const titles = Object.keys(columns);
-  const lines = list.map((row) => `| ${Object.values(columns).map((of) => shown(of(row))).join(' | ')} |`);
+  const lines = list.map(
+    (row) =>
+      `| ${Object.values(columns)
+        .map((of) => shown(of(row)))
+        .join(' | ')} |`,
+  );
   return [`| ${titles.join(' | ')} |`, `|${titles.map(() => ' --- |').join('')}`, ...lines].join('\n');
 }
 
 const pages = {
-  overlap: ({ rows: count, batchRows, latencyMs, ratios, lines }: Printed): string => `${shown(count)} events of 244 bytes in batches of ${shown(batchRows)}, exactly once (keeper). Where ${shown(latencyMs)} ms lie between the worker and ClickHouse, waiting is what
+  overlap: ({
+    rows: count,
+    batchRows,
+    latencyMs,
+    ratios,
+    lines,
+  }: Printed): string => `${shown(count)} events of 244 bytes in batches of ${shown(batchRows)}, exactly once (keeper). Where ${shown(latencyMs)} ms lie between the worker and ClickHouse, waiting is what
 costs; on the same machine it is the two shared cores. Ratios are medians of ratios within a round.
 
-${table({ 'A ÷ B': ({ what }) => what, ratio: ({ ratio }) => ratio }, Object.entries(record(ratios)).map(([what, ratio]) => ({ what, ratio })))}
+${table(
+  { 'A ÷ B': ({ what }) => what, ratio: ({ ratio }) => ratio },
+  Object.entries(record(ratios)).map(([what, ratio]) => ({ what, ratio })),
+)}
 
 ${table({ variant: (row) => row['variant'], 'ms away': (row) => row['latencyMs'], 'rows/s': (row) => row['rowsPerSecond'], rounds: (row) => row['rounds'], 'CPU s per million rows': (row) => row['cpuSecondsPerMillionRows'], 'cores busy': (row) => row['busyShare'], 'with something else': (row) => row['othersShare'] }, rows(lines))}`,
 
-  outage: ({ rows: count, rowsAtKill, outageSeconds, rssMb, joins, assigned, takenAway, heartbeatsUnheard, retries, caughtUpSeconds, exactness, wrong }: Printed): string => {
+  outage: ({
+    rows: count,
+    rowsAtKill,
+    outageSeconds,
+    rssMb,
+    joins,
+    assigned,
+    takenAway,
+    heartbeatsUnheard,
+    retries,
+    caughtUpSeconds,
+    exactness,
+    wrong,
+  }: Printed): string => {
     const { peak, atKill, lateOutage, after } = record(rssMb);
     const { missing, doubled } = record(exactness);
     return `A backlog of ${shown(count)} events of 244 bytes in 8 partitions, exactly once; ClickHouse was killed for ${shown(outageSeconds)} s after ${shown(rowsAtKill)} rows.
@@ -50,13 +82,34 @@ ${table({ variant: (row) => row['variant'], 'ms away': (row) => row['latencyMs']
 | not as it should be | ${rows(wrong).length === 0 ? 'nothing' : shown(wrong)} |`;
   },
 
-  coalesced: ({ partitions, recordsPerSecond, seconds, loadAverage, measured }: Printed): string => `${shown(partitions)} partitions, ${shown(recordsPerSecond)} records a second each, ${shown(seconds)} s for each way; load average ${shown(loadAverage)} on two cores.
+  coalesced: ({
+    partitions,
+    recordsPerSecond,
+    seconds,
+    loadAverage,
+    measured,
+  }: Printed): string => `${shown(partitions)} partitions, ${shown(recordsPerSecond)} records a second each, ${shown(seconds)} s for each way; load average ${shown(loadAverage)} on two cores.
 
 ${table({ 'insert mode': (row) => row['insertMode'], maxWaitMs: (row) => row['maxWaitMs'], 'parts/s': (row) => row['partsPerSecond'], 'inserts/s': (row) => row['insertsPerSecond'], 'p50 / p95 / p99, ms': (row) => [row['p50Ms'], row['p95Ms'], row['p99Ms']], 'CPU s, ours / ClickHouse’s': (row) => [row['cpuSeconds'], row['serverCpuSeconds']], 'not visible at the end': (row) => row['unseen'] }, rows(measured))}`,
 
-  workers: ({ partitions, initialRebalanceDelayMs, rate, backlog, changes, changesUnderBacklog, oracle }: Printed): string => {
+  workers: ({
+    partitions,
+    initialRebalanceDelayMs,
+    rate,
+    backlog,
+    changes,
+    changesUnderBacklog,
+    oracle,
+  }: Printed): string => {
     const { produced, missing, doubled } = record(oracle);
-    const parts = { change: (row: Row) => row['change'], 'until all partitions have rows again, ms': (row: Row) => row['totalMs'], 'made of, ms': (row: Row) => Object.entries(record(row['partsMs'])).map(([part, ms]) => `${part} ${shown(ms)}`).join(', ') };
+    const parts = {
+      change: (row: Row) => row['change'],
+      'until all partitions have rows again, ms': (row: Row) => row['totalMs'],
+      'made of, ms': (row: Row) =>
+        Object.entries(record(row['partsMs']))
+          .map(([part, ms]) => `${part} ${shown(ms)}`)
+          .join(', '),
+    };
     return `${shown(partitions)} partitions; Kafka's group.initial.rebalance.delay.ms is ${shown(initialRebalanceDelayMs)}, its default. Workers, Kafka and ClickHouse share two cores.
 Over all of it: produced ${shown(produced)}, missing ${shown(missing)}, doubled ${shown(doubled)}.
 

@@ -1,7 +1,13 @@
 // The six stages composed by hand, with one's own operators between them: embed the ingestion in a reactive application.
 import { Ledger, kafkaSource, keeperStore, openClickHouseSink } from 'kafka-clickhouse-rx';
 import {
-  bufferCountOrTime, commit, consume, groupByPartition, insertDeduped, reconcileWithState, transformRows,
+  bufferCountOrTime,
+  commit,
+  consume,
+  groupByPartition,
+  insertDeduped,
+  reconcileWithState,
+  transformRows,
 } from 'kafka-clickhouse-rx/operators';
 import { filter, scan, tap } from 'rxjs';
 
@@ -10,7 +16,13 @@ const topic = 'flights';
 const group = 'by-hand';
 
 const source = kafkaSource({ brokers: [env('KAFKA_BROKERS')], groupId: group, topics: [topic], fromBeginning: true });
-const sink = await openClickHouseSink({ url: env('CLICKHOUSE_URL'), database: 'default', username: 'default', password: '', routes: [{ topic, table: 'flights' }] });
+const sink = await openClickHouseSink({
+  url: env('CLICKHOUSE_URL'),
+  database: 'default',
+  username: 'default',
+  password: '',
+  routes: [{ topic, table: 'flights' }],
+});
 const store = keeperStore({ connect: env('KEEPER_CONNECT'), path: '/kafka-clickhouse-rx' });
 const ledger = new Ledger(store, source, { group, owner: `by-hand-${process.pid}` });
 
@@ -22,7 +34,9 @@ consume(source)
       partition.chunks.pipe(
         bufferCountOrTime({ count: 50_000, bytes: 16 * 1024 * 1024, maxWaitMs: 500 }),
         // One's own operator: watch the batches go by.
-        tap((batch) => console.log(`${topic}/${partition.partition}: ${batch.records.length} records up to ${batch.lastOffset}`)),
+        tap((batch) =>
+          console.log(`${topic}/${partition.partition}: ${batch.records.length} records up to ${batch.lastOffset}`),
+        ),
         reconcileWithState(partition, ledger, sink),
         // One's own transform: what does not depart does not go in. Offsets and ranges stay as they are.
         transformRows((record) => (record.value?.includes('"origin":""') ? null : record.value)),

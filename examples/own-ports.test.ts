@@ -3,7 +3,12 @@ import { mkdtemp, readFile, readdir, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { exactlyOnce, fromRecords } from 'kafka-clickhouse-rx';
-import { batchSinkContract, recordSourceContract, stateStoreContract, type RowOrigin } from 'kafka-clickhouse-rx/testing';
+import {
+  batchSinkContract,
+  recordSourceContract,
+  stateStoreContract,
+  type RowOrigin,
+} from 'kafka-clickhouse-rx/testing';
 import { lastValueFrom, of, takeWhile, toArray } from 'rxjs';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { fileStore, ndjsonSink } from './own-ports.js';
@@ -15,7 +20,12 @@ afterAll(() => rm(folder, { recursive: true }));
 async function rowsIn(path: string): Promise<RowOrigin[]> {
   const names = (await readdir(path).catch(() => [])).filter((name) => name.endsWith('.ndjson'));
   const texts = await Promise.all(names.map((name) => readFile(join(path, name), 'utf8')));
-  return texts.flatMap((text) => text.split('\n').filter((line) => line !== '').map((line) => JSON.parse(line) as RowOrigin));
+  return texts.flatMap((text) =>
+    text
+      .split('\n')
+      .filter((line) => line !== '')
+      .map((line) => JSON.parse(line) as RowOrigin),
+  );
 }
 
 describe('a state store in files', () => {
@@ -43,9 +53,15 @@ describe('an Observable of records', () => {
 test('a pipeline over them: who comes next goes on where the state says, and nothing is there twice', async () => {
   const [states, rows] = [join(folder, 'pipeline-states'), join(folder, 'pipeline-rows')];
   const life = (owner: string) =>
-    exactlyOnce(fromRecords(clicks, { topic: 'clicks' }), ndjsonSink(rows), fileStore(states), { group: 'g', owner, batch: { count: 3, maxWaitMs: 10 } });
+    exactlyOnce(fromRecords(clicks, { topic: 'clicks' }), ndjsonSink(rows), fileStore(states), {
+      group: 'g',
+      owner,
+      batch: { count: 3, maxWaitMs: 10 },
+    });
   // The first one leaves after its first batch, with what is in doubt by then.
   await lastValueFrom(life('first').pipe(takeWhile(() => false, true)));
   await lastValueFrom(life('second').pipe(toArray()));
-  expect((await rowsIn(rows)).map(({ offset }) => offset).sort((a, b) => a - b)).toEqual([0, 1, 2, 3, 4, 5, 6, 7, 8, 9]);
+  expect((await rowsIn(rows)).map(({ offset }) => offset).sort((a, b) => a - b)).toEqual([
+    0, 1, 2, 3, 4, 5, 6, 7, 8, 9,
+  ]);
 });

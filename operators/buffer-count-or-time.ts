@@ -1,7 +1,15 @@
 /**
  * Stage 3 of 6: bufferCountOrTime. Chunks become batches. Only the model may enter.
  */
-import { Observable, asyncScheduler, timer, type OperatorFunction, type SchedulerLike, type Subscriber, type Subscription } from 'rxjs';
+import {
+  Observable,
+  asyncScheduler,
+  timer,
+  type OperatorFunction,
+  type SchedulerLike,
+  type Subscriber,
+  type Subscription,
+} from 'rxjs';
 import { IngestError } from '../src/errors.js';
 import { joinBatches, recordBytes, splitBatch } from '../src/model/batch.js';
 import { cursorOver } from '../src/model/packed-records.js';
@@ -45,7 +53,12 @@ export interface BufferConfig {
 export function bufferCountOrTime<C extends Batch & Pick<Partial<Chunk>, 'isLastForNow'>>(
   config: BufferConfig = {},
 ): OperatorFunction<C, BufferedBatch> {
-  const { count = bufferDefaults.count, bytes = bufferDefaults.bytes, maxWaitMs = bufferDefaults.maxWaitMs, scheduler = asyncScheduler } = config;
+  const {
+    count = bufferDefaults.count,
+    bytes = bufferDefaults.bytes,
+    maxWaitMs = bufferDefaults.maxWaitMs,
+    scheduler = asyncScheduler,
+  } = config;
   expectLimit('count', count, batchLimits.maxCount);
   expectLimit('bytes', bytes, batchLimits.maxBytes);
   expectLimit('maxWaitMs', maxWaitMs, batchLimits.maxWaitMs);
@@ -127,7 +140,10 @@ class Buffering {
     this.#parts.push(part);
     this.#count += part.records.length;
     this.#bytes += part.bytes;
-    this.#waiting ??= timer(this.maxWaitMs, this.scheduler).subscribe({ next: () => this.flush(), error: (error: unknown) => this.subscriber.error(error) });
+    this.#waiting ??= timer(this.maxWaitMs, this.scheduler).subscribe({
+      next: () => this.flush(),
+      error: (error: unknown) => this.subscriber.error(error),
+    });
   }
 
   #isFull(): boolean {
@@ -137,7 +153,8 @@ class Buffering {
   /** Where in `chunk` the batch that is being filled ends: at its last offset if it all fits. */
   #cutOffset(chunk: Batch): number {
     const { records } = chunk;
-    if (this.#count + records.length <= this.maxCount && this.#bytes + chunk.bytes <= this.maxBytes) return chunk.lastOffset;
+    if (this.#count + records.length <= this.maxCount && this.#bytes + chunk.bytes <= this.maxBytes)
+      return chunk.lastOffset;
     let bytes = this.#bytes;
     const roomFor = this.maxCount - this.#count;
     let before = chunk.afterOffset;

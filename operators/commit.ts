@@ -3,8 +3,21 @@
  * model.
  */
 import {
-  EMPTY, asyncScheduler, catchError, concat, concatAll, concatMap, defer, from, ignoreElements, map, of, throwError,
-  type Observable, type OperatorFunction, type SchedulerLike,
+  EMPTY,
+  asyncScheduler,
+  catchError,
+  concat,
+  concatAll,
+  concatMap,
+  defer,
+  from,
+  ignoreElements,
+  map,
+  of,
+  throwError,
+  type Observable,
+  type OperatorFunction,
+  type SchedulerLike,
 } from 'rxjs';
 import { asIngestError } from '../src/errors.js';
 import { noReport, type Delivered, type Report } from '../src/events.js';
@@ -47,19 +60,33 @@ export interface CommitConfig {
  *
  * @throws Into the stream: `KCR_FENCED` when another owner has claimed the partition.
  */
-export function commit(partition: Partition, ledger: Ledger, config?: CommitConfig): OperatorFunction<Inserted<'recorded'>, Delivered>;
-export function commit<V extends Committable>(partition: Partition, config?: CommitConfig): OperatorFunction<V, CommittedFrom<V>>;
+export function commit(
+  partition: Partition,
+  ledger: Ledger,
+  config?: CommitConfig,
+): OperatorFunction<Inserted<'recorded'>, Delivered>;
+export function commit<V extends Committable>(
+  partition: Partition,
+  config?: CommitConfig,
+): OperatorFunction<V, CommittedFrom<V>>;
 export function commit(partition: Partition, ...rest: readonly [(Ledger | CommitConfig)?, CommitConfig?]): unknown {
   return isLedger(rest[0]) ? committing(partition, rest[0], rest[1]) : committing(partition, undefined, rest[0]);
 }
 
-function committing(partition: Partition, ledger: Ledger | undefined, config: CommitConfig = {}): OperatorFunction<Committed, unknown> {
+function committing(
+  partition: Partition,
+  ledger: Ledger | undefined,
+  config: CommitConfig = {},
+): OperatorFunction<Committed, unknown> {
   const { onEvent: report = noReport, retry = {}, scheduler = asyncScheduler } = config;
   const { assignment } = partition;
-  const first = (batch: Committed): Observable<unknown> => concat(committed$(batch.lastOffset, true), of({ ...batch, isCommitted: true }));
+  const first = (batch: Committed): Observable<unknown> =>
+    concat(committed$(batch.lastOffset, true), of({ ...batch, isCommitted: true }));
   const settled = (value: Committed): Observable<unknown> =>
     (ledger === undefined ? of(value.lastOffset) : defer(() => ledger.of(assignment).settle(value.lastOffset))).pipe(
-      concatMap((offset) => concat(committed$(offset, false), of(value.kind === 'inserted' ? { ...value, kind: 'delivered' } : value))),
+      concatMap((offset) =>
+        concat(committed$(offset, false), of(value.kind === 'inserted' ? { ...value, kind: 'delivered' } : value)),
+      ),
     );
   const call = (nextOffset: number, isFirst: boolean): Observable<void> => {
     if (!isFirst || partition.commitOnce === undefined) return defer(() => from(partition.commit(nextOffset)));
@@ -71,7 +98,10 @@ function committing(partition: Partition, ledger: Ledger | undefined, config: Co
     call(offset + 1, isFirst).pipe(
       ignoreElements(),
       catchError((thrown: unknown) => {
-        const error = asIngestError(thrown, 'KCR_KAFKA', 'the offset could not be committed', { ...assignment, offset });
+        const error = asIngestError(thrown, 'KCR_KAFKA', 'the offset could not be committed', {
+          ...assignment,
+          offset,
+        });
         if (isFirst) return throwError(() => error);
         report({ kind: 'commitFailed', assignment, error });
         return EMPTY;

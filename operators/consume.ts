@@ -46,7 +46,11 @@ function guard(tenures: Tenures, event: SourceEvent): readonly SourceEvent[] {
   switch (event.kind) {
     case 'assigned':
       if (assignment.epoch <= tenures.lastEpoch) {
-        throw new IngestError('KCR_INTERNAL', `the source used epoch ${assignment.epoch} after ${tenures.lastEpoch}`, assignment);
+        throw new IngestError(
+          'KCR_INTERNAL',
+          `the source used epoch ${assignment.epoch} after ${tenures.lastEpoch}`,
+          assignment,
+        );
       }
       tenures.lastEpoch = assignment.epoch;
       current.set(key, assignment);

@@ -2,7 +2,16 @@
  * Stage 2 of 6: groupByPartition. The lifetimes: one inner stream for each tenure of a partition. Only ports and the
  * model may enter.
  */
-import { Observable, Subject, defer, from, type ObservableInput, type OperatorFunction, type Subscriber, type Subscription } from 'rxjs';
+import {
+  Observable,
+  Subject,
+  defer,
+  from,
+  type ObservableInput,
+  type OperatorFunction,
+  type Subscriber,
+  type Subscription,
+} from 'rxjs';
 import { IngestError, asIngestError, hasCode, mayHeal, type ErrorFields } from '../src/errors.js';
 import { noReport, type Halted, type Report } from '../src/events.js';
 import type { Assignment, Chunk } from '../src/model/record.js';
@@ -122,7 +131,9 @@ class Tenures<T extends Covered> {
       case 'failed':
         return tenure === undefined ? undefined : this.#halt(tenure, event.error);
       case 'revoked':
-        return tenure === undefined ? this.#revokeHalted(event.assignment.epoch, event.release) : this.#finish(tenure, event.release);
+        return tenure === undefined
+          ? this.#revokeHalted(event.assignment.epoch, event.release)
+          : this.#finish(tenure, event.release);
       case 'lost':
         if (tenure !== undefined) this.#discard(tenure);
         this.#endHalting(event.assignment.epoch);
@@ -146,11 +157,23 @@ class Tenures<T extends Covered> {
 
   #begin(assignment: Assignment): void {
     const chunks = new Subject<Chunk>();
-    const handle = ownPartition(this.source, assignment, defer(() => {
-      tenure.isHeard = true;
-      return chunks;
-    }));
-    const tenure: Tenure = { assignment, handle, chunks, isHeard: false, isOver: false, taken: undefined, doneUpTo: undefined };
+    const handle = ownPartition(
+      this.source,
+      assignment,
+      defer(() => {
+        tenure.isHeard = true;
+        return chunks;
+      }),
+    );
+    const tenure: Tenure = {
+      assignment,
+      handle,
+      chunks,
+      isHeard: false,
+      isOver: false,
+      taken: undefined,
+      doneUpTo: undefined,
+    };
     this.#open.set(assignment.epoch, tenure);
     const inner$ = new Observable<T>((inner) => from(this.project(handle)).subscribe(inner));
     const inner = inner$.subscribe({
@@ -182,10 +205,13 @@ class Tenures<T extends Covered> {
     }
     // A pipeline that has left its chunks, by an error or of its own will, finishes what it took and wants no more.
     if (tenure.isHeard) return tenure.handle.halt();
-    this.#halt(tenure, new IngestError('KCR_INTERNAL', 'the project has not subscribed to its chunks', {
-      ...tenure.assignment,
-      hint: 'subscribe to partition.chunks when the project is called; chunks are not kept for later',
-    }));
+    this.#halt(
+      tenure,
+      new IngestError('KCR_INTERNAL', 'the project has not subscribed to its chunks', {
+        ...tenure.assignment,
+        hint: 'subscribe to partition.chunks when the project is called; chunks are not kept for later',
+      }),
+    );
   }
 
   #finish(tenure: Tenure, release: () => void): void {
@@ -196,7 +222,12 @@ class Tenures<T extends Covered> {
   #halt(tenure: Tenure, thrown: unknown): void {
     const { assignment } = tenure;
     if (tenure.isOver) return;
-    const error = asIngestError(thrown, 'KCR_TRANSFORM', 'an operator in the pipeline of this partition threw', underWay(tenure));
+    const error = asIngestError(
+      thrown,
+      'KCR_TRANSFORM',
+      'an operator in the pipeline of this partition threw',
+      underWay(tenure),
+    );
     tenure.handle.halt();
     if (hasCode(error, 'KCR_FENCED')) {
       this.#discard(tenure);
@@ -219,7 +250,9 @@ class Tenures<T extends Covered> {
       this.#completeWhenEmpty();
     };
     // Before the discard: what it writes comes behind a write that is under way, which would be given up otherwise.
-    tenure.note = tenure.handle.noteHalt(halted, healsInMs !== undefined).subscribe({ error: afterBoth, complete: afterBoth });
+    tenure.note = tenure.handle
+      .noteHalt(halted, healsInMs !== undefined)
+      .subscribe({ error: afterBoth, complete: afterBoth });
     this.#discard(tenure);
     // Told before the release, which may let the source complete: after that nothing can be told.
     this.subscriber.next(halted);
@@ -285,7 +318,13 @@ class Tenures<T extends Covered> {
 /** What was taken and has not come out: somewhere in it the operator threw. */
 function underWay({ assignment: { topic, partition }, taken, doneUpTo }: Tenure): ErrorFields {
   if (taken === undefined) return { topic, partition };
-  return { topic, partition, first: Math.max(doneUpTo ?? taken.afterOffset, taken.afterOffset) + 1, last: taken.lastOffset, hint: 'mend the operator and start again; the partition goes on at these records' };
+  return {
+    topic,
+    partition,
+    first: Math.max(doneUpTo ?? taken.afterOffset, taken.afterOffset) + 1,
+    last: taken.lastOffset,
+    hint: 'mend the operator and start again; the partition goes on at these records',
+  };
 }
 
 function nameOf({ topic, partition }: Assignment): string {

@@ -7,7 +7,15 @@ export { insertDeduped, type InsertConfig } from './insert-deduped.js';
 export { commit, type CommitConfig } from './commit.js';
 
 /** What flows between them. */
-export type { BufferedBatch, Committable, CommittedBatch, Done, InsertableBatch, Inserted, RecordedBatch } from '../src/stages.js';
+export type {
+  BufferedBatch,
+  Committable,
+  CommittedBatch,
+  Done,
+  InsertableBatch,
+  Inserted,
+  RecordedBatch,
+} from '../src/stages.js';
 export type { Partition } from '../src/ports.js';
 export { partitionOf } from './internal/partition.js';
 

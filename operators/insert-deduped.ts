@@ -1,7 +1,17 @@
 /**
  * Stage 5 of 6: insertDeduped. Batches go into the table, each exactly once. Only ports and the model may enter.
  */
-import { asyncScheduler, catchError, map, of, tap, throwError, type Observable, type OperatorFunction, type SchedulerLike } from 'rxjs';
+import {
+  asyncScheduler,
+  catchError,
+  map,
+  of,
+  tap,
+  throwError,
+  type Observable,
+  type OperatorFunction,
+  type SchedulerLike,
+} from 'rxjs';
 import { IngestError, asIngestError, hasCode } from '../src/errors.js';
 import { noReport, type Delivered, type Report } from '../src/events.js';
 import type { PartitionLedger } from '../src/ledger.js';
@@ -72,21 +82,39 @@ export interface InsertConfig {
  * `KCR_TRANSFORM` where one of your operators dropped a batch or changed its range.
  * Nothing of the failed batch was settled.
  */
-export function insertDeduped<B extends InsertableBatch>(sink: InsertSink, config: InsertConfig = {}): OperatorFunction<B, InsertedFrom<B>> {
-  const { concurrency = 2, retry = {}, onPoison = 'halt', onTombstone = onPoison === 'exclude' ? 'skip' : 'halt', onEvent: report = noReport, scheduler = asyncScheduler } = config;
+export function insertDeduped<B extends InsertableBatch>(
+  sink: InsertSink,
+  config: InsertConfig = {},
+): OperatorFunction<B, InsertedFrom<B>> {
+  const {
+    concurrency = 2,
+    retry = {},
+    onPoison = 'halt',
+    onTombstone = onPoison === 'exclude' ? 'skip' : 'halt',
+    onEvent: report = noReport,
+    scheduler = asyncScheduler,
+  } = config;
   if (!Number.isInteger(concurrency) || concurrency < 1) {
     throw new IngestError('KCR_CONFIG', `Expected \`concurrency\` to be a positive integer, got ${concurrency}`);
   }
   const shared = { sink: preparing(sink), onPoison, retry, scheduler };
   // A former owner stops at once; behind any other error what is under way is finished.
   const isUrgent = (error: unknown) => hasCode(error, 'KCR_FENCED');
-  const insert = (telling: Report) => mapInOrder((given: Given) => {
-    const { ledger, isCommitted, batch } = unpacked(given);
-    const stage: Stage = { ...shared, report: telling, ledger, whenInDoubt: isCommitted ? 'abandon' : 'retry' };
-    const kind = isCommitted ? 'delivered' : 'inserted';
-    return deliver(onTombstone === 'skip' ? withoutTombstones(batch, telling) : batch, stage).pipe(map((delivered) => ({ ...delivered, kind })));
-  }, concurrency, isUrgent);
-  return (batches) => batches.pipe(unbroken<Given>(), countAbandoned(insert, report)) as unknown as Observable<InsertedFrom<B>>;
+  const insert = (telling: Report) =>
+    mapInOrder(
+      (given: Given) => {
+        const { ledger, isCommitted, batch } = unpacked(given);
+        const stage: Stage = { ...shared, report: telling, ledger, whenInDoubt: isCommitted ? 'abandon' : 'retry' };
+        const kind = isCommitted ? 'delivered' : 'inserted';
+        return deliver(onTombstone === 'skip' ? withoutTombstones(batch, telling) : batch, stage).pipe(
+          map((delivered) => ({ ...delivered, kind })),
+        );
+      },
+      concurrency,
+      isUrgent,
+    );
+  return (batches) =>
+    batches.pipe(unbroken<Given>(), countAbandoned(insert, report)) as unknown as Observable<InsertedFrom<B>>;
 }
 
 /** Any of the three, as it comes. */
@@ -97,24 +125,36 @@ interface Given extends Batch, Partial<Omit<InsertBatch, keyof Batch>> {
 }
 
 /** What goes to the sink, and what the stage itself needs to know. */
-function unpacked({ cut: _, ledger, isCommitted, ...batch }: Given): { readonly batch: InsertBatch; readonly ledger: PartitionLedger | undefined; readonly isCommitted: boolean } {
-  return { batch: { intent: undefined, token: undefined, replay: false, ...batch }, ledger, isCommitted: isCommitted === true };
+function unpacked({ cut: _, ledger, isCommitted, ...batch }: Given): {
+  readonly batch: InsertBatch;
+  readonly ledger: PartitionLedger | undefined;
+  readonly isCommitted: boolean;
+} {
+  return {
+    batch: { intent: undefined, token: undefined, replay: false, ...batch },
+    ledger,
+    isCommitted: isCommitted === true,
+  };
 }
 
 /** Of a batch that was committed before its insert. */
 function lost(error: IngestError, batch: InsertBatch): IngestError {
   const range = rangeOf(batch);
-  return new IngestError(error.code, `${error.reason}; the ${batch.records.length} records of the offsets ${range} are lost to the table: at-most-once had committed them before the insert`, {
-    ...error.fields,
-    hint: error.fields.hint ?? `ingest ${range} by a group of its own, or choose at-least-once`,
-    cause: error,
-  });
+  return new IngestError(
+    error.code,
+    `${error.reason}; the ${batch.records.length} records of the offsets ${range} are lost to the table: at-most-once had committed them before the insert`,
+    {
+      ...error.fields,
+      hint: error.fields.hint ?? `ingest ${range} by a group of its own, or choose at-least-once`,
+      cause: error,
+    },
+  );
 }
 
 function withoutTombstones(batch: InsertBatch, report: Report): InsertBatch {
   const { assignment, afterOffset, lastOffset, replay } = batch;
   let count = 0;
-  for (const cursor = cursorOver(batch.records); cursor.next(); ) if (cursor.valueLength < 0) count += 1;
+  for (const cursor = cursorOver(batch.records); cursor.next();) if (cursor.valueLength < 0) count += 1;
   if (count === 0) return batch;
   report({ kind: 'tombstones', assignment, first: afterOffset + 1, last: lastOffset, records: count, replay });
   const records = batch.records.filter(({ value }) => value !== null);
@@ -127,7 +167,14 @@ function deliver(batch: InsertBatch, stage: Stage): Observable<Delivered> {
   const abandoned = (error: IngestError): Part => {
     const { records } = batch;
     const rest = { ...batch, afterOffset: upTo, records: records.slice(indexAfter(records, upTo)) };
-    stage.report({ kind: 'abandoned', assignment, first: upTo + 1, last: lastOffset, rows: rest.records.length, error });
+    stage.report({
+      kind: 'abandoned',
+      assignment,
+      first: upTo + 1,
+      last: lastOffset,
+      rows: rest.records.length,
+      error,
+    });
     return { batch: rest, result: { rows: 0, bytes: 0 } };
   };
   return insertAll(batch, stage).pipe(
@@ -138,6 +185,13 @@ function deliver(batch: InsertBatch, stage: Stage): Observable<Delivered> {
       return hasCode(error, 'KCR_INSERT_IN_DOUBT') ? of(part) : throwError(() => lost(error, part.batch));
     }),
     tap((part) => (upTo = part.batch.lastOffset)),
-    map((part): Delivered => ({ kind: 'delivered', assignment, afterOffset: part.batch.afterOffset, lastOffset: part.batch.lastOffset, ...part.result, replay })),
+    map((part): Delivered => ({
+      kind: 'delivered',
+      assignment,
+      afterOffset: part.batch.afterOffset,
+      lastOffset: part.batch.lastOffset,
+      ...part.result,
+      replay,
+    })),
   );
 }

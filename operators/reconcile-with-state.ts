@@ -2,8 +2,26 @@
  * Stage 4 of 6: reconcileWithState. Batches meet what the state store knows of them. Ports and the model may enter.
  */
 import {
-  EMPTY, Observable, Subject, asyncScheduler, concat, concatMap, defer, endWith, from, identity, ignoreElements, last, map, of, shareReplay, takeUntil, tap, throwError,
-  type OperatorFunction, type SchedulerLike,
+  EMPTY,
+  Observable,
+  Subject,
+  asyncScheduler,
+  concat,
+  concatMap,
+  defer,
+  endWith,
+  from,
+  identity,
+  ignoreElements,
+  last,
+  map,
+  of,
+  shareReplay,
+  takeUntil,
+  tap,
+  throwError,
+  type OperatorFunction,
+  type SchedulerLike,
 } from 'rxjs';
 import { IngestError } from '../src/errors.js';
 import { noReport, type IngestEvent, type Report } from '../src/events.js';
@@ -118,18 +136,25 @@ export function reconcileWithState(
 }
 
 /** Claims, then seeks if the state says where to go on. */
-function openAndSeek(
-  { ledger, partition, report }: Stage,
-): Observable<{ readonly opened: PartitionLedger; readonly sought: boolean }> {
+function openAndSeek({
+  ledger,
+  partition,
+  report,
+}: Stage): Observable<{ readonly opened: PartitionLedger; readonly sought: boolean }> {
   const { assignment } = partition;
   return ledger.open(assignment).pipe(
     concatMap((opened) => {
       const offset = resumeOffset(opened.state);
       const claimed = () => partition.claimed(opened.state.pending.at(-1)?.last);
       // Chunks that came before the claim stay valid when the source is where the state resumes.
-      if (offset === undefined || offset === assignment.startOffset) return of({ opened, sought: false }).pipe(tap(claimed));
+      if (offset === undefined || offset === assignment.startOffset)
+        return of({ opened, sought: false }).pipe(tap(claimed));
       report({ kind: 'resumed', assignment, committed: assignment.startOffset, resume: offset });
-      return defer(() => from(partition.seek(offset))).pipe(ignoreElements(), endWith({ opened, sought: true }), tap(claimed));
+      return defer(() => from(partition.seek(offset))).pipe(
+        ignoreElements(),
+        endWith({ opened, sought: true }),
+        tap(claimed),
+      );
     }),
     last(),
   );
@@ -140,7 +165,12 @@ function decider(
   opened: PartitionLedger,
   sought: boolean,
   { sink, partition: { assignment }, report }: Stage,
-  { onGap = 'halt', transformVersion, onResolved, scheduler = asyncScheduler }: ReconcileConfig & { readonly onResolved: () => void },
+  {
+    onGap = 'halt',
+    transformVersion,
+    onResolved,
+    scheduler = asyncScheduler,
+  }: ReconcileConfig & { readonly onResolved: () => void },
 ): (batch: Batch) => Observable<RecordedBatch> {
   let progress = beginProgress(opened.state, sought);
   let inDoubt = opened.state.pending.length;
@@ -154,12 +184,19 @@ function decider(
       }
       case 'replay':
         // Of a range that names none there is no telling: the option may be new.
-        if (decision.intent.transformVersion !== undefined && decision.intent.transformVersion !== transformVersion) return throwError(() => otherTransform(assignment, decision.intent, transformVersion));
+        if (decision.intent.transformVersion !== undefined && decision.intent.transformVersion !== transformVersion)
+          return throwError(() => otherTransform(assignment, decision.intent, transformVersion));
         inDoubt -= 1;
         for (const offset of decision.intent.excluded) report(leftOut(assignment, offset, decision.excluded));
-        return concat(of(withIntent(opened, decision.batch, decision.intent, true)), defer(() => (inDoubt === 0 ? (onResolved(), EMPTY) : EMPTY)));
+        return concat(
+          of(withIntent(opened, decision.batch, decision.intent, true)),
+          defer(() => (inDoubt === 0 ? (onResolved(), EMPTY) : EMPTY)),
+        );
       case 'insert': {
-        const about = { ...describeOf(sink, assignment.topic), ...(transformVersion === undefined ? {} : { transformVersion }) };
+        const about = {
+          ...describeOf(sink, assignment.topic),
+          ...(transformVersion === undefined ? {} : { transformVersion }),
+        };
         const intent = intentOf(decision.batch, about, scheduler.now());
         return opened.intend(intent).pipe(map((stored) => withIntent(opened, decision.batch, stored, false)));
       }
@@ -170,7 +207,8 @@ function decider(
     }
   };
   const tellGaps = (decisions: readonly Decision[]): void => {
-    for (const gap of decisions) if (gap.kind === 'gap') report({ kind: 'gap', assignment, expected: gap.expected, found: gap.found });
+    for (const gap of decisions)
+      if (gap.kind === 'gap') report({ kind: 'gap', assignment, expected: gap.expected, found: gap.found });
   };
   return (batch) => {
     const reconciled = reconcile(progress, batch);
@@ -179,7 +217,10 @@ function decider(
     const passing$ = from(decisions).pipe(concatMap(pass));
     if (onGap === 'halt') return passing$;
     // That a gap is passed over is told once the range over it is recorded; of what is in doubt it is already.
-    if (decisions.some(({ kind }) => kind === 'insert')) return passing$.pipe(tap(({ intent, replay }) => (intent === undefined || replay ? undefined : tellGaps(decisions))));
+    if (decisions.some(({ kind }) => kind === 'insert'))
+      return passing$.pipe(
+        tap(({ intent, replay }) => (intent === undefined || replay ? undefined : tellGaps(decisions))),
+      );
     tellGaps(decisions);
     return passing$;
   };
@@ -187,18 +228,45 @@ function decider(
 
 function withIntent(opened: PartitionLedger, batch: Batch, intent: Intent, replay: boolean): RecordedBatch {
   const { isAnew } = opened.state;
-  return { ...recordedBy(opened, batch), intent, token: opened.token(intent), replay, ...(isAnew === true ? { isAnew } : {}) };
+  return {
+    ...recordedBy(opened, batch),
+    intent,
+    token: opened.token(intent),
+    replay,
+    ...(isAnew === true ? { isAnew } : {}),
+  };
 }
 
 /** Without an intent: nothing of it is to be inserted. */
-function recordedBy(ledger: PartitionLedger, { assignment, afterOffset, lastOffset, records, bytes }: Batch): RecordedBatch {
-  const made = { assignment, afterOffset, lastOffset, records, bytes, intent: undefined, token: undefined, replay: false, ledger };
+function recordedBy(
+  ledger: PartitionLedger,
+  { assignment, afterOffset, lastOffset, records, bytes }: Batch,
+): RecordedBatch {
+  const made = {
+    assignment,
+    afterOffset,
+    lastOffset,
+    records,
+    bytes,
+    intent: undefined,
+    token: undefined,
+    replay: false,
+    ledger,
+  };
   return made as unknown as RecordedBatch;
 }
 
 function intentOf(batch: Batch, target: IntentTarget & Pick<Intent, 'transformVersion'>, atMs: number): Intent {
   const { afterOffset, lastOffset, records } = batch;
-  return { first: afterOffset + 1, last: lastOffset, rows: records.length, atMs, ...target, excluded: [], tokenForm: 2 };
+  return {
+    first: afterOffset + 1,
+    last: lastOffset,
+    rows: records.length,
+    atMs,
+    ...target,
+    excluded: [],
+    tokenForm: 2,
+  };
 }
 
 /** It is part of every state: a partition's state is short of space. */
@@ -206,29 +274,52 @@ const longestVersion = 100;
 
 function checkTransformVersion(version: string | undefined): void {
   if (version === undefined || (version.length > 0 && version.length <= longestVersion)) return;
-  throw new IngestError('KCR_CONFIG', `Expected \`transformVersion\` to have 1 to ${longestVersion} characters, got ${version.length}`);
+  throw new IngestError(
+    'KCR_CONFIG',
+    `Expected \`transformVersion\` to have 1 to ${longestVersion} characters, got ${version.length}`,
+  );
 }
 
 /** A record may have become rows of other ClickHouse partitions, or another number of rows: under the recorded token they would double, or be lost. */
-function otherTransform({ topic, partition }: Assignment, { first, last, transformVersion: was, tables }: Intent, now: string | undefined): IngestError {
-  return new IngestError('KCR_TRANSFORM', `The range in doubt was recorded for the transform version "${was}", and it is ${now === undefined ? 'none' : `"${now}"`} now: its rows could be others than those that may be in the table`, {
-    topic, partition, first, last, table: tables[0],
-    hint: `go back to the transform and its version "${was}", let everything in doubt be resolved ("kafka-clickhouse-rx drain"), then change both; where the change makes the very same rows of these records, keep the version`,
-  });
+function otherTransform(
+  { topic, partition }: Assignment,
+  { first, last, transformVersion: was, tables }: Intent,
+  now: string | undefined,
+): IngestError {
+  return new IngestError(
+    'KCR_TRANSFORM',
+    `The range in doubt was recorded for the transform version "${was}", and it is ${now === undefined ? 'none' : `"${now}"`} now: its rows could be others than those that may be in the table`,
+    {
+      topic,
+      partition,
+      first,
+      last,
+      table: tables[0],
+      hint: `go back to the transform and its version "${was}", let everything in doubt be resolved ("kafka-clickhouse-rx drain"), then change both; where the change makes the very same rows of these records, keep the version`,
+    },
+  );
 }
 
 /** Who recorded it as left out may have died before it was told. */
 function leftOut(assignment: Assignment, offset: number, records: readonly KafkaRecord[]): IngestEvent {
-  const error = new IngestError('KCR_POISON', 'The record was left out of its range when that was recorded', { topic: assignment.topic, partition: assignment.partition, offset });
+  const error = new IngestError('KCR_POISON', 'The record was left out of its range when that was recorded', {
+    topic: assignment.topic,
+    partition: assignment.partition,
+    offset,
+  });
   return { kind: 'excluded', assignment, record: records.find((one) => one.offset === offset), error, replay: true };
 }
 
 function gapError(assignment: Assignment, { expected, found }: { expected: number; found: number }): IngestError {
-  return new IngestError('KCR_OFFSET_GAP', `The log goes on at offset ${found}, but ${expected} was expected: ${found - expected} offsets are gone`, {
-    topic: assignment.topic,
-    partition: assignment.partition,
-    first: expected,
-    last: found - 1,
-    hint: 'retention or a truncation took them before they were read; set onGap to "continue" to go on behind them',
-  });
+  return new IngestError(
+    'KCR_OFFSET_GAP',
+    `The log goes on at offset ${found}, but ${expected} was expected: ${found - expected} offsets are gone`,
+    {
+      topic: assignment.topic,
+      partition: assignment.partition,
+      first: expected,
+      last: found - 1,
+      hint: 'retention or a truncation took them before they were read; set onGap to "continue" to go on behind them',
+    },
+  );
 }

@@ -1,7 +1,17 @@
 /**
  * Not one of the six: transformBatches. One's own operator between the stages, a batch at a time. Imports: the model.
  */
-import { catchError, concatMap, defer, endWith, map, of, throwError, type MonoTypeOperatorFunction, type Observable } from 'rxjs';
+import {
+  catchError,
+  concatMap,
+  defer,
+  endWith,
+  map,
+  of,
+  throwError,
+  type MonoTypeOperatorFunction,
+  type Observable,
+} from 'rxjs';
 import { IngestError, asIngestError } from '../src/errors.js';
 import { placeOf } from '../src/model/batch.js';
 import type { Batch } from '../src/model/record.js';
@@ -25,10 +35,14 @@ import type { Batch } from '../src/model/record.js';
  * @throws Into the stream: `KCR_TRANSFORM` with topic, partition and range when the operator throws, gives no batch or more
  * than one, or changes the range.
  */
-export function transformBatches<B extends Batch>(operator: (batches: Observable<B>) => Observable<NoInfer<B>>): MonoTypeOperatorFunction<B> {
+export function transformBatches<B extends Batch>(
+  operator: (batches: Observable<B>) => Observable<NoInfer<B>>,
+): MonoTypeOperatorFunction<B> {
   return concatMap((batch) =>
     defer(() => operator(of(batch))).pipe(
-      catchError((thrown: unknown): Observable<never> => throwError(() => asIngestError(thrown, 'KCR_TRANSFORM', 'Your operator threw', placeOf(batch)))),
+      catchError((thrown: unknown): Observable<never> =>
+        throwError(() => asIngestError(thrown, 'KCR_TRANSFORM', 'Your operator threw', placeOf(batch))),
+      ),
       endWith(undefined),
       map((made, index) => checked(made, index, batch)),
       concatMap((made) => (made === undefined ? [] : [made])),
@@ -40,12 +54,21 @@ export function transformBatches<B extends Batch>(operator: (batches: Observable
 function checked<B extends Batch>(made: B | undefined, index: number, batch: B): B | undefined {
   if (made === undefined) {
     if (index === 1) return undefined;
-    throw failed('Your operator let a batch go', batch, 'a batch without rows must pass too, so that its range is settled: pass { ...batch, records: [] }');
+    throw failed(
+      'Your operator let a batch go',
+      batch,
+      'a batch without rows must pass too, so that its range is settled: pass { ...batch, records: [] }',
+    );
   }
-  if (index > 0) throw failed('Your operator made several batches of one', batch, 'give one batch with all the records');
+  if (index > 0)
+    throw failed('Your operator made several batches of one', batch, 'give one batch with all the records');
   const { assignment, afterOffset, lastOffset } = batch;
   if (made.assignment === assignment && made.afterOffset === afterOffset && made.lastOffset === lastOffset) return made;
-  throw failed('Your operator gave another range than it was given', batch, 'keep the range and change the records only: { ...batch, records }');
+  throw failed(
+    'Your operator gave another range than it was given',
+    batch,
+    'keep the range and change the records only: { ...batch, records }',
+  );
 }
 
 function failed(what: string, batch: Batch, hint: string): IngestError {

@@ -18,7 +18,10 @@ interface NoRow {
 export type Row = (object & NoRow) | Uint8Array;
 
 /** None (`null`, `undefined`, `[]`), one or several rows of one record. */
-export type Transform = (record: KafkaRecord, assignment: Batch['assignment']) => Row | readonly Row[] | null | undefined;
+export type Transform = (
+  record: KafkaRecord,
+  assignment: Batch['assignment'],
+) => Row | readonly Row[] | null | undefined;
 
 export interface TransformConfig {
   readonly onEvent?: Report;
@@ -43,7 +46,10 @@ export interface TransformConfig {
  * @throws Into the stream: `KCR_TRANSFORM` with the record's topic, partition and offset when `transform` throws or
  * gives what is not a row.
  */
-export function transformRows<B extends Batch>(transform: Transform, config: TransformConfig = {}): OperatorFunction<B, B> {
+export function transformRows<B extends Batch>(
+  transform: Transform,
+  config: TransformConfig = {},
+): OperatorFunction<B, B> {
   const { onEvent: report = noReport } = config;
   return map((batch) => {
     const records: KafkaRecord[] = [];
@@ -60,8 +66,15 @@ export function transformRows<B extends Batch>(transform: Transform, config: Tra
 }
 
 /** The rows of one record, each as a record with the row for its value. @throws `KCR_TRANSFORM` */
-export function rowsOfRecord(transform: Transform, record: KafkaRecord, assignment: Batch['assignment']): readonly KafkaRecord[] {
-  return rowsOf(transform, record, assignment).map((row) => ({ ...record, value: bytesOfRow(row, record, assignment) }));
+export function rowsOfRecord(
+  transform: Transform,
+  record: KafkaRecord,
+  assignment: Batch['assignment'],
+): readonly KafkaRecord[] {
+  return rowsOf(transform, record, assignment).map((row) => ({
+    ...record,
+    value: bytesOfRow(row, record, assignment),
+  }));
 }
 
 function rowsOf(transform: Transform, record: KafkaRecord, assignment: Batch['assignment']): readonly Row[] {
@@ -70,7 +83,12 @@ function rowsOf(transform: Transform, record: KafkaRecord, assignment: Batch['as
     if (made === null || made === undefined) return [];
     return isRows(made) ? made : [made];
   } catch (thrown) {
-    throw failed(`The transform threw ${thrown instanceof Error ? thrown.message : String(thrown)}`, record, assignment, thrown);
+    throw failed(
+      `The transform threw ${thrown instanceof Error ? thrown.message : String(thrown)}`,
+      record,
+      assignment,
+      thrown,
+    );
   }
 }
 
@@ -79,10 +97,15 @@ function isRows(made: Row | readonly Row[]): made is readonly Row[] {
 }
 
 function bytesOfRow(row: Row, record: KafkaRecord, assignment: Batch['assignment']): Buffer {
-  if (row instanceof Uint8Array) return Buffer.isBuffer(row) ? row : Buffer.from(row.buffer, row.byteOffset, row.byteLength);
+  if (row instanceof Uint8Array)
+    return Buffer.isBuffer(row) ? row : Buffer.from(row.buffer, row.byteOffset, row.byteLength);
   const kind = kindOf(row);
   if (kind === 'a promise') {
-    throw failed('The transform gave a promise, and rows are made at once: transformBatches and transformThrough wait', record, assignment);
+    throw failed(
+      'The transform gave a promise, and rows are made at once: transformBatches and transformThrough wait',
+      record,
+      assignment,
+    );
   }
   if (kind !== 'object') {
     throw failed(`The transform gave ${kind} as a row, expected an object or a Uint8Array`, record, assignment);
@@ -112,9 +135,17 @@ function jsonOf(row: Row, record: KafkaRecord, assignment: Batch['assignment']):
   }
 }
 
-function failed(what: string, record: KafkaRecord, { topic, partition }: Batch['assignment'], cause?: unknown): IngestError {
+function failed(
+  what: string,
+  record: KafkaRecord,
+  { topic, partition }: Batch['assignment'],
+  cause?: unknown,
+): IngestError {
   return new IngestError('KCR_TRANSFORM', what, {
-    topic, partition, offset: record.offset, cause,
+    topic,
+    partition,
+    offset: record.offset,
+    cause,
     hint: 'mend the transform and start again; the partition goes on at this record',
   });
 }

@@ -51,7 +51,8 @@ async function through<B extends Batch>(makeStream: () => Duplex, batch: B, sign
 }
 
 function checked(record: KafkaRecord, batch: Batch): KafkaRecord {
-  if (typeof record?.offset === 'number' && record.offset > batch.afterOffset && record.offset <= batch.lastOffset) return record;
+  if (typeof record?.offset === 'number' && record.offset > batch.afterOffset && record.offset <= batch.lastOffset)
+    return record;
   throw new IngestError('KCR_TRANSFORM', 'The transform stream gave a record without an offset of its batch', {
     ...placeOf(batch),
     hint: 'push { ...record, value } so that the row keeps the offset of the record it comes of',

@@ -24,7 +24,10 @@ export interface Limit {
 export function limitOf(ms: number, late: () => Error, signal?: AbortSignal): Limit {
   const time = new AbortController();
   const timer = setTimeout(() => time.abort(late()), ms);
-  return { signal: signal === undefined ? time.signal : AbortSignal.any([signal, time.signal]), clear: () => clearTimeout(timer) };
+  return {
+    signal: signal === undefined ? time.signal : AbortSignal.any([signal, time.signal]),
+    clear: () => clearTimeout(timer),
+  };
 }
 
 /** As the promise; rejects with the signal's reason as soon as that is aborted. The promise goes on unwatched. */

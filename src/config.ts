@@ -12,13 +12,22 @@ import { BadReference, filledIn, hasReference, type World } from './config/refer
 import { withoutCredentials } from './config/url.js';
 import { IngestError } from './errors.js';
 
-const hostAndPort = z.string().regex(/^(?:[^\s:/[\]]+|\[[0-9a-fA-F:.]+\]):\d{1,5}$/, 'expected "host:port", or "[address]:port" for IPv6');
+const hostAndPort = z
+  .string()
+  .regex(/^(?:[^\s:/[\]]+|\[[0-9a-fA-F:.]+\]):\d{1,5}$/, 'expected "host:port", or "[address]:port" for IPv6');
 
 const sasl = z.discriminatedUnion('mechanism', [
-  z.strictObject({ mechanism: z.enum(['plain', 'scram-sha-256', 'scram-sha-512']), username: z.string(), password: z.string() }),
+  z.strictObject({
+    mechanism: z.enum(['plain', 'scram-sha-256', 'scram-sha-512']),
+    username: z.string(),
+    password: z.string(),
+  }),
   z.strictObject({
     mechanism: z.literal('oauthbearer'),
-    oauthBearerProvider: z.custom<() => Promise<{ value: string }>>((value) => typeof value === 'function', 'expected a function'),
+    oauthBearerProvider: z.custom<() => Promise<{ value: string }>>(
+      (value) => typeof value === 'function',
+      'expected a function',
+    ),
   }),
 ]);
 
@@ -71,7 +80,10 @@ const state = z.discriminatedUnion('store', [
     store: z.literal('keeper'),
     /** "host:port", several separated by commas, a chroot may follow. */
     connect: z.string().min(1),
-    path: z.string().regex(/^\/./, 'expected an absolute path such as "/kafka-clickhouse-rx"').default('/kafka-clickhouse-rx'),
+    path: z
+      .string()
+      .regex(/^\/./, 'expected an absolute path such as "/kafka-clickhouse-rx"')
+      .default('/kafka-clickhouse-rx'),
     sessionTimeoutMs: durationMs.exactOptional(),
     /** Digest authentication: "user:password". */
     auth: z.string().min(1).exactOptional(),
@@ -159,10 +171,16 @@ export type CheckedConfig = z.output<typeof configSchema>;
  *
  * @throws `KCR_CONFIG`, naming every place that is wrong and what is expected there, never the value.
  */
-export function checkConfig(given: unknown, environment: World['environment'] = process.env, readFile: World['readFile'] = (path) => readFileSync(path, 'utf8')): CheckedConfig {
+export function checkConfig(
+  given: unknown,
+  environment: World['environment'] = process.env,
+  readFile: World['readFile'] = (path) => readFileSync(path, 'utf8'),
+): CheckedConfig {
   const parsed = configSchema.safeParse(withoutCredentials(fillIn(given, { environment, readFile }, [])));
   if (!parsed.success) {
-    const problems = parsed.error.issues.map((issue) => `  ${where(issue.path)}: ${explain(issue, valueAt(given, issue.path))}`);
+    const problems = parsed.error.issues.map(
+      (issue) => `  ${where(issue.path)}: ${explain(issue, valueAt(given, issue.path))}`,
+    );
     throw new IngestError('KCR_CONFIG', `The configuration cannot be used:\n${problems.join('\n')}`);
   }
   crossCheck(parsed.data);
@@ -179,7 +197,10 @@ function crossCheck(config: CheckedConfig): void {
   const topics = config.routes.map(({ topic }) => topic);
   const twice = topics.find((topic, index) => topics.indexOf(topic) !== index);
   if (twice !== undefined) {
-    refuse(`routes: topic ${twice} stands in two routes`, 'let a materialized view feed the second table, or run a second group');
+    refuse(
+      `routes: topic ${twice} stands in two routes`,
+      'let a materialized view feed the second table, or run a second group',
+    );
   }
   const { delivery, state: store } = config;
   if (delivery === 'exactly-once' && store === undefined) {
@@ -195,16 +216,31 @@ function crossCheck(config: CheckedConfig): void {
     );
   }
   if (config.onUnknownField === 'poison' && config.clickhouse.settings?.[SKIP_UNKNOWN] !== undefined) {
-    refuse(`clickhouse.settings.${SKIP_UNKNOWN}: stands beside onUnknownField "poison", which sets it`, 'take it out of clickhouse.settings');
+    refuse(
+      `clickhouse.settings.${SKIP_UNKNOWN}: stands beside onUnknownField "poison", which sets it`,
+      'take it out of clickhouse.settings',
+    );
   }
   checkReach(config.clickhouse);
   const { insertMode = 'direct', coalesceMs, coalesceBytes } = config.clickhouse;
   if (insertMode === 'coalesced' && delivery !== 'exactly-once') {
-    refuse(`clickhouse.insertMode: "coalesced" with delivery "${delivery}"`, 'inserts can wait for others only under a dedup token: choose "exactly-once", or a larger batch.maxWaitMs');
+    refuse(
+      `clickhouse.insertMode: "coalesced" with delivery "${delivery}"`,
+      'inserts can wait for others only under a dedup token: choose "exactly-once", or a larger batch.maxWaitMs',
+    );
   }
   const unused = coalesceMs !== undefined ? 'coalesceMs' : coalesceBytes !== undefined ? 'coalesceBytes' : undefined;
-  if (insertMode === 'direct' && unused !== undefined) refuse(`clickhouse.${unused}: without effect in the insert mode "direct"`, 'add "insertMode": "coalesced", or take it out');
-  const { sessionTimeoutMs = 30_000, heartbeatIntervalMs = 1_000, rebalanceTimeoutMs = 60_000, drainTimeoutMs } = config.kafka;
+  if (insertMode === 'direct' && unused !== undefined)
+    refuse(
+      `clickhouse.${unused}: without effect in the insert mode "direct"`,
+      'add "insertMode": "coalesced", or take it out',
+    );
+  const {
+    sessionTimeoutMs = 30_000,
+    heartbeatIntervalMs = 1_000,
+    rebalanceTimeoutMs = 60_000,
+    drainTimeoutMs,
+  } = config.kafka;
   if (heartbeatIntervalMs * 2 > sessionTimeoutMs) {
     refuse(
       `kafka.heartbeatIntervalMs: ${heartbeatIntervalMs} is more than half of sessionTimeoutMs (${sessionTimeoutMs})`,
@@ -241,23 +277,32 @@ function filledInAt(text: string, world: World, path: Path): string {
     return filledIn(text, world);
   } catch (thrown) {
     if (!(thrown instanceof BadReference)) throw thrown;
-    throw new IngestError('KCR_CONFIG', `The configuration cannot be used:\n  ${where(path)}: ${thrown.message}`, { hint: thrown.hint });
+    throw new IngestError('KCR_CONFIG', `The configuration cannot be used:\n  ${where(path)}: ${thrown.message}`, {
+      hint: thrown.hint,
+    });
   }
 }
 
 /** What was filled in is text; where something else belongs it is read as that. What cannot be is left to the schema. */
 function asExpected(text: string, path: Path): unknown {
   const types = typesAt(configSchema, path).flatMap(unwrap);
-  const takes = (kind: abstract new (...args: never[]) => unknown): boolean => types.some((type) => type instanceof kind);
+  const takes = (kind: abstract new (...args: never[]) => unknown): boolean =>
+    types.some((type) => type instanceof kind);
   if (takes(z.ZodString) || takes(z.ZodEnum)) return text;
   const plain = text.trim();
   if (takes(z.ZodNumber) && /^-?\d+(\.\d+)?$/.test(plain)) return Number(plain);
-  if ((takes(z.ZodBoolean) || takes(z.ZodLiteral)) && /^(true|false)$/i.test(plain)) return plain.toLowerCase() === 'true';
-  if (/^[[{]/.test(plain) && (takes(z.ZodArray) || takes(z.ZodObject) || takes(z.ZodRecord))) return parsedOr(plain, text);
+  if ((takes(z.ZodBoolean) || takes(z.ZodLiteral)) && /^(true|false)$/i.test(plain))
+    return plain.toLowerCase() === 'true';
+  if (/^[[{]/.test(plain) && (takes(z.ZodArray) || takes(z.ZodObject) || takes(z.ZodRecord)))
+    return parsedOr(plain, text);
   return takes(z.ZodArray) ? listOf(plain) : text;
 }
 
-const listOf = (text: string): readonly string[] => text.split(',').map((item) => item.trim()).filter((item) => item !== '');
+const listOf = (text: string): readonly string[] =>
+  text
+    .split(',')
+    .map((item) => item.trim())
+    .filter((item) => item !== '');
 
 function parsedOr(text: string, otherwise: string): unknown {
   try {
@@ -272,14 +317,21 @@ function valueAt(value: unknown, path: Path): unknown {
 }
 
 function where(path: Path): string {
-  const text = path.reduce<string>((done, part) => (typeof part === 'number' ? `${done}[${part}]` : `${done}.${String(part)}`), '');
+  const text = path.reduce<string>(
+    (done, part) => (typeof part === 'number' ? `${done}[${part}]` : `${done}.${String(part)}`),
+    '',
+  );
   return text === '' ? '(the whole)' : text.replace(/^\./, '');
 }
 
 function explain(issue: z.core.$ZodIssue, given: unknown): string {
   if (issue.code !== 'unrecognized_keys') return issue.message;
   const known = keysAt(configSchema, issue.path);
-  const names = issue.keys.map((key) => (isName(key, given) ? `"${key}"` : '(not shown: it may be a value whose key, colon or quote is missing)')).join(', ');
+  const names = issue.keys
+    .map((key) =>
+      isName(key, given) ? `"${key}"` : '(not shown: it may be a value whose key, colon or quote is missing)',
+    )
+    .join(', ');
   return `unknown key ${names}; known here: ${known.length === 0 ? 'none' : known.join(', ')}`;
 }
 
@@ -291,7 +343,13 @@ function isName(key: string, of: unknown): boolean {
 
 /** The keys that an object at this place may have. */
 function keysAt(root: z.core.$ZodType, path: Path): readonly string[] {
-  return [...new Set(typesAt(root, path).flatMap(unwrap).flatMap((type) => (type instanceof z.ZodObject ? Object.keys(type.shape) : [])))];
+  return [
+    ...new Set(
+      typesAt(root, path)
+        .flatMap(unwrap)
+        .flatMap((type) => (type instanceof z.ZodObject ? Object.keys(type.shape) : [])),
+    ),
+  ];
 }
 
 function typesAt(root: z.core.$ZodType, path: Path): readonly z.core.$ZodType[] {
@@ -301,7 +359,8 @@ function typesAt(root: z.core.$ZodType, path: Path): readonly z.core.$ZodType[] 
 }
 
 function unwrap(type: z.core.$ZodType): readonly z.core.$ZodType[] {
-  if (type instanceof z.ZodExactOptional || type instanceof z.ZodOptional || type instanceof z.ZodDefault) return unwrap(type.unwrap());
+  if (type instanceof z.ZodExactOptional || type instanceof z.ZodOptional || type instanceof z.ZodDefault)
+    return unwrap(type.unwrap());
   if (type instanceof z.ZodUnion) return type.options.flatMap(unwrap);
   return [type];
 }

@@ -13,7 +13,11 @@ export const errorCodes = {
   KCR_KAFKA_UNREACHABLE: { retryable: true, exitCode: 3, means: 'no Kafka broker answers' },
   KCR_TOPIC_MISSING: { retryable: false, exitCode: 3, means: 'the topic does not exist' },
   KCR_KAFKA: { retryable: false, exitCode: 5, means: 'Kafka refused something that a retry does not mend' },
-  KCR_CORRUPT_BATCH: { retryable: false, exitCode: 5, means: 'a record batch in the log is damaged, or says what cannot be' },
+  KCR_CORRUPT_BATCH: {
+    retryable: false,
+    exitCode: 5,
+    means: 'a record batch in the log is damaged, or says what cannot be',
+  },
   KCR_KAFKAJS_HOOKS: { retryable: false, exitCode: 3, means: 'the hooks into kafkajs did not take hold' },
   KCR_CLICKHOUSE_UNREACHABLE: { retryable: true, exitCode: 3, means: 'ClickHouse does not answer' },
   KCR_TABLE_MISSING: { retryable: false, exitCode: 3, means: 'the table or its database does not exist' },
@@ -21,19 +25,36 @@ export const errorCodes = {
   KCR_DEDUP_WINDOW: { retryable: false, exitCode: 3, means: 'the deduplication window of the table is too small' },
   KCR_INSERT_RETRIABLE: { retryable: true, exitCode: 5, means: 'the insert failed and nothing of it landed' },
   KCR_INSERT_IN_DOUBT: { retryable: true, exitCode: 5, means: 'the insert may or may not have landed' },
-  KCR_INSERT_FATAL: { retryable: false, exitCode: 5, means: 'ClickHouse refuses the insert and will go on refusing it' },
+  KCR_INSERT_FATAL: {
+    retryable: false,
+    exitCode: 5,
+    means: 'ClickHouse refuses the insert and will go on refusing it',
+  },
   KCR_SCHEMA: { retryable: false, exitCode: 5, means: 'the table does not fit the rows' },
   KCR_POISON: { retryable: false, exitCode: 4, means: 'a record cannot be inserted' },
-  KCR_TRANSFORM: { retryable: false, exitCode: 4, means: 'a transform or another operator of yours threw, dropped a batch or changed its range, or is another one than a range in doubt was recorded for' },
+  KCR_TRANSFORM: {
+    retryable: false,
+    exitCode: 4,
+    means:
+      'a transform or another operator of yours threw, dropped a batch or changed its range, or is another one than a range in doubt was recorded for',
+  },
   KCR_READ_BACK: { retryable: false, exitCode: 5, means: 'a range in doubt could not be verified' },
   KCR_ROW_COUNT: { retryable: false, exitCode: 5, means: 'ClickHouse read another number of rows than was sent' },
   KCR_STORE_UNREACHABLE: { retryable: true, exitCode: 3, means: 'the state store does not answer' },
   KCR_STORE: { retryable: false, exitCode: 5, means: 'the state store refused' },
   KCR_STATE_INVALID: { retryable: false, exitCode: 5, means: 'a stored state is not one this version understands' },
-  KCR_STATE_BEHIND: { retryable: false, exitCode: 5, means: 'the group has committed more than the stored state tells of' },
+  KCR_STATE_BEHIND: {
+    retryable: false,
+    exitCode: 5,
+    means: 'the group has committed more than the stored state tells of',
+  },
   KCR_FENCED: { retryable: false, exitCode: 6, means: 'another process has taken the partition over' },
   KCR_OFFSET_GAP: { retryable: false, exitCode: 5, means: 'records that were expected are not in the log any more' },
-  KCR_TOPIC_RESET: { retryable: false, exitCode: 5, means: 'the topic was created anew or truncated: offsets do not mean what they meant' },
+  KCR_TOPIC_RESET: {
+    retryable: false,
+    exitCode: 5,
+    means: 'the topic was created anew or truncated: offsets do not mean what they meant',
+  },
   KCR_OFFSET_RANGE: { retryable: false, exitCode: 5, means: 'an offset is outside of what the log holds' },
   KCR_DRAIN_TIMEOUT: { retryable: false, exitCode: 7, means: 'the drain did not end in time' },
   KCR_INTERNAL: { retryable: false, exitCode: 1, means: 'a defect of this program' },
@@ -41,8 +62,15 @@ export const errorCodes = {
 
 /** Whoever changes rights, settings, a table or a server mends these from outside, without a restart of this program. */
 const mendedFromOutside: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
-  'KCR_PREFLIGHT', 'KCR_CLICKHOUSE_UNREACHABLE', 'KCR_TABLE_MISSING', 'KCR_INSERT_RETRIABLE', 'KCR_INSERT_IN_DOUBT', 'KCR_INSERT_FATAL', 'KCR_SCHEMA',
-  'KCR_STORE_UNREACHABLE', 'KCR_STORE',
+  'KCR_PREFLIGHT',
+  'KCR_CLICKHOUSE_UNREACHABLE',
+  'KCR_TABLE_MISSING',
+  'KCR_INSERT_RETRIABLE',
+  'KCR_INSERT_IN_DOUBT',
+  'KCR_INSERT_FATAL',
+  'KCR_SCHEMA',
+  'KCR_STORE_UNREACHABLE',
+  'KCR_STORE',
 ]);
 
 /** May the same succeed later, when somebody has mended what is wrong? Of a record, or of rows in the table, never. */
@@ -103,7 +131,10 @@ export class IngestError extends Error {
 
   constructor(code: ErrorCode, reason: string, fields: ErrorFields = {}) {
     const detail = describe(reason, fields);
-    super(fields.hint === undefined ? detail : `${detail}. What to do: ${fields.hint}`, fields.cause === undefined ? undefined : { cause: fields.cause });
+    super(
+      fields.hint === undefined ? detail : `${detail}. What to do: ${fields.hint}`,
+      fields.cause === undefined ? undefined : { cause: fields.cause },
+    );
     this.code = code;
     this.reason = reason;
     this.detail = detail;
@@ -118,7 +149,12 @@ export class IngestError extends Error {
 }
 
 /** Anything thrown, as an IngestError: what is one stays as it is. */
-export function asIngestError(thrown: unknown, code: ErrorCode, context: string, fields: ErrorFields = {}): IngestError {
+export function asIngestError(
+  thrown: unknown,
+  code: ErrorCode,
+  context: string,
+  fields: ErrorFields = {},
+): IngestError {
   if (thrown instanceof IngestError) return thrown;
   const reason = thrown instanceof Error ? thrown.message || thrown.name : String(thrown);
   return new IngestError(code, `${context}: ${reason}`, { ...fields, cause: thrown });

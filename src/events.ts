@@ -218,4 +218,3 @@ export type IngestEvent =
 export type Report = (event: IngestEvent) => void;
 
 export const noReport: Report = () => undefined;
-

@@ -20,7 +20,11 @@ export interface FairSchedulerConfig {
  * As `asyncScheduler`, but what is due is done for ten milliseconds at a time. Order is kept; an action that is
  * unsubscribed while it waits for its turn is not called.
  */
-export function fairScheduler({ timers = asyncScheduler, nextTurn = setImmediate, nowMs = () => performance.now() }: FairSchedulerConfig = {}): SchedulerLike {
+export function fairScheduler({
+  timers = asyncScheduler,
+  nextTurn = setImmediate,
+  nowMs = () => performance.now(),
+}: FairSchedulerConfig = {}): SchedulerLike {
   let due: (() => void)[] = [];
   let isWaiting = false;
 
@@ -30,7 +34,7 @@ export function fairScheduler({ timers = asyncScheduler, nextTurn = setImmediate
     due = [];
     let done = 0;
     try {
-      for (const endMs = nowMs() + TURN_LIMIT_MS; done < going.length && nowMs() < endMs; ) going[done++]?.();
+      for (const endMs = nowMs() + TURN_LIMIT_MS; done < going.length && nowMs() < endMs;) going[done++]?.();
     } finally {
       // What throws ends its own action only.
       due = [...going.slice(done), ...due];
@@ -46,12 +50,16 @@ export function fairScheduler({ timers = asyncScheduler, nextTurn = setImmediate
   return {
     now: () => timers.now(),
     schedule<T>(work: (this: SchedulerAction<T>, state?: T) => void, delay = 0, state?: T): Subscription {
-      return timers.schedule<T>(function (this: SchedulerAction<T>, given?: T) {
-        due.push(() => {
-          if (!this.closed) work.call(this, given);
-        });
-        wait();
-      }, delay, state);
+      return timers.schedule<T>(
+        function (this: SchedulerAction<T>, given?: T) {
+          due.push(() => {
+            if (!this.closed) work.call(this, given);
+          });
+          wait();
+        },
+        delay,
+        state,
+      );
     },
   };
 }

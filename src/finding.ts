@@ -21,9 +21,13 @@ export function refusalOf(findings: readonly Finding[]): IngestError | undefined
   const [first] = refusals;
   if (first === undefined) return undefined;
   const todos = refusals.flatMap(({ todo }) => (todo === undefined ? [] : [todo]));
-  return new IngestError(first.code ?? 'KCR_PREFLIGHT', refusals.map(({ what, detail }) => `${what}: ${detail}`).join('; '), {
-    hint: todos.length === 0 ? undefined : todos.join('; '),
-  });
+  return new IngestError(
+    first.code ?? 'KCR_PREFLIGHT',
+    refusals.map(({ what, detail }) => `${what}: ${detail}`).join('; '),
+    {
+      hint: todos.length === 0 ? undefined : todos.join('; '),
+    },
+  );
 }
 
 /** Before a start: tells what is doubtful. @throws what is refused. */

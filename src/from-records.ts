@@ -1,7 +1,22 @@
 /**
  * A plain Observable of records as a source: one partition, without a broker. Imports: ports, the model, errors, rxjs.
  */
-import { Observable, concat, defer, from, ignoreElements, map, of, skipWhile, throwError, timer, type ObservableInput, type SchedulerLike, type Subscriber, type Subscription } from 'rxjs';
+import {
+  Observable,
+  concat,
+  defer,
+  from,
+  ignoreElements,
+  map,
+  of,
+  skipWhile,
+  throwError,
+  timer,
+  type ObservableInput,
+  type SchedulerLike,
+  type Subscriber,
+  type Subscription,
+} from 'rxjs';
 import { IngestError, asIngestError } from './errors.js';
 import { bytesOf } from './model/batch.js';
 import type { Assignment, KafkaRecord } from './model/record.js';
@@ -43,16 +58,30 @@ const REASSIGN_MS = 1_000;
  *
  * There is no back-pressure in it: records that come faster than they are inserted are kept in memory.
  */
-export function fromRecords(records: Observable<PlainRecord> | ((fromOffset: number) => Observable<PlainRecord>), config: FromRecordsConfig): SeekableSource & Required<Pick<GroupSource, 'halt' | 'reassign' | 'drain'>> {
+export function fromRecords(
+  records: Observable<PlainRecord> | ((fromOffset: number) => Observable<PlainRecord>),
+  config: FromRecordsConfig,
+): SeekableSource & Required<Pick<GroupSource, 'halt' | 'reassign' | 'drain'>> {
   const { topic, partition = 0, cluster = 'records', startOffset = 0, commit } = config;
   let committed: number | undefined;
   let epochs = 0;
   let current: Reading | undefined;
 
   const isCurrent = ({ epoch }: Assignment): boolean => current?.assignment.epoch === epoch;
-  const assignmentAt = (): Assignment => ({ topic, partition, epoch: ++epochs, generation: 1, startOffset: committed ?? startOffset, committed });
+  const assignmentAt = (): Assignment => ({
+    topic,
+    partition,
+    epoch: ++epochs,
+    generation: 1,
+    startOffset: committed ?? startOffset,
+    committed,
+  });
   const only = (assignment: Assignment, act: (reading: Reading) => Observable<void>): Observable<void> =>
-    defer(() => (current !== undefined && isCurrent(assignment) ? act(current) : throwError(() => new IngestError('KCR_FENCED', 'The partition is not ours any more', { topic, partition }))));
+    defer(() =>
+      current !== undefined && isCurrent(assignment)
+        ? act(current)
+        : throwError(() => new IngestError('KCR_FENCED', 'The partition is not ours any more', { topic, partition })),
+    );
   const begin = (subscriber: Subscriber<SourceEvent>): void => {
     current = new Reading(assignmentAt(), beginningAt(records), subscriber);
     current.begin();
@@ -70,7 +99,12 @@ export function fromRecords(records: Observable<PlainRecord> | ((fromOffset: num
     log: () => of({ start: 0, end: Number.MAX_SAFE_INTEGER }),
     seek: (assignment, offset) => only(assignment, (reading) => (reading.read(offset), of(undefined))),
     commit: (assignment, nextOffset) =>
-      only(assignment, () => concat(commit === undefined ? of() : from(commit(nextOffset)).pipe(ignoreElements()), defer(() => ((committed = nextOffset), of(undefined))))),
+      only(assignment, () =>
+        concat(
+          commit === undefined ? of() : from(commit(nextOffset)).pipe(ignoreElements()),
+          defer(() => ((committed = nextOffset), of(undefined))),
+        ),
+      ),
     halt: (assignment) => (isCurrent(assignment) ? current?.stop() : undefined),
     reassign: (assignment, afterMs = REASSIGN_MS) => {
       if (!isCurrent(assignment)) return;
@@ -78,7 +112,12 @@ export function fromRecords(records: Observable<PlainRecord> | ((fromOffset: num
       current!.stop();
       current = undefined;
       subscriber.next({ kind: 'lost', assignment });
-      subscriber.add(timer(afterMs, config.scheduler).subscribe({ next: () => begin(subscriber), error: (error: unknown) => subscriber.error(error) }));
+      subscriber.add(
+        timer(afterMs, config.scheduler).subscribe({
+          next: () => begin(subscriber),
+          error: (error: unknown) => subscriber.error(error),
+        }),
+      );
     },
     drain: () => current?.finish(),
   };
@@ -97,7 +136,13 @@ function beginningAt(records: Observable<PlainRecord> | ((fromOffset: number) =>
     });
   };
   if (typeof records === 'function') return (offset) => defer(() => records(offset).pipe(counted(offset)));
-  return (offset) => defer(() => records.pipe(counted(0), skipWhile((record) => record.offset < offset)));
+  return (offset) =>
+    defer(() =>
+      records.pipe(
+        counted(0),
+        skipWhile((record) => record.offset < offset),
+      ),
+    );
 }
 
 /** One assignment, and what is read of it. */
@@ -123,7 +168,13 @@ class Reading {
     this.#afterOffset = offset - 1;
     const reading = this.at(offset).subscribe({
       next: (record) => this.#deliver(record),
-      error: (thrown: unknown) => this.subscriber.error(asIngestError(thrown, 'KCR_KAFKA', 'The records ended with an error', { topic: this.assignment.topic, partition: this.assignment.partition })),
+      error: (thrown: unknown) =>
+        this.subscriber.error(
+          asIngestError(thrown, 'KCR_KAFKA', 'The records ended with an error', {
+            topic: this.assignment.topic,
+            partition: this.assignment.partition,
+          }),
+        ),
       complete: () => this.finish(),
     });
     this.#reading = reading;
@@ -141,15 +192,39 @@ class Reading {
     this.subscriber.next({ kind: 'revoked', assignment: this.assignment, release: () => this.subscriber.complete() });
   }
 
-  #deliver({ value, offset, timestampMs = 0, key = null, headers = [] }: PlainRecord & { readonly offset: number }): void {
+  #deliver({
+    value,
+    offset,
+    timestampMs = 0,
+    key = null,
+    headers = [],
+  }: PlainRecord & { readonly offset: number }): void {
     const { assignment } = this;
     if (!Number.isSafeInteger(offset) || offset <= this.#afterOffset) {
       const { topic, partition } = assignment;
-      return this.subscriber.error(new IngestError('KCR_OFFSET_RANGE', `Expected offsets to ascend, got ${offset} behind ${this.#afterOffset}`, { topic, partition, offset }));
+      return this.subscriber.error(
+        new IngestError('KCR_OFFSET_RANGE', `Expected offsets to ascend, got ${offset} behind ${this.#afterOffset}`, {
+          topic,
+          partition,
+          offset,
+        }),
+      );
     }
-    const bytes = value === null ? null : typeof value === 'string' ? Buffer.from(value) : Buffer.from(value.buffer, value.byteOffset, value.byteLength);
+    const bytes =
+      value === null
+        ? null
+        : typeof value === 'string'
+          ? Buffer.from(value)
+          : Buffer.from(value.buffer, value.byteOffset, value.byteLength);
     const records: KafkaRecord[] = [{ offset, timestampMs, key, value: bytes, headers }];
-    const chunk = { assignment, afterOffset: this.#afterOffset, lastOffset: offset, records, bytes: bytesOf(records), highWatermark: offset + 1 };
+    const chunk = {
+      assignment,
+      afterOffset: this.#afterOffset,
+      lastOffset: offset,
+      records,
+      bytes: bytesOf(records),
+      highWatermark: offset + 1,
+    };
     this.#afterOffset = offset;
     this.subscriber.next({ kind: 'fetched', assignment, chunk });
   }

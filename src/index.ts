@@ -13,14 +13,28 @@ export { toReadable } from './node-streams.js';
 export { fromRecords, type FromRecordsConfig, type PlainRecord } from './from-records.js';
 
 /** Adapters. */
-export { kafkaSource, type KafkaSource, type KafkaSourceOptions, type OutOfRange, type SaslOptions } from './kafka/source.js';
+export {
+  kafkaSource,
+  type KafkaSource,
+  type KafkaSourceOptions,
+  type OutOfRange,
+  type SaslOptions,
+} from './kafka/source.js';
 export { checkKafka, lagOf, type PartitionLag } from './kafka/preflight.js';
 export { openCheckedSink as openClickHouseSink, type SinkNeeds } from './clickhouse/checked-sink.js';
 export type { ClickHouseSinkOptions } from './clickhouse/options.js';
 export { checkClickHouse, type Finding, type Needs } from './clickhouse/preflight.js';
 export {
-  checkKafkaStore, kafkaStore, offsetOf, stateFromOffset,
-  type CommittedOffset, type KafkaStore, type KafkaStoreCheck, type KafkaStoreConfig, type OffsetsAdmin, type OffsetSource,
+  checkKafkaStore,
+  kafkaStore,
+  offsetOf,
+  stateFromOffset,
+  type CommittedOffset,
+  type KafkaStore,
+  type KafkaStoreCheck,
+  type KafkaStoreConfig,
+  type OffsetsAdmin,
+  type OffsetSource,
 } from './state/kafka.js';
 export { checkKeeper, keeperStore, type KeeperStoreConfig } from './state/keeper.js';
 export { checkKeeperMap, keeperMapStore, type KeeperMapStoreConfig } from './state/keeper-map.js';

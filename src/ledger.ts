@@ -11,13 +11,36 @@
  *   before a halt was stored      nobody who looks at the state sees it; the next owner halts likewise and stores it
  */
 import {
-  asyncScheduler, catchError, concatMap, defer, EMPTY, from, ignoreElements, last, map, Observable, of, takeUntil, tap, throwError, timer, type SchedulerLike, type Subscription,
+  asyncScheduler,
+  catchError,
+  concatMap,
+  defer,
+  EMPTY,
+  from,
+  ignoreElements,
+  last,
+  map,
+  Observable,
+  of,
+  takeUntil,
+  tap,
+  throwError,
+  timer,
+  type SchedulerLike,
+  type Subscription,
 } from 'rxjs';
 import { IngestError, asIngestError, hasCode, type ErrorCode } from './errors.js';
 import { noReport, type Report } from './events.js';
 import type { Assignment } from './model/record.js';
 import { isBehind, standing, type Standing } from './model/standing.js';
-import { lastKnownOffset, resumeOffset, type HaltNote, type Intent, type IntentNotes, type PartitionState } from './model/state.js';
+import {
+  lastKnownOffset,
+  resumeOffset,
+  type HaltNote,
+  type Intent,
+  type IntentNotes,
+  type PartitionState,
+} from './model/state.js';
 import { dedupToken } from './model/token.js';
 import type { Claim, SeekableSource, StateStore } from './ports.js';
 import { retryRetryable, type RetryConfig } from './retry.js';
@@ -62,7 +85,15 @@ export class Ledger {
   readonly #claimed = new WeakMap<Assignment, PartitionLedger>();
 
   constructor(store: StateStore, source: LedgerSource, config: LedgerConfig) {
-    const { group, owner, maxPending = 2, onReset = 'halt', retry = {}, onEvent: report = noReport, scheduler = asyncScheduler } = config;
+    const {
+      group,
+      owner,
+      maxPending = 2,
+      onReset = 'halt',
+      retry = {},
+      onEvent: report = noReport,
+      scheduler = asyncScheduler,
+    } = config;
     if (!Number.isInteger(maxPending) || maxPending < 1 || maxPending > 16) {
       throw new IngestError('KCR_CONFIG', `Expected \`maxPending\` to be an integer from 1 to 16, got ${maxPending}`);
     }
@@ -82,7 +113,11 @@ export class Ledger {
       ),
       retryRetryable(retry, scheduler, (notice) => report({ kind: 'retry', call: 'claim', assignment, ...notice })),
       tap((claim) => this.#claimed.set(assignment, new PartitionLedger(this.#store, claim, assignment, this.#config))),
-      concatMap((claim) => this.#stand(claim, assignment).pipe(map((standing) => new PartitionLedger(this.#store, standing, assignment, this.#config)))),
+      concatMap((claim) =>
+        this.#stand(claim, assignment).pipe(
+          map((standing) => new PartitionLedger(this.#store, standing, assignment, this.#config)),
+        ),
+      ),
       tap((opened) => {
         this.#open.set(assignment, opened);
         const { settled, pending } = opened.state;
@@ -101,18 +136,30 @@ export class Ledger {
     return this.#look(state, assignment, truncationLooks.count).pipe(
       concatMap((found) => {
         if (found.kind === 'same') {
-          if (isBehind(found.state, assignment.committed)) return throwError(() => behindError(found.state, assignment));
+          if (isBehind(found.state, assignment.committed))
+            return throwError(() => behindError(found.state, assignment));
           // Whatever log an empty state is of, it says nothing of it.
           const isLearnt = found.state !== state && state.settled !== undefined;
           // What it halted at may be gone, with nothing new to settle for long.
           const goesOn = state.halted !== undefined && state.settled !== undefined && state.pending.length === 0;
-          return isLearnt || goesOn ? this.#decide(claim, withoutHalt(found.state), assignment) : of({ ...claim, state: found.state });
+          return isLearnt || goesOn
+            ? this.#decide(claim, withoutHalt(found.state), assignment)
+            : of({ ...claim, state: found.state });
         }
         const { restarted } = found;
         if (onReset === 'halt' || restarted === undefined) return throwError(() => resetError(assignment, found));
         const { settled, pending } = state;
         return this.#decide(claim, restarted, assignment).pipe(
-          tap(() => report({ kind: 'restarted', assignment, reason: found.kind, settled, inDoubt: pending, startOffset: (restarted.settled ?? -1) + 1 })),
+          tap(() =>
+            report({
+              kind: 'restarted',
+              assignment,
+              reason: found.kind,
+              settled,
+              inDoubt: pending,
+              startOffset: (restarted.settled ?? -1) + 1,
+            }),
+          ),
         );
       }),
     );
@@ -127,7 +174,11 @@ export class Ledger {
     );
   }
 
-  #look(state: PartitionState, assignment: Assignment, looksLeft: number): Observable<Standing & { readonly end: number }> {
+  #look(
+    state: PartitionState,
+    assignment: Assignment,
+    looksLeft: number,
+  ): Observable<Standing & { readonly end: number }> {
     const { retry, report, scheduler } = this.#config;
     return defer(() => from(this.#source.log(assignment))).pipe(
       last(),
@@ -135,7 +186,9 @@ export class Ledger {
       concatMap((log) => {
         const found = standing(state, { topicId: assignment.topicId, ...log });
         if (found.kind !== 'truncated' || looksLeft <= 1) return of({ ...found, end: log.end });
-        return timer(truncationLooks.everyMs, scheduler).pipe(concatMap(() => this.#look(state, assignment, looksLeft - 1)));
+        return timer(truncationLooks.everyMs, scheduler).pipe(
+          concatMap(() => this.#look(state, assignment, looksLeft - 1)),
+        );
       }),
     );
   }
@@ -175,25 +228,43 @@ function behindError(state: PartitionState, { topic, partition, committed = 0 }:
   const resume = resumeOffset(state) ?? 0;
   const message = `The group has committed offset ${committed}, but the state goes on at ${resume}: the state store was set back, or something else has committed for the group. To go on from the state would ingest ${resume}-${committed - 1} once more`;
   return new IngestError('KCR_STATE_BEHIND', message, {
-    topic, partition, first: resume, last: committed - 1,
+    topic,
+    partition,
+    first: resume,
+    last: committed - 1,
     hint: `if the table has those rows ("verify" tells), go on behind them: "state reset --topic ${topic} --partition ${partition} --to-committed --apply"; if they are to be ingested, stop the group, set its offset to ${resume} (kafka-consumer-groups.sh --reset-offsets --topic ${topic}:${partition} --to-offset ${resume}) and start again`,
   });
 }
 
-function resetError({ topic, partition, topicId }: Assignment, found: Exclude<Standing, { kind: 'same' }> & { readonly end: number }): IngestError {
+function resetError(
+  { topic, partition, topicId }: Assignment,
+  found: Exclude<Standing, { kind: 'same' }> & { readonly end: number },
+): IngestError {
   if (found.kind === 'recreated') {
-    return new IngestError('KCR_TOPIC_RESET', `The topic was deleted and created anew: the state is of the topic with the id ${found.was}, Kafka has ${topicId}`, {
-      topic, partition,
-      hint: 'to ingest the new topic from its beginning set onReset to "restart"; its rows join those of the old one in the table',
-    });
+    return new IngestError(
+      'KCR_TOPIC_RESET',
+      `The topic was deleted and created anew: the state is of the topic with the id ${found.was}, Kafka has ${topicId}`,
+      {
+        topic,
+        partition,
+        hint: 'to ingest the new topic from its beginning set onReset to "restart"; its rows join those of the old one in the table',
+      },
+    );
   }
   const hint =
     found.restarted === undefined
       ? 'a range in doubt reaches into what is gone: look it up in the table by _partition and _offset, then set the state with "state reset"'
       : 'to go on where the log ends set onReset to "restart"; offsets beyond it then stand in the table twice, with the lost records and with new ones';
-  return new IngestError('KCR_TOPIC_RESET', `The log ends at ${found.end}, but the state tells of offset ${found.known}: the topic was truncated or created anew`, {
-    topic, partition, offset: found.known, hint,
-  });
+  return new IngestError(
+    'KCR_TOPIC_RESET',
+    `The log ends at ${found.end}, but the state tells of offset ${found.known}: the topic was truncated or created anew`,
+    {
+      topic,
+      partition,
+      offset: found.known,
+      hint,
+    },
+  );
 }
 
 interface Waiter<T> {
@@ -288,7 +359,8 @@ export class PartitionLedger {
       if (resume !== undefined && lastOffset < resume) return emit();
       const oldest = this.state.pending[this.#settles.length];
       if (oldest?.last !== lastOffset) {
-        const expected = oldest === undefined ? 'nothing is in doubt' : `the oldest range in doubt ends at ${oldest.last}`;
+        const expected =
+          oldest === undefined ? 'nothing is in doubt' : `the oldest range in doubt ends at ${oldest.last}`;
         subscriber.error(this.#broken(`settling ${lastOffset} while ${expected}`));
         return;
       }
@@ -349,7 +421,9 @@ export class PartitionLedger {
   recut(parts: readonly Intent[]): Observable<readonly Intent[]> {
     return new Observable<readonly Intent[]>((subscriber) => {
       if (!coversWholeRanges(this.state.pending, parts)) {
-        subscriber.error(this.#broken(`parts of ${parts[0]?.first}-${parts.at(-1)?.last} that are not those of whole ranges in doubt`));
+        subscriber.error(
+          this.#broken(`parts of ${parts[0]?.first}-${parts.at(-1)?.last} that are not those of whole ranges in doubt`),
+        );
         return;
       }
       const waiter: Waiter<readonly Intent[]> = {
@@ -391,7 +465,13 @@ export class PartitionLedger {
   }
 
   get #waiters(): readonly Waiter<unknown>[] {
-    return [...this.#settles, ...this.#amendments, ...this.#recuts, ...this.#intents, ...(this.#halt === undefined ? [] : [this.#halt])];
+    return [
+      ...this.#settles,
+      ...this.#amendments,
+      ...this.#recuts,
+      ...this.#intents,
+      ...(this.#halt === undefined ? [] : [this.#halt]),
+    ];
   }
 
   #pump(): void {
@@ -400,21 +480,34 @@ export class PartitionLedger {
     if (this.#halt !== undefined) return this.#write(haltedState(this.state, this.#halt.value), [this.#halt]);
     if (this.#hasHalted) return;
     const settles = this.#settles;
-    const settled = settles.reduce<number | undefined>((most, { value }) => Math.max(most ?? value, value), this.state.settled);
+    const settled = settles.reduce<number | undefined>(
+      (most, { value }) => Math.max(most ?? value, value),
+      this.state.settled,
+    );
     const amendments = this.#amendments;
     const recuts = this.#recuts;
     const unsettled = this.state.pending
       .filter((intent) => settled === undefined || intent.last > settled)
-      .map((intent) => amendments.filter(({ value }) => value === intent.first).reduce((stored, { amended }) => amended(stored), intent));
+      .map((intent) =>
+        amendments
+          .filter(({ value }) => value === intent.first)
+          .reduce((stored, { amended }) => amended(stored), intent),
+      );
     const inDoubt = recuts.reduce((pending, { value }) => inParts(pending, value), unsettled);
     // A predecessor with a larger maxPending may have left more in doubt than there is room for.
     const intents = this.#intents.slice(0, Math.max(0, this.#config.maxPending - inDoubt.length));
     if (settles.length + amendments.length + recuts.length + intents.length === 0) return;
     const floor = (inDoubt[0] ?? intents[0]?.value)?.first;
-    for (const waiter of intents) if (floor !== undefined && floor < waiter.value.first) waiter.value = { ...waiter.value, floor };
+    for (const waiter of intents)
+      if (floor !== undefined && floor < waiter.value.first) waiter.value = { ...waiter.value, floor };
     const began = lastKnownOffset(this.state) === undefined ? intents[0]?.value.first : undefined;
     const isGoingOn = settles.length > 0 || this.state.pending.length === 0;
-    const next: PartitionState = { ...(isGoingOn ? withoutHalt(this.state) : this.state), ...(began === undefined || began === 0 ? {} : { began }), settled, pending: [...inDoubt, ...intents.map(({ value }) => value)] };
+    const next: PartitionState = {
+      ...(isGoingOn ? withoutHalt(this.state) : this.state),
+      ...(began === undefined || began === 0 ? {} : { began }),
+      settled,
+      pending: [...inDoubt, ...intents.map(({ value }) => value)],
+    };
     this.#write(next, [...settles, ...amendments, ...recuts, ...intents]);
   }
 
@@ -486,11 +579,19 @@ function haltedState(state: PartitionState, halted: HaltNote): PartitionState {
 /** Do the parts cover, without a hole, exactly some of the ranges? */
 function coversWholeRanges(pending: readonly Intent[], parts: readonly Intent[]): boolean {
   const [first, last] = [parts[0]?.first, parts.at(-1)?.last];
-  const isContiguous = parts.every((part, at) => part.first <= part.last && (at === 0 || part.first === parts[at - 1]!.last + 1));
-  return isContiguous && pending.some((intent) => intent.first === first) && pending.some((intent) => intent.last === last);
+  const isContiguous = parts.every(
+    (part, at) => part.first <= part.last && (at === 0 || part.first === parts[at - 1]!.last + 1),
+  );
+  return (
+    isContiguous && pending.some((intent) => intent.first === first) && pending.some((intent) => intent.last === last)
+  );
 }
 
 function inParts(pending: readonly Intent[], parts: readonly Intent[]): Intent[] {
   const [first, last] = [parts[0]!.first, parts.at(-1)!.last];
-  return [...pending.filter((intent) => intent.last < first), ...parts, ...pending.filter((intent) => intent.first > last)];
+  return [
+    ...pending.filter((intent) => intent.last < first),
+    ...parts,
+    ...pending.filter((intent) => intent.first > last),
+  ];
 }

@@ -105,6 +105,7 @@ const knownSettingsQuery = `SELECT name, readonly FROM system.settings WHERE nam
 export function allowedPins(known: readonly KnownSetting[]): Settings | undefined {
   const found = new Map(known.map(({ name, readonly }) => [name, Boolean(readonly)]));
   if (!found.has(ALWAYS_KNOWN)) return undefined;
-  const isSent = ([name]: readonly [string, string]): boolean => found.has(name) && (name in truthfulLooks || found.get(name) === false);
+  const isSent = ([name]: readonly [string, string]): boolean =>
+    found.has(name) && (name in truthfulLooks || found.get(name) === false);
   return Object.fromEntries([...Object.entries(unlimitedLooks), ...Object.entries(truthfulLooks)].filter(isSent));
 }

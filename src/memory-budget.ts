@@ -45,7 +45,11 @@ export function defaultBudget({ cgroupBytes = Infinity, machineBytes, heapBytes 
 /** Of what this process may use, as the system tells it. */
 export function budgetHere(configured: number | undefined): Budget {
   if (configured !== undefined) return { bytes: configured, why: 'as kafka.budgetBytes says' };
-  return defaultBudget({ cgroupBytes: cgroupLimit(readOrNothing), machineBytes: totalmem(), heapBytes: getHeapStatistics().heap_size_limit });
+  return defaultBudget({
+    cgroupBytes: cgroupLimit(readOrNothing),
+    machineBytes: totalmem(),
+    heapBytes: getHeapStatistics().heap_size_limit,
+  });
 }
 
 export const mib = (bytes: number): string => `${Math.round(bytes / MIB)} MiB`;
@@ -72,7 +76,12 @@ export function cgroupLimit(read: (path: string) => string | undefined): number 
 /** "/a/b": "", "/a", "/a/b". */
 function ancestors(path: string): readonly string[] {
   const parts = path.split('/').filter((part) => part !== '' && part !== '..');
-  return Array.from({ length: parts.length + 1 }, (_, count) => parts.slice(0, count).map((part) => `/${part}`).join(''));
+  return Array.from({ length: parts.length + 1 }, (_, count) =>
+    parts
+      .slice(0, count)
+      .map((part) => `/${part}`)
+      .join(''),
+  );
 }
 
 /** "max", or in version 1 a number near 2^63, is no limit. */

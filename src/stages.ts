@@ -72,7 +72,11 @@ export interface Inserted<S extends 'buffered' | 'recorded' = 'buffered' | 'reco
 }
 
 /** What `insertDeduped` makes of a batch. */
-export type InsertedFrom<B extends InsertableBatch> = B extends RecordedBatch ? Inserted<'recorded'> : B extends CommittedBatch ? Delivered : Inserted<'buffered'>;
+export type InsertedFrom<B extends InsertableBatch> = B extends RecordedBatch
+  ? Inserted<'recorded'>
+  : B extends CommittedBatch
+    ? Delivered
+    : Inserted<'buffered'>;
 
 /** Of one's own operators: how far a partition has got. */
 export interface Done {
@@ -83,4 +87,8 @@ export interface Done {
 
 /** What `commit` takes without a ledger, and what it makes of it. */
 export type Committable = BufferedBatch | Inserted<'buffered'> | Done;
-export type CommittedFrom<V extends Committable> = V extends Inserted ? Delivered : V extends BufferedBatch ? CommittedBatch : V;
+export type CommittedFrom<V extends Committable> = V extends Inserted
+  ? Delivered
+  : V extends BufferedBatch
+    ? CommittedBatch
+    : V;

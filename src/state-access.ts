@@ -22,7 +22,11 @@ export interface StateAccess {
    * Takes the partition over and writes what `next` makes of the state that is there then. A process that runs is
    * fenced by it. When `next` throws the state stays as it is.
    */
-  replace(at: { readonly key: StateKey }, owner: string, next: (found: PartitionState) => PartitionState): Promise<void>;
+  replace(
+    at: { readonly key: StateKey },
+    owner: string,
+    next: (found: PartitionState) => PartitionState,
+  ): Promise<void>;
   close(): Promise<void>;
 }
 
@@ -42,9 +46,13 @@ export function openStateAccess(config: CheckedConfig): StateAccess {
     case 'kafka':
       return accessThroughGroup(config);
     case 'memory':
-      throw new IngestError('KCR_CONFIG', 'There is no state to look at: state.store is "memory", which only the process that runs can see', {
-        hint: 'use "keeper", "keeper-map" or "kafka"',
-      });
+      throw new IngestError(
+        'KCR_CONFIG',
+        'There is no state to look at: state.store is "memory", which only the process that runs can see',
+        {
+          hint: 'use "keeper", "keeper-map" or "kafka"',
+        },
+      );
   }
 }
 
@@ -65,7 +73,8 @@ function accessThrough(store: StateStore): StateAccess {
  * the broker refuses otherwise.
  */
 function accessThroughGroup({ kafka }: Pick<CheckedConfig, 'kafka'>): StateAccess {
-  const stateOf = (key: StateKey, { committed, metadata }: GroupPartition) => stateFromOffset(committed, metadata, key, Date.now());
+  const stateOf = (key: StateKey, { committed, metadata }: GroupPartition) =>
+    stateFromOffset(committed, metadata, key, Date.now());
   return {
     name: 'kafka',
     read: async (key, found) => {
@@ -76,11 +85,24 @@ function accessThroughGroup({ kafka }: Pick<CheckedConfig, 'kafka'>): StateAcces
       const options = { ...kafka, topics: [key.topic] };
       const { partitions } = await groupNow(options);
       const found = partitions.find(({ partition }) => partition === key.partition);
-      if (found === undefined) throw new IngestError('KCR_TOPIC_MISSING', 'The partition is not there any more', { topic: key.topic, partition: key.partition });
+      if (found === undefined)
+        throw new IngestError('KCR_TOPIC_MISSING', 'The partition is not there any more', {
+          topic: key.topic,
+          partition: key.partition,
+        });
       const state = next(stateOf(key, found).state);
       const resume = resumeOffset(state);
-      if (resume === undefined) throw new IngestError('KCR_INTERNAL', 'A state without an offset was to be committed', { topic: key.topic, partition: key.partition });
-      await commitToEmptyGroup(options, { topic: key.topic, partition: key.partition, next: resume, metadata: encodeState({ state, owner, write: randomUUID() }, key) });
+      if (resume === undefined)
+        throw new IngestError('KCR_INTERNAL', 'A state without an offset was to be committed', {
+          topic: key.topic,
+          partition: key.partition,
+        });
+      await commitToEmptyGroup(options, {
+        topic: key.topic,
+        partition: key.partition,
+        next: resume,
+        metadata: encodeState({ state, owner, write: randomUUID() }, key),
+      });
     },
     close: () => Promise.resolve(),
   };

@@ -3,7 +3,14 @@
 import fc from 'fast-check';
 import { VirtualAction, VirtualTimeScheduler, from, retry as rxRetry, timer, type Observable } from 'rxjs';
 import { describe, expect, test, vi } from 'vitest';
-import { bufferCountOrTime, commit, consume, groupByPartition, insertDeduped, reconcileWithState } from '../operators/index.js';
+import {
+  bufferCountOrTime,
+  commit,
+  consume,
+  groupByPartition,
+  insertDeduped,
+  reconcileWithState,
+} from '../operators/index.js';
 import { Ledger } from '../src/ledger.js';
 import { SimulatedWorld, checkExactlyOnce, type Fault, type Process, type Verdict } from '../src/testing/index.js';
 
@@ -71,23 +78,29 @@ const atMostOnce: Start = ({ source, sink, scheduler }, life) =>
 const atLeastOnce: Start = ({ source, sink, scheduler }, life) =>
   consume(source).pipe(
     groupByPartition(source, (partition) =>
-      partition.chunks.pipe(bufferCountOrTime({ ...limits(life), scheduler }), insertDeduped(sink, { retry, scheduler }), commit(partition)),
-    ),
-  );
-
-const exactlyOnce = (maxPending = 2): Start => ({ source, store, sink, scheduler, name }, life) => {
-  const ledger = new Ledger(store, source, { group: 'g', owner: name, maxPending, retry, scheduler });
-  return consume(source).pipe(
-    groupByPartition(source, (partition) =>
       partition.chunks.pipe(
         bufferCountOrTime({ ...limits(life), scheduler }),
-        reconcileWithState(partition, ledger, sink, { scheduler }),
-        insertDeduped(sink, { concurrency: maxPending, retry, scheduler }),
-        commit(partition, ledger),
+        insertDeduped(sink, { retry, scheduler }),
+        commit(partition),
       ),
     ),
   );
-};
+
+const exactlyOnce =
+  (maxPending = 2): Start =>
+  ({ source, store, sink, scheduler, name }, life) => {
+    const ledger = new Ledger(store, source, { group: 'g', owner: name, maxPending, retry, scheduler });
+    return consume(source).pipe(
+      groupByPartition(source, (partition) =>
+        partition.chunks.pipe(
+          bufferCountOrTime({ ...limits(life), scheduler }),
+          reconcileWithState(partition, ledger, sink, { scheduler }),
+          insertDeduped(sink, { concurrency: maxPending, retry, scheduler }),
+          commit(partition, ledger),
+        ),
+      ),
+    );
+  };
 
 const logs = [23, 9];
 const firstLife: Life = { chunkSize: 5, batchCount: 4 };
@@ -119,7 +132,11 @@ function judge(start: Start, fault: Fault): Judged {
 const judgeAll = (start: Start): Judged[] => everyFault(start).map((fault) => judge(start, fault));
 
 describe('a life without a fault', () => {
-  for (const [name, start] of [['at-most-once', atMostOnce], ['at-least-once', atLeastOnce], ['exactly-once', exactlyOnce()]] as const) {
+  for (const [name, start] of [
+    ['at-most-once', atMostOnce],
+    ['at-least-once', atLeastOnce],
+    ['exactly-once', exactlyOnce()],
+  ] as const) {
     test(`${name}: every record is in the table, once`, () => {
       expect(new Trial(logs).live(firstLife, start).verdict()).toEqual({ missing: [], doubled: [] });
     });
@@ -156,7 +173,11 @@ describe('exactly-once: whatever call a process dies at', () => {
   test('nor if the next two die as well', () => {
     const start = exactlyOnce();
     const fault = fc.record({ nth: fc.integer({ min: 1, max: 40 }), fate: fc.constantFrom(...fates) });
-    const life = fc.record({ chunkSize: fc.integer({ min: 1, max: 12 }), batchCount: fc.integer({ min: 1, max: 9 }), faults: fc.tuple(fault) });
+    const life = fc.record({
+      chunkSize: fc.integer({ min: 1, max: 12 }),
+      batchCount: fc.integer({ min: 1, max: 9 }),
+      faults: fc.tuple(fault),
+    });
     fc.assert(
       fc.property(fc.array(life, { minLength: 2, maxLength: 4 }), (lives) => {
         const world = new Trial([17, 6]);
@@ -194,14 +215,21 @@ describe('at-most-once: whatever call a process dies at', () => {
   /** A commit that hangs somewhere while others are made; then the process dies, and another goes on. */
   const afterLateCommits = (start: Start) =>
     [5, 10, 20, 40, 80, 160].flatMap((landsAfterMs) => {
-      const faults: Fault[] = [{ port: 'commit', nth: 1, fate: { landsAfterMs } }, { port: 'commit', nth: 5, fate: 'die before' }];
-      return new Trial([23]).live({ ...firstLife, faults }, start).live(secondLife, start).verdict().doubled;
+      const faults: Fault[] = [
+        { port: 'commit', nth: 1, fate: { landsAfterMs } },
+        { port: 'commit', nth: 5, fate: 'die before' },
+      ];
+      return new Trial([23])
+        .live({ ...firstLife, faults }, start)
+        .live(secondLife, start)
+        .verdict().doubled;
     });
   /** As sources without `commitOnce` do: what is not known to have taken effect is made again. */
   const again: Start = (process, life) => {
     const source = { ...process.source };
     delete source.commitOnce;
-    source.commit = (...args) => from(process.source.commit(...args)).pipe(rxRetry({ delay: () => timer(5, process.scheduler) }));
+    source.commit = (...args) =>
+      from(process.source.commit(...args)).pipe(rxRetry({ delay: () => timer(5, process.scheduler) }));
     return atMostOnce({ ...process, source }, life);
   };
 

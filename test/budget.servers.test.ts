@@ -13,16 +13,25 @@ test('a range in doubt that is larger than the share, since it was recorded when
   const { brokers, clickhouseUrl, keeperConnect } = sharedStack();
   const name = `budget_${randomUUID().slice(0, 8)}`;
   await createTopic(brokers, name, { partitions });
-  await command(clickhouseUrl, `CREATE TABLE ${name} (id UInt64, text String, _partition UInt32, _offset UInt64) ENGINE = MergeTree ORDER BY id SETTINGS non_replicated_deduplication_window = 1000`);
+  await command(
+    clickhouseUrl,
+    `CREATE TABLE ${name} (id UInt64, text String, _partition UInt32, _offset UInt64) ENGINE = MergeTree ORDER BY id SETTINGS non_replicated_deduplication_window = 1000`,
+  );
   // Small batches of the log: each of them fits.
   for (let at = 0; at < count; at += 100) {
-    const values = Array.from({ length: 100 * partitions }, (_, i) => ({ value: JSON.stringify({ id: at + i, text: 'x'.repeat(1000) }), partition: i % partitions }));
+    const values = Array.from({ length: 100 * partitions }, (_, i) => ({
+      value: JSON.stringify({ id: at + i, text: 'x'.repeat(1000) }),
+      partition: i % partitions,
+    }));
     await produce(brokers, name, values);
   }
   const config = (budgetBytes: number): IngestConfig => ({
     kafka: { brokers, groupId: name, fromBeginning: true, budgetBytes, maxBytesPerPartition: 200_000 },
-    clickhouse: { url: clickhouseUrl }, state: { store: 'keeper', connect: keeperConnect }, delivery: 'exactly-once',
-    routes: [{ topic: name, table: name }], batch: { count, maxWaitMs: 60_000 },
+    clickhouse: { url: clickhouseUrl },
+    state: { store: 'keeper', connect: keeperConnect },
+    delivery: 'exactly-once',
+    routes: [{ topic: name, table: name }],
+    batch: { count, maxWaitMs: 60_000 },
   });
   // Recorded, then refused: the table is not what the values are. So the ranges stay in doubt, 3 MB each.
   await command(clickhouseUrl, `ALTER TABLE ${name} ADD CONSTRAINT never CHECK id = 1e9`);
@@ -52,6 +61,9 @@ test('a range in doubt that is larger than the share, since it was recorded when
     onTestFinished(() => subscription.unsubscribe());
   });
   expect(replayed).toEqual([count, count, count]);
-  const [found] = await query<{ n: number; u: number }>(clickhouseUrl, `SELECT count() AS n, uniqExact(_partition, _offset) AS u FROM ${name}`);
+  const [found] = await query<{ n: number; u: number }>(
+    clickhouseUrl,
+    `SELECT count() AS n, uniqExact(_partition, _offset) AS u FROM ${name}`,
+  );
   expect(found).toEqual({ n: partitions * count, u: partitions * count });
 });

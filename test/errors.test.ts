@@ -8,6 +8,7 @@ test('what happened, where, and what to do about it are said once each, and can 
   expect(error).toMatchObject({
     reason: 'cannot be read: (topic quoted)',
     detail: 'cannot be read: (topic quoted) (topic orders, partition 3, offset 9, table db.t, server code 27)',
-    message: 'cannot be read: (topic quoted) (topic orders, partition 3, offset 9, table db.t, server code 27). What to do: mend it',
+    message:
+      'cannot be read: (topic quoted) (topic orders, partition 3, offset 9, table db.t, server code 27). What to do: mend it',
   });
 });

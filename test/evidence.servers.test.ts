@@ -24,7 +24,8 @@ interface Count {
 }
 
 /** By the id in the record's value: it does not depend on what is tested. */
-const counted = async (at: Place, table = '{table}'): Promise<Count> => (await at.rows<Count>(`SELECT count() AS rows, uniqExact(id) AS records FROM ${table}`))[0]!;
+const counted = async (at: Place, table = '{table}'): Promise<Count> =>
+  (await at.rows<Count>(`SELECT count() AS rows, uniqExact(id) AS records FROM ${table}`))[0]!;
 
 /** The statement that `check` prints. */
 async function alterFromCheck(at: Place): Promise<void> {
@@ -34,7 +35,8 @@ async function alterFromCheck(at: Place): Promise<void> {
   await at.sql(statement.split(';')[0]!);
 }
 
-const inDoubt = async (at: Place): Promise<number> => (await at.json<{ totals: { inDoubt: number } }>('state show')).totals.inDoubt;
+const inDoubt = async (at: Place): Promise<number> =>
+  (await at.json<{ totals: { inDoubt: number } }>('state show')).totals.inDoubt;
 
 test('C1: a range that was written before the table had provenance columns is not doubled once they are added', async () => {
   const records = 150_000;
@@ -58,11 +60,17 @@ test('C1: a range that was written before the table had provenance columns is no
 
 test('C2: a range whose view threw is not doubled once the table has provenance columns', async () => {
   const at = await Place.make({ table: bare });
-  await at.sql(`CREATE MATERIALIZED VIEW {table}_view ENGINE = MergeTree ORDER BY id SETTINGS non_replicated_deduplication_window = 1000 AS SELECT id, throwIf(id >= 0, 'the view throws') AS x FROM {table}`);
+  await at.sql(
+    `CREATE MATERIALIZED VIEW {table}_view ENGINE = MergeTree ORDER BY id SETTINGS non_replicated_deduplication_window = 1000 AS SELECT id, throwIf(id >= 0, 'the view throws') AS x FROM {table}`,
+  );
   const impatient = { ...at.config, kafka: { ...(at.config as { kafka: object }).kafka, drainTimeoutMs: 1_000 } };
   await produce(at.stack.brokers, at.name, events(0, 30));
   const first = running(impatient);
-  await first.until(() => first.events.some((event) => event.kind === 'retry' && event.call === 'insert' && event.error.code === 'KCR_INSERT_IN_DOUBT'));
+  await first.until(() =>
+    first.events.some(
+      (event) => event.kind === 'retry' && event.call === 'insert' && event.error.code === 'KCR_INSERT_IN_DOUBT',
+    ),
+  );
   await first.drain();
   expect(await inDoubt(at)).toBe(1);
   await at.sql('DROP VIEW {table}_view');
@@ -89,8 +97,14 @@ function running(config: object): Running {
   const stopping = new AbortController();
   let subscription: Subscription | undefined;
   const over = new Promise<void>((resolve) => {
-    subscription = ingest(config as IngestConfig, { onEvent: (event) => seen.push(event), signal: stopping.signal })
-      .subscribe({ next: (outcome) => outcomes.push(outcome), error: (error: unknown) => (failures.push(error), resolve()), complete: resolve });
+    subscription = ingest(config as IngestConfig, {
+      onEvent: (event) => seen.push(event),
+      signal: stopping.signal,
+    }).subscribe({
+      next: (outcome) => outcomes.push(outcome),
+      error: (error: unknown) => (failures.push(error), resolve()),
+      complete: resolve,
+    });
   });
   onTestFinished(() => subscription?.unsubscribe());
   return {
@@ -98,7 +112,9 @@ function running(config: object): Running {
     outcomes,
     halted: () => outcomes.flatMap((outcome) => (outcome.kind === 'halted' ? [outcome.error] : []))[0],
     until: async (isSo) => {
-      await expect.poll(async () => failures.length > 0 || (await isSo()), { timeout: 60_000, interval: 100 }).toBe(true);
+      await expect
+        .poll(async () => failures.length > 0 || (await isSo()), { timeout: 60_000, interval: 100 })
+        .toBe(true);
       expect(failures).toEqual([]);
     },
     drain: async () => {
@@ -140,7 +156,9 @@ describe('C3: nothing is sent a second time into a table that forgot its tokens'
     await run.drain();
     expect(run.halted()).toBeUndefined();
     expect(await counted(at)).toEqual({ rows: 300, records: 300 });
-    expect(run.events).toContainEqual(expect.objectContaining({ kind: 'tableChanged', change: 'window', level: 'warn' }));
+    expect(run.events).toContainEqual(
+      expect.objectContaining({ kind: 'tableChanged', change: 'window', level: 'warn' }),
+    );
   }, 90_000);
 
   test('C3: without provenance columns the partition halts, and says what to do', async () => {
@@ -148,21 +166,39 @@ describe('C3: nothing is sent a second time into a table that forgot its tokens'
     loseReplies(proxy, () => at.sql(noWindow));
     const run = running(at.config);
     await run.until(() => run.halted() !== undefined);
-    expect(run.halted()).toMatchObject({ code: 'KCR_READ_BACK', message: expect.stringContaining('dedup window is 0') as string, fields: { first: 0, last: 99, hint: expect.stringContaining('ADD COLUMN _topic') as string } });
+    expect(run.halted()).toMatchObject({
+      code: 'KCR_READ_BACK',
+      message: expect.stringContaining('dedup window is 0') as string,
+      fields: { first: 0, last: 99, hint: expect.stringContaining('ADD COLUMN _topic') as string },
+    });
     expect(await counted(at)).toEqual({ rows: 100, records: 100 });
   }, 90_000);
 
-  test.each([['with', whole, provenance], ['without', bare, '']])('C3: exchanged with a table that has no window, %s provenance columns: the partition halts, and names the tables', async (_, table, columns) => {
-    const { at, proxy } = await proxied(table);
-    await at.sql(tableOf(`id UInt64, text String${columns === '' ? '' : `, ${columns}`}`, 0).replace('{table}', '{table}_other'));
-    loseReplies(proxy, () => at.sql('EXCHANGE TABLES {table} AND {table}_other'));
-    const run = running(at.config);
-    await run.until(() => run.halted() !== undefined);
-    expect(run.halted()).toMatchObject({ code: 'KCR_READ_BACK', message: expect.stringMatching(/recorded for the table [0-9a-f-]{36}.*EXCHANGE TABLES/) as string });
-    expect(await counted(at, '{table}_other')).toEqual({ rows: 100, records: 100 });
-    expect(await counted(at)).toEqual({ rows: 0, records: 0 });
-    expect(run.events).toContainEqual(expect.objectContaining({ kind: 'tableChanged', change: 'replaced', level: 'warn' }));
-  }, 90_000);
+  test.each([
+    ['with', whole, provenance],
+    ['without', bare, ''],
+  ])(
+    'C3: exchanged with a table that has no window, %s provenance columns: the partition halts, and names the tables',
+    async (_, table, columns) => {
+      const { at, proxy } = await proxied(table);
+      await at.sql(
+        tableOf(`id UInt64, text String${columns === '' ? '' : `, ${columns}`}`, 0).replace('{table}', '{table}_other'),
+      );
+      loseReplies(proxy, () => at.sql('EXCHANGE TABLES {table} AND {table}_other'));
+      const run = running(at.config);
+      await run.until(() => run.halted() !== undefined);
+      expect(run.halted()).toMatchObject({
+        code: 'KCR_READ_BACK',
+        message: expect.stringMatching(/recorded for the table [0-9a-f-]{36}.*EXCHANGE TABLES/) as string,
+      });
+      expect(await counted(at, '{table}_other')).toEqual({ rows: 100, records: 100 });
+      expect(await counted(at)).toEqual({ rows: 0, records: 0 });
+      expect(run.events).toContainEqual(
+        expect.objectContaining({ kind: 'tableChanged', change: 'replaced', level: 'warn' }),
+      );
+    },
+    90_000,
+  );
 
   test('C3: exchanged back, what was in doubt is resolved', async () => {
     const { at, proxy } = await proxied(whole);
@@ -194,7 +230,8 @@ test('C4: a table that is altered while it is used is told of within seconds', a
   await at.sql(`ALTER TABLE ${renamed} RENAME COLUMN _offset TO offset`);
   await at.sql(`DROP TABLE ${recreated} SYNC`);
   await at.sql(whole.replace('{table}', recreated));
-  const told = (table: string) => run.events.flatMap((event) => (event.kind === 'tableChanged' && event.table.endsWith(table) ? [event.change] : []));
+  const told = (table: string) =>
+    run.events.flatMap((event) => (event.kind === 'tableChanged' && event.table.endsWith(table) ? [event.change] : []));
   await run.until(() => names.every((name) => told(name).length > 0));
   expect(names.map(told)).toEqual([['columns'], ['columns'], ['replaced']]);
   await run.drain();
@@ -223,7 +260,13 @@ test('C5: fills that are not seen: one copy too many at most, and the offsets ar
   };
   const run = running(at.config);
   await run.until(() => run.halted() !== undefined);
-  expect(run.halted()).toMatchObject({ code: 'KCR_READ_BACK', message: expect.stringMatching(/A fill of offsets 0, 1, .* and 80 more, up to 99 was answered.*one copy too many/) as string, fields: { table: `default.${at.name}` } });
+  expect(run.halted()).toMatchObject({
+    code: 'KCR_READ_BACK',
+    message: expect.stringMatching(
+      /A fill of offsets 0, 1, .* and 80 more, up to 99 was answered.*one copy too many/,
+    ) as string,
+    fields: { table: `default.${at.name}` },
+  });
   expect(await counted(at)).toEqual({ rows: 200, records: 100 });
 }, 90_000);
 
@@ -237,7 +280,9 @@ test('C6: another group that reads the topic from its beginning inserts rows of 
   expect(await counted(at)).toEqual({ rows: 0, records: 0 });
   const kafka = { ...(at.config as { kafka: object }).kafka, groupId: `${at.name}:again` };
   const two = running({ ...at.config, kafka });
-  await two.until(() => two.outcomes.reduce((sum, outcome) => sum + (outcome.kind === 'delivered' ? outcome.rows : 0), 0) === 2000);
+  await two.until(
+    () => two.outcomes.reduce((sum, outcome) => sum + (outcome.kind === 'delivered' ? outcome.rows : 0), 0) === 2000,
+  );
   await two.drain();
   expect(await counted(at)).toEqual({ rows: 2000, records: 2000 });
 }, 120_000);

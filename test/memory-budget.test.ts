@@ -24,16 +24,59 @@ test.each([
 describe('G8: the limit of the control group', () => {
   const limit = (files: Readonly<Record<string, string>>) => cgroupLimit((path) => files[path]);
   test.each([
-    ['version 2, a container that sees itself as the root', { '/proc/self/cgroup': '0::/\n', '/sys/fs/cgroup/memory.max': '201326592\n' }, 201326592],
+    [
+      'version 2, a container that sees itself as the root',
+      { '/proc/self/cgroup': '0::/\n', '/sys/fs/cgroup/memory.max': '201326592\n' },
+      201326592,
+    ],
     ['version 2, no limit', { '/proc/self/cgroup': '0::/\n', '/sys/fs/cgroup/memory.max': 'max\n' }, undefined],
-    ['version 2, a service in a slice that is limited', { '/proc/self/cgroup': '0::/system.slice/kcr.service\n', '/sys/fs/cgroup/system.slice/memory.max': '1000\n', '/sys/fs/cgroup/system.slice/kcr.service/memory.max': '2000\n' }, 1000],
-    ['version 2, throttled above memory.high', { '/proc/self/cgroup': '0::/a\n', '/sys/fs/cgroup/a/memory.max': '2000\n', '/sys/fs/cgroup/a/memory.high': '1500\n' }, 1500],
-    ['version 1', { '/proc/self/cgroup': '11:cpu,cpuacct:/x\n5:memory:/docker/abc\n', '/sys/fs/cgroup/memory/docker/abc/memory.limit_in_bytes': '201326592\n' }, 201326592],
-    ['version 1, a container that does not see its own path', { '/proc/self/cgroup': '5:memory:/docker/abc\n', '/sys/fs/cgroup/memory/memory.limit_in_bytes': '3000\n' }, 3000],
-    ['version 1, no limit', { '/proc/self/cgroup': '5:memory:/\n', '/sys/fs/cgroup/memory/memory.limit_in_bytes': '9223372036854771712\n' }, undefined],
-    ['both: version 1 limits memory', { '/proc/self/cgroup': '5:memory:/a\n0::/a\n', '/sys/fs/cgroup/memory/a/memory.limit_in_bytes': '3000\n' }, 3000],
+    [
+      'version 2, a service in a slice that is limited',
+      {
+        '/proc/self/cgroup': '0::/system.slice/kcr.service\n',
+        '/sys/fs/cgroup/system.slice/memory.max': '1000\n',
+        '/sys/fs/cgroup/system.slice/kcr.service/memory.max': '2000\n',
+      },
+      1000,
+    ],
+    [
+      'version 2, throttled above memory.high',
+      {
+        '/proc/self/cgroup': '0::/a\n',
+        '/sys/fs/cgroup/a/memory.max': '2000\n',
+        '/sys/fs/cgroup/a/memory.high': '1500\n',
+      },
+      1500,
+    ],
+    [
+      'version 1',
+      {
+        '/proc/self/cgroup': '11:cpu,cpuacct:/x\n5:memory:/docker/abc\n',
+        '/sys/fs/cgroup/memory/docker/abc/memory.limit_in_bytes': '201326592\n',
+      },
+      201326592,
+    ],
+    [
+      'version 1, a container that does not see its own path',
+      { '/proc/self/cgroup': '5:memory:/docker/abc\n', '/sys/fs/cgroup/memory/memory.limit_in_bytes': '3000\n' },
+      3000,
+    ],
+    [
+      'version 1, no limit',
+      { '/proc/self/cgroup': '5:memory:/\n', '/sys/fs/cgroup/memory/memory.limit_in_bytes': '9223372036854771712\n' },
+      undefined,
+    ],
+    [
+      'both: version 1 limits memory',
+      { '/proc/self/cgroup': '5:memory:/a\n0::/a\n', '/sys/fs/cgroup/memory/a/memory.limit_in_bytes': '3000\n' },
+      3000,
+    ],
     ['no Linux', {}, undefined],
-    ['a file that holds nonsense', { '/proc/self/cgroup': 'nonsense\n', '/sys/fs/cgroup/memory.max': 'x\n' }, undefined],
+    [
+      'a file that holds nonsense',
+      { '/proc/self/cgroup': 'nonsense\n', '/sys/fs/cgroup/memory.max': 'x\n' },
+      undefined,
+    ],
   ] as const)('%s', (_what, files, expected) => {
     expect(limit(files)).toBe(expected);
   });

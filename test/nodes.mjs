@@ -22,8 +22,14 @@ const binaries = versions.map((version) => {
 });
 
 run('npm', ['run', '--silent', 'build'], root);
-run(process.execPath, ['node_modules/vitest/vitest.mjs', 'run', '--project', 'servers', 'test/cli/node-versions.servers.test.ts'], root, { NODE_BINARIES: binaries.join(',') });
-if (!isProgramOnly) for (const node of binaries) run(node, ['node_modules/vitest/vitest.mjs', 'run', '--project', 'unit'], root);
+run(
+  process.execPath,
+  ['node_modules/vitest/vitest.mjs', 'run', '--project', 'servers', 'test/cli/node-versions.servers.test.ts'],
+  root,
+  { NODE_BINARIES: binaries.join(',') },
+);
+if (!isProgramOnly)
+  for (const node of binaries) run(node, ['node_modules/vitest/vitest.mjs', 'run', '--project', 'unit'], root);
 
 function run(command, args, cwd, env = {}) {
   const { status, error } = spawnSync(command, args, { cwd, stdio: 'inherit', env: { ...process.env, ...env } });

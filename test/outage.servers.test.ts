@@ -11,7 +11,11 @@ test('while ClickHouse is away memory stays flat and the group as it is; then th
   const stack = await startStack({ useEnvironment: false });
   try {
     const outage = await runOutage(stack, { rows: 600_000, outageMs: 12_000, sessionTimeoutMs: 6000 });
-    const { rssMb, caughtUpSeconds, exactness: { produced, missing, doubled } } = outage;
+    const {
+      rssMb,
+      caughtUpSeconds,
+      exactness: { produced, missing, doubled },
+    } = outage;
     console.log(JSON.stringify({ produced, missing, doubled, rssMb, caughtUpSeconds }));
     expect(complaints(outage, mostRssMb)).toEqual([]);
     expect(outage.rowsAtKill, 'it was killed in the middle').toBeLessThan(600_000);

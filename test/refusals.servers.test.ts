@@ -33,20 +33,43 @@ interface RunOptions {
 
 /** One partition, until it halts or every record was delivered or left out. */
 async function run(columns: string, values: readonly (string | null)[], options: RunOptions = {}): Promise<Run> {
-  const { onPoison = 'exclude', table = 'ORDER BY tuple()', settings = '', insertMode = 'direct', delivery = 'exactly-once', provenance = PROVENANCE, url, timestamps } = options;
+  const {
+    onPoison = 'exclude',
+    table = 'ORDER BY tuple()',
+    settings = '',
+    insertMode = 'direct',
+    delivery = 'exactly-once',
+    provenance = PROVENANCE,
+    url,
+    timestamps,
+  } = options;
   const { brokers, clickhouseUrl, keeperConnect } = sharedStack();
   const topic = `refused_${randomUUID().slice(0, 8)}`;
-  const anyTime = { 'message.timestamp.after.max.ms': '9223372036854775807', 'message.timestamp.before.max.ms': '9223372036854775807' };
+  const anyTime = {
+    'message.timestamp.after.max.ms': '9223372036854775807',
+    'message.timestamp.before.max.ms': '9223372036854775807',
+  };
   await createTopic(brokers, topic, timestamps === undefined ? {} : { config: anyTime });
-  await command(clickhouseUrl, `CREATE TABLE ${topic} (${columns}${provenance === '' ? '' : `, ${provenance}`}) ENGINE = MergeTree ${table} SETTINGS non_replicated_deduplication_window = 10000${settings}`);
-  await produce(brokers, topic, values.map((value, n) => ({ value, ...(timestamps === undefined ? {} : { timestamp: timestamps[n] }) })));
+  await command(
+    clickhouseUrl,
+    `CREATE TABLE ${topic} (${columns}${provenance === '' ? '' : `, ${provenance}`}) ENGINE = MergeTree ${table} SETTINGS non_replicated_deduplication_window = 10000${settings}`,
+  );
+  await produce(
+    brokers,
+    topic,
+    values.map((value, n) => ({ value, ...(timestamps === undefined ? {} : { timestamp: timestamps[n] }) })),
+  );
   const [excluded, events]: [number[], IngestEvent[]] = [[], []];
   const error = await new Promise<IngestError | undefined>((resolve, reject) => {
     const running = ingest(
       {
         kafka: { brokers, groupId: topic, fromBeginning: true },
-        clickhouse: { url: url ?? clickhouseUrl, insertMode }, state: { store: 'keeper', connect: keeperConnect }, delivery, onPoison,
-        routes: [{ topic, table: topic }], batch: { count: values.length, maxWaitMs: 1000 },
+        clickhouse: { url: url ?? clickhouseUrl, insertMode },
+        state: { store: 'keeper', connect: keeperConnect },
+        delivery,
+        onPoison,
+        routes: [{ topic, table: topic }],
+        batch: { count: values.length, maxWaitMs: 1000 },
       },
       {
         onEvent: (event) => {
@@ -65,7 +88,13 @@ async function run(columns: string, values: readonly (string | null)[], options:
   });
   const key = provenance === '' ? 'n' : '_offset';
   const rows = await query<{ o: number }>(clickhouseUrl, `SELECT ${key} AS o FROM ${topic} ORDER BY o`);
-  const times = timestamps === undefined ? [] : await query<{ t: string }>(clickhouseUrl, `SELECT toString(_timestamp) AS t FROM ${topic} ORDER BY ${key} SETTINGS session_timezone = 'UTC'`);
+  const times =
+    timestamps === undefined
+      ? []
+      : await query<{ t: string }>(
+          clickhouseUrl,
+          `SELECT toString(_timestamp) AS t FROM ${topic} ORDER BY ${key} SETTINGS session_timezone = 'UTC'`,
+        );
   return { error, excluded, offsets: rows.map(({ o }) => o), events, times: times.map(({ t }) => t) };
 }
 
@@ -74,25 +103,81 @@ const COUNT = 40;
 /** The whole, without some. */
 const except = (...bad: readonly number[]) => numbers(COUNT).filter((n) => !bad.includes(n));
 /** Record n holds a date; those of `bad` none. */
-const dates = (...bad: readonly number[]) => numbers(COUNT).map((n) => JSON.stringify({ n, s: bad.includes(n) ? 'none' : '2026-11-30' }));
+const dates = (...bad: readonly number[]) =>
+  numbers(COUNT).map((n) => JSON.stringify({ n, s: bad.includes(n) ? 'none' : '2026-11-30' }));
 
 describe('a record that the server refuses without naming it is found, and treated like any poison record', () => {
-  const nested = (...bad: readonly number[]) => numbers(COUNT).map((n) => JSON.stringify({ n, 'a.x': [1, 2], 'a.y': bad.includes(n) ? [1] : [1, 2] }));
+  const nested = (...bad: readonly number[]) =>
+    numbers(COUNT).map((n) => JSON.stringify({ n, 'a.x': [1, 2], 'a.y': bad.includes(n) ? [1] : [1, 2] }));
   const byNumber = numbers(COUNT).map((n) => JSON.stringify({ n }));
 
   test.each([
     ['E1: arrays of a Nested of two lengths', 'n UInt32, a Nested(x UInt8, y UInt8)', {}, nested(7, 31), [7, 31]],
     ['E1: a DEFAULT that throws', 'n UInt32, s String, d Date DEFAULT toDate(s)', {}, dates(0), [0]],
-    ['E1: a DEFAULT that throws for the last, and for neighbours', 'n UInt32, s String, d Date DEFAULT toDate(s)', {}, dates(20, 21, 39), [20, 21, 39]],
-    ['E1: a PARTITION BY that throws', 'n UInt32, s String', { table: 'PARTITION BY toYear(toDate(s)) ORDER BY n' }, dates(13), [13]],
-    ['E1: an ORDER BY that throws, over several ClickHouse partitions', 'n UInt32, s String', { table: 'PARTITION BY n % 3 ORDER BY toDate(s)' }, dates(13, 14), [13, 14]],
-    ['E1: a CONSTRAINT whose expression throws', 'n UInt32, CONSTRAINT c CHECK intDiv(1, n - 11) != 99', {}, byNumber, [11]],
-    ['E1: an operation on a Dynamic', 'n UInt32, d Dynamic, x UInt64 DEFAULT assumeNotNull(d + 1)', {}, numbers(COUNT).map((n) => JSON.stringify({ n, d: n === 5 ? 'text' : n })), [5]],
+    [
+      'E1: a DEFAULT that throws for the last, and for neighbours',
+      'n UInt32, s String, d Date DEFAULT toDate(s)',
+      {},
+      dates(20, 21, 39),
+      [20, 21, 39],
+    ],
+    [
+      'E1: a PARTITION BY that throws',
+      'n UInt32, s String',
+      { table: 'PARTITION BY toYear(toDate(s)) ORDER BY n' },
+      dates(13),
+      [13],
+    ],
+    [
+      'E1: an ORDER BY that throws, over several ClickHouse partitions',
+      'n UInt32, s String',
+      { table: 'PARTITION BY n % 3 ORDER BY toDate(s)' },
+      dates(13, 14),
+      [13, 14],
+    ],
+    [
+      'E1: a CONSTRAINT whose expression throws',
+      'n UInt32, CONSTRAINT c CHECK intDiv(1, n - 11) != 99',
+      {},
+      byNumber,
+      [11],
+    ],
+    [
+      'E1: an operation on a Dynamic',
+      'n UInt32, d Dynamic, x UInt64 DEFAULT assumeNotNull(d + 1)',
+      {},
+      numbers(COUNT).map((n) => JSON.stringify({ n, d: n === 5 ? 'text' : n })),
+      [5],
+    ],
     ['E2: MATERIALIZED throwIf', 'n UInt32, chk UInt8 MATERIALIZED throwIf(n = 7)', {}, byNumber, [7]],
-    ['E2: inserts that wait for others', 'n UInt32, chk UInt8 MATERIALIZED throwIf(n = 7)', { insertMode: 'coalesced' as const }, byNumber, [7]],
-    ['E2: at-least-once', 'n UInt32, chk UInt8 MATERIALIZED throwIf(n = 7)', { delivery: 'at-least-once' as const }, byNumber, [7]],
-    ['E2: at-most-once', 'n UInt32, chk UInt8 MATERIALIZED throwIf(n = 7)', { delivery: 'at-most-once' as const }, byNumber, [7]],
-    ['E2: a table without provenance columns', 'n UInt32, chk UInt8 MATERIALIZED throwIf(n = 7)', { provenance: '' }, byNumber, [7]],
+    [
+      'E2: inserts that wait for others',
+      'n UInt32, chk UInt8 MATERIALIZED throwIf(n = 7)',
+      { insertMode: 'coalesced' as const },
+      byNumber,
+      [7],
+    ],
+    [
+      'E2: at-least-once',
+      'n UInt32, chk UInt8 MATERIALIZED throwIf(n = 7)',
+      { delivery: 'at-least-once' as const },
+      byNumber,
+      [7],
+    ],
+    [
+      'E2: at-most-once',
+      'n UInt32, chk UInt8 MATERIALIZED throwIf(n = 7)',
+      { delivery: 'at-most-once' as const },
+      byNumber,
+      [7],
+    ],
+    [
+      'E2: a table without provenance columns',
+      'n UInt32, chk UInt8 MATERIALIZED throwIf(n = 7)',
+      { provenance: '' },
+      byNumber,
+      [7],
+    ],
   ] as const)('%s', async (_title, columns, options, values, bad) => {
     const found = await run(columns, values, options);
     expect(found.error).toBeUndefined();
@@ -118,9 +203,13 @@ describe('a record that the server refuses without naming it is found, and treat
 
   test('E1: of a batch of which rows have landed no part is sent under another token: it halts, and says so', async () => {
     // So many columns and ClickHouse partitions that the server writes parts before it has made all of them.
-    const many = numbers(60).map((n) => `c${n} UInt8`).join(', ');
+    const many = numbers(60)
+      .map((n) => `c${n} UInt8`)
+      .join(', ');
     const values = numbers(100).map((n) => JSON.stringify({ n, s: n === 97 ? 'none' : '2026-11-30' }));
-    const found = await run(`n UInt32, ${many}, s String, INDEX i toDate(s) TYPE minmax`, values, { table: 'PARTITION BY n % 50 ORDER BY n' });
+    const found = await run(`n UInt32, ${many}, s String, INDEX i toDate(s) TYPE minmax`, values, {
+      table: 'PARTITION BY n % 50 ORDER BY n',
+    });
     expect(found.error).toMatchObject({ code: 'KCR_POISON', fields: { first: 0, last: 99 } });
     expect(found.error?.message).toContain('rows of its range are in the table');
     expect(new Set(found.offsets).size).toBe(found.offsets.length);
@@ -141,7 +230,9 @@ describe('records that are no fault of the table', () => {
     const found = await run('n UInt32', values, { onPoison: 'exclude' });
     expect(found.error).toBeUndefined();
     expect(found.offsets).toEqual(numbers(300).filter((n) => n % 2 === 1));
-    expect(found.events.filter((event) => event.kind === 'tombstones').reduce((sum, event) => sum + event.records, 0)).toBe(150);
+    expect(
+      found.events.filter((event) => event.kind === 'tombstones').reduce((sum, event) => sum + event.records, 0),
+    ).toBe(150);
   });
 
   test('E7: under "halt" a tombstone halts its partition, whatever is left out otherwise', async () => {
@@ -151,13 +242,26 @@ describe('records that are no fault of the table', () => {
 
   test.each([
     ['DateTime', ['1970-01-01 00:00:00', '1970-01-01 00:00:00', '2106-02-07 06:28:15', '2106-02-07 06:28:15']],
-    ['DateTime64(3)', ['1970-01-01 00:00:00.000', '1970-01-01 00:00:00.000', '2262-04-11 23:47:16.000', '2262-04-11 23:47:16.000']],
-    ['DateTime64(9)', ['1970-01-01 00:00:00.000000000', '1970-01-01 00:00:00.000000000', '2262-04-11 23:47:16.000000000', '2262-04-11 23:47:16.000000000']],
+    [
+      'DateTime64(3)',
+      ['1970-01-01 00:00:00.000', '1970-01-01 00:00:00.000', '2262-04-11 23:47:16.000', '2262-04-11 23:47:16.000'],
+    ],
+    [
+      'DateTime64(9)',
+      [
+        '1970-01-01 00:00:00.000000000',
+        '1970-01-01 00:00:00.000000000',
+        '2262-04-11 23:47:16.000000000',
+        '2262-04-11 23:47:16.000000000',
+      ],
+    ],
     ['UInt64', ['0', '0', '1764536400000000', '1764536400000000000']],
     ['Int64', ['-1', '0', '1764536400000000', '1764536400000000000']],
   ] as const)('E4: a timestamp of -1, of micro- and nanoseconds into _timestamp %s', async (type, expected) => {
     const values = numbers(4).map((n) => JSON.stringify({ n }));
-    const found = await run(`n UInt32, _timestamp ${type}`, values, { timestamps: ['-1', '0', '1764536400000000', '1764536400000000000'] });
+    const found = await run(`n UInt32, _timestamp ${type}`, values, {
+      timestamps: ['-1', '0', '1764536400000000', '1764536400000000000'],
+    });
     expect(found.error).toBeUndefined();
     expect(found.times).toEqual(expected);
   });
@@ -174,7 +278,11 @@ describe('records that are no fault of the table', () => {
     let lost = 0;
     proxy.onAnswer = ({ isInsert }) => Promise.resolve(isInsert && lost++ === 0 ? 'lose' : 'pass');
     try {
-      const found = await run('n UInt32', numbers(100).map((n) => JSON.stringify({ n })), { delivery: 'at-least-once', url: proxy.url });
+      const found = await run(
+        'n UInt32',
+        numbers(100).map((n) => JSON.stringify({ n })),
+        { delivery: 'at-least-once', url: proxy.url },
+      );
       expect(lost).toBeGreaterThan(1);
       expect(found.offsets).toEqual(numbers(100));
     } finally {

@@ -29,8 +29,11 @@ async function place(): Promise<Place> {
     name,
     config: {
       kafka: { brokers, groupId: name, fromBeginning: true, sessionTimeoutMs: 2000, heartbeatIntervalMs: 300 },
-      clickhouse: { url: clickhouseUrl }, state: { store: 'keeper', connect: keeperConnect }, delivery: 'exactly-once',
-      routes: [{ topic: name, table: name }], batch: { count: 100, maxWaitMs: 50 },
+      clickhouse: { url: clickhouseUrl },
+      state: { store: 'keeper', connect: keeperConnect },
+      delivery: 'exactly-once',
+      routes: [{ topic: name, table: name }],
+      batch: { count: 100, maxWaitMs: 50 },
     },
   };
 }
@@ -39,7 +42,10 @@ const records = (life: string, count: number) => Array.from({ length: count }, (
 
 /** Rows of each life of the topic, and how many of them are distinct. */
 async function rows({ name }: Place): Promise<Record<string, [rows: number, distinct: number]>> {
-  const found = await query<{ life: string; n: number; u: number }>(stack().clickhouseUrl, `SELECT life, count() AS n, uniqExact(id) AS u FROM ${name} GROUP BY life`);
+  const found = await query<{ life: string; n: number; u: number }>(
+    stack().clickhouseUrl,
+    `SELECT life, count() AS n, uniqExact(id) AS u FROM ${name} GROUP BY life`,
+  );
   return Object.fromEntries(found.map(({ life, n, u }) => [life, [n, u]]));
 }
 
@@ -56,7 +62,9 @@ function start(config: IngestConfig): Running {
   let failure: unknown;
   const over = new Promise<void>((resolve) => {
     ingest(config, { signal: stopping.signal, onEvent: (event) => events.push(event) }).subscribe({
-      next: (outcome) => outcomes.push(outcome), complete: resolve, error: (error: unknown) => resolve(void (failure = error)),
+      next: (outcome) => outcomes.push(outcome),
+      complete: resolve,
+      error: (error: unknown) => resolve(void (failure = error)),
     });
   });
   const drain = (): Promise<void> => (stopping.abort(), over);
@@ -67,7 +75,8 @@ function start(config: IngestConfig): Running {
     until: async (what, isSo) => {
       const endMs = performance.now() + 120_000;
       while (!(await isSo())) {
-        if (failure !== undefined || performance.now() > endMs) throw new Error(`in vain until ${what}`, { cause: failure ?? outcomes.at(-1) });
+        if (failure !== undefined || performance.now() > endMs)
+          throw new Error(`in vain until ${what}`, { cause: failure ?? outcomes.at(-1) });
         await sleep(50);
       }
     },
@@ -83,7 +92,8 @@ async function recreate({ name }: Place): Promise<void> {
   await createTopic(stack().brokers, name);
 }
 
-const haltsOf = ({ outcomes }: Running): string[] => outcomes.flatMap((outcome) => (outcome.kind === 'halted' ? [outcome.error.message] : []));
+const haltsOf = ({ outcomes }: Running): string[] =>
+  outcomes.flatMap((outcome) => (outcome.kind === 'halted' ? [outcome.error.message] : []));
 
 async function ingestAll(at: Place, life: string, count: number): Promise<void> {
   await produce(stack().brokers, at.name, records(life, count));
@@ -113,7 +123,9 @@ describe('a topic that was deleted and created anew while nobody looked, and has
     await running.until('the new rows were there', async () => (await rows(at))['second']?.[0] === 500);
     await running.drain();
     expect(await rows(at)).toEqual({ first: [300, 300], second: [500, 500] });
-    expect(running.events).toContainEqual(expect.objectContaining({ kind: 'restarted', reason: 'recreated', settled: 299, startOffset: 0 }));
+    expect(running.events).toContainEqual(
+      expect.objectContaining({ kind: 'restarted', reason: 'recreated', settled: 299, startOffset: 0 }),
+    );
   });
 });
 
@@ -135,7 +147,15 @@ describe('the group’s offsets were moved by an administrator', () => {
     await ingestAll(at, 'first', 300);
     await produce(stack().brokers, at.name, records('more', 200));
     const move = (to: number) =>
-      withAdmin(stack().brokers, async (admin) => void (await admin.setOffsets({ groupId: at.name, topic: at.name, partitions: [{ partition: 0, offset: `${to}` }] })));
+      withAdmin(
+        stack().brokers,
+        async (admin) =>
+          void (await admin.setOffsets({
+            groupId: at.name,
+            topic: at.name,
+            partitions: [{ partition: 0, offset: `${to}` }],
+          })),
+      );
     await move(offset);
     return { at, move };
   }
@@ -159,8 +179,15 @@ describe('the group’s offsets were moved by an administrator', () => {
     const halted = start(at.config);
     await halted.until('it halted', () => halted.outcomes.some(({ kind }) => kind === 'halted'));
     await halted.drain();
-    expect(halted.outcomes).toMatchObject([{ kind: 'halted', error: { code: 'KCR_STATE_BEHIND', fields: { topic: at.name, partition: 0, first: 300, last: 449 } } }]);
-    expect(halted.outcomes).toMatchObject([{ error: { fields: { hint: expect.stringContaining('set its offset to 300') as string } } }]);
+    expect(halted.outcomes).toMatchObject([
+      {
+        kind: 'halted',
+        error: { code: 'KCR_STATE_BEHIND', fields: { topic: at.name, partition: 0, first: 300, last: 449 } },
+      },
+    ]);
+    expect(halted.outcomes).toMatchObject([
+      { error: { fields: { hint: expect.stringContaining('set its offset to 300') as string } } },
+    ]);
     expect(await rows(at)).toEqual({ first: [300, 300] });
     await move(300);
     await goesOn(at);

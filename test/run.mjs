@@ -54,13 +54,26 @@ for (const [name, ...command] of checks) {
 
 if (!process.argv.includes('--checks-only')) {
   const project = process.argv.includes('--without-servers') ? ['--project', 'unit'] : [];
-  const code = await run('npx', 'vitest', 'run', ...project, '--reporter=default', '--reporter=json', `--outputFile.json=${report}`);
+  const code = await run(
+    'npx',
+    'vitest',
+    'run',
+    ...project,
+    '--reporter=default',
+    '--reporter=json',
+    `--outputFile.json=${report}`,
+  );
   try {
-    const { numPassedTests, numFailedTests, numPendingTests, numTodoTests, testResults } = JSON.parse(readFileSync(report, 'utf8'));
+    const { numPassedTests, numFailedTests, numPendingTests, numTodoTests, testResults } = JSON.parse(
+      readFileSync(report, 'utf8'),
+    );
     counts.passed += numPassedTests;
     counts.skipped += numPendingTests + numTodoTests;
     // A file that cannot be loaded, or a hook that throws, fails without a failed test.
-    const brokenFiles = testResults.filter(({ status, assertionResults }) => status === 'failed' && !assertionResults.some((test) => test.status === 'failed'));
+    const brokenFiles = testResults.filter(
+      ({ status, assertionResults }) =>
+        status === 'failed' && !assertionResults.some((test) => test.status === 'failed'),
+    );
     counts.failed += numFailedTests + brokenFiles.length;
     if (code !== 0 && numFailedTests + brokenFiles.length === 0) counts.failed += 1;
   } catch {
@@ -68,5 +81,7 @@ if (!process.argv.includes('--checks-only')) {
   }
 }
 rmSync(scratch, { recursive: true, force: true });
-console.log(`${counts.passed} passed, ${counts.failed} failed${counts.skipped === 0 ? '' : `, ${counts.skipped} skipped`}`);
+console.log(
+  `${counts.passed} passed, ${counts.failed} failed${counts.skipped === 0 ? '' : `, ${counts.skipped} skipped`}`,
+);
 process.exitCode = counts.failed === 0 && counts.passed > 0 ? 0 : 1;

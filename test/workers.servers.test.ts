@@ -18,9 +18,16 @@ function worker(config: object, name: string): Ingester {
 
 /** How many partitions each has, once all are consumed under one assignment of them all. */
 async function spread(workers: readonly Ingester[], what: string): Promise<number[]> {
-  const all = (of: (each: Ingester) => readonly number[]): string => workers.flatMap(of).sort((a, b) => a - b).join();
+  const all = (of: (each: Ingester) => readonly number[]): string =>
+    workers
+      .flatMap(of)
+      .sort((a, b) => a - b)
+      .join();
   const isOne = (): boolean => new Set(workers.map(({ generation }) => generation)).size === 1;
-  const isFed = (): boolean => isOne() && all(({ held }) => held) === [...Array(partitions).keys()].join() && all(({ fed }) => fed) === all(({ held }) => held);
+  const isFed = (): boolean =>
+    isOne() &&
+    all(({ held }) => held) === [...Array(partitions).keys()].join() &&
+    all(({ fed }) => fed) === all(({ held }) => held);
   await until(what, workers, isFed);
   return workers.map(({ held }) => held.length).sort((a, b) => a - b);
 }

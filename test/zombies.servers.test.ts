@@ -33,7 +33,10 @@ async function place(family: EngineFamily): Promise<Place> {
   );
   const config = (url: string, state: object) => ({
     kafka: { brokers, groupId: name, fromBeginning: true, sessionTimeoutMs: 2000, heartbeatIntervalMs: 300 },
-    clickhouse: { url, database: name }, state, delivery: 'exactly-once', routes: [{ topic: name, table: name }],
+    clickhouse: { url, database: name },
+    state,
+    delivery: 'exactly-once',
+    routes: [{ topic: name, table: name }],
     batch: { count: 40, maxWaitMs: 30 },
   });
   return { name, config };
@@ -44,7 +47,8 @@ const records = (from: number, count: number) =>
 
 async function exactness({ name }: Place): Promise<{ rows: number; distinct: number }> {
   const [row] = await query<{ rows: number; distinct: number }>(
-    stack().clickhouseUrl, `SELECT count() AS rows, uniqExact(_partition, _offset) AS distinct FROM ${name}.${name}`,
+    stack().clickhouseUrl,
+    `SELECT count() AS rows, uniqExact(_partition, _offset) AS distinct FROM ${name}.${name}`,
   );
   return row!;
 }
@@ -55,7 +59,11 @@ function worker(config: object): Program {
   return new Program(['--import', 'tsx', workerFile, configFile(config)]);
 }
 
-const told = ({ stdout }: Program): Told[] => stdout.split('\n').slice(0, -1).map((line) => JSON.parse(line) as Told);
+const told = ({ stdout }: Program): Told[] =>
+  stdout
+    .split('\n')
+    .slice(0, -1)
+    .map((line) => JSON.parse(line) as Told);
 
 const stores: Readonly<Record<string, (at: Place) => object>> = {
   keeper: () => ({ store: 'keeper', connect: stack().keeperConnect }),
@@ -66,7 +74,9 @@ const stores: Readonly<Record<string, (at: Place) => object>> = {
 /** The stores differ in how they refuse a former owner, the tables in where they keep tokens. */
 const worlds = [
   ...Object.keys(stores).map((store) => ({ store, family: plain })),
-  ...(await familiesAt(stack().clickhouseUrl)).filter((family) => family !== plain).map((family) => ({ store: 'keeper', family })),
+  ...(await familiesAt(stack().clickhouseUrl))
+    .filter((family) => family !== plain)
+    .map((family) => ({ store: 'keeper', family })),
 ];
 
 /** Plays it once, and gives how often the zombie tried to write. It may hear of its loss before it tries anything. */
@@ -82,7 +92,10 @@ async function wakeZombie({ store, family }: (typeof worlds)[number]): Promise<n
 
   // Cut off from ClickHouse in the middle of its inserts, it waits to make them again: that is when it is frozen.
   const before = told(zombie).length;
-  const inserts = (stage: Told['stage']) => told(zombie).slice(before).filter((each) => each.what === 'insert' && each.stage === stage).length;
+  const inserts = (stage: Told['stage']) =>
+    told(zombie)
+      .slice(before)
+      .filter((each) => each.what === 'insert' && each.stage === stage).length;
   await produce(brokers, at.name, records(1000, 8000));
   let isCut = false;
   for (let round = 0; round < 20 && !isCut; round++) {
@@ -103,12 +116,21 @@ async function wakeZombie({ store, family }: (typeof worlds)[number]): Promise<n
   proxy.heal();
 
   const successor = worker(at.config(clickhouseUrl, state));
-  await successor.until(async () => (await exactness(at)).distinct === 9000, 'the successor had done the zombie’s work');
+  await successor.until(
+    async () => (await exactness(at)).distinct === 9000,
+    'the successor had done the zombie’s work',
+  );
   await produce(brokers, at.name, records(9000, 500));
   await successor.until(async () => (await exactness(at)).distinct === 9500, 'the successor had gone on');
 
   zombie.signal('SIGCONT');
-  await zombie.until(() => told(zombie).slice(frozenAt).some(({ what }) => what === 'lost'), 'the zombie learnt that it lost its partitions');
+  await zombie.until(
+    () =>
+      told(zombie)
+        .slice(frozenAt)
+        .some(({ what }) => what === 'lost'),
+    'the zombie learnt that it lost its partitions',
+  );
   await produce(brokers, at.name, records(9500, 500));
   await successor.until(async () => (await exactness(at)).distinct === 10_000, 'both had gone on');
   for (const each of [zombie, successor]) {
@@ -118,8 +140,19 @@ async function wakeZombie({ store, family }: (typeof worlds)[number]): Promise<n
   const { rows, distinct } = await exactness(at);
   // Up to the moment at which it learnt of its loss it went on as if nothing had happened.
   const lostAt = told(zombie).findIndex(({ what }, index) => index >= frozenAt && what === 'lost');
-  const tried = told(zombie).slice(frozenAt, lostAt).filter(({ what, stage }) => stage === 'begins' && ['write', 'insert', 'commit'].includes(what));
-  console.log(JSON.stringify({ store, table: family.name, produced: 10_000, missing: 10_000 - distinct, doubled: rows - distinct, zombieTried: tried.map(({ what, detail }) => `${what} ${detail}`) }));
+  const tried = told(zombie)
+    .slice(frozenAt, lostAt)
+    .filter(({ what, stage }) => stage === 'begins' && ['write', 'insert', 'commit'].includes(what));
+  console.log(
+    JSON.stringify({
+      store,
+      table: family.name,
+      produced: 10_000,
+      missing: 10_000 - distinct,
+      doubled: rows - distinct,
+      zombieTried: tried.map(({ what, detail }) => `${what} ${detail}`),
+    }),
+  );
   expect({ rows, distinct }).toEqual({ rows: 10_000, distinct: 10_000 });
   return tried.length;
 }

@@ -38,9 +38,18 @@ export async function createFlightsTable(url: string, table: string): Promise<vo
 }
 
 /** Produces the rows of the table `source` as JSON to `topic`, in their order, spread over its partitions. Resolves to how many. */
-export async function produceFlights({ clickhouseUrl: url, brokers }: Pick<Addresses, 'clickhouseUrl' | 'brokers'>, source: string, topic: string, onProduced: (rows: number) => void): Promise<number> {
+export async function produceFlights(
+  { clickhouseUrl: url, brokers }: Pick<Addresses, 'clickhouseUrl' | 'brokers'>,
+  source: string,
+  topic: string,
+  onProduced: (rows: number) => void,
+): Promise<number> {
   // Idempotent: a send that is made again under load must not put its records into the topic twice.
-  const producer = kafkaClient(brokers).producer({ createPartitioner: Partitioners.DefaultPartitioner, idempotent: true, maxInFlightRequests: 1 });
+  const producer = kafkaClient(brokers).producer({
+    createPartitioner: Partitioners.DefaultPartitioner,
+    idempotent: true,
+    maxInFlightRequests: 1,
+  });
   await producer.connect();
   try {
     let batch: Message[] = [];

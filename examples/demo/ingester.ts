@@ -29,7 +29,9 @@ export class Ingester {
 
   /** Its log is appended to `logFile`. */
   constructor(configFile: string, logFile: string, onDelivered: (life: Ingester) => void) {
-    this.#process = spawn(process.execPath, [program, 'run', configFile, '--log-level', 'debug'], { stdio: ['ignore', 'ignore', 'pipe'] });
+    this.#process = spawn(process.execPath, [program, 'run', configFile, '--log-level', 'debug'], {
+      stdio: ['ignore', 'ignore', 'pipe'],
+    });
     const endWithUs = () => void this.#process.kill('SIGKILL');
     process.once('exit', endWithUs);
     this.ended = once(this.#process, 'exit').then(([code, signal]) => {

@@ -46,7 +46,13 @@ const options = new Command('demo')
   .description('the flights into ClickHouse exactly once, with the ingester killed on the way')
   .option('--rows <n>', `rows to take, ${allFlights} at most`, whole, allFlights)
   .option('--kills <n>', 'how often the ingester is killed', whole, 3)
-  .addOption(new Option('--kill-server <name>', 'kill this server too, once, in the middle').choices(['clickhouse', 'kafka', 'zookeeper']))
+  .addOption(
+    new Option('--kill-server <name>', 'kill this server too, once, in the middle').choices([
+      'clickhouse',
+      'kafka',
+      'zookeeper',
+    ]),
+  )
   .option('--json', 'print one JSON object as the last line')
   .option('--keep', 'leave the servers up, and print how to look at them')
   .parse()
@@ -60,16 +66,29 @@ process.exitCode = await demo();
 async function demo(): Promise<number> {
   screen.say('starting Kafka, ZooKeeper and ClickHouse (the first time, Maven brings their jars) …');
   const stack = await startStack({ ...(options.killServer ? { useEnvironment: false } : {}) });
-  const borrowed = [['Kafka', stack.kafka], ['ZooKeeper', stack.zookeeper], ['ClickHouse', stack.clickhouse]].flatMap(([what, own]) => (typeof what === 'string' && own === undefined ? [what] : []));
-  if (borrowed.length > 0) screen.say(`${borrowed.join(', ')}: those that the environment names; all of the demo is called ${name} there, and nothing else is touched`);
+  const borrowed = [
+    ['Kafka', stack.kafka],
+    ['ZooKeeper', stack.zookeeper],
+    ['ClickHouse', stack.clickhouse],
+  ].flatMap(([what, own]) => (typeof what === 'string' && own === undefined ? [what] : []));
+  if (borrowed.length > 0)
+    screen.say(
+      `${borrowed.join(', ')}: those that the environment names; all of the demo is called ${name} there, and nothing else is touched`,
+    );
   try {
     const target = await prepare(stack);
     const ingested = await ingestWithKills(stack, target);
     screen.say('comparing the table with the topic …');
     const verdict = await judge(stack.brokers, name, stack.clickhouseUrl, name);
-    const isSame = (await contents(stack.clickhouseUrl, name)).sum === (await contents(stack.clickhouseUrl, source)).sum;
+    const isSame =
+      (await contents(stack.clickhouseUrl, name)).sum === (await contents(stack.clickhouseUrl, source)).sum;
     show(verdict, ingested, isSame);
-    const isGood = verdict.produced === target && verdict.missing === 0 && verdict.duplicated === 0 && verdict.foreign === 0 && isSame;
+    const isGood =
+      verdict.produced === target &&
+      verdict.missing === 0 &&
+      verdict.duplicated === 0 &&
+      verdict.foreign === 0 &&
+      isSame;
     if (options.keep) await stayUp(stack);
     return isGood && ingested.kills === options.kills && ingested.serverKills === (options.killServer ? 1 : 0) ? 0 : 1;
   } finally {
@@ -81,10 +100,13 @@ async function demo(): Promise<number> {
 /** What the demo has made on servers that are not its own. Its states, a few nodes in ZooKeeper, stay. */
 async function tidy({ kafka, clickhouse, brokers, clickhouseUrl }: Stack): Promise<void> {
   const undone = [
-    ...(clickhouse === undefined ? [name, source].map((table) => command(clickhouseUrl, `DROP TABLE IF EXISTS ${table}`)) : []),
+    ...(clickhouse === undefined
+      ? [name, source].map((table) => command(clickhouseUrl, `DROP TABLE IF EXISTS ${table}`))
+      : []),
     ...(kafka === undefined ? [withAdmin(brokers, (admin) => admin.deleteTopics({ topics: [name] }))] : []),
   ];
-  for (const outcome of await Promise.allSettled(undone)) if (outcome.status === 'rejected') screen.say(`something named ${name} is left: ${String(outcome.reason)}`);
+  for (const outcome of await Promise.allSettled(undone))
+    if (outcome.status === 'rejected') screen.say(`something named ${name} is left: ${String(outcome.reason)}`);
 }
 
 /** Topic, table and records. Resolves to how many records were produced. */
@@ -118,7 +140,10 @@ function writeConfig({ brokers, clickhouseUrl, keeperConnect, root }: Stack, row
 async function ingestWithKills(stack: Stack, target: number): Promise<Ingested> {
   const config = writeConfig(stack, target);
   // Evenly over the run, each shifted by up to a tenth of the run.
-  const killAt = Array.from({ length: options.kills }, (_, i) => ((i + 0.6 + 0.5 * (Math.random() - 0.5)) / (options.kills + 0.4)) * target);
+  const killAt = Array.from(
+    { length: options.kills },
+    (_, i) => ((i + 0.6 + 0.5 * (Math.random() - 0.5)) / (options.kills + 0.4)) * target,
+  );
   const serverKillAt = options.killServer ? target * 0.5 : Infinity;
   const lives: Ingester[] = [];
   let serverKill: Promise<void> | undefined;
@@ -136,9 +161,11 @@ async function ingestWithKills(stack: Stack, target: number): Promise<Ingested> 
     life.signal('SIGKILL');
     kills += 1;
     screen.update(total, `kills ${kills}`);
-    screen.say(`  SIGKILL ${kills} at ${total.toLocaleString('en')} rows, after ${life.delivered.toLocaleString('en')} of this life`);
+    screen.say(
+      `  SIGKILL ${kills} at ${total.toLocaleString('en')} rows, after ${life.delivered.toLocaleString('en')} of this life`,
+    );
   };
-  for (let isDone = false; !isDone; ) {
+  for (let isDone = false; !isDone;) {
     before = await rowsInTable(stack);
     const life = new Ingester(config, join(stack.root, 'ingester.log'), onDelivered);
     lives.push(life);
@@ -205,7 +232,19 @@ function show(verdict: Verdict, ingested: Ingested, isSame: boolean): void {
   if (!options.json) return;
   const { produced, rows, missing, duplicated } = verdict;
   const { kills, rowsPerSecond, peakRssMb, replayed } = ingested;
-  console.log(JSON.stringify({ produced, rows, missing, duplicated, kills, rowsPerSecond, peakRssMb, replayed, seconds: Math.round(ingested.seconds * 10) / 10 }));
+  console.log(
+    JSON.stringify({
+      produced,
+      rows,
+      missing,
+      duplicated,
+      kills,
+      rowsPerSecond,
+      peakRssMb,
+      replayed,
+      seconds: Math.round(ingested.seconds * 10) / 10,
+    }),
+  );
 }
 
 async function stayUp({ brokers, clickhouseUrl, keeperConnect, root }: Stack): Promise<void> {

@@ -46,7 +46,11 @@ async function offsetsOfTopic(brokers: readonly string[], topic: string): Promis
   const ends = await topicEnd(brokers, topic);
   const marks = new Map([...ends].map(([partition, end]) => [partition, new Uint8Array(Number(end))]));
   const unread = new Set([...ends].filter(([, end]) => end > 0n).map(([partition]) => partition));
-  const consumer = kafkaClient(brokers).consumer({ groupId: `oracle-${randomUUID()}`, maxWaitTimeInMs: 250, maxBytesPerPartition: 4 << 20 });
+  const consumer = kafkaClient(brokers).consumer({
+    groupId: `oracle-${randomUUID()}`,
+    maxWaitTimeInMs: 250,
+    maxBytesPerPartition: 4 << 20,
+  });
   await consumer.connect();
   try {
     await consumer.subscribe({ topic, fromBeginning: true });

@@ -17,7 +17,10 @@ export interface JoinLimits {
 type CutBatch = Batch & { readonly cut?: Cut };
 
 /** Runs one projection after the other, each over as many adjacent waiting batches as fit; `limits` of undefined: those they were cut by. */
-export function concatMapJoined<R>(project: (batch: Batch) => Observable<R>, limits?: JoinLimits): OperatorFunction<CutBatch, R> {
+export function concatMapJoined<R>(
+  project: (batch: Batch) => Observable<R>,
+  limits?: JoinLimits,
+): OperatorFunction<CutBatch, R> {
   return (batches) =>
     defer(() => {
       const waiting: CutBatch[] = [];
@@ -32,7 +35,10 @@ export function concatMapJoined<R>(project: (batch: Batch) => Observable<R>, lim
 function takeJoined(waiting: CutBatch[], given: JoinLimits | undefined): Batch {
   const parts = [waiting.shift()!];
   const limits = given ?? parts[0]!.cut ?? { count: 0, bytes: 0 };
-  let { bytes, records: { length: count } } = parts[0]!;
+  let {
+    bytes,
+    records: { length: count },
+  } = parts[0]!;
   for (let next = waiting[0]; next?.afterOffset === parts.at(-1)!.lastOffset; next = waiting[0]) {
     bytes += next.bytes;
     count += next.records.length;

@@ -14,10 +14,10 @@ import type { Batch } from '../../src/model/record.js';
  *
  * In plain words: counts what fell off the belt.
  */
-export function countAbandoned<T extends Batch & { readonly isCommitted?: true }, D extends Pick<Delivered, 'lastOffset'>>(
-  deliver: (report: Report) => OperatorFunction<T, D>,
-  report: Report,
-): OperatorFunction<T, D> {
+export function countAbandoned<
+  T extends Batch & { readonly isCommitted?: true },
+  D extends Pick<Delivered, 'lastOffset'>,
+>(deliver: (report: Report) => OperatorFunction<T, D>, report: Report): OperatorFunction<T, D> {
   return (committed) =>
     new Observable<D>((subscriber) => {
       const waiting = new Waiting();
@@ -28,14 +28,16 @@ export function countAbandoned<T extends Batch & { readonly isCommitted?: true }
       const tellRest = (error: IngestError): void => {
         for (const rest of waiting.take(error)) report(rest);
       };
-      const batches = new Observable<T>((inner) => committed.subscribe({
-        next: (batch) => {
-          if (batch.isCommitted === true) waiting.add(batch);
-          inner.next(batch);
-        },
-        error: (thrown: unknown) => inner.error(thrown),
-        complete: () => inner.complete(),
-      }));
+      const batches = new Observable<T>((inner) =>
+        committed.subscribe({
+          next: (batch) => {
+            if (batch.isCommitted === true) waiting.add(batch);
+            inner.next(batch);
+          },
+          error: (thrown: unknown) => inner.error(thrown),
+          complete: () => inner.complete(),
+        }),
+      );
       const running = batches.pipe(deliver(telling)).subscribe({
         next: (delivered) => {
           waiting.delivered(delivered.lastOffset);
@@ -49,7 +51,12 @@ export function countAbandoned<T extends Batch & { readonly isCommitted?: true }
       });
       return () => {
         running.unsubscribe();
-        tellRest(new IngestError('KCR_INSERT_IN_DOUBT', 'the partition was given up before the insert of what was committed had ended'));
+        tellRest(
+          new IngestError(
+            'KCR_INSERT_IN_DOUBT',
+            'the partition was given up before the insert of what was committed had ended',
+          ),
+        );
       };
     });
 }
@@ -82,7 +89,10 @@ class Waiting {
   /** The rest, one event for each stretch: the first batch may have been inserted in part, and some may be told. */
   take(error: IngestError): readonly Abandoned[] {
     const stretches: Abandoned[] = [];
-    for (const { batch: { assignment, afterOffset, records }, toldFrom } of this.#batches.splice(0)) {
+    for (const {
+      batch: { assignment, afterOffset, records },
+      toldFrom,
+    } of this.#batches.splice(0)) {
       const after = Math.max(afterOffset, this.#deliveredUpTo);
       const last = toldFrom - 1;
       if (last <= after) continue;
@@ -90,7 +100,14 @@ class Waiting {
       const before = stretches.at(-1);
       const isNext = before?.last === after;
       if (isNext) stretches.pop();
-      stretches.push({ kind: 'abandoned', assignment, first: isNext ? before.first : after + 1, last, rows: rows + (isNext ? before.rows : 0), error });
+      stretches.push({
+        kind: 'abandoned',
+        assignment,
+        first: isNext ? before.first : after + 1,
+        last,
+        rows: rows + (isNext ? before.rows : 0),
+        error,
+      });
     }
     return stretches;
   }

@@ -2,7 +2,21 @@
  * Room: a helper of insertDeduped: one batch with all that may happen to it on its way into the table: its range is
  * recorded anew, records are left out of it, it is inserted in parts. Ports and the model may enter.
  */
-import { catchError, concatMap, defer, every, from, last, map, of, tap, throwError, timer, using, type Observable } from 'rxjs';
+import {
+  catchError,
+  concatMap,
+  defer,
+  every,
+  from,
+  last,
+  map,
+  of,
+  tap,
+  throwError,
+  timer,
+  using,
+  type Observable,
+} from 'rxjs';
 import { IngestError, asIngestError, hasCode } from '../../src/errors.js';
 import type { PartitionLedger } from '../../src/ledger.js';
 import { bytesOf, countOffsets, indexAfter } from '../../src/model/batch.js';
@@ -43,7 +57,16 @@ const noDoubt = (): Doubt => ({ isInDoubt: false, isUnanswered: false });
 
 /** Emits the batch, or the parts it had to be inserted in, ascending. */
 export function insertAll(batch: InsertBatch, stage: Stage): Observable<Part> {
-  return insertRest({ batch, doubt: { isInDoubt: batch.replay, isUnanswered: batch.replay }, exclusions: { left: exclusionsOf(batch) }, renewals: 0, isPatient: false }, stage);
+  return insertRest(
+    {
+      batch,
+      doubt: { isInDoubt: batch.replay, isUnanswered: batch.replay },
+      exclusions: { left: exclusionsOf(batch) },
+      renewals: 0,
+      isPatient: false,
+    },
+    stage,
+  );
 }
 
 function insertRest(course: Course, stage: Stage): Observable<Part> {
@@ -56,7 +79,9 @@ function insertRest(course: Course, stage: Stage): Observable<Part> {
           return renew(course, tried.wasTried, stage);
         case 'refused':
           if (tried.error.fields.oversized !== undefined) return cutToFit(tried.error, course, stage);
-          return tried.error.fields.divisible === undefined ? exclude(tried.error, course, stage) : inParts(tried.error, course, stage);
+          return tried.error.fields.divisible === undefined
+            ? exclude(tried.error, course, stage)
+            : inParts(tried.error, course, stage);
       }
     }),
   );
@@ -72,17 +97,25 @@ function attempt({ batch, doubt, renewals, isPatient }: Course, stage: Stage): O
     return new VerifiedInsert(frozen, batch, stage, doubt, noteDownOf(batch, stage)).insert(mayBeUnsent, isPatient);
   }).pipe(
     catchError((thrown: unknown) => {
-      const isExcluded = onPoison === 'exclude' && hasCode(thrown, 'KCR_POISON') && thrown.fields.divisible === undefined;
-      const isSearched = !isPatient && canRecord && thrown instanceof IngestError && thrown.fields.divisible !== undefined;
+      const isExcluded =
+        onPoison === 'exclude' && hasCode(thrown, 'KCR_POISON') && thrown.fields.divisible === undefined;
+      const isSearched =
+        !isPatient && canRecord && thrown instanceof IngestError && thrown.fields.divisible !== undefined;
       const isCut = canRecord && thrown instanceof IngestError && thrown.fields.oversized !== undefined;
       const isAbandoned = stage.whenInDoubt === 'abandon' && hasCode(thrown, 'KCR_INSERT_IN_DOUBT');
-      return (isExcluded || isSearched || isCut) && !isAbandoned ? of<Tried>({ kind: 'refused', error: thrown }) : throwError(() => thrown);
+      return (isExcluded || isSearched || isCut) && !isAbandoned
+        ? of<Tried>({ kind: 'refused', error: thrown })
+        : throwError(() => thrown);
     }),
   );
 }
 
 /** Freezes, and gives the bytes back once what is done with them has ended, or nobody waits for it any more. */
-function whileFrozen<T>(batch: InsertBatch, { sink }: Stage, use: (frozen: FrozenInsert) => Observable<T>): Observable<T> {
+function whileFrozen<T>(
+  batch: InsertBatch,
+  { sink }: Stage,
+  use: (frozen: FrozenInsert) => Observable<T>,
+): Observable<T> {
   return defer(() => {
     const frozen = sink.freeze(batch);
     let isReleased = false;
@@ -106,16 +139,25 @@ function renew(course: Course, wasTried: boolean, stage: Stage): Observable<Part
 }
 
 function renewed(course: Course, wasTried: boolean, stage: Stage): Observable<Course> {
-  return record(course.batch, [], stage).pipe(map((batch) => ({ ...course, batch, renewals: wasTried ? 1 : course.renewals + 1 })));
+  return record(course.batch, [], stage).pipe(
+    map((batch) => ({ ...course, batch, renewals: wasTried ? 1 : course.renewals + 1 })),
+  );
 }
 
 /** Records the range anew, without `offsets` and from now on; emits the batch under what is stored then. */
-function record(batch: InsertBatch, offsets: readonly number[], { sink, ledger, scheduler }: Stage): Observable<InsertBatch> {
+function record(
+  batch: InsertBatch,
+  offsets: readonly number[],
+  { sink, ledger, scheduler }: Stage,
+): Observable<InsertBatch> {
   const { intent, assignment } = batch;
   if (intent === undefined || ledger === undefined) return of(batch);
   return defer(() => {
     const renewed: Intent = { ...intent, ...sink.describe?.(assignment.topic), atMs: scheduler.now() };
-    return ledger.exclude(renewed, offsets).pipe(last(), map((stored) => ({ ...batch, intent: stored, token: ledger.token(stored) })));
+    return ledger.exclude(renewed, offsets).pipe(
+      last(),
+      map((stored) => ({ ...batch, intent: stored, token: ledger.token(stored) })),
+    );
   });
 }
 
@@ -137,8 +179,10 @@ function exclude(error: IngestError, course: Course, stage: Stage): Observable<P
   const { batch, doubt, exclusions } = course;
   const { offset } = error.fields;
   const poison = batch.records.find((one) => one.offset === offset);
-  if (offset === undefined || poison === undefined) return throwError(() => kept(error, 'the error does not name the record'));
-  if (batch.intent !== undefined && stage.ledger === undefined) return throwError(() => kept(error, 'the batch came without the ledger that recorded its range'));
+  if (offset === undefined || poison === undefined)
+    return throwError(() => kept(error, 'the error does not name the record'));
+  if (batch.intent !== undefined && stage.ledger === undefined)
+    return throwError(() => kept(error, 'the batch came without the ledger that recorded its range'));
   if (exclusions.left <= 0) {
     const why = `too many others of its batch were left out already (at most ${maxExcluded}, and half of a batch of more than ${2 * fewExcluded}): the table or the topic is wrong, not a record`;
     return throwError(() => kept(error, why));
@@ -147,7 +191,10 @@ function exclude(error: IngestError, course: Course, stage: Stage): Observable<P
   const isAbsent$ = batch.intent !== undefined && doubt.isInDoubt ? isAbsent(rest, error, stage) : of(true);
   return isAbsent$.pipe(
     concatMap((absent) => {
-      if (!absent) return throwError(() => kept(error, 'an earlier attempt may have landed, and rows of its range are in the table'));
+      if (!absent)
+        return throwError(() =>
+          kept(error, 'an earlier attempt may have landed, and rows of its range are in the table'),
+        );
       return record(rest, [offset], stage);
     }),
     concatMap((next) => {
@@ -162,7 +209,14 @@ function exclude(error: IngestError, course: Course, stage: Stage): Observable<P
 /** Is no row of the batch in the table? An error that names `error` where that cannot be told. */
 function isAbsent(batch: InsertBatch, error: IngestError, stage: Stage): Observable<boolean> {
   return looksAbsent(batch, stage).pipe(
-    catchError((thrown: unknown) => throwError(() => kept(error, `an earlier attempt may have landed, and that cannot be verified: ${asIngestError(thrown, 'KCR_INTERNAL', 'the range could not be read back').detail}`))),
+    catchError((thrown: unknown) =>
+      throwError(() =>
+        kept(
+          error,
+          `an earlier attempt may have landed, and that cannot be verified: ${asIngestError(thrown, 'KCR_INTERNAL', 'the range could not be read back').detail}`,
+        ),
+      ),
+    ),
   );
 }
 
@@ -172,12 +226,17 @@ function isAbsent(batch: InsertBatch, error: IngestError, stage: Stage): Observa
  */
 function looksAbsent(batch: InsertBatch, stage: Stage): Observable<boolean> {
   if (batch.records.length === 0) return of(true);
-  return whileFrozen(batch, stage, (frozen) => new VerifiedInsert(frozen, batch, stage, { isInDoubt: true, isUnanswered: true }).isAbsent()).pipe(
+  return whileFrozen(batch, stage, (frozen) =>
+    new VerifiedInsert(frozen, batch, stage, { isInDoubt: true, isUnanswered: true }).isAbsent(),
+  ).pipe(
     catchError((thrown: unknown) => {
       if (!(thrown instanceof IngestError)) return throwError(() => thrown);
       const { offset, oversized } = thrown.fields;
       if (oversized !== undefined) {
-        return from(partsOf(batch, oversized.cuts)).pipe(concatMap((part) => looksAbsent(part, stage)), every((absent) => absent));
+        return from(partsOf(batch, oversized.cuts)).pipe(
+          concatMap((part) => looksAbsent(part, stage)),
+          every((absent) => absent),
+        );
       }
       const further = thrown.code === 'KCR_POISON' && offset !== undefined ? without(batch, offset) : batch;
       return further.records.length < batch.records.length ? looksAbsent(further, stage) : throwError(() => thrown);
@@ -194,7 +253,9 @@ function without(batch: InsertBatch, offset: number): InsertBatch {
 function kept(error: IngestError, why: string): IngestError {
   return new IngestError('KCR_POISON', `${error.reason}; the record is not left out, since ${why}`, {
     ...error.fields,
-    hint: error.fields.hint ?? 'mend the table, or drop such records with a transform; the range is still recorded as in doubt',
+    hint:
+      error.fields.hint ??
+      'mend the table, or drop such records with a transform; the range is still recorded as in doubt',
     cause: error,
   });
 }
@@ -210,30 +271,44 @@ function inParts(error: IngestError, course: Course, stage: Stage): Observable<P
   };
   const searched: Searched = {
     attempt: (part) => tried(courseOf(part), stage),
-    repeat: (part) => tried({ ...courseOf(part), batch: { ...part, replay: true }, doubt: { isInDoubt: true, isUnanswered: false } }, stage),
+    repeat: (part) =>
+      tried(
+        { ...courseOf(part), batch: { ...part, replay: true }, doubt: { isInDoubt: true, isUnanswered: false } },
+        stage,
+      ),
     isAbsent: (part) => {
       if (part.intent === undefined) return of(true);
       // Of an error that is nobody's no record is to be made poison.
-      return isAbsent(part, error, stage).pipe(catchError((thrown: unknown) => (error.fields.divisible === 'perhaps' ? of(false) : throwError(() => thrown))));
+      return isAbsent(part, error, stage).pipe(
+        catchError((thrown: unknown) => (error.fields.divisible === 'perhaps' ? of(false) : throwError(() => thrown))),
+      );
     },
     recut: (whole, cuts) => recut(whole, cuts, stage),
     insertRest: (part, isPatient = false) => insertRest({ ...courseOf(part), isPatient }, stage),
-    blame: (part, blamed) => (stage.onPoison === 'exclude' ? exclude(blamed, courseOf(part, noDoubt()), stage) : throwError(() => blamed)),
+    blame: (part, blamed) =>
+      stage.onPoison === 'exclude' ? exclude(blamed, courseOf(part, noDoubt()), stage) : throwError(() => blamed),
   };
   const { assignment, afterOffset, lastOffset } = batch;
-  if (countOffsets(batch.records) > 1) stage.report({ kind: 'divided', assignment, first: afterOffset + 1, last: lastOffset, error });
+  if (countOffsets(batch.records) > 1)
+    stage.report({ kind: 'divided', assignment, first: afterOffset + 1, last: lastOffset, error });
   return insertInParts(batch, { error, ...course.doubt }, searched);
 }
 
 /** With what is known of its attempts by then. */
 function tried(course: Course, stage: Stage): ReturnType<Searched['attempt']> {
-  return sent(course, stage).pipe(map((outcome) => (outcome.kind === 'inserted' ? outcome : { ...course.doubt, ...outcome })));
+  return sent(course, stage).pipe(
+    map((outcome) => (outcome.kind === 'inserted' ? outcome : { ...course.doubt, ...outcome })),
+  );
 }
 
 /** Recorded again until it was sent: what was not is no refusal. */
 function sent(course: Course, stage: Stage): Observable<Exclude<Tried, { kind: 'unsent' }>> {
   return attempt(course, stage).pipe(
-    concatMap((tried) => (tried.kind === 'unsent' ? renewed(course, tried.wasTried, stage).pipe(concatMap((next) => sent(next, stage))) : of(tried))),
+    concatMap((tried) =>
+      tried.kind === 'unsent'
+        ? renewed(course, tried.wasTried, stage).pipe(concatMap((next) => sent(next, stage)))
+        : of(tried),
+    ),
   );
 }
 
@@ -269,22 +344,49 @@ function partsOf(batch: InsertBatch, cuts: readonly number[]): readonly InsertBa
 }
 
 /** Cuts the batch behind each of `cuts`, and has the parts recorded before any of them is inserted. */
-function recut(batch: InsertBatch, cuts: readonly number[], { sink, ledger, scheduler }: Stage): Observable<readonly InsertBatch[]> {
+function recut(
+  batch: InsertBatch,
+  cuts: readonly number[],
+  { sink, ledger, scheduler }: Stage,
+): Observable<readonly InsertBatch[]> {
   const { assignment, intent } = batch;
   const parts = partsOf(batch, cuts).map((part): InsertBatch => ({ ...part, replay: false }));
   if (intent === undefined || ledger === undefined) return of(parts);
   return defer(() => {
     const target = sink.describe?.(assignment.topic);
     const intents = parts.map((part): Intent => partOf(part, { ...intent, ...target, atMs: scheduler.now() }));
-    return ledger.recut(intents).pipe(last(), map((stored) => parts.map((part, at) => ({ ...part, intent: stored[at], token: ledger.token(stored[at]!) }))));
+    return ledger.recut(intents).pipe(
+      last(),
+      map((stored) => parts.map((part, at) => ({ ...part, intent: stored[at], token: ledger.token(stored[at]!) }))),
+    );
   });
 }
 
 /** Whatever was known of attempts under the whole's token is not known of the part's. */
-function partOf({ afterOffset, lastOffset }: InsertBatch, { first, rows, atMs, settings, tables, written, floor = first, excluded, transformVersion, isUnseen, unknownUntilMs }: Intent): Intent {
+function partOf(
+  { afterOffset, lastOffset }: InsertBatch,
+  {
+    first,
+    rows,
+    atMs,
+    settings,
+    tables,
+    written,
+    floor = first,
+    excluded,
+    transformVersion,
+    isUnseen,
+    unknownUntilMs,
+  }: Intent,
+): Intent {
   const ownFirst = afterOffset + 1;
   return {
-    first: ownFirst, last: lastOffset, atMs, settings, tables, tokenForm: 2,
+    first: ownFirst,
+    last: lastOffset,
+    atMs,
+    settings,
+    tables,
+    tokenForm: 2,
     rows: Math.min(rows, lastOffset - afterOffset),
     excluded: excluded.filter((offset) => offset >= ownFirst && offset <= lastOffset),
     ...(written === undefined ? {} : { written }),

@@ -47,7 +47,9 @@ export interface Searched {
 /** `refusal`: what was said of the whole. */
 export function insertInParts(batch: InsertBatch, refusal: Refusal, searched: Searched): Observable<Part> {
   const isAlone = countOffsets(batch.records) === 1;
-  return cleared(batch, refusal, searched, () => new Search(searched, refusal).among(batch, countOffsets(batch.records), refusal, isAlone));
+  return cleared(batch, refusal, searched, () =>
+    new Search(searched, refusal).among(batch, countOffsets(batch.records), refusal, isAlone),
+  );
 }
 
 /**
@@ -55,7 +57,13 @@ export function insertInParts(batch: InsertBatch, refusal: Refusal, searched: Se
  * way is refused, too, where a record is to blame. Where the moment may be, it may be taken: then every attempt must have
  * been answered (I16), and of those of an earlier owner nobody knows that.
  */
-function cleared(batch: InsertBatch, { error, isInDoubt, isUnanswered }: Refusal, searched: Searched, then: () => Observable<Part>, patiently = (): Observable<Part> => searched.insertRest(batch, true)): Observable<Part> {
+function cleared(
+  batch: InsertBatch,
+  { error, isInDoubt, isUnanswered }: Refusal,
+  searched: Searched,
+  then: () => Observable<Part>,
+  patiently = (): Observable<Part> => searched.insertRest(batch, true),
+): Observable<Part> {
   if (!isInDoubt && error.fields.mayHaveLanded !== true) return then();
   const isRecordToBlame = error.fields.divisible !== 'perhaps';
   // Without a recorded range it may be there twice: at-least-once.
@@ -64,7 +72,14 @@ function cleared(batch: InsertBatch, { error, isInDoubt, isUnanswered }: Refusal
     concatMap((absent) => {
       if (absent) return then();
       if (!isRecordToBlame) return patiently();
-      return throwError(() => new IngestError(error.code, `${error.reason}; the record at fault is not looked for, since rows of its range are in the table`, { ...error.fields, cause: error }));
+      return throwError(
+        () =>
+          new IngestError(
+            error.code,
+            `${error.reason}; the record at fault is not looked for, since rows of its range are in the table`,
+            { ...error.fields, cause: error },
+          ),
+      );
     }),
   );
 }
@@ -96,14 +111,26 @@ class Search {
           concatMap((tried): Observable<Part> => {
             if (tried.kind === 'inserted') {
               const taken: Part = { batch: head!, result: tried.result };
-              if (refusal.error.fields.divisible === 'perhaps' && countOffsets(tail!.records) === 1) return held(taken, this.#alone(tail!, undefined, head));
+              if (refusal.error.fields.divisible === 'perhaps' && countOffsets(tail!.records) === 1)
+                return held(taken, this.#alone(tail!, undefined, head));
               // Of what was too large as a whole the rest may fit.
-              const next = (): Observable<Part> => (isTooLarge(refusal.error) ? insertRest(tail!) : this.among(tail!, bad - size, refusal));
+              const next = (): Observable<Part> =>
+                isTooLarge(refusal.error) ? insertRest(tail!) : this.among(tail!, bad - size, refusal);
               return concat(of(taken), defer(next));
             }
             // The server names it now.
-            if (tried.error.fields.offset !== undefined) return concat(cleared(head!, tried, this.#searched, () => this.#searched.blame(head!, tried.error)), insertAfter(tail, this.#searched));
-            return cleared(head!, tried, this.#searched, () => this.among(batch, size, tried, size === 1), () => this.#patiently(head!, tail));
+            if (tried.error.fields.offset !== undefined)
+              return concat(
+                cleared(head!, tried, this.#searched, () => this.#searched.blame(head!, tried.error)),
+                insertAfter(tail, this.#searched),
+              );
+            return cleared(
+              head!,
+              tried,
+              this.#searched,
+              () => this.among(batch, size, tried, size === 1),
+              () => this.#patiently(head!, tail),
+            );
           }),
         ),
       ),
@@ -117,7 +144,8 @@ class Search {
       concatMap(([one, tail]) => {
         // What was learnt of others is no proof: the table may have been mended since.
         if (!isAlone) return this.#alone(one!, tail);
-        if (refusal.error.fields.divisible === 'surely') return concat(this.#blameOf(one!, refusal.error), insertAfter(tail, this.#searched));
+        if (refusal.error.fields.divisible === 'surely')
+          return concat(this.#blameOf(one!, refusal.error), insertAfter(tail, this.#searched));
         return this.#suspect(one!, tail, refusal.error);
       }),
     );
@@ -127,13 +155,21 @@ class Search {
   #alone(one: InsertBatch, tail: InsertBatch | undefined, witness?: InsertBatch): Observable<Part> {
     return this.#attempt(one).pipe(
       concatMap((tried): Observable<Part> => {
-        if (tried.kind === 'inserted') return concat(of({ batch: one, result: tried.result }), insertAfter(tail, this.#searched));
+        if (tried.kind === 'inserted')
+          return concat(of({ batch: one, result: tried.result }), insertAfter(tail, this.#searched));
         const { error } = tried;
         if (error.fields.divisible !== 'perhaps') {
-          const blamed = () => (error.fields.offset === undefined ? this.#blameOf(one, error) : this.#searched.blame(one, error));
+          const blamed = () =>
+            error.fields.offset === undefined ? this.#blameOf(one, error) : this.#searched.blame(one, error);
           return concat(cleared(one, tried, this.#searched, blamed), insertAfter(tail, this.#searched));
         }
-        return cleared(one, tried, this.#searched, () => this.#suspect(one, tail, error, witness), () => this.#patiently(one, tail));
+        return cleared(
+          one,
+          tried,
+          this.#searched,
+          () => this.#suspect(one, tail, error, witness),
+          () => this.#patiently(one, tail),
+        );
       }),
     );
   }
@@ -142,16 +178,28 @@ class Search {
    * A refusal of which nobody knows whether it is for a record: only one that is refused before and after others were
    * taken is at fault. When none is taken, it is the table or the moment.
    */
-  #suspect(one: InsertBatch, tail: InsertBatch | undefined, error: IngestError, witness?: InsertBatch): Observable<Part> {
+  #suspect(
+    one: InsertBatch,
+    tail: InsertBatch | undefined,
+    error: IngestError,
+    witness?: InsertBatch,
+  ): Observable<Part> {
     const { insertRest } = this.#searched;
     const isWitnessed = this.#witnessed.has(error.fields.serverCode);
     const inVain = (): Observable<Part> => (error.retryable ? this.#patiently(one, tail) : throwError(() => error));
     if (tail === undefined) return isWitnessed ? this.#again(one, error, witness) : inVain();
     return this.#attempt(tail).pipe(
       concatMap((tried): Observable<Part> => {
-        if (tried.kind === 'inserted') return concat(this.#again(one, error, tail), of({ batch: tail, result: tried.result }));
-        const next = () => (isWitnessed ? concat(this.#again(one, error), insertAfter(tail, this.#searched)) : inVain());
-        return cleared(tail, tried, this.#searched, next, () => concat(insertRest(one, true), defer(() => insertRest(tail, true))));
+        if (tried.kind === 'inserted')
+          return concat(this.#again(one, error, tail), of({ batch: tail, result: tried.result }));
+        const next = () =>
+          isWitnessed ? concat(this.#again(one, error), insertAfter(tail, this.#searched)) : inVain();
+        return cleared(tail, tried, this.#searched, next, () =>
+          concat(
+            insertRest(one, true),
+            defer(() => insertRest(tail, true)),
+          ),
+        );
       }),
     );
   }
@@ -165,7 +213,9 @@ class Search {
         const next = (): Observable<Part> => {
           if (!isSame) return this.#searched.insertRest(one);
           // Without a recorded range it could be there twice.
-          return witness?.intent === undefined ? this.#blameOf(one, tried.error) : this.#beside(one, tried.error, witness);
+          return witness?.intent === undefined
+            ? this.#blameOf(one, tried.error)
+            : this.#beside(one, tried.error, witness);
         };
         return cleared(one, tried, this.#searched, next);
       }),
@@ -173,9 +223,13 @@ class Search {
   }
 
   #beside(one: InsertBatch, error: IngestError, witness: InsertBatch): Observable<Part> {
-    return this.#searched.repeat(witness).pipe(
-      concatMap((tried) => (tried.kind === 'inserted' ? this.#again(one, error) : this.#searched.insertRest(one, true))),
-    );
+    return this.#searched
+      .repeat(witness)
+      .pipe(
+        concatMap((tried) =>
+          tried.kind === 'inserted' ? this.#again(one, error) : this.#searched.insertRest(one, true),
+        ),
+      );
   }
 
   #patiently(part: InsertBatch, tail: InsertBatch | undefined): Observable<Part> {
@@ -201,7 +255,17 @@ class Search {
     if (isTooLarge(error)) return throwError(() => error);
     const offset = offsetOf(one, 0);
     const { topic, partition, table, serverCode } = error.fields;
-    return this.#searched.blame(one, new IngestError('KCR_POISON', `${error.reason}; found by inserting the others`, { topic, partition, offset, table, serverCode, cause: error }));
+    return this.#searched.blame(
+      one,
+      new IngestError('KCR_POISON', `${error.reason}; found by inserting the others`, {
+        topic,
+        partition,
+        offset,
+        table,
+        serverCode,
+        cause: error,
+      }),
+    );
   }
 }
 
@@ -210,7 +274,12 @@ function held(taken: Part, rest: Observable<Part>): Observable<Part> {
   return rest.pipe(
     toArray(),
     concatMap((parts) => of(taken, ...parts)),
-    catchError((error: unknown) => concat(of(taken), throwError(() => error))),
+    catchError((error: unknown) =>
+      concat(
+        of(taken),
+        throwError(() => error),
+      ),
+    ),
   );
 }
 

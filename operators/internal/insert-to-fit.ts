@@ -22,11 +22,23 @@ export interface Cutting<T> {
   readonly insertRest: (part: InsertBatch) => Observable<T>;
 }
 
-export function insertToFit<T>(error: IngestError, { cuts, mayLandForMs }: Oversized, cutting: Cutting<T>): Observable<T> {
-  const cut$ = defer(() => cutting.recut(cuts)).pipe(concatMap((parts) => concat(...parts.map((part) => defer(() => cutting.insertRest(part))))));
+export function insertToFit<T>(
+  error: IngestError,
+  { cuts, mayLandForMs }: Oversized,
+  cutting: Cutting<T>,
+): Observable<T> {
+  const cut$ = defer(() => cutting.recut(cuts)).pipe(
+    concatMap((parts) => concat(...parts.map((part) => defer(() => cutting.insertRest(part))))),
+  );
   if (mayLandForMs === undefined) return cut$;
-  const expectAbsent$ = defer(cutting.isAbsent).pipe(concatMap((absent) => (absent ? of(absent) : throwError(() => isThere(error)))));
-  const why = new IngestError('KCR_INSERT_IN_DOUBT', `${error.reason}; an earlier process may have sent it with fewer rows: if none of it is in the table after the wait, it is recorded again in parts`, error.fields);
+  const expectAbsent$ = defer(cutting.isAbsent).pipe(
+    concatMap((absent) => (absent ? of(absent) : throwError(() => isThere(error)))),
+  );
+  const why = new IngestError(
+    'KCR_INSERT_IN_DOUBT',
+    `${error.reason}; an earlier process may have sent it with fewer rows: if none of it is in the table after the wait, it is recorded again in parts`,
+    error.fields,
+  );
   return expectAbsent$.pipe(
     concatMap(() => cutting.waitFor(mayLandForMs, why)),
     concatMap(() => expectAbsent$),
@@ -36,8 +48,16 @@ export function insertToFit<T>(error: IngestError, { cuts, mayLandForMs }: Overs
 
 function isThere(error: IngestError): IngestError {
   const { topic, partition, first, last } = error.fields;
-  return new IngestError('KCR_READ_BACK', `${error.reason}; it is not sent in parts, since rows of its range are in the table: an earlier process has sent it under another transform`, {
-    topic, partition, first, last, cause: error,
-    hint: 'go back to the transform with which it was sent, let everything in doubt be resolved ("kafka-clickhouse-rx drain"), then change it, and its `transformVersion` with it; or look the range up by hand, then set what is settled with "kafka-clickhouse-rx state reset"',
-  });
+  return new IngestError(
+    'KCR_READ_BACK',
+    `${error.reason}; it is not sent in parts, since rows of its range are in the table: an earlier process has sent it under another transform`,
+    {
+      topic,
+      partition,
+      first,
+      last,
+      cause: error,
+      hint: 'go back to the transform with which it was sent, let everything in doubt be resolved ("kafka-clickhouse-rx drain"), then change it, and its `transformVersion` with it; or look the range up by hand, then set what is settled with "kafka-clickhouse-rx state reset"',
+    },
+  );
 }

@@ -2,7 +2,20 @@
  * Room: a helper of insertDeduped: one frozen batch on its way into the table, asked for where a token alone does not
  * tell. Ports and the model may enter.
  */
-import { catchError, concatMap, defer, from, last, map, of, tap, throwError, type Observable, type ObservableInput, type SchedulerLike } from 'rxjs';
+import {
+  catchError,
+  concatMap,
+  defer,
+  from,
+  last,
+  map,
+  of,
+  tap,
+  throwError,
+  type Observable,
+  type ObservableInput,
+  type SchedulerLike,
+} from 'rxjs';
 import { IngestError } from '../../src/errors.js';
 import type { Report } from '../../src/events.js';
 import { countOffsets, placeOf } from '../../src/model/batch.js';
@@ -45,7 +58,13 @@ const STUCK_EVERY = 30;
 
 /** Nothing landed, and rights, settings and tables change. A record does not. */
 function mayPass({ code, fields }: IngestError): boolean {
-  return (code === 'KCR_INSERT_FATAL' || code === 'KCR_SCHEMA' || code === 'KCR_TABLE_MISSING' || code === 'KCR_PREFLIGHT') && fields.divisible !== 'surely';
+  return (
+    (code === 'KCR_INSERT_FATAL' ||
+      code === 'KCR_SCHEMA' ||
+      code === 'KCR_TABLE_MISSING' ||
+      code === 'KCR_PREFLIGHT') &&
+    fields.divisible !== 'surely'
+  );
 }
 
 /** Offsets that a message names; of more it says how many. */
@@ -107,7 +126,10 @@ export class VerifiedInsert {
           calling('insert');
           wasTried = true;
           return from(port());
-        }).pipe(last(), map((result): Attempted => ({ kind, result })));
+        }).pipe(
+          last(),
+          map((result): Attempted => ({ kind, result })),
+        );
       const whole = () => send('sent', () => this.#frozen.insert());
       const isUnseen = this.#batch.intent?.isUnseen === true;
       const why = isUnseen ? 'a fill of it was answered and not seen' : this.#tokenDoubt();
@@ -120,7 +142,11 @@ export class VerifiedInsert {
           const isBegun = isUnseen || this.#batch.intent?.isFilling === true;
           if (found.isUnproven === true && isBegun) return throwError(() => this.#unproven(why));
           if (missing.length === 0 || doubled.length > 0 || isBegun) return of({ kind: 'found', found });
-          return this.#asOwner(missing.length === countOffsets(this.#batch.records) ? whole() : send('sent in part', () => this.#frozen.insertMissing(missing)));
+          return this.#asOwner(
+            missing.length === countOffsets(this.#batch.records)
+              ? whole()
+              : send('sent in part', () => this.#frozen.insertMissing(missing)),
+          );
         }),
       );
     });
@@ -157,7 +183,10 @@ export class VerifiedInsert {
 
   /** After an attempt under the batch's token was answered, or where a fill was begun before. `result`: of that attempt. */
   #complete({ missing, doubled }: ReadBack, result: InsertResult | undefined): Observable<Inserted> {
-    if (doubled.length > 0) return throwError(() => this.#unverifiable(`Read back after a doubtful insert, the table has ${nameOffsets(doubled)} twice`));
+    if (doubled.length > 0)
+      return throwError(() =>
+        this.#unverifiable(`Read back after a doubtful insert, the table has ${nameOffsets(doubled)} twice`),
+      );
     if (missing.length === 0) return of({ kind: 'inserted', result: result ?? nothing });
     if (this.#batch.intent?.isUnseen === true) return throwError(() => this.#invisible(missing));
     return this.#fill(missing).pipe(
@@ -165,7 +194,10 @@ export class VerifiedInsert {
         this.#look().pipe(
           concatMap((found): Observable<Inserted> => {
             if (found.missing.length > 0) return this.#noteUnseen(found.missing);
-            if (found.doubled.length > 0) return throwError(() => this.#unverifiable(`Read back after a fill, the table has ${nameOffsets(found.doubled)} twice`));
+            if (found.doubled.length > 0)
+              return throwError(() =>
+                this.#unverifiable(`Read back after a fill, the table has ${nameOffsets(found.doubled)} twice`),
+              );
             return of({ kind: 'inserted', result: result ?? filled });
           }),
         ),
@@ -175,7 +207,10 @@ export class VerifiedInsert {
 
   #fill(missing: readonly number[]): Observable<InsertResult> {
     if (this.#noteDown === undefined || this.#batch.intent?.isFilling === true) return this.#fillNow(missing);
-    return this.#noteDown({ isFilling: true }).pipe(last(), concatMap(() => this.#fillNow(missing)));
+    return this.#noteDown({ isFilling: true }).pipe(
+      last(),
+      concatMap(() => this.#fillNow(missing)),
+    );
   }
 
   /** A fill that has to be made again after a while is looked for first, as an insert is. */
@@ -205,7 +240,12 @@ export class VerifiedInsert {
    * a record out. Only who may still write the state goes on; of what is not recorded nobody else decides.
    */
   #asOwner<T>(call$: Observable<T>): Observable<T> {
-    return this.#noteDown === undefined ? call$ : this.#noteDown({}).pipe(last(), concatMap(() => call$));
+    return this.#noteDown === undefined
+      ? call$
+      : this.#noteDown({}).pipe(
+          last(),
+          concatMap(() => call$),
+        );
   }
 
   #tokenDoubt(): string | undefined {
@@ -216,7 +256,15 @@ export class VerifiedInsert {
     const { assignment, afterOffset, lastOffset } = this.#batch;
     return defer(() => from(this.#frozen.readBack(why))).pipe(
       last(),
-      tap(({ missing }) => this.#effects.report({ kind: 'verified', assignment, first: afterOffset + 1, last: lastOffset, missing: missing.length })),
+      tap(({ missing }) =>
+        this.#effects.report({
+          kind: 'verified',
+          assignment,
+          first: afterOffset + 1,
+          last: lastOffset,
+          missing: missing.length,
+        }),
+      ),
     );
   }
 
@@ -252,20 +300,36 @@ export class VerifiedInsert {
   #tellStuck({ attempt, error }: RetryNotice): void {
     if (attempt % STUCK_EVERY !== FEW_ATTEMPTS) return;
     const { assignment, records } = this.#batch;
-    this.#effects.report({ kind: 'stuck', assignment, first: records.at(0)!.offset, last: records.at(-1)!.offset, attempts: attempt, error });
+    this.#effects.report({
+      kind: 'stuck',
+      assignment,
+      first: records.at(0)!.offset,
+      last: records.at(-1)!.offset,
+      attempts: attempt,
+      error,
+    });
   }
 
   /** Who dies now leaves the range to one who was not told, and would believe what the table shows. */
   #noteUnknown(error: unknown): Observable<never> {
     const failed$ = throwError(() => error);
-    if (!(error instanceof IngestError) || error.fields.unknownForMs === undefined || this.#noteDown === undefined) return failed$;
-    return this.#noteDown({ unknownUntilMs: this.#effects.scheduler.now() + error.fields.unknownForMs }).pipe(last(), concatMap(() => failed$));
+    if (!(error instanceof IngestError) || error.fields.unknownForMs === undefined || this.#noteDown === undefined)
+      return failed$;
+    return this.#noteDown({ unknownUntilMs: this.#effects.scheduler.now() + error.fields.unknownForMs }).pipe(
+      last(),
+      concatMap(() => failed$),
+    );
   }
 
   /** Stored before it is told: the next owner would fill again, and the one after it. */
   #noteUnseen(missing: readonly number[]): Observable<never> {
     const failed$ = throwError(() => this.#invisible(missing));
-    return this.#noteDown === undefined ? failed$ : this.#noteDown({ isUnseen: true }).pipe(last(), concatMap(() => failed$));
+    return this.#noteDown === undefined
+      ? failed$
+      : this.#noteDown({ isUnseen: true }).pipe(
+          last(),
+          concatMap(() => failed$),
+        );
   }
 
   /**

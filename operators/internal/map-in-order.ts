@@ -1,9 +1,26 @@
 /**
  * Room: a helper of the stages. `mergeMap` with a limit whose results come out in the order of the source.
  */
-import { EMPTY, Observable, catchError, concatMap, defer, endWith, map, mergeMap, of, throwError, throwIfEmpty, type ObservableInput, type OperatorFunction } from 'rxjs';
+import {
+  EMPTY,
+  Observable,
+  catchError,
+  concatMap,
+  defer,
+  endWith,
+  map,
+  mergeMap,
+  of,
+  throwError,
+  throwIfEmpty,
+  type ObservableInput,
+  type OperatorFunction,
+} from 'rxjs';
 
-type Told<R> = { readonly kind: 'value'; readonly value: R } | { readonly kind: 'over' } | { readonly kind: 'error'; readonly error: unknown };
+type Told<R> =
+  | { readonly kind: 'value'; readonly value: R }
+  | { readonly kind: 'over' }
+  | { readonly kind: 'error'; readonly error: unknown };
 
 /**
  * Runs up to `concurrency` projections at once; emits their values in the order of the source: those of the first at
@@ -27,7 +44,7 @@ export function mapInOrder<T, R>(
         }
         const ready = [told];
         // Whoever is over lets the next one speak, who may be over as well.
-        for (let last: Told<R> | undefined = told; last?.kind === 'over'; ) {
+        for (let last: Told<R> | undefined = told; last?.kind === 'over';) {
           turn += 1;
           const next: readonly Told<R>[] = waiting.get(turn) ?? [];
           waiting.delete(turn);
@@ -54,7 +71,9 @@ export function mapInOrder<T, R>(
               ),
             concurrency,
           ),
-          concatMap((told) => (told.kind === 'error' ? throwError(() => told.error) : told.kind === 'value' ? of(told.value) : EMPTY)),
+          concatMap((told) =>
+            told.kind === 'error' ? throwError(() => told.error) : told.kind === 'value' ? of(told.value) : EMPTY,
+          ),
         )
         .subscribe(subscriber);
     });

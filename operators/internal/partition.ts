@@ -8,7 +8,10 @@ import type { Assignment, Chunk } from '../../src/model/record.js';
 import type { OnHalt, Partition, RecordSource } from '../../src/ports.js';
 
 /** What a handle needs of its source. */
-export type PartitionSource = Pick<RecordSource, 'commit' | 'commitOnce' | 'seek' | 'claimed' | 'done' | 'halt' | 'reassign'>;
+export type PartitionSource = Pick<
+  RecordSource,
+  'commit' | 'commitOnce' | 'seek' | 'claimed' | 'done' | 'halt' | 'reassign'
+>;
 
 /** With what the one who made it may ask. */
 export interface OwnPartition extends Partition {
@@ -28,21 +31,29 @@ export function ownPartition(source: PartitionSource, assignment: Assignment, ch
   const { topic, partition } = assignment;
   const notes: OnHalt[] = [];
   return {
-    topic, partition, assignment, chunks,
+    topic,
+    partition,
+    assignment,
+    chunks,
     commit: (nextOffset) => source.commit(assignment, nextOffset),
-    ...(source.commitOnce === undefined ? {} : { commitOnce: (nextOffset: number) => source.commitOnce!(assignment, nextOffset) }),
+    ...(source.commitOnce === undefined
+      ? {}
+      : { commitOnce: (nextOffset: number) => source.commitOnce!(assignment, nextOffset) }),
     seek: (offset) => source.seek?.(assignment, offset) ?? throwError(() => cannotSeek(assignment)),
     claimed: (inDoubtUpTo) => source.claimed?.(assignment, inDoubtUpTo),
     done: (lastOffset) => source.done?.(assignment, lastOffset),
     halt: () => source.halt?.(assignment),
     reassign: (afterMs) => source.reassign?.(assignment, afterMs),
     onHalt: (note) => void notes.push(note),
-    noteHalt: (halted, heals) => (notes.length === 0 ? EMPTY : merge(...notes.map((note) => defer(() => from(note(halted, heals)))))),
+    noteHalt: (halted, heals) =>
+      notes.length === 0 ? EMPTY : merge(...notes.map((note) => defer(() => from(note(halted, heals))))),
   };
 }
 
 function cannotSeek({ topic, partition }: Assignment): IngestError {
   return new IngestError('KCR_CONFIG', 'The state says where the partition goes on, and its source cannot seek', {
-    topic, partition, hint: 'exactly-once needs a source with `seek`: see RecordSource',
+    topic,
+    partition,
+    hint: 'exactly-once needs a source with `seek`: see RecordSource',
   });
 }

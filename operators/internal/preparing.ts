@@ -4,7 +4,15 @@
 import { catchError, defer, from, throwError, type Observable } from 'rxjs';
 import { IngestError, hasCode } from '../../src/errors.js';
 import { placeOf } from '../../src/model/batch.js';
-import type { BatchSink, FrozenInsert, InsertBatch, InsertResult, IntentTarget, PreparingSink, VerifiableSink } from '../../src/ports.js';
+import type {
+  BatchSink,
+  FrozenInsert,
+  InsertBatch,
+  InsertResult,
+  IntentTarget,
+  PreparingSink,
+  VerifiableSink,
+} from '../../src/ports.js';
 
 /** `describe` says what an intent that is renewed records. */
 export type Preparing = Pick<PreparingSink, 'freeze'> & Partial<Pick<PreparingSink, 'describe'>>;
@@ -31,20 +39,27 @@ function describe({ verification }: BatchSink, topic: string): IntentTarget {
 /** Nothing is made once: each attempt inserts the batch. */
 function unprepared(sink: BatchSink, batch: InsertBatch): FrozenInsert {
   const { verification } = sink;
-  if (batch.intent !== undefined && verification === undefined) throw failed('KCR_CONFIG', batch, 'the sink has no `verification`, and exactly-once cannot do without');
+  if (batch.intent !== undefined && verification === undefined)
+    throw failed('KCR_CONFIG', batch, 'the sink has no `verification`, and exactly-once cannot do without');
   let mayHaveLanded = batch.replay;
   return {
     insert: () =>
       defer(() => from(sink.insert(batch))).pipe(
         catchError((thrown: unknown): Observable<InsertResult> => {
-          const error = thrown instanceof IngestError ? thrown : failed('KCR_INSERT_IN_DOUBT', batch, `the sink failed: ${String(thrown)}`, thrown);
+          const error =
+            thrown instanceof IngestError
+              ? thrown
+              : failed('KCR_INSERT_IN_DOUBT', batch, `the sink failed: ${String(thrown)}`, thrown);
           mayHaveLanded ||= hasCode(error, 'KCR_INSERT_IN_DOUBT');
           return throwError(() => error);
         }),
       ),
     tokenDoubt: () => (mayHaveLanded && verification !== undefined ? 'an earlier attempt may have landed' : undefined),
     readBackWhenInDoubt: false,
-    readBack: () => (verification === undefined ? throwError(() => failed('KCR_READ_BACK', batch, 'the sink has no `verification`')) : verification.look(batch)),
+    readBack: () =>
+      verification === undefined
+        ? throwError(() => failed('KCR_READ_BACK', batch, 'the sink has no `verification`'))
+        : verification.look(batch),
     insertMissing: () => throwError(() => inPart(batch)),
     fill: () => throwError(() => inPart(batch)),
     release: () => undefined,
@@ -55,6 +70,11 @@ function inPart(batch: InsertBatch): IngestError {
   return failed('KCR_READ_BACK', batch, 'part of the range is there, and the sink inserts a batch as a whole');
 }
 
-function failed(code: 'KCR_CONFIG' | 'KCR_INSERT_IN_DOUBT' | 'KCR_READ_BACK', batch: InsertBatch, what: string, cause?: unknown): IngestError {
+function failed(
+  code: 'KCR_CONFIG' | 'KCR_INSERT_IN_DOUBT' | 'KCR_READ_BACK',
+  batch: InsertBatch,
+  what: string,
+  cause?: unknown,
+): IngestError {
   return new IngestError(code, what, { ...placeOf(batch), cause });
 }

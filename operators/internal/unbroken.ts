@@ -52,18 +52,34 @@ function oldestInDoubt({ intent, ledger }: Followed): number | undefined {
 function expectOwnRange({ assignment, afterOffset, lastOffset, intent }: Followed): void {
   if (intent === undefined || (intent.first === afterOffset + 1 && intent.last === lastOffset)) return;
   const { topic, partition } = assignment;
-  throw new IngestError('KCR_TRANSFORM', `One of your operators made ${afterOffset + 1}-${lastOffset} of a batch whose range was recorded`, {
-    topic, partition, first: intent.first, last: intent.last,
-    hint: 'keep the range and change the records only: { ...batch, records }',
-  });
+  throw new IngestError(
+    'KCR_TRANSFORM',
+    `One of your operators made ${afterOffset + 1}-${lastOffset} of a batch whose range was recorded`,
+    {
+      topic,
+      partition,
+      first: intent.first,
+      last: intent.last,
+      hint: 'keep the range and change the records only: { ...batch, records }',
+    },
+  );
 }
 
-function dropped({ assignment: { topic, partition }, afterOffset, lastOffset }: Followed, follows: number | undefined, expected: number | undefined): IngestError {
+function dropped(
+  { assignment: { topic, partition }, afterOffset, lastOffset }: Followed,
+  follows: number | undefined,
+  expected: number | undefined,
+): IngestError {
   const isBehind = follows !== undefined && follows > (expected ?? -1);
   const [first, last] = isBehind ? [(expected ?? -1) + 1, follows] : [afterOffset + 1, lastOffset];
-  const what = isBehind ? `let a batch go: the one behind it came, that of ${first}-${last} did not` : 'gave a batch twice, or took batches out of their order';
+  const what = isBehind
+    ? `let a batch go: the one behind it came, that of ${first}-${last} did not`
+    : 'gave a batch twice, or took batches out of their order';
   return new IngestError('KCR_TRANSFORM', `One of your operators ${what}`, {
-    topic, partition, first, last,
+    topic,
+    partition,
+    first,
+    last,
     hint: 'a batch without rows must pass too, so that its range is settled: leave records out with transformRows, which may give null, or pass { ...batch, records: [] }',
   });
 }

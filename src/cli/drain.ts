@@ -16,7 +16,10 @@ export interface DrainCommandOptions {
   readonly json?: boolean;
 }
 
-export async function drainCommand(config: CheckedConfig, { timeout, json = false }: DrainCommandOptions): Promise<number> {
+export async function drainCommand(
+  config: CheckedConfig,
+  { timeout, json = false }: DrainCommandOptions,
+): Promise<number> {
   const endMs = performance.now() + timeout * 1000;
   const access = openStateAccess(config);
   try {
@@ -52,7 +55,9 @@ function tellOnce(): (event: IngestEvent) => void {
   return (event) => {
     if (event.kind !== 'retry' || event.attempt !== 3 || told.has(event.call)) return;
     told.add(event.call);
-    console.error(`${event.assignment.topic}/${event.assignment.partition}: ${event.call} failed and is tried again: ${event.error.detail}`);
+    console.error(
+      `${event.assignment.topic}/${event.assignment.partition}: ${event.call} failed and is tried again: ${event.error.detail}`,
+    );
   };
 }
 
@@ -64,13 +69,25 @@ export function exitCodeOf({ halted, isLate }: Pick<Drained, 'halted' | 'isLate'
   return left.length === 0 ? 0 : 5;
 }
 
-export function drainText({ resolved, given, halted, isLate }: Drained, after: Look | undefined, left: readonly PartitionLook[], nowMs: number): string {
+export function drainText(
+  { resolved, given, halted, isLate }: Drained,
+  after: Look | undefined,
+  left: readonly PartitionLook[],
+  nowMs: number,
+): string {
   const lines = resolved.map(({ assignment, afterOffset, lastOffset, rows }) => {
     const range = rangeText({ first: afterOffset + 1, last: lastOffset });
     return `${assignment.topic}/${assignment.partition}: ${range} was in doubt and is settled (${plural(rows, 'row')} sent; what had landed before was not doubled)`;
   });
-  const halts = halted.map(({ topic, partition, error }) => wrap(`${topic}/${partition}: HALTED: ${error.code}: ${error.message}`));
-  if (after === undefined) return [...lines, ...halts, 'Time was up before everything was resolved, and what is left could not be looked at: no answer.'].join('\n');
+  const halts = halted.map(({ topic, partition, error }) =>
+    wrap(`${topic}/${partition}: HALTED: ${error.code}: ${error.message}`),
+  );
+  if (after === undefined)
+    return [
+      ...lines,
+      ...halts,
+      'Time was up before everything was resolved, and what is left could not be looked at: no answer.',
+    ].join('\n');
   const { partitions, members } = after;
   const mine = `${plural(given.length, 'partition')} of ${partitions.length} looked after by this process, ${plural(resolved.length, 'range')} resolved`;
   const others =
@@ -78,7 +95,10 @@ export function drainText({ resolved, given, halted, isLate }: Drained, after: L
       ? ''
       : `; ${members.length === 0 ? 'the others were not assigned to it' : `the others belong to ${plural(members.length, 'other member')} of the group, which resolve their own: stop them, then drain again`}`;
   const rest = left.flatMap((at) =>
-    inDoubt(at).map((intent) => `${at.topic}/${at.partition}: ${rangeText(intent)} is STILL IN DOUBT (${durationText(nowMs - intent.atMs)} old, owner ${at.stored?.owner ?? 'unknown'})`),
+    inDoubt(at).map(
+      (intent) =>
+        `${at.topic}/${at.partition}: ${rangeText(intent)} is STILL IN DOUBT (${durationText(nowMs - intent.atMs)} old, owner ${at.stored?.owner ?? 'unknown'})`,
+    ),
   );
   const end = isLate ? 'Time was up before everything was resolved.' : left.length === 0 ? 'Nothing is in doubt.' : '';
   return [...lines, ...halts, wrap(`${mine}${others}.`), ...rest, ...(end === '' ? [] : [end])].join('\n');
@@ -86,11 +106,34 @@ export function drainText({ resolved, given, halted, isLate }: Drained, after: L
 
 function drainJson({ resolved, given, halted, isLate }: Drained, left: readonly PartitionLook[] | undefined): unknown {
   return {
-    resolved: resolved.map(({ assignment: { topic, partition }, afterOffset, lastOffset, rows }) => ({ topic, partition, first: afterOffset + 1, last: lastOffset, rows })),
+    resolved: resolved.map(({ assignment: { topic, partition }, afterOffset, lastOffset, rows }) => ({
+      topic,
+      partition,
+      first: afterOffset + 1,
+      last: lastOffset,
+      rows,
+    })),
     given,
-    halted: halted.map(({ topic, partition, error }) => ({ topic, partition, code: error.code, message: error.message })),
+    halted: halted.map(({ topic, partition, error }) => ({
+      topic,
+      partition,
+      code: error.code,
+      message: error.message,
+    })),
     // null: it could not be looked at in time.
-    inDoubt: left === undefined ? null : left.flatMap((at) => inDoubt(at).map(({ first, last, atMs }) => ({ topic: at.topic, partition: at.partition, first, last, atMs, owner: at.stored?.owner ?? null }))),
+    inDoubt:
+      left === undefined
+        ? null
+        : left.flatMap((at) =>
+            inDoubt(at).map(({ first, last, atMs }) => ({
+              topic: at.topic,
+              partition: at.partition,
+              first,
+              last,
+              atMs,
+              owner: at.stored?.owner ?? null,
+            })),
+          ),
     timedOut: isLate,
   };
 }

@@ -14,7 +14,9 @@ import { stateReset, type StateResetOptions } from './state-reset.js';
 import { stateShow } from './state-show.js';
 import { verifyCommand } from './verify.js';
 
-const { version } = JSON.parse(readFileSync(new URL('../../../package.json', import.meta.url), 'utf8')) as { version: string };
+const { version } = JSON.parse(readFileSync(new URL('../../../package.json', import.meta.url), 'utf8')) as {
+  version: string;
+};
 
 const exitCodes = `
 Exit codes:
@@ -48,15 +50,24 @@ const program = new Command('kafka-clickhouse-rx')
 program
   .command('run')
   .description('ingest until SIGTERM, SIGINT or SIGHUP, which drain; a second SIGTERM or SIGINT ends at once')
-  .argument('<config>', 'a JSON file, or an ESM file that default-exports the same object; "${NAME}" takes an environment variable')
-  .addOption(new Option('--log-level <level>', 'what is told on standard error').choices(['trace', 'debug', 'info', 'warn', 'error', 'silent']).default('info'))
+  .argument(
+    '<config>',
+    'a JSON file, or an ESM file that default-exports the same object; "${NAME}" takes an environment variable',
+  )
+  .addOption(
+    new Option('--log-level <level>', 'what is told on standard error')
+      .choices(['trace', 'debug', 'info', 'warn', 'error', 'silent'])
+      .default('info'),
+  )
   .action(async (path: string, options: { logLevel: string }) => {
     process.exitCode = await run(await readConfig(path), options);
   });
 
 program
   .command('check')
-  .description('look at everything the configuration names, without taking a record; the exit code is that of the worst finding')
+  .description(
+    'look at everything the configuration names, without taking a record; the exit code is that of the worst finding',
+  )
   .argument('<config>', 'as for run')
   .option('--json', 'print one JSON object: { "findings": [{ "level", "what", "detail", "todo", "code" }] }')
   .action(async (path: string, options: { json?: boolean }) => {
@@ -79,9 +90,16 @@ program
   .argument('<config>', 'as for run')
   .option('--topic <topic>', 'only this topic')
   .option('--partition <number>', 'only this partition', wholeNumber(0))
-  .option('--from-offset <offset>', 'begin here; without it where the log begins, or where the group began', wholeNumber(0))
+  .option(
+    '--from-offset <offset>',
+    'begin here; without it where the log begins, or where the group began',
+    wholeNumber(0),
+  )
   .option('--show <count>', 'offsets to name of each kind and partition', wholeNumber(0), 5)
-  .option('--contents', 'compare also what the rows hold, by hashes of their columns: ClickHouse reads each record once more')
+  .option(
+    '--contents',
+    'compare also what the rows hold, by hashes of their columns: ClickHouse reads each record once more',
+  )
   .option('--json', 'print one JSON object: { "clean", "outcome", "partitions", "notCompared", "notes" }')
   .addHelpText('after', verifyHelp)
   .action(async (path: string, options: Parameters<typeof verifyCommand>[1]) => {
@@ -121,9 +139,15 @@ state
   .command('import-connect')
   .description('take over from clickhouse-kafka-connect, exactly once; says what it means, and does it with --apply')
   .argument('<config>', 'as for run')
-  .requiredOption('--connect-table <name>', 'its state table: the option zkDatabase of the connector, connect_state unless it was set')
+  .requiredOption(
+    '--connect-table <name>',
+    'its state table: the option zkDatabase of the connector, connect_state unless it was set',
+  )
   .option('--connect-database <name>', 'where that table is; without it the database of the configuration')
-  .option('--connect-group <group>', 'its consumer group, "connect-" and its name unless it was set; must have no members')
+  .option(
+    '--connect-group <group>',
+    'its consumer group, "connect-" and its name unless it was set; must have no members',
+  )
   .option('--overwrite', 'replace states that partitions have already')
   .option('--apply', 'do it; without it nothing is changed')
   .option('--json', 'print one JSON object: { "applied", "group", "partitions", "ignored" }')

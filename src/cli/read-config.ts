@@ -23,13 +23,21 @@ async function readGiven(path: string): Promise<unknown> {
     case '.yml':
       return parsed(path, parseYaml, 'the file must be YAML');
     default:
-      return parsed(path, parseJson, 'the file must be JSON; YAML ends in .yaml, and for functions there are ESM files, which end in .mjs');
+      return parsed(
+        path,
+        parseJson,
+        'the file must be JSON; YAML ends in .yaml, and for functions there are ESM files, which end in .mjs',
+      );
   }
 }
 
 async function parsed(path: string, parse: (text: string) => unknown, hint: string): Promise<unknown> {
   const text = await readFile(path, 'utf8').catch((error: NodeJS.ErrnoException) => {
-    throw unusable(path, error.code === 'ENOENT' ? 'there is no such file' : (error.code ?? 'it cannot be opened'), 'give the path of a readable JSON, YAML or ESM (.js, .mjs) file');
+    throw unusable(
+      path,
+      error.code === 'ENOENT' ? 'there is no such file' : (error.code ?? 'it cannot be opened'),
+      'give the path of a readable JSON, YAML or ESM (.js, .mjs) file',
+    );
   });
   try {
     return parse(text);
@@ -52,7 +60,8 @@ async function importFault(file: string, thrown: unknown): Promise<string> {
   if (!(thrown instanceof Error)) return 'it throws';
   if (thrown instanceof SyntaxError) return `${await syntaxPlace(file)}: this is not JavaScript`;
   const url = pathToFileURL(file).href;
-  const [, line, column] = new RegExp(`${url.replace(/[.*+?^${}()|[\]\\]/g, '\\$&')}:(\\d+):(\\d+)`).exec(thrown.stack ?? '') ?? [];
+  const [, line, column] =
+    new RegExp(`${url.replace(/[.*+?^${}()|[\]\\]/g, '\\$&')}:(\\d+):(\\d+)`).exec(thrown.stack ?? '') ?? [];
   const place = line === undefined ? '' : `line ${line}, column ${column}: `;
   const isOfNode = thrown instanceof ReferenceError || thrown instanceof TypeError || thrown instanceof RangeError;
   return `${place}${isOfNode ? `it throws a ${thrown.name}: a name without quotes, perhaps` : thrown.message}`;
@@ -65,7 +74,11 @@ function syntaxPlace(file: string): Promise<string> {
   return new Promise((settle) => {
     execFile(process.execPath, ['--check', file], { timeout: CHECK_LIMIT_MS }, (_error, _stdout, stderr) => {
       const [, line, indent] = /^.*:(\d+)\r?\n.*\n(\s*)\^/.exec(stderr) ?? [];
-      settle(line === undefined ? 'in this file or one that it imports' : `line ${line}, column ${(indent ?? '').length + 1}`);
+      settle(
+        line === undefined
+          ? 'in this file or one that it imports'
+          : `line ${line}, column ${(indent ?? '').length + 1}`,
+      );
     });
   });
 }

@@ -29,9 +29,20 @@ export async function run(config: CheckedConfig, { logLevel }: RunOptions): Prom
   const listening = listenToSignals(stopping, log);
   const warnings = warningsTo(log);
   const budget = budgetHere(config.kafka.budgetBytes);
-  log.info({ delivery: config.delivery, group: config.kafka.groupId, budget: `${mib(budget.bytes)}: ${budget.why}`, routes: config.routes.map(({ topic, table }) => `${topic} → ${table}`) }, 'starting');
+  log.info(
+    {
+      delivery: config.delivery,
+      group: config.kafka.groupId,
+      budget: `${mib(budget.bytes)}: ${budget.why}`,
+      routes: config.routes.map(({ topic, table }) => `${topic} → ${table}`),
+    },
+    'starting',
+  );
   try {
-    await Promise.race([ingestInto(config, { log, tally, stopping }), overtime.isOver.then(() => tally.fail(notDrained()))]);
+    await Promise.race([
+      ingestInto(config, { log, tally, stopping }),
+      overtime.isOver.then(() => tally.fail(notDrained())),
+    ]);
   } finally {
     overtime.stop();
     listening.stop();
@@ -114,7 +125,8 @@ const codeAtOnce = { SIGTERM: 143, SIGINT: 130, SIGHUP: undefined } as const;
 function warningsTo(log: Log): { stop(): void } {
   const others = process.listeners('warning');
   process.removeAllListeners('warning');
-  const on = ({ name, message }: Error) => log.line({ level: 'warn', message: 'Node warns', fields: { name, warning: message }, kind: `node ${name}` });
+  const on = ({ name, message }: Error) =>
+    log.line({ level: 'warn', message: 'Node warns', fields: { name, warning: message }, kind: `node ${name}` });
   process.on('warning', on);
   return {
     stop: () => {

@@ -35,7 +35,24 @@ export interface Totals {
 }
 
 export class Tally {
-  readonly totals: Totals = { batches: 0, rows: 0, bytes: 0, replayed: 0, retries: 0, stateWrites: 0, filtered: 0, gone: 0, corruptBatches: 0, abandoned: 0, excluded: 0, tombstones: 0, timesOutside: 0, restarted: 0, halted: 0, healed: 0 };
+  readonly totals: Totals = {
+    batches: 0,
+    rows: 0,
+    bytes: 0,
+    replayed: 0,
+    retries: 0,
+    stateWrites: 0,
+    filtered: 0,
+    gone: 0,
+    corruptBatches: 0,
+    abandoned: 0,
+    excluded: 0,
+    tombstones: 0,
+    timesOutside: 0,
+    restarted: 0,
+    halted: 0,
+    healed: 0,
+  };
   worst: IngestError | undefined;
   #hasBegun = false;
   readonly #going = new Set<number>();
@@ -49,7 +66,8 @@ export class Tally {
         this.#hasBegun = true;
         this.#going.add(event.assignment.epoch);
         // What this member had been given before may be another's now.
-        for (const [name, generation] of this.#healing) if (generation < event.assignment.generation) this.#healing.delete(name);
+        for (const [name, generation] of this.#healing)
+          if (generation < event.assignment.generation) this.#healing.delete(name);
         break;
       case 'healed':
         this.totals.healed += 1;
@@ -109,7 +127,8 @@ export class Tally {
     if (outcome.kind === 'halted') {
       this.totals.halted += 1;
       this.#going.delete(outcome.assignment.epoch);
-      if (outcome.healsInMs !== undefined) return void this.#healing.set(nameOf(outcome.assignment), outcome.assignment.generation);
+      if (outcome.healsInMs !== undefined)
+        return void this.#healing.set(nameOf(outcome.assignment), outcome.assignment.generation);
       this.#halted.add(outcome.assignment.epoch);
       this.fail(outcome.error);
       return;
@@ -149,6 +168,8 @@ export function exitCodeOnceBegun(code: ErrorCode): number {
 
 export function notDrained({ topic, partition }: Partial<Assignment> = {}): IngestError {
   return new IngestError('KCR_DRAIN_TIMEOUT', 'The drain did not end in time: what was in flight is in doubt', {
-    topic, partition, hint: 'start again, and it is resolved; if drains need longer, raise kafka.drainTimeoutMs',
+    topic,
+    partition,
+    hint: 'start again, and it is resolved; if drains need longer, raise kafka.drainTimeoutMs',
   });
 }

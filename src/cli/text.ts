@@ -13,7 +13,12 @@ export function table(columns: readonly Column[], rows: readonly (readonly strin
   const lines = [columns.map(({ title }) => title), ...rows.flatMap(unfold)];
   const widths = columns.map((_, at) => Math.max(...lines.map((line) => line[at]!.length)));
   return lines
-    .map((line) => line.map((cell, at) => (columns[at]!.align === 'right' ? cell.padStart(widths[at]!) : cell.padEnd(widths[at]!))).join('  ').trimEnd())
+    .map((line) =>
+      line
+        .map((cell, at) => (columns[at]!.align === 'right' ? cell.padStart(widths[at]!) : cell.padEnd(widths[at]!)))
+        .join('  ')
+        .trimEnd(),
+    )
     .join('\n');
 }
 
@@ -50,7 +55,10 @@ export function plural(count: number, one: string, many = `${one}s`): string {
 }
 
 /** Sentences under one another, no line wider than `width` where words allow it. */
-export function wrap(text: string, { width = 100, indent = '' }: { readonly width?: number; readonly indent?: string } = {}): string {
+export function wrap(
+  text: string,
+  { width = 100, indent = '' }: { readonly width?: number; readonly indent?: string } = {},
+): string {
   const lines: string[] = [];
   let line = '';
   for (const word of text.split(' ')) {

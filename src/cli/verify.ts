@@ -5,12 +5,22 @@ import type { Extent } from '../clickhouse/provenance-scan.js';
 import type { CheckedConfig } from '../config.js';
 import { openStateAccess } from '../state-access.js';
 import type { Found } from '../tools/offset-runs.js';
-import { outcomeOf, verify, type Outcome, type PartitionVerdict, type Verdict, type VerifyOptions } from '../tools/verify.js';
+import {
+  outcomeOf,
+  verify,
+  type Outcome,
+  type PartitionVerdict,
+  type Verdict,
+  type VerifyOptions,
+} from '../tools/verify.js';
 import { absent, offsetsText, plural, rangeText, table, wrap } from './text.js';
 
 const exitCodes: Readonly<Record<Outcome, number>> = { clean: 0, differs: 5, incomplete: 8 };
 
-export async function verifyCommand(config: CheckedConfig, { json = false, ...options }: VerifyOptions & { readonly json?: boolean }): Promise<number> {
+export async function verifyCommand(
+  config: CheckedConfig,
+  { json = false, ...options }: VerifyOptions & { readonly json?: boolean },
+): Promise<number> {
   const hasState = config.delivery === 'exactly-once' && config.state !== undefined && config.state.store !== 'memory';
   const access = hasState ? openStateAccess(config) : undefined;
   try {
@@ -28,18 +38,41 @@ export function verifyText(verdict: Verdict): string {
   const right = { align: 'right' } as const;
   const counts = table(
     [
-      { title: 'topic' }, { title: 'partition', ...right }, { title: 'offsets' }, { title: 'records', ...right },
-      { title: 'missing', ...right }, { title: 'doubled', ...right }, { title: 'not in topic', ...right },
+      { title: 'topic' },
+      { title: 'partition', ...right },
+      { title: 'offsets' },
+      { title: 'records', ...right },
+      { title: 'missing', ...right },
+      { title: 'doubled', ...right },
+      { title: 'not in topic', ...right },
     ],
     partitions.map(({ topic, partition, range, why, records, missing, doubled, unexpected }) =>
       range === undefined
         ? [topic, String(partition), why ?? absent, absent, absent, absent, absent]
-        : [topic, String(partition), rangeText(range), String(records), String(missing.count), String(doubled.count), String(unexpected.count)],
+        : [
+            topic,
+            String(partition),
+            rangeText(range),
+            String(records),
+            String(missing.count),
+            String(doubled.count),
+            String(unexpected.count),
+          ],
     ),
   );
   const details = partitions.flatMap(detailsOf).map((text) => wrap(text));
-  const notes = [...verdict.notes, ...Object.entries(verdict.notCompared).filter(([, list]) => list.length > 0).map(notComparedText)];
-  return [counts, ...(details.length === 0 ? [] : [details.join('\n')]), ...notes.map((note) => wrap(`Note: ${note}.`)), summary(verdict)].join('\n\n');
+  const notes = [
+    ...verdict.notes,
+    ...Object.entries(verdict.notCompared)
+      .filter(([, list]) => list.length > 0)
+      .map(notComparedText),
+  ];
+  return [
+    counts,
+    ...(details.length === 0 ? [] : [details.join('\n')]),
+    ...notes.map((note) => wrap(`Note: ${note}.`)),
+    summary(verdict),
+  ].join('\n\n');
 }
 
 function notComparedText([into, columns]: [string, Verdict['notCompared'][string]]): string {
@@ -53,9 +86,21 @@ function detailsOf(verdict: PartitionVerdict): string[] {
     ...(missing.count === 0 ? [] : [`${place}: MISSING in ${into}: ${named(missing)}${beginningText(verdict)}`]),
     ...(doubled.count === 0 ? [] : [`${place}: DOUBLED in ${into}: ${named(doubled)}`]),
     ...(unexpected.count === 0 ? [] : [`${place}: NOT IN THE TOPIC, but in ${into}: ${named(unexpected)}`]),
-    ...(beyond === undefined ? [] : [`${place}: ${into} has rows up to offset ${beyond}, which the log has not reached: the topic was created anew or truncated, or another program writes there`]),
-    ...(unreadable === 0 ? [] : [`${place}: UNREADABLE in the topic: ${plural(unreadable, 'offset')}, which were not compared: ${damages.join('; ')}`]),
-    ...(gone === 0 ? [] : [`${place}: retention took ${plural(gone, 'offset')} while they were about to be read; they were not compared`]),
+    ...(beyond === undefined
+      ? []
+      : [
+          `${place}: ${into} has rows up to offset ${beyond}, which the log has not reached: the topic was created anew or truncated, or another program writes there`,
+        ]),
+    ...(unreadable === 0
+      ? []
+      : [
+          `${place}: UNREADABLE in the topic: ${plural(unreadable, 'offset')}, which were not compared: ${damages.join('; ')}`,
+        ]),
+    ...(gone === 0
+      ? []
+      : [
+          `${place}: retention took ${plural(gone, 'offset')} while they were about to be read; they were not compared`,
+        ]),
     ...contentsText(verdict),
     ...outsideText(verdict),
   ];
@@ -67,7 +112,13 @@ function named({ count, first }: Found): string {
 
 /** Whoever began in the middle of the log has no rows of what was before it, and may not know why. */
 function beginningText({ range, missing, stored }: PartitionVerdict): string {
-  if (range === undefined || missing.first[0] !== range.first || stored?.first === undefined || stored.first <= range.first) return '';
+  if (
+    range === undefined ||
+    missing.first[0] !== range.first ||
+    stored?.first === undefined ||
+    stored.first <= range.first
+  )
+    return '';
   return `; the first offset with a row is ${stored.first}: if the group began there, say --from-offset ${stored.first}`;
 }
 
@@ -78,18 +129,44 @@ function contentsText({ topic, partition, table: into, contents }: PartitionVerd
   const columns = differing.first.map((each) => `${each.offset} (${each.columns.join(', ')})`).join(', ');
   const reasons = unread.first.map((each) => `${each.offset}: ${each.reason}`).join('; ');
   return [
-    ...(differing.count === 0 ? [] : [`${topic}/${partition}: OTHER CONTENTS in ${into} than in the topic: ${columns}${more(differing.count, differing.first.length)}`]),
-    ...(unread.count === 0 ? [] : [`${topic}/${partition}: CONTENTS NOT COMPARED: ClickHouse cannot read ${plural(unread.count, 'record')} with the columns of ${into} as they are now: ${reasons}${more(unread.count, unread.first.length)}`]),
+    ...(differing.count === 0
+      ? []
+      : [
+          `${topic}/${partition}: OTHER CONTENTS in ${into} than in the topic: ${columns}${more(differing.count, differing.first.length)}`,
+        ]),
+    ...(unread.count === 0
+      ? []
+      : [
+          `${topic}/${partition}: CONTENTS NOT COMPARED: ClickHouse cannot read ${plural(unread.count, 'record')} with the columns of ${into} as they are now: ${reasons}${more(unread.count, unread.first.length)}`,
+        ]),
   ];
 }
 
-function outsideText({ topic, partition, table: into, range, before, unsettled, unrecorded }: PartitionVerdict): string[] {
+function outsideText({
+  topic,
+  partition,
+  table: into,
+  range,
+  before,
+  unsettled,
+  unrecorded,
+}: PartitionVerdict): string[] {
   const place = `${topic}/${partition}`;
   const rows = ({ rows: count, first, last }: Extent) => `${plural(count, 'row')} of ${offsetsText({ first, last })}`;
   return [
-    ...(unrecorded === undefined ? [] : [`${place}: ${into} has ${rows(unrecorded)}, which are neither settled nor in doubt: another group or program has inserted them, or the state is not the one they were inserted under`]),
-    ...(unsettled === undefined ? [] : [`${place}: ${into} has ${rows(unsettled)}, which are not settled yet; they were not compared`]),
-    ...(before === undefined ? [] : [`${place}: ${into} has ${rows(before)}, ${range === undefined ? 'which were not compared' : `before ${range.first}, where the comparison begins; they were not compared`}`]),
+    ...(unrecorded === undefined
+      ? []
+      : [
+          `${place}: ${into} has ${rows(unrecorded)}, which are neither settled nor in doubt: another group or program has inserted them, or the state is not the one they were inserted under`,
+        ]),
+    ...(unsettled === undefined
+      ? []
+      : [`${place}: ${into} has ${rows(unsettled)}, which are not settled yet; they were not compared`]),
+    ...(before === undefined
+      ? []
+      : [
+          `${place}: ${into} has ${rows(before)}, ${range === undefined ? 'which were not compared' : `before ${range.first}, where the comparison begins; they were not compared`}`,
+        ]),
   ];
 }
 
@@ -106,6 +183,8 @@ function summary(verdict: Verdict): string {
     case 'clean':
       return `${what}: every one is in the table exactly once${partitions.some(({ contents }) => contents !== undefined) ? ', with what it says' : ''}.`;
     case 'incomplete':
-      return records === 0 ? `Nothing was compared, so nothing can be said of the table.${without}` : `${what}, and each of them is in the table exactly once.${without}`;
+      return records === 0
+        ? `Nothing was compared, so nothing can be said of the table.${without}`
+        : `${what}, and each of them is in the table exactly once.${without}`;
   }
 }

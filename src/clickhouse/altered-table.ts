@@ -42,10 +42,15 @@ export async function orAltered(poison: IngestError, asking: Asking, refused: Re
   const fields = { ...refused.where, serverCode, mayHaveLanded };
   try {
     if (!(await isAlterationAtFault(asking, refused, offset))) return poison;
-    return new IngestError('KCR_SCHEMA', `the table was altered, and takes none of the rows that it took before: ${poison.reason}`, {
-      ...fields, cause: poison,
-      hint: 'alter the column back, or to a type that takes the values: it is tried again until then. If the records are at fault and not the table, start again: records are then judged by the table as it is',
-    });
+    return new IngestError(
+      'KCR_SCHEMA',
+      `the table was altered, and takes none of the rows that it took before: ${poison.reason}`,
+      {
+        ...fields,
+        cause: poison,
+        hint: 'alter the column back, or to a type that takes the values: it is tried again until then. If the records are at fault and not the table, start again: records are then judged by the table as it is',
+      },
+    );
   } catch (thrown) {
     if (!(thrown instanceof IngestError)) throw thrown;
     const what = `${poison.reason}; and whether the record or an alteration of the table is at fault is not known: ${thrown.reason}`;
@@ -54,17 +59,26 @@ export async function orAltered(poison: IngestError, asking: Asking, refused: Re
 }
 
 /** `offset`: of the record that the server names; undefined: it names none. @throws an `IngestError`: it could not be asked now. */
-async function isAlterationAtFault(asking: Asking, { records, sentInto, where: { topic, partition } }: Refused, offset: number | undefined): Promise<boolean> {
+async function isAlterationAtFault(
+  asking: Asking,
+  { records, sentInto, where: { topic, partition } }: Refused,
+  offset: number | undefined,
+): Promise<boolean> {
   const { target } = asking;
   await target.refresh();
   // Which of the two has refused the rows is not known: it may be as before again.
-  if (!target.isStill(sentInto)) throw new IngestError('KCR_INSERT_RETRIABLE', 'it was altered since it was looked at last, and is asked again as it is now');
+  if (!target.isStill(sentInto))
+    throw new IngestError(
+      'KCR_INSERT_RETRIABLE',
+      'it was altered since it was looked at last, and is asked again as it is now',
+    );
   if (!target.isOtherThanTaken) return false;
   const { table, taken } = target;
   const named = offset === undefined ? [] : records.filter((record) => record.offset === offset);
   const sample = [...named, ...sampleOf(records)];
   const types = await typesAllowed(asking.http, asking.signal);
-  const readable = (as: Table, some: Records): Promise<number> => readableRows(asking, as, rowsOf(some, as.provenance, topic, partition), types);
+  const readable = (as: Table, some: Records): Promise<number> =>
+    readableRows(asking, as, rowsOf(some, as.provenance, topic, partition), types);
   if ((await readable(table, sample)) > 0) return false;
   return (await readable(taken, named.length > 0 ? named : sample)) > 0;
 }
@@ -82,10 +96,20 @@ function sampleOf(records: Records): Records {
 }
 
 /** None where the server refuses the question itself, as for a right that the user has not: then nothing was proved. */
-async function readableRows({ http, settings, signal }: Asking, as: Table, rows: Buffer, types: Settings): Promise<number> {
+async function readableRows(
+  { http, settings, signal }: Asking,
+  as: Table,
+  rows: Buffer,
+  types: Settings,
+): Promise<number> {
   const sql = `SELECT count(ignore(*)) AS n FROM ${rowsAsTable(structureOf(as), rows).toString()}`;
   try {
-    const [row] = await http.select<{ n: string | number }>(sql, {}, signal, { ...settings, ...types, input_format_allow_errors_ratio: '1', max_query_size: querySizeOf(rows) });
+    const [row] = await http.select<{ n: string | number }>(sql, {}, signal, {
+      ...settings,
+      ...types,
+      input_format_allow_errors_ratio: '1',
+      max_query_size: querySizeOf(rows),
+    });
     return Number(row?.n ?? 0);
   } catch (thrown) {
     if (thrown instanceof IngestError && thrown.code === 'KCR_PREFLIGHT') return 0;

@@ -32,7 +32,7 @@ export function fitOf(records: Records, limits: BlockLimits): Fit {
   let part = { rows: 0, bytes: 0 };
   let before: number | undefined;
   const cursor = cursorOver(records);
-  for (let isMore = cursor.next(); isMore; ) {
+  for (let isMore = cursor.next(); isMore;) {
     const { offset } = cursor;
     let [rows, bytes] = [0, 0];
     for (; isMore && cursor.offset === offset; isMore = cursor.next()) {
@@ -62,13 +62,20 @@ export interface Sent {
  * sent as it is, this process has sent nothing, and no other has that made the same rows under the same limits. Only a
  * version of the transform says that they were the same: a replay under another one never comes as far as here.
  */
-export function mayLandForMs({ replay, intent }: Pick<InsertBatch, 'replay' | 'intent'>, { budgetMs, settings }: Sent): number | undefined {
+export function mayLandForMs(
+  { replay, intent }: Pick<InsertBatch, 'replay' | 'intent'>,
+  { budgetMs, settings }: Sent,
+): number | undefined {
   if (!replay || intent === undefined) return undefined;
   const wasSent = intent.isFilling === true || intent.unknownUntilMs !== undefined || intent.token !== undefined;
   const isSameBatch = intent.transformVersion !== undefined && parseFingerprint(intent.settings)?.settings === settings;
   return isSameBatch && !wasSent ? undefined : budgetMs;
 }
 
-export function oversized(batch: Pick<InsertBatch, 'replay' | 'intent'>, cuts: readonly number[], sent: Sent): Oversized {
+export function oversized(
+  batch: Pick<InsertBatch, 'replay' | 'intent'>,
+  cuts: readonly number[],
+  sent: Sent,
+): Oversized {
   return { cuts: cuts.slice(0, MOST_PARTS - 1), mayLandForMs: mayLandForMs(batch, sent) };
 }

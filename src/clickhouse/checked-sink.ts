@@ -19,7 +19,10 @@ export interface SinkNeeds extends Partial<Needs> {
  *
  * Errors: whatever a check refuses, as one error; `KCR_CONFIG`, `KCR_CLICKHOUSE_UNREACHABLE`, `KCR_TABLE_MISSING`.
  */
-export async function openCheckedSink(options: ClickHouseSinkOptions, { onFinding, ...needs }: SinkNeeds = {}): Promise<PreparingSink> {
+export async function openCheckedSink(
+  options: ClickHouseSinkOptions,
+  { onFinding, ...needs }: SinkNeeds = {},
+): Promise<PreparingSink> {
   expectNoRefusal(await checkClickHouse(options, { delivery: 'exactly-once', maxPending: 2, ...needs }), onFinding);
   return openClickHouseSink(options);
 }

@@ -24,7 +24,7 @@ export function compareRows(records: Records, found: ReadonlyMap<number, number>
   const doubled: number[] = [];
   let partial: Comparison['partial'];
   const cursor = cursorOver(records);
-  for (let isMore = cursor.next(); isMore; ) {
+  for (let isMore = cursor.next(); isMore;) {
     const { offset } = cursor;
     let expected = 0;
     for (; isMore && cursor.offset === offset; isMore = cursor.next()) expected++;

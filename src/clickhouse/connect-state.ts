@@ -23,7 +23,10 @@ const columns = ['key', 'minOffset', 'maxOffset', 'state'] as const;
 type Raw = Record<(typeof columns)[number], string | number>;
 
 /** @throws `KCR_TABLE_MISSING`, `KCR_CONFIG` for a table of another shape, `KCR_STATE_INVALID` for a row that makes no sense. */
-export async function readConnectState(connection: ClickHouseConnection, name: { readonly database: string; readonly table: string }): Promise<readonly ConnectRow[]> {
+export async function readConnectState(
+  connection: ClickHouseConnection,
+  name: { readonly database: string; readonly table: string },
+): Promise<readonly ConnectRow[]> {
   const http = new ClickHouseHttp(connection);
   const table = `${name.database}.${name.table}`;
   try {
@@ -33,13 +36,18 @@ export async function readConnectState(connection: ClickHouseConnection, name: {
     );
     if (found.length === 0) {
       throw new IngestError('KCR_TABLE_MISSING', `there is no table ${table}, or the user may not see it`, {
-        table, hint: 'its name is the option zkDatabase of the connector (connect_state unless it was set), its database the connector’s database',
+        table,
+        hint: 'its name is the option zkDatabase of the connector (connect_state unless it was set), its database the connector’s database',
       });
     }
     const missing = columns.filter((column) => !found.some((each) => each.name === column));
     if (missing.length > 0) {
       const hint = 'give the table that the option zkDatabase of clickhouse-kafka-connect names';
-      throw new IngestError('KCR_CONFIG', `${table} is not a state of clickhouse-kafka-connect: it has no column ${missing.join(', ')}`, { table, hint });
+      throw new IngestError(
+        'KCR_CONFIG',
+        `${table} is not a state of clickhouse-kafka-connect: it has no column ${missing.join(', ')}`,
+        { table, hint },
+      );
     }
     const rows = await http.select<Raw>(`SELECT ${columns.join(', ')} FROM ${quotedTable(name.database, name.table)}`);
     return rows.map((row) => connectRow(row, table));
@@ -54,11 +62,13 @@ export function connectRow({ key, minOffset, maxOffset, state }: Raw, table: str
   const [first, last] = [Number(minOffset), Number(maxOffset)];
   const refuse = (why: string): never => {
     throw new IngestError('KCR_STATE_INVALID', `The row ${JSON.stringify(key)} of ${table} makes no sense: ${why}`, {
-      table, hint: 'look at the row; once it is right, or deleted, import again',
+      table,
+      hint: 'look at the row; once it is right, or deleted, import again',
     });
   };
   if (topic === undefined || partition === undefined) return refuse('its key is not <topic>-<partition>');
-  if (state !== 'NONE' && state !== 'BEFORE_PROCESSING' && state !== 'AFTER_PROCESSING') return refuse(`its state is ${JSON.stringify(state)}`);
+  if (state !== 'NONE' && state !== 'BEFORE_PROCESSING' && state !== 'AFTER_PROCESSING')
+    return refuse(`its state is ${JSON.stringify(state)}`);
   if (state !== 'NONE' && !(Number.isSafeInteger(first) && Number.isSafeInteger(last) && first >= 0 && first <= last)) {
     return refuse(`its range is ${minOffset}-${maxOffset}`);
   }

@@ -46,12 +46,27 @@ export interface ContentScan {
 /** Each costs a question more; beyond so many of one part of the log the comparison is given up. */
 const MOST_UNREAD = 100;
 
-export async function openContentScan(http: ClickHouseHttp, table: Table, topic: string, settings: Settings): Promise<ContentScan> {
+export async function openContentScan(
+  http: ClickHouseHttp,
+  table: Table,
+  topic: string,
+  settings: Settings,
+): Promise<ContentScan> {
   const trial = await RowTrial.open(http, settings);
   const { compared, notCompared } = comparable(table);
   const sql = query(table, compared);
-  const ask = (partition: number, records: readonly KafkaRecord[], show: number): Promise<readonly Row[] | RefusedRow> => {
-    const params = { param_partition: String(partition), param_topic: topic, param_first: String(records[0]?.offset), param_last: String(records.at(-1)?.offset), param_show: String(show) };
+  const ask = (
+    partition: number,
+    records: readonly KafkaRecord[],
+    show: number,
+  ): Promise<readonly Row[] | RefusedRow> => {
+    const params = {
+      param_partition: String(partition),
+      param_topic: topic,
+      param_first: String(records[0]?.offset),
+      param_last: String(records.at(-1)?.offset),
+      param_show: String(show),
+    };
     return trial.select<Row>(sql, table, rowsOf(records, table.provenance, topic, partition), params);
   };
   return {
@@ -82,8 +97,13 @@ interface Row {
 }
 
 /** Values that the server makes up differ by nature, or need not be stored at all. */
-function comparable({ columns, provenance }: Table): { readonly compared: readonly Column[]; readonly notCompared: readonly NotCompared[] } {
-  const made = new Map(volatileColumns(columns, filledNames(provenance)).map(({ column, because }) => [column.name, because]));
+function comparable({ columns, provenance }: Table): {
+  readonly compared: readonly Column[];
+  readonly notCompared: readonly NotCompared[];
+} {
+  const made = new Map(
+    volatileColumns(columns, filledNames(provenance)).map(({ column, because }) => [column.name, because]),
+  );
   const whyNot = ({ name, type, defaultKind }: Column): string | undefined => {
     if (['MATERIALIZED', 'ALIAS', 'EPHEMERAL'].includes(defaultKind)) return `it is ${defaultKind}`;
     if (made.has(name)) return `its default is ${made.get(name)}, which gives another value each time`;
@@ -98,7 +118,9 @@ function comparable({ columns, provenance }: Table): { readonly compared: readon
 }
 
 function filledNames({ timestamp, key, headers }: Table['provenance']): ReadonlySet<string> {
-  return new Set(Object.entries({ timestamp, key, headers }).flatMap(([name, form]) => (form === undefined ? [] : [`_${name}`])));
+  return new Set(
+    Object.entries({ timestamp, key, headers }).flatMap(([name, form]) => (form === undefined ? [] : [`_${name}`])),
+  );
 }
 
 /** Names that no column has, and an expression cannot mistake for one. */
@@ -107,7 +129,8 @@ const [OFFSET, HASHES] = ['kcr offset', 'kcr hashes'].map(quoteIdentifier) as [s
 function query({ database, table, provenance }: Table, compared: readonly Column[]): string {
   // As sets: a row that is there twice is told elsewhere.
   const hashes = `[${compared.map((column) => `arraySort(groupUniqArray(${hashOf(column)}))`).join(', ')}]`;
-  const grouped = (from: string): string => `SELECT toInt64(_offset) AS ${OFFSET}, ${hashes} AS ${HASHES} FROM ${from} GROUP BY ${OFFSET}`;
+  const grouped = (from: string): string =>
+    `SELECT toInt64(_offset) AS ${OFFSET}, ${hashes} AS ${HASHES} FROM ${from} GROUP BY ${OFFSET}`;
   const ofTopic = provenance.topic ? ' AND _topic = {topic:String}' : '';
   const stored = `${quotedTable(database, table)} WHERE _partition = {partition:Int32}${ofTopic} AND _offset BETWEEN {first:Int64} AND {last:Int64}`;
   const names = compared.map(({ name }) => quoteText(name)).join(', ');

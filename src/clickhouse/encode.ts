@@ -67,7 +67,8 @@ export class RowEncoder {
     this.#prefix = Buffer.from(constantFields(columns, topic, partition));
     const { timestamp, key, headers } = columns;
     this.#spliced = this.#prefix.length > 0 || timestamp !== undefined || key !== undefined || headers !== undefined;
-    this.#fixedBytes = this.#prefix.length + DIGITS + (timestamp === undefined ? 0 : timestampName.length + TIME_LENGTH) + 32;
+    this.#fixedBytes =
+      this.#prefix.length + DIGITS + (timestamp === undefined ? 0 : timestampName.length + TIME_LENGTH) + 32;
   }
 
   /** Rows of one insert. Only one at a time is to be written from. */
@@ -87,14 +88,15 @@ export class RowEncoder {
   /** Are all of the rows sure to fit into so many bytes? */
   fit(records: Records, bytes: number): boolean {
     let left = bytes;
-    for (const row = cursorOver(records); left >= 0 && row.next(); ) left -= this.bound(row);
+    for (const row = cursorOver(records); left >= 0 && row.next();) left -= this.bound(row);
     return left >= 0;
   }
 
   /** Writes the row and its line feed; gives where it ends. */
   write(target: Buffer, from: number, row: RecordCursor): number {
     const { data, valueStart, valueLength } = row;
-    if (valueLength < 0) throw new IngestError('KCR_INTERNAL', 'a tombstone came as far as the insert', { offset: row.offset });
+    if (valueLength < 0)
+      throw new IngestError('KCR_INTERNAL', 'a tombstone came as far as the insert', { offset: row.offset });
     const end = this.#spliced ? closingBrace(data, valueStart, valueLength) : valueStart + valueLength;
     // A view, as `subarray` would make one, but cheaper.
     target.set(new Uint8Array(data.buffer, data.byteOffset + valueStart, end - valueStart), from);
@@ -118,7 +120,10 @@ export class RowEncoder {
     if (timestamp !== undefined) {
       at = put(target, at, timestampName);
       const { timestampMs } = record;
-      at = timestamp === 'time' ? this.#writeTime(target, at, timestampMs) : writeInteger(target, at, timestamp === 'milliseconds' ? timestampMs : Math.max(0, timestampMs));
+      at =
+        timestamp === 'time'
+          ? this.#writeTime(target, at, timestampMs)
+          : writeInteger(target, at, timestamp === 'milliseconds' ? timestampMs : Math.max(0, timestampMs));
     }
     if (key !== undefined) {
       at = put(target, at, keyName);
@@ -186,7 +191,8 @@ export class RowWriter {
       this.#isOver = !this.#row.next();
     }
     // Writing beyond the end of a buffer goes unnoticed.
-    if (at > target.length) throw new IngestError('KCR_INTERNAL', `rows took ${at} bytes where ${target.length} were expected`);
+    if (at > target.length)
+      throw new IngestError('KCR_INTERNAL', `rows took ${at} bytes where ${target.length} were expected`);
     return at;
   }
 }
@@ -198,7 +204,11 @@ const nullText = Buffer.from('null');
 const noBytes = Buffer.alloc(0);
 const hexDigits = Buffer.from('0123456789abcdef');
 
-function constantFields({ topic: hasTopic, partition: hasPartition, offset }: Provenance, topic: string, partition: number): string {
+function constantFields(
+  { topic: hasTopic, partition: hasPartition, offset }: Provenance,
+  topic: string,
+  partition: number,
+): string {
   return [
     ...(hasTopic ? [`"_topic":${JSON.stringify(topic)}`] : []),
     ...(hasPartition ? [`"_partition":${partition}`] : []),
@@ -295,10 +305,16 @@ function writeHeaders(
   const pairs = headers.map(([name, value]) => {
     const text = value === null && whenNull === 'null' ? nullText : jsonString(value ?? noBytes);
     const left = jsonString(Buffer.from(name));
-    return form === 'pairs' ? Buffer.concat([openBracket, left, commaText, text, closeBracket]) : Buffer.concat([left, colon, text]);
+    return form === 'pairs'
+      ? Buffer.concat([openBracket, left, commaText, text, closeBracket])
+      : Buffer.concat([left, colon, text]);
   });
   const [open, close] = form === 'pairs' ? [openBracket, closeBracket] : [openBrace, closeBrace];
-  const whole = Buffer.concat([open, ...pairs.flatMap((pair, index) => (index === 0 ? [pair] : [commaText, pair])), close]);
+  const whole = Buffer.concat([
+    open,
+    ...pairs.flatMap((pair, index) => (index === 0 ? [pair] : [commaText, pair])),
+    close,
+  ]);
   return form === 'text' ? writeString(target, from, whole) : put(target, from, whole);
 }
 

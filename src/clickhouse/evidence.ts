@@ -43,15 +43,30 @@ export function evidenceOf(intent: Pick<Intent, 'written'> | undefined, now: Tab
   const written = intent?.written;
   if (intent === undefined) return { kind: 'full' };
   if (written?.id !== undefined && now.id !== undefined && written.id !== now.id) {
-    return { kind: 'elsewhere', why: `the range was recorded for the table ${written.id}, and under its name stands another one now, ${now.id}` };
+    return {
+      kind: 'elsewhere',
+      why: `the range was recorded for the table ${written.id}, and under its name stands another one now, ${now.id}`,
+    };
   }
   const gone = unwritten(now.columns);
-  if (gone.length > 0) return { kind: 'none', why: `the table has no column ${gone.join(' and no column ')} that could be filled` };
-  if (written === undefined) return { kind: 'witness', why: 'the range was recorded by a version that did not say which columns its rows have' };
+  if (gone.length > 0)
+    return { kind: 'none', why: `the table has no column ${gone.join(' and no column ')} that could be filled` };
+  if (written === undefined)
+    return { kind: 'witness', why: 'the range was recorded by a version that did not say which columns its rows have' };
   const never = unwritten(written.columns);
-  if (never.length > 0) return { kind: 'none', why: `the rows of the range were sent without ${never.join(' and ')}: the table had no such column when the range was recorded` };
-  if (typesOf(written.columns) !== typesOf(now.columns)) return { kind: 'none', why: 'the columns _topic, _partition and _offset are of other types since the range was recorded' };
-  return isAltered(written, now) ? { kind: 'witness', why: 'the table was altered since the range was recorded' } : { kind: 'full' };
+  if (never.length > 0)
+    return {
+      kind: 'none',
+      why: `the rows of the range were sent without ${never.join(' and ')}: the table had no such column when the range was recorded`,
+    };
+  if (typesOf(written.columns) !== typesOf(now.columns))
+    return {
+      kind: 'none',
+      why: 'the columns _topic, _partition and _offset are of other types since the range was recorded',
+    };
+  return isAltered(written, now)
+    ? { kind: 'witness', why: 'the table was altered since the range was recorded' }
+    : { kind: 'full' };
 }
 
 /** The definition, or the values of the columns, may have been changed since. */
@@ -61,7 +76,13 @@ function isAltered(written: TableRecord, now: TableNow): boolean {
 
 /** Did nothing that matters here change between two looks? */
 export function isSameTable(one: TableNow, other: TableNow): boolean {
-  if (isAltered(one, other) || one.columns !== other.columns || one.shape !== other.shape || one.keepsTokens !== other.keepsTokens) return false;
+  if (
+    isAltered(one, other) ||
+    one.columns !== other.columns ||
+    one.shape !== other.shape ||
+    one.keepsTokens !== other.keepsTokens
+  )
+    return false;
   // While it has no window it forgets all the time.
   return !one.keepsTokens || one.forgotMs === other.forgotMs;
 }
@@ -73,7 +94,10 @@ export function tableDoubt(intent: Pick<Intent, 'written' | 'atMs'>, now: TableN
   if (evidence.kind === 'elsewhere') return { why: evidence.why, mayTrust: false };
   if (!now.keepsTokens) return { why: 'the table keeps no dedup tokens: its dedup window is 0', mayTrust: false };
   if (now.forgotMs !== undefined && now.forgotMs >= intent.atMs) {
-    return { why: 'the dedup window of the table was 0 since the range was recorded: its tokens are forgotten', mayTrust: false };
+    return {
+      why: 'the dedup window of the table was 0 since the range was recorded: its tokens are forgotten',
+      mayTrust: false,
+    };
   }
   const altered = alterationDoubt(written, now, evidence);
   const pushed = reachDoubt(intent, now);
@@ -81,9 +105,13 @@ export function tableDoubt(intent: Pick<Intent, 'written' | 'atMs'>, now: TableN
   return altered?.mayTrust === false ? altered : (pushed ?? altered);
 }
 
-function reachDoubt({ atMs }: Pick<Intent, 'atMs'>, { heldSinceMs = -Infinity, movedOnMs = -Infinity }: TableNow): TableDoubt | undefined {
+function reachDoubt(
+  { atMs }: Pick<Intent, 'atMs'>,
+  { heldSinceMs = -Infinity, movedOnMs = -Infinity }: TableNow,
+): TableDoubt | undefined {
   if (atMs >= heldSinceMs) return undefined;
-  const why = 'since the range was recorded so many blocks came into the table, of whatever writer, that its dedup window may have forgotten the token';
+  const why =
+    'since the range was recorded so many blocks came into the table, of whatever writer, that its dedup window may have forgotten the token';
   // Merges hide how many it were: where that proves nothing, and neither does a look, the token is as good as before.
   return { why, mayTrust: atMs >= movedOnMs };
 }
@@ -93,12 +121,20 @@ function alterationDoubt(written: Intent['written'], now: TableNow, { kind }: Ev
   if (written === undefined) return undefined;
   if (written.alteredS === undefined || now.alteredS === undefined) {
     // Some databases (Memory, Overlay) do not tell: the window may have been 0 for a moment, and nobody saw it.
-    return kind === 'none' ? undefined : { why: 'the database does not tell when the table was altered last: its dedup window may have been 0 meanwhile', mayTrust: true };
+    return kind === 'none'
+      ? undefined
+      : {
+          why: 'the database does not tell when the table was altered last: its dedup window may have been 0 meanwhile',
+          mayTrust: true,
+        };
   }
   if (written.alteredS === now.alteredS) return undefined;
   // Each replica has a time of its own: of a replicated table another one proves nothing.
   if (now.family === 'plain' && written.shape === now.shape) {
-    return { why: 'the table was altered since the range was recorded, and has the same columns: its dedup window may have been 0 meanwhile', mayTrust: false };
+    return {
+      why: 'the table was altered since the range was recorded, and has the same columns: its dedup window may have been 0 meanwhile',
+      mayTrust: false,
+    };
   }
   // Other columns, or another replica, explain it. Looking is better than trusting, where it can show something.
   return kind === 'none' ? undefined : { why: 'the table was altered since the range was recorded', mayTrust: true };
@@ -115,7 +151,10 @@ export type Unproven = 'settle' | 'send' | 'halt';
  * | before an attempt | may be relied on | | send: the token drops what is there |
  * | before an attempt | may be forgotten | | halt: it could be doubled |
  */
-export function withoutEvidence(asked: 'before' | 'after', { mayTrust, isSameRun }: { readonly mayTrust: boolean; readonly isSameRun: boolean }): Unproven {
+export function withoutEvidence(
+  asked: 'before' | 'after',
+  { mayTrust, isSameRun }: { readonly mayTrust: boolean; readonly isSameRun: boolean },
+): Unproven {
   if (asked === 'before') return mayTrust ? 'send' : 'halt';
   return isSameRun ? 'settle' : 'halt';
 }
@@ -133,8 +172,15 @@ export const WITNESSES = 2;
  * Of a range that says nothing of its table the process that recorded it may have missed an alteration before, and sent
  * its last batches without the columns: the witness must be among the nearest.
  */
-export function witnessRange({ first, last, floor = first, written }: Pick<Intent, 'first' | 'last' | 'floor' | 'written'>): { readonly first: number; readonly last: number } | undefined {
-  const offsets = written === undefined ? Math.min(WITNESS_OFFSETS, Math.max(LEAST_OFFSETS, last - first + 1)) : WITNESS_OFFSETS;
+export function witnessRange({
+  first,
+  last,
+  floor = first,
+  written,
+}: Pick<Intent, 'first' | 'last' | 'floor' | 'written'>):
+  { readonly first: number; readonly last: number } | undefined {
+  const offsets =
+    written === undefined ? Math.min(WITNESS_OFFSETS, Math.max(LEAST_OFFSETS, last - first + 1)) : WITNESS_OFFSETS;
   // Offset 0 is what a row has that was there before the column.
   const from = Math.max(1, floor - offsets);
   return floor - from < WITNESSES ? undefined : { first: from, last: floor - 1 };

@@ -66,7 +66,8 @@ export class FrozenBatch implements FrozenInsert {
    */
   get readBackWhenInDoubt(): boolean {
     const { family } = this.#destination.target.now;
-    const otherVersion = this.#batch.intent !== undefined && this.#look.recorded?.version !== this.#context.server.version;
+    const otherVersion =
+      this.#batch.intent !== undefined && this.#look.recorded?.version !== this.#context.server.version;
     return this.#token !== undefined && (family === 'plain' || (otherVersion && this.#look.canShow));
   }
 
@@ -74,8 +75,14 @@ export class FrozenBatch implements FrozenInsert {
   get #encoder(): RowEncoder {
     const { table } = this.#destination.target;
     if (this.#encoderOf?.table !== table) {
-      const { assignment: { topic, partition }, intent } = this.#batch;
-      this.#encoderOf = { table, encoder: new RowEncoder(recordedColumns(table.provenance, intent?.written?.columns), topic, partition) };
+      const {
+        assignment: { topic, partition },
+        intent,
+      } = this.#batch;
+      this.#encoderOf = {
+        table,
+        encoder: new RowEncoder(recordedColumns(table.provenance, intent?.written?.columns), topic, partition),
+      };
     }
     return this.#encoderOf.encoder;
   }
@@ -107,7 +114,10 @@ export class FrozenBatch implements FrozenInsert {
 
   fill(missing: readonly number[]): Observable<InsertResult> {
     const { token } = this.#batch;
-    const fill = { token: token === undefined ? undefined : this.#tokenAsSent(`${token}:fill1`), queryId: `${this.#queryId}-fill1` };
+    const fill = {
+      token: token === undefined ? undefined : this.#tokenAsSent(`${token}:fill1`),
+      queryId: `${this.#queryId}-fill1`,
+    };
     return abortable((signal) => this.#insertOnly(missing, fill, signal));
   }
 
@@ -119,7 +129,11 @@ export class FrozenBatch implements FrozenInsert {
     // Only a doubt about the token may be overruled; who asks for another reason wants to know what is there.
     const isAboutToken = this.#doubt(this.#context.now())?.why === asked;
     const atMs = this.#context.now();
-    const found = await this.#look.readBack(asked, () => isAboutToken && this.#doubt(this.#context.now())?.mayTrust !== false, signal);
+    const found = await this.#look.readBack(
+      asked,
+      () => isAboutToken && this.#doubt(this.#context.now())?.mayTrust !== false,
+      signal,
+    );
     this.#looked = { atMs, table: this.#destination.target.now };
     return found;
   }
@@ -143,16 +157,30 @@ export class FrozenBatch implements FrozenInsert {
     await Promise.all([this.#context.identify(), this.#destination.target.refresh()]);
   }
 
-  async #insertOnly(missing: readonly number[], { token, queryId }: { readonly token: string | undefined; readonly queryId: string }, signal: AbortSignal): Promise<InsertResult> {
+  async #insertOnly(
+    missing: readonly number[],
+    { token, queryId }: { readonly token: string | undefined; readonly queryId: string },
+    signal: AbortSignal,
+  ): Promise<InsertResult> {
     await this.#identifyAgain();
     await this.#look.refuseDoublingInViews(missing);
     const wanted = new Set(missing);
     // With others it could be lost by what happens to them, and there is no second fill.
     this.#isAlone = true;
-    return this.#send(this.#batch.records.filter(({ offset }) => wanted.has(offset)), token, queryId, signal);
+    return this.#send(
+      this.#batch.records.filter(({ offset }) => wanted.has(offset)),
+      token,
+      queryId,
+      signal,
+    );
   }
 
-  async #send(records: Records, token: string | undefined, queryId: string, signal: AbortSignal): Promise<InsertResult> {
+  async #send(
+    records: Records,
+    token: string | undefined,
+    queryId: string,
+    signal: AbortSignal,
+  ): Promise<InsertResult> {
     if (records.length === 0) return { rows: 0, bytes: 0 };
     const { settings, slots } = this.#context;
     const alone = async (): Promise<InsertResult> => {
@@ -164,13 +192,20 @@ export class FrozenBatch implements FrozenInsert {
         return result;
       } catch (error) {
         const asking = { http: this.#context.http, target, settings: settings.plain, signal };
-        throw hasCode(error, 'KCR_POISON') ? await orAltered(error, asking, { records, sentInto: table, where: this.#where() }) : error;
+        throw hasCode(error, 'KCR_POISON')
+          ? await orAltered(error, asking, { records, sentInto: table, where: this.#where() })
+          : error;
       }
     };
     const coalescing = this.#coalescing(records);
     if (coalescing === undefined) return alone();
     try {
-      return await this.#exchange(records, coalescing.slots, this.#params(token, queryId, { ...settings, deduplicated: coalescing.settings }), signal);
+      return await this.#exchange(
+        records,
+        coalescing.slots,
+        this.#params(token, queryId, { ...settings, deduplicated: coalescing.settings }),
+        signal,
+      );
     } catch (error) {
       const then = afterRefusal(error);
       if (then !== 'stay') this.#isAlone = true;
@@ -189,7 +224,12 @@ export class FrozenBatch implements FrozenInsert {
     return this.#encoder.fit(records, coalescing.maxBytes) ? coalescing : undefined;
   }
 
-  async #exchange(records: Records, slots: InsertSlots, params: Record<string, string>, signal: AbortSignal): Promise<InsertResult> {
+  async #exchange(
+    records: Records,
+    slots: InsertSlots,
+    params: Record<string, string>,
+    signal: AbortSignal,
+  ): Promise<InsertResult> {
     const slot = await slots.take(signal);
     let bodyFree: Promise<void> = Promise.resolve();
     try {
@@ -200,10 +240,15 @@ export class FrozenBatch implements FrozenInsert {
       const exchange = this.#context.http.send({ params, body, encoding: this.#context.encoding, signal });
       bodyFree = exchange.bodyFree;
       const answer = await exchange.answer;
-      if (answer.status !== 200 || answer.code !== undefined || answer.text !== '' || answer.foreign !== undefined) throw this.#refused(answer, records);
+      if (answer.status !== 200 || answer.code !== undefined || answer.text !== '' || answer.foreign !== undefined)
+        throw this.#refused(answer, records);
       this.#context.answered(answer.kept);
       const { table } = this.#destination.target;
-      await refuseOtherCount(answer.readRows, records.length, this.#where(), { table, known: table.views, look: () => this.#look.views() });
+      await refuseOtherCount(answer.readRows, records.length, this.#where(), {
+        table,
+        known: table.views,
+        look: () => this.#look.views(),
+      });
       this.#tellOfTimes(records);
       return { rows: records.length, bytes: exchange.sentBytes() };
     } catch (error) {
@@ -218,7 +263,14 @@ export class FrozenBatch implements FrozenInsert {
   #tellOfTimes(records: Records): void {
     const { assignment, afterOffset, lastOffset } = this.#batch;
     const outside = this.#destination.target.table.provenance.timestamp === 'time' ? countTimesOutside(records) : 0;
-    if (outside > 0) this.#context.report({ kind: 'timesOutside', assignment, first: afterOffset + 1, last: lastOffset, records: outside });
+    if (outside > 0)
+      this.#context.report({
+        kind: 'timesOutside',
+        assignment,
+        first: afterOffset + 1,
+        last: lastOffset,
+        records: outside,
+      });
   }
 
   /** What came into the table while a slot was waited for, or the process stood still, may have pushed the token out of its window. */
@@ -227,7 +279,8 @@ export class FrozenBatch implements FrozenInsert {
     const { target } = this.#destination;
     const isOld = (): boolean => this.#context.now() - target.askedMs > SEEN_MS;
     if (isOld()) await target.refresh();
-    if (isOld()) throw new IngestError('KCR_INSERT_RETRIABLE', 'not sent: what is known of the table is too old', this.#where());
+    if (isOld())
+      throw new IngestError('KCR_INSERT_RETRIABLE', 'not sent: what is known of the table is too old', this.#where());
   }
 
   /**
@@ -239,7 +292,12 @@ export class FrozenBatch implements FrozenInsert {
     const doubt = this.tokenDoubt(nowMs);
     if (doubt === undefined) return;
     const { dedupBudgetMs, target } = this.#destination;
-    if (this.#looked !== undefined && nowMs - this.#looked.atMs <= dedupBudgetMs && isSameTable(this.#looked.table, target.now)) return;
+    if (
+      this.#looked !== undefined &&
+      nowMs - this.#looked.atMs <= dedupBudgetMs &&
+      isSameTable(this.#looked.table, target.now)
+    )
+      return;
     throw new IngestError('KCR_INSERT_RETRIABLE', `not sent before the table was asked: ${doubt}`, this.#where());
   }
 
@@ -249,7 +307,11 @@ export class FrozenBatch implements FrozenInsert {
     return this.#batch.intent?.token === undefined ? insertToken(token, database, table) : token;
   }
 
-  #params(token: string | undefined, queryId: string, settings: Pick<InsertSettings, 'deduplicated' | 'plain'>): Record<string, string> {
+  #params(
+    token: string | undefined,
+    queryId: string,
+    settings: Pick<InsertSettings, 'deduplicated' | 'plain'>,
+  ): Record<string, string> {
     return {
       ...insertParams(this.#destination.target.table),
       query_id: queryId,
@@ -265,14 +327,19 @@ export class FrozenBatch implements FrozenInsert {
     const inDoubt = classify({ kind: 'network', phase: failure.phase }) === 'in-doubt';
     return new IngestError(
       inDoubt ? 'KCR_INSERT_IN_DOUBT' : 'KCR_INSERT_RETRIABLE',
-      inDoubt ? `the connection failed after the insert was sent: ${failure.message}` : `ClickHouse cannot be reached: ${failure.message}`,
+      inDoubt
+        ? `the connection failed after the insert was sent: ${failure.message}`
+        : `ClickHouse cannot be reached: ${failure.message}`,
       { ...this.#where(), hint: failure.hint, cause: failure },
     );
   }
 
   #refused({ status, code, text, foreign }: Answer, records: Records): IngestError {
     if (status === 200 && code === undefined && text === '' && foreign !== undefined) {
-      return new IngestError('KCR_INSERT_IN_DOUBT', `answered 200, but ${foreign.why}`, { ...this.#where(), hint: foreign.hint });
+      return new IngestError('KCR_INSERT_IN_DOUBT', `answered 200, but ${foreign.why}`, {
+        ...this.#where(),
+        hint: foreign.hint,
+      });
     }
     const reason = serverReason(text) || `HTTP status ${status} without a reason`;
     const unknownForMs = code === UNKNOWN_STATUS_OF_INSERT ? this.#look.noteUnknown() : undefined;
@@ -283,12 +350,23 @@ export class FrozenBatch implements FrozenInsert {
       case 'in-doubt':
         return new IngestError('KCR_INSERT_IN_DOUBT', reason, {
           ...fields,
-          hint: failedInView(code, text) ? 'mend the materialized view; the same insert then completes it' : foreignHint(code),
+          hint: failedInView(code, text)
+            ? 'mend the materialized view; the same insert then completes it'
+            : foreignHint(code),
         });
       case 'unknown':
-        return new IngestError('KCR_INSERT_IN_DOUBT', reason, { ...fields, divisible: 'perhaps', hint: foreignHint(code) });
+        return new IngestError('KCR_INSERT_IN_DOUBT', reason, {
+          ...fields,
+          divisible: 'perhaps',
+          hint: foreignHint(code),
+        });
       case 'schema':
-        return new IngestError('KCR_SCHEMA', reason, { ...fields, hint: 'change the table or the route; nothing of the batch is lost', divisible: 'perhaps', mayHaveLanded: this.#noteInPart() });
+        return new IngestError('KCR_SCHEMA', reason, {
+          ...fields,
+          hint: 'change the table or the route; nothing of the batch is lost',
+          divisible: 'perhaps',
+          mayHaveLanded: this.#noteInPart(),
+        });
       case 'too-large':
         return new IngestError('KCR_INSERT_FATAL', reason, { ...fields, hint: fatalHint(code), divisible: 'surely' });
       case 'fatal':
@@ -309,9 +387,27 @@ export class FrozenBatch implements FrozenInsert {
     const { topic, partition, first, last, table } = this.#where();
     const row = rowAtFault(code, text);
     const offset = row === undefined || row < 1 ? undefined : records.at(row - 1)?.offset;
-    if (offset !== undefined) return new IngestError('KCR_POISON', reason, { topic, partition, offset, table, serverCode: code, hint: poisonHint(reason) });
+    if (offset !== undefined)
+      return new IngestError('KCR_POISON', reason, {
+        topic,
+        partition,
+        offset,
+        table,
+        serverCode: code,
+        hint: poisonHint(reason),
+      });
     const mayHaveLanded = this.#noteInPart();
-    return new IngestError('KCR_POISON', reason, { topic, partition, first, last, table, serverCode: code, divisible: 'surely', mayHaveLanded, hint: poisonHint(reason) });
+    return new IngestError('KCR_POISON', reason, {
+      topic,
+      partition,
+      first,
+      last,
+      table,
+      serverCode: code,
+      divisible: 'surely',
+      mayHaveLanded,
+      hint: poisonHint(reason),
+    });
   }
 }
 

@@ -120,7 +120,12 @@ export class ClickHouseHttp {
    */
   send({ params, body, encoding, signal }: HttpRequest): Exchange {
     const first = body.next();
-    const length = encoding !== undefined ? { 'content-encoding': encoding } : body.isOver ? { 'content-length': first.byteLength } : {};
+    const length =
+      encoding !== undefined
+        ? { 'content-encoding': encoding }
+        : body.isOver
+          ? { 'content-length': first.byteLength }
+          : {};
     const { isSecure, host, port, pathname, headers } = this.#endpoint;
     const request = (isSecure ? https : http).request({
       method: 'POST',
@@ -141,7 +146,8 @@ export class ClickHouseHttp {
         reject(error);
         request.destroy();
       };
-      const fail = (reason: string, cause?: unknown, hint?: string): void => failWith(new ConnectionFailure(phase, `${this.address}: ${reason}`, cause, hint));
+      const fail = (reason: string, cause?: unknown, hint?: string): void =>
+        failWith(new ConnectionFailure(phase, `${this.address}: ${reason}`, cause, hint));
       const broken = (error: Error): void => {
         const fault = connectionFault(error);
         fail(fault?.what ?? connectionReason(error, request.reusedSocket), error, fault?.hint);
@@ -168,7 +174,13 @@ export class ClickHouseHttp {
         response.once('end', () => {
           ended = true;
           const text = Buffer.concat(chunks).toString('utf8');
-          resolve(answerOf(params['query_id'] ?? '', { status: response.statusCode ?? 0, headers: response.headers, text }, request.reusedSocket));
+          resolve(
+            answerOf(
+              params['query_id'] ?? '',
+              { status: response.statusCode ?? 0, headers: response.headers, text },
+              request.reusedSocket,
+            ),
+          );
           // An answer that came before the body had gone out: whatever is still being sent must not go on from a
           // buffer that is about to be used again.
           if (!request.writableFinished) request.destroy();
@@ -187,7 +199,12 @@ export class ClickHouseHttp {
    * Errors: `KCR_CLICKHOUSE_UNREACHABLE`, also for an answer that is not of this query; `KCR_TABLE_MISSING`; `KCR_PREFLIGHT`
    * with the server's code.
    */
-  select<Row>(sql: string, values: Readonly<Record<string, string | number>> = {}, signal?: AbortSignal, settings?: Readonly<Record<string, string>>): Promise<Row[]> {
+  select<Row>(
+    sql: string,
+    values: Readonly<Record<string, string | number>> = {},
+    signal?: AbortSignal,
+    settings?: Readonly<Record<string, string>>,
+  ): Promise<Row[]> {
     return this.#queries.select<Row>(sql, values, signal, settings);
   }
 

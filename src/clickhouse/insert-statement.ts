@@ -24,7 +24,9 @@ export function insertParams(table: Table): Settings {
 function insertStatement({ database, table, columns }: Pick<Table, 'database' | 'table' | 'columns'>): string {
   const names: readonly string[] = provenanceNames;
   // One with the name of a provenance column is left alone: it is not stored, so it tells nothing, and no value may fill it.
-  const ephemeral = columns.filter(({ name, defaultKind }) => defaultKind === 'EPHEMERAL' && !names.includes(name)).map(({ name }) => quoteIdentifier(name));
+  const ephemeral = columns
+    .filter(({ name, defaultKind }) => defaultKind === 'EPHEMERAL' && !names.includes(name))
+    .map(({ name }) => quoteIdentifier(name));
   const list = ephemeral.length === 0 ? '' : ` (*, ${ephemeral.join(', ')})`;
   return `INSERT INTO ${quotedTable(database, table)}${list} FORMAT JSONEachRow`;
 }

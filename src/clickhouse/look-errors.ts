@@ -33,17 +33,25 @@ export function unreadable(error: unknown, where: Where): unknown {
 }
 
 export function partialRecord({ offset, rows, expected }: PartialRecord, where: Where): IngestError {
-  return new IngestError('KCR_READ_BACK', `of one record ${rows} of ${expected} rows are in the table, and which ones cannot be told`, {
-    ...where,
-    offset,
-    hint: 'delete the rows of this offset by hand, then start again: the rest is done by itself',
-  });
+  return new IngestError(
+    'KCR_READ_BACK',
+    `of one record ${rows} of ${expected} rows are in the table, and which ones cannot be told`,
+    {
+      ...where,
+      offset,
+      hint: 'delete the rows of this offset by hand, then start again: the rest is done by itself',
+    },
+  );
 }
 
 export function elsewhere(why: string, where: Where, { database, table }: TableName): IngestError {
   const name = plainTable(database, table);
-  return new IngestError('KCR_READ_BACK', `the range in doubt is not sent again: ${why} (exchanged, or dropped and created again)`, {
-    ...where,
-    hint: `bring the table it was recorded for back under the name ${name} (EXCHANGE TABLES, RENAME TABLE, UNDROP TABLE), let "kafka-clickhouse-rx drain" resolve what is in doubt, then exchange it; or ${BY_HAND}`,
-  });
+  return new IngestError(
+    'KCR_READ_BACK',
+    `the range in doubt is not sent again: ${why} (exchanged, or dropped and created again)`,
+    {
+      ...where,
+      hint: `bring the table it was recorded for back under the name ${name} (EXCHANGE TABLES, RENAME TABLE, UNDROP TABLE), let "kafka-clickhouse-rx drain" resolve what is in doubt, then exchange it; or ${BY_HAND}`,
+    },
+  );
 }

@@ -64,7 +64,10 @@ const MOST_COALESCE_MS = 10_000;
 const MOST_COALESCE_BYTES = 4_194_304;
 
 /** How long an insert waits for others; undefined: not at all. */
-export function coalesceMsOf({ insertMode, coalesceMs = COALESCE_MS }: Pick<ClickHouseSinkOptions, 'insertMode' | 'coalesceMs'>): number | undefined {
+export function coalesceMsOf({
+  insertMode,
+  coalesceMs = COALESCE_MS,
+}: Pick<ClickHouseSinkOptions, 'insertMode' | 'coalesceMs'>): number | undefined {
   return insertMode === 'coalesced' ? coalesceMs : undefined;
 }
 
@@ -74,12 +77,22 @@ export function databaseOf(options: Pick<ClickHouseSinkOptions, 'database'>, rou
 
 /** Throws `KCR_CONFIG` that says what was expected and what was given. */
 export function checkOptions(options: ClickHouseSinkOptions): void {
-  const { routes, maxInFlight, requestTimeoutMs, connectTimeoutMs, dedupBudgetMs, compression, answerCompression, clickhouseSettings = {} } = options;
+  const {
+    routes,
+    maxInFlight,
+    requestTimeoutMs,
+    connectTimeoutMs,
+    dedupBudgetMs,
+    compression,
+    answerCompression,
+    clickhouseSettings = {},
+  } = options;
   const refuse = (expected: string, got: unknown): never => {
     throw new IngestError('KCR_CONFIG', `Expected ${expected}, got ${JSON.stringify(got) ?? String(got)}`);
   };
   const positive = (name: string, value: number | undefined): void => {
-    if (value !== undefined && !(Number.isInteger(value) && value > 0)) refuse(`\`${name}\` to be a positive integer`, value);
+    if (value !== undefined && !(Number.isInteger(value) && value > 0))
+      refuse(`\`${name}\` to be a positive integer`, value);
   };
   positive('maxInFlight', maxInFlight);
   positive('requestTimeoutMs', requestTimeoutMs);
@@ -98,16 +111,32 @@ export function checkOptions(options: ClickHouseSinkOptions): void {
   }
 }
 
-function checkEncoding(name: string, value: 'none' | Encoding = 'none', refuse: (expected: string, got: unknown) => never): void {
+function checkEncoding(
+  name: string,
+  value: 'none' | Encoding = 'none',
+  refuse: (expected: string, got: unknown) => never,
+): void {
   if (!['none', 'gzip', 'zstd'].includes(value)) refuse(`\`${name}\` to be 'none', 'gzip' or 'zstd'`, value);
   const fault = encodingFault(value);
   if (fault !== undefined) throw new IngestError('KCR_CONFIG', `\`${name}\`: ${fault}`);
 }
 
-function checkMode({ insertMode, coalesceMs = COALESCE_MS, coalesceBytes = COALESCE_BYTES, requestTimeoutMs = REQUEST_TIMEOUT_MS }: ClickHouseSinkOptions, refuse: (expected: string, got: unknown) => never): void {
-  if (insertMode !== undefined && insertMode !== 'direct' && insertMode !== 'coalesced') refuse("`insertMode` to be 'direct' or 'coalesced'", insertMode);
+function checkMode(
+  {
+    insertMode,
+    coalesceMs = COALESCE_MS,
+    coalesceBytes = COALESCE_BYTES,
+    requestTimeoutMs = REQUEST_TIMEOUT_MS,
+  }: ClickHouseSinkOptions,
+  refuse: (expected: string, got: unknown) => never,
+): void {
+  if (insertMode !== undefined && insertMode !== 'direct' && insertMode !== 'coalesced')
+    refuse("`insertMode` to be 'direct' or 'coalesced'", insertMode);
   const isBetween = (value: number, most: number): boolean => Number.isInteger(value) && value > 0 && value <= most;
-  if (!isBetween(coalesceMs, MOST_COALESCE_MS)) refuse(`\`coalesceMs\` to be an integer from 1 to ${MOST_COALESCE_MS}`, coalesceMs);
-  if (!isBetween(coalesceBytes, MOST_COALESCE_BYTES)) refuse(`\`coalesceBytes\` to be an integer from 1 to ${MOST_COALESCE_BYTES}`, coalesceBytes);
-  if (insertMode === 'coalesced' && coalesceMs * 2 > requestTimeoutMs) refuse('`coalesceMs` to be at most half of `requestTimeoutMs`', coalesceMs);
+  if (!isBetween(coalesceMs, MOST_COALESCE_MS))
+    refuse(`\`coalesceMs\` to be an integer from 1 to ${MOST_COALESCE_MS}`, coalesceMs);
+  if (!isBetween(coalesceBytes, MOST_COALESCE_BYTES))
+    refuse(`\`coalesceBytes\` to be an integer from 1 to ${MOST_COALESCE_BYTES}`, coalesceBytes);
+  if (insertMode === 'coalesced' && coalesceMs * 2 > requestTimeoutMs)
+    refuse('`coalesceMs` to be at most half of `requestTimeoutMs`', coalesceMs);
 }

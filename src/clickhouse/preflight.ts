@@ -9,7 +9,15 @@ import { ClickHouseHttp } from './http.js';
 import { checkOptions, type ClickHouseSinkOptions, databaseOf, type Route } from './options.js';
 import type { CheckContext, Needs } from './preflight/context.js';
 import { checkLimits, checkMode, checkServer, checkSettings, readDefaults } from './preflight/server.js';
-import { checkEngine, checkGrants, checkProvenance, checkRowPolicies, checkVolatile, checkWindow, nameOf } from './preflight/table.js';
+import {
+  checkEngine,
+  checkGrants,
+  checkProvenance,
+  checkRowPolicies,
+  checkVolatile,
+  checkWindow,
+  nameOf,
+} from './preflight/table.js';
 import { checkViews } from './preflight/views.js';
 import { plainTable, type Table } from './table.js';
 import { requireTable } from './tables.js';
@@ -35,7 +43,8 @@ export async function checkClickHouse(options: ClickHouseSinkOptions, needs: Nee
     if (refusalOf(mode) !== undefined) return findings;
     findings.push(await checkSettings(http, options, needs, server), ...(await checkLimits(http, options, needs)));
     const defaults = await readDefaults(http, findings);
-    for (const route of options.routes) findings.push(...(await checkRoute({ http, options, needs, defaults, server }, route)));
+    for (const route of options.routes)
+      findings.push(...(await checkRoute({ http, options, needs, defaults, server }, route)));
     return unique(findings);
   } finally {
     http.close();
@@ -55,7 +64,9 @@ async function checkRoute(context: CheckContext, route: Route): Promise<Finding[
     table = await requireTable(http, name);
   } catch (error) {
     if (!hasCode(error, 'KCR_TABLE_MISSING')) throw error;
-    return [refusal('KCR_TABLE_MISSING', `table ${plainTable(name.database, name.table)}`, error.detail, error.fields.hint)];
+    return [
+      refusal('KCR_TABLE_MISSING', `table ${plainTable(name.database, name.table)}`, error.detail, error.fields.hint),
+    ];
   }
   const grants = await checkGrants(http, table);
   if (needs.delivery !== 'exactly-once') return [ok(`table ${nameOf(table)}`, table.engine), ...grants];

@@ -14,7 +14,11 @@ const text = /^(String|FixedString\(\d+\)|Enum(8|16)?\(.*\))$/;
 
 export function provenanceOf(columns: readonly Column[]): Pick<Table, 'provenance' | 'unusable'> {
   const unusable: string[] = [];
-  const column = <Form>(name: string, formOf: (type: string, bare: string) => Form | undefined, wanted: string): Form | undefined => {
+  const column = <Form>(
+    name: string,
+    formOf: (type: string, bare: string) => Form | undefined,
+    wanted: string,
+  ): Form | undefined => {
     const found = columns.find((one) => one.name === name);
     if (found === undefined) return undefined;
     if (found.defaultKind === 'MATERIALIZED' || found.defaultKind === 'ALIAS') {
@@ -34,7 +38,11 @@ export function provenanceOf(columns: readonly Column[]): Pick<Table, 'provenanc
   const partition = column('_partition', (_, bare) => yes(/^U?Int(32|64)$|^U?Int16$/.test(bare)), 'Int32');
   const offset = column('_offset', (_, bare) => yes(/^U?Int(64|128|256)$/.test(bare)), 'Int64');
   const timestamp = column('_timestamp', (_, bare) => timestampForm(bare), 'DateTime, DateTime64 or Int64');
-  const key = column('_key', (type, bare) => (bare !== 'String' ? undefined : type.includes('Nullable(') ? 'null' : 'empty'), 'String or Nullable(String)');
+  const key = column(
+    '_key',
+    (type, bare) => (bare !== 'String' ? undefined : type.includes('Nullable(') ? 'null' : 'empty'),
+    'String or Nullable(String)',
+  );
   const headers = column('_headers', headersForm, 'Map(String, String) or String');
   return {
     provenance: {
@@ -56,7 +64,10 @@ function timestampForm(bare: string): Provenance['timestamp'] {
   return bare === 'Int64' ? 'milliseconds' : bare === 'UInt64' ? 'unsignedMilliseconds' : undefined;
 }
 
-function headersForm(type: string, bare: string): { form: NonNullable<Provenance['headers']>; whenNull: 'null' | 'empty' } | undefined {
+function headersForm(
+  type: string,
+  bare: string,
+): { form: NonNullable<Provenance['headers']>; whenNull: 'null' | 'empty' } | undefined {
   const whenNull = /Nullable\(String\)\)+$/.test(type) ? 'null' : 'empty';
   if (bare === 'String') return { form: 'text', whenNull: 'null' };
   const name = '(?:LowCardinality\\(String\\)|String)';
@@ -86,7 +97,11 @@ export function readBackFault(table: Table): string | undefined {
 }
 
 /** The statement that makes a table's ranges readable; undefined when it has the columns. */
-export function provenanceStatement({ database, table, columns }: Pick<Table, 'database' | 'table' | 'columns'>): string | undefined {
+export function provenanceStatement({
+  database,
+  table,
+  columns,
+}: Pick<Table, 'database' | 'table' | 'columns'>): string | undefined {
   const wanted: readonly (readonly [string, string])[] = [
     ['_topic', 'LowCardinality(String)'],
     ['_partition', 'Int32'],

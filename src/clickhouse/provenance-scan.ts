@@ -64,7 +64,12 @@ export async function openProvenanceScan(options: ClickHouseSinkOptions, topic: 
   }
 }
 
-function scanOf(http: ClickHouseHttp, table: Table, topic: string, { clickhouseSettings = {} }: ClickHouseSinkOptions): ProvenanceScan {
+function scanOf(
+  http: ClickHouseHttp,
+  table: Table,
+  topic: string,
+  { clickhouseSettings = {} }: ClickHouseSinkOptions,
+): ProvenanceScan {
   const from = `FROM ${quotedTable(table.database, table.table)} WHERE _topic = {topic:String} AND _partition = {partition:Int32}`;
   type Numbers<Name extends string> = Record<Name, string | number>;
   const within = async (partition: number, first: number, last: number): Promise<Extent | undefined> => {
@@ -79,14 +84,26 @@ function scanOf(http: ClickHouseHttp, table: Table, topic: string, { clickhouseS
     collapses: table.collapses,
     extent: (partition) => within(partition, Number.MIN_SAFE_INTEGER, Number.MAX_SAFE_INTEGER),
     within,
-    contents: async () => openContentScan(http, table, topic, insertSettings(clickhouseSettings, (await readServer(http)).knownSettings).plain),
+    contents: async () =>
+      openContentScan(
+        http,
+        table,
+        topic,
+        insertSettings(clickhouseSettings, (await readServer(http)).knownSettings).plain,
+      ),
     runs: async (partition, first, last) => {
       const counts = `SELECT toInt64(_offset) AS o, count() AS n ${from} AND _offset BETWEEN {first:Int64} AND {last:Int64} GROUP BY o`;
       // Within a run the offset and its rank grow together, so their difference names the run.
       const ranked = `SELECT o, n, o - toInt64(row_number() OVER (PARTITION BY n ORDER BY o)) AS run FROM (${counts})`;
-      const found = await http.select<Numbers<'a' | 'b' | 'n'>>(`SELECT min(o) AS a, max(o) AS b, n FROM (${ranked}) GROUP BY n, run ORDER BY a`, {
-        partition, topic, first, last,
-      });
+      const found = await http.select<Numbers<'a' | 'b' | 'n'>>(
+        `SELECT min(o) AS a, max(o) AS b, n FROM (${ranked}) GROUP BY n, run ORDER BY a`,
+        {
+          partition,
+          topic,
+          first,
+          last,
+        },
+      );
       return found.map(({ a, b, n }) => ({ first: Number(a), last: Number(b), rows: Number(n) }));
     },
     close: () => http.close(),
@@ -94,10 +111,15 @@ function scanOf(http: ClickHouseHttp, table: Table, topic: string, { clickhouseS
 }
 
 function hidden({ database, table }: Table, topic: string): IngestError {
-  return new IngestError('KCR_TABLE_UNSUITABLE', `The table cannot be compared with the topic: ${HIDDEN}, so that they would look missing`, {
-    topic, table: `${database}.${table}`,
-    hint: SEES_ALL,
-  });
+  return new IngestError(
+    'KCR_TABLE_UNSUITABLE',
+    `The table cannot be compared with the topic: ${HIDDEN}, so that they would look missing`,
+    {
+      topic,
+      table: `${database}.${table}`,
+      hint: SEES_ALL,
+    },
+  );
 }
 
 function unsuitable(table: Table, fault: string, topic: string): IngestError {
@@ -106,5 +128,9 @@ function unsuitable(table: Table, fault: string, topic: string): IngestError {
     statement === undefined
       ? 'put _offset into the sorting key of a new table; rows that were merged away cannot be told from rows that were never there'
       : `${statement}; rows that are in the table already will not have the values, so compare from the first offset that is ingested after it (--from-offset)`;
-  return new IngestError('KCR_TABLE_UNSUITABLE', `The table cannot be compared with the topic: ${fault}`, { topic, table: `${table.database}.${table.table}`, hint });
+  return new IngestError('KCR_TABLE_UNSUITABLE', `The table cannot be compared with the topic: ${fault}`, {
+    topic,
+    table: `${table.database}.${table.table}`,
+    hint,
+  });
 }

@@ -90,7 +90,9 @@ export class Queries {
 
   /** See `ClickHouseHttp.text`. */
   async text(sql: string): Promise<string> {
-    return this.#pinned(this.#starting, (pins) => this.#answer({ sql, values: {}, settings: pins, format: undefined, signal: this.#starting }));
+    return this.#pinned(this.#starting, (pins) =>
+      this.#answer({ sql, values: {}, settings: pins, format: undefined, signal: this.#starting }),
+    );
   }
 
   async #pinned<T>(signal: AbortSignal | undefined, query: (pins: Settings) => Promise<T>): Promise<T> {
@@ -123,7 +125,10 @@ export class Queries {
     if (said !== undefined) return refused(this.#address, said);
     const fault = connectionFault(thrown);
     if (fault !== undefined) return unreachable(this.#address, fault, thrown);
-    const reason = thrown instanceof Error ? thrown.message || (thrown as NodeJS.ErrnoException).code || thrown.name : String(thrown);
+    const reason =
+      thrown instanceof Error
+        ? thrown.message || (thrown as NodeJS.ErrnoException).code || thrown.name
+        : String(thrown);
     const page = webPage(thrown instanceof ForeignAnswer ? thrown.text : reason);
     if (page !== undefined) {
       return new IngestError('KCR_CLICKHOUSE_UNREACHABLE', `At ${this.#address} another server answers: ${page}`, {
@@ -132,7 +137,11 @@ export class Queries {
     }
     if (thrown instanceof ForeignAnswer) {
       const { why, hint } = foreignAnswer(thrown.headers);
-      return new IngestError('KCR_CLICKHOUSE_UNREACHABLE', `At ${this.#address} another server or a proxy answers: ${why}`, { hint });
+      return new IngestError(
+        'KCR_CLICKHOUSE_UNREACHABLE',
+        `At ${this.#address} another server or a proxy answers: ${why}`,
+        { hint },
+      );
     }
     return new IngestError('KCR_CLICKHOUSE_UNREACHABLE', `ClickHouse does not answer: ${this.#address}: ${reason}`, {
       hint: 'check that the url is that of the HTTP interface (port 8123, or 8443 with TLS) and that the server is up',
@@ -143,7 +152,10 @@ export class Queries {
 
 /** Of a connection that did not come about. */
 export function unreachable(address: string, { what, hint }: ConnectionFault, cause: unknown): IngestError {
-  return new IngestError('KCR_CLICKHOUSE_UNREACHABLE', `ClickHouse cannot be reached: ${address}: ${what}`, { hint, cause });
+  return new IngestError('KCR_CLICKHOUSE_UNREACHABLE', `ClickHouse cannot be reached: ${address}: ${what}`, {
+    hint,
+    cause,
+  });
 }
 
 function serverError(thrown: unknown): ServerError | undefined {
@@ -162,7 +174,11 @@ function refused(address: string, { code, text }: ServerError): IngestError {
   if (code === 60 || code === 81) return new IngestError('KCR_TABLE_MISSING', reason, fields);
   const verdict = classify({ kind: 'answer', status: 500, code, text });
   if (verdict === 'retriable' || verdict === 'in-doubt') {
-    return new IngestError('KCR_CLICKHOUSE_UNREACHABLE', `ClickHouse at ${address} cannot answer now: ${reason}`, fields);
+    return new IngestError(
+      'KCR_CLICKHOUSE_UNREACHABLE',
+      `ClickHouse at ${address} cannot answer now: ${reason}`,
+      fields,
+    );
   }
   const hint = code === 164 || code === 452 ? SETTINGS_HINT : undefined;
   return new IngestError('KCR_PREFLIGHT', `ClickHouse at ${address} refused a query: ${reason}`, { ...fields, hint });

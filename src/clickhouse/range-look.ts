@@ -34,7 +34,12 @@ export class RangeLook {
   /** What the intent says of the server. */
   readonly recorded: ServerIdentity | undefined;
 
-  constructor(context: SinkContext, target: WatchedTable, batch: InsertBatch, { token, queryId }: { readonly token: string | undefined; readonly queryId: string }) {
+  constructor(
+    context: SinkContext,
+    target: WatchedTable,
+    batch: InsertBatch,
+    { token, queryId }: { readonly token: string | undefined; readonly queryId: string },
+  ) {
     this.#context = context;
     this.#target = target;
     this.#batch = batch;
@@ -53,7 +58,8 @@ export class RangeLook {
   }
 
   #evidence(): Evidence {
-    if (this.#batch.isAnew === true) return { kind: 'none', why: 'the partition was begun anew, so other rows may stand under the same offsets' };
+    if (this.#batch.isAnew === true)
+      return { kind: 'none', why: 'the partition was begun anew, so other rows may stand under the same offsets' };
     const evidence = evidenceOf(this.#batch.intent, this.#target.now);
     const fault = this.#target.readBackFault;
     const isOfUse = evidence.kind === 'full' || evidence.kind === 'witness';
@@ -79,12 +85,18 @@ export class RangeLook {
     const isWhole = missing.length === 0 && doubled.length === 0 && partial === undefined;
     // An insert that was answered well since is there, whatever becomes of the one before; without it nothing is sure.
     if (!isWhole || asked !== undefined) this.#refuseWhileUnknown(unknownParts);
-    const isHidden = doubled.length === 0 && (missing.length > 0 || partial !== undefined) && (await this.#hidesRows(signal));
+    const isHidden =
+      doubled.length === 0 && (missing.length > 0 || partial !== undefined) && (await this.#hidesRows(signal));
     if (isHidden) return this.#unproven(asked, mayTrust, HIDDEN);
     if (partial !== undefined) throw partialRecord(partial, this.#where());
     const isBelieved = missing.length === 0 || evidence.kind === 'full' || (await this.#isWitnessed(signal));
     await this.#refuseAltered(now);
-    if (!isBelieved) return this.#unproven(asked, mayTrust, `${evidence.why}, and no older rows of the partition are seen by its columns`);
+    if (!isBelieved)
+      return this.#unproven(
+        asked,
+        mayTrust,
+        `${evidence.why}, and no older rows of the partition are seen by its columns`,
+      );
     if (asked !== undefined && missing.length < countOffsets(this.#batch.records)) {
       // As the table was seen a moment ago.
       const { views } = this.#target.table;
@@ -99,7 +111,8 @@ export class RangeLook {
     const first = Math.min(afterOffset + 1, records.at(0)?.offset ?? lastOffset);
     // Two lists instead of a row for each offset: of a batch that would be a hundred thousand objects.
     const rows = await this.#ask<{ offsets: readonly (string | number)[]; counts: readonly (string | number)[] }>(
-      (where) => `SELECT groupArray(o) AS offsets, groupArray(n) AS counts FROM (SELECT _offset AS o, count() AS n ${where} GROUP BY o)`,
+      (where) =>
+        `SELECT groupArray(o) AS offsets, groupArray(n) AS counts FROM (SELECT _offset AS o, count() AS n ${where} GROUP BY o)`,
       { first, last: lastOffset },
       signal,
     );
@@ -113,18 +126,28 @@ export class RangeLook {
     const { intent } = this.#batch;
     const range = intent === undefined ? undefined : witnessRange(intent);
     if (range === undefined) return false;
-    const [row] = await this.#ask<{ offsets: string | number }>((where) => `SELECT uniqExact(_offset) AS offsets ${where}`, range, signal);
+    const [row] = await this.#ask<{ offsets: string | number }>(
+      (where) => `SELECT uniqExact(_offset) AS offsets ${where}`,
+      range,
+      signal,
+    );
     return Number(row?.offsets ?? 0) >= WITNESSES;
   }
 
-  async #ask<Row>(sql: (where: string) => string, { first, last }: { readonly first: number; readonly last: number }, signal: AbortSignal): Promise<Row[]> {
+  async #ask<Row>(
+    sql: (where: string) => string,
+    { first, last }: { readonly first: number; readonly last: number },
+    signal: AbortSignal,
+  ): Promise<Row[]> {
     const { topic, partition } = this.#batch.assignment;
     const { database, table } = this.#target.table;
     const where = `FROM ${quotedTable(database, table)}
          WHERE _topic = {topic:String} AND _partition = {partition:Int32} AND _offset BETWEEN {first:Int64} AND {last:Int64}`;
-    return this.#context.http.select<Row>(sql(where), { partition, first, last, topic }, signal).catch((error: unknown) => {
-      throw unreadable(error, this.#where());
-    });
+    return this.#context.http
+      .select<Row>(sql(where), { partition, first, last, topic }, signal)
+      .catch((error: unknown) => {
+        throw unreadable(error, this.#where());
+      });
   }
 
   #hidesRows(signal: AbortSignal): Promise<boolean> {
@@ -172,11 +195,15 @@ export class RangeLook {
     if (missing.length === 0) return;
     const views = await this.views();
     if (views.length === 0) return;
-    throw new IngestError('KCR_READ_BACK', `${missing.length} offsets are missing, but inserting them would double them in the materialized views ${nameAll(views)}`, {
-      ...this.#where(),
-      offset: missing[0],
-      hint: 'insert them into a copy of the table and ATTACH PARTITION … FROM it, which does not feed views; then start again',
-    });
+    throw new IngestError(
+      'KCR_READ_BACK',
+      `${missing.length} offsets are missing, but inserting them would double them in the materialized views ${nameAll(views)}`,
+      {
+        ...this.#where(),
+        offset: missing[0],
+        hint: 'insert them into a copy of the table and ATTACH PARTITION … FROM it, which does not feed views; then start again',
+      },
+    );
   }
 
   /** As they are now: one may have been made since the sink was opened. */
@@ -195,30 +222,49 @@ export class RangeLook {
     const { unknownUntilMs } = this.#context;
     const nowMs = this.#context.now();
     for (const [token, untilMs] of unknownUntilMs) if (untilMs <= nowMs) unknownUntilMs.delete(token);
-    if (this.#token !== undefined && atMs > (unknownUntilMs.get(this.#token) ?? nowMs)) unknownUntilMs.set(this.#token, atMs);
+    if (this.#token !== undefined && atMs > (unknownUntilMs.get(this.#token) ?? nowMs))
+      unknownUntilMs.set(this.#token, atMs);
   }
 
   #refuseWhileUnknown(unknownParts: number): void {
     if (unknownParts > 0) {
-      throw new IngestError('KCR_INSERT_IN_DOUBT', `the server does not know yet whether it keeps ${unknownParts} parts of the table, as after code 319: what the table has is believed when it does, within about five minutes`, this.#where());
+      throw new IngestError(
+        'KCR_INSERT_IN_DOUBT',
+        `the server does not know yet whether it keeps ${unknownParts} parts of the table, as after code 319: what the table has is believed when it does, within about five minutes`,
+        this.#where(),
+      );
     }
     const untilMs = this.#context.unknownUntilMs.get(this.#token ?? '') ?? -Infinity;
     if (this.#context.now() >= untilMs) return;
     const until = new Date(untilMs).toISOString();
-    throw new IngestError('KCR_INSERT_IN_DOUBT', `the server does not know yet whether it keeps an attempt (code 319): what the table has is believed from ${until} on`, this.#where());
+    throw new IngestError(
+      'KCR_INSERT_IN_DOUBT',
+      `the server does not know yet whether it keeps an attempt (code 319): what the table has is believed from ${until} on`,
+      this.#where(),
+    );
   }
 
   /** An attempt the server is still at would land after we have looked. */
   async #refuseWhileRunning(signal: AbortSignal): Promise<void> {
     if (this.#token === undefined) return;
-    if (!(await this.#finds('SELECT 1 AS n FROM system.processes WHERE startsWith(query_id, {id:String}) LIMIT 1', signal)) && !(await this.#isQueued(signal))) return;
+    if (
+      !(await this.#finds(
+        'SELECT 1 AS n FROM system.processes WHERE startsWith(query_id, {id:String}) LIMIT 1',
+        signal,
+      )) &&
+      !(await this.#isQueued(signal))
+    )
+      return;
     throw new IngestError('KCR_INSERT_IN_DOUBT', 'an earlier attempt of this insert is still running', this.#where());
   }
 
   /** An insert that waits for others may have lost its query (KILL QUERY), and lands all the same. */
   async #isQueued(signal: AbortSignal): Promise<boolean> {
     if (this.#context.coalescing === undefined) return false;
-    return this.#finds('SELECT 1 AS n FROM system.asynchronous_inserts WHERE arrayExists(one -> startsWith(one, {id:String}), entries.query_id) LIMIT 1', signal);
+    return this.#finds(
+      'SELECT 1 AS n FROM system.asynchronous_inserts WHERE arrayExists(one -> startsWith(one, {id:String}), entries.query_id) LIMIT 1',
+      signal,
+    );
   }
 
   async #finds(sql: string, signal: AbortSignal): Promise<boolean> {
@@ -230,10 +276,14 @@ export class RangeLook {
   }
 
   #unverifiable(asked: string, why: string): IngestError {
-    return new IngestError('KCR_READ_BACK', `the range is not sent again, since it could double: ${asked}; whether it is in the table cannot be verified: ${why}`, {
-      ...this.#where(),
-      hint: `${BY_HAND}; ${this.#fromNowOn(why)}`,
-    });
+    return new IngestError(
+      'KCR_READ_BACK',
+      `the range is not sent again, since it could double: ${asked}; whether it is in the table cannot be verified: ${why}`,
+      {
+        ...this.#where(),
+        hint: `${BY_HAND}; ${this.#fromNowOn(why)}`,
+      },
+    );
   }
 
   /** Without anything to read by only a server that died can have lost what it answered for. */

@@ -45,7 +45,12 @@ const gotViews = new WeakSet<object>();
  * count nothing is concluded, nor from a count of none: a server that counted nothing would have read no row of objects
  * that are known to be whole. Throws `KCR_INSERT_IN_DOUBT` when there are more and the server cannot be asked why.
  */
-export async function refuseOtherCount(read: number | undefined, sent: number, where: SentRows, views: ReadingViews): Promise<void> {
+export async function refuseOtherCount(
+  read: number | undefined,
+  sent: number,
+  where: SentRows,
+  views: ReadingViews,
+): Promise<void> {
   if (read === undefined || read === 0 || read === sent) return;
   if (read > sent && (await hasViews(views, where))) return;
   throw new IngestError('KCR_ROW_COUNT', `ClickHouse read ${read} rows where ${sent} were sent`, {
@@ -59,7 +64,11 @@ export async function refuseOtherCount(read: number | undefined, sent: number, w
 async function hasViews({ table, known, look }: ReadingViews, where: SentRows): Promise<boolean> {
   if (known.length > 0 || gotViews.has(table)) return true;
   const found = await look().catch((cause: unknown) => {
-    throw new IngestError('KCR_INSERT_IN_DOUBT', 'ClickHouse read more rows than were sent, and whether a materialized view read along could not be asked', { ...where, cause });
+    throw new IngestError(
+      'KCR_INSERT_IN_DOUBT',
+      'ClickHouse read more rows than were sent, and whether a materialized view read along could not be asked',
+      { ...where, cause },
+    );
   });
   if (found.length > 0) gotViews.add(table);
   return found.length > 0;

@@ -13,7 +13,8 @@ import type { TableName } from './table.js';
 /** What a look then proves: nothing. */
 export const HIDDEN = 'a row policy hides rows of the table from the user';
 
-export const SEES_ALL = 'let the user see every row: CREATE ROW POLICY … USING 1 TO the user, ALTER ROW POLICY … TO ALL EXCEPT the user, or ask as another user';
+export const SEES_ALL =
+  'let the user see every row: CREATE ROW POLICY … USING 1 TO the user, ALTER ROW POLICY … TO ALL EXCEPT the user, or ask as another user';
 
 /** As `EXPLAIN` draws it. In the query below nothing else can stand at the beginning of a line. */
 const filterLine = /^[\s│]*Row[- ]level (?:security )?filter/im;
@@ -23,7 +24,11 @@ const filterLine = /^[\s│]*Row[- ]level (?:security )?filter/im;
  * tells when it comes or goes. False of a table without a part, of which nothing is hidden either, and where the server does
  * not explain queries to the user.
  */
-export async function hidesRows(http: Pick<ClickHouseWire, 'select'>, { database, table }: TableName, signal?: AbortSignal): Promise<boolean> {
+export async function hidesRows(
+  http: Pick<ClickHouseWire, 'select'>,
+  { database, table }: TableName,
+  signal?: AbortSignal,
+): Promise<boolean> {
   const sql = `EXPLAIN PLAN actions = 1 SELECT _offset FROM ${quotedTable(database, table)} WHERE _offset >= 0`;
   const lines = await http.select<{ explain: string }>(sql, {}, signal).catch((error: unknown) => {
     if (hasCode(error, 'KCR_PREFLIGHT')) return [];
@@ -33,7 +38,10 @@ export async function hidesRows(http: Pick<ClickHouseWire, 'select'>, { database
 }
 
 /** Of those on the table the ones for the user, by name; none: there are none, or the user may not see them. A policy for a role is not among them. */
-export async function namePolicies(http: Pick<ClickHouseWire, 'select'>, { database, table }: TableName): Promise<readonly string[]> {
+export async function namePolicies(
+  http: Pick<ClickHouseWire, 'select'>,
+  { database, table }: TableName,
+): Promise<readonly string[]> {
   const isForUser = `has(apply_to_list, currentUser()) OR (apply_to_all AND NOT has(apply_to_except, currentUser()))`;
   const sql = `SELECT short_name AS name FROM system.row_policies
        WHERE database IN ({database:String}, '') AND table IN ({table:String}, '') AND select_filter NOT IN ('', '1') AND (${isForUser}) ORDER BY name`;

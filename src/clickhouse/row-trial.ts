@@ -49,22 +49,41 @@ export class RowTrial {
 
   /** `settings`: those of an insert without a token. Asks which types the server must be told to allow, since the table has them. */
   static async open(http: ClickHouseHttp, settings: Settings, signal?: AbortSignal): Promise<RowTrial> {
-    const pins = Object.keys(truthfulLooks).map((name) => `'${name}'`).join(', ');
+    const pins = Object.keys(truthfulLooks)
+      .map((name) => `'${name}'`)
+      .join(', ');
     const rows = await http.select<{ name: string }>(`${SELECT_TYPES} OR name IN (${pins})`);
     const known = rows.map(({ name }) => name);
-    const pinned = Object.fromEntries(known.flatMap((name) => (name in truthfulLooks ? [[name, truthfulLooks[name]!]] : [])));
-    return new RowTrial(http, { ...settings, ...pinned }, allowed(known.filter((name) => !(name in truthfulLooks))), signal);
+    const pinned = Object.fromEntries(
+      known.flatMap((name) => (name in truthfulLooks ? [[name, truthfulLooks[name]!]] : [])),
+    );
+    return new RowTrial(
+      http,
+      { ...settings, ...pinned },
+      allowed(known.filter((name) => !(name in truthfulLooks))),
+      signal,
+    );
   }
 
   /** The first row that cannot be inserted; undefined: each can be read. Constraints and views are not tried. */
   async refusal(table: Table, rows: Buffer, further: Settings = {}): Promise<RefusedRow | undefined> {
-    const answer = await this.#ask('SELECT ignore(*) FROM ', structureOf(table), { rows, tail: ' FORMAT Null' }, further);
+    const answer = await this.#ask(
+      'SELECT ignore(*) FROM ',
+      structureOf(table),
+      { rows, tail: ' FORMAT Null' },
+      further,
+    );
     return answer.code === undefined ? undefined : this.#refused(answer);
   }
 
   /** How many of the rows can be read. */
   async readable(table: Table, rows: Buffer): Promise<number> {
-    const answer = await this.#ask('SELECT count(ignore(*)) AS n FROM ', structureOf(table), { rows, tail: ' FORMAT JSONEachRow' }, { input_format_allow_errors_ratio: '1', input_format_skip_unknown_fields: '1' });
+    const answer = await this.#ask(
+      'SELECT count(ignore(*)) AS n FROM ',
+      structureOf(table),
+      { rows, tail: ' FORMAT JSONEachRow' },
+      { input_format_allow_errors_ratio: '1', input_format_skip_unknown_fields: '1' },
+    );
     return answer.code === undefined ? Number(linesOf<{ n: number }>(answer.text)[0]?.n ?? 0) : 0;
   }
 
@@ -91,21 +110,51 @@ export class RowTrial {
     const row = rowAtFault(code, text);
     const reason = serverReason(text);
     if (row !== undefined && row > 0) return { index: row - 1, reason, code };
-    throw new IngestError('KCR_PREFLIGHT', `ClickHouse at ${this.#http.address} could not be asked what it makes of records: ${reason}`, { serverCode: code });
+    throw new IngestError(
+      'KCR_PREFLIGHT',
+      `ClickHouse at ${this.#http.address} could not be asked what it makes of records: ${reason}`,
+      { serverCode: code },
+    );
   }
 
-  async #ask(head: string, structure: string | undefined, { rows, tail }: { readonly rows: Buffer; readonly tail: string }, further: Settings = {}): Promise<Answer> {
+  async #ask(
+    head: string,
+    structure: string | undefined,
+    { rows, tail }: { readonly rows: Buffer; readonly tail: string },
+    further: Settings = {},
+  ): Promise<Answer> {
     const body = Buffer.concat([Buffer.from(head), rowsAsTable(structure, rows), Buffer.from(tail)]);
     const types = structure === undefined ? {} : this.#types;
-    const params = { ...this.#settings, ...types, ...further, query_id: `kcr-look-${randomUUID()}`, max_query_size: querySizeOf(rows), output_format_json_quote_64bit_integers: '0' };
-    const answer = await this.#http.send({ params, body: wholeBody(body), signal: this.#signal }).answer.catch((error: unknown) => {
-      if (!(error instanceof ConnectionFailure)) throw error;
-      throw new IngestError('KCR_CLICKHOUSE_UNREACHABLE', `ClickHouse did not answer what it makes of records: ${error.message}`, { hint: error.hint, cause: error });
-    });
+    const params = {
+      ...this.#settings,
+      ...types,
+      ...further,
+      query_id: `kcr-look-${randomUUID()}`,
+      max_query_size: querySizeOf(rows),
+      output_format_json_quote_64bit_integers: '0',
+    };
+    const answer = await this.#http
+      .send({ params, body: wholeBody(body), signal: this.#signal })
+      .answer.catch((error: unknown) => {
+        if (!(error instanceof ConnectionFailure)) throw error;
+        throw new IngestError(
+          'KCR_CLICKHOUSE_UNREACHABLE',
+          `ClickHouse did not answer what it makes of records: ${error.message}`,
+          { hint: error.hint, cause: error },
+        );
+      });
     if (answer.code !== undefined) return answer;
-    if (answer.foreign !== undefined) throw new IngestError('KCR_CLICKHOUSE_UNREACHABLE', `At ${this.#http.address} another server or a proxy answers: ${answer.foreign.why}`, { hint: answer.foreign.hint });
+    if (answer.foreign !== undefined)
+      throw new IngestError(
+        'KCR_CLICKHOUSE_UNREACHABLE',
+        `At ${this.#http.address} another server or a proxy answers: ${answer.foreign.why}`,
+        { hint: answer.foreign.hint },
+      );
     if (answer.status === 200) return answer;
-    throw new IngestError('KCR_CLICKHOUSE_UNREACHABLE', `ClickHouse at ${this.#http.address} answered HTTP status ${answer.status}: ${answer.text.slice(0, 200)}`);
+    throw new IngestError(
+      'KCR_CLICKHOUSE_UNREACHABLE',
+      `ClickHouse at ${this.#http.address} answered HTTP status ${answer.status}: ${answer.text.slice(0, 200)}`,
+    );
   }
 }
 
@@ -126,7 +175,7 @@ export function rowsAsTable(structure: string | undefined, rows: Buffer): Buffer
 export function rowsOf(records: Records, provenance: Provenance, topic: string, partition: number): Buffer {
   const encoder = new RowEncoder(provenance, topic, partition);
   const pieces: Buffer[] = [];
-  for (const writer = encoder.rows(records); !writer.isOver; ) {
+  for (const writer = encoder.rows(records); !writer.isOver;) {
     const piece = Buffer.allocUnsafe(writer.nextBound);
     pieces.push(piece.subarray(0, writer.fill(piece)));
   }
@@ -153,5 +202,8 @@ export function quoteText(text: string): string {
 }
 
 function linesOf<Row>(text: string): Row[] {
-  return text.split('\n').filter((line) => line !== '').map((line) => JSON.parse(line) as Row);
+  return text
+    .split('\n')
+    .filter((line) => line !== '')
+    .map((line) => JSON.parse(line) as Row);
 }

@@ -169,10 +169,15 @@ export interface InsertSettings {
 }
 
 /** `coalesceMs`: how long an insert waits for others; undefined: not at all. Throws `KCR_CONFIG` for a user's setting that is pinned. */
-export function insertSettings(extras: Readonly<Record<string, string | number | boolean>>, known: ReadonlySet<string>, coalesceMs?: number): InsertSettings {
+export function insertSettings(
+  extras: Readonly<Record<string, string | number | boolean>>,
+  known: ReadonlySet<string>,
+  coalesceMs?: number,
+): InsertSettings {
   const waiting = coalesceMs === undefined ? undefined : coalescing(coalesceMs);
   refusePinned(extras, waiting ?? {});
-  const ifKnown = (settings: Settings): Settings => Object.fromEntries(Object.entries(settings).filter(([name]) => known.has(name)));
+  const ifKnown = (settings: Settings): Settings =>
+    Object.fromEntries(Object.entries(settings).filter(([name]) => known.has(name)));
   const asText = Object.fromEntries(Object.entries(extras).map(([name, value]) => [name, settingText(value)]));
   const common = { ...defaults, ...ifKnown(defaultsIfKnown), ...asText, ...pinned, ...ifKnown(pinnedIfKnown) };
   const reading = { ...pinnedReading, ...ifKnown(pinnedReadingIfKnown) };
@@ -190,12 +195,19 @@ function refusePinned(extras: Readonly<Record<string, string | number | boolean>
     const value = all.map((settings) => settings[name]).find((found) => found !== undefined);
     const isSaidAlike = value === settingText(said) && (name in pinnedReading || name in pinnedReadingIfKnown);
     if (value !== undefined && !isSaidAlike) {
-      throw new IngestError('KCR_CONFIG', `Expected \`clickhouseSettings\` not to set ${name}, which is pinned to ${value}`, {
-        hint: `take ${name} out; exactly-once rests on it`,
-      });
+      throw new IngestError(
+        'KCR_CONFIG',
+        `Expected \`clickhouseSettings\` not to set ${name}, which is pinned to ${value}`,
+        {
+          hint: `take ${name} out; exactly-once rests on it`,
+        },
+      );
     }
     if (reserved.has(name) || name.startsWith('param_')) {
-      throw new IngestError('KCR_CONFIG', `Expected \`clickhouseSettings\` not to set ${name}, which belongs to the request itself`);
+      throw new IngestError(
+        'KCR_CONFIG',
+        `Expected \`clickhouseSettings\` not to set ${name}, which belongs to the request itself`,
+      );
     }
   }
 }

@@ -10,7 +10,15 @@ import type { Encoding } from './client/sending.js';
 import type { Coalescing, SinkContext, TargetTable } from './sink-context.js';
 import { ClickHouseHttp, type ClickHouseWire } from './http.js';
 import { coalescingFault } from './coalescing.js';
-import { checkOptions, type ClickHouseSinkOptions, COALESCE_BYTES, coalesceMsOf, databaseOf, MAX_COALESCED_IN_FLIGHT, MAX_IN_FLIGHT } from './options.js';
+import {
+  checkOptions,
+  type ClickHouseSinkOptions,
+  COALESCE_BYTES,
+  coalesceMsOf,
+  databaseOf,
+  MAX_COALESCED_IN_FLIGHT,
+  MAX_IN_FLIGHT,
+} from './options.js';
 import { fingerprintOf, type InsertSettings, insertSettings, type ServerIdentity } from './settings.js';
 import { InsertSlots } from './slots.js';
 import { readServer, readServerIdentity, requireTable } from './tables.js';
@@ -44,13 +52,22 @@ const inBackground: Every = (everyMs, run) => {
  *
  * Errors: `KCR_CONFIG`, `KCR_CLICKHOUSE_UNREACHABLE`, `KCR_TABLE_MISSING`, `KCR_PREFLIGHT`.
  */
-export async function openClickHouseSink(options: ClickHouseSinkOptions, now: () => number = Date.now, every: Every = inBackground): Promise<PreparingSink> {
+export async function openClickHouseSink(
+  options: ClickHouseSinkOptions,
+  now: () => number = Date.now,
+  every: Every = inBackground,
+): Promise<PreparingSink> {
   checkOptions(options);
   return openSinkOver(new ClickHouseHttp(options), options, now, every);
 }
 
 /** The same over a wire that is there already; it is closed with the sink, and when the sink cannot be opened. `options` were checked. */
-export async function openSinkOver(http: ClickHouseWire, options: ClickHouseSinkOptions, now: () => number, every: Every): Promise<PreparingSink> {
+export async function openSinkOver(
+  http: ClickHouseWire,
+  options: ClickHouseSinkOptions,
+  now: () => number,
+  every: Every,
+): Promise<PreparingSink> {
   try {
     const server = await readServer(http);
     const settings = insertSettings(options.clickhouseSettings ?? {}, server.knownSettings, coalesceMsOf(options));
@@ -96,7 +113,12 @@ class ClickHouseSink implements PreparingSink, SinkContext {
 
   constructor(
     http: ClickHouseWire,
-    { maxInFlight, coalesceBytes = COALESCE_BYTES, compression = 'none', onEvent: report = noReport }: ClickHouseSinkOptions,
+    {
+      maxInFlight,
+      coalesceBytes = COALESCE_BYTES,
+      compression = 'none',
+      onEvent: report = noReport,
+    }: ClickHouseSinkOptions,
     settings: InsertSettings,
     tables: ReadonlyMap<string, TargetTable>,
     server: ServerIdentity,
@@ -112,7 +134,11 @@ class ClickHouseSink implements PreparingSink, SinkContext {
     this.coalescing =
       coalesced === undefined
         ? undefined
-        : { settings: coalesced, slots: new InsertSlots(maxInFlight ?? MAX_COALESCED_IN_FLIGHT, SMALL_PIECE_BYTES), maxBytes: coalesceBytes };
+        : {
+            settings: coalesced,
+            slots: new InsertSlots(maxInFlight ?? MAX_COALESCED_IN_FLIGHT, SMALL_PIECE_BYTES),
+            maxBytes: coalesceBytes,
+          };
     this.encoding = compression === 'none' ? undefined : compression;
     this.#tables = tables;
     this.#server = server;
@@ -135,7 +161,10 @@ class ClickHouseSink implements PreparingSink, SinkContext {
     const { topic } = batch.assignment;
     const destination = this.#destination(topic);
     checkTable(batch, destination.target.table);
-    checkRecords(batch, destination.target.table, { budgetMs: destination.dedupBudgetMs, settings: this.settings.fingerprint });
+    checkRecords(batch, destination.target.table, {
+      budgetMs: destination.dedupBudgetMs,
+      settings: this.settings.fingerprint,
+    });
     return new FrozenBatch(this, destination, batch);
   }
 
@@ -144,7 +173,11 @@ class ClickHouseSink implements PreparingSink, SinkContext {
     return {
       tables: [`${target.table.database}.${target.table.table}`],
       written: target.record,
-      settings: fingerprintOf(this.#server, this.settings.fingerprint, this.coalescing === undefined ? 'direct' : 'coalesced'),
+      settings: fingerprintOf(
+        this.#server,
+        this.settings.fingerprint,
+        this.coalescing === undefined ? 'direct' : 'coalesced',
+      ),
     };
   }
 

@@ -54,7 +54,9 @@ export class InsertSlots {
   }
 
   #slot(): Slot {
-    const pieces = this.#free.pop() ?? ([Buffer.allocUnsafeSlow(this.#pieceBytes), Buffer.allocUnsafeSlow(this.#pieceBytes)] as const);
+    const pieces =
+      this.#free.pop() ??
+      ([Buffer.allocUnsafeSlow(this.#pieceBytes), Buffer.allocUnsafeSlow(this.#pieceBytes)] as const);
     let freed = false;
     return {
       pieces,

@@ -14,7 +14,9 @@ export interface Server extends ServerIdentity {
   readonly knownSettings: ReadonlySet<string>;
 }
 
-export async function readServerIdentity(http: ClickHouseWire): Promise<ServerIdentity & { readonly timezone: string }> {
+export async function readServerIdentity(
+  http: ClickHouseWire,
+): Promise<ServerIdentity & { readonly timezone: string }> {
   interface Row {
     version: string;
     timezone: string;
@@ -78,13 +80,19 @@ export async function findTable(http: ClickHouseWire, { database, table }: Table
     ...(mutation === undefined ? {} : { mutation }),
     engine: row.engine,
     family: familyOf(row.engine),
-    collapses: /^(Replicated|Shared)?(Replacing|Summing|Aggregating|Collapsing|VersionedCollapsing|Graphite|Coalescing)MergeTree$/.test(row.engine),
+    collapses:
+      /^(Replicated|Shared)?(Replacing|Summing|Aggregating|Collapsing|VersionedCollapsing|Graphite|Coalescing)MergeTree$/.test(
+        row.engine,
+      ),
     sortingKey: row.sorting_key,
     partitionKey: row.partition_key,
     engineFull: row.engine_full,
     createQuery: row.create_table_query,
     columns,
-    views: row.dependencies_table.map((view, index) => ({ database: row.dependencies_database[index] ?? database, table: view })),
+    views: row.dependencies_table.map((view, index) => ({
+      database: row.dependencies_database[index] ?? database,
+      table: view,
+    })),
     ...provenanceOf(columns),
   };
 }
@@ -143,12 +151,17 @@ export async function requireTable(http: ClickHouseWire, name: TableName): Promi
   const found = await findTable(http, name);
   if (found !== undefined) return found;
   const { database, table } = name;
-  const near = await http.select<{ table: string }>(
-    `SELECT name AS table FROM system.tables WHERE database = {database:String} AND engine LIKE '%MergeTree'
+  const near = await http
+    .select<{ table: string }>(
+      `SELECT name AS table FROM system.tables WHERE database = {database:String} AND engine LIKE '%MergeTree'
      ORDER BY editDistance(name, {table:String}) LIMIT 3`,
-    { database, table },
-  ).catch(() => []);
-  const databases = await http.select<{ name: string }>('SELECT name FROM system.databases WHERE name = {database:String}', { database });
+      { database, table },
+    )
+    .catch(() => []);
+  const databases = await http.select<{ name: string }>(
+    'SELECT name FROM system.databases WHERE name = {database:String}',
+    { database },
+  );
   const seen = near.map((row) => row.table).join(', ');
   throw databases.length === 0
     ? new IngestError('KCR_TABLE_MISSING', `there is no database ${database}, or the user may not see it`, {
@@ -157,7 +170,10 @@ export async function requireTable(http: ClickHouseWire, name: TableName): Promi
       })
     : new IngestError('KCR_TABLE_MISSING', `there is no table ${database}.${table}, or the user may not see it`, {
         table: `${database}.${table}`,
-        hint: seen === '' ? 'create it, or GRANT SELECT, INSERT on it' : `create it, grant it, or take one of those there are: ${seen}`,
+        hint:
+          seen === ''
+            ? 'create it, or GRANT SELECT, INSERT on it'
+            : `create it, grant it, or take one of those there are: ${seen}`,
       });
 }
 
@@ -171,8 +187,13 @@ export function tableSetting({ engineFull }: Pick<Table, 'engineFull'>, name: st
 /** The dedup window of tables that do not say; undefined: the user may not see it. */
 export async function readDefaultWindow(http: ClickHouseWire, family: Family): Promise<number | undefined> {
   if (family === 'none') return undefined;
-  const [settings, name] = family === 'plain' ? ['merge_tree_settings', 'non_replicated_deduplication_window'] : ['replicated_merge_tree_settings', 'replicated_deduplication_window'];
-  const [row] = await ifAllowed(http.select<{ value: string }>(`SELECT value FROM system.${settings} WHERE name = {name:String}`, { name }));
+  const [settings, name] =
+    family === 'plain'
+      ? ['merge_tree_settings', 'non_replicated_deduplication_window']
+      : ['replicated_merge_tree_settings', 'replicated_deduplication_window'];
+  const [row] = await ifAllowed(
+    http.select<{ value: string }>(`SELECT value FROM system.${settings} WHERE name = {name:String}`, { name }),
+  );
   return row === undefined ? undefined : Number(row.value);
 }
 
@@ -182,7 +203,12 @@ export async function readWindowSeconds(http: ClickHouseWire, table: Table): Pro
   if (table.family !== 'replicated') return undefined;
   const own = tableSetting(table, name);
   if (own !== undefined) return own;
-  const [row] = await ifAllowed(http.select<{ value: string }>('SELECT value FROM system.replicated_merge_tree_settings WHERE name = {name:String}', { name }));
+  const [row] = await ifAllowed(
+    http.select<{ value: string }>(
+      'SELECT value FROM system.replicated_merge_tree_settings WHERE name = {name:String}',
+      { name },
+    ),
+  );
   return row === undefined ? undefined : Number(row.value);
 }
 

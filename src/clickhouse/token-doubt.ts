@@ -25,7 +25,11 @@ export function budgetWithin(wantedMs: number, windowSeconds: number | undefined
 }
 
 /** Why the table must be asked before the range is sent; undefined: the token tells. */
-export function tokenDoubt({ atMs, settings, token }: Pick<Intent, 'atMs' | 'settings' | 'token'>, known: Known, nowMs: number): string | undefined {
+export function tokenDoubt(
+  { atMs, settings, token }: Pick<Intent, 'atMs' | 'settings' | 'token'>,
+  known: Known,
+  nowMs: number,
+): string | undefined {
   const ageMs = nowMs - atMs;
   if (Math.abs(ageMs) > known.budgetMs) {
     const when = ageMs > 0 ? `${duration(ageMs)} ago` : `${duration(-ageMs)} ahead of this machine's clock`;
@@ -34,16 +38,25 @@ export function tokenDoubt({ atMs, settings, token }: Pick<Intent, 'atMs' | 'set
   const recorded = parseFingerprint(settings);
   if (recorded === undefined) {
     // Of a range that another program recorded only its age is known.
-    return token === undefined ? 'what was recorded with the range does not name the server it was recorded for' : undefined;
+    return token === undefined
+      ? 'what was recorded with the range does not name the server it was recorded for'
+      : undefined;
   }
   const { version } = known.server;
-  if (recorded.version !== version) return `the range was recorded for ClickHouse ${recorded.version}, and the server is ${version} now, which may not know its token`;
-  if (recorded.settings !== known.settings) return 'the range was recorded for other insert settings, with which it may have been cut into other blocks';
+  if (recorded.version !== version)
+    return `the range was recorded for ClickHouse ${recorded.version}, and the server is ${version} now, which may not know its token`;
+  if (recorded.settings !== known.settings)
+    return 'the range was recorded for other insert settings, with which it may have been cut into other blocks';
   return undefined;
 }
 
 /** As `tokenDoubt`, and of a range of which an attempt may have landed also what its table says: `attempted`. */
-export function sendingDoubt(intent: Intent, known: Known, nowMs: number, attempted: TableNow | undefined): TableDoubt | undefined {
+export function sendingDoubt(
+  intent: Intent,
+  known: Known,
+  nowMs: number,
+  attempted: TableNow | undefined,
+): TableDoubt | undefined {
   const why = tokenDoubt(intent, known, nowMs);
   if (why !== undefined) return { why, mayTrust: false };
   return attempted === undefined ? undefined : tableDoubt(intent, attempted);

@@ -9,9 +9,14 @@ import { ifAllowed } from './if-allowed.js';
 import type { Table } from './table.js';
 
 /** How many there are; 0 of a plain table, and where the user may not see it. */
-export async function readUnknownParts(http: ClickHouseWire, { database, table, family }: Table, signal?: AbortSignal): Promise<number> {
+export async function readUnknownParts(
+  http: ClickHouseWire,
+  { database, table, family }: Table,
+  signal?: AbortSignal,
+): Promise<number> {
   if (family !== 'replicated') return 0;
-  const sql = 'SELECT sum(parts_to_check) AS parts FROM system.replicas WHERE database = {database:String} AND table = {table:String}';
+  const sql =
+    'SELECT sum(parts_to_check) AS parts FROM system.replicas WHERE database = {database:String} AND table = {table:String}';
   const [row] = await ifAllowed(http.select<{ parts: string | number }>(sql, { database, table }, signal));
   return Number(row?.parts ?? 0);
 }

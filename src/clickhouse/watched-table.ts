@@ -38,7 +38,13 @@ export class WatchedTable {
   #next: Promise<void> | undefined;
 
   /** `defaultWindow`, `defaultSeconds`: what the server has for tables that do not say; undefined: the user may not see it. */
-  constructor(http: ClickHouseWire, table: Table, defaultWindow: number | undefined, { report, now, isCoalesced = false }: Around, defaultSeconds?: number) {
+  constructor(
+    http: ClickHouseWire,
+    table: Table,
+    defaultWindow: number | undefined,
+    { report, now, isCoalesced = false }: Around,
+    defaultSeconds?: number,
+  ) {
     this.#http = http;
     this.#report = report;
     this.#clock = now;
@@ -52,7 +58,13 @@ export class WatchedTable {
   }
 
   static async open(http: ClickHouseWire, table: Table, around: Around): Promise<WatchedTable> {
-    const opened = new WatchedTable(http, table, await readDefaultWindow(http, table.family), around, await readWindowSeconds(http, table));
+    const opened = new WatchedTable(
+      http,
+      table,
+      await readDefaultWindow(http, table.family),
+      around,
+      await readWindowSeconds(http, table),
+    );
     opened.#now = { ...opened.#now, ...(await opened.#reach(table)) };
     return opened;
   }
@@ -107,7 +119,13 @@ export class WatchedTable {
   /** What a range records of it. */
   get record(): TableRecord {
     const { id, columns, shape, alteredS, mutation } = this.#now;
-    return { ...(id === undefined ? {} : { id }), columns, shape, ...(alteredS === undefined ? {} : { alteredS }), ...(mutation === undefined ? {} : { mutation }) };
+    return {
+      ...(id === undefined ? {} : { id }),
+      columns,
+      shape,
+      ...(alteredS === undefined ? {} : { alteredS }),
+      ...(mutation === undefined ? {} : { mutation }),
+    };
   }
 
   /**
@@ -117,10 +135,12 @@ export class WatchedTable {
   refresh(): Promise<void> {
     if (this.#next !== undefined) return this.#next;
     if (this.#refreshing === undefined) return this.#begin();
-    this.#next = this.#refreshing.catch(() => undefined).then(() => {
-      this.#next = undefined;
-      return this.#begin();
-    });
+    this.#next = this.#refreshing
+      .catch(() => undefined)
+      .then(() => {
+        this.#next = undefined;
+        return this.#begin();
+      });
     return this.#next;
   }
 
@@ -133,9 +153,19 @@ export class WatchedTable {
     const askedMs = this.#clock();
     const found = await findTable(this.#http, this.#table);
     if (found === undefined) {
-      if (!this.#isGone) this.#tell({ change: 'gone', level: 'error', message: 'the table is gone, or the user may not see it any more', hint: 'nothing is inserted until it is back; a range in doubt goes only into the very table it was recorded for' });
+      if (!this.#isGone)
+        this.#tell({
+          change: 'gone',
+          level: 'error',
+          message: 'the table is gone, or the user may not see it any more',
+          hint: 'nothing is inserted until it is back; a range in doubt goes only into the very table it was recorded for',
+        });
       this.#isGone = true;
-      throw new IngestError('KCR_INSERT_RETRIABLE', `not sent: there is no table ${this.#name} any more, or the user may not see it`, { table: this.#name, hint: 'bring the table back (ATTACH, UNDROP, RENAME), or GRANT SELECT on it' });
+      throw new IngestError(
+        'KCR_INSERT_RETRIABLE',
+        `not sent: there is no table ${this.#name} any more, or the user may not see it`,
+        { table: this.#name, hint: 'bring the table back (ATTACH, UNDROP, RENAME), or GRANT SELECT on it' },
+      );
     }
     const reach = await this.#reach(found);
     const before = { table: this.#table, now: this.#now, isGone: this.#isGone };
@@ -153,19 +183,32 @@ export class WatchedTable {
     const { alteredS, mutation, family } = table;
     return {
       ...(id === undefined ? {} : { id }),
-      columns: columnsCode(table), shape: shapeOf(table),
-      ...(alteredS === undefined ? {} : { alteredS }), ...(mutation === undefined ? {} : { mutation }),
-      family, keepsTokens,
+      columns: columnsCode(table),
+      shape: shapeOf(table),
+      ...(alteredS === undefined ? {} : { alteredS }),
+      ...(mutation === undefined ? {} : { mutation }),
+      family,
+      keepsTokens,
       forgotMs: keepsTokens ? forgotMs : this.#clock(),
     };
   }
 
   #windowOf(table: Table): number | undefined {
-    return tableSetting(table, table.family === 'plain' ? 'non_replicated_deduplication_window' : 'replicated_deduplication_window') ?? this.#defaultWindow;
+    return (
+      tableSetting(
+        table,
+        table.family === 'plain' ? 'non_replicated_deduplication_window' : 'replicated_deduplication_window',
+      ) ?? this.#defaultWindow
+    );
   }
 
   #reach(table: Table): Promise<WindowReach> {
-    return readWindowReach(this.#http, table, { window: this.#windowOf(table), isCoalesced: this.#isCoalesced }, this.#clock);
+    return readWindowReach(
+      this.#http,
+      table,
+      { window: this.#windowOf(table), isCoalesced: this.#isCoalesced },
+      this.#clock,
+    );
   }
 
   get #name(): string {
@@ -192,18 +235,32 @@ function idOf({ family, engineFull, uuid }: Table): string | undefined {
   return path === undefined || path.includes('{uuid}') ? uuid : path;
 }
 
-const letters = [['t', 'topic'], ['p', 'partition'], ['o', 'offset'], ['s', 'timestamp'], ['k', 'key'], ['h', 'headers']] as const;
+const letters = [
+  ['t', 'topic'],
+  ['p', 'partition'],
+  ['o', 'offset'],
+  ['s', 'timestamp'],
+  ['k', 'key'],
+  ['h', 'headers'],
+] as const;
 
 /** The columns that are filled, as `TableRecord.columns` has them. */
 function columnsCode({ provenance, columns }: Pick<Table, 'provenance' | 'columns'>): string {
   const filled = letters.filter(([, field]) => provenance[field] !== undefined && provenance[field] !== false);
   if (filled.length === 0) return '';
-  const types = columns.filter(({ name }) => ['_topic', '_partition', '_offset'].includes(name)).map(({ name, type, defaultKind }) => [name, type, defaultKind]);
+  const types = columns
+    .filter(({ name }) => ['_topic', '_partition', '_offset'].includes(name))
+    .map(({ name, type, defaultKind }) => [name, type, defaultKind]);
   return `${filled.map(([letter]) => letter).join('')}-${hash(JSON.stringify(types.sort()), 6)}`;
 }
 
 function shapeOf({ columns }: Pick<Table, 'columns'>): string {
-  return hash(JSON.stringify(columns.map(({ name, type, defaultKind, defaultExpression }) => [name, type, defaultKind, defaultExpression])), 8);
+  return hash(
+    JSON.stringify(
+      columns.map(({ name, type, defaultKind, defaultExpression }) => [name, type, defaultKind, defaultExpression]),
+    ),
+    8,
+  );
 }
 
 /** Only the columns that a range says its rows have; undefined: it does not say. */

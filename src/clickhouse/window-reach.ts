@@ -59,7 +59,12 @@ export interface WindowAsked {
  * A plain table is read back after a repetition in any case, so there rows are counted in both modes, and the mode may be
  * changed at any time. In a replicated one a look is a cost of its own: `direct` counts blocks.
  */
-export async function readWindowReach(http: ClickHouseWire, { database, table, family }: Table, { window, isCoalesced }: WindowAsked, now: () => number): Promise<WindowReach> {
+export async function readWindowReach(
+  http: ClickHouseWire,
+  { database, table, family }: Table,
+  { window, isCoalesced }: WindowAsked,
+  now: () => number,
+): Promise<WindowReach> {
   if (window === undefined || window === 0 || family === 'none') return {};
   const half = Math.floor(window / 2);
   const askedMs = now();

@@ -13,16 +13,32 @@ const reference = { type: 'string', pattern: '\\$\\{.+\\}' };
 export function configJsonSchema(): JsonSchema {
   const schema = z.toJSONSchema(configSchema, { io: 'input', unrepresentable: 'any', target: 'draft-7' }) as JsonSchema;
   const properties = schema['properties'] as Record<string, JsonSchema>;
-  const plain = Object.fromEntries(Object.entries(properties).map(([name, of]) => [name, name === '$schema' ? of : withReferences(of)]));
-  return { ...schema, $id: 'https://unpkg.com/kafka-clickhouse-rx/config.schema.json', title: 'kafka-clickhouse-rx', properties: plain };
+  const plain = Object.fromEntries(
+    Object.entries(properties).map(([name, of]) => [name, name === '$schema' ? of : withReferences(of)]),
+  );
+  return {
+    ...schema,
+    $id: 'https://unpkg.com/kafka-clickhouse-rx/config.schema.json',
+    title: 'kafka-clickhouse-rx',
+    properties: plain,
+  };
 }
 
 function withReferences(of: JsonSchema): JsonSchema {
-  const { default: preset, ...own } = Object.fromEntries(Object.entries(of).map(([key, value]) => [key, inner(key, value)]));
+  const { default: preset, ...own } = Object.fromEntries(
+    Object.entries(of).map(([key, value]) => [key, inner(key, value)]),
+  );
   const { type, pattern, format } = own;
-  const isPlainText = type === 'string' && pattern === undefined && format === undefined && own['enum'] === undefined && own['const'] === undefined;
+  const isPlainText =
+    type === 'string' &&
+    pattern === undefined &&
+    format === undefined &&
+    own['enum'] === undefined &&
+    own['const'] === undefined;
   // The words that tell one kind of object from another stay words: "store", "mechanism".
-  const takesText = ['integer', 'number', 'boolean', 'array'].includes(type as string) || (type === 'string' && !isPlainText && own['const'] === undefined);
+  const takesText =
+    ['integer', 'number', 'boolean', 'array'].includes(type as string) ||
+    (type === 'string' && !isPlainText && own['const'] === undefined);
   const schema = takesText ? { anyOf: [own, reference] } : own;
   return preset === undefined ? schema : { ...schema, default: preset };
 }
@@ -33,8 +49,15 @@ function withoutFunctions(properties: Record<string, JsonSchema>): Record<string
 }
 
 function inner(key: string, value: unknown): unknown {
-  if (key === 'properties') return Object.fromEntries(Object.entries(withoutFunctions(value as Record<string, JsonSchema>)).map(([name, of]) => [name, withReferences(of)]));
-  if (key === 'items' || (key === 'additionalProperties' && typeof value === 'object')) return withReferences(value as JsonSchema);
+  if (key === 'properties')
+    return Object.fromEntries(
+      Object.entries(withoutFunctions(value as Record<string, JsonSchema>)).map(([name, of]) => [
+        name,
+        withReferences(of),
+      ]),
+    );
+  if (key === 'items' || (key === 'additionalProperties' && typeof value === 'object'))
+    return withReferences(value as JsonSchema);
   if (key === 'anyOf' || key === 'oneOf') return (value as JsonSchema[]).map(withReferences);
   return value;
 }

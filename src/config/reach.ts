@@ -54,10 +54,15 @@ interface Compressions {
 /** What `clickhouse` says of the way there, its certificates included. */
 export function checkReach(clickhouse: ClickHouseAddress & Compressions): void {
   const fault = addressFault(clickhouse);
-  if (fault !== undefined) throw new IngestError('KCR_CONFIG', `The configuration cannot be used:\n  clickhouse.${fault.option}: ${fault.what}`, { hint: fault.hint });
+  if (fault !== undefined)
+    throw new IngestError(
+      'KCR_CONFIG',
+      `The configuration cannot be used:\n  clickhouse.${fault.option}: ${fault.what}`,
+      { hint: fault.hint },
+    );
   for (const name of ['compression', 'answerCompression'] as const) {
     const why = encodingFault(clickhouse[name] ?? 'none');
-    if (why !== undefined) throw new IngestError('KCR_CONFIG', `The configuration cannot be used:\n  clickhouse.${name}: ${why}`);
+    if (why !== undefined)
+      throw new IngestError('KCR_CONFIG', `The configuration cannot be used:\n  clickhouse.${name}: ${why}`);
   }
 }
-

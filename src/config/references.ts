@@ -35,7 +35,10 @@ export function filledIn(text: string, world: World): string {
     if (match === '$${') return '${';
     if (path !== undefined) return secret(filledIn(path, world), world);
     if (name !== undefined) return variable(name, otherwise, world);
-    throw new BadReference('a ${ that begins nothing that is known', 'write ${NAME}, ${NAME:-default} or ${file:/path}; $${ where ${ itself is meant');
+    throw new BadReference(
+      'a ${ that begins nothing that is known',
+      'write ${NAME}, ${NAME:-default} or ${file:/path}; $${ where ${ itself is meant',
+    );
   });
 }
 
@@ -44,7 +47,10 @@ function variable(name: string, otherwise: string | undefined, { environment }: 
   // As in a shell: with a default, empty is as good as not there.
   if (otherwise !== undefined && (found === undefined || found === '')) return otherwise;
   if (found !== undefined) return found;
-  throw new BadReference(`the environment has no variable ${name}`, `set ${name}, write \${${name}:-default}, or write the value itself`);
+  throw new BadReference(
+    `the environment has no variable ${name}`,
+    `set ${name}, write \${${name}:-default}, or write the value itself`,
+  );
 }
 
 /** Without the line feed that editors and `echo` put at the end. */
@@ -53,8 +59,12 @@ function secret(path: string, { readFile }: World): string {
   try {
     text = readFile(path);
   } catch (thrown) {
-    throw new BadReference(`the file ${path} cannot be read (${(thrown as NodeJS.ErrnoException).code ?? 'error'})`, 'check that it is mounted and that this user may read it');
+    throw new BadReference(
+      `the file ${path} cannot be read (${(thrown as NodeJS.ErrnoException).code ?? 'error'})`,
+      'check that it is mounted and that this user may read it',
+    );
   }
-  if (text.length > MAX_FILE_BYTES) throw new BadReference(`the file ${path} is larger than 1 MiB`, 'name the file that holds the value alone');
+  if (text.length > MAX_FILE_BYTES)
+    throw new BadReference(`the file ${path} is larger than 1 MiB`, 'name the file that holds the value alone');
   return text.replace(/^\uFEFF/, '').replace(/\r?\n$/, '');
 }

@@ -26,11 +26,14 @@ export function parseYaml(text: string): unknown {
   const lines = new LineCounter();
   const document = parseDocument(plain, { prettyErrors: false, lineCounter: lines });
   const [fault] = [...document.errors, ...document.warnings];
-  if (fault !== undefined) throw new BadSyntax(`${placeOf(plain, startOf(fault, document))}: ${yamlFaults[fault.code] ?? 'this is not YAML'}`);
+  if (fault !== undefined)
+    throw new BadSyntax(`${placeOf(plain, startOf(fault, document))}: ${yamlFaults[fault.code] ?? 'this is not YAML'}`);
   try {
     return document.toJS() as unknown;
   } catch {
-    throw new BadSyntax(`an alias (* at the beginning of a value) that names no anchor, or too many of them: put the value into quotes`);
+    throw new BadSyntax(
+      `an alias (* at the beginning of a value) that names no anchor, or too many of them: put the value into quotes`,
+    );
   }
 }
 
@@ -54,7 +57,14 @@ function startOf({ code, pos: [at] }: YAMLError, document: Document): number {
   let begin = at;
   visit(document, {
     Scalar: (_key, node) => {
-      if (isScalar(node) && (node.type === 'QUOTE_DOUBLE' || node.type === 'QUOTE_SINGLE') && node.range != null && node.range[0] <= at && node.range[2] >= at) begin = node.range[0];
+      if (
+        isScalar(node) &&
+        (node.type === 'QUOTE_DOUBLE' || node.type === 'QUOTE_SINGLE') &&
+        node.range != null &&
+        node.range[0] <= at &&
+        node.range[2] >= at
+      )
+        begin = node.range[0];
     },
   });
   return begin;
@@ -119,7 +129,8 @@ class JsonScan {
 
   #entry(depth: number): Fault | undefined {
     this.#blank();
-    if (this.#text[this.#at] !== '"') return this.#here('expected a key in double quotes, without a comma before the closing bracket');
+    if (this.#text[this.#at] !== '"')
+      return this.#here('expected a key in double quotes, without a comma before the closing bracket');
     const key = this.#string();
     if (key !== undefined) return key;
     this.#blank();
@@ -135,17 +146,21 @@ class JsonScan {
       if (fault !== undefined) return fault;
       this.#blank();
       if (this.#take(close)) return undefined;
-      if (!this.#take(/,/y)) return this.#here(`expected a comma or ${end}: look for a quote or comma that is missing here or in the line before`);
+      if (!this.#take(/,/y))
+        return this.#here(
+          `expected a comma or ${end}: look for a quote or comma that is missing here or in the line before`,
+        );
     }
   }
 
   #string(): Fault | undefined {
     const begin = this.#at;
-     
+
     if (this.#take(/"(?:[^"\\\u0000-\u001F]|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*"/y)) return undefined;
-     
+
     this.#take(/"(?:[^"\\\u0000-\u001F]|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*/y);
-    if (this.#text[this.#at] === '\\') return this.#here('a backslash before a character that it cannot stand before: a backslash itself is \\\\');
+    if (this.#text[this.#at] === '\\')
+      return this.#here('a backslash before a character that it cannot stand before: a backslash itself is \\\\');
     return { at: begin, what: 'text that begins here is not closed by a quote in its line' };
   }
 }

@@ -9,7 +9,10 @@ export function withoutCredentials(config: unknown): unknown {
   if (!isObject(config) || !isObject(config['clickhouse'])) return config;
   const clickhouse = apart(config['clickhouse'], 'clickhouse');
   const { proxy } = clickhouse;
-  return { ...config, clickhouse: isObject(proxy) ? { ...clickhouse, proxy: apart(proxy, 'clickhouse.proxy') } : clickhouse };
+  return {
+    ...config,
+    clickhouse: isObject(proxy) ? { ...clickhouse, proxy: apart(proxy, 'clickhouse.proxy') } : clickhouse,
+  };
 }
 
 /** The object with a plain `url`, and what stood in it beside it. */
@@ -18,7 +21,10 @@ function apart(of: Record<string, unknown>, place: string): Record<string, unkno
   if (typeof given !== 'string' || !URL.canParse(given)) return of;
   const url = new URL(given);
   if (url.username === '' && url.password === '') return of;
-  const own = { ...(url.username === '' ? {} : { username: decoded(url.username, place) }), ...(url.password === '' ? {} : { password: decoded(url.password, place) }) };
+  const own = {
+    ...(url.username === '' ? {} : { username: decoded(url.username, place) }),
+    ...(url.password === '' ? {} : { password: decoded(url.password, place) }),
+  };
   for (const [name, value] of Object.entries(own)) {
     if (of[name] !== undefined && of[name] !== value) {
       throw refused(`${place}.${name}: another one stands in ${place}.url`, 'give it in one of the two places');
@@ -34,7 +40,10 @@ function decoded(text: string, place: string): string {
   try {
     return decodeURIComponent(text);
   } catch {
-    throw refused(`${place}.url: its user or password holds a % that begins no code`, `write %25 for %, or give ${place}.username and ${place}.password`);
+    throw refused(
+      `${place}.url: its user or password holds a % that begins no code`,
+      `write %25 for %, or give ${place}.username and ${place}.password`,
+    );
   }
 }
 

@@ -18,9 +18,20 @@ const CLOSE_LIMIT_MS = 500;
  * Makes calls as an administrator; the connection is closed before it resolves. Fails within about ten seconds, thirty
  * where three brokers or more are listed, or within `limitMs`.
  */
-export async function withAdmin<T>(settings: ClientSettings, doing: string, use: (admin: Admin, cluster: WireCluster) => Promise<T>, limitMs = adminLimitMs(settings)): Promise<T> {
+export async function withAdmin<T>(
+  settings: ClientSettings,
+  doing: string,
+  use: (admin: Admin, cluster: WireCluster) => Promise<T>,
+  limitMs = adminLimitMs(settings),
+): Promise<T> {
   // Half of what there is for each: one that is silent leaves time for the next.
-  const { admin, cluster, end } = openAdmin({ ...settings, requestTimeoutMs: Math.min(settings.requestTimeoutMs, settings.brokers.length > 1 ? ADMIN_LIMIT_MS / 2 : ADMIN_LIMIT_MS) });
+  const { admin, cluster, end } = openAdmin({
+    ...settings,
+    requestTimeoutMs: Math.min(
+      settings.requestTimeoutMs,
+      settings.brokers.length > 1 ? ADMIN_LIMIT_MS / 2 : ADMIN_LIMIT_MS,
+    ),
+  });
   const answer = (async () => {
     await admin.connect();
     return { value: await use(admin, cluster) };
@@ -28,7 +39,10 @@ export async function withAdmin<T>(settings: ClientSettings, doing: string, use:
   let failure: unknown;
   let told: readonly string[] = [];
   try {
-    const result = await within(answer.catch((thrown: unknown) => ((failure = thrown), undefined)), limitMs);
+    const result = await within(
+      answer.catch((thrown: unknown) => ((failure = thrown), undefined)),
+      limitMs,
+    );
     if (result !== undefined) return result.value;
     told = cluster.brokerPool.metadata?.brokers.map(({ host, port }) => `${host}:${port}`) ?? [];
   } finally {
@@ -49,24 +63,38 @@ interface AdminFailure {
   readonly told: readonly string[];
 }
 
-function adminError(thrown: unknown, doing: string, { settings: { brokers, sasl, ssl }, limitMs, told }: AdminFailure): IngestError {
+function adminError(
+  thrown: unknown,
+  doing: string,
+  { settings: { brokers, sasl, ssl }, limitMs, told }: AdminFailure,
+): IngestError {
   if (thrown instanceof IngestError) return thrown;
   if (isLoginFailure(thrown)) {
     const how = sasl === undefined ? '' : ` (${sasl.mechanism}${'username' in sasl ? `, user ${sasl.username}` : ''})`;
     return new IngestError('KCR_PREFLIGHT', `Kafka refused the login${how}: ${reasonOf(thrown)}`, {
-      serverCode: kafkaType(thrown), hint: 'check sasl.mechanism, the user and the password against what the broker has', cause: thrown,
+      serverCode: kafkaType(thrown),
+      hint: 'check sasl.mechanism, the user and the password against what the broker has',
+      cause: thrown,
     });
   }
   if (kafkaType(thrown) === 'ILLEGAL_SASL_STATE') {
-    return new IngestError('KCR_PREFLIGHT', `The listener at ${brokers.join(', ')} takes no login, and kafka.sasl is set`, {
-      serverCode: 'ILLEGAL_SASL_STATE', hint: 'give the address of the listener with SASL, or take kafka.sasl out', cause: thrown,
-    });
+    return new IngestError(
+      'KCR_PREFLIGHT',
+      `The listener at ${brokers.join(', ')} takes no login, and kafka.sasl is set`,
+      {
+        serverCode: 'ILLEGAL_SASL_STATE',
+        hint: 'give the address of the listener with SASL, or take kafka.sasl out',
+        cause: thrown,
+      },
+    );
   }
   if (thrown !== undefined && troubleOf(thrown) === 'fatal') return kafkaError(thrown, doing);
   if (kafkaType(thrown) !== undefined) {
     // A broker that has just been started, or an election: the same call may succeed later.
     return new IngestError('KCR_KAFKA_UNREACHABLE', `${doing} failed: ${reasonOf(thrown)}`, {
-      serverCode: kafkaType(thrown), hint: 'the cluster is not ready: try again in a while', cause: thrown,
+      serverCode: kafkaType(thrown),
+      hint: 'the cluster is not ready: try again in a while',
+      cause: thrown,
     });
   }
   const why = thrown === undefined ? `no answer within ${limitMs / 1000} s` : reasonOf(thrown);
@@ -74,12 +102,17 @@ function adminError(thrown: unknown, doing: string, { settings: { brokers, sasl,
   if (elsewhere.length > 0) {
     const message = `Kafka answers at ${brokers.join(', ')} and gives the address ${elsewhere.join(', ')}, where no broker is reached from here: ${why}`;
     return new IngestError('KCR_KAFKA_UNREACHABLE', message, {
-      hint: "set the brokers' advertised.listeners to addresses that this machine reaches, or give the address of the listener that is meant for it", cause: thrown,
+      hint: "set the brokers' advertised.listeners to addresses that this machine reaches, or give the address of the listener that is meant for it",
+      cause: thrown,
     });
   }
-  const secured = ssl === false && sasl === undefined ? '; a listener that wants TLS or a login closes the connection: then set ssl or sasl' : '';
+  const secured =
+    ssl === false && sasl === undefined
+      ? '; a listener that wants TLS or a login closes the connection: then set ssl or sasl'
+      : '';
   return new IngestError('KCR_KAFKA_UNREACHABLE', `No Kafka broker answers at ${brokers.join(', ')}: ${why}`, {
-    hint: `check the addresses, that a broker listens there and that nothing in between blocks it${secured}`, cause: thrown,
+    hint: `check the addresses, that a broker listens there and that nothing in between blocks it${secured}`,
+    cause: thrown,
   });
 }
 
@@ -106,7 +139,11 @@ export async function lagOf(
   return withAdmin(clientSettings(options), `Asking for the lag of ${groupId}`, async (_, cluster) => {
     const positions = await groupPositions(cluster, groupId, topics);
     return positions.map(({ topic, partition, logStart, logEnd, committed }) => ({
-      topic, partition, end: logEnd, committed, lag: Math.max(0, logEnd - (committed ?? logStart)),
+      topic,
+      partition,
+      end: logEnd,
+      committed,
+      lag: Math.max(0, logEnd - (committed ?? logStart)),
     }));
   });
 }

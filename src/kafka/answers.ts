@@ -2,7 +2,14 @@
  * Room: a broker's answers, before kafkajs believes them: each must be to a request that this very connection sent, and
  * be such that it can be taken apart. What is not ends its connection, which is opened anew; never the process.
  */
-import { changeBrokers, type WireBroker, type WireBrokerPool, type WireConnection, type WirePool, type WireRequest } from './broker.js';
+import {
+  changeBrokers,
+  type WireBroker,
+  type WireBrokerPool,
+  type WireConnection,
+  type WirePool,
+  type WireRequest,
+} from './broker.js';
 import type { KafkaLog } from './options.js';
 import { isTimeout, reasonOf } from './trouble.js';
 
@@ -25,7 +32,8 @@ export class OpenRequests {
   /** One whole request, its length included. */
   sent(request: Buffer): void {
     if (this.#isBare || request.length < CORRELATION_AT + 4) return;
-    if (request.readInt16BE(LENGTH_BYTES) === SASL_HANDSHAKE_API && request.readInt16BE(LENGTH_BYTES + 2) === 0) this.#isBare = true;
+    if (request.readInt16BE(LENGTH_BYTES) === SASL_HANDSHAKE_API && request.readInt16BE(LENGTH_BYTES + 2) === 0)
+      this.#isBare = true;
     this.#open.add(request.readInt32BE(CORRELATION_AT));
   }
 
@@ -35,13 +43,17 @@ export class OpenRequests {
     const short = shortAnswer(answer);
     if (short !== undefined) return short;
     const id = answer.readInt32BE(LENGTH_BYTES);
-    return this.#open.delete(id) ? undefined : new Error(`an answer to request ${id}, which was not sent or is answered already`);
+    return this.#open.delete(id)
+      ? undefined
+      : new Error(`an answer to request ${id}, which was not sent or is answered already`);
   }
 }
 
 /** What is wrong with an answer, its length included, that does not even say to which request it is; undefined: it says so. */
 function shortAnswer({ length }: Buffer): Error | undefined {
-  return length < LENGTH_BYTES + 4 ? new Error(`an answer of ${length - LENGTH_BYTES} bytes, which does not even say to what`) : undefined;
+  return length < LENGTH_BYTES + 4
+    ? new Error(`an answer of ${length - LENGTH_BYTES} bytes, which does not even say to what`)
+    : undefined;
 }
 
 /**
@@ -66,7 +78,10 @@ export function containAnswers(pool: WireBrokerPool, log: KafkaLog): void {
     connections.send = (wire) =>
       send(contained(wire, (error) => cut(broker, wire, error))).catch((thrown: unknown) => {
         // A connection over which nothing comes back any more is asked again for ever, unless it is opened anew.
-        if (isTimeout(thrown)) (connections as OpenPool).pool?.[wire.request.apiKey === FETCH_API ? 1 : 0]?.socket?.destroy(new Error('a request was not answered in time'));
+        if (isTimeout(thrown))
+          (connections as OpenPool).pool?.[wire.request.apiKey === FETCH_API ? 1 : 0]?.socket?.destroy(
+            new Error('a request was not answered in time'),
+          );
         throw thrown;
       });
   });
@@ -76,7 +91,11 @@ export function containAnswers(pool: WireBrokerPool, log: KafkaLog): void {
     const nowMs = performance.now();
     if (nowMs - (toldMs.get(broker) ?? -Infinity) >= TELL_EVERY_MS) {
       toldMs.set(broker, nowMs);
-      log('warn', 'an answer cannot be read, opening the connection anew', { broker, request: request.apiName, reason: error.message });
+      log('warn', 'an answer cannot be read, opening the connection anew', {
+        broker,
+        request: request.apiName,
+        reason: error.message,
+      });
     }
     const connection = await connectionPool.getConnection(request.apiKey === FETCH_API ? 1 : 0).catch(() => undefined);
     connection?.socket?.destroy(error);
@@ -109,11 +128,17 @@ export function contained(wire: WireRequest, onBad: (error: BadAnswer) => Promis
 
 /** What the language throws at bytes that are not what they should be; not what Kafka said, nor what we say of it. */
 function isForeign(thrown: unknown): boolean {
-  return thrown instanceof RangeError || thrown instanceof TypeError || thrown instanceof SyntaxError || !(thrown instanceof Error);
+  return (
+    thrown instanceof RangeError ||
+    thrown instanceof TypeError ||
+    thrown instanceof SyntaxError ||
+    !(thrown instanceof Error)
+  );
 }
 
 function calmed(decoded: unknown): unknown {
   const answer = decoded as { clientSideThrottleTime?: unknown } | undefined;
-  if (typeof answer?.clientSideThrottleTime === 'number' && answer.clientSideThrottleTime > MAX_THROTTLE_MS) answer.clientSideThrottleTime = MAX_THROTTLE_MS;
+  if (typeof answer?.clientSideThrottleTime === 'number' && answer.clientSideThrottleTime > MAX_THROTTLE_MS)
+    answer.clientSideThrottleTime = MAX_THROTTLE_MS;
   return decoded;
 }

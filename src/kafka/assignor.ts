@@ -24,7 +24,10 @@ export interface Member {
 }
 
 /** `userData` means nothing to anybody; but who joins with another one than before makes the group begin a new generation. */
-export function subscription(topics: readonly string[], userData: Buffer = Buffer.alloc(0)): { name: string; metadata: Buffer } {
+export function subscription(
+  topics: readonly string[],
+  userData: Buffer = Buffer.alloc(0),
+): { name: string; metadata: Buffer } {
   return { name: ASSIGNOR_NAME, metadata: MemberMetadata.encode({ version: VERSION, topics: [...topics], userData }) };
 }
 
@@ -50,7 +53,10 @@ export function assign(
   for (const topic of topics) {
     const takers = wishes.filter((wish) => wish.topics.has(topic));
     for (const partition of [...partitionsOf(topic)].sort((a, b) => a - b)) {
-      const taker = dealt.get((takers[turn++ % takers.length] as { memberId: string }).memberId) as Record<string, number[]>;
+      const taker = dealt.get((takers[turn++ % takers.length] as { memberId: string }).memberId) as Record<
+        string,
+        number[]
+      >;
       (taker[topic] ??= []).push(partition);
     }
   }

@@ -49,7 +49,8 @@ export function endOfBatch(data: Buffer, at: number): number {
   }
   if (magic !== 2) throw new BadBatch(`its magic is ${magic}, which no version of Kafka writes`);
   const length = data.readInt32BE(at + LENGTH_END - 4);
-  if (length < HEAD_BYTES - LENGTH_END) throw new BadBatch(`it says it has ${length} bytes, which is less than its own head`);
+  if (length < HEAD_BYTES - LENGTH_END)
+    throw new BadBatch(`it says it has ${length} bytes, which is less than its own head`);
   return at + LENGTH_END + length;
 }
 
@@ -63,7 +64,9 @@ export function readHead(data: Buffer, at: number, end: number): BatchHead {
   const baseOffset = readInt64(data, at);
   const lastOffset = baseOffset + data.readInt32BE(at + 23);
   if (!Number.isSafeInteger(baseOffset) || !Number.isSafeInteger(lastOffset)) {
-    throw new BadBatch(`offset ${data.readBigInt64BE(at)} is larger than a number can hold exactly`, { code: 'KCR_OFFSET_RANGE' });
+    throw new BadBatch(`offset ${data.readBigInt64BE(at)} is larger than a number can hold exactly`, {
+      code: 'KCR_OFFSET_RANGE',
+    });
   }
   return {
     baseOffset,
@@ -89,15 +92,24 @@ export interface Surroundings {
 }
 
 /** @throws BadBatch when the offsets or the count cannot be. */
-export function checkHead({ baseOffset, lastOffset, count, codec, control, body }: BatchHead, { nextOffset, highWatermark }: Surroundings): void {
+export function checkHead(
+  { baseOffset, lastOffset, count, codec, control, body }: BatchHead,
+  { nextOffset, highWatermark }: Surroundings,
+): void {
   const span = lastOffset - baseOffset + 1;
   if (span < 1) throw new BadBatch(`its last offset delta is ${span - 1}`);
   if (count < 0 || count > span) throw new BadBatch(`it says it has ${count} records in a range of ${span} offsets`);
-  if (baseOffset < nextOffset) throw new BadBatch(nextOffset === 0 ? 'its base offset is negative' : `it begins before offset ${nextOffset}, to where the batch before it reaches`);
+  if (baseOffset < nextOffset)
+    throw new BadBatch(
+      nextOffset === 0
+        ? 'its base offset is negative'
+        : `it begins before offset ${nextOffset}, to where the batch before it reaches`,
+    );
   if (highWatermark !== undefined && highWatermark >= 0 && lastOffset >= highWatermark + WATERMARK_SLACK) {
     throw new BadBatch(`it ends at offset ${lastOffset}, and the log at ${highWatermark}`);
   }
-  if (codec > LAST_CODEC) throw new BadBatch(`it is compressed with codec ${codec}, which is not known`, { code: 'KCR_KAFKA' });
+  if (codec > LAST_CODEC)
+    throw new BadBatch(`it is compressed with codec ${codec}, which is not known`, { code: 'KCR_KAFKA' });
   if (control && codec !== 0) throw new BadBatch('it is a control batch, and compressed');
   if (control && count > 1) throw new BadBatch(`it is a control batch of ${count} records`);
   if (count === 0 && body.length > 0) throw new BadBatch(`it says it has no records, in ${body.length} bytes`);

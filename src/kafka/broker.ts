@@ -15,7 +15,12 @@ export interface TopicPartitions<Partition> {
 }
 
 export interface WireRequest {
-  readonly request: { readonly apiKey: number; readonly apiVersion: number; readonly apiName: string; encode(): Promise<EncodedRequest> };
+  readonly request: {
+    readonly apiKey: number;
+    readonly apiVersion: number;
+    readonly apiName: string;
+    encode(): Promise<EncodedRequest>;
+  };
   readonly response: WireResponse;
   readonly requestTimeout?: number;
 }
@@ -160,10 +165,16 @@ export function forgetVersions(broker: WireBroker): void {
  * A broker whose requests pass through `send`; everything else stays the broker's own. A connection that the broker has
  * closed is opened again at the next request; kafkajs would close the broker's other ones with it.
  */
-export function through(broker: WireBroker, send: (pool: WirePool, request: WireRequest) => Promise<unknown>): WireBroker {
+export function through(
+  broker: WireBroker,
+  send: (pool: WirePool, request: WireRequest) => Promise<unknown>,
+): WireBroker {
   const pool = broker.connectionPool;
   const view = Object.create(pool, { send: { value: (request: WireRequest) => send(pool, request) } }) as WirePool;
-  return Object.create(broker, { connectionPool: { value: view }, disconnect: { value: async () => undefined } }) as WireBroker;
+  return Object.create(broker, {
+    connectionPool: { value: view },
+    disconnect: { value: async () => undefined },
+  }) as WireBroker;
 }
 
 const whole = new WeakSet<WireConnection>();
@@ -183,12 +194,29 @@ export function joinNothing(connection: WireConnection): void {
 }
 
 const CLUSTER_CALLS = [
-  'connect', 'disconnect', 'addMultipleTargetTopics', 'metadata', 'refreshMetadata', 'findTopicPartitionMetadata', 'findBroker', 'findGroupCoordinator',
+  'connect',
+  'disconnect',
+  'addMultipleTargetTopics',
+  'metadata',
+  'refreshMetadata',
+  'findTopicPartitionMetadata',
+  'findBroker',
+  'findGroupCoordinator',
 ] as const satisfies readonly (keyof WireCluster)[];
 
 const BROKER_CALLS = [
-  'isConnected', 'apiVersions', 'metadata', 'findGroupCoordinator', 'joinGroup', 'syncGroup', 'heartbeat', 'leaveGroup', 'offsetCommit', 'offsetFetch',
-  'listOffsets', 'fetch',
+  'isConnected',
+  'apiVersions',
+  'metadata',
+  'findGroupCoordinator',
+  'joinGroup',
+  'syncGroup',
+  'heartbeat',
+  'leaveGroup',
+  'offsetCommit',
+  'offsetFetch',
+  'listOffsets',
+  'fetch',
 ] as const satisfies readonly (keyof WireBroker)[];
 
 export function checkedCluster(cluster: unknown): WireCluster {

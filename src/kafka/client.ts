@@ -99,7 +99,10 @@ function deliver(socket: Socket, requests: OpenRequests, answer: Buffer): void {
 }
 
 /** kafkajs takes what is before the first colon for the host: an IPv6 address has another name until it is connected to. */
-function seeds(listed: readonly string[]): { readonly brokers: string[]; readonly addressOf: (name: string) => string } {
+function seeds(listed: readonly string[]): {
+  readonly brokers: string[];
+  readonly addressOf: (name: string) => string;
+} {
   const addresses = new Map<string, string>();
   const brokers = listed.map((broker) => {
     const [, address, port] = /^\[(.*)\]:(\d+)$/.exec(broker) ?? [];

@@ -6,7 +6,11 @@ import { promisify } from 'node:util';
 import { createGunzip, gunzip, gunzipSync, type ZlibOptions } from 'node:zlib';
 import kafkajs from 'kafkajs';
 import { compressFrame, decompressFrame, decompressFrameSync } from 'lz4-napi';
-import { compress as snappyCompress, uncompress as snappyUncompress, uncompressSync as snappyUncompressSync } from 'snappy';
+import {
+  compress as snappyCompress,
+  uncompress as snappyUncompress,
+  uncompressSync as snappyUncompressSync,
+} from 'snappy';
 import { lz4Size, snappyBlocks, unpackedSize } from './unpacked-size.js';
 import { asBuffer, TooLarge, THREAD_BYTES, type Bytes } from './unpacking.js';
 import { zstdDecode, zstdEncode } from './zstd.js';
@@ -60,8 +64,10 @@ function gzipDecode(data: Buffer, mostBytes: number): Bytes {
   const failed = (thrown: unknown): never => {
     throw (thrown as { code?: unknown }).code === 'ERR_BUFFER_TOO_LARGE' ? new TooLarge(mostBytes) : thrown;
   };
-  const fitting = (bytes: Buffer): Buffer => (bytes.length * 2 < bytes.buffer.byteLength && mostBytes > THREAD_BYTES ? Buffer.from(bytes) : bytes);
-  if (data.length >= THREAD_BYTES || mostBytes > 16 * THREAD_BYTES) return gunzipInThread(data, options).then(fitting, failed);
+  const fitting = (bytes: Buffer): Buffer =>
+    bytes.length * 2 < bytes.buffer.byteLength && mostBytes > THREAD_BYTES ? Buffer.from(bytes) : bytes;
+  if (data.length >= THREAD_BYTES || mostBytes > 16 * THREAD_BYTES)
+    return gunzipInThread(data, options).then(fitting, failed);
   try {
     return fitting(gunzipSync(data, options));
   } catch (thrown) {
@@ -85,7 +91,8 @@ export async function gzipSize(data: Buffer, limitBytes: number): Promise<number
 function snappyDecode(data: Buffer): Bytes {
   const blocks = snappyBlocks(data);
   const [first] = blocks;
-  if (first === data) return data.length < THREAD_BYTES ? asBuffer(snappyUncompressSync(data)) : snappyUncompress(data).then(asBuffer);
+  if (first === data)
+    return data.length < THREAD_BYTES ? asBuffer(snappyUncompressSync(data)) : snappyUncompress(data).then(asBuffer);
   // A block is 32 KiB before compression: not worth a thread.
   const unpacked = blocks.map((block) => asBuffer(snappyUncompressSync(block)));
   return unpacked.length === 1 ? (unpacked[0] as Buffer) : Buffer.concat(unpacked);

@@ -54,7 +54,10 @@ export class Commits {
 
   constructor(ports: CommitsPorts) {
     this.#ports = ports;
-    this.#gathered = new Gathered({ call: (items) => this.#send(items), take: (waiting) => fitting(ports.groupId, waiting) });
+    this.#gathered = new Gathered({
+      call: (items) => this.#send(items),
+      take: (waiting) => fitting(ports.groupId, waiting),
+    });
   }
 
   /**
@@ -69,7 +72,13 @@ export class Commits {
   async #send(items: readonly Waiting[]): Promise<Outcome<void>[]> {
     const isGoing = items.map(({ signal }) => signal?.aborted !== true);
     const going = items.filter((_, i) => isGoing[i]);
-    const failures = going[0] === undefined ? undefined : await this.#request(going[0].session, going.map(({ request }) => request));
+    const failures =
+      going[0] === undefined
+        ? undefined
+        : await this.#request(
+            going[0].session,
+            going.map(({ request }) => request),
+          );
     return items.map(({ request }, i): Outcome<void> => {
       if (isGoing[i] !== true) return { error: fenced(request.topic, request.partition, request.next, undefined) };
       const failure = failures?.get(nameOf(request));
@@ -78,18 +87,37 @@ export class Commits {
   }
 
   /** The failures, by name of the partition. */
-  async #request({ memberId, generation }: Session, requests: readonly CommitRequest[]): Promise<ReadonlyMap<string, CommitFailure>> {
+  async #request(
+    { memberId, generation }: Session,
+    requests: readonly CommitRequest[],
+  ): Promise<ReadonlyMap<string, CommitFailure>> {
     const { groupId, log, ask, suspect } = this.#ports;
     const topics = new Map<string, { partition: number; offset: string; metadata: string | null }[]>();
-    for (const { topic, partition, next, metadata } of requests) entryOf(topics, topic).push({ partition, offset: String(next), metadata });
-    const request = { groupId, groupGenerationId: generation, memberId, topics: [...topics].map(([topic, partitions]) => ({ topic, partitions })) };
+    for (const { topic, partition, next, metadata } of requests)
+      entryOf(topics, topic).push({ partition, offset: String(next), metadata });
+    const request = {
+      groupId,
+      groupGenerationId: generation,
+      memberId,
+      topics: [...topics].map(([topic, partitions]) => ({ topic, partitions })),
+    };
     let isSent = false;
     try {
-      const { errors } = await ask((coordinator) => withErrors(noting(coordinator, () => (isSent = true)), (broker) => broker.offsetCommit(request)));
+      const { errors } = await ask((coordinator) =>
+        withErrors(
+          noting(coordinator, () => (isSent = true)),
+          (broker) => broker.offsetCommit(request),
+        ),
+      );
       for (const error of new Set([...errors.values()].map(kafkaType))) suspect({ type: error });
       return new Map([...errors].map(([name, error]) => [name, new CommitFailure(error, true)]));
     } catch (thrown) {
-      log('warn', 'a request to commit failed', { groupId, partitions: requests.length, reason: reasonOf(thrown), outcome: commitOutcome(thrown, isSent) });
+      log('warn', 'a request to commit failed', {
+        groupId,
+        partitions: requests.length,
+        reason: reasonOf(thrown),
+        outcome: commitOutcome(thrown, isSent),
+      });
       return new Map(requests.map((each) => [nameOf(each), new CommitFailure(thrown, isSent)]));
     }
   }

@@ -31,12 +31,16 @@ export class Committing {
 
   commit(assignment: Assignment, next: number, metadata: string | null): Promise<void> {
     const { membership } = this.#ports;
-    return this.#inTurn(assignment, next, metadata, ({ session, ended }, request) => membership.commit(session, request, ended.signal));
+    return this.#inTurn(assignment, next, metadata, ({ session, ended }, request) =>
+      membership.commit(session, request, ended.signal),
+    );
   }
 
   commitOnce(assignment: Assignment, next: number, metadata: string | null): Promise<void> {
     const { membership } = this.#ports;
-    return this.#inTurn(assignment, next, metadata, ({ session, ended }, request) => membership.commitOnce(session, request, ended.signal));
+    return this.#inTurn(assignment, next, metadata, ({ session, ended }, request) =>
+      membership.commitOnce(session, request, ended.signal),
+    );
   }
 
   /** One after the other: an earlier one that is tried again must not overwrite a later one. */
@@ -59,7 +63,12 @@ export class Committing {
     } catch (thrown) {
       if (thrown instanceof UnknownOutcome) {
         tenure.isCommitUnknown = true;
-        log('warn', 'the outcome of a commit is not known, joining again', { topic, partition, next, reason: thrown.message });
+        log('warn', 'the outcome of a commit is not known, joining again', {
+          topic,
+          partition,
+          next,
+          reason: thrown.message,
+        });
         outlive(tenure.session);
         throw unknownOutcome(request, thrown);
       }
@@ -70,5 +79,9 @@ export class Committing {
 }
 
 function unknownOutcome({ topic, partition, next }: CommitRequest, cause?: unknown): IngestError {
-  return new IngestError('KCR_FENCED', `The outcome of the commit of offset ${next} is not known: the partition is claimed anew`, { topic, partition, cause });
+  return new IngestError(
+    'KCR_FENCED',
+    `The outcome of the commit of offset ${next} is not known: the partition is claimed anew`,
+    { topic, partition, cause },
+  );
 }

@@ -22,10 +22,16 @@ export interface Deal {
 
 export interface DealPorts {
   readonly wire: Pick<Wire, 'cluster'>;
-  readonly committed: (partitions: readonly TopicPartition[]) => Promise<{ readonly committed: readonly Committed[]; readonly errors: PartitionErrors }>;
+  readonly committed: (
+    partitions: readonly TopicPartition[],
+  ) => Promise<{ readonly committed: readonly Committed[]; readonly errors: PartitionErrors }>;
 }
 
-export async function deal({ wire: { cluster }, committed }: DealPorts, members: readonly Member[], signal: AbortSignal): Promise<Deal> {
+export async function deal(
+  { wire: { cluster }, committed }: DealPorts,
+  members: readonly Member[],
+  signal: AbortSignal,
+): Promise<Deal> {
   // Other members may read topics that this one does not.
   const topics = [...new Set(members.flatMap(({ memberMetadata }) => topicsOf(memberMetadata)))];
   await cluster.addMultipleTargetTopics(topics).catch((thrown: unknown) => {
@@ -38,7 +44,12 @@ export async function deal({ wire: { cluster }, committed }: DealPorts, members:
     await sleep(DEAL_LOOK_MS, signal);
   }
   // Taken out of the metadata once: what a later refresh brings is not what was dealt.
-  const partitions = new Map(topics.map((topic) => [topic, (knownTopic(cluster, topic)?.partitionMetadata ?? []).map(({ partitionId }) => partitionId)]));
+  const partitions = new Map(
+    topics.map((topic) => [
+      topic,
+      (knownTopic(cluster, topic)?.partitionMetadata ?? []).map(({ partitionId }) => partitionId),
+    ]),
+  );
   const all = [...partitions].flatMap(([topic, list]) => list.map((partition) => ({ topic, partition })));
   const grown = all.length === 0 ? [] : grownTopics(all, await committed(all));
   return {

@@ -7,7 +7,14 @@ import { IngestError } from '../errors.js';
 import type { AbortedTransaction } from './aborted.js';
 import type { TopicPartition } from './assignor.js';
 import { AnswerReader, FlexibleWriter, type EncodedRequest } from './protocol.js';
-import { joinNothing, maxVersion, through, type TopicPartitions, type WireBroker, type WireResponse } from './broker.js';
+import {
+  joinNothing,
+  maxVersion,
+  through,
+  type TopicPartitions,
+  type WireBroker,
+  type WireResponse,
+} from './broker.js';
 
 const FETCH_API = 1;
 /** The one of a broker's connections that kafkajs fetches over. */
@@ -65,7 +72,10 @@ export async function fetchFrom(broker: WireBroker, request: FetchRequest): Prom
     byId.length === 0 ? NOTHING : fetchById(broker, { ...request, partitions: shuffled(byId) }),
     byName.length === 0 ? NOTHING : fetchByName(broker, { ...request, partitions: byName }),
   ]);
-  return { partitions: answers.flatMap(({ partitions }) => partitions), throttleMs: Math.max(...answers.map(({ throttleMs }) => throttleMs)) };
+  return {
+    partitions: answers.flatMap(({ partitions }) => partitions),
+    throttleMs: Math.max(...answers.map(({ throttleMs }) => throttleMs)),
+  };
 }
 
 /** What is fetched next comes over a new connection. */
@@ -79,9 +89,17 @@ const NOTHING: FetchAnswer = { partitions: [], throttleMs: 0 };
 async function fetchById(broker: WireBroker, request: FetchRequest): Promise<FetchAnswer> {
   const names = new Map(request.partitions.map(({ topic, topicId }) => [topicId, topic]));
   const answer = broker.connectionPool.send({
-    request: { apiKey: FETCH_API, apiVersion: ID_VERSION, apiName: 'Fetch', encode: async () => encodeFetchById(request) },
+    request: {
+      apiKey: FETCH_API,
+      apiVersion: ID_VERSION,
+      apiName: 'Fetch',
+      encode: async () => encodeFetchById(request),
+    },
     response: {
-      decode: async (payload) => ({ partitions: decodeAnswer(payload, ID_VERSION, (id) => names.get(id)), throttleMs: throttleOf(payload, ID_VERSION) }),
+      decode: async (payload) => ({
+        partitions: decodeAnswer(payload, ID_VERSION, (id) => names.get(id)),
+        throttleMs: throttleOf(payload, ID_VERSION),
+      }),
       parse: async (decoded) => decoded,
     },
     requestTimeout: request.maxWaitMs + NETWORK_DELAY_MS,
@@ -103,7 +121,10 @@ async function fetchByName(broker: WireBroker, request: FetchRequest): Promise<F
     maxBytes: request.maxBytes,
     topics: requestTopics(request.partitions),
   });
-  if (!hooked) throw new IngestError('KCR_KAFKAJS_HOOKS', "kafkajs's fetch did not pass through the hook", { hint: 'install kafkajs 2.2.4 unchanged' });
+  if (!hooked)
+    throw new IngestError('KCR_KAFKAJS_HOOKS', "kafkajs's fetch did not pass through the hook", {
+      hint: 'install kafkajs 2.2.4 unchanged',
+    });
   return answer as FetchAnswer;
 }
 
@@ -111,7 +132,9 @@ function isolationLevel({ isolation }: FetchRequest): number {
   return isolation === 'read_committed' ? 1 : 0;
 }
 
-function requestTopics(partitions: FetchRequest['partitions']): TopicPartitions<{ partition: number; fetchOffset: string; maxBytes: number }>[] {
+function requestTopics(
+  partitions: FetchRequest['partitions'],
+): TopicPartitions<{ partition: number; fetchOffset: string; maxBytes: number }>[] {
   const topics = new Map<string, { partition: number; fetchOffset: string; maxBytes: number }[]>();
   for (const { topic, partition, offset, maxBytes } of partitions) {
     const list = topics.get(topic) ?? [];
@@ -160,12 +183,19 @@ function neighbours(partitions: FetchRequest['partitions']): [string | undefined
 
 function responseOf(version: number): WireResponse {
   if (version < MIN_VERSION || version > MAX_NAMED_VERSION) {
-    throw new IngestError('KCR_KAFKA', `The broker speaks version ${version} of the fetch protocol; ${MIN_VERSION} to ${MAX_NAMED_VERSION} are understood`, {
-      hint: 'use brokers of Kafka 0.11 or newer',
-    });
+    throw new IngestError(
+      'KCR_KAFKA',
+      `The broker speaks version ${version} of the fetch protocol; ${MIN_VERSION} to ${MAX_NAMED_VERSION} are understood`,
+      {
+        hint: 'use brokers of Kafka 0.11 or newer',
+      },
+    );
   }
   return {
-    decode: async (payload) => ({ partitions: decodeAnswer(payload, version), throttleMs: throttleOf(payload, version) }),
+    decode: async (payload) => ({
+      partitions: decodeAnswer(payload, version),
+      throttleMs: throttleOf(payload, version),
+    }),
     parse: async (decoded) => decoded,
   };
 }
@@ -179,13 +209,20 @@ function throttleOf(payload: Buffer, version: number): number {
  * https://kafka.apache.org/protocol#The_Messages_Fetch, versions 4 to 11 and 13. `nameOf`: the name of a topic that was
  * asked for by id; what nobody asked for is left out.
  */
-export function decodeAnswer(payload: Buffer, version: number, nameOf: (topicId: string | undefined) => string | undefined = () => undefined): FetchedPartition[] {
+export function decodeAnswer(
+  payload: Buffer,
+  version: number,
+  nameOf: (topicId: string | undefined) => string | undefined = () => undefined,
+): FetchedPartition[] {
   const isById = version >= ID_VERSION;
   const reader = new AnswerReader(payload, isById);
   reader.int32(); // throttle time
   if (version >= 7) {
     const errorCode = reader.int16();
-    if (errorCode !== 0) throw Object.assign(new Error(`the broker refused a fetch with its error ${errorCode}`), { type: `error ${errorCode}` });
+    if (errorCode !== 0)
+      throw Object.assign(new Error(`the broker refused a fetch with its error ${errorCode}`), {
+        type: `error ${errorCode}`,
+      });
     reader.int32(); // session id
   }
   const topics = reader.array(() => {

@@ -96,7 +96,8 @@ export class Fetcher {
       renewConnection: (tenure) => void this.#renewConnection(tenure),
     });
     const { wire, settings } = ports;
-    this.#heldBack = settings.isolation === 'read_committed' ? new HeldBack({ wire, report: settings.report }) : undefined;
+    this.#heldBack =
+      settings.isolation === 'read_committed' ? new HeldBack({ wire, report: settings.report }) : undefined;
     this.#signal = signal;
     const stop = (): void => {
       clearTimeout(this.#timer);
@@ -164,7 +165,8 @@ export class Fetcher {
       if (leader === undefined || this.#busy.has(leader)) continue;
       const group = byLeader.get(leader) ?? { ready: [], waiting: false };
       byLeader.set(leader, group);
-      const isReady = !tenure.busy && tenure.unread === undefined && credits.mayFetch(tenure.assignment.epoch, tenure.next);
+      const isReady =
+        !tenure.busy && tenure.unread === undefined && credits.mayFetch(tenure.assignment.epoch, tenure.next);
       if (isReady) group.ready.push(tenure);
       else group.waiting = true;
     }
@@ -198,14 +200,26 @@ export class Fetcher {
     const asked = tenures.map((tenure) => {
       tenure.busy = true;
       const { topic, topicId, partition, epoch } = tenure.assignment;
-      return { tenure, topic, topicId, partition, offset: tenure.next, maxBytes: credits.fetchBytes(epoch, settings.maxBytesPerPartition) };
+      return {
+        tenure,
+        topic,
+        topicId,
+        partition,
+        offset: tenure.next,
+        maxBytes: credits.fetchBytes(epoch, settings.maxBytesPerPartition),
+      };
     });
     try {
       const broker = checkedBroker(await wire.cluster.findBroker({ nodeId: leader }));
       const maxWaitMs = others ? this.#shortWait(leader) : settings.maxWaitMs;
       const { maxBytes, isolation } = settings;
       const askedMs = performance.now();
-      const { partitions, throttleMs } = await fetchFrom(broker, { maxWaitMs, maxBytes, isolation, partitions: asked }).catch((thrown: unknown) => {
+      const { partitions, throttleMs } = await fetchFrom(broker, {
+        maxWaitMs,
+        maxBytes,
+        isolation,
+        partitions: asked,
+      }).catch((thrown: unknown) => {
         forgetVersions(broker);
         // Only this one: heartbeats and commits to the same broker go on.
         if (isTimeout(thrown)) cutLane(broker.connectionPool, 'fetch');
@@ -213,7 +227,8 @@ export class Fetcher {
       });
       this.#backoffs.delete(leader);
       const answeredMs = performance.now();
-      if (throttleMs > 0 || partitions.some(({ errorCode, data }) => errorCode !== 0 || data.length > 0)) this.#hasty.delete(leader);
+      if (throttleMs > 0 || partitions.some(({ errorCode, data }) => errorCode !== 0 || data.length > 0))
+        this.#hasty.delete(leader);
       else await this.#holdBack(leader, answeredMs - askedMs, maxWaitMs);
       await this.#take(partitions, asked);
       free();
@@ -241,12 +256,19 @@ export class Fetcher {
     }
     const backoff = this.#backoffs.get(leader) ?? new Backoff();
     this.#backoffs.set(leader, backoff);
-    this.#ports.settings.log('warn', 'a fetch failed, trying again', { broker: leader, attempt: backoff.failures + 1, reason: reasonOf(thrown) });
+    this.#ports.settings.log('warn', 'a fetch failed, trying again', {
+      broker: leader,
+      attempt: backoff.failures + 1,
+      reason: reasonOf(thrown),
+    });
     await sleep(backoff.next(), this.#signal);
     await this.#refresh();
   }
 
-  async #take(answer: readonly FetchedPartition[], asked: readonly { tenure: Tenure; offset: number }[]): Promise<void> {
+  async #take(
+    answer: readonly FetchedPartition[],
+    asked: readonly { tenure: Tenure; offset: number }[],
+  ): Promise<void> {
     const requests = new Map(asked.map((request) => [nameOf(request.tenure.assignment), request]));
     let isFirst = true;
     let sinceMs = performance.now();
@@ -271,7 +293,10 @@ export class Fetcher {
 
   /** What is asked sooner lies unread with the broker, until it is taken for lost. What has come is read meanwhile. */
   async #waitOut(leader: number, throttleMs: number): Promise<void> {
-    this.#ports.settings.log('info', 'a quota of the broker is exceeded, asking it later', { broker: leader, throttleMs: Math.ceil(throttleMs) });
+    this.#ports.settings.log('info', 'a quota of the broker is exceeded, asking it later', {
+      broker: leader,
+      throttleMs: Math.ceil(throttleMs),
+    });
     this.wake();
     await sleep(Math.min(throttleMs, MAX_THROTTLE_MS), this.#signal);
   }
@@ -283,19 +308,27 @@ export class Fetcher {
     this.#hasty.set(leader, backoff);
     const pauseMs = Math.min(backoff.next(), Math.max(this.#ports.settings.maxWaitMs, SHORT_WAIT_MS));
     if (backoff.failures <= HASTY_ANSWERS) return;
-    if (backoff.failures === HASTY_ANSWERS + 1) this.#ports.settings.log('warn', 'a broker answers fetches at once with nothing, asking it less often', { broker: leader });
+    if (backoff.failures === HASTY_ANSWERS + 1)
+      this.#ports.settings.log('warn', 'a broker answers fetches at once with nothing, asking it less often', {
+        broker: leader,
+      });
     await sleep(pauseMs, this.#signal);
   }
 
   async #renewConnection(tenure: Tenure): Promise<void> {
     const nodeId = this.#leaderOf(tenure);
     if (nodeId === undefined) return;
-    await this.#ports.wire.cluster.findBroker({ nodeId }).then(renewFetchConnection).catch(() => undefined);
+    await this.#ports.wire.cluster
+      .findBroker({ nodeId })
+      .then(renewFetchConnection)
+      .catch(() => undefined);
   }
 
   /** Not revoked, lost, halted, sought away or paused since it was asked for. */
   #isWanted(tenure: Tenure, offset: number): boolean {
-    return tenure.state === 'active' && !tenure.halted && tenure.next === offset && !this.#paused && !this.#signal.aborted;
+    return (
+      tenure.state === 'active' && !tenure.halted && tenure.next === offset && !this.#paused && !this.#signal.aborted
+    );
   }
 
   async #readOn(tenure: Tenure): Promise<void> {
@@ -328,7 +361,14 @@ export class Fetcher {
     }
     if (type === 'UNKNOWN_TOPIC_OR_PARTITION' && nowMs - tenure.leaderlessSinceMs > NO_LEADER_LIMIT_MS) {
       const message = 'The topic or partition does not exist any more';
-      this.#ports.failed(tenure, new IngestError('KCR_TOPIC_MISSING', message, { topic, partition, hint: 'create it again, or take it off the list' }));
+      this.#ports.failed(
+        tenure,
+        new IngestError('KCR_TOPIC_MISSING', message, {
+          topic,
+          partition,
+          hint: 'create it again, or take it off the list',
+        }),
+      );
       return;
     }
     void this.#refresh().then((isFresh) => {
@@ -342,7 +382,8 @@ export class Fetcher {
     const { topic, topicId: was } = tenure.assignment;
     const topicId = knownTopicId(this.#ports.wire.cluster, topic);
     if (topicId === was) tenure.doubt = undefined;
-    if (was === undefined || topicId === undefined || topicId === was || tenure.state !== 'active' || tenure.halted) return;
+    if (was === undefined || topicId === undefined || topicId === was || tenure.state !== 'active' || tenure.halted)
+      return;
     if (this.#believes(tenure, topicId)) this.#ports.reset(tenure, { kind: 'recreated', was, topicId });
   }
 
@@ -383,7 +424,11 @@ export class Fetcher {
     const nowMs = performance.now();
     if (tenure.heldSinceMs === undefined) {
       tenure.heldSinceMs = nowMs;
-      this.#ports.settings.log('warn', "the group's offset is out of range, waiting for the state to say where to go on", { ...where });
+      this.#ports.settings.log(
+        'warn',
+        "the group's offset is out of range, waiting for the state to say where to go on",
+        { ...where },
+      );
     }
     tenure.notBeforeMs = nowMs + CLAIM_RETRY_MS;
     return nowMs - tenure.heldSinceMs < CLAIM_LIMIT_MS;
@@ -397,7 +442,14 @@ export class Fetcher {
     if (goOnAt <= wanted) return;
     // What is gone is told, and covered by a chunk without records: chunks stay contiguous, whoever waits for `wanted`.
     settings.report({ kind: 'gap', assignment: tenure.assignment, expected: wanted, found: goOnAt });
-    deliver(tenure, { assignment: tenure.assignment, afterOffset: wanted - 1, lastOffset: goOnAt - 1, records: [], bytes: 0, highWatermark: logEnd });
+    deliver(tenure, {
+      assignment: tenure.assignment,
+      afterOffset: wanted - 1,
+      lastOffset: goOnAt - 1,
+      records: [],
+      bytes: 0,
+      highWatermark: logEnd,
+    });
   }
 
   /** Tells whether a broker has answered. */

@@ -52,7 +52,9 @@ export class FrameReader {
   /** Where the next bytes should go: the rest of a large answer is read in place. */
   room(): Buffer {
     const frame = this.#frame;
-    return frame === undefined || frame.length - this.#filled < SCRATCH_BYTES ? this.#scratch : frame.subarray(this.#filled);
+    return frame === undefined || frame.length - this.#filled < SCRATCH_BYTES
+      ? this.#scratch
+      : frame.subarray(this.#filled);
   }
 
   take(from: Buffer, length: number): void {
@@ -62,7 +64,7 @@ export class FrameReader {
       this.#filled += length;
       return this.#finish();
     }
-    for (let at = 0; at < length && !this.#isBroken; ) {
+    for (let at = 0; at < length && !this.#isBroken;) {
       if (this.#frame === undefined) at = this.#begin(from, at, length);
       const frame = this.#frame;
       if (frame === undefined) continue;
@@ -83,10 +85,17 @@ export class FrameReader {
     const size = this.#head.readInt32BE(0);
     if (size < 0 || size > MAX_ANSWER_BYTES) {
       this.#isBroken = true;
-      this.#sink.broken(new Error(`an answer of ${size} bytes: ${size === HTTP ? 'an HTTP server answers, not Kafka' : "this is not Kafka's protocol; is it a TLS port?"}`));
+      this.#sink.broken(
+        new Error(
+          `an answer of ${size} bytes: ${size === HTTP ? 'an HTTP server answers, not Kafka' : "this is not Kafka's protocol; is it a TLS port?"}`,
+        ),
+      );
       return length;
     }
-    this.#frame = size + LENGTH_BYTES < SCRATCH_BYTES ? Buffer.allocUnsafe(size + LENGTH_BYTES) : Buffer.allocUnsafeSlow(size + LENGTH_BYTES);
+    this.#frame =
+      size + LENGTH_BYTES < SCRATCH_BYTES
+        ? Buffer.allocUnsafe(size + LENGTH_BYTES)
+        : Buffer.allocUnsafeSlow(size + LENGTH_BYTES);
     this.#head.copy(this.#frame);
     this.#filled = LENGTH_BYTES;
     return end;

@@ -33,7 +33,10 @@ export class Gathered<Item, Answer> {
   ask(item: Item): Promise<Answer> {
     return new Promise((resolve, reject) => {
       // eslint-disable-next-line @typescript-eslint/prefer-promise-reject-errors -- as the call threw it
-      this.#waiting.push({ item, settle: (outcome) => ('error' in outcome ? reject(outcome.error) : resolve(outcome.value)) });
+      this.#waiting.push({
+        item,
+        settle: (outcome) => ('error' in outcome ? reject(outcome.error) : resolve(outcome.value)),
+      });
       if (this.#isBusy) return;
       this.#isBusy = true;
       // What is asked for in the same breath goes along.

@@ -22,11 +22,17 @@ export interface GroupPosition extends TopicPartition {
 }
 
 /** By topic, in the order that was asked for, then by partition. @throws what Kafka refuses, for any of the partitions. */
-export async function groupPositions(cluster: WireCluster, groupId: string, topics: readonly string[]): Promise<GroupPosition[]> {
+export async function groupPositions(
+  cluster: WireCluster,
+  groupId: string,
+  topics: readonly string[],
+): Promise<GroupPosition[]> {
   await cluster.addMultipleTargetTopics(topics);
   const partitions = topics.flatMap((topic) => {
     const known = knownTopic(cluster, topic)?.partitionMetadata ?? [];
-    return known.map(({ partitionId }) => ({ topic, partition: partitionId })).sort((a, b) => a.partition - b.partition);
+    return known
+      .map(({ partitionId }) => ({ topic, partition: partitionId }))
+      .sort((a, b) => a.partition - b.partition);
   });
   const found = await insist(async () => {
     const coordinator = overLane(checkedBroker(await cluster.findGroupCoordinator({ groupId })), 'offsets');
@@ -38,11 +44,22 @@ export async function groupPositions(cluster: WireCluster, groupId: string, topi
     return new Map(listed.map((each) => [nameOf(each), each.offset]));
   };
   // The log's end last: it is never before the stable one then.
-  const [starts, stable, ends] = [await ask(EARLIEST, 'read_uncommitted'), await ask(LATEST, 'read_committed'), await ask(LATEST, 'read_uncommitted')];
+  const [starts, stable, ends] = [
+    await ask(EARLIEST, 'read_uncommitted'),
+    await ask(LATEST, 'read_committed'),
+    await ask(LATEST, 'read_uncommitted'),
+  ];
   return partitions.map((each): GroupPosition => {
     const name = nameOf(each);
     const { next, metadata = '' } = committed.get(name) ?? {};
     const logEnd = ends.get(name) ?? 0;
-    return { ...each, logStart: starts.get(name) ?? 0, logEnd, stableEnd: stable.get(name) ?? logEnd, committed: next, metadata };
+    return {
+      ...each,
+      logStart: starts.get(name) ?? 0,
+      logEnd,
+      stableEnd: stable.get(name) ?? logEnd,
+      committed: next,
+      metadata,
+    };
   });
 }

@@ -42,7 +42,9 @@ export async function groupNow(options: Asked): Promise<GroupNow> {
     const { clusterId: cluster } = await admin.describeCluster();
     const partitions = await groupPositions(wired, groupId, topics).catch(missing);
     const { groups } = await insist(() => admin.describeGroups([groupId]));
-    const members = groups.flatMap((group) => group.members.map(({ clientId, clientHost }) => `${clientId} at ${clientHost.replace(/^\//, '')}`));
+    const members = groups.flatMap((group) =>
+      group.members.map(({ clientId, clientHost }) => `${clientId} at ${clientHost.replace(/^\//, '')}`),
+    );
     const [{ protocol: assignor, protocolType } = { protocol: '', protocolType: '' }] = groups;
     // They are only told beside the rest: brokers that are slow must not keep it back.
     const transactions = (await within(openTransactions(wired, partitions), TRANSACTIONS_LIMIT_MS)) ?? [];
@@ -62,7 +64,10 @@ export interface GroupCommit {
  *
  * @throws `KCR_KAFKA` when it has, and nothing was changed; `KCR_KAFKA_UNREACHABLE` when the outcome is not known.
  */
-export async function commitToEmptyGroup(options: Asked, { topic, partition, next, metadata }: GroupCommit): Promise<void> {
+export async function commitToEmptyGroup(
+  options: Asked,
+  { topic, partition, next, metadata }: GroupCommit,
+): Promise<void> {
   const { groupId } = options;
   const wire = openWire(sourceSettings(options));
   try {
@@ -74,13 +79,25 @@ export async function commitToEmptyGroup(options: Asked, { topic, partition, nex
     const type = kafkaType(thrown);
     if (type === 'UNKNOWN_MEMBER_ID' || type === 'REBALANCE_IN_PROGRESS' || type === 'ILLEGAL_GENERATION') {
       throw new IngestError('KCR_KAFKA', `The group ${groupId} has members, so that nobody else may commit for it`, {
-        topic, partition, serverCode: type, hint: 'stop every process of the group, wait until it is empty (kafka.sessionTimeoutMs after a kill), then do it again',
+        topic,
+        partition,
+        serverCode: type,
+        hint: 'stop every process of the group, wait until it is empty (kafka.sessionTimeoutMs after a kill), then do it again',
       });
     }
-    if (type !== undefined || thrown instanceof IngestError) throw kafkaError(thrown, 'Committing for the group', { topic, partition });
-    throw new IngestError('KCR_KAFKA_UNREACHABLE', 'Whether the offset was committed is not known: the connection to the coordinator broke', {
-      topic, partition, offset: next, hint: 'look with "state show", then do it again if it was not', cause: thrown,
-    });
+    if (type !== undefined || thrown instanceof IngestError)
+      throw kafkaError(thrown, 'Committing for the group', { topic, partition });
+    throw new IngestError(
+      'KCR_KAFKA_UNREACHABLE',
+      'Whether the offset was committed is not known: the connection to the coordinator broke',
+      {
+        topic,
+        partition,
+        offset: next,
+        hint: 'look with "state show", then do it again if it was not',
+        cause: thrown,
+      },
+    );
   } finally {
     await within(wire.cluster.disconnect(), CLOSE_LIMIT_MS);
     wire.end();

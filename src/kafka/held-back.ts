@@ -58,6 +58,14 @@ export class HeldBack {
     const [open] = await openTransactions(this.#ports.wire.cluster, [position]).catch((): OpenTransaction[] => []);
     if (tenure.state === 'ended') return;
     const { producerId, transactionalId } = open ?? {};
-    this.#ports.report({ kind: 'heldBack', assignment, stableEnd, logEnd, sinceMs: open?.sinceMs ?? sinceMs, producerId, transactionalId });
+    this.#ports.report({
+      kind: 'heldBack',
+      assignment,
+      stableEnd,
+      logEnd,
+      sinceMs: open?.sinceMs ?? sinceMs,
+      producerId,
+      transactionalId,
+    });
   }
 }

@@ -47,9 +47,14 @@ export class Inquiries {
       return await this.#log.ask(assignment);
     } catch (thrown) {
       if (thrown instanceof IngestError && !thrown.retryable) throw thrown;
-      if (troubleOf(thrown) === 'fatal') throw kafkaError(thrown, 'Asking for the ends of the log', { topic, partition });
+      if (troubleOf(thrown) === 'fatal')
+        throw kafkaError(thrown, 'Asking for the ends of the log', { topic, partition });
       await cluster.refreshMetadata().catch(() => undefined); // the leader may have moved
-      throw new IngestError('KCR_KAFKA_UNREACHABLE', `The ends of the log are not known: ${reasonOf(thrown)}`, { topic, partition, cause: thrown });
+      throw new IngestError('KCR_KAFKA_UNREACHABLE', `The ends of the log are not known: ${reasonOf(thrown)}`, {
+        topic,
+        partition,
+        cause: thrown,
+      });
     }
   }
 
@@ -61,7 +66,8 @@ export class Inquiries {
     return assignments.map((assignment): Outcome<LogEnds> => {
       const name = nameOf(assignment);
       // They were asked for by name. Another topic's would tell that this one was truncated.
-      if (knownTopicId(this.#wire.cluster, assignment.topic) !== assignment.topicId) return { error: new Error('the topic is gone, or was created anew') };
+      if (knownTopicId(this.#wire.cluster, assignment.topic) !== assignment.topicId)
+        return { error: new Error('the topic is gone, or was created anew') };
       const [start, end] = [starts.offsets.get(name), ends.offsets.get(name)];
       if (start !== undefined && end !== undefined) return { value: { start, end } };
       return { error: starts.errors.get(name) ?? ends.errors.get(name) ?? new Error('the answer lacks the partition') };
@@ -69,7 +75,12 @@ export class Inquiries {
   }
 }
 
-async function askCommitted(membership: Pick<Membership, 'committed'>, partitions: readonly TopicPartition[]): Promise<Outcome<Committed>[]> {
+async function askCommitted(
+  membership: Pick<Membership, 'committed'>,
+  partitions: readonly TopicPartition[],
+): Promise<Outcome<Committed>[]> {
   const committed = new Map((await membership.committed(partitions)).map((each) => [nameOf(each), each]));
-  return partitions.map((each) => ({ value: committed.get(nameOf(each)) ?? { ...each, next: undefined, metadata: '' } }));
+  return partitions.map((each) => ({
+    value: committed.get(nameOf(each)) ?? { ...each, next: undefined, metadata: '' },
+  }));
 }

@@ -51,7 +51,9 @@ export function cutLane(pool: WirePool, lane: Lane): void {
 
 /** Cuts one connection to each broker: what waits on them fails at once, and the next request opens them again. */
 export function cutEverywhere({ brokerPool: { brokers, seedBroker } }: WireCluster, lane: Lane): void {
-  const pools = [...Object.values(brokers ?? {}), seedBroker].map((broker) => broker?.connectionPool as OpenPool | undefined);
+  const pools = [...Object.values(brokers ?? {}), seedBroker].map(
+    (broker) => broker?.connectionPool as OpenPool | undefined,
+  );
   for (const pool of new Set(pools)) {
     if (pool !== undefined) cutLane(pool, lane);
   }
@@ -74,7 +76,10 @@ function laneOf(given: WirePool, lane: Lane): Promise<OpenConnection> {
   const underWay = connecting.get(connection);
   if (underWay !== undefined) return underWay;
   if (connection.isConnected()) return Promise.resolve(connection);
-  const opening = pool.getConnection(index).then(() => connection).finally(() => connecting.delete(connection));
+  const opening = pool
+    .getConnection(index)
+    .then(() => connection)
+    .finally(() => connecting.delete(connection));
   connecting.set(connection, opening);
   return opening;
 }

@@ -23,22 +23,32 @@ export async function mayCommit(options: KafkaSourceOptions, limitMs: number): P
   const endMs = performance.now() + limitMs;
   const isRefused = async (topic: string): Promise<boolean> => {
     try {
-      await membership.ask((coordinator) => coordinator.offsetCommit({ ...nobody, groupId: settings.groupId, topics: [{ topic, partitions: [nowhere] }] }));
+      await membership.ask((coordinator) =>
+        coordinator.offsetCommit({ ...nobody, groupId: settings.groupId, topics: [{ topic, partitions: [nowhere] }] }),
+      );
     } catch (thrown) {
       if (troubleOf(thrown) === 'fenced' || kafkaType(thrown) === 'UNKNOWN_TOPIC_OR_PARTITION') return true;
       // A coordinator that was just made is not there yet.
       if (troubleOf(thrown) !== 'fatal' && performance.now() < endMs) return false;
       const { detail, fields } = kafkaError(thrown, `Committing offsets of the topic ${topic}`);
-      throw new IngestError('KCR_KAFKA', detail, { hint: fields.hint ?? 'no broker coordinates the group yet: look at the brokers', cause: thrown });
+      throw new IngestError('KCR_KAFKA', detail, {
+        hint: fields.hint ?? 'no broker coordinates the group yet: look at the brokers',
+        cause: thrown,
+      });
     }
-    throw new IngestError('KCR_PREFLIGHT', `The brokers took a commit of a member that the group ${settings.groupId} does not have: generations are no fence there`, {
-      hint: 'this is not how Kafka behaves; use the store "keeper" or "keeper-map"',
-    });
+    throw new IngestError(
+      'KCR_PREFLIGHT',
+      `The brokers took a commit of a member that the group ${settings.groupId} does not have: generations are no fence there`,
+      {
+        hint: 'this is not how Kafka behaves; use the store "keeper" or "keeper-map"',
+      },
+    );
   };
   try {
     await wire.cluster.connect();
     // One at a time: kafkajs tells of the first refusal only.
-    for (const topic of topics) while (!(await isRefused(topic))) await new Promise((resolve) => setTimeout(resolve, 200));
+    for (const topic of topics)
+      while (!(await isRefused(topic))) await new Promise((resolve) => setTimeout(resolve, 200));
   } finally {
     await wire.cluster.disconnect().catch(() => undefined);
     wire.end();

@@ -59,7 +59,9 @@ export class Membership {
         if (trouble === 'fatal') throw kafkaError(thrown, `Joining the group ${this.#settings.groupId}`);
         if (kafkaType(thrown) === 'UNKNOWN_MEMBER_ID') this.#memberId = '';
         this.#settings.log(trouble === 'transient' ? 'warn' : 'info', 'joining the group failed, trying again', {
-          groupId: this.#settings.groupId, attempt: backoff.failures + 1, reason: reasonOf(thrown),
+          groupId: this.#settings.groupId,
+          attempt: backoff.failures + 1,
+          reason: reasonOf(thrown),
         });
         await sleep(backoff.next(), signal);
       }
@@ -82,8 +84,12 @@ export class Membership {
     const { memberId, generationId } = joined;
     const leader = joined.leaderId === memberId;
     if (joined.groupProtocol !== ASSIGNOR_NAME) throw new Error(`the group chose the assignor ${joined.groupProtocol}`);
-    const { groupAssignment, dealt } = leader ? await this.#deal(joined.members, signal) : { groupAssignment: [], dealt: undefined };
-    const synced = await this.ask((coordinator) => coordinator.syncGroup({ groupId, generationId, memberId, groupAssignment }));
+    const { groupAssignment, dealt } = leader
+      ? await this.#deal(joined.members, signal)
+      : { groupAssignment: [], dealt: undefined };
+    const synced = await this.ask((coordinator) =>
+      coordinator.syncGroup({ groupId, generationId, memberId, groupAssignment }),
+    );
     return { memberId, generation: generationId, leader, dealt, ...decodeAssignment(synced.memberAssignment) };
   }
 
@@ -174,11 +180,20 @@ export class Membership {
         case 'refused':
           throw kafkaError(thrown, `Committing offset ${next}`, { topic, partition });
         case 'tooLarge':
-          throw new IngestError('KCR_STORE', `Kafka does not keep ${metadata?.length ?? 0} characters beside a committed offset`, {
-            ...fields, hint: "raise the brokers' offset.metadata.max.bytes",
-          });
+          throw new IngestError(
+            'KCR_STORE',
+            `Kafka does not keep ${metadata?.length ?? 0} characters beside a committed offset`,
+            {
+              ...fields,
+              hint: "raise the brokers' offset.metadata.max.bytes",
+            },
+          );
         case 'before':
-          throw new IngestError('KCR_KAFKA_UNREACHABLE', `Offset ${next} was not committed: ${reasonOf(thrown)}`, fields);
+          throw new IngestError(
+            'KCR_KAFKA_UNREACHABLE',
+            `Offset ${next} was not committed: ${reasonOf(thrown)}`,
+            fields,
+          );
         case 'unknown':
           throw new UnknownOutcome(reasonOf(thrown), { cause: thrown });
       }
@@ -208,7 +223,10 @@ export class Membership {
    */
   async #becomeAnother(memberId: string): Promise<void> {
     const { groupId } = this.#settings;
-    this.#settings.log('info', 'the group began no new generation, joining it as another member', { groupId, memberId });
+    this.#settings.log('info', 'the group began no new generation, joining it as another member', {
+      groupId,
+      memberId,
+    });
     await this.ask((coordinator) => coordinator.leaveGroup({ groupId, memberId }));
     if (this.#memberId === memberId) this.#memberId = '';
   }
@@ -221,7 +239,9 @@ export class Membership {
     const memberId = this.#memberId;
     if (memberId === '' || this.#coordinator === undefined) return;
     this.#memberId = '';
-    const left = this.#coordinator.then((coordinator) => overLane(coordinator, 'offsets').leaveGroup({ groupId: this.#settings.groupId, memberId }));
+    const left = this.#coordinator.then((coordinator) =>
+      overLane(coordinator, 'offsets').leaveGroup({ groupId: this.#settings.groupId, memberId }),
+    );
     await within(left, LEAVE_LIMIT_MS);
   }
 

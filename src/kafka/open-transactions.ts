@@ -25,7 +25,10 @@ const API = { describeProducers: 61, describeTransactions: 65, listTransactions:
 const MOST_TRANSACTIONS = 100;
 
 /** Of the partitions whose readable end lies before the log's end, the oldest one each. Throws nothing: it is told beside other things. */
-export async function openTransactions(cluster: WireCluster, positions: readonly GroupPosition[]): Promise<readonly OpenTransaction[]> {
+export async function openTransactions(
+  cluster: WireCluster,
+  positions: readonly GroupPosition[],
+): Promise<readonly OpenTransaction[]> {
   const held = positions.filter(({ stableEnd, logEnd }) => stableEnd < logEnd).slice(0, MOST_TRANSACTIONS);
   if (held.length === 0) return [];
   const byLeader = new Map<number, TopicPartition[]>();
@@ -33,10 +36,23 @@ export async function openTransactions(cluster: WireCluster, positions: readonly
     const leader = knownLeader(cluster, topic, partition);
     if (leader !== undefined) entryOf(byLeader, leader).push({ topic, partition });
   }
-  const found = await Promise.all([...byLeader].map(([nodeId, partitions]) => orNone(async () => describeProducers(await brokerOf(cluster, nodeId), partitions))));
-  const oldest = held.flatMap(({ topic, partition }) => found.flat().filter((each) => each.topic === topic && each.partition === partition).sort((a, b) => a.startOffset - b.startOffset).slice(0, 1));
+  const found = await Promise.all(
+    [...byLeader].map(([nodeId, partitions]) =>
+      orNone(async () => describeProducers(await brokerOf(cluster, nodeId), partitions)),
+    ),
+  );
+  const oldest = held.flatMap(({ topic, partition }) =>
+    found
+      .flat()
+      .filter((each) => each.topic === topic && each.partition === partition)
+      .sort((a, b) => a.startOffset - b.startOffset)
+      .slice(0, 1),
+  );
   if (oldest.length === 0) return [];
-  const named = await transactionsOf(cluster, oldest.map(({ producerId }) => producerId));
+  const named = await transactionsOf(
+    cluster,
+    oldest.map(({ producerId }) => producerId),
+  );
   return oldest.map((each) => {
     const told = named.get(each.producerId);
     return { ...each, transactionalId: told?.transactionalId, sinceMs: told?.startedMs ?? each.sinceMs };
@@ -49,14 +65,33 @@ interface Named {
 }
 
 /** By producer id. Each coordinator knows its own. */
-async function transactionsOf(cluster: WireCluster, producerIds: readonly string[]): Promise<ReadonlyMap<string, Named>> {
+async function transactionsOf(
+  cluster: WireCluster,
+  producerIds: readonly string[],
+): Promise<ReadonlyMap<string, Named>> {
   const brokers = cluster.brokerPool.metadata?.brokers ?? [];
-  const found = await Promise.all(brokers.map(({ nodeId }) => orNone(async () => {
-    const broker = await brokerOf(cluster, nodeId);
-    const listed = await listTransactions(broker, producerIds);
-    const started = new Map(listed.length === 0 ? [] : await orNone(() => describeTransactions(broker, listed.map(({ transactionalId }) => transactionalId))));
-    return listed.map(({ producerId, transactionalId }): [string, Named] => [producerId, { transactionalId, startedMs: started.get(transactionalId) }]);
-  })));
+  const found = await Promise.all(
+    brokers.map(({ nodeId }) =>
+      orNone(async () => {
+        const broker = await brokerOf(cluster, nodeId);
+        const listed = await listTransactions(broker, producerIds);
+        const started = new Map(
+          listed.length === 0
+            ? []
+            : await orNone(() =>
+                describeTransactions(
+                  broker,
+                  listed.map(({ transactionalId }) => transactionalId),
+                ),
+              ),
+        );
+        return listed.map(({ producerId, transactionalId }): [string, Named] => [
+          producerId,
+          { transactionalId, startedMs: started.get(transactionalId) },
+        ]);
+      }),
+    ),
+  );
   return new Map(found.flat());
 }
 
@@ -68,7 +103,12 @@ async function orNone<T>(ask: () => Promise<readonly T[]>): Promise<readonly T[]
   return ask().catch(() => []);
 }
 
-async function send<T>(broker: WireBroker, apiKey: number, encode: (writer: FlexibleWriter) => EncodedRequest, decode: (reader: AnswerReader) => readonly T[]): Promise<readonly T[]> {
+async function send<T>(
+  broker: WireBroker,
+  apiKey: number,
+  encode: (writer: FlexibleWriter) => EncodedRequest,
+  decode: (reader: AnswerReader) => readonly T[],
+): Promise<readonly T[]> {
   if ((await maxVersion(broker, apiKey)) < 0) return [];
   const answer = broker.connectionPool.send({
     request: { apiKey, apiVersion: 0, apiName: `Api${apiKey}`, encode: async () => encode(new FlexibleWriter()) },
@@ -83,7 +123,12 @@ type Producer = Omit<OpenTransaction, 'transactionalId'>;
 function describeProducers(broker: WireBroker, partitions: readonly TopicPartition[]): Promise<readonly Producer[]> {
   const encode = (writer: FlexibleWriter): EncodedRequest =>
     writer
-      .array(byTopic(partitions), ({ topic, partitions: list }) => writer.string(topic).array(list, (partition) => writer.int32(partition)).tags())
+      .array(byTopic(partitions), ({ topic, partitions: list }) =>
+        writer
+          .string(topic)
+          .array(list, (partition) => writer.int32(partition))
+          .tags(),
+      )
       .tags()
       .encoded();
   return send(broker, API.describeProducers, encode, decodeProducers);
@@ -122,9 +167,16 @@ function decodeProducer(reader: AnswerReader, where: TopicPartition): Producer {
 }
 
 /** https://kafka.apache.org/protocol#The_Messages_ListTransactions, version 0. */
-async function listTransactions(broker: WireBroker, producerIds: readonly string[]): Promise<readonly { readonly producerId: string; readonly transactionalId: string }[]> {
+async function listTransactions(
+  broker: WireBroker,
+  producerIds: readonly string[],
+): Promise<readonly { readonly producerId: string; readonly transactionalId: string }[]> {
   const encode = (writer: FlexibleWriter): EncodedRequest =>
-    writer.array([], () => undefined).array(producerIds, (id) => writer.int64(Number(id))).tags().encoded();
+    writer
+      .array([], () => undefined)
+      .array(producerIds, (id) => writer.int64(Number(id)))
+      .tags()
+      .encoded();
   return send(broker, API.listTransactions, encode, (reader) => {
     reader.int32();
     reader.int16();
@@ -140,8 +192,15 @@ async function listTransactions(broker: WireBroker, producerIds: readonly string
 }
 
 /** https://kafka.apache.org/protocol#The_Messages_DescribeTransactions, version 0. When each began, by its id. */
-async function describeTransactions(broker: WireBroker, ids: readonly string[]): Promise<readonly [string, number | undefined][]> {
-  const encode = (writer: FlexibleWriter): EncodedRequest => writer.array(ids, (id) => writer.string(id)).tags().encoded();
+async function describeTransactions(
+  broker: WireBroker,
+  ids: readonly string[],
+): Promise<readonly [string, number | undefined][]> {
+  const encode = (writer: FlexibleWriter): EncodedRequest =>
+    writer
+      .array(ids, (id) => writer.string(id))
+      .tags()
+      .encoded();
   return send(broker, API.describeTransactions, encode, (reader) => {
     reader.int32();
     return reader.array((): [string, number | undefined] => {
@@ -164,9 +223,18 @@ async function describeTransactions(broker: WireBroker, ids: readonly string[]):
 }
 
 /** To be read after "held back by". `nowMs`: since the epoch. */
-export function transactionText({ producerId, transactionalId, startOffset, sinceMs }: OpenTransaction, nowMs: number): string {
-  const who = transactionalId === undefined ? `producer ${producerId}` : `the producer with the transactional.id ${transactionalId} (producer ${producerId})`;
-  const since = sinceMs === undefined ? '' : `, since ${new Date(sinceMs).toISOString()} (${Math.max(0, Math.round((nowMs - sinceMs) / 1000))} s)`;
+export function transactionText(
+  { producerId, transactionalId, startOffset, sinceMs }: OpenTransaction,
+  nowMs: number,
+): string {
+  const who =
+    transactionalId === undefined
+      ? `producer ${producerId}`
+      : `the producer with the transactional.id ${transactionalId} (producer ${producerId})`;
+  const since =
+    sinceMs === undefined
+      ? ''
+      : `, since ${new Date(sinceMs).toISOString()} (${Math.max(0, Math.round((nowMs - sinceMs) / 1000))} s)`;
   return `an open transaction of ${who} from offset ${startOffset}${since}`;
 }
 

@@ -13,7 +13,11 @@ export type LogLevel = 'error' | 'warn' | 'info' | 'debug';
 export type KafkaLog = (level: LogLevel, message: string, fields: Readonly<Record<string, unknown>>) => void;
 
 export type SaslOptions =
-  | { readonly mechanism: 'plain' | 'scram-sha-256' | 'scram-sha-512'; readonly username: string; readonly password: string }
+  | {
+      readonly mechanism: 'plain' | 'scram-sha-256' | 'scram-sha-512';
+      readonly username: string;
+      readonly password: string;
+    }
   | { readonly mechanism: 'oauthbearer'; readonly oauthBearerProvider: () => Promise<{ readonly value: string }> };
 
 /** How to reach a Kafka cluster. */
@@ -155,7 +159,8 @@ export function clientSettings(options: KafkaClientOptions): ClientSettings {
     throw expected('brokers', 'a list of one or more "host:port"', options.brokers);
   }
   for (const broker of options.brokers as readonly unknown[]) {
-    if (typeof broker !== 'string' || !/^(?:[^\s:/[\]]+|\[[0-9a-fA-F:.]+\]):\d{1,5}$/.test(broker)) throw expected('brokers', '"host:port" in each place', broker);
+    if (typeof broker !== 'string' || !/^(?:[^\s:/[\]]+|\[[0-9a-fA-F:.]+\]):\d{1,5}$/.test(broker))
+      throw expected('brokers', '"host:port" in each place', broker);
   }
   const settings: ClientSettings = {
     brokers: options.brokers,
@@ -198,22 +203,39 @@ export function sourceSettings(options: KafkaSourceOptions): SourceSettings {
 }
 
 function check(settings: SourceSettings): void {
-  if (typeof settings.groupId !== 'string' || settings.groupId === '') throw expected('groupId', 'a name', settings.groupId);
-  if (!Array.isArray(settings.topics) || settings.topics.length === 0) throw expected('topics', 'one or more names', settings.topics);
+  if (typeof settings.groupId !== 'string' || settings.groupId === '')
+    throw expected('groupId', 'a name', settings.groupId);
+  if (!Array.isArray(settings.topics) || settings.topics.length === 0)
+    throw expected('topics', 'one or more names', settings.topics);
   for (const topic of settings.topics) {
-    if (typeof topic !== 'string' || !/^[\w.-]{1,249}$/.test(topic)) throw expected('topics', 'Kafka topic names', topic);
+    if (typeof topic !== 'string' || !/^[\w.-]{1,249}$/.test(topic))
+      throw expected('topics', 'Kafka topic names', topic);
   }
   if (!['read_committed', 'read_uncommitted'].includes(settings.isolation)) {
     throw expected('isolation', '"read_committed" or "read_uncommitted"', settings.isolation);
   }
-  if (!['halt', 'restart'].includes(settings.onReset)) throw expected('onReset', '"halt" or "restart"', settings.onReset);
-  if (!['halt', 'skip'].includes(settings.onCorruptBatch)) throw expected('onCorruptBatch', '"halt" or "skip"', settings.onCorruptBatch);
+  if (!['halt', 'restart'].includes(settings.onReset))
+    throw expected('onReset', '"halt" or "restart"', settings.onReset);
+  if (!['halt', 'skip'].includes(settings.onCorruptBatch))
+    throw expected('onCorruptBatch', '"halt" or "skip"', settings.onCorruptBatch);
   positive(
-    settings, 'sessionTimeoutMs', 'rebalanceTimeoutMs', 'heartbeatIntervalMs', 'drainTimeoutMs', 'maxWaitMs',
-    'maxBytesPerPartition', 'maxBytes', 'budgetBytes', 'metadataMaxAgeMs',
+    settings,
+    'sessionTimeoutMs',
+    'rebalanceTimeoutMs',
+    'heartbeatIntervalMs',
+    'drainTimeoutMs',
+    'maxWaitMs',
+    'maxBytesPerPartition',
+    'maxBytes',
+    'budgetBytes',
+    'metadataMaxAgeMs',
   );
   if (settings.heartbeatIntervalMs * 2 > settings.sessionTimeoutMs) {
-    throw expected('heartbeatIntervalMs', `at most half of sessionTimeoutMs (${settings.sessionTimeoutMs})`, settings.heartbeatIntervalMs);
+    throw expected(
+      'heartbeatIntervalMs',
+      `at most half of sessionTimeoutMs (${settings.sessionTimeoutMs})`,
+      settings.heartbeatIntervalMs,
+    );
   }
   if (settings.drainTimeoutMs + settings.heartbeatIntervalMs >= settings.rebalanceTimeoutMs) {
     const limit = `less than rebalanceTimeoutMs (${settings.rebalanceTimeoutMs}) by more than heartbeatIntervalMs (${settings.heartbeatIntervalMs})`;

@@ -73,7 +73,9 @@ export class Places {
   async of(session: Session, partitions: readonly TopicPartition[], signal: AbortSignal): Promise<Found> {
     await this.#wire.cluster.refreshMetadata();
     const starts = partitions.flatMap((partition) => this.#start(partition));
-    const untold = partitions.filter(({ topic }) => !isTold(this.#wire.cluster, topic)).map((each) => ({ ...each, reason: 'Kafka does not tell of the topic' }));
+    const untold = partitions
+      .filter(({ topic }) => !isTold(this.#wire.cluster, topic))
+      .map((each) => ({ ...each, reason: 'Kafka does not tell of the topic' }));
     if (starts.length === 0) return { places: [], missing: untold };
     const answers = await this.#membership.committed(starts);
     const next = new Map(answers.map((each) => [nameOf(each), each.next]));
@@ -91,18 +93,38 @@ export class Places {
     // The end of the log moves: what is produced while we are down must not be skipped the next time.
     const chosen = places.filter((place) => {
       const isHalted = place.recreatedFrom !== undefined && !this.#isAnew(place);
-      return !isHalted && (next.get(nameOf(place)) === undefined || (this.#isAnew(place) && !this.#settings.stateDecides));
+      return (
+        !isHalted && (next.get(nameOf(place)) === undefined || (this.#isAnew(place) && !this.#settings.stateDecides))
+      );
     });
     await this.writeDown(session, chosen, signal);
-    return { places, missing: [...untold, ...untellable.map(({ topic, partition }) => ({ topic, partition, reason: reasonOf(errors.get(nameOf({ topic, partition }))) }))] };
+    return {
+      places,
+      missing: [
+        ...untold,
+        ...untellable.map(({ topic, partition }) => ({
+          topic,
+          partition,
+          reason: reasonOf(errors.get(nameOf({ topic, partition }))),
+        })),
+      ],
+    };
   }
 
   /**
    * Commits the places, marked as chosen and not reached: only where there are none, or where nobody keeps a state there. In one attempt,
    * since a late copy of it would wipe out the state that a store has committed there meanwhile.
    */
-  async writeDown(session: Session, places: readonly (TopicPartition & { readonly next: number })[], signal: AbortSignal): Promise<void> {
-    await Promise.all(places.map(({ topic, partition, next }) => this.#membership.commitOnce(session, { topic, partition, next, metadata: chosenOffset }, signal)));
+  async writeDown(
+    session: Session,
+    places: readonly (TopicPartition & { readonly next: number })[],
+    signal: AbortSignal,
+  ): Promise<void> {
+    await Promise.all(
+      places.map(({ topic, partition, next }) =>
+        this.#membership.commitOnce(session, { topic, partition, next, metadata: chosenOffset }, signal),
+      ),
+    );
   }
 
   /** @throws what no retry mends; the error of each other partition stands under its name. */
@@ -112,7 +134,11 @@ export class Places {
     const grown = fromBeginning ? new Set<string>() : (session.grown ?? (await this.#grown(open)));
     const isEarly = (start: Start): boolean => fromBeginning || this.#isAnew(start) || grown.has(start.topic);
     const early = await listOffsetsEach(this.#wire, open.filter(isEarly), { timestamp: EARLIEST, isolation });
-    const late = await listOffsetsEach(this.#wire, open.filter((start) => !isEarly(start)), { timestamp: LATEST, isolation });
+    const late = await listOffsetsEach(
+      this.#wire,
+      open.filter((start) => !isEarly(start)),
+      { timestamp: LATEST, isolation },
+    );
     const errors = new Map([...early.errors, ...late.errors]);
     for (const error of errors.values()) if (troubleOf(error) === 'fatal') throw error;
     return { offsets: new Map([...early.offsets, ...late.offsets]), errors };
@@ -121,7 +147,12 @@ export class Places {
   /** Who dealt out the partitions did not say which of them were added: another program, or a broker. */
   async #grown(open: readonly Start[]): Promise<ReadonlySet<string>> {
     const topics = [...new Set(open.map(({ topic }) => topic))];
-    const all = topics.flatMap((topic) => (knownTopic(this.#wire.cluster, topic)?.partitionMetadata ?? []).map(({ partitionId }) => ({ topic, partition: partitionId })));
+    const all = topics.flatMap((topic) =>
+      (knownTopic(this.#wire.cluster, topic)?.partitionMetadata ?? []).map(({ partitionId }) => ({
+        topic,
+        partition: partitionId,
+      })),
+    );
     return new Set(grownTopics(all, { committed: await this.#membership.committed(all), errors: new Map() }));
   }
 
@@ -134,7 +165,14 @@ export class Places {
     if (!isTold(this.#wire.cluster, topic)) return [];
     const topicId = knownTopicId(this.#wire.cluster, topic);
     const before = this.#ids.get(nameOf({ topic, partition }));
-    return [{ topic, partition, topicId, recreatedFrom: before === undefined || topicId === undefined || before === topicId ? undefined : before }];
+    return [
+      {
+        topic,
+        partition,
+        topicId,
+        recreatedFrom: before === undefined || topicId === undefined || before === topicId ? undefined : before,
+      },
+    ];
   }
 }
 
@@ -151,14 +189,20 @@ export function resetError({ topic, partition }: TopicPartition, reset: Reset): 
   if (reset.kind === 'recreated') {
     const message = `The topic was deleted and created anew: it was read under the id ${reset.was}, Kafka has ${reset.topicId}`;
     return new IngestError('KCR_TOPIC_RESET', message, {
-      topic, partition,
+      topic,
+      partition,
       hint: 'to ingest the new topic set the group\'s offsets to its beginning (kafka-consumer-groups.sh --reset-offsets --to-earliest) and start again; with onReset "restart" this happens by itself',
     });
   }
   const { wanted, logStart, logEnd } = reset;
-  return new IngestError('KCR_TOPIC_RESET', `Offset ${wanted} is beyond the log, which begins at ${logStart} and ends at ${logEnd}: the topic was created anew or truncated`, {
-    topic, partition, offset: wanted,
-    hint: 'to go on where the log ends set onReset to "restart"; to read other records again reset the group\'s offsets while nobody is in it',
-  });
+  return new IngestError(
+    'KCR_TOPIC_RESET',
+    `Offset ${wanted} is beyond the log, which begins at ${logStart} and ends at ${logEnd}: the topic was created anew or truncated`,
+    {
+      topic,
+      partition,
+      offset: wanted,
+      hint: 'to go on where the log ends set onReset to "restart"; to read other records again reset the group\'s offsets while nobody is in it',
+    },
+  );
 }
-

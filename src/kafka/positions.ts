@@ -22,7 +22,11 @@ export interface Committed extends TopicPartition {
 }
 
 /** @throws what befell the whole request, or else one of the partitions. */
-export async function committedOffsets(coordinator: WireBroker, groupId: string, partitions: readonly TopicPartition[]): Promise<Committed[]> {
+export async function committedOffsets(
+  coordinator: WireBroker,
+  groupId: string,
+  partitions: readonly TopicPartition[],
+): Promise<Committed[]> {
   const { committed, errors } = await committedOffsetsEach(coordinator, groupId, partitions);
   for (const error of errors.values()) throw error;
   return committed;
@@ -34,13 +38,18 @@ export async function committedOffsetsEach(
   groupId: string,
   partitions: readonly TopicPartition[],
 ): Promise<{ readonly committed: Committed[]; readonly errors: PartitionErrors }> {
-  const topics = byTopic(partitions).map(({ topic, partitions: list }) => ({ topic, partitions: list.map((partition) => ({ partition })) }));
+  const topics = byTopic(partitions).map(({ topic, partitions: list }) => ({
+    topic,
+    partitions: list.map((partition) => ({ partition })),
+  }));
   const { answer, errors } = await withErrors(coordinator, (broker) => broker.offsetFetch({ groupId, topics }));
   const committed = answer.responses.flatMap(({ topic, partitions: list }) =>
-    list.filter(({ partition }) => !errors.has(nameOf({ topic, partition }))).map(({ partition, offset, metadata }) => {
-      const next = exactOffset(offset, { topic, partition });
-      return { topic, partition, next: next < 0 ? undefined : next, metadata: metadata ?? '' };
-    }),
+    list
+      .filter(({ partition }) => !errors.has(nameOf({ topic, partition })))
+      .map(({ partition, offset, metadata }) => {
+        const next = exactOffset(offset, { topic, partition });
+        return { topic, partition, next: next < 0 ? undefined : next, metadata: metadata ?? '' };
+      }),
   );
   return { committed, errors };
 }
@@ -60,7 +69,11 @@ export interface ListedOffsets {
 }
 
 /** Asks each partition's leader. The metadata must be loaded. @throws when any of them cannot be told. */
-export async function listOffsets(wire: Pick<Wire, 'cluster'>, partitions: readonly TopicPartition[], ask: ListOffsets): Promise<(TopicPartition & { readonly offset: number })[]> {
+export async function listOffsets(
+  wire: Pick<Wire, 'cluster'>,
+  partitions: readonly TopicPartition[],
+  ask: ListOffsets,
+): Promise<(TopicPartition & { readonly offset: number })[]> {
   const { offsets, errors } = await listOffsetsEach(wire, partitions, ask);
   for (const error of errors.values()) throw error;
   return partitions.flatMap(({ topic, partition }) => {
@@ -70,28 +83,50 @@ export async function listOffsets(wire: Pick<Wire, 'cluster'>, partitions: reado
 }
 
 /** A partition that cannot be told does not keep the others from being told. */
-export async function listOffsetsEach({ cluster }: Pick<Wire, 'cluster'>, partitions: readonly TopicPartition[], ask: ListOffsets): Promise<ListedOffsets> {
+export async function listOffsetsEach(
+  { cluster }: Pick<Wire, 'cluster'>,
+  partitions: readonly TopicPartition[],
+  ask: ListOffsets,
+): Promise<ListedOffsets> {
   const byLeader = new Map<number, TopicPartition[]>();
   const errors = new Map<string, unknown>();
   for (const { topic, partition } of partitions) {
     const leader = knownLeader(cluster, topic, partition);
-    if (leader === undefined) errors.set(nameOf({ topic, partition }), new IngestError('KCR_KAFKA_UNREACHABLE', 'No broker leads the partition', { topic, partition }));
+    if (leader === undefined)
+      errors.set(
+        nameOf({ topic, partition }),
+        new IngestError('KCR_KAFKA_UNREACHABLE', 'No broker leads the partition', { topic, partition }),
+      );
     else entryOf(byLeader, leader).push({ topic, partition });
   }
-  const answers = await Promise.all([...byLeader].map(([nodeId, led]) => listFrom(cluster, nodeId, led, ask).catch((error: unknown) => failedAll(led, error))));
+  const answers = await Promise.all(
+    [...byLeader].map(([nodeId, led]) =>
+      listFrom(cluster, nodeId, led, ask).catch((error: unknown) => failedAll(led, error)),
+    ),
+  );
   for (const answer of answers) for (const [name, error] of answer.errors) errors.set(name, error);
   return { offsets: new Map(answers.flatMap(({ offsets }) => [...offsets])), errors };
 }
 
-async function listFrom(cluster: Wire['cluster'], nodeId: number, led: readonly TopicPartition[], { timestamp, isolation }: ListOffsets): Promise<ListedOffsets> {
+async function listFrom(
+  cluster: Wire['cluster'],
+  nodeId: number,
+  led: readonly TopicPartition[],
+  { timestamp, isolation }: ListOffsets,
+): Promise<ListedOffsets> {
   const broker = overLane(await cluster.findBroker({ nodeId }), 'offsets');
-  const topics = byTopic(led).map(({ topic, partitions: list }) => ({ topic, partitions: list.map((partition) => ({ partition, timestamp })) }));
+  const topics = byTopic(led).map(({ topic, partitions: list }) => ({
+    topic,
+    partitions: list.map((partition) => ({ partition, timestamp })),
+  }));
   const isolationLevel = isolation === 'read_committed' ? READ_COMMITTED : READ_UNCOMMITTED;
   const { answer, errors } = await withErrors(broker, (view) => view.listOffsets({ isolationLevel, topics }));
   const offsets = answer.responses.flatMap(({ topic, partitions: list }) =>
     list
       .filter(({ partition }) => !errors.has(nameOf({ topic, partition })))
-      .map(({ partition, offset }) => [nameOf({ topic, partition }), exactOffset(offset, { topic, partition })] as const),
+      .map(
+        ({ partition, offset }) => [nameOf({ topic, partition }), exactOffset(offset, { topic, partition })] as const,
+      ),
   );
   return { offsets: new Map(offsets), errors };
 }
@@ -103,7 +138,10 @@ function failedAll(partitions: readonly TopicPartition[], error: unknown): Liste
 function exactOffset(offset: string, { topic, partition }: TopicPartition): number {
   const exact = Number(offset);
   if (Number.isSafeInteger(exact)) return exact;
-  throw new IngestError('KCR_OFFSET_RANGE', `Offset ${offset} is larger than a number can hold exactly`, { topic, partition });
+  throw new IngestError('KCR_OFFSET_RANGE', `Offset ${offset} is larger than a number can hold exactly`, {
+    topic,
+    partition,
+  });
 }
 
 export function byTopic(partitions: readonly TopicPartition[]): { topic: string; partitions: number[] }[] {
@@ -139,4 +177,3 @@ export function outOfRange(where: Beyond): IngestError {
     : "find out what became of the topic; to read it anew, let onOutOfRange give an offset, or reset the group's offsets";
   return new IngestError('KCR_OFFSET_RANGE', message, { topic, partition, offset: wanted, hint });
 }
-

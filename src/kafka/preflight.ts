@@ -17,7 +17,9 @@ export interface KafkaFacts {
  * @throws `KCR_KAFKA_UNREACHABLE` within about ten seconds, also for a partition without a leader; `KCR_TOPIC_MISSING`;
  * `KCR_PREFLIGHT` for a refused login; `KCR_KAFKA` for whatever else Kafka refuses.
  */
-export async function checkKafka(options: KafkaClientOptions & { readonly topics: readonly string[] }): Promise<KafkaFacts> {
+export async function checkKafka(
+  options: KafkaClientOptions & { readonly topics: readonly string[] },
+): Promise<KafkaFacts> {
   const { brokers, topics } = options;
   return withAdmin(clientSettings(options), 'The check of Kafka', async (admin, cluster) => {
     const { clusterId } = await admin.describeCluster();
@@ -25,13 +27,17 @@ export async function checkKafka(options: KafkaClientOptions & { readonly topics
       const missing = topics.filter((topic) => isGone(cluster, topic));
       throw missing.length > 0 ? topicMissing(missing, brokers) : thrown;
     });
-    return { clusterId, topics: topics.map((topic) => ({ topic, partitions: cluster.findTopicPartitionMetadata(topic).length })) };
+    return {
+      clusterId,
+      topics: topics.map((topic) => ({ topic, partitions: cluster.findTopicPartitionMetadata(topic).length })),
+    };
   });
 }
 
 export function topicMissing(topics: readonly string[], brokers: readonly string[]): IngestError {
   const [first = ''] = topics;
-  const message = topics.length === 1 ? `The topic ${first} does not exist` : `The topics ${topics.join(', ')} do not exist`;
+  const message =
+    topics.length === 1 ? `The topic ${first} does not exist` : `The topics ${topics.join(', ')} do not exist`;
   const hint = `create it: kafka-topics.sh --bootstrap-server ${brokers[0]} --create --topic ${first} --partitions 4 --replication-factor 3`;
   return new IngestError('KCR_TOPIC_MISSING', message, { topic: first, hint });
 }

@@ -158,14 +158,16 @@ export class AnswerReader {
     const items: T[] = [];
     const count = this.#present(this.#length());
     // Each item takes a byte at least.
-    if (count > this.#data.length - this.#at || count > mostItems) throw new RangeError(`an answer says it has a list of ${count}, in ${this.#data.length - this.#at} bytes`);
+    if (count > this.#data.length - this.#at || count > mostItems)
+      throw new RangeError(`an answer says it has a list of ${count}, in ${this.#data.length - this.#at} bytes`);
     for (let left = count; left > 0; left--) items.push(read());
     return items;
   }
 
   /** @throws when something is left. */
   end(): void {
-    if (this.#at !== this.#data.length) throw new RangeError(`an answer has ${this.#data.length - this.#at} bytes behind its end`);
+    if (this.#at !== this.#data.length)
+      throw new RangeError(`an answer has ${this.#data.length - this.#at} bytes behind its end`);
   }
 
   /** Tagged fields, all of which are passed over. */

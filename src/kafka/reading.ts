@@ -50,10 +50,21 @@ export class Reading {
   }
 
   /** `isFirst`: nothing of another partition came before it, so a broker sends one whole batch however large it is. */
-  async open(tenure: Tenure, offset: number, { data, aborted, highWatermark }: FetchedPartition, isFirst: boolean): Promise<void> {
+  async open(
+    tenure: Tenure,
+    offset: number,
+    { data, aborted, highWatermark }: FetchedPartition,
+    isFirst: boolean,
+  ): Promise<void> {
     if (data.length === 0) return;
     const { isolation, budgetBytes } = this.#ports.settings;
-    const reader = new LogReader({ data, fromOffset: offset, aborted: isolation === 'read_committed' ? aborted : [], highWatermark, maxBatchBytes: budgetBytes });
+    const reader = new LogReader({
+      data,
+      fromOffset: offset,
+      aborted: isolation === 'read_committed' ? aborted : [],
+      highWatermark,
+      maxBatchBytes: budgetBytes,
+    });
     const cut = isFirst ? damageOfCut(reader.cut) : undefined;
     if (cut !== undefined) return this.#damaged(tenure, cut);
     if (reader.isOver && reader.damage === undefined) {
@@ -68,7 +79,8 @@ export class Reading {
   async read(tenure: Tenure): Promise<void> {
     const { unread } = tenure;
     if (unread === undefined) return;
-    while (tenure.unread === unread && !unread.reader.isOver && this.mayRead(tenure)) await this.#readOn(tenure, unread);
+    while (tenure.unread === unread && !unread.reader.isOver && this.mayRead(tenure))
+      await this.#readOn(tenure, unread);
     if (tenure.unread !== unread || !unread.reader.isOver) return;
     tenure.unread = undefined;
     const { damage } = unread.reader;
@@ -92,7 +104,9 @@ export class Reading {
     const { credits, deliver, isWanted, progressed } = this.#ports;
     const { assignment, next: offset } = tenure;
     const { reader, highWatermark } = unread;
-    const range = await reader.next(Math.min(CHUNK_BYTES, credits.share / 2)).catch((thrown: unknown) => this.#isDefect(tenure, thrown));
+    const range = await reader
+      .next(Math.min(CHUNK_BYTES, credits.share / 2))
+      .catch((thrown: unknown) => this.#isDefect(tenure, thrown));
     // Decompression took its time: ask again. What is dropped here is fetched anew, if it is wanted again.
     if (range === undefined || tenure.unread !== unread || !isWanted(tenure, offset)) {
       if (tenure.unread === unread) tenure.unread = undefined;
@@ -105,13 +119,29 @@ export class Reading {
     progressed();
     credits.delivered(assignment.epoch, { lastOffset, held, fetched });
     const isLastForNow = reader.isOver ? !credits.mayFetch(assignment.epoch, tenure.next) : !this.mayRead(tenure);
-    deliver(tenure, { assignment, afterOffset: offset - 1, lastOffset, records, bytes, highWatermark, ...(isLastForNow ? { isLastForNow } : {}) });
+    deliver(tenure, {
+      assignment,
+      afterOffset: offset - 1,
+      lastOffset,
+      records,
+      bytes,
+      highWatermark,
+      ...(isLastForNow ? { isLastForNow } : {}),
+    });
   }
 
   /** Whatever the bytes are, the reader says so without throwing. */
   #isDefect(tenure: Tenure, thrown: unknown): undefined {
     const { topic, partition } = tenure.assignment;
-    this.#ports.failed(tenure, new IngestError('KCR_INTERNAL', `Reading a record batch failed: ${reasonOf(thrown)}`, { topic, partition, offset: tenure.next, cause: thrown }));
+    this.#ports.failed(
+      tenure,
+      new IngestError('KCR_INTERNAL', `Reading a record batch failed: ${reasonOf(thrown)}`, {
+        topic,
+        partition,
+        offset: tenure.next,
+        cause: thrown,
+      }),
+    );
   }
 
   #damaged(tenure: Tenure, damage: Damage): void {
@@ -123,7 +153,14 @@ export class Reading {
     if (times <= DAMAGE_RETRIES) {
       const pauseMs = PAUSE_MS * 2 ** (times - 1);
       tenure.notBeforeMs = performance.now() + pauseMs;
-      settings.log('warn', 'a record batch cannot be read, asking for it again', { topic, partition, baseOffset: damage.baseOffset, reason: damage.why, attempt: times, pauseMs });
+      settings.log('warn', 'a record batch cannot be read, asking for it again', {
+        topic,
+        partition,
+        baseOffset: damage.baseOffset,
+        reason: damage.why,
+        attempt: times,
+        pauseMs,
+      });
       renewConnection(tenure);
       return;
     }
@@ -138,6 +175,13 @@ export class Reading {
     const { assignment, next } = tenure;
     settings.report({ kind: 'corruptBatch', assignment, first, last, records, error: damageError(damage, assignment) });
     tenure.next = last + 1;
-    deliver(tenure, { assignment, afterOffset: next - 1, lastOffset: last, records: [], bytes: 0, highWatermark: last + 1 });
+    deliver(tenure, {
+      assignment,
+      afterOffset: next - 1,
+      lastOffset: last,
+      records: [],
+      bytes: 0,
+      highWatermark: last + 1,
+    });
   }
 }

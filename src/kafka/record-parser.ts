@@ -12,11 +12,14 @@ export const MIN_RECORD_BYTES = 7;
 
 /** Apart from the loop that they end: what is compiled with it stays small, and twice as fast. */
 const wrong = {
-  length: (record: number, length: number, left: number) => new BadBatch(`record ${record} says it has ${length} bytes, of the ${left} that are left`),
-  delta: (record: number, delta: number, before: number, last: number) => new BadBatch(`record ${record} has the offset delta ${delta}, behind ${before} in a batch that ends at ${last}`),
+  length: (record: number, length: number, left: number) =>
+    new BadBatch(`record ${record} says it has ${length} bytes, of the ${left} that are left`),
+  delta: (record: number, delta: number, before: number, last: number) =>
+    new BadBatch(`record ${record} has the offset delta ${delta}, behind ${before} in a batch that ends at ${last}`),
   end: (record: number) => new BadBatch(`record ${record} has fields that do not end where it does`),
   rest: (bytes: number, count: number) => new BadBatch(`${bytes} bytes are left behind its ${count} records`),
-  headers: (record: number, count: number, bytes: number) => new BadBatch(`record ${record} says it has ${count} headers, in ${bytes} bytes`),
+  headers: (record: number, count: number, bytes: number) =>
+    new BadBatch(`record ${record} says it has ${count} headers, in ${bytes} bytes`),
   headerName: (record: number) => new BadBatch(`record ${record} has a header without a name`),
   headerValue: (record: number, length: number) => new BadBatch(`record ${record} has a header of ${length} bytes`),
   number: (bits: number) => new BadBatch(`a number in it has more than ${bits} bits`),
@@ -35,7 +38,11 @@ export class RecordParser {
   }
 
   /** @throws BadBatch; what was added of the batch until then is of no use. */
-  read({ baseOffset, lastOffset, count, appendTimeMs, firstTimestampMs }: BatchHead, body: Buffer, fromOffset: number): void {
+  read(
+    { baseOffset, lastOffset, count, appendTimeMs, firstTimestampMs }: BatchHead,
+    body: Buffer,
+    fromOffset: number,
+  ): void {
     this.#data = body;
     this.#at = 0;
     this.#into.open(body);
@@ -60,7 +67,14 @@ export class RecordParser {
       if (this.#at !== end || keyLength < -1 || valueLength < -1) throw wrong.end(i);
       if (baseOffset + delta < fromOffset) continue;
       this.bytes += Math.max(0, keyLength) + Math.max(0, valueLength);
-      this.#into.add(baseOffset + delta, appendTimeMs ?? firstTimestampMs + timestampDelta, keyStart, keyLength, valueStart, valueLength);
+      this.#into.add(
+        baseOffset + delta,
+        appendTimeMs ?? firstTimestampMs + timestampDelta,
+        keyStart,
+        keyLength,
+        valueStart,
+        valueLength,
+      );
     }
     if (this.#at !== body.length) throw wrong.rest(body.length - this.#at, count);
   }

@@ -6,7 +6,15 @@
 import { PACKED_RECORD_BYTES, PackedRecords, PartBuilder, type PackedPart } from '../model/packed-records.js';
 import type { Records } from '../model/record.js';
 import { abortedFilter, type AbortedTransaction } from './aborted.js';
-import { baseOffsetAt, checkHead, endOfBatch, hasRightCrc, HEAD_BYTES, readHead, type BatchHead } from './batch-head.js';
+import {
+  baseOffsetAt,
+  checkHead,
+  endOfBatch,
+  hasRightCrc,
+  HEAD_BYTES,
+  readHead,
+  type BatchHead,
+} from './batch-head.js';
 import { gzipSize, unpackedBound } from './codecs.js';
 import { BadBatch, type Damage } from './damage.js';
 import { headersAt, RecordParser } from './record-parser.js';
@@ -83,7 +91,11 @@ export class LogReader {
 
   /** Is nothing left that can be read? */
   get isOver(): boolean {
-    return this.#waiting.length === 0 && (this.#head === undefined || this.#damage !== undefined) && this.#readOffset >= this.#takenOffset;
+    return (
+      this.#waiting.length === 0 &&
+      (this.#head === undefined || this.#damage !== undefined) &&
+      this.#readOffset >= this.#takenOffset
+    );
   }
 
   /** What is wrong with the batch behind everything that was read; undefined: nothing, or there is more to read before. */
@@ -125,7 +137,10 @@ export class LogReader {
   /** As many as are unpacked together, or one that is large. */
   #group(): Checked[] {
     const group: Checked[] = [];
-    for (let plain = 0, unpacked = 0, compressed = 0; plain < GROUP_BYTES && unpacked < GROUP_UNPACKED_BYTES && compressed < GROUP_COMPRESSED; ) {
+    for (
+      let plain = 0, unpacked = 0, compressed = 0;
+      plain < GROUP_BYTES && unpacked < GROUP_UNPACKED_BYTES && compressed < GROUP_COMPRESSED;
+    ) {
       const next = this.#waiting.shift() ?? this.#take()[0];
       if (next === undefined) break;
       if (isLarge(next) && group.length > 0) {
@@ -146,7 +161,8 @@ export class LogReader {
     for (let head = this.#head; head !== undefined && this.#damage === undefined; head = this.#head) {
       const before = this.#takenOffset;
       try {
-        if (!hasRightCrc(head)) throw new BadBatch(`its CRC-32C is not ${hex(head.crc)}, as it says: it was damaged on a disk or on the way`);
+        if (!hasRightCrc(head))
+          throw new BadBatch(`its CRC-32C is not ${hex(head.crc)}, as it says: it was damaged on a disk or on the way`);
         const isReadable = this.#isReadable(head);
         const unpacked = isReadable && head.codec !== 0 ? unpackedBound(head.codec, head.body, this.#maxBatchBytes) : 0;
         const checked = { head, before, unpacked };
@@ -162,9 +178,15 @@ export class LogReader {
   }
 
   /** Decodes a group as far as it can be believed; the rest of it waits, or is given up with what is damaged. */
-  async #decode(group: readonly Checked[], sum: { bytes: number; heldBytes: number; takenBytes: number }): Promise<PackedPart | undefined> {
+  async #decode(
+    group: readonly Checked[],
+    sum: { bytes: number; heldBytes: number; takenBytes: number },
+  ): Promise<PackedPart | undefined> {
     const bodies = await unpackAll(group);
-    const builder = new PartBuilder(group.reduce((all, { head }, i) => all + (Buffer.isBuffer(bodies[i]) ? head.count : 0), 0), headersAt);
+    const builder = new PartBuilder(
+      group.reduce((all, { head }, i) => all + (Buffer.isBuffer(bodies[i]) ? head.count : 0), 0),
+      headersAt,
+    );
     const parser = new RecordParser(builder);
     for (const [i, { head, before }] of group.entries()) {
       const [length, bytes] = [builder.length, parser.bytes];
@@ -236,8 +258,14 @@ export class LogReader {
   #damageOf(thrown: unknown, head: BatchHead | undefined, baseOffset = head?.baseOffset ?? NaN): Damage {
     const why = thrown instanceof Error ? thrown.message : String(thrown);
     const bad = thrown instanceof BadBatch ? thrown : undefined;
-    const hint = thrown instanceof TooLarge ? 'raise kafka.budgetBytes above it, or let the producers make smaller batches; kafka.onCorruptBatch set to "skip" goes on without it' : bad?.hint;
-    const bounds = head === undefined || !this.#isBelieved(head) ? undefined : { first: Math.max(head.baseOffset, this.#fromOffset), last: head.lastOffset, records: head.count };
+    const hint =
+      thrown instanceof TooLarge
+        ? 'raise kafka.budgetBytes above it, or let the producers make smaller batches; kafka.onCorruptBatch set to "skip" goes on without it'
+        : bad?.hint;
+    const bounds =
+      head === undefined || !this.#isBelieved(head)
+        ? undefined
+        : { first: Math.max(head.baseOffset, this.#fromOffset), last: head.lastOffset, records: head.count };
     return { code: bad?.code ?? 'KCR_CORRUPT_BATCH', why, baseOffset, bounds, hint };
   }
 
@@ -246,7 +274,8 @@ export class LogReader {
    * its count is that of its offsets; and the batch behind it begins where it ends.
    */
   #isBelieved(head: BatchHead): boolean {
-    if (this.#highWatermark !== undefined && this.#highWatermark >= 0 && head.lastOffset >= this.#highWatermark) return false;
+    if (this.#highWatermark !== undefined && this.#highWatermark >= 0 && head.lastOffset >= this.#highWatermark)
+      return false;
     if (hasRightCrc(head) || head.count === head.lastOffset - head.baseOffset + 1) return true;
     const behind = head.covered.byteOffset + head.covered.length - this.#data.byteOffset;
     return this.#data.length - behind >= HEAD_BYTES && baseOffsetAt(this.#data, behind) === head.lastOffset + 1;
@@ -272,7 +301,8 @@ function isAbortMarker(head: BatchHead): boolean {
   const builder = new PartBuilder(head.count, headersAt);
   new RecordParser(builder).read(head, body, 0);
   const key = PackedRecords.of([builder.build()]).at(0)?.key ?? null;
-  if (key === null || key.length < 4 || key.readInt16BE(0) < 0) throw new BadBatch('it is a control batch whose key does not say what it controls');
+  if (key === null || key.length < 4 || key.readInt16BE(0) < 0)
+    throw new BadBatch('it is a control batch whose key does not say what it controls');
   return key.readInt16BE(2) === 0;
 }
 

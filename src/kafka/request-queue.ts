@@ -13,7 +13,9 @@ const calmed = new WeakSet<RequestQueue>();
 
 /** From now on no queue sets that timer unless something waits. Once is enough, and done again it changes nothing. */
 export function calmRequestQueues(): void {
-  const { prototype: queue } = createRequire(import.meta.url)('kafkajs/src/network/requestQueue') as { readonly prototype: RequestQueue };
+  const { prototype: queue } = createRequire(import.meta.url)('kafkajs/src/network/requestQueue') as {
+    readonly prototype: RequestQueue;
+  };
   if (calmed.has(queue)) return;
   calmed.add(queue);
   const { scheduleCheckPendingRequests: schedule } = queue;

@@ -155,8 +155,10 @@ export class Run {
     const turn = this.#turn;
     // Neither one that is lost, nor one that is draining: the group has it given away by then.
     if (tenure === undefined || turn?.session !== tenure.session || turn.ended.signal.aborted) return;
-    const pauseMs = afterMs ?? this.#renewals.pause(nameOf(assignment), this.#settings.sessionTimeoutMs, performance.now());
-    const why = 'the group says that a partition is ours, but its state was claimed by another or the outcome of a write is not known: it is claimed anew after a pause';
+    const pauseMs =
+      afterMs ?? this.#renewals.pause(nameOf(assignment), this.#settings.sessionTimeoutMs, performance.now());
+    const why =
+      'the group says that a partition is ours, but its state was claimed by another or the outcome of a write is not known: it is claimed anew after a pause';
     if (afterMs === undefined) this.#settings.log('warn', why, { topic, partition, pauseMs });
     this.#lose(tenure);
     void this.#beginAnew(turn, [assignment], pauseMs);
@@ -220,7 +222,12 @@ export class Run {
     this.#turn = turn;
     if (this.#leaving.signal.aborted) turn.end('drain');
     const { groupId } = this.#settings;
-    this.#settings.log('info', 'joined the group', { groupId, generation: session.generation, leader: session.leader, partitions: session.partitions.length });
+    this.#settings.log('info', 'joined the group', {
+      groupId,
+      generation: session.generation,
+      leader: session.leader,
+      partitions: session.partitions.length,
+    });
     void this.#beat(turn);
     if (session.dealt !== undefined) void this.#watchTopics(turn, session.dealt);
     try {
@@ -239,7 +246,9 @@ export class Run {
   #find(turn: Turn, partitions: readonly TopicPartition[]): Promise<Found | undefined> {
     if (partitions.length === 0) return Promise.resolve({ places: [], missing: [] });
     const { signal } = turn.ended;
-    return this.#insist('Reading the committed offsets', signal, () => this.#certainly(turn, () => this.#places.of(turn.session, partitions, signal)));
+    return this.#insist('Reading the committed offsets', signal, () =>
+      this.#certainly(turn, () => this.#places.of(turn.session, partitions, signal)),
+    );
   }
 
   async #certainly<T>(turn: Turn, attempt: () => Promise<T>): Promise<T> {
@@ -247,7 +256,9 @@ export class Run {
       return await attempt();
     } catch (thrown) {
       if (!(thrown instanceof UnknownOutcome)) throw thrown;
-      this.#settings.log('warn', 'the outcome of a first commit is not known, joining again', { reason: thrown.message });
+      this.#settings.log('warn', 'the outcome of a first commit is not known, joining again', {
+        reason: thrown.message,
+      });
       this.#joinAnew(turn.session);
       throw new IngestError('KCR_FENCED', 'The outcome of a first commit is not known', { cause: thrown });
     }
@@ -271,19 +282,37 @@ export class Run {
   #begin(turn: Turn, place: Place): void {
     const { topic, topicId, partition, next, committed } = place;
     const { onReset, stateDecides } = this.#settings;
-    const assignment: Assignment = Object.freeze({ topic, partition, epoch: this.#nextEpoch(), generation: turn.session.generation, startOffset: next, committed, topicId });
+    const assignment: Assignment = Object.freeze({
+      topic,
+      partition,
+      epoch: this.#nextEpoch(),
+      generation: turn.session.generation,
+      startOffset: next,
+      committed,
+      topicId,
+    });
     const tenure = newTenure(assignment, turn.session, next);
     this.#assignments.add(tenure);
     this.#credits.open(assignment.epoch);
     this.#emit({ kind: 'assigned', assignment });
     if (place.recreatedFrom === undefined || stateDecides || onReset === 'restart') this.#places.begun(place);
-    else this.#failed(tenure, resetError(place, { kind: 'recreated', was: place.recreatedFrom, topicId: place.topicId as string }));
+    else
+      this.#failed(
+        tenure,
+        resetError(place, { kind: 'recreated', was: place.recreatedFrom, topicId: place.topicId as string }),
+      );
   }
 
   #lookForMissing(turn: Turn, missing: Found['missing']): void {
     const nowMs = performance.now();
-    const pauseMs = Math.min(...missing.map((each) => this.#renewals.pause(nameOf(each), ANEW_PAUSE_MS, nowMs, MISSING_PAUSE_LIMIT_MS)));
-    this.#settings.log('warn', 'partitions cannot begin yet, the others go on', { ...missing[0], partitions: missing.length, pauseMs });
+    const pauseMs = Math.min(
+      ...missing.map((each) => this.#renewals.pause(nameOf(each), ANEW_PAUSE_MS, nowMs, MISSING_PAUSE_LIMIT_MS)),
+    );
+    this.#settings.log('warn', 'partitions cannot begin yet, the others go on', {
+      ...missing[0],
+      partitions: missing.length,
+      pauseMs,
+    });
     void this.#beginAnew(turn, missing, pauseMs);
   }
 
@@ -294,9 +323,14 @@ export class Run {
   async #beginAnew(turn: Turn, wanted: readonly TopicPartition[], pauseMs: number, at?: number): Promise<void> {
     await sleep(pauseMs, turn.ended.signal);
     try {
-      const found = await this.#find(turn, wanted.map(({ topic, partition }) => ({ topic, partition })));
+      const found = await this.#find(
+        turn,
+        wanted.map(({ topic, partition }) => ({ topic, partition })),
+      );
       if (found === undefined) return;
-      const places = found.places.map((place) => (at === undefined || place.recreatedFrom !== undefined ? place : { ...place, next: at }));
+      const places = found.places.map((place) =>
+        at === undefined || place.recreatedFrom !== undefined ? place : { ...place, next: at },
+      );
       const isKept = at === undefined || this.#settings.stateDecides;
       if (isKept || (await this.#writeDown(turn, places)) === true) await this.#assign(turn, { ...found, places });
     } catch (thrown) {
@@ -318,7 +352,8 @@ export class Run {
     const { onReset, stateDecides, log } = this.#settings;
     const { topic, partition } = tenure.assignment;
     const turn = this.#turn;
-    if (tenure.state !== 'active' || tenure.halted || turn?.session !== tenure.session || turn.ended.signal.aborted) return;
+    if (tenure.state !== 'active' || tenure.halted || turn?.session !== tenure.session || turn.ended.signal.aborted)
+      return;
     if (onReset === 'halt' && !stateDecides) return this.#failed(tenure, resetError({ topic, partition }, reset));
     const pauseMs = this.#renewals.pause(nameOf(tenure.assignment), ANEW_PAUSE_MS, performance.now());
     log('warn', `a topic was ${reset.kind}, its partition begins anew`, { topic, partition, ...reset, pauseMs });
@@ -330,7 +365,11 @@ export class Run {
   /** It stays assigned, and gives nothing more. */
   #failed(tenure: Tenure, error: IngestError): void {
     if (tenure.state !== 'active' || tenure.halted) return;
-    this.#settings.log('warn', 'a partition cannot go on', { topic: tenure.assignment.topic, partition: tenure.assignment.partition, reason: error.message });
+    this.#settings.log('warn', 'a partition cannot go on', {
+      topic: tenure.assignment.topic,
+      partition: tenure.assignment.partition,
+      reason: error.message,
+    });
     this.halt(tenure.assignment);
     this.#emit({ kind: 'failed', assignment: tenure.assignment, error });
   }
@@ -416,7 +455,10 @@ export class Run {
     const { metadataMaxAgeMs, log } = this.#settings;
     const topics = await otherPartitions({ wire: this.#wire, log, dealt, metadataMaxAgeMs }, turn.closed.signal);
     if (topics.length === 0) return;
-    log('info', 'topics have other partitions than were dealt out', { topics: topics.slice(0, 10), count: topics.length });
+    log('info', 'topics have other partitions than were dealt out', {
+      topics: topics.slice(0, 10),
+      count: topics.length,
+    });
     turn.end('rebalance');
   }
 
@@ -429,9 +471,15 @@ export class Run {
       } catch (thrown) {
         if (thrown instanceof IngestError && thrown.code === 'KCR_FENCED') return undefined;
         if (troubleOf(thrown) === 'fatal') throw kafkaError(thrown, doing);
-        this.#settings.log('warn', `${doing.toLowerCase()} failed, trying again`, { attempt: backoff.failures + 1, reason: reasonOf(thrown) });
+        this.#settings.log('warn', `${doing.toLowerCase()} failed, trying again`, {
+          attempt: backoff.failures + 1,
+          reason: reasonOf(thrown),
+        });
         await sleep(backoff.next(), signal);
-        await unlessAborted(this.#wire.cluster.refreshMetadata().catch(() => undefined), signal);
+        await unlessAborted(
+          this.#wire.cluster.refreshMetadata().catch(() => undefined),
+          signal,
+        );
       }
     }
     return undefined;

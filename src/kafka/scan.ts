@@ -61,7 +61,7 @@ export class LogScan {
   async *read(range: ScanRange): AsyncGenerator<ScannedChunk, void, undefined> {
     await this.#connected;
     let next = range.first;
-    for (let damages = 0; next <= range.last; ) {
+    for (let damages = 0; next <= range.last;) {
       const from = next;
       const reader = await this.#fetch(range, next);
       if (reader === undefined) {
@@ -76,7 +76,12 @@ export class LogScan {
         const { records, lastOffset } = await reader.next(CHUNK_BYTES);
         if (lastOffset < next) continue;
         const last = Math.min(lastOffset, range.last);
-        yield { first: next, last, records: lastOffset > last ? records.filter(({ offset }) => offset <= last) : records, isGone: false };
+        yield {
+          first: next,
+          last,
+          records: lastOffset > last ? records.filter(({ offset }) => offset <= last) : records,
+          isGone: false,
+        };
         next = last + 1;
       }
       damages = next > from ? 0 : damages + 1;
@@ -116,18 +121,35 @@ export class LogScan {
     for (;;) {
       let why: string;
       try {
-        const leader = this.#wire.cluster.findTopicPartitionMetadata(topic).find(({ partitionId }) => partitionId === partition)?.leader ?? -1;
+        const leader =
+          this.#wire.cluster.findTopicPartitionMetadata(topic).find(({ partitionId }) => partitionId === partition)
+            ?.leader ?? -1;
         const broker = checkedBroker(await this.#wire.cluster.findBroker({ nodeId: leader }));
-        const { partitions: [fetched] } = await fetchFrom(broker, { maxWaitMs, maxBytes, isolation, partitions: [{ topic, partition, offset, maxBytes }] });
+        const {
+          partitions: [fetched],
+        } = await fetchFrom(broker, {
+          maxWaitMs,
+          maxBytes,
+          isolation,
+          partitions: [{ topic, partition, offset, maxBytes }],
+        });
         if (fetched?.errorCode === OUT_OF_RANGE) return undefined;
         const found = fetched?.errorCode === 0 ? this.#opened(fetched, offset) : undefined;
         if (found !== undefined) return found;
-        why = fetched === undefined || fetched.errorCode !== 0 ? `Kafka's error ${fetched?.errorCode ?? -1}` : `no record came up to ${last}; is a transaction open?`;
+        why =
+          fetched === undefined || fetched.errorCode !== 0
+            ? `Kafka's error ${fetched?.errorCode ?? -1}`
+            : `no record came up to ${last}; is a transaction open?`;
       } catch (thrown) {
         if (troubleOf(thrown) === 'fatal') throw kafkaError(thrown, 'Reading the log', { topic, partition, offset });
         why = reasonOf(thrown);
       }
-      if (performance.now() > endMs) throw new IngestError('KCR_KAFKA_UNREACHABLE', `The log could not be read within ${PATIENCE_MS / 1000} s: ${why}`, { topic, partition, offset });
+      if (performance.now() > endMs)
+        throw new IngestError(
+          'KCR_KAFKA_UNREACHABLE',
+          `The log could not be read within ${PATIENCE_MS / 1000} s: ${why}`,
+          { topic, partition, offset },
+        );
       await sleep(backoff.next(), never);
       await this.#wire.cluster.refreshMetadata().catch(() => undefined);
     }
@@ -135,26 +157,42 @@ export class LogScan {
 
   /** Undefined: nothing that was asked for, and no damage that would say why. */
   #opened({ data, aborted, highWatermark }: FetchedPartition, fromOffset: number): LogReader | undefined {
-    const reader = new LogReader({ data, fromOffset, aborted, highWatermark, maxBatchBytes: this.#settings.budgetBytes });
+    const reader = new LogReader({
+      data,
+      fromOffset,
+      aborted,
+      highWatermark,
+      maxBatchBytes: this.#settings.budgetBytes,
+    });
     return reader.isOver && reader.damage === undefined && reader.cut === undefined ? undefined : reader;
   }
 
   /** The damage may have happened on the way. */
   async #renewConnection({ topic, partition }: ScanRange, times: number): Promise<void> {
     const { cluster } = this.#wire;
-    const leader = cluster.findTopicPartitionMetadata(topic).find(({ partitionId }) => partitionId === partition)?.leader ?? -1;
-    await cluster.findBroker({ nodeId: leader }).then(renewFetchConnection).catch(() => undefined);
+    const leader =
+      cluster.findTopicPartitionMetadata(topic).find(({ partitionId }) => partitionId === partition)?.leader ?? -1;
+    await cluster
+      .findBroker({ nodeId: leader })
+      .then(renewFetchConnection)
+      .catch(() => undefined);
     await sleep(DAMAGE_PAUSE_MS * 2 ** times, never);
   }
 
   async #start({ topic, partition }: ScanRange): Promise<number> {
-    const [start] = await listOffsets(this.#wire, [{ topic, partition }], { timestamp: EARLIEST, isolation: 'read_uncommitted' });
+    const [start] = await listOffsets(this.#wire, [{ topic, partition }], {
+      timestamp: EARLIEST,
+      isolation: 'read_uncommitted',
+    });
     return start?.offset ?? 0;
   }
 
   #unreached({ topic, partition, last }: ScanRange, offset: number): IngestError {
     return new IngestError('KCR_OFFSET_RANGE', `The log ends before offset ${last}, which it should hold`, {
-      topic, partition, offset, hint: 'the topic was truncated or created anew; see `state show`',
+      topic,
+      partition,
+      offset,
+      hint: 'the topic was truncated or created anew; see `state show`',
     });
   }
 }

@@ -34,6 +34,9 @@ export class UnknownOutcome extends Error {
 
 export function fenced(topic: string, partition: number, next: number, cause: unknown): IngestError {
   return new IngestError('KCR_FENCED', `Offset ${next} was not committed: the partition is not ours any more`, {
-    topic, partition, serverCode: kafkaType(cause), cause,
+    topic,
+    partition,
+    serverCode: kafkaType(cause),
+    cause,
   });
 }

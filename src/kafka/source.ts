@@ -56,15 +56,27 @@ export interface SourceSurroundings {
   readonly epochsFrom?: number;
 }
 
-export function kafkaSourceOver(options: KafkaSourceOptions, { openSocket, epochsFrom = 0 }: SourceSurroundings): KafkaSource {
-  const settings: SourceSettings & { stateDecides: boolean } = { ...sourceSettings(options), log: logAndReport(options), openSocket };
+export function kafkaSourceOver(
+  options: KafkaSourceOptions,
+  { openSocket, epochsFrom = 0 }: SourceSurroundings,
+): KafkaSource {
+  const settings: SourceSettings & { stateDecides: boolean } = {
+    ...sourceSettings(options),
+    log: logAndReport(options),
+    openSocket,
+  };
   let epochs = epochsFrom;
   let run: Run | undefined;
   let cluster: Promise<string> | undefined;
 
   const events = new Observable<SourceEvent>((subscriber) => {
     if (run !== undefined) {
-      subscriber.error(new IngestError('KCR_CONFIG', 'The events of a Kafka source are subscribed to already: one member, one subscriber'));
+      subscriber.error(
+        new IngestError(
+          'KCR_CONFIG',
+          'The events of a Kafka source are subscribed to already: one member, one subscriber',
+        ),
+      );
       return undefined;
     }
     let mine: Run;
@@ -95,15 +107,20 @@ export function kafkaSourceOver(options: KafkaSourceOptions, { openSocket, epoch
     commit: (assignment, nextOffset, metadata) =>
       defer(() => {
         checkOffset('nextOffset', nextOffset);
-        return run === undefined ? throwError(() => notOurs(assignment)) : from(run.commit(assignment, nextOffset, metadata ?? null));
+        return run === undefined
+          ? throwError(() => notOurs(assignment))
+          : from(run.commit(assignment, nextOffset, metadata ?? null));
       }),
     commitOnce: (assignment, nextOffset, metadata) =>
       defer(() => {
         checkOffset('nextOffset', nextOffset);
-        return run === undefined ? throwError(() => notOurs(assignment)) : from(run.commitOnce(assignment, nextOffset, metadata ?? null));
+        return run === undefined
+          ? throwError(() => notOurs(assignment))
+          : from(run.commitOnce(assignment, nextOffset, metadata ?? null));
       }),
     assignmentOf: (topic, partition) => run?.assignmentOf(topic, partition),
-    committed: (assignment) => defer(() => (run === undefined ? throwError(() => notOurs(assignment)) : from(run.committed(assignment)))),
+    committed: (assignment) =>
+      defer(() => (run === undefined ? throwError(() => notOurs(assignment)) : from(run.committed(assignment)))),
     seek: (assignment, offset) =>
       defer(() => {
         checkOffset('offset', offset);
@@ -114,7 +131,9 @@ export function kafkaSourceOver(options: KafkaSourceOptions, { openSocket, epoch
       }),
     stateDecides: () => void (settings.stateDecides = true),
     log: (assignment) =>
-      defer(() => (run?.get(assignment) === undefined ? throwError(() => notOurs(assignment)) : from(run.log(assignment)))),
+      defer(() =>
+        run?.get(assignment) === undefined ? throwError(() => notOurs(assignment)) : from(run.log(assignment)),
+      ),
     reassign: (assignment, afterMs) => run?.renew(assignment, afterMs),
     claimed: (assignment, inDoubtUpTo) => run?.claimed(assignment, inDoubtUpTo),
     done: (assignment, lastOffset) => run?.done(assignment, lastOffset),

@@ -45,8 +45,22 @@ export interface Unread {
 
 export function newTenure(assignment: Assignment, session: Session, next: number): Tenure {
   return {
-    assignment, session, next, state: 'active', unread: undefined, halted: false, busy: false, committing: Promise.resolve(), notBeforeMs: 0, leaderlessSinceMs: undefined,
-    isUnproven: true, isClaimed: false, heldSinceMs: undefined, doubt: undefined, isCommitUnknown: false, ended: new AbortController(),
+    assignment,
+    session,
+    next,
+    state: 'active',
+    unread: undefined,
+    halted: false,
+    busy: false,
+    committing: Promise.resolve(),
+    notBeforeMs: 0,
+    leaderlessSinceMs: undefined,
+    isUnproven: true,
+    isClaimed: false,
+    heldSinceMs: undefined,
+    doubt: undefined,
+    isCommitUnknown: false,
+    ended: new AbortController(),
   };
 }
 

@@ -4,14 +4,25 @@
  */
 import { IngestError } from '../errors.js';
 import { AnswerReader, FlexibleWriter, type EncodedRequest } from './protocol.js';
-import { changeBrokers, maxVersion, through, type PartitionMetadata, type WireBrokerPool, type WireCluster, type WireRequest } from './broker.js';
+import {
+  changeBrokers,
+  maxVersion,
+  through,
+  type PartitionMetadata,
+  type WireBrokerPool,
+  type WireCluster,
+  type WireRequest,
+} from './broker.js';
 
 const METADATA_API = 3;
 /** The first with topic ids: Kafka 2.8. */
 const ID_VERSION = 10;
 const UNKNOWN_TOPIC = 3;
 const TOPIC_ERRORS: Readonly<Record<number, string>> = {
-  3: 'UNKNOWN_TOPIC_OR_PARTITION', 5: 'LEADER_NOT_AVAILABLE', 17: 'INVALID_TOPIC_EXCEPTION', 29: 'TOPIC_AUTHORIZATION_FAILED',
+  3: 'UNKNOWN_TOPIC_OR_PARTITION',
+  5: 'LEADER_NOT_AVAILABLE',
+  17: 'INVALID_TOPIC_EXCEPTION',
+  29: 'TOPIC_AUTHORIZATION_FAILED',
 };
 
 /** As kafkajs keeps it, with the id. */
@@ -24,7 +35,12 @@ export interface TopicMetadata {
 }
 
 export interface ClusterMetadata {
-  readonly brokers: readonly { readonly nodeId: number; readonly host: string; readonly port: number; readonly rack: string | null }[];
+  readonly brokers: readonly {
+    readonly nodeId: number;
+    readonly host: string;
+    readonly port: number;
+    readonly rack: string | null;
+  }[];
   readonly clusterId: string;
   readonly controllerId: number;
   readonly topicMetadata: readonly TopicMetadata[];
@@ -36,16 +52,38 @@ export function hookMetadata(pool: WireBrokerPool): void {
     const plain = broker.metadata;
     broker.metadata = async (topics) => {
       const newest = await maxVersion(broker, METADATA_API);
-      return plain.call(through(broker, (connections, wire) => connections.send(inOurWay(wire, topics, newest))), topics);
+      return plain.call(
+        through(broker, (connections, wire) => connections.send(inOurWay(wire, topics, newest))),
+        topics,
+      );
     };
   });
 }
 
 function inOurWay(wire: WireRequest, topics: readonly string[], newest: number): WireRequest {
   if (wire.request.apiKey !== METADATA_API) return wire;
-  if (newest < ID_VERSION) return { ...wire, response: { decode: (payload) => wire.response.decode(payload), parse: async (decoded) => tolerant(decoded as ClusterMetadata) } };
-  const request = { apiKey: METADATA_API, apiVersion: ID_VERSION, apiName: 'Metadata', encode: async () => encodeMetadataRequest(topics) };
-  return { ...wire, request, response: { decode: async (payload) => decodeMetadata(payload), parse: async (decoded) => tolerant(decoded as ClusterMetadata) } };
+  if (newest < ID_VERSION)
+    return {
+      ...wire,
+      response: {
+        decode: (payload) => wire.response.decode(payload),
+        parse: async (decoded) => tolerant(decoded as ClusterMetadata),
+      },
+    };
+  const request = {
+    apiKey: METADATA_API,
+    apiVersion: ID_VERSION,
+    apiName: 'Metadata',
+    encode: async () => encodeMetadataRequest(topics),
+  };
+  return {
+    ...wire,
+    request,
+    response: {
+      decode: async (payload) => decodeMetadata(payload),
+      parse: async (decoded) => tolerant(decoded as ClusterMetadata),
+    },
+  };
 }
 
 /** Errors stay where they are: with their topic, or as a partition that nobody leads. */
@@ -74,7 +112,12 @@ export function decodeMetadata(payload: Buffer): ClusterMetadata {
   const reader = new AnswerReader(payload, true);
   reader.int32(); // throttle time
   const brokers = reader.array(() => {
-    const broker = { nodeId: reader.int32(), host: reader.string(), port: reader.int32(), rack: reader.string() || null };
+    const broker = {
+      nodeId: reader.int32(),
+      host: reader.string(),
+      port: reader.int32(),
+      rack: reader.string() || null,
+    };
     reader.tags();
     return broker;
   });
@@ -168,7 +211,9 @@ export function partitionTrouble(cluster: Told, topic: string, partition: number
 /** The partitions of the topics that nobody leads, as `topic/partition`, as the last refresh told it. */
 export function leaderless(cluster: Told, topics: readonly string[]): readonly string[] {
   return topics.flatMap((topic) =>
-    (knownTopic(cluster, topic)?.partitionMetadata ?? []).filter(({ leader }) => leader < 0).map(({ partitionId }) => `${topic}/${partitionId}`),
+    (knownTopic(cluster, topic)?.partitionMetadata ?? [])
+      .filter(({ leader }) => leader < 0)
+      .map(({ partitionId }) => `${topic}/${partitionId}`),
   );
 }
 
@@ -185,5 +230,7 @@ export function demandTopics(cluster: Told, topics: readonly string[]): void {
 function checkHooked(cluster: Told): void {
   const [first] = cluster.brokerPool.metadata?.topicMetadata ?? [];
   if (first === undefined || 'topicId' in first) return;
-  throw new IngestError('KCR_KAFKAJS_HOOKS', "kafkajs's metadata did not pass through the hook", { hint: 'install kafkajs 2.2.4 unchanged' });
+  throw new IngestError('KCR_KAFKAJS_HOOKS', "kafkajs's metadata did not pass through the hook", {
+    hint: 'install kafkajs 2.2.4 unchanged',
+  });
 }

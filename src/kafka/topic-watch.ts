@@ -20,7 +20,10 @@ export interface TopicWatch {
 }
 
 /** Resolves with the topics that have other partitions than were dealt, as soon as there are any; with none when the signal is aborted. */
-export async function otherPartitions({ wire: { cluster }, log, dealt, metadataMaxAgeMs }: TopicWatch, signal: AbortSignal): Promise<readonly string[]> {
+export async function otherPartitions(
+  { wire: { cluster }, log, dealt, metadataMaxAgeMs }: TopicWatch,
+  signal: AbortSignal,
+): Promise<readonly string[]> {
   let waitMs = metadataMaxAgeMs;
   for (;;) {
     await sleep(waitMs, signal);
@@ -30,9 +33,14 @@ export async function otherPartitions({ wire: { cluster }, log, dealt, metadataM
       await cluster.refreshMetadata();
     } catch (thrown) {
       waitMs = Math.min(metadataMaxAgeMs, RETRY_MS);
-      log('warn', 'the topics could not be looked at for new partitions, trying again', { reason: reasonOf(thrown), waitMs });
+      log('warn', 'the topics could not be looked at for new partitions, trying again', {
+        reason: reasonOf(thrown),
+        waitMs,
+      });
     }
-    const changed = [...dealt].filter(([topic, count]) => isOther(knownTopic(cluster, topic)?.partitionMetadata.length ?? 0, count)).map(([topic]) => topic);
+    const changed = [...dealt]
+      .filter(([topic, count]) => isOther(knownTopic(cluster, topic)?.partitionMetadata.length ?? 0, count))
+      .map(([topic]) => topic);
     if (changed.length > 0) return changed;
   }
 }

@@ -52,8 +52,10 @@ const BY_TYPE: Readonly<Record<string, Trouble>> = {
 const HINTS: Readonly<Record<string, string>> = {
   TOPIC_AUTHORIZATION_FAILED: 'grant READ and DESCRIBE on the topics to this user',
   GROUP_AUTHORIZATION_FAILED: 'grant READ on the consumer group to this user',
-  INCONSISTENT_GROUP_PROTOCOL: 'the group has members of another client with another assignor; use a groupId of its own',
-  INVALID_SESSION_TIMEOUT: "choose sessionTimeoutMs between the broker's group.min.session.timeout.ms and group.max.session.timeout.ms",
+  INCONSISTENT_GROUP_PROTOCOL:
+    'the group has members of another client with another assignor; use a groupId of its own',
+  INVALID_SESSION_TIMEOUT:
+    "choose sessionTimeoutMs between the broker's group.min.session.timeout.ms and group.max.session.timeout.ms",
   GROUP_MAX_SIZE_REACHED: "the group has as many members as the broker's group.max.size allows",
 };
 
@@ -108,7 +110,8 @@ export function troubleOf(thrown: unknown): Trouble {
   if (type !== undefined) return BY_TYPE[type] ?? 'transient';
   for (const { name } of chain(thrown)) {
     // A defect in the client: it would throw for ever.
-    if (name === 'TypeError' || name === 'RangeError' || name === 'ReferenceError' || name === 'SyntaxError') return 'fatal';
+    if (name === 'TypeError' || name === 'RangeError' || name === 'ReferenceError' || name === 'SyntaxError')
+      return 'fatal';
     if (name === 'KafkaJSServerDoesNotSupportApiKey') return 'fatal';
   }
   return 'transient';
@@ -129,7 +132,10 @@ export function troubleOf(thrown: unknown): Trouble {
 export type CommitOutcome = 'fenced' | 'refused' | 'tooLarge' | 'before' | 'unknown';
 
 const BEFORE: ReadonlySet<string> = new Set([
-  'NOT_COORDINATOR_FOR_GROUP', 'GROUP_LOAD_IN_PROGRESS', 'REBALANCE_IN_PROGRESS', 'UNKNOWN_TOPIC_OR_PARTITION',
+  'NOT_COORDINATOR_FOR_GROUP',
+  'GROUP_LOAD_IN_PROGRESS',
+  'REBALANCE_IN_PROGRESS',
+  'UNKNOWN_TOPIC_OR_PARTITION',
 ]);
 const TOO_LARGE: ReadonlySet<string> = new Set(['OFFSET_METADATA_TOO_LARGE', 'INVALID_COMMIT_OFFSET_SIZE']);
 
@@ -161,5 +167,10 @@ export function kafkaError(thrown: unknown, doing: string, fields: ErrorFields =
       : type === undefined
         ? undefined
         : HINTS[type];
-  return new IngestError('KCR_KAFKA', `${doing} failed: ${reasonOf(thrown)}`, { ...fields, serverCode: type, hint, cause: thrown });
+  return new IngestError('KCR_KAFKA', `${doing} failed: ${reasonOf(thrown)}`, {
+    ...fields,
+    serverCode: type,
+    hint,
+    cause: thrown,
+  });
 }

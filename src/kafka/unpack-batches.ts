@@ -33,7 +33,8 @@ let large: Promise<unknown> = Promise.resolve();
 
 /** The bodies, or why there is none. A large one waits until no other is being unpacked in the whole process. */
 export async function unpackAll(group: readonly Checked[]): Promise<readonly unknown[]> {
-  if (!group.some(isLarge)) return group.every(({ head }) => head.codec === 0) ? group.map(checkedBody) : Promise.all(group.map(unpack));
+  if (!group.some(isLarge))
+    return group.every(({ head }) => head.codec === 0) ? group.map(checkedBody) : Promise.all(group.map(unpack));
   const unpacked = large.then(() => Promise.all(group.map(unpack)));
   large = unpacked;
   return unpacked;

@@ -43,10 +43,11 @@ const XERIAL_HEADER_BYTES = 16;
 export function snappyBlocks(data: Buffer): Buffer[] {
   if (data.length < XERIAL_HEADER_BYTES || XERIAL_MAGIC.compare(data, 0, XERIAL_MAGIC.length) !== 0) return [data];
   const blocks: Buffer[] = [];
-  for (let at = XERIAL_HEADER_BYTES; at < data.length; ) {
+  for (let at = XERIAL_HEADER_BYTES; at < data.length;) {
     const length = at + 4 > data.length ? -1 : data.readInt32BE(at);
     at += 4;
-    if (length <= 0 || at + length > data.length) throw new Error(`snappy block of ${length} bytes at ${at} of ${data.length}`);
+    if (length <= 0 || at + length > data.length)
+      throw new Error(`snappy block of ${length} bytes at ${at} of ${data.length}`);
     blocks.push(data.subarray(at, at + length));
     at += length;
   }
@@ -65,7 +66,8 @@ function snappyBlockSize(block: Buffer): number {
     if (byte === undefined) break;
     size += (byte & 0x7f) * 2 ** (7 * at);
     if (byte >= 0x80) continue;
-    if (size > block.length * SNAPPY_MOST_RATIO) throw new Error(`a snappy block of ${block.length} bytes says it unpacks to ${size}`);
+    if (size > block.length * SNAPPY_MOST_RATIO)
+      throw new Error(`a snappy block of ${block.length} bytes says it unpacks to ${size}`);
     return size;
   }
   throw new Error('a snappy block without a length');
@@ -73,7 +75,16 @@ function snappyBlockSize(block: Buffer): number {
 
 const LZ4_MAGIC = 0x184d2204;
 const SKIPPABLE_MAGIC = 0x184d2a50;
-const LZ4_BLOCK_BYTES: readonly (number | undefined)[] = [undefined, undefined, undefined, undefined, 2 ** 16, 2 ** 18, 2 ** 20, 2 ** 22];
+const LZ4_BLOCK_BYTES: readonly (number | undefined)[] = [
+  undefined,
+  undefined,
+  undefined,
+  undefined,
+  2 ** 16,
+  2 ** 18,
+  2 ** 20,
+  2 ** 22,
+];
 
 /** `exact`: the blocks are walked through, which takes a while, instead of being taken for full. */
 export function lz4Size(data: Buffer, exact = false): number {
@@ -82,7 +93,8 @@ export function lz4Size(data: Buffer, exact = false): number {
   if (from < 0) throw new Error('not an lz4 frame');
   const flags = data[from] as number;
   const blockBytes = LZ4_BLOCK_BYTES[((data[from + 1] as number) >>> 4) & 7];
-  if (flags >>> 6 !== 1 || blockBytes === undefined) throw new Error('an lz4 frame of a version or with a block size that is not known');
+  if (flags >>> 6 !== 1 || blockBytes === undefined)
+    throw new Error('an lz4 frame of a version or with a block size that is not known');
   const checksumBytes = (flags & 0x10) === 0 ? 0 : 4;
   let at = from + 2 + ((flags & 0x08) === 0 ? 0 : 8) + ((flags & 0x01) === 0 ? 0 : 4) + 1;
   for (;;) {
@@ -95,7 +107,8 @@ export function lz4Size(data: Buffer, exact = false): number {
       if (at !== data.length) throw new Error(`an lz4 frame that ends at ${at} of ${data.length} bytes`);
       return size;
     }
-    if (at + length > data.length || length > blockBytes) throw new Error(`an lz4 block of ${length} bytes at ${at} of ${data.length}`);
+    if (at + length > data.length || length > blockBytes)
+      throw new Error(`an lz4 block of ${length} bytes at ${at} of ${data.length}`);
     if (word >= 0x80000000) size += length;
     else size += exact ? lz4BlockSize(data, at, at + length) : Math.min(blockBytes, length * LZ4_MOST_RATIO);
     at += length + checksumBytes;
@@ -133,7 +146,7 @@ const ZSTD_BLOCK_BYTES = 128 * 1024;
 function zstdSize(data: Buffer): number {
   let size = 0;
   let frames = 0;
-  for (let at = 0; at < data.length; ) {
+  for (let at = 0; at < data.length;) {
     if (at + 8 > data.length) throw new Error('bytes behind a zstd frame that are none');
     const magic = data.readUInt32LE(at);
     if ((magic & 0xfffffff0) >>> 0 === SKIPPABLE_MAGIC) {
@@ -164,7 +177,7 @@ function zstdFrame(data: Buffer, from: number): { readonly size: number; readonl
   const windowBytes = single ? (said ?? 0) : 2 ** (10 + (windowByte >>> 3)) * (1 + (windowByte & 7) / 8);
   const blockBytes = Math.min(ZSTD_BLOCK_BYTES, Math.max(windowBytes, 1));
   let bound = 0;
-  for (let isLast = false; !isLast; ) {
+  for (let isLast = false; !isLast;) {
     if (at + 3 > data.length) throw new Error('a zstd frame without an end');
     const head = data.readUIntLE(at, 3);
     const [type, length] = [(head >>> 1) & 3, head >>> 3];
@@ -176,7 +189,8 @@ function zstdFrame(data: Buffer, from: number): { readonly size: number; readonl
   }
   at += (descriptor & 4) === 0 ? 0 : 4;
   if (at > data.length) throw new Error('a zstd frame that is cut off');
-  if (said !== undefined && said > bound) throw new Error(`a zstd frame says it unpacks to ${said} bytes, and its blocks to ${bound} at most`);
+  if (said !== undefined && said > bound)
+    throw new Error(`a zstd frame says it unpacks to ${said} bytes, and its blocks to ${bound} at most`);
   return { size: said ?? bound, end: at };
 }
 

@@ -66,7 +66,9 @@ export function openAdmin(settings: ClientSettings): AdminWire {
 /** kafkajs shows the admin's cluster to nobody: it is seen when it is made, by a method that a symbol names. */
 function adminOf(kafka: Kafka): { readonly admin: Admin; readonly seen: unknown } {
   const methods = kafka as unknown as Record<symbol, ((options: unknown) => unknown) | undefined>;
-  const name = Object.getOwnPropertySymbols(kafka).find(({ description }) => description === 'private:Kafka:createCluster');
+  const name = Object.getOwnPropertySymbols(kafka).find(
+    ({ description }) => description === 'private:Kafka:createCluster',
+  );
   const make = name === undefined ? undefined : methods[name];
   let seen: unknown;
   if (name !== undefined && make !== undefined) methods[name] = (options) => (seen = make(options));
@@ -87,7 +89,8 @@ function hooked(seen: unknown, log: KafkaLog): WireCluster {
   };
   // kafkajs searches through all topics for each partition. Without metadata it throws, as before.
   const find = cluster.findTopicPartitionMetadata.bind(cluster);
-  cluster.findTopicPartitionMetadata = (topic) => knownTopic(cluster, topic)?.partitionMetadata ?? (cluster.brokerPool.metadata === null ? find(topic) : []);
+  cluster.findTopicPartitionMetadata = (topic) =>
+    knownTopic(cluster, topic)?.partitionMetadata ?? (cluster.brokerPool.metadata === null ? find(topic) : []);
   return cluster;
 }
 
@@ -100,7 +103,12 @@ function hookSilence(cluster: WireCluster): void {
     const connect = broker.connect.bind(broker);
     broker.connect = () =>
       connect().catch((thrown: unknown) => {
-        throw isTimeout(thrown) ? Object.assign(new Error(reasonOf(thrown), { cause: thrown }), { name: 'KafkaJSConnectionError', retriable: true }) : thrown;
+        throw isTimeout(thrown)
+          ? Object.assign(new Error(reasonOf(thrown), { cause: thrown }), {
+              name: 'KafkaJSConnectionError',
+              retriable: true,
+            })
+          : thrown;
       });
   });
 }
@@ -110,10 +118,11 @@ function hookCoordinator(cluster: WireCluster): void {
   let refusal: unknown;
   changeBrokers(cluster.brokerPool, (broker) => {
     const ask = broker.findGroupCoordinator.bind(broker);
-    broker.findGroupCoordinator = (group) => ask(group).catch((thrown: unknown) => {
-      refusal = thrown;
-      throw thrown;
-    });
+    broker.findGroupCoordinator = (group) =>
+      ask(group).catch((thrown: unknown) => {
+        refusal = thrown;
+        throw thrown;
+      });
   });
   const find = cluster.findGroupCoordinator.bind(cluster);
   cluster.findGroupCoordinator = async (group) => {
@@ -144,7 +153,9 @@ async function demandLeaders(cluster: WireCluster, topics: readonly string[]): P
     const [first] = leaderless(cluster, topics);
     if (first === undefined) return;
     if (backoff.failures === ELECTION_LOOKS) {
-      throw Object.assign(new Error(`${first} has no leader: an election is under way, or its brokers are down`), { type: 'LEADER_NOT_AVAILABLE' });
+      throw Object.assign(new Error(`${first} has no leader: an election is under way, or its brokers are down`), {
+        type: 'LEADER_NOT_AVAILABLE',
+      });
     }
     await sleep(backoff.next(), new AbortController().signal);
     await cluster.refreshMetadata();

@@ -14,12 +14,16 @@ const KEPT_BYTES = 8 * 1024 * 1024;
 
 type NativeOptions = { readonly maxOutputLength: number; readonly chunkSize: number };
 type NativeZstd = (data: Buffer, options: NativeOptions, done: (error: Error | null, result: Buffer) => void) => void;
-const native = zlib as unknown as { zstdDecompress?: NativeZstd; zstdDecompressSync?: (data: Buffer, options: NativeOptions) => Buffer };
+const native = zlib as unknown as {
+  zstdDecompress?: NativeZstd;
+  zstdDecompressSync?: (data: Buffer, options: NativeOptions) => Buffer;
+};
 
 /** `mostBytes`: from `unpackedSize`, or a limit below it. @throws TooLarge beyond it. */
 export function zstdDecode(data: Buffer, mostBytes: number): Bytes {
   const { zstdDecompress: threaded, zstdDecompressSync: direct } = native;
-  if (threaded === undefined || direct === undefined) return mostBytes > KEPT_BYTES ? decodeInThread(data, mostBytes) : ready().then(() => decodeHere(data, mostBytes));
+  if (threaded === undefined || direct === undefined)
+    return mostBytes > KEPT_BYTES ? decodeInThread(data, mostBytes) : ready().then(() => decodeHere(data, mostBytes));
   const options = { maxOutputLength: Math.max(1, mostBytes), chunkSize: Math.max(64, mostBytes + 1) };
   const failed = (thrown: unknown): never => {
     throw (thrown as { code?: unknown }).code === 'ERR_BUFFER_TOO_LARGE' ? new TooLarge(mostBytes) : thrown;
@@ -52,7 +56,11 @@ init().then(() => {
 function decodeInThread(data: Buffer, defaultHeapSize: number): Promise<Buffer> {
   const path = createRequire(import.meta.url).resolve('@bokuweb/zstd-wasm');
   return new Promise((resolve, reject) => {
-    const thread = new Worker(THREAD, { eval: true, execArgv: [], workerData: { path, data: Uint8Array.from(data), defaultHeapSize } });
+    const thread = new Worker(THREAD, {
+      eval: true,
+      execArgv: [],
+      workerData: { path, data: Uint8Array.from(data), defaultHeapSize },
+    });
     thread.once('message', (bytes: Uint8Array) => resolve(asBuffer(bytes)));
     thread.once('error', (thrown) => reject(errorOf(thrown, defaultHeapSize)));
     thread.once('exit', () => reject(new Error('the thread that unpacks zstd ended without a result')));

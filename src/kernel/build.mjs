@@ -14,7 +14,25 @@ const LINE = 120;
 export async function generated() {
   const files = new Map();
   const { error, stderr } = await asc.main(
-    [SOURCE, '--baseDir', here('.'), '--outFile', 'kernel.wasm', '-O3', '--runtime', 'stub', '--noAssert', '--enable', 'simd', '--enable', 'bulk-memory', '--initialMemory', '8', '--maximumMemory', '8'],
+    [
+      SOURCE,
+      '--baseDir',
+      here('.'),
+      '--outFile',
+      'kernel.wasm',
+      '-O3',
+      '--runtime',
+      'stub',
+      '--noAssert',
+      '--enable',
+      'simd',
+      '--enable',
+      'bulk-memory',
+      '--initialMemory',
+      '8',
+      '--maximumMemory',
+      '8',
+    ],
     { writeFile: (name, contents) => void files.set(name, contents) },
   );
   if (error) throw new Error(`${SOURCE} does not compile: ${error.message}\n${stderr.toString()}`);
@@ -38,7 +56,9 @@ if (process.argv[1] === fileURLToPath(import.meta.url)) {
     }
   })();
   if (process.argv.includes('--check') && !isSame) {
-    console.error(`src/kernel/value-check.wasm.ts is not what src/kernel/${SOURCE} makes: run "npm run kernel" and commit it`);
+    console.error(
+      `src/kernel/value-check.wasm.ts is not what src/kernel/${SOURCE} makes: run "npm run kernel" and commit it`,
+    );
     process.exitCode = 1;
   } else if (!isSame) {
     writeFileSync(TARGET, text);

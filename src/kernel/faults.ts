@@ -98,7 +98,9 @@ export function faultText({ kind, at }: ValueFault, data: Uint8Array, start = 0,
     case FaultKind.ExpectedCommaOrBracket:
       return `has ${found} where a comma or a closing bracket is expected, at byte ${at}`;
     case FaultKind.Behind:
-      return value[at] === OPEN_BRACE ? `holds more than one object: the next begins at byte ${at}` : `goes on after its object, at byte ${at}`;
+      return value[at] === OPEN_BRACE
+        ? `holds more than one object: the next begins at byte ${at}`
+        : `goes on after its object, at byte ${at}`;
     case FaultKind.TooDeep:
       return `is nested more than ${MAX_DEPTH} levels deep, at byte ${at}`;
     case FaultKind.ReservedName:
@@ -127,6 +129,7 @@ function startText(value: Uint8Array, at: number): string {
   if (start === '"') return 'is a JSON string, not an object';
   if (/[-0-9]/.test(start)) return 'is a JSON number, not an object';
   const word = Buffer.from(value.subarray(at, at + 5)).toString('latin1');
-  if (/^(null|true|false)/.test(word)) return `is the JSON literal ${word.startsWith('false') ? 'false' : word.slice(0, 4)}, not an object`;
+  if (/^(null|true|false)/.test(word))
+    return `is the JSON literal ${word.startsWith('false') ? 'false' : word.slice(0, 4)}, not an object`;
   return `does not begin with an opening brace but with byte 0x${(value[at] ?? 0).toString(16).padStart(2, '0')}`;
 }

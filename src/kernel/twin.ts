@@ -42,7 +42,12 @@ export function isSpace(byte: number | undefined): boolean {
 }
 
 /** Why the value, which lies in `data` from `start` up to `end`, is not one row of its own; undefined when it is. */
-export function twinFault(data: Uint8Array, start = 0, end = data.length, names: ReservedNames = 0): ValueFault | undefined {
+export function twinFault(
+  data: Uint8Array,
+  start = 0,
+  end = data.length,
+  names: ReservedNames = 0,
+): ValueFault | undefined {
   const scan = new Scan(data, end);
   if (scan.isObject(start, names)) return undefined;
   return { kind: scan.kind, at: scan.faultAt - start };
@@ -70,7 +75,7 @@ class Scan {
     if (at >= this.#end) return this.#refuse(at === start ? FaultKind.Empty : FaultKind.Blank, at);
     if (this.#data[at] !== OPEN_BRACE) return this.#refuse(FaultKind.NotObject, at);
     at = this.#open(at);
-    for (let isFirst = true; ; ) {
+    for (let isFirst = true; ;) {
       at = this.#space(at);
       if (at >= this.#end) return this.#refuse(FaultKind.CutOff, at);
       const closer = this.#closers.at(-1);
@@ -117,7 +122,8 @@ class Scan {
     if (this.#data[from] !== QUOTE) return this.#fail(FaultKind.ExpectedName, from);
     const end = this.#string(from);
     if (end === FAULT) return FAULT;
-    if (this.#closers.length === 1 && isReserved(this.#data, from + 1, end - 1, names)) return this.#fail(FaultKind.ReservedName, from);
+    if (this.#closers.length === 1 && isReserved(this.#data, from + 1, end - 1, names))
+      return this.#fail(FaultKind.ReservedName, from);
     const colon = this.#space(end);
     if (colon >= this.#end) return this.#fail(FaultKind.CutOff, colon);
     if (this.#data[colon] !== COLON) return this.#fail(FaultKind.ExpectedColon, colon);
@@ -191,12 +197,16 @@ class Scan {
 
   /** What closes behind a value, up to the next comma, or to the end of the outermost object. */
   #closings(from: number): number {
-    for (let at = from; ; ) {
+    for (let at = from; ;) {
       at = this.#space(at);
       if (at >= this.#end) return this.#fail(FaultKind.CutOff, at);
       if (this.#data[at] === COMMA) return at + 1;
       const closer = this.#closers.at(-1);
-      if (this.#data[at] !== closer) return this.#fail(closer === CLOSE_BRACE ? FaultKind.ExpectedCommaOrBrace : FaultKind.ExpectedCommaOrBracket, at);
+      if (this.#data[at] !== closer)
+        return this.#fail(
+          closer === CLOSE_BRACE ? FaultKind.ExpectedCommaOrBrace : FaultKind.ExpectedCommaOrBracket,
+          at,
+        );
       this.#closers.pop();
       at++;
       if (this.#closers.length === 0) return at;

@@ -35,7 +35,12 @@ export function checkValues(values: ValueCursor, names: ReservedNames = 0): Chec
 }
 
 /** The same of one value, which lies in `data` from `start` up to `end`. */
-export function valueFault(data: Uint8Array, start = 0, end = data.length, names: ReservedNames = 0): ValueFault | undefined {
+export function valueFault(
+  data: Uint8Array,
+  start = 0,
+  end = data.length,
+  names: ReservedNames = 0,
+): ValueFault | undefined {
   let isNext = false;
   const one: ValueCursor = { data, valueStart: start, valueLength: end - start, next: () => (isNext = !isNext) };
   const { fault } = checkValues(one, names);
@@ -134,7 +139,8 @@ class Kernel {
     try {
       while (values.next()) {
         const { data, valueStart, valueLength } = values;
-        if (valueLength < 0) return { bytes, fault: this.#flush(names) ?? { index: this.#index, kind: FaultKind.NoValue, at: 0 } };
+        if (valueLength < 0)
+          return { bytes, fault: this.#flush(names) ?? { index: this.#index, kind: FaultKind.NoValue, at: 0 } };
         bytes += valueLength;
         const fault = this.#add(data, valueStart, valueStart + valueLength, names);
         if (fault !== undefined) return { bytes, fault };
@@ -158,7 +164,8 @@ class Kernel {
   #add(data: Uint8Array, start: number, end: number, names: ReservedNames): IndexedFault | undefined {
     const isNear = data === this.#data && start >= this.#to && start - this.#to <= MAX_GAP_BYTES;
     if (!isNear || this.#target + end - this.#from > this.#window + CALL_BYTES || this.#count === this.#maxPlaces) {
-      const fault = end - start > this.#windowBytes ? this.#addLarge(data, start, end, names) : this.#open(data, start, end, names);
+      const fault =
+        end - start > this.#windowBytes ? this.#addLarge(data, start, end, names) : this.#open(data, start, end, names);
       if (fault !== undefined || end - start > this.#windowBytes) return fault;
     }
     this.#to = end;
@@ -203,7 +210,8 @@ class Kernel {
   #flush(names: ReservedNames): IndexedFault | undefined {
     this.#copy();
     const index = this.#exports.check(this.#count, names);
-    if (index >= 0) return { index: this.#index + index, kind: this.#exports.kind() as FaultKind, at: this.#exports.position() };
+    if (index >= 0)
+      return { index: this.#index + index, kind: this.#exports.kind() as FaultKind, at: this.#exports.position() };
     this.#begin(this.#index + this.#count);
     return undefined;
   }

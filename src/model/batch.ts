@@ -5,7 +5,11 @@ import { PackedRecords, cursorOver, type RecordCursor } from './packed-records.j
 import type { Batch, KafkaRecord, Records } from './record.js';
 
 /** Where a batch is, as the fields of an error about it. */
-export function placeOf({ assignment: { topic, partition }, afterOffset, lastOffset }: Pick<Batch, 'assignment' | 'afterOffset' | 'lastOffset'>) {
+export function placeOf({
+  assignment: { topic, partition },
+  afterOffset,
+  lastOffset,
+}: Pick<Batch, 'assignment' | 'afterOffset' | 'lastOffset'>) {
   return { topic, partition, first: afterOffset + 1, last: lastOffset };
 }
 
@@ -16,7 +20,7 @@ export function recordBytes({ valueLength, keyLength }: RecordCursor): number {
 
 export function bytesOf(records: Records): number {
   let bytes = 0;
-  for (const cursor = cursorOver(records); cursor.next(); ) bytes += recordBytes(cursor);
+  for (const cursor = cursorOver(records); cursor.next();) bytes += recordBytes(cursor);
   return bytes;
 }
 
@@ -49,7 +53,8 @@ function expectAscending(records: Records): void {
   if (records instanceof PackedRecords) return;
   let last = -1;
   for (const { offset } of records) {
-    if (!(offset >= last)) throw new RangeError(`Expected records in the order of their offsets, got ${offset} behind ${last}`);
+    if (!(offset >= last))
+      throw new RangeError(`Expected records in the order of their offsets, got ${offset} behind ${last}`);
     last = offset;
   }
 }
@@ -75,7 +80,8 @@ export function splitBatch<B extends Batch>(batch: B, lastOffset: number): [B | 
 export function joinBatches(parts: readonly Batch[]): Batch {
   const first = parts[0];
   const last = parts.at(-1);
-  if (first === undefined || last === undefined) throw new RangeError('joinBatches expects at least one batch, got none');
+  if (first === undefined || last === undefined)
+    throw new RangeError('joinBatches expects at least one batch, got none');
   if (parts.length === 1) return first;
   for (let i = 1; i < parts.length; i++) {
     if (parts[i]!.afterOffset !== parts[i - 1]!.lastOffset) {

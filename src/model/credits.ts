@@ -132,7 +132,8 @@ export class Credits {
     const account = this.#accounts.get(epoch);
     if (account === undefined) return false;
     const isNeeded = account.outstanding === 0 || next <= account.needs;
-    const isAllowed = this.#fits(account, bytes) || (isNeeded && (this.#exceeding === undefined || this.#exceeding === epoch));
+    const isAllowed =
+      this.#fits(account, bytes) || (isNeeded && (this.#exceeding === undefined || this.#exceeding === epoch));
     if (!isAllowed) this.#hasRefused = true;
     return isAllowed;
   }

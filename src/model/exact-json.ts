@@ -34,7 +34,8 @@ const long = /[\d.]{16}|\d[eE]/;
  */
 export function parseExact<T = Record<string, unknown>>(value: Uint8Array | string | null): T | null {
   if (value === null) return null;
-  const text = typeof value === 'string' ? value : Buffer.from(value.buffer, value.byteOffset, value.byteLength).toString();
+  const text =
+    typeof value === 'string' ? value : Buffer.from(value.buffer, value.byteOffset, value.byteLength).toString();
   const parsed: unknown = JSON.parse(text);
   return (long.test(text) ? new Parser(text).value() : parsed) as T;
 }
@@ -72,7 +73,7 @@ class Parser {
 
   #object(): object {
     const made: Record<string, unknown> = {};
-    for (this.#at += 1; !this.#ends('}'); ) {
+    for (this.#at += 1; !this.#ends('}');) {
       this.#skipSpace();
       const key = this.#string();
       this.#skipSpace();
@@ -85,7 +86,7 @@ class Parser {
 
   #array(): unknown[] {
     const made: unknown[] = [];
-    for (this.#at += 1; !this.#ends(']'); ) made.push(this.value());
+    for (this.#at += 1; !this.#ends(']');) made.push(this.value());
     return made;
   }
 
@@ -129,7 +130,8 @@ function written(given: unknown, key: string, above: readonly unknown[]): string
   if (given instanceof ExactNumber) return given.text;
   if (typeof given === 'bigint') return given.toString();
   const value = hasToJson(given) ? given.toJSON(key) : given;
-  if (typeof value !== 'object' || value === null) return typeof value === 'bigint' ? value.toString() : JSON.stringify(value);
+  if (typeof value !== 'object' || value === null)
+    return typeof value === 'bigint' ? value.toString() : JSON.stringify(value);
   if (above.includes(value)) throw new TypeError('Converting circular structure to JSON');
   const path = [...above, value];
   if (Array.isArray(value)) return `[${value.map((one, at) => written(one, String(at), path) ?? 'null').join(',')}]`;

@@ -45,11 +45,30 @@ interface StoredIntent {
 /** Fields that say nothing are left out, what is long and the same is written once: the value is short of space. */
 export function toStored(pending: readonly Intent[]): StoredIntents {
   const settings = new Shared(pending.map((intent) => intent.settings));
-  const targets = new Shared(pending.map(({ tables, written }): StoredTarget => (written === undefined ? tables : { tables, ...written })));
+  const targets = new Shared(
+    pending.map(({ tables, written }): StoredTarget => (written === undefined ? tables : { tables, ...written })),
+  );
   const ranges = pending.map((intent, index): StoredIntent => {
-    const { first, last, rows, atMs, floor = first, transformVersion, isFilling, isUnseen, unknownUntilMs, excluded, token, tokenForm = 1, written } = intent;
+    const {
+      first,
+      last,
+      rows,
+      atMs,
+      floor = first,
+      transformVersion,
+      isFilling,
+      isUnseen,
+      unknownUntilMs,
+      excluded,
+      token,
+      tokenForm = 1,
+      written,
+    } = intent;
     return {
-      first, last, rows, atMs,
+      first,
+      last,
+      rows,
+      atMs,
       settings: settings.of(index),
       target: targets.of(index),
       ...(floor === first ? {} : { floor }),
@@ -96,7 +115,11 @@ class Shared<T> {
 const SHARED_LENGTH = 24;
 
 /** The ranges of a stored state of any format, unchecked but for what reading them needs. */
-export function fromStored(value: Readonly<Record<string, unknown>>, format: number, refuse: Refuse): readonly Intent[] {
+export function fromStored(
+  value: Readonly<Record<string, unknown>>,
+  format: number,
+  refuse: Refuse,
+): readonly Intent[] {
   const { pending } = value;
   if (!Array.isArray(pending)) return refuse(`"pending" is ${shown(pending)}, expected a list`);
   const entries = pending.map((entry: unknown, index): readonly [Record<string, unknown>, string] => {
@@ -107,30 +130,44 @@ export function fromStored(value: Readonly<Record<string, unknown>>, format: num
   // Whoever wrote it did not say what was settled when a range was recorded: not more than at the last write.
   const floor = entries[0]?.[0].first as number;
   return entries.map(([{ first, last, rows, atMs, settings, tables, excluded, token }, at]) => ({
-    ...({ first, last, rows, atMs, settings, tables } as Pick<Intent, 'first' | 'last' | 'rows' | 'atMs' | 'settings' | 'tables'>),
+    ...({ first, last, rows, atMs, settings, tables } as Pick<
+      Intent,
+      'first' | 'last' | 'rows' | 'atMs' | 'settings' | 'tables'
+    >),
     ...(floor === first ? {} : { floor }),
     excluded: fromRanges(excluded, `${at}.excluded`, refuse),
     ...(token === undefined ? {} : { token: token as string }),
   }));
 }
 
-function fromFormat3(value: Readonly<Record<string, unknown>>, entry: Readonly<Record<string, unknown>>, at: string, refuse: Refuse): Intent {
+function fromFormat3(
+  value: Readonly<Record<string, unknown>>,
+  entry: Readonly<Record<string, unknown>>,
+  at: string,
+  refuse: Refuse,
+): Intent {
   const { first, last, rows, atMs, floor, transform, filling, unseen, unknownUntilMs, excluded = '', token } = entry;
   const listed = (list: 'settings' | 'targets', field: 'settings' | 'target'): unknown => {
     const index = entry[field];
     if (typeof index !== 'number') return index;
     const all = value[list];
     if (!Array.isArray(all)) return refuse(`"${list}" is ${shown(all)}, expected a list`);
-    return isSafe(index) && index < all.length ? (all[index] as unknown) : refuse(`${at}.${field} is ${shown(index)}, expected an index in "${list}"`);
+    return isSafe(index) && index < all.length
+      ? (all[index] as unknown)
+      : refuse(`${at}.${field} is ${shown(index)}, expected an index in "${list}"`);
   };
   const target = listed('targets', 'target');
-  if (!Array.isArray(target) && !isObject(target)) return refuse(`${at}: the target is ${shown(target)}, expected a list or an object`);
+  if (!Array.isArray(target) && !isObject(target))
+    return refuse(`${at}: the target is ${shown(target)}, expected a list or an object`);
   const { tables, ...record } = Array.isArray(target) ? { tables: target } : target;
   const written = Array.isArray(target) ? undefined : (record as unknown as TableRecord);
   const { form = usualForm(written) } = entry;
   if (form !== 1 && form !== 2) return refuse(`${at}.form is ${shown(form)}, expected 1 or 2`);
   return {
-    ...({ first, last, rows, atMs, settings: listed('settings', 'settings'), tables } as Pick<Intent, 'first' | 'last' | 'rows' | 'atMs' | 'settings' | 'tables'>),
+    ...({ first, last, rows, atMs, settings: listed('settings', 'settings'), tables } as Pick<
+      Intent,
+      'first' | 'last' | 'rows' | 'atMs' | 'settings' | 'tables'
+    >),
     ...(written === undefined ? {} : { written }),
     ...(floor === undefined ? {} : { floor: floor as number }),
     ...(transform === undefined ? {} : { transformVersion: transform as string }),
@@ -145,14 +182,27 @@ function fromFormat3(value: Readonly<Record<string, unknown>>, entry: Readonly<R
 
 /** Everything one range must fulfil, whether it is about to be written or was just read. */
 export function checkIntent(intent: Intent, at: string, refuse: Refuse): void {
-  const { first, last, rows, atMs, settings, tables, excluded, token, floor = first, transformVersion, unknownUntilMs = 0 } = intent;
+  const {
+    first,
+    last,
+    rows,
+    atMs,
+    settings,
+    tables,
+    excluded,
+    token,
+    floor = first,
+    transformVersion,
+    unknownUntilMs = 0,
+  } = intent;
   for (const [field, value] of Object.entries({ first, last, rows, atMs, floor, unknownUntilMs })) {
     if (!isSafe(value)) refuse(`${at}.${field} is ${shown(value)}, expected a whole number from 0 to 2^53 - 1`);
   }
   if (first > last) refuse(`${at} begins at ${first}, after its end ${last}`);
   if (floor > first) refuse(`${at}.floor is ${floor}, expected at most where the range begins, ${first}`);
   if (token !== undefined && typeof token !== 'string') refuse(`${at}.token is ${shown(token)}, expected a string`);
-  if (transformVersion !== undefined && typeof transformVersion !== 'string') refuse(`${at}.transform is ${shown(transformVersion)}, expected a string`);
+  if (transformVersion !== undefined && typeof transformVersion !== 'string')
+    refuse(`${at}.transform is ${shown(transformVersion)}, expected a string`);
   if (typeof settings !== 'string') refuse(`${at}.settings is ${shown(settings)}, expected a string`);
   if (!Array.isArray(tables) || tables.some((table) => typeof table !== 'string')) {
     refuse(`${at}.tables is ${shown(tables)}, expected a list of strings`);
@@ -183,7 +233,7 @@ function checkWritten(written: TableRecord | undefined, at: string, refuse: Refu
 function toRanges(offsets: readonly number[]): string {
   const ranges: string[] = [];
   for (let from = 0, to = 0; from < offsets.length; from = to) {
-    for (to = from + 1; to < offsets.length && offsets[to] === Number(offsets[to - 1]) + 1; ) to++;
+    for (to = from + 1; to < offsets.length && offsets[to] === Number(offsets[to - 1]) + 1;) to++;
     ranges.push(to - from === 1 ? `${offsets[from]}` : `${offsets[from]}-${offsets[to - 1]}`);
   }
   return ranges.join(',');
@@ -213,7 +263,9 @@ export function isSafe(value: unknown, least = 0): value is number {
 }
 
 export function shown(value: unknown): string {
-  return value === undefined ? 'missing' : beginning(typeof value === 'number' ? String(value) : JSON.stringify(value), 40);
+  return value === undefined
+    ? 'missing'
+    : beginning(typeof value === 'number' ? String(value) : JSON.stringify(value), 40);
 }
 
 export function beginning(text: string, length = 120): string {

@@ -48,7 +48,14 @@ export class PartBuilder {
     this.#buffers.push(data);
   }
 
-  add(offset: number, timestampMs: number, keyStart: number, keyLength: number, valueStart: number, valueLength: number): void {
+  add(
+    offset: number,
+    timestampMs: number,
+    keyStart: number,
+    keyLength: number,
+    valueStart: number,
+    valueLength: number,
+  ): void {
     const index = this.#length++;
     this.#offsets[index] = offset;
     this.#timestampsMs[index] = timestampMs;
@@ -67,7 +74,14 @@ export class PartBuilder {
   }
 
   build(): PackedPart {
-    return { length: this.#length, buffers: this.#buffers, offsets: this.#offsets, timestampsMs: this.#timestampsMs, places: this.#places, headersAt: this.#headersAt };
+    return {
+      length: this.#length,
+      buffers: this.#buffers,
+      offsets: this.#offsets,
+      timestampsMs: this.#timestampsMs,
+      places: this.#places,
+      headersAt: this.#headersAt,
+    };
   }
 }
 
@@ -125,7 +139,11 @@ export class PackedRecords implements Records {
   slice(start = 0, end = this.length): PackedRecords {
     const [first, beyond] = [clamped(start, this.length), clamped(end, this.length)];
     return PackedRecords.#from(
-      this.#windows.map(({ part, from, to, before }) => ({ part, from: Math.max(from, from + first - before), to: Math.min(to, from + beyond - before) })),
+      this.#windows.map(({ part, from, to, before }) => ({
+        part,
+        from: Math.max(from, from + first - before),
+        to: Math.min(to, from + beyond - before),
+      })),
     );
   }
 
@@ -150,7 +168,8 @@ export class PackedRecords implements Records {
   }
 
   *[Symbol.iterator](): Generator<KafkaRecord, void, undefined> {
-    for (const { part, from, to } of this.#windows) for (let index = from; index < to; index++) yield recordAt(part, index);
+    for (const { part, from, to } of this.#windows)
+      for (let index = from; index < to; index++) yield recordAt(part, index);
   }
 
   cursor(): RecordCursor {
@@ -283,7 +302,12 @@ class PlainCursor extends RecordCursor {
 
 const noBytes = Buffer.alloc(0);
 const noPart: PackedPart = {
-  length: 0, buffers: [], offsets: new Float64Array(0), timestampsMs: new Float64Array(0), places: new Int32Array(0), headersAt: () => [],
+  length: 0,
+  buffers: [],
+  offsets: new Float64Array(0),
+  timestampsMs: new Float64Array(0),
+  places: new Int32Array(0),
+  headersAt: () => [],
 };
 
 function recordAt({ buffers, offsets, timestampsMs, places, headersAt }: PackedPart, index: number): KafkaRecord {

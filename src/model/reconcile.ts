@@ -22,7 +22,12 @@ export type Decision =
   /** Settled long ago: to be committed, not inserted. */
   | { readonly kind: 'skip'; readonly batch: Batch }
   /** In doubt: to be inserted as exactly `intent`, under its recorded token; `excluded` are the records it is without. */
-  | { readonly kind: 'replay'; readonly intent: Intent; readonly batch: Batch; readonly excluded: readonly KafkaRecord[] }
+  | {
+      readonly kind: 'replay';
+      readonly intent: Intent;
+      readonly batch: Batch;
+      readonly excluded: readonly KafkaRecord[];
+    }
   /** Never seen: to be recorded, then inserted. */
   | { readonly kind: 'insert'; readonly batch: Batch }
   /** Offsets `[expected, found)` did not come and will not come: retention or truncation took them. */
@@ -88,9 +93,15 @@ export function reconcile(progress: Progress, batch: Batch): Reconciled {
   return { decisions, progress: { next: Math.max(next, batch.lastOffset + 1), replays, held, sought } };
 }
 
-function without(batch: Batch, offsets: readonly number[]): { readonly batch: Batch; readonly excluded: readonly KafkaRecord[] } {
+function without(
+  batch: Batch,
+  offsets: readonly number[],
+): { readonly batch: Batch; readonly excluded: readonly KafkaRecord[] } {
   if (offsets.length === 0) return { batch, excluded: [] };
   const gone = new Set(offsets);
   const records = batch.records.filter(({ offset }) => !gone.has(offset));
-  return { batch: { ...batch, records, bytes: bytesOf(records) }, excluded: [...batch.records.filter(({ offset }) => gone.has(offset))] };
+  return {
+    batch: { ...batch, records, bytes: bytesOf(records) },
+    excluded: [...batch.records.filter(({ offset }) => gone.has(offset))],
+  };
 }

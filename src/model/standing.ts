@@ -42,7 +42,11 @@ export function standing(state: PartitionState, log: LogNow): Standing {
   if (known !== undefined && known >= log.end) {
     // The settled offset may be where the next range begins; a range in doubt is one that was read.
     const isInDoubt = state.pending.length > 0;
-    return { kind: 'truncated', known, restarted: isInDoubt ? undefined : restartedAt(log.end, state, log.topicId ?? topicId) };
+    return {
+      kind: 'truncated',
+      known,
+      restarted: isInDoubt ? undefined : restartedAt(log.end, state, log.topicId ?? topicId),
+    };
   }
   const learns = topicId === undefined && log.topicId !== undefined && state.pending.length === 0;
   return { kind: 'same', state: learns ? { ...state, topicId: log.topicId } : state };

@@ -9,7 +9,17 @@
  * ```
  */
 import { IngestError } from '../errors.js';
-import { beginning, checkIntent, fromStored, isObject, isSafe, MOST_EXCLUDED, type Refuse, shown, toStored } from './intent-codec.js';
+import {
+  beginning,
+  checkIntent,
+  fromStored,
+  isObject,
+  isSafe,
+  MOST_EXCLUDED,
+  type Refuse,
+  shown,
+  toStored,
+} from './intent-codec.js';
 import { emptyState, type HaltNote, type PartitionState } from './state.js';
 
 /** What a store keeps of one partition. */
@@ -56,10 +66,24 @@ export function encodeState(stored: StoredState, name: StateName): string {
     throw invalid(name, `A state is not written: ${why}`);
   };
   checkState(state, refuse);
-  if (jsonBytes(owner) > stateLimits.ownerBytes) refuse(`the owner's name takes more than ${stateLimits.ownerBytes} bytes`);
-  if (jsonBytes(write) > stateLimits.writeBytes) refuse(`the write's name takes more than ${stateLimits.writeBytes} bytes`);
+  if (jsonBytes(owner) > stateLimits.ownerBytes)
+    refuse(`the owner's name takes more than ${stateLimits.ownerBytes} bytes`);
+  if (jsonBytes(write) > stateLimits.writeBytes)
+    refuse(`the write's name takes more than ${stateLimits.writeBytes} bytes`);
   const { settled = null, incarnation, topicId, isAnew, began, halted } = state;
-  const text = (note?: HaltNote) => JSON.stringify({ v: stateFormat, owner, write, settled, incarnation, topicId, isAnew, began, halted: note, ...toStored(state.pending) });
+  const text = (note?: HaltNote) =>
+    JSON.stringify({
+      v: stateFormat,
+      owner,
+      write,
+      settled,
+      incarnation,
+      topicId,
+      isAnew,
+      began,
+      halted: note,
+      ...toStored(state.pending),
+    });
   const spare = stateLimits.ownerBytes - jsonBytes(owner) + stateLimits.writeBytes - jsonBytes(write);
   const noted = text(halted);
   if (utf8Bytes(noted) + spare <= stateLimits.bytes) return noted;
@@ -68,7 +92,9 @@ export function encodeState(stored: StoredState, name: StateName): string {
   const bytes = utf8Bytes(bare) + spare;
   if (bytes > stateLimits.bytes) {
     const excluded = state.pending.reduce((sum, intent) => sum + intent.excluded.length, 0);
-    refuse(`it takes ${bytes} bytes of at most ${stateLimits.bytes} (${state.pending.length} ranges, ${excluded} excluded offsets)`);
+    refuse(
+      `it takes ${bytes} bytes of at most ${stateLimits.bytes} (${state.pending.length} ranges, ${excluded} excluded offsets)`,
+    );
   }
   return bare;
 }
@@ -115,7 +141,8 @@ function checkState(state: PartitionState, refuse: Refuse): void {
   const { settled, pending, incarnation, topicId, began } = state;
   if (settled !== undefined && !isSafe(settled, -1)) refuse(`"settled" is ${shown(settled)}, expected an offset`);
   if (!isSafe(incarnation)) refuse(`"incarnation" is ${shown(incarnation)}, expected a whole number from 0`);
-  if (topicId !== undefined && (typeof topicId !== 'string' || topicId === '')) refuse(`"topicId" is ${shown(topicId)}, expected Kafka's id of the topic`);
+  if (topicId !== undefined && (typeof topicId !== 'string' || topicId === ''))
+    refuse(`"topicId" is ${shown(topicId)}, expected Kafka's id of the topic`);
   if (began !== undefined && !isSafe(began)) refuse(`"began" is ${shown(began)}, expected an offset`);
   let before = settled;
   pending.forEach((intent, index) => {
@@ -133,7 +160,9 @@ function checkState(state: PartitionState, refuse: Refuse): void {
 function haltNote(value: unknown): HaltNote | undefined {
   if (!isObject(value)) return undefined;
   const { code, atMs, heals } = value;
-  return typeof code === 'string' && /^KCR_[A-Z_]{1,40}$/u.test(code) && isSafe(atMs) && typeof heals === 'boolean' ? { code, atMs, heals } : undefined;
+  return typeof code === 'string' && /^KCR_[A-Z_]{1,40}$/u.test(code) && isSafe(atMs) && typeof heals === 'boolean'
+    ? { code, atMs, heals }
+    : undefined;
 }
 
 function parsed(text: string, refuse: Refuse): unknown {
@@ -145,7 +174,11 @@ function parsed(text: string, refuse: Refuse): unknown {
 }
 
 function invalid({ cluster, group, topic, partition }: StateName, message: string, hint?: string): IngestError {
-  return new IngestError('KCR_STATE_INVALID', `${message} [cluster ${cluster}, group ${group}]`, { topic, partition, hint });
+  return new IngestError('KCR_STATE_INVALID', `${message} [cluster ${cluster}, group ${group}]`, {
+    topic,
+    partition,
+    hint,
+  });
 }
 
 const utf8 = new TextEncoder();

@@ -99,7 +99,12 @@ export interface PartitionState {
   readonly halted?: HaltNote;
 }
 
-export const emptyState: PartitionState = Object.freeze({ settled: undefined, pending: Object.freeze([]), incarnation: 0, topicId: undefined });
+export const emptyState: PartitionState = Object.freeze({
+  settled: undefined,
+  pending: Object.freeze([]),
+  incarnation: 0,
+  topicId: undefined,
+});
 
 /** The offset at which an owner of this state goes on; undefined: wherever the consumer group stands. */
 export function resumeOffset(state: PartitionState): number | undefined {

@@ -18,8 +18,16 @@ export type AtLeastOnceConfig = PipelineConfig<BufferedBatch>;
  * A record is committed after it was inserted: never lost, but twice when the process dies in between. Emits one outcome
  * for each batch. Subscribing joins the group, unsubscribing leaves it at once.
  */
-export function atLeastOnce(source: RecordSource, sink: InsertSink, config: AtLeastOnceConfig = {}): Observable<Outcome> {
+export function atLeastOnce(
+  source: RecordSource,
+  sink: InsertSink,
+  config: AtLeastOnceConfig = {},
+): Observable<Outcome> {
   return consumeBatches(source, config, (batches, partition) =>
-    batches.pipe(transformOf(config, partition.topic), insertDeduped(sink, insertConfigOf(config)), commit(partition, sharedOf(config))),
+    batches.pipe(
+      transformOf(config, partition.topic),
+      insertDeduped(sink, insertConfigOf(config)),
+      commit(partition, sharedOf(config)),
+    ),
   );
 }

@@ -24,7 +24,11 @@ export function atMostOnce(source: RecordSource, sink: InsertSink, config: AtMos
     batches.pipe(
       commit(partition, sharedOf(config)),
       countAbandoned(
-        (onEvent) => (committed) => committed.pipe(transformOf(config, partition.topic), insertDeduped(sink, { ...insertConfigOf(config), onEvent })),
+        (onEvent) => (committed) =>
+          committed.pipe(
+            transformOf(config, partition.topic),
+            insertDeduped(sink, { ...insertConfigOf(config), onEvent }),
+          ),
         config.onEvent ?? noReport,
       ),
     ),

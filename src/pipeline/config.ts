@@ -36,16 +36,32 @@ export interface PipelineConfig<B extends InsertableBatch> {
 }
 
 /** What several stages are given alike. */
-export function sharedOf({ retry, onEvent, scheduler }: Pick<PipelineConfig<InsertableBatch>, 'retry' | 'onEvent' | 'scheduler'>) {
-  return { ...(retry === undefined ? {} : { retry }), ...(onEvent === undefined ? {} : { onEvent }), ...(scheduler === undefined ? {} : { scheduler }) };
+export function sharedOf({
+  retry,
+  onEvent,
+  scheduler,
+}: Pick<PipelineConfig<InsertableBatch>, 'retry' | 'onEvent' | 'scheduler'>) {
+  return {
+    ...(retry === undefined ? {} : { retry }),
+    ...(onEvent === undefined ? {} : { onEvent }),
+    ...(scheduler === undefined ? {} : { scheduler }),
+  };
 }
 
-export function insertConfigOf({ maxPending = 2, onPoison = 'halt', onTombstone, ...config }: Omit<PipelineConfig<InsertableBatch>, 'transform'>) {
+export function insertConfigOf({
+  maxPending = 2,
+  onPoison = 'halt',
+  onTombstone,
+  ...config
+}: Omit<PipelineConfig<InsertableBatch>, 'transform'>) {
   return { concurrency: maxPending, onPoison, onTombstone, ...sharedOf(config) };
 }
 
 /** The transform of a topic, or nothing. */
-export function transformOf<B extends InsertableBatch>({ transform }: PipelineConfig<B>, topic: string): MonoTypeOperatorFunction<B> {
+export function transformOf<B extends InsertableBatch>(
+  { transform }: PipelineConfig<B>,
+  topic: string,
+): MonoTypeOperatorFunction<B> {
   const operator = transform?.(topic);
   return operator === undefined ? (same: Observable<B>) => same : transformBatches(operator);
 }

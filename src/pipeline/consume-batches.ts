@@ -19,6 +19,10 @@ export function consumeBatches<B extends InsertableBatch>(
   const { batch, heal = {} } = config;
   const shared = sharedOf(config);
   return consume(source).pipe(
-    groupByPartition(source, (partition) => deliver(partition.chunks.pipe(bufferCountOrTime({ ...batch, ...shared })), partition), { heal, ...shared }),
+    groupByPartition(
+      source,
+      (partition) => deliver(partition.chunks.pipe(bufferCountOrTime({ ...batch, ...shared })), partition),
+      { heal, ...shared },
+    ),
   );
 }

@@ -13,7 +13,10 @@ import { insertConfigOf, sharedOf, transformOf, type PipelineConfig } from './co
 import { consumeBatches } from './consume-batches.js';
 
 export interface ExactlyOnceConfig
-  extends PipelineConfig<RecordedBatch>, Pick<LedgerConfig, 'group' | 'owner' | 'onReset'>, Pick<ReconcileConfig, 'onGap' | 'onlyInDoubt'> {
+  extends
+    PipelineConfig<RecordedBatch>,
+    Pick<LedgerConfig, 'group' | 'owner' | 'onReset'>,
+    Pick<ReconcileConfig, 'onGap' | 'onlyInDoubt'> {
   /** Names the transform of a topic, and changes with its rows: see `reconcileWithState`. @default none */
   readonly transformVersion?: (topic: string) => string | undefined;
 }
@@ -24,13 +27,31 @@ export interface ExactlyOnceConfig
  * The range is written down before it is inserted and settled after: never lost, never twice. Emits one outcome for each
  * batch. Subscribing joins the group, unsubscribing leaves it at once.
  */
-export function exactlyOnce(source: SeekableSource, sink: InsertSink & ReconcileSink, store: StateStore, config: ExactlyOnceConfig): Observable<Outcome> {
-  const { group, owner, maxPending = 2, onReset = 'halt', onGap = 'halt', onlyInDoubt = false, transformVersion } = config;
+export function exactlyOnce(
+  source: SeekableSource,
+  sink: InsertSink & ReconcileSink,
+  store: StateStore,
+  config: ExactlyOnceConfig,
+): Observable<Outcome> {
+  const {
+    group,
+    owner,
+    maxPending = 2,
+    onReset = 'halt',
+    onGap = 'halt',
+    onlyInDoubt = false,
+    transformVersion,
+  } = config;
   const shared = sharedOf(config);
   const ledger = new Ledger(store, source, { group, owner, maxPending, onReset, ...shared });
   return consumeBatches(source, config, (batches, partition) =>
     batches.pipe(
-      reconcileWithState(partition, ledger, sink, { onGap, onlyInDoubt, transformVersion: transformVersion?.(partition.topic), ...shared }),
+      reconcileWithState(partition, ledger, sink, {
+        onGap,
+        onlyInDoubt,
+        transformVersion: transformVersion?.(partition.topic),
+        ...shared,
+      }),
       transformOf(config, partition.topic),
       insertDeduped(sink, insertConfigOf(config)),
       commit(partition, ledger, shared),

@@ -65,8 +65,13 @@ export interface IngestOptions {
  */
 export function ingest(config: IngestConfig, options?: IngestOptions): Ingestion;
 export function ingest(ports: OwnPorts, config: OwnPortsConfig, options?: IngestOptions): Ingestion;
-export function ingest(first: IngestConfig | OwnPorts, second?: IngestOptions | OwnPortsConfig, third?: IngestOptions): Ingestion {
-  if (second !== undefined && 'routes' in second) return ingestion(first as OwnPorts, checkOwnConfig(first as OwnPorts, second), third);
+export function ingest(
+  first: IngestConfig | OwnPorts,
+  second?: IngestOptions | OwnPortsConfig,
+  third?: IngestOptions,
+): Ingestion {
+  if (second !== undefined && 'routes' in second)
+    return ingestion(first as OwnPorts, checkOwnConfig(first as OwnPorts, second), third);
   return ingestion({}, checkConfig(first), second);
 }
 
@@ -147,7 +152,11 @@ async function openWith(own: OwnPorts, config: CheckedConfig, options: IngestOpt
   }
 }
 
-async function openChecked(own: OwnPorts, config: CheckedConfig, { onEvent = noReport, onFinding, signal }: IngestOptions): Promise<MixedPorts> {
+async function openChecked(
+  own: OwnPorts,
+  config: CheckedConfig,
+  { onEvent = noReport, onFinding, signal }: IngestOptions,
+): Promise<MixedPorts> {
   const isOwn = { source: own.source !== undefined, sink: own.sink !== undefined, store: own.store !== undefined };
   expectNoRefusal(await preflight(config, { signal, records: 'start', own: isOwn }), onFinding);
   const opened = own.sink === undefined ? await openSink(config, onEvent, signal) : undefined;
@@ -159,10 +168,21 @@ async function openChecked(own: OwnPorts, config: CheckedConfig, { onEvent = noR
   return { source, sink: own.sink ?? opened!, store, close };
 }
 
-async function openSink(config: CheckedConfig, onEvent: Report, signal: AbortSignal | undefined): Promise<PreparingSink> {
+async function openSink(
+  config: CheckedConfig,
+  onEvent: Report,
+  signal: AbortSignal | undefined,
+): Promise<PreparingSink> {
   const limitS = START_LIMIT_MS / 1000;
   const hint = 'it answered the checks before: look at the server, then start again';
-  const limit = limitOf(START_LIMIT_MS, () => new IngestError('KCR_CLICKHOUSE_UNREACHABLE', `ClickHouse did not tell of the tables within ${limitS} s`, { hint }), signal);
+  const limit = limitOf(
+    START_LIMIT_MS,
+    () =>
+      new IngestError('KCR_CLICKHOUSE_UNREACHABLE', `ClickHouse did not tell of the tables within ${limitS} s`, {
+        hint,
+      }),
+    signal,
+  );
   return openClickHouseSink({ ...clickHouseOptions(config), onEvent, starting: limit.signal }).finally(limit.clear);
 }
 
@@ -170,12 +190,22 @@ async function openSink(config: CheckedConfig, onEvent: Report, signal: AbortSig
 function openSource(own: OwnPorts, config: CheckedConfig, onEvent: Report): Pick<MixedPorts, 'source' | 'store'> {
   if (own.source !== undefined) return { source: own.source, store: own.store ?? storeBeside(config) };
   // Under `continue` what retention took is passed over; a log that ends too early is a reset.
-  const onOutOfRange = ({ wanted, logStart }: OutOfRange) => (config.onGap === 'continue' && wanted < logStart ? logStart : undefined);
+  const onOutOfRange = ({ wanted, logStart }: OutOfRange) =>
+    config.onGap === 'continue' && wanted < logStart ? logStart : undefined;
   const { bytes: budgetBytes } = budgetHere(config.kafka.budgetBytes);
-  const source = kafkaSource({ ...config.kafka, budgetBytes, topics: topicsOf(config), onEvent, onOutOfRange, onReset: config.onReset });
+  const source = kafkaSource({
+    ...config.kafka,
+    budgetBytes,
+    topics: topicsOf(config),
+    onEvent,
+    onOutOfRange,
+    onReset: config.onReset,
+  });
   if (own.store !== undefined) return { source, store: own.store };
   const isInKafka = config.delivery === 'exactly-once' && config.state?.store === 'kafka';
-  return isInKafka ? kafkaStore(source, { group: config.kafka.groupId, onEvent }) : { source, store: storeBeside(config) };
+  return isInKafka
+    ? kafkaStore(source, { group: config.kafka.groupId, onEvent })
+    : { source, store: storeBeside(config) };
 }
 
 /** A store that knows nothing of the source. */
@@ -196,17 +226,25 @@ function storeBeside(config: CheckedConfig): StateStore | undefined {
 }
 
 /** What can be changed about the pipeline of a configuration. */
-export interface PipelineOptions extends Partial<Pick<ExactlyOnceConfig, 'owner' | 'onlyInDoubt' | 'onEvent' | 'scheduler'>> {
+export interface PipelineOptions extends Partial<
+  Pick<ExactlyOnceConfig, 'owner' | 'onlyInDoubt' | 'onEvent' | 'scheduler'>
+> {
   /** Instead of the transforms of the routes. */
   readonly transform?: <B extends InsertableBatch>(topic: string) => MonoTypeOperatorFunction<B> | undefined;
 }
 
 /** The pipeline that a configuration asks for, over ports that are open. */
-export function pipelineOf({ source, sink, store }: Omit<MixedPorts, 'close'>, config: CheckedConfig, options: PipelineOptions = {}): Observable<Outcome> {
+export function pipelineOf(
+  { source, sink, store }: Omit<MixedPorts, 'close'>,
+  config: CheckedConfig,
+  options: PipelineOptions = {},
+): Observable<Outcome> {
   const routes = new Map(config.routes.map((route) => [route.topic, route]));
   const transform = <B extends InsertableBatch>(topic: string): MonoTypeOperatorFunction<B> | undefined => {
     const rows = routes.get(topic)?.transform;
-    return rows === undefined ? undefined : transformRows<B>(rows, options.onEvent === undefined ? {} : { onEvent: options.onEvent });
+    return rows === undefined
+      ? undefined
+      : transformRows<B>(rows, options.onEvent === undefined ? {} : { onEvent: options.onEvent });
   };
   const shared = { ...config, transform, ...options };
   switch (config.delivery) {
@@ -217,12 +255,21 @@ export function pipelineOf({ source, sink, store }: Omit<MixedPorts, 'close'>, c
     case 'exactly-once': {
       if (store === undefined) throw new IngestError('KCR_CONFIG', 'exactly-once needs a state store, got none');
       const { owner = `${hostname()}:${process.pid}:${randomUUID().slice(0, 8)}` } = options;
-      return exactlyOnce(source, sink, store, { ...shared, group: config.kafka.groupId, owner, transformVersion: (topic) => routes.get(topic)?.transformVersion });
+      return exactlyOnce(source, sink, store, {
+        ...shared,
+        group: config.kafka.groupId,
+        owner,
+        transformVersion: (topic) => routes.get(topic)?.transformVersion,
+      });
     }
   }
 }
 
-function ingestFrom(ports: MixedPorts, config: CheckedConfig, { signal, onEvent = noReport }: IngestOptions): Observable<Outcome> {
+function ingestFrom(
+  ports: MixedPorts,
+  config: CheckedConfig,
+  { signal, onEvent = noReport }: IngestOptions,
+): Observable<Outcome> {
   const outcomes = pipelineOf(ports, config, { onEvent, scheduler: fairScheduler() });
   return new Observable<Outcome>((subscriber) => {
     const drain = () => (ports.source.drain === undefined ? subscriber.complete() : ports.source.drain());

@@ -13,7 +13,9 @@ import type { Pausable } from '../ports.js';
 export type Ingestion = Observable<Outcome> & Pausable;
 
 /** `start` is given what to call with the source once it is open; what that gives is called when the source is over. */
-export function ingestionOf(start: (subscriber: Subscriber<Outcome>, opened: (source: Partial<Pausable>) => () => void) => TeardownLogic): Ingestion {
+export function ingestionOf(
+  start: (subscriber: Subscriber<Outcome>, opened: (source: Partial<Pausable>) => () => void) => TeardownLogic,
+): Ingestion {
   const sources = new Set<Partial<Pausable>>();
   let isPaused = false;
   const opened = (source: Partial<Pausable>) => {

@@ -30,12 +30,21 @@ export interface OwnPortsConfig extends Omit<IngestConfig, 'kafka' | 'clickhouse
  */
 export function checkOwnConfig({ source, sink, store }: OwnPorts, config: OwnPortsConfig): CheckedConfig {
   if (source !== undefined && store === undefined && config.state?.store === 'kafka') {
-    throw new IngestError('KCR_CONFIG', 'state.store: "kafka" keeps the state beside the offsets of a group, and the source is in none of ours', { hint: 'choose another state.store, or give a store' });
+    throw new IngestError(
+      'KCR_CONFIG',
+      'state.store: "kafka" keeps the state beside the offsets of a group, and the source is in none of ours',
+      { hint: 'choose another state.store, or give a store' },
+    );
   }
   return checkConfig({
     ...config,
     kafka: { ...(source === undefined ? {} : { brokers: ['own-source:9092'] }), ...config.kafka },
-    ...(sink === undefined ? {} : { clickhouse: { url: 'http://own-sink:8123' }, routes: config.routes.map((route) => ({ table: route.topic, ...route })) }),
+    ...(sink === undefined
+      ? {}
+      : {
+          clickhouse: { url: 'http://own-sink:8123' },
+          routes: config.routes.map((route) => ({ table: route.topic, ...route })),
+        }),
     ...(store === undefined ? {} : { state: { store: 'memory', allowVolatile: true } }),
   });
 }

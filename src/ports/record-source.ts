@@ -125,4 +125,6 @@ export interface Pausable {
 }
 
 /** A member of a consumer group: it can do all of it. */
-export type GroupSource = SeekableSource & Pausable & Required<Pick<RecordSource, 'done' | 'halt' | 'reassign' | 'drain'>>;
+export type GroupSource = SeekableSource &
+  Pausable &
+  Required<Pick<RecordSource, 'done' | 'halt' | 'reassign' | 'drain'>>;

@@ -54,11 +54,16 @@ export function columnFor(field: string, columns: readonly Column[], ignoresCase
 /** The names of the columns that tell where a row comes from, as far as the table has them and they can be filled. */
 export function filledNames({ provenance }: Pick<Table, 'provenance'>): readonly string[] {
   const { topic, partition, offset, timestamp, key, headers } = provenance;
-  return Object.entries({ topic, partition, offset, timestamp, key, headers }).flatMap(([name, form]) => (form === undefined || form === false ? [] : [`_${name}`]));
+  return Object.entries({ topic, partition, offset, timestamp, key, headers }).flatMap(([name, form]) =>
+    form === undefined || form === false ? [] : [`_${name}`],
+  );
 }
 
 function isFedByProvenance({ defaultKind, defaultExpression }: Column, provenance: ReadonlySet<string>): boolean {
-  return defaultKind === 'DEFAULT' && [...provenance].some((name) => new RegExp(`(^|\\W)${name}(\\W|$)`).test(defaultExpression));
+  return (
+    defaultKind === 'DEFAULT' &&
+    [...provenance].some((name) => new RegExp(`(^|\\W)${name}(\\W|$)`).test(defaultExpression))
+  );
 }
 
 /** A column without a field that a field without a column may be meant for. */
@@ -66,12 +71,19 @@ export function likelyMeant(field: string, columns: readonly Column[]): Column |
   const bare = (name: string): string => name.toLowerCase().replaceAll(/[^a-z0-9]/g, '');
   const wanted = bare(field);
   if (wanted.length < 2) return undefined;
-  const near = columns.filter(({ name }) => bare(name) === wanted || bare(name).startsWith(wanted) || (wanted.startsWith(bare(name)) && bare(name).length > 1));
+  const near = columns.filter(
+    ({ name }) =>
+      bare(name) === wanted ||
+      bare(name).startsWith(wanted) ||
+      (wanted.startsWith(bare(name)) && bare(name).length > 1),
+  );
   return near.sort((a, b) => Math.abs(a.name.length - field.length) - Math.abs(b.name.length - field.length))[0];
 }
 
 /** A column that nothing but its own definition speaks of, so that it can be renamed. */
 export function isRenamable({ name }: Column, { createQuery, sortingKey, partitionKey, views }: Table): boolean {
   const word = new RegExp(`(^|\\W)${name.replaceAll(/[.*+?^${}()|[\]\\]/g, '\\$&')}(?=\\W|$)`, 'g');
-  return views.length === 0 && !word.test(`${sortingKey} ${partitionKey}`) && [...createQuery.matchAll(word)].length === 1;
+  return (
+    views.length === 0 && !word.test(`${sortingKey} ${partitionKey}`) && [...createQuery.matchAll(word)].length === 1
+  );
 }

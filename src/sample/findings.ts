@@ -30,14 +30,26 @@ export interface DataOptions {
 const MOST_UNPARSED = 5;
 
 /** @throws the signal's reason at once. */
-export async function dataFindings(options: DataOptions, samples: ReadonlyMap<string, readonly SampledRecord[]>, signal: AbortSignal): Promise<readonly Finding[]> {
+export async function dataFindings(
+  options: DataOptions,
+  samples: ReadonlyMap<string, readonly SampledRecord[]>,
+  signal: AbortSignal,
+): Promise<readonly Finding[]> {
   const http = new ClickHouseHttp({ ...options.clickHouse, starting: signal });
   try {
     const { knownSettings } = await readServer(http);
     const settings = insertSettings(options.clickHouse.clickhouseSettings ?? {}, knownSettings).plain;
-    const look = { http, trial: await RowTrial.open(http, settings, signal), settings, ignoresCase: await ignoresCase(http, settings), options, signal };
+    const look = {
+      http,
+      trial: await RowTrial.open(http, settings, signal),
+      settings,
+      ignoresCase: await ignoresCase(http, settings),
+      options,
+      signal,
+    };
     const findings: Finding[] = [];
-    for (const route of options.clickHouse.routes) findings.push(...(await topicFindings(look, route, samples.get(route.topic) ?? [])));
+    for (const route of options.clickHouse.routes)
+      findings.push(...(await topicFindings(look, route, samples.get(route.topic) ?? [])));
     return findings;
   } finally {
     http.close();
@@ -64,21 +76,37 @@ async function topicFindings(look: Look, route: Route, sample: readonly SampledR
   const { topic } = route;
   const what = `records of ${topic}`;
   if (sample.length === 0 && look.options.topicsWithRecords.has(topic)) {
-    return [warning(what, `none could be looked at: they did not come within ${SAMPLE.timeMs / 1000} s, or are all of more than ${SAMPLE.recordBytes} bytes`, 'try again; a topic by itself has all of the time')];
+    return [
+      warning(
+        what,
+        `none could be looked at: they did not come within ${SAMPLE.timeMs / 1000} s, or are all of more than ${SAMPLE.recordBytes} bytes`,
+        'try again; a topic by itself has all of the time',
+      ),
+    ];
   }
   if (sample.length === 0) return [ok(what, 'there is none yet, so nothing is known of what they will be')];
   try {
-    const table = await requireTable(look.http, { database: databaseOf(look.options.clickHouse, route), table: route.table });
+    const table = await requireTable(look.http, {
+      database: databaseOf(look.options.clickHouse, route),
+      table: route.table,
+    });
     return await judge(await judgedOf(look, table, topic, sample), look.trial);
   } catch (thrown) {
     look.signal.throwIfAborted();
     // That the table is missing, or the server, is told by the checks of these.
     const { code, detail } = asIngestError(thrown, 'KCR_PREFLIGHT', 'the records could not be looked at');
-    return code === 'KCR_TABLE_MISSING' || code === 'KCR_CLICKHOUSE_UNREACHABLE' ? [] : [warning(what, `they could not be compared with the table: ${detail}`)];
+    return code === 'KCR_TABLE_MISSING' || code === 'KCR_CLICKHOUSE_UNREACHABLE'
+      ? []
+      : [warning(what, `they could not be compared with the table: ${detail}`)];
   }
 }
 
-async function judgedOf({ trial, settings, ignoresCase: ignoring, options }: Look, table: Table, topic: string, sample: readonly SampledRecord[]): Promise<Judged> {
+async function judgedOf(
+  { trial, settings, ignoresCase: ignoring, options }: Look,
+  table: Table,
+  topic: string,
+  sample: readonly SampledRecord[],
+): Promise<Judged> {
   const transform = options.transforms.get(topic);
   const reserved = reservedBy(table.provenance);
   const unusable: { readonly at: SampledRecord; readonly why: Unusable }[] = [];
@@ -86,9 +114,13 @@ async function judgedOf({ trial, settings, ignoresCase: ignoring, options }: Loo
   let leftOut = 0;
   for (const at of sample) {
     const made = transformed(transform, at, topic);
-    const rows = 'rows' in made ? made.rows.filter(({ value }) => value !== null || options.onTombstone === 'halt') : [];
+    const rows =
+      'rows' in made ? made.rows.filter(({ value }) => value !== null || options.onTombstone === 'halt') : [];
     // A record is inserted with all of its rows, or not at all.
-    const why = 'why' in made ? made.why : rows.map(({ value }) => unusableValue(value, reserved)).find((fault) => fault !== undefined);
+    const why =
+      'why' in made
+        ? made.why
+        : rows.map(({ value }) => unusableValue(value, reserved)).find((fault) => fault !== undefined);
     if (why !== undefined) unusable.push({ at, why });
     else if (rows.length === 0) leftOut += 1;
     else usable.push(...rows.map((record) => ({ partition: at.partition, record })));
@@ -96,13 +128,32 @@ async function judgedOf({ trial, settings, ignoresCase: ignoring, options }: Loo
   const unparsed = await unparsedOf(trial, table, topic, usable);
   const areAllUnparsed = unparsed.length > 0 && (await trial.readable(table, rowsOfAll(usable, table, topic))) === 0;
   const rejectsUnknown = settings.input_format_skip_unknown_fields === '0';
-  return { topic, table, sampled: sample.length, leftOut, unusable, usable, unparsed, areAllUnparsed, ignoresCase: ignoring, rejectsUnknown, onPoison: options.onPoison, hasTransform: transform !== undefined };
+  return {
+    topic,
+    table,
+    sampled: sample.length,
+    leftOut,
+    unusable,
+    usable,
+    unparsed,
+    areAllUnparsed,
+    ignoresCase: ignoring,
+    rejectsUnknown,
+    onPoison: options.onPoison,
+    hasTransform: transform !== undefined,
+  };
 }
 
-function transformed(transform: Transform | undefined, { partition, record }: SampledRecord, topic: string): { readonly rows: readonly KafkaRecord[] } | { readonly why: Unusable } {
+function transformed(
+  transform: Transform | undefined,
+  { partition, record }: SampledRecord,
+  topic: string,
+): { readonly rows: readonly KafkaRecord[] } | { readonly why: Unusable } {
   if (transform === undefined) return { rows: [record] };
   try {
-    return { rows: rowsOfRecord(transform, record, { topic, partition, epoch: 0, generation: 0, startOffset: record.offset }) };
+    return {
+      rows: rowsOfRecord(transform, record, { topic, partition, epoch: 0, generation: 0, startOffset: record.offset }),
+    };
   } catch (thrown) {
     const { reason, fields } = thrown as IngestError;
     return { why: { kind: `not taken by the transform: ${reason}`, todo: fields.hint ?? 'mend the transform' } };
@@ -110,11 +161,18 @@ function transformed(transform: Transform | undefined, { partition, record }: Sa
 }
 
 /** Those that ClickHouse refuses, the first few; unknown fields are no matter here. */
-async function unparsedOf(trial: RowTrial, table: Table, topic: string, usable: readonly SampledRecord[]): Promise<readonly UnparsedRow[]> {
+async function unparsedOf(
+  trial: RowTrial,
+  table: Table,
+  topic: string,
+  usable: readonly SampledRecord[],
+): Promise<readonly UnparsedRow[]> {
   const unparsed: UnparsedRow[] = [];
   let rest = usable;
   while (rest.length > 0 && unparsed.length < MOST_UNPARSED) {
-    const refused = await trial.refusal(table, rowsOfAll(rest, table, topic), { input_format_skip_unknown_fields: '1' });
+    const refused = await trial.refusal(table, rowsOfAll(rest, table, topic), {
+      input_format_skip_unknown_fields: '1',
+    });
     if (refused === undefined) break;
     const at = rest[refused.index];
     if (at === undefined) break;

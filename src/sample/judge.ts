@@ -45,7 +45,14 @@ export async function judge(judged: Judged, trial: RowTrial): Promise<readonly F
   const unfit = unfitFinding(judged, rows, report);
   const findings = [
     ...unusableFindings(judged),
-    ...(unfit !== undefined ? [unfit] : [...envelopeFindings(judged, rows), ...(await unknownFindings(judged, rows, report, trial)), ...unfilledFindings(judged, report), ...generatedFindings(judged, report)]),
+    ...(unfit !== undefined
+      ? [unfit]
+      : [
+          ...envelopeFindings(judged, rows),
+          ...(await unknownFindings(judged, rows, report, trial)),
+          ...unfilledFindings(judged, report),
+          ...generatedFindings(judged, report),
+        ]),
     ...unparsedFindings(judged),
   ];
   if (findings.length > 0) return findings;
@@ -67,7 +74,9 @@ function placeOf(topic: string, { partition, record }: SampledRecord): string {
 
 /** What becomes of a record that cannot be inserted. */
 function consequence({ onPoison }: Judged): string {
-  return onPoison === 'halt' ? 'a partition halts at such a record' : 'such records are left out (onPoison "exclude"), at most half of a batch';
+  return onPoison === 'halt'
+    ? 'a partition halts at such a record'
+    : 'such records are left out (onPoison "exclude"), at most half of a batch';
 }
 
 function unusableFindings(judged: Judged): Finding[] {
@@ -80,12 +89,18 @@ function unusableFindings(judged: Judged): Finding[] {
   }
   return [...kinds].slice(0, SHOWN).map(([kind, { first, todo, count }]) => {
     const detail = `${count} of ${sampled} that were looked at are ${kind} (${placeOf(topic, first)}): ${consequence(judged)}`;
-    return unusable.length === sampled ? refusal('KCR_POISON', what(topic), detail, todo) : warning(what(topic), detail, todo);
+    return unusable.length === sampled
+      ? refusal('KCR_POISON', what(topic), detail, todo)
+      : warning(what(topic), detail, todo);
   });
 }
 
 /** None of the table's own columns would get a value from any record. */
-function unfitFinding({ topic, table }: Judged, rows: readonly Row[], { own, filled, unknown }: FieldReport): Finding | undefined {
+function unfitFinding(
+  { topic, table }: Judged,
+  rows: readonly Row[],
+  { own, filled, unknown }: FieldReport,
+): Finding | undefined {
   const [row] = rows;
   if (row === undefined || own.length === 0 || filled.length > 0) return undefined;
   const envelope = envelopeOf(row);
@@ -97,9 +112,10 @@ function unfitFinding({ topic, table }: Judged, rows: readonly Row[], { own, fil
   const inner = innerWith(row, (name) => columnFor(name, own, true) !== undefined);
   const fields = listed([...unknown.keys()]);
   const detail = `none of their fields (${fields === '' ? 'they have none' : fields}) is one of ${columns}: every row would hold defaults only`;
-  const todo = inner === undefined
-    ? 'is it the table that is meant? Else add the columns, rename the fields, or give the route a transform'
-    : `what is meant stands in ${inner.join('.')}: give the route a transform: (record) => JSON.parse(record.value).${inner.join('.')}`;
+  const todo =
+    inner === undefined
+      ? 'is it the table that is meant? Else add the columns, rename the fields, or give the route a transform'
+      : `what is meant stands in ${inner.join('.')}: give the route a transform: (record) => JSON.parse(record.value).${inner.join('.')}`;
   return refusal('KCR_TABLE_UNSUITABLE', what(topic), detail, todo);
 }
 
@@ -110,28 +126,56 @@ function envelopeFindings({ topic, table, ignoresCase }: Judged, rows: readonly 
   if (row === undefined || envelope === undefined) return [];
   const [field = ''] = envelope.inner;
   if (columnFor(field, table.columns, ignoresCase) !== undefined) return [];
-  return [warning(what(topic), `they come in ${envelope.name}, and ${nameOf(table)} has no column for its field ${field}: what the record says is lost`, envelope.todo)];
+  return [
+    warning(
+      what(topic),
+      `they come in ${envelope.name}, and ${nameOf(table)} has no column for its field ${field}: what the record says is lost`,
+      envelope.todo,
+    ),
+  ];
 }
 
-async function unknownFindings(judged: Judged, rows: readonly Row[], { unknown, unfilled }: FieldReport, trial: RowTrial): Promise<Finding[]> {
+async function unknownFindings(
+  judged: Judged,
+  rows: readonly Row[],
+  { unknown, unfilled }: FieldReport,
+  trial: RowTrial,
+): Promise<Finding[]> {
   const { topic, table, rejectsUnknown } = judged;
   if (unknown.size === 0) return [];
   const names = [...unknown.keys()];
-  const counts = listed([...unknown].map(([name, count]) => (count === rows.length ? name : `${name} (in ${count} of ${rows.length})`)));
+  const counts = listed(
+    [...unknown].map(([name, count]) => (count === rows.length ? name : `${name} (in ${count} of ${rows.length})`)),
+  );
   const then = rejectsUnknown ? consequence(judged) : 'ClickHouse passes over what they say';
   const detail = `${nameOf(table)} has no column for their fields ${counts}: ${then}`;
   const meant = names.map((name) => ({ name, column: likelyMeant(name, unfilled) }));
-  const renames = meant.flatMap(({ name, column }) => (column !== undefined && isRenamable(column, table) ? [`RENAME COLUMN ${plainName(column.name)} TO ${plainName(name)}`] : []));
-  const others = meant.filter(({ column }) => column === undefined || !isRenamable(column, table)).map(({ name }) => name).slice(0, SHOWN);
+  const renames = meant.flatMap(({ name, column }) =>
+    column !== undefined && isRenamable(column, table)
+      ? [`RENAME COLUMN ${plainName(column.name)} TO ${plainName(name)}`]
+      : [],
+  );
+  const others = meant
+    .filter(({ column }) => column === undefined || !isRenamable(column, table))
+    .map(({ name }) => name)
+    .slice(0, SHOWN);
   const types = await typesOf(trial, rows, others);
   const adds = others.map((name) => `ADD COLUMN ${plainName(name)} ${types.get(name) ?? 'Nullable(String)'}`);
-  const statements = [adds, renames].filter(({ length }) => length > 0).map((list) => `ALTER TABLE ${quoted(table)} ${list.join(', ')}`);
-  const policy = rejectsUnknown ? ', or set onUnknownField to "ignore"' : ', or set onUnknownField to "poison" where no such record may pass';
+  const statements = [adds, renames]
+    .filter(({ length }) => length > 0)
+    .map((list) => `ALTER TABLE ${quoted(table)} ${list.join(', ')}`);
+  const policy = rejectsUnknown
+    ? ', or set onUnknownField to "ignore"'
+    : ', or set onUnknownField to "poison" where no such record may pass';
   return [warning(what(topic), detail, `${statements.join('; ')}${policy}`)];
 }
 
 /** As the server would infer them; a field that it finds no type for goes into a String. */
-async function typesOf(trial: RowTrial, rows: readonly Row[], names: readonly string[]): Promise<ReadonlyMap<string, string>> {
+async function typesOf(
+  trial: RowTrial,
+  rows: readonly Row[],
+  names: readonly string[],
+): Promise<ReadonlyMap<string, string>> {
   const types = new Map<string, string>();
   for (const name of names) {
     const lines = rows.filter((row) => Object.hasOwn(row, name)).map((row) => JSON.stringify({ [name]: row[name] }));
@@ -146,16 +190,30 @@ function unfilledFindings({ topic, table, sampled }: Judged, { unfilled, unknown
   const detail = `none of ${sampled} has a field for the columns ${listed(unfilled.map(({ name }) => name))} of ${nameOf(table)}: each row gets the default of their types there, such as 0 or ''`;
   const fixed = [...unknown.keys()].flatMap((name) => {
     const column = likelyMeant(name, unfilled);
-    return column === undefined || isRenamable(column, table) ? [] : [`${column.name}, which cannot be renamed here, may be meant by ${name}: a transform can rename the field`];
+    return column === undefined || isRenamable(column, table)
+      ? []
+      : [`${column.name}, which cannot be renamed here, may be meant by ${name}: a transform can rename the field`];
   });
-  return [warning(what(topic), detail, ['name the columns as the fields are named, or let a transform make the fields', ...fixed].join('; '))];
+  return [
+    warning(
+      what(topic),
+      detail,
+      ['name the columns as the fields are named, or let a transform make the fields', ...fixed].join('; '),
+    ),
+  ];
 }
 
 function generatedFindings({ topic, table, rejectsUnknown, ...judged }: Judged, { generated }: FieldReport): Finding[] {
   return generated.map(({ name, defaultKind }) => {
-    const then = rejectsUnknown ? consequence({ topic, table, rejectsUnknown, ...judged }) : 'ClickHouse passes over the field and makes the value itself';
+    const then = rejectsUnknown
+      ? consequence({ topic, table, rejectsUnknown, ...judged })
+      : 'ClickHouse passes over the field and makes the value itself';
     const todo = `ALTER TABLE ${quoted(table)} MODIFY COLUMN ${plainName(name)} REMOVE ${defaultKind}, if the field is to be stored; else leave it as it is`;
-    return warning(what(topic), `their field ${name} is a column of ${nameOf(table)} that is ${defaultKind}: ${then}`, todo);
+    return warning(
+      what(topic),
+      `their field ${name} is a column of ${nameOf(table)} that is ${defaultKind}: ${then}`,
+      todo,
+    );
   });
 }
 

@@ -10,7 +10,8 @@ export interface Unusable {
   readonly todo: string;
 }
 
-const JSON_CONVERTER = 'let the producer write plain JSON (Kafka Connect: value.converter=org.apache.kafka.connect.json.JsonConverter, value.converter.schemas.enable=false)';
+const JSON_CONVERTER =
+  'let the producer write plain JSON (Kafka Connect: value.converter=org.apache.kafka.connect.json.JsonConverter, value.converter.schemas.enable=false)';
 const DECODE = 'or decode it: a route with a transform makes rows of values of any kind';
 const producerOr = `${JSON_CONVERTER}, ${DECODE}`;
 
@@ -22,13 +23,17 @@ interface Mark {
 
 const CONFLUENT_HEAD_BYTES = 5;
 const GLUE_HEAD_BYTES = 18;
-const startsWith = (...bytes: readonly number[]) => (value: Buffer) => bytes.every((byte, at) => value[at] === byte);
+const startsWith =
+  (...bytes: readonly number[]) =>
+  (value: Buffer) =>
+    bytes.every((byte, at) => value[at] === byte);
 
 const marks: readonly Mark[] = [
   {
     kind: "JSON behind Confluent's five bytes (0x00 and a schema id: JSON Schema)",
     todo: `send it without a schema registry, ${DECODE}: (record) => JSON.parse(record.value.subarray(5))`,
-    is: (value) => value[0] === 0 && value.length > CONFLUENT_HEAD_BYTES && isObject(value.subarray(CONFLUENT_HEAD_BYTES)),
+    is: (value) =>
+      value[0] === 0 && value.length > CONFLUENT_HEAD_BYTES && isObject(value.subarray(CONFLUENT_HEAD_BYTES)),
   },
   {
     kind: "Avro or Protobuf in Apicurio Registry's frame (0x00 and an id of eight bytes)",
@@ -40,29 +45,68 @@ const marks: readonly Mark[] = [
     todo: producerOr,
     is: (value) => value[0] === 0 && value.length > CONFLUENT_HEAD_BYTES,
   },
-  { kind: 'in the frame of AWS Glue Schema Registry (0x03 and a schema version id)', todo: producerOr, is: (value) => value[0] === 3 && (value[1] === 0 || value[1] === 5) && value.length > GLUE_HEAD_BYTES },
+  {
+    kind: 'in the frame of AWS Glue Schema Registry (0x03 and a schema version id)',
+    todo: producerOr,
+    is: (value) => value[0] === 3 && (value[1] === 0 || value[1] === 5) && value.length > GLUE_HEAD_BYTES,
+  },
   { kind: 'Avro container files ("Obj" and 0x01)', todo: producerOr, is: startsWith(0x4f, 0x62, 0x6a, 1) },
   { kind: 'Avro single objects (0xc3 0x01 and a fingerprint)', todo: producerOr, is: startsWith(0xc3, 1) },
-  { kind: 'JSON behind a byte order mark', todo: `let the producer leave the mark away, ${DECODE}: (record) => JSON.parse(record.value.subarray(3))`, is: startsWith(0xef, 0xbb, 0xbf) },
-  { kind: 'compressed by the producer itself (gzip)', todo: `use compression.type of the producer instead, which is undone on the way, ${DECODE}`, is: startsWith(0x1f, 0x8b) },
-  { kind: 'compressed by the producer itself (zstd)', todo: `use compression.type of the producer instead, which is undone on the way, ${DECODE}`, is: startsWith(0x28, 0xb5, 0x2f, 0xfd) },
+  {
+    kind: 'JSON behind a byte order mark',
+    todo: `let the producer leave the mark away, ${DECODE}: (record) => JSON.parse(record.value.subarray(3))`,
+    is: startsWith(0xef, 0xbb, 0xbf),
+  },
+  {
+    kind: 'compressed by the producer itself (gzip)',
+    todo: `use compression.type of the producer instead, which is undone on the way, ${DECODE}`,
+    is: startsWith(0x1f, 0x8b),
+  },
+  {
+    kind: 'compressed by the producer itself (zstd)',
+    todo: `use compression.type of the producer instead, which is undone on the way, ${DECODE}`,
+    is: startsWith(0x28, 0xb5, 0x2f, 0xfd),
+  },
   { kind: 'Smile (binary JSON)', todo: producerOr, is: startsWith(0x3a, 0x29, 0x0a) },
   { kind: 'MessagePack', todo: producerOr, is: (value) => isMessagePackMap(value) },
-  { kind: 'a JSON object within a JSON string: encoded twice', todo: `let the producer encode it once, ${DECODE}: (record) => JSON.parse(JSON.parse(record.value))`, is: isEncodedTwice },
-  { kind: 'a JSON array', todo: `let the producer send an object a message, ${DECODE}: (record) => JSON.parse(record.value), which makes a row of each element`, is: (value) => firstCharacter(value) === '[' },
-  { kind: 'several JSON objects in one message', todo: `let the producer send one a message, ${DECODE}`, is: isSeveralObjects },
+  {
+    kind: 'a JSON object within a JSON string: encoded twice',
+    todo: `let the producer encode it once, ${DECODE}: (record) => JSON.parse(JSON.parse(record.value))`,
+    is: isEncodedTwice,
+  },
+  {
+    kind: 'a JSON array',
+    todo: `let the producer send an object a message, ${DECODE}: (record) => JSON.parse(record.value), which makes a row of each element`,
+    is: (value) => firstCharacter(value) === '[',
+  },
+  {
+    kind: 'several JSON objects in one message',
+    todo: `let the producer send one a message, ${DECODE}`,
+    is: isSeveralObjects,
+  },
   { kind: 'XML', todo: producerOr, is: (value) => firstCharacter(value) === '<' },
-  { kind: 'Protobuf, as it seems', todo: producerOr, is: (value) => isProtobuf(value) && (!isText(value) || value[0] === 0x0a) },
+  {
+    kind: 'Protobuf, as it seems',
+    todo: producerOr,
+    is: (value) => isProtobuf(value) && (!isText(value) || value[0] === 0x0a),
+  },
   { kind: 'text that is not JSON (CSV or a log line, as it seems)', todo: producerOr, is: isText },
 ];
 
 /** Undefined: the value is one JSON object, and has no field that a provenance column of the table takes. */
 export function unusableValue(value: Buffer | null, reserved: ReservedNames): Unusable | undefined {
-  if (value === null) return { kind: 'tombstones (messages without a value)', todo: 'set onTombstone to "skip"; or a transform that gives null for them leaves them out: (record) => record.value' };
+  if (value === null)
+    return {
+      kind: 'tombstones (messages without a value)',
+      todo: 'set onTombstone to "skip"; or a transform that gives null for them leaves them out: (record) => record.value',
+    };
   const fault = valueFault(value, 0, value.length, reserved);
   if (fault === undefined) return undefined;
-  const mark = firstCharacter(value) === '{' && !isSeveralObjects(value) ? undefined : marks.find(({ is }) => is(value));
-  return mark ?? { kind: `not one JSON object: the value ${faultText(fault, value)}`, todo: `mend the producer, ${DECODE}` };
+  const mark =
+    firstCharacter(value) === '{' && !isSeveralObjects(value) ? undefined : marks.find(({ is }) => is(value));
+  return (
+    mark ?? { kind: `not one JSON object: the value ${faultText(fault, value)}`, todo: `mend the producer, ${DECODE}` }
+  );
 }
 
 function firstCharacter(value: Buffer): string {
@@ -80,7 +124,10 @@ function isEncodedTwice(value: Buffer): boolean {
 }
 
 function isSeveralObjects(value: Buffer): boolean {
-  const lines = value.toString().split('\n').filter((line) => line.trim() !== '');
+  const lines = value
+    .toString()
+    .split('\n')
+    .filter((line) => line.trim() !== '');
   return lines.length > 1 && lines.every((line) => isObject(Buffer.from(line)));
 }
 

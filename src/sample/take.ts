@@ -14,24 +14,48 @@ export interface SampledRecord {
 }
 
 /** Of one topic; `timeMs` is for all of them together. */
-export const SAMPLE = { records: 100, partitions: 20, bytes: 4 * 1024 * 1024, recordBytes: 1024 * 1024, timeMs: 8_000 } as const;
+export const SAMPLE = {
+  records: 100,
+  partitions: 20,
+  bytes: 4 * 1024 * 1024,
+  recordBytes: 1024 * 1024,
+  timeMs: 8_000,
+} as const;
 /** The longest stretch of offsets that is read of a partition's beginning or end: it may have holes, and large records. */
 const FETCH_BYTES = 1024 * 1024;
 
 /** Where a partition is read: `next` is where its owner goes on. */
-export type SamplePlace = Pick<GroupPosition, 'topic' | 'partition' | 'logStart' | 'stableEnd'> & { readonly next: number };
+export type SamplePlace = Pick<GroupPosition, 'topic' | 'partition' | 'logStart' | 'stableEnd'> & {
+  readonly next: number;
+};
 
 /** By topic. @throws what keeps the log from being read at all, and the signal's reason at once. */
-export async function takeSamples(options: KafkaSourceOptions, places: readonly SamplePlace[], signal: AbortSignal): Promise<ReadonlyMap<string, readonly SampledRecord[]>> {
+export async function takeSamples(
+  options: KafkaSourceOptions,
+  places: readonly SamplePlace[],
+  signal: AbortSignal,
+): Promise<ReadonlyMap<string, readonly SampledRecord[]>> {
   const samples = new Map<string, SampledRecord[]>(options.topics.map((topic) => [topic, []]));
   const log = new LogScan({ ...options, maxBytes: FETCH_BYTES, maxBytesPerPartition: FETCH_BYTES });
   try {
     const endMs = performance.now() + SAMPLE.timeMs;
     const reading = (async () => {
-      for (const [topic, sample] of samples) await takeOfTopic(log, places.filter((place) => place.topic === topic), sample, endMs);
+      for (const [topic, sample] of samples)
+        await takeOfTopic(
+          log,
+          places.filter((place) => place.topic === topic),
+          sample,
+          endMs,
+        );
     })();
     let failure: { readonly thrown: unknown } | undefined;
-    await orAborted(within(reading.catch((thrown: unknown) => (failure = { thrown })), SAMPLE.timeMs), signal);
+    await orAborted(
+      within(
+        reading.catch((thrown: unknown) => (failure = { thrown })),
+        SAMPLE.timeMs,
+      ),
+      signal,
+    );
     const isEmpty = [...samples.values()].every(({ length }) => length === 0);
     if (failure !== undefined && isEmpty) throw failure.thrown;
     // What is still being read comes too late: the lists that are given away do not grow.
@@ -42,8 +66,16 @@ export async function takeSamples(options: KafkaSourceOptions, places: readonly 
   }
 }
 
-async function takeOfTopic(log: LogScan, all: readonly SamplePlace[], sample: SampledRecord[], endMs: number): Promise<void> {
-  const places = spread(all.filter(({ logStart, stableEnd }) => stableEnd > logStart), SAMPLE.partitions);
+async function takeOfTopic(
+  log: LogScan,
+  all: readonly SamplePlace[],
+  sample: SampledRecord[],
+  endMs: number,
+): Promise<void> {
+  const places = spread(
+    all.filter(({ logStart, stableEnd }) => stableEnd > logStart),
+    SAMPLE.partitions,
+  );
   const each = Math.max(1, Math.floor(SAMPLE.records / 2 / Math.max(1, places.length)));
   let bytes = 0;
   for (const place of places) {
@@ -70,7 +102,10 @@ async function takeOfTopic(log: LogScan, all: readonly SamplePlace[], sample: Sa
 }
 
 /** What comes next, then the last there is; neither overlaps the other. Behind the end of the log there is only the latter. */
-function rangesOf({ logStart, stableEnd, next }: SamplePlace, each: number): readonly { readonly first: number; readonly last: number }[] {
+function rangesOf(
+  { logStart, stableEnd, next }: SamplePlace,
+  each: number,
+): readonly { readonly first: number; readonly last: number }[] {
   const tail = { first: Math.max(logStart, stableEnd - each), last: stableEnd - 1 };
   const from = Math.max(logStart, next);
   if (from >= tail.first) return [tail];

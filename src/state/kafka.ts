@@ -35,7 +35,14 @@ import { catchError, defer, from, lastValueFrom, map, of, throwError, timeout, t
 import { IngestError, asIngestError, hasCode } from '../errors.js';
 import { noReport, type Report } from '../events.js';
 import type { Assignment } from '../model/record.js';
-import { chosenOffset, decodeState, encodeState, neverStored, stateName, type StoredState } from '../model/state-codec.js';
+import {
+  chosenOffset,
+  decodeState,
+  encodeState,
+  neverStored,
+  stateName,
+  type StoredState,
+} from '../model/state-codec.js';
 import { resumeOffset, type PartitionState } from '../model/state.js';
 import type { Claim, GroupSource, StateKey, StateStore, Stored } from '../ports.js';
 import { asStored, fencedBy, nextText, untilUnsubscribed, type Mark } from './tenure.js';
@@ -97,7 +104,7 @@ interface Held {
 const lookLimitMs = 500;
 const hintForeign =
   'give this pipeline a group of its own (kafka.groupId); or, if what stands there is not needed, stop all members of the group and reset its ' +
-  "offsets with kafka-consumer-groups.sh --reset-offsets, which takes the metadata away: the partition then begins at that offset, with nothing in doubt";
+  'offsets with kafka-consumer-groups.sh --reset-offsets, which takes the metadata away: the partition then begins at that offset, with nothing in doubt';
 
 /** The store, and the source that goes with it. Nothing is opened: the source's membership is used. */
 export function kafkaStore(source: OffsetSource, config: KafkaStoreConfig): KafkaStore {
@@ -119,14 +126,24 @@ export function kafkaStore(source: OffsetSource, config: KafkaStoreConfig): Kafk
 export function stateFromOffset(next: number | undefined, metadata: string, key: StateKey, nowMs: number): StoredState {
   if (isNoState(metadata)) {
     if (next === undefined) return neverStored;
-    return { state: { settled: next - 1, pending: [], incarnation: Math.floor(nowMs / 1000), topicId: undefined }, owner: '', write: '' };
+    return {
+      state: { settled: next - 1, pending: [], incarnation: Math.floor(nowMs / 1000), topicId: undefined },
+      owner: '',
+      write: '',
+    };
   }
   const stored = decoded(metadata, key);
   const resume = resumeOffset(stored.state);
   if (resume === undefined || resume === next) return stored;
-  throw new IngestError('KCR_STATE_INVALID', `The group's committed offset is ${next}, but the state beside it goes on at ${resume} [${stateName(key)}]`, {
-    topic: key.topic, partition: key.partition, hint: hintForeign,
-  });
+  throw new IngestError(
+    'KCR_STATE_INVALID',
+    `The group's committed offset is ${next}, but the state beside it goes on at ${resume} [${stateName(key)}]`,
+    {
+      topic: key.topic,
+      partition: key.partition,
+      hint: hintForeign,
+    },
+  );
 }
 
 const isNoState = (metadata: string): boolean => metadata === '' || metadata === chosenOffset;
@@ -139,11 +156,26 @@ export function offsetOf(state: PartitionState, stood: number): number {
 /** What is asked of a cluster to find out whether states can be kept in it; kafkajs's admin client is one. */
 export interface OffsetsAdmin {
   describeCluster(): Promise<{ readonly clusterId: string; readonly brokers: readonly { readonly nodeId: number }[] }>;
-  fetchOffsets(of: { groupId: string; topics: string[] }): Promise<
-    readonly { readonly topic: string; readonly partitions: readonly { readonly partition: number; readonly offset: string; readonly metadata: string | null }[] }[]
+  fetchOffsets(of: {
+    groupId: string;
+    topics: string[];
+  }): Promise<
+    readonly {
+      readonly topic: string;
+      readonly partitions: readonly {
+        readonly partition: number;
+        readonly offset: string;
+        readonly metadata: string | null;
+      }[];
+    }[]
   >;
-  describeConfigs(of: { resources: { type: number; name: string; configNames: string[] }[]; includeSynonyms: boolean }): Promise<{
-    readonly resources: readonly { readonly configEntries: readonly { readonly configName: string; readonly configValue: string }[] }[];
+  describeConfigs(of: {
+    resources: { type: number; name: string; configNames: string[] }[];
+    includeSynonyms: boolean;
+  }): Promise<{
+    readonly resources: readonly {
+      readonly configEntries: readonly { readonly configName: string; readonly configValue: string }[];
+    }[];
   }>;
 }
 
@@ -166,19 +198,28 @@ const brokerResource = 4;
  * Can states be kept in the group's offsets? Changes nothing. Errors: `KCR_STATE_INVALID` where something else stands
  * beside an offset, `KCR_PREFLIGHT` where the brokers keep too little, and whatever Kafka refuses.
  */
-export async function checkKafkaStore(admin: OffsetsAdmin, { group, topics }: { readonly group: string; readonly topics: readonly string[] }): Promise<KafkaStoreCheck> {
+export async function checkKafkaStore(
+  admin: OffsetsAdmin,
+  { group, topics }: { readonly group: string; readonly topics: readonly string[] },
+): Promise<KafkaStoreCheck> {
   const { clusterId: cluster, brokers } = await admin.describeCluster();
   const offsets = await admin.fetchOffsets({ groupId: group, topics: [...topics] });
-  const all = offsets.flatMap(({ topic, partitions }) => partitions.map((each) => ({ topic, ...each, metadata: each.metadata ?? '' })));
+  const all = offsets.flatMap(({ topic, partitions }) =>
+    partitions.map((each) => ({ topic, ...each, metadata: each.metadata ?? '' })),
+  );
   for (const { topic, partition, offset, metadata } of all) {
     if (!isNoState(metadata)) stateFromOffset(Number(offset), metadata, { cluster, group, topic, partition }, 0);
   }
   const limits = await limitsOf(admin, brokers[0]?.nodeId).catch(() => new Map<string, number>());
   const metadataMaxBytes = limits.get('offset.metadata.max.bytes');
   if (metadataMaxBytes !== undefined && metadataMaxBytes < metadataLimit) {
-    throw new IngestError('KCR_PREFLIGHT', `The brokers keep ${metadataMaxBytes} characters beside an offset; a state may take ${metadataLimit}`, {
-      hint: `set offset.metadata.max.bytes=${metadataLimit}, its default, in the configuration of each broker and restart it`,
-    });
+    throw new IngestError(
+      'KCR_PREFLIGHT',
+      `The brokers keep ${metadataMaxBytes} characters beside an offset; a state may take ${metadataLimit}`,
+      {
+        hint: `set offset.metadata.max.bytes=${metadataLimit}, its default, in the configuration of each broker and restart it`,
+      },
+    );
   }
   const kept = all.filter(({ metadata }) => !isNoState(metadata)).length;
   return { partitions: all.length, kept, metadataMaxBytes, retentionMinutes: limits.get('offsets.retention.minutes') };
@@ -186,8 +227,15 @@ export async function checkKafkaStore(admin: OffsetsAdmin, { group, topics }: { 
 
 async function limitsOf(admin: OffsetsAdmin, nodeId = 0): Promise<ReadonlyMap<string, number>> {
   const configNames = ['offset.metadata.max.bytes', 'offsets.retention.minutes'];
-  const { resources } = await admin.describeConfigs({ resources: [{ type: brokerResource, name: String(nodeId), configNames }], includeSynonyms: false });
-  return new Map(resources.flatMap(({ configEntries }) => configEntries.map(({ configName, configValue }) => [configName, Number(configValue)] as const)));
+  const { resources } = await admin.describeConfigs({
+    resources: [{ type: brokerResource, name: String(nodeId), configNames }],
+    includeSynonyms: false,
+  });
+  return new Map(
+    resources.flatMap(({ configEntries }) =>
+      configEntries.map(({ configName, configValue }) => [configName, Number(configValue)] as const),
+    ),
+  );
 }
 
 function decoded(metadata: string, key: StateKey): StoredState {
@@ -196,15 +244,23 @@ function decoded(metadata: string, key: StateKey): StoredState {
   } catch (thrown) {
     if (!hasCode(thrown, 'KCR_STATE_INVALID') || thrown.fields.hint !== undefined) throw thrown;
     const { topic, partition } = key;
-    throw new IngestError('KCR_STATE_INVALID', `The metadata beside the group's committed offset is not a state of this program. ${thrown.reason}`, {
-      topic, partition, hint: hintForeign, cause: thrown,
-    });
+    throw new IngestError(
+      'KCR_STATE_INVALID',
+      `The metadata beside the group's committed offset is not a state of this program. ${thrown.reason}`,
+      {
+        topic,
+        partition,
+        hint: hintForeign,
+        cause: thrown,
+      },
+    );
   }
 }
 
 class OffsetBook {
   readonly #source: OffsetSource;
-  readonly #config: Required<Omit<KafkaStoreConfig, 'committed' | 'onEvent'>> & Pick<KafkaStoreConfig, 'committed'> & { readonly report: Report };
+  readonly #config: Required<Omit<KafkaStoreConfig, 'committed' | 'onEvent'>> &
+    Pick<KafkaStoreConfig, 'committed'> & { readonly report: Report };
   readonly #held = new Map<string, Held>();
   /** The last call of each partition in its generation; settles when its outcome is known, never rejects. */
   readonly #turns = new Map<string, { readonly generation: number; readonly last: Promise<unknown> }>();
@@ -212,7 +268,10 @@ class OffsetBook {
   readonly #over = new WeakSet<Assignment>();
   #isClosed = false;
 
-  constructor(source: OffsetSource, { group, committed, nowMs = Date.now, onEvent: report = noReport }: KafkaStoreConfig) {
+  constructor(
+    source: OffsetSource,
+    { group, committed, nowMs = Date.now, onEvent: report = noReport }: KafkaStoreConfig,
+  ) {
     this.#source = source;
     this.#config = { group, nowMs, report, ...(committed === undefined ? {} : { committed }) };
   }
@@ -225,7 +284,13 @@ class OffsetBook {
       const nowMs = this.#config.nowMs();
       const { state } = stateFromOffset(next, metadata, key, nowMs);
       const stood = next ?? assignment.startOffset;
-      const mark: TenureMark = { version: assignment.epoch, tenure: randomBytes(9).toString('base64url'), writes: 0, assignment, stood };
+      const mark: TenureMark = {
+        version: assignment.epoch,
+        tenure: randomBytes(9).toString('base64url'),
+        writes: 0,
+        assignment,
+        stood,
+      };
       const text = encodeState({ state, owner, write: `${mark.tenure}-0` }, key);
       this.#demandCurrent(key, owner, assignment);
       await this.#commit(key, mark, state, text);
@@ -263,10 +328,13 @@ class OffsetBook {
     const assignment = this.#source.assignmentOf(key.topic, key.partition);
     if (assignment === undefined && committed === undefined) {
       throw new IngestError('KCR_STORE', `The partition is not assigned to this process (${stateName(key)})`, {
-        topic: key.topic, partition: key.partition, hint: 'to look at the state of others use the program\'s "state" commands, or kafkaStore with `committed`',
+        topic: key.topic,
+        partition: key.partition,
+        hint: 'to look at the state of others use the program\'s "state" commands, or kafkaStore with `committed`',
       });
     }
-    const { next, metadata } = assignment === undefined ? await valueOf(committed!(key), key) : await this.#committed(assignment);
+    const { next, metadata } =
+      assignment === undefined ? await valueOf(committed!(key), key) : await this.#committed(assignment);
     return asStored(stateFromOffset(next, metadata, key, nowMs()));
   }
 
@@ -282,16 +350,24 @@ class OffsetBook {
   #assigned(key: StateKey): Assignment {
     this.#demandOurs(key);
     const assignment = this.#source.assignmentOf(key.topic, key.partition);
-    if (assignment === undefined) throw new IngestError('KCR_FENCED', `The partition is not ours any more (${stateName(key)})`, { topic: key.topic, partition: key.partition });
+    if (assignment === undefined)
+      throw new IngestError('KCR_FENCED', `The partition is not ours any more (${stateName(key)})`, {
+        topic: key.topic,
+        partition: key.partition,
+      });
     return assignment;
   }
 
   #demandOurs(key: StateKey): void {
     if (this.#isClosed) throw new IngestError('KCR_STORE', 'The state store is closed');
     if (key.group === this.#config.group) return;
-    throw new IngestError('KCR_CONFIG', `The store keeps the states of the group ${this.#config.group}, not those of ${key.group}`, {
-      hint: 'give kafkaStore the group of its source',
-    });
+    throw new IngestError(
+      'KCR_CONFIG',
+      `The store keeps the states of the group ${this.#config.group}, not those of ${key.group}`,
+      {
+        hint: 'give kafkaStore the group of its source',
+      },
+    );
   }
 
   #demandCurrent(key: StateKey, owner: string, assignment: Assignment): void {
@@ -316,7 +392,9 @@ class OffsetBook {
 
   async #commit(key: StateKey, { assignment, stood }: TenureMark, state: PartitionState, text: string): Promise<void> {
     try {
-      await lastValueFrom(from(this.#source.commitOnce(assignment, offsetOf(state, stood), text)), { defaultValue: undefined });
+      await lastValueFrom(from(this.#source.commitOnce(assignment, offsetOf(state, stood), text)), {
+        defaultValue: undefined,
+      });
     } catch (thrown) {
       if (hasCode(thrown, 'KCR_KAFKA_UNREACHABLE', 'KCR_STORE_UNREACHABLE')) throw unreachable(thrown, key);
       if (hasCode(thrown, 'KCR_STORE', 'KCR_KAFKA')) throw thrown;
@@ -324,7 +402,11 @@ class OffsetBook {
       this.#over.add(assignment);
       if (hasCode(thrown, 'KCR_FENCED')) throw thrown;
       const reason = thrown instanceof Error ? thrown.message : String(thrown);
-      throw new IngestError('KCR_FENCED', `The outcome of a state write is not known: ${reason}`, { topic: key.topic, partition: key.partition, cause: thrown });
+      throw new IngestError('KCR_FENCED', `The outcome of a state write is not known: ${reason}`, {
+        topic: key.topic,
+        partition: key.partition,
+        cause: thrown,
+      });
     }
   }
 
@@ -346,24 +428,44 @@ class OffsetBook {
   }
 
   #tellBeginning({ group, topic, partition }: StateKey, next: number, { incarnation }: PartitionState): void {
-    const message = 'the committed offset had no state beside it: taken as a beginning, with nothing in doubt, under tokens that were never used';
-    this.#config.report({ kind: 'kafka', level: 'info', message, fields: { group, topic, partition, next, incarnation } });
+    const message =
+      'the committed offset had no state beside it: taken as a beginning, with nothing in doubt, under tokens that were never used';
+    this.#config.report({
+      kind: 'kafka',
+      level: 'info',
+      message,
+      fields: { group, topic, partition, next, incarnation },
+    });
   }
 }
 
 function over({ topic, partition, ...names }: StateKey, owner: string, why: string, cause?: unknown): IngestError {
-  return new IngestError('KCR_FENCED', `Claim of ${owner} is over: ${why} (${stateName({ topic, partition, ...names })})`, { topic, partition, cause });
+  return new IngestError(
+    'KCR_FENCED',
+    `Claim of ${owner} is over: ${why} (${stateName({ topic, partition, ...names })})`,
+    { topic, partition, cause },
+  );
 }
 
 function unreachable(thrown: unknown, { topic, partition }: Pick<StateKey, 'topic' | 'partition'>): IngestError {
-  const { detail, fields } = asIngestError(thrown, 'KCR_STORE_UNREACHABLE', 'the group coordinator does not answer', { topic, partition });
+  const { detail, fields } = asIngestError(thrown, 'KCR_STORE_UNREACHABLE', 'the group coordinator does not answer', {
+    topic,
+    partition,
+  });
   return new IngestError('KCR_STORE_UNREACHABLE', detail, { hint: fields.hint, cause: thrown });
 }
 
 /** A read has no effect: what is not an error of ours may be asked again. */
-function valueOf(call: ObservableInput<CommittedOffset>, place: Pick<StateKey, 'topic' | 'partition'>): Promise<CommittedOffset> {
+function valueOf(
+  call: ObservableInput<CommittedOffset>,
+  place: Pick<StateKey, 'topic' | 'partition'>,
+): Promise<CommittedOffset> {
   const isRetryable = (thrown: unknown) => !(thrown instanceof IngestError) || hasCode(thrown, 'KCR_KAFKA_UNREACHABLE');
-  return lastValueFrom(from(call).pipe(catchError((thrown: unknown) => throwError(() => (isRetryable(thrown) ? unreachable(thrown, place) : thrown)))));
+  return lastValueFrom(
+    from(call).pipe(
+      catchError((thrown: unknown) => throwError(() => (isRetryable(thrown) ? unreachable(thrown, place) : thrown))),
+    ),
+  );
 }
 
 function nameOf({ topic, partition }: Pick<StateKey, 'topic' | 'partition'>): string {
@@ -376,7 +478,8 @@ function sparingCommits(source: OffsetSource, book: OffsetBook): GroupSource {
     cluster: () => source.cluster(),
     log: (assignment) => source.log(assignment),
     seek: (assignment, offset) => source.seek(assignment, offset),
-    commit: (assignment, nextOffset) => defer(() => (book.holds(assignment) ? of(undefined) : from(source.commit(assignment, nextOffset)))),
+    commit: (assignment, nextOffset) =>
+      defer(() => (book.holds(assignment) ? of(undefined) : from(source.commit(assignment, nextOffset)))),
     stateDecides: () => source.stateDecides?.(),
     claimed: (assignment, inDoubtUpTo) => source.claimed?.(assignment, inDoubtUpTo),
     done: (assignment, lastOffset) => source.done(assignment, lastOffset),

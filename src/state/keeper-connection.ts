@@ -13,7 +13,16 @@
  */
 import type { EventEmitter } from 'node:events';
 import type { Socket } from 'node:net';
-import { ACL, CreateMode, Exception, Id, Permission, createClient, type Client, type Stat } from 'node-zookeeper-client';
+import {
+  ACL,
+  CreateMode,
+  Exception,
+  Id,
+  Permission,
+  createClient,
+  type Client,
+  type Stat,
+} from 'node-zookeeper-client';
 import { IngestError } from '../errors.js';
 
 export interface KeeperServer {
@@ -98,7 +107,8 @@ export class KeeperConnection {
   get(path: string): Promise<Node | undefined> {
     return this.#request<Node>((done) =>
       this.#client.getData(path, (error, data: Buffer | undefined, stat?: Stat) =>
-        done(error, { text: data?.toString('utf8') ?? '', version: stat?.version ?? 0 })),
+        done(error, { text: data?.toString('utf8') ?? '', version: stat?.version ?? 0 }),
+      ),
     ).catch((thrown: unknown) => {
       if (isKeeperError(thrown, keeperErrors.noNode)) return undefined;
       throw thrown;
@@ -108,14 +118,16 @@ export class KeeperConnection {
   /** Resolves with the new version. */
   async set(path: string, text: string, version: number): Promise<number> {
     // To the server, -1 means: whatever the version is.
-    if (version < 0) throw new IngestError('KCR_STORE', `The node ${path} has the version ${version}, which cannot be compared`);
+    if (version < 0)
+      throw new IngestError('KCR_STORE', `The node ${path} has the version ${version}, which cannot be compared`);
     const stat = await this.#request<Stat>((done) => this.#client.setData(path, Buffer.from(text), version, done));
     return stat.version;
   }
 
   async create(path: string, text: string): Promise<void> {
     await this.#request<string>((done) =>
-      this.#client.create(path, Buffer.from(text), this.#acl, CreateMode.PERSISTENT, done));
+      this.#client.create(path, Buffer.from(text), this.#acl, CreateMode.PERSISTENT, done),
+    );
   }
 
   async remove(path: string): Promise<void> {
@@ -145,7 +157,10 @@ export class KeeperConnection {
   #open(signal: AbortSignal): Promise<void> {
     return new Promise((resolve, reject) => {
       const { requestTimeoutMs } = this.#config;
-      const timer = setTimeout(() => this.end(this.#lost(`gave no session within ${requestTimeoutMs} ms`)), requestTimeoutMs);
+      const timer = setTimeout(
+        () => this.end(this.#lost(`gave no session within ${requestTimeoutMs} ms`)),
+        requestTimeoutMs,
+      );
       const abort = (): void => this.end(signal.reason as IngestError);
       const settled = (): void => {
         clearTimeout(timer);
@@ -163,7 +178,8 @@ export class KeeperConnection {
       });
       this.#client.once('expired', () => this.end(this.#lost('refused the session')));
       this.#client.once('authenticationFailed', () =>
-        this.end(new IngestError('KCR_STORE', `${this.server} refused the user and password`)));
+        this.end(new IngestError('KCR_STORE', `${this.server} refused the user and password`)),
+      );
       signal.addEventListener('abort', abort);
       this.#client.connect();
     });
@@ -173,7 +189,10 @@ export class KeeperConnection {
     return new Promise<T>((resolve, reject) => {
       if (this.#reason !== undefined) return reject(this.#reason);
       const { requestTimeoutMs } = this.#config;
-      const timer = setTimeout(() => this.end(this.#lost(`gave no answer within ${requestTimeoutMs} ms`)), requestTimeoutMs);
+      const timer = setTimeout(
+        () => this.end(this.#lost(`gave no answer within ${requestTimeoutMs} ms`)),
+        requestTimeoutMs,
+      );
       const settled = (): void => {
         clearTimeout(timer);
         this.#waiting.delete(fail);
@@ -186,7 +205,8 @@ export class KeeperConnection {
       send((error, value) => {
         settled();
         if (error === null || error === undefined) return resolve(value);
-        if (!isKeeperError(error, ...inDoubt)) return reject(error instanceof Error ? error : new Error(messageOf(error)));
+        if (!isKeeperError(error, ...inDoubt))
+          return reject(error instanceof Error ? error : new Error(messageOf(error)));
         const lost = this.#lost(`lost the request: ${messageOf(error)}`);
         reject(lost);
         this.end(lost);
@@ -206,7 +226,8 @@ export class KeeperConnection {
     };
     internals.onSocketError = (error) => (this.#socketError = error);
     internals.onSocketClosed = () => {
-      const why = this.#socketError === undefined ? 'closed the connection' : `is not reached: ${messageOf(this.#socketError)}`;
+      const why =
+        this.#socketError === undefined ? 'closed the connection' : `is not reached: ${messageOf(this.#socketError)}`;
       this.end(this.#lost(why));
     };
     internals.onSocketData = (bytes) => {

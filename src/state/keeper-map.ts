@@ -164,9 +164,13 @@ async function prove(map: KeeperMap, table: Statements, probe: string): Promise<
     const row = await table.select(probe);
     if (row?.text === text) return;
     if (failure !== undefined) throw new NotYet(failure);
-    throw new IngestError('KCR_STORE', `${map.name} does not compare and set: ${step}, and the row holds ${JSON.stringify(row?.text)}`, {
-      hint: 'see that the setting keeper_map_strict_mode=1, which goes with every request, gets to the server: a proxy may take it out.',
-    });
+    throw new IngestError(
+      'KCR_STORE',
+      `${map.name} does not compare and set: ${step}, and the row holds ${JSON.stringify(row?.text)}`,
+      {
+        hint: 'see that the setting keeper_map_strict_mode=1, which goes with every request, gets to the server: a proxy may take it out.',
+      },
+    );
   };
   await holds('1', '1 was inserted', await table.insert(probe, '1'));
   const path = await table.pathInKeeper();
@@ -189,15 +193,22 @@ function claim(map: KeeperMap, key: StateKey, owner: string, signal: AbortSignal
     const { state } = before === undefined ? neverStored : decodeState(before.text, key);
     const tenure = randomBytes(9).toString('base64url');
     const text = encodeState({ state, owner, write: `${tenure}-0` }, key);
-    const failure = before === undefined ? await table.insert(rowKey, text) : await table.replace(rowKey, before.text, text);
+    const failure =
+      before === undefined ? await table.insert(rowKey, text) : await table.replace(rowKey, before.text, text);
     const row = await readBack(table, rowKey, failure);
-    if (row?.text === text) return { key, owner, state, version: { version: row.version, tenure, writes: 0, text } satisfies TextMark };
+    if (row?.text === text)
+      return { key, owner, state, version: { version: row.version, tenure, writes: 0, text } satisfies TextMark };
     // Somebody was quicker, or it is not known yet: the later claim wins, so claim again over what is there then.
     throw new NotYet(failure ?? map.unreachable('Claiming', key, 'others wrote the state in between, again and again'));
   });
 }
 
-function write(map: KeeperMap, { key, owner, version }: Claim, state: PartitionState, signal: AbortSignal): Promise<Claim> {
+function write(
+  map: KeeperMap,
+  { key, owner, version }: Claim,
+  state: PartitionState,
+  signal: AbortSignal,
+): Promise<Claim> {
   const rowKey = rowKeyOf(key);
   const mark = version as TextMark;
   const text = nextText(key, owner, mark, state);
@@ -210,7 +221,8 @@ function write(map: KeeperMap, { key, owner, version }: Claim, state: PartitionS
       return { key, owner, state, version: next };
     }
     if (row === undefined || row.version < mark.version) throw new NotYet(failure ?? map.deleted(key, row));
-    if (row.text === mark.text) throw new NotYet(failure ?? map.unreachable('Writing', key, 'the state stays as it was'));
+    if (row.text === mark.text)
+      throw new NotYet(failure ?? map.unreachable('Writing', key, 'the state stays as it was'));
     throw fencedBy(key, owner, mark, row.text);
   });
 }
@@ -272,12 +284,20 @@ class KeeperMap {
   readonly #looks = new PinnedLooks();
 
   constructor(config: KeeperMapStoreConfig) {
-    const { database = 'default', username = 'default', table = 'kafka_clickhouse_rx_state', path = '/kafka_clickhouse_rx' } = config;
+    const {
+      database = 'default',
+      username = 'default',
+      table = 'kafka_clickhouse_rx_state',
+      path = '/kafka_clickhouse_rx',
+    } = config;
     const { requestTimeoutMs = 30_000, operationTimeoutMs = requestTimeoutMs } = config;
     const endpoint = new Endpoint(config);
     if (table === '') throw new IngestError('KCR_CONFIG', 'Expected `table` to be a name, got ""');
     if (!/^(\/[^/\p{Cc}]+)+$/u.test(path)) {
-      throw new IngestError('KCR_CONFIG', `Expected \`path\` to be a path in Keeper, such as "/kafka_clickhouse_rx", got ${JSON.stringify(path)}`);
+      throw new IngestError(
+        'KCR_CONFIG',
+        `Expected \`path\` to be a path in Keeper, such as "/kafka_clickhouse_rx", got ${JSON.stringify(path)}`,
+      );
     }
     checkMs('requestTimeoutMs', requestTimeoutMs);
     checkMs('operationTimeoutMs', operationTimeoutMs);
@@ -302,7 +322,12 @@ class KeeperMap {
   }
 
   /** Does `work`, and again while it is not done yet, until time is up. Nothing is sent after `unsubscribed`. */
-  async call<T>(what: string, key: StateKey | undefined, unsubscribed: AbortSignal | undefined, work: (table: Statements) => Promise<T>): Promise<T> {
+  async call<T>(
+    what: string,
+    key: StateKey | undefined,
+    unsubscribed: AbortSignal | undefined,
+    work: (table: Statements) => Promise<T>,
+  ): Promise<T> {
     const endMs = performance.now() + this.#operationTimeoutMs;
     const table = this.#statements((send) => this.#request(what, key, endMs, unsubscribed, send));
     for (let pauseMs = firstPauseMs; ; pauseMs = Math.min(pauseMs * 2, maxPauseMs)) {
@@ -339,8 +364,12 @@ class KeeperMap {
 
   #statements(request: <T>(send: (signal: AbortSignal) => Promise<T>) => Promise<T>): Statements {
     const select = async <T>(query: string): Promise<T | undefined> => {
-      const ask = <Row>(sql: string, clickhouse_settings: Readonly<Record<string, string>>) => request((signal) => rowsOf<Row>(this.#client, sql, clickhouse_settings, signal));
-      const known = { ask: (sql: string) => ask<{ name: string; readonly: number }>(sql, {}), codeOf: (thrown: unknown) => (thrown instanceof IngestError ? thrown.fields.serverCode : undefined) };
+      const ask = <Row>(sql: string, clickhouse_settings: Readonly<Record<string, string>>) =>
+        request((signal) => rowsOf<Row>(this.#client, sql, clickhouse_settings, signal));
+      const known = {
+        ask: (sql: string) => ask<{ name: string; readonly: number }>(sql, {}),
+        codeOf: (thrown: unknown) => (thrown instanceof IngestError ? thrown.fields.serverCode : undefined),
+      };
       const rows = await this.#looks.run(known, (pins) => ask<T>(query, pins));
       return rows[0];
     };
@@ -385,18 +414,27 @@ class KeeperMap {
         return (await uncertain(create)) ?? uncertain(query);
       },
       replace: (rowKey, old, text) =>
-        uncertain(`ALTER TABLE ${this.#table} UPDATE value = ${quoted(text)} WHERE key = ${quoted(rowKey)} AND value = ${quoted(old)}`).catch(unlessNoTable),
+        uncertain(
+          `ALTER TABLE ${this.#table} UPDATE value = ${quoted(text)} WHERE key = ${quoted(rowKey)} AND value = ${quoted(old)}`,
+        ).catch(unlessNoTable),
       remove: (rowKey) => command(`ALTER TABLE ${this.#table} DELETE WHERE key = ${quoted(rowKey)}`),
     };
   }
 
   /** One request in what time there is. Throws `NotYet` when it may be that it has, or will, take effect. */
-  async #request<T>(what: string, key: StateKey | undefined, endMs: number, unsubscribed: AbortSignal | undefined, send: (signal: AbortSignal) => Promise<T>): Promise<T> {
+  async #request<T>(
+    what: string,
+    key: StateKey | undefined,
+    endMs: number,
+    unsubscribed: AbortSignal | undefined,
+    send: (signal: AbortSignal) => Promise<T>,
+  ): Promise<T> {
     const closed = this.#closed.signal;
     closed.throwIfAborted();
     unsubscribed?.throwIfAborted();
     const timeoutMs = Math.min(this.#requestTimeoutMs, Math.ceil(endMs - performance.now()));
-    if (timeoutMs <= 0) throw new NotYet(this.unreachable(what, key, `no answer within ${this.#operationTimeoutMs} ms`));
+    if (timeoutMs <= 0)
+      throw new NotYet(this.unreachable(what, key, `no answer within ${this.#operationTimeoutMs} ms`));
     const abort = new AbortController();
     const stop = (): void => abort.abort();
     const late = setTimeout(stop, timeoutMs);
@@ -406,7 +444,11 @@ class KeeperMap {
       return await send(abort.signal);
     } catch (thrown) {
       if (closed.aborted) throw closed.reason;
-      throw this.#failure(what, key, abort.signal.aborted ? new Error(`no answer within ${timeoutMs} ms`, { cause: thrown }) : thrown);
+      throw this.#failure(
+        what,
+        key,
+        abort.signal.aborted ? new Error(`no answer within ${timeoutMs} ms`, { cause: thrown }) : thrown,
+      );
     } finally {
       clearTimeout(late);
       closed.removeEventListener('abort', stop);
@@ -418,21 +460,29 @@ class KeeperMap {
     const code = serverCode(thrown);
     const reason = reasonOf(thrown);
     const fault = connectionFault(thrown);
-    if (fault !== undefined) return new NotYet(this.unreachable(what, key, fault.what, { hint: fault.hint, cause: thrown }));
+    if (fault !== undefined)
+      return new NotYet(this.unreachable(what, key, fault.what, { hint: fault.hint, cause: thrown }));
     if (code === undefined) return new NotYet(this.unreachable(what, key, reason, { cause: thrown }));
     if (passing.has(code)) return new NotYet(this.unreachable(what, key, reason, { serverCode: code, cause: thrown }));
     const message = `${what} failed: ClickHouse at ${this.address} refused: ${reason}`;
-    return new IngestError('KCR_STORE', message, { ...placeOf(key), serverCode: code, hint: this.#hint(code, reason), cause: thrown });
+    return new IngestError('KCR_STORE', message, {
+      ...placeOf(key),
+      serverCode: code,
+      hint: this.#hint(code, reason),
+      cause: thrown,
+    });
   }
 
   #hint(code: number, reason: string): string | undefined {
     const user = quoted(this.#username, '`');
     if (code === 139 || reason.includes('keeper_map_path_prefix')) return hintNotEnabled;
     if (reason.includes('TABLE ENGINE')) return `GRANT TABLE ENGINE ON KeeperMap TO ${user}`;
-    if (code === 497) return `GRANT CREATE TABLE, SELECT, INSERT, ALTER UPDATE, ALTER DELETE ON ${this.#table} TO ${user}`;
+    if (code === 497)
+      return `GRANT CREATE TABLE, SELECT, INSERT, ALTER UPDATE, ALTER DELETE ON ${this.#table} TO ${user}`;
     if (code === 81) return `CREATE DATABASE ${quoted(this.#database, '`')}, or set \`database\` to one that is there.`;
     if (code === 192 || code === 193 || code === 194 || code === 516) return 'check `username` and `password`.';
-    if (code === 164 || code === 452) return "the user's profile must let settings be set with a request: readonly = 0 or 2, and no constraint on the one that is named.";
+    if (code === 164 || code === 452)
+      return "the user's profile must let settings be set with a request: readonly = 0 or 2, and no constraint on the one that is named.";
     if (code === 16 || code === 36 || code === 47) {
       return 'choose another `table` or `path`: what is there is not a KeeperMap table with the columns key String and value String.';
     }
@@ -440,7 +490,12 @@ class KeeperMap {
   }
 }
 
-async function rowsOf<Row>(client: ClickHouseClient, query: string, clickhouse_settings: Readonly<Record<string, string>>, abort_signal: AbortSignal): Promise<Row[]> {
+async function rowsOf<Row>(
+  client: ClickHouseClient,
+  query: string,
+  clickhouse_settings: Readonly<Record<string, string>>,
+  abort_signal: AbortSignal,
+): Promise<Row[]> {
   const query_id = queryId();
   const answer = await client.query({ query, query_id, format: 'JSON', clickhouse_settings, abort_signal });
   const text = await answer.text();

@@ -105,7 +105,12 @@ function claim(keeper: Keeper, key: StateKey, owner: string, signal: AbortSignal
       const node = await connection.get(path);
       const { state } = node === undefined || node.text === '' ? neverStored : decodeState(node.text, key);
       const text = encodeState({ state, owner, write: `${tenure}-0` }, key);
-      const claimed = (version: number): Claim => ({ key, owner, state, version: { version, tenure, writes: 0 } satisfies Mark });
+      const claimed = (version: number): Claim => ({
+        key,
+        owner,
+        state,
+        version: { version, tenure, writes: 0 } satisfies Mark,
+      });
       signal.throwIfAborted();
       try {
         if (node !== undefined) return claimed(await connection.set(path, text, node.version));
@@ -120,12 +125,20 @@ function claim(keeper: Keeper, key: StateKey, owner: string, signal: AbortSignal
   });
 }
 
-function write(keeper: Keeper, { key, owner, version }: Claim, state: PartitionState, signal: AbortSignal): Promise<Claim> {
+function write(
+  keeper: Keeper,
+  { key, owner, version }: Claim,
+  state: PartitionState,
+  signal: AbortSignal,
+): Promise<Claim> {
   const path = pathOf(keeper.root, key);
   const mark = version as Mark;
   const text = nextText(key, owner, mark, state);
   const written = (now: number): Claim => ({
-    key, owner, state, version: { ...mark, version: now, writes: mark.writes + 1 } satisfies Mark,
+    key,
+    owner,
+    state,
+    version: { ...mark, version: now, writes: mark.writes + 1 } satisfies Mark,
   });
 
   return keeper.call('Writing', key, async (connection) => {
@@ -165,12 +178,19 @@ class Keeper {
   #nextServer: number;
 
   constructor(config: KeeperStoreConfig) {
-    const { connect, path = '/kafka-clickhouse-rx', sessionTimeoutMs = 30_000, operationTimeoutMs = 10_000, auth } = config;
+    const {
+      connect,
+      path = '/kafka-clickhouse-rx',
+      sessionTimeoutMs = 30_000,
+      operationTimeoutMs = 10_000,
+      auth,
+    } = config;
     const { servers, chroot } = parseConnect(connect);
     checkPath(path);
     checkMs('sessionTimeoutMs', sessionTimeoutMs, 100);
     checkMs('operationTimeoutMs', operationTimeoutMs, 30);
-    if (auth !== undefined && !/^[^:]+:/.test(auth)) throw new IngestError('KCR_CONFIG', 'Expected `auth` to be "user:password"');
+    if (auth !== undefined && !/^[^:]+:/.test(auth))
+      throw new IngestError('KCR_CONFIG', 'Expected `auth` to be "user:password"');
     this.#servers = servers;
     this.#nextServer = Math.floor(Math.random() * servers.length);
     this.root = `${chroot}${path === '/' ? '' : path}`;
@@ -184,7 +204,11 @@ class Keeper {
   }
 
   /** Does `work` on a connection, and again on another one when it broke, until time is up. */
-  async call<T>(what: string, key: StateKey | undefined, work: (connection: KeeperConnection) => Promise<T>): Promise<T> {
+  async call<T>(
+    what: string,
+    key: StateKey | undefined,
+    work: (connection: KeeperConnection) => Promise<T>,
+  ): Promise<T> {
     const place = { topic: key?.topic, partition: key?.partition };
     const endMs = performance.now() + this.#operationTimeoutMs - this.#requestTimeoutMs;
     for (let pauseMs = firstPauseMs; ; pauseMs = Math.min(pauseMs * 2, maxPauseMs)) {
@@ -215,7 +239,11 @@ class Keeper {
   #connected(): Promise<KeeperConnection> {
     if (this.#connection !== undefined) return this.#connection;
     const server = this.#servers[this.#nextServer++ % this.#servers.length]!;
-    const config = { sessionTimeoutMs: this.#sessionTimeoutMs, requestTimeoutMs: this.#requestTimeoutMs, auth: this.#auth };
+    const config = {
+      sessionTimeoutMs: this.#sessionTimeoutMs,
+      requestTimeoutMs: this.#requestTimeoutMs,
+      auth: this.#auth,
+    };
     const opening = KeeperConnection.open(server, config, this.#closed.signal);
     this.#connection = opening;
     const forget = (): void => void (this.#connection = undefined);
@@ -260,7 +288,10 @@ function parseConnect(connect: string): { readonly servers: readonly KeeperServe
   const servers = list.split(',').map((text): KeeperServer => {
     const [, host, port = '2181'] = /^\s*([^\s:[\]]+)(?::(\d{1,5}))?\s*$/.exec(text) ?? [];
     if (host === undefined || Number(port) < 1 || Number(port) > 65_535) {
-      throw new IngestError('KCR_CONFIG', `Expected \`connect\` to be "host:port,host:port", got ${JSON.stringify(connect)}`);
+      throw new IngestError(
+        'KCR_CONFIG',
+        `Expected \`connect\` to be "host:port,host:port", got ${JSON.stringify(connect)}`,
+      );
     }
     return { host, port: Number(port) };
   });
@@ -271,7 +302,10 @@ function parseConnect(connect: string): { readonly servers: readonly KeeperServe
 
 function checkPath(path: string): void {
   if (path === '/' || /^(\/(?!\.\.?(\/|$))[^/\p{Cc}]+)+$/u.test(path)) return;
-  throw new IngestError('KCR_CONFIG', `Expected the path of a node, such as "/kafka-clickhouse-rx", got ${JSON.stringify(path)}`);
+  throw new IngestError(
+    'KCR_CONFIG',
+    `Expected the path of a node, such as "/kafka-clickhouse-rx", got ${JSON.stringify(path)}`,
+  );
 }
 
 function checkMs(option: string, ms: number, least: number): void {
@@ -286,7 +320,11 @@ function deleted(path: string, cause: unknown): IngestError {
   });
 }
 
-function refused(what: string, place: { readonly topic: string | undefined; readonly partition: number | undefined }, thrown: unknown): IngestError {
+function refused(
+  what: string,
+  place: { readonly topic: string | undefined; readonly partition: number | undefined },
+  thrown: unknown,
+): IngestError {
   const hint = isKeeperError(thrown, keeperErrors.noAuth)
     ? 'the nodes belong to another user: set `auth` to the one who created them, or choose another path.'
     : undefined;

@@ -41,7 +41,11 @@ export function memoryStore(nodes: MemoryNodes = new Map()): StateStore {
         const node = nodes.get(nameOf(key));
         if (node === undefined) throw new IngestError('KCR_STORE', 'The state was deleted while it was claimed', key);
         if (node.version !== mark.version && node.text !== text) throw fencedBy(key, owner, mark, node.text);
-        const next: Mark = { ...mark, writes: mark.writes + 1, version: node.text === text ? node.version : put(key, text) };
+        const next: Mark = {
+          ...mark,
+          writes: mark.writes + 1,
+          version: node.text === text ? node.version : put(key, text),
+        };
         return of<Claim>({ key, owner, state, version: next });
       }),
 

@@ -40,7 +40,9 @@ export function fencedBy(key: StateKey, owner: string, mark: Mark, foundText: st
     found = decodeState(foundText, key);
   } catch (cause) {
     return new IngestError('KCR_FENCED', `Claim of ${owner} is over: the state is now a value that cannot be read`, {
-      topic, partition, cause,
+      topic,
+      partition,
+      cause,
     });
   }
   const isOwn = found.write === `${mark.tenure}-${mark.writes + 1}`;

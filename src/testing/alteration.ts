@@ -19,7 +19,18 @@
  * | `rename away`, `rename back` | no table has its name, and the same one has it again |
  */
 export type Alteration =
-  | 'add provenance' | 'drop provenance' | 'drop and add provenance' | 'add column' | 'remove window' | 'restore window' | 'toggle window' | 'exchange' | 'recreate' | 'hide rows' | 'rename away' | 'rename back';
+  | 'add provenance'
+  | 'drop provenance'
+  | 'drop and add provenance'
+  | 'add column'
+  | 'remove window'
+  | 'restore window'
+  | 'toggle window'
+  | 'exchange'
+  | 'recreate'
+  | 'hide rows'
+  | 'rename away'
+  | 'rename back';
 
 /** What can be altered of a table. */
 export interface TableDefinition {

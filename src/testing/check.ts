@@ -54,7 +54,8 @@ function doubledIn({ log, rowsOf }: SimulatedWorld, rows: readonly Row[]): reado
   const found = new Map<number, number>();
   for (const { timestampMs } of rows) found.set(timestampMs, (found.get(timestampMs) ?? 0) + 1);
   // Rows of other topics are another program's.
-  const isTooMany = ({ topic, timestampMs }: Row) => topic === log.topic && (found.get(timestampMs) ?? 0) > expected(log.produced(timestampMs), rowsOf);
+  const isTooMany = ({ topic, timestampMs }: Row) =>
+    topic === log.topic && (found.get(timestampMs) ?? 0) > expected(log.produced(timestampMs), rowsOf);
   return [...new Set(rows.filter(isTooMany).map(({ partition, offset }) => `${partition}:${offset}`))];
 }
 

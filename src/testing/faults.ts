@@ -5,7 +5,8 @@ import type { ErrorCode } from '../errors.js';
 import type { ServerFault } from './clickhouse/server-faults.js';
 
 /** The port calls a process makes of its world. `ask`: what the sink that ships asks of the server beside looks into the table. */
-export type PortName = 'cluster' | 'log' | 'seek' | 'commit' | 'claim' | 'write' | 'insert' | 'readBack' | 'fill' | 'ask';
+export type PortName =
+  'cluster' | 'log' | 'seek' | 'commit' | 'claim' | 'write' | 'insert' | 'readBack' | 'fill' | 'ask';
 
 /**
  * What becomes of a call, and of the process that makes it.
@@ -68,7 +69,8 @@ export const unknownOutcome: Readonly<Record<PortName, ErrorCode>> = {
 /** The fate that a plan has for a call: its number in the life of the process, and its number among those of its port. */
 export function fateOf(plan: readonly Fault[], port: PortName, call: number, callOfPort: number): Fate | undefined {
   for (const fault of plan) {
-    if (fault.port === undefined ? fault.nth === call : fault.port === port && fault.nth === callOfPort) return fault.fate;
+    if (fault.port === undefined ? fault.nth === call : fault.port === port && fault.nth === callOfPort)
+      return fault.fate;
   }
   return undefined;
 }

@@ -69,7 +69,8 @@ export class ConsumerGroup {
     if (at < 0) return;
     this.#members.splice(at, 1);
     this.world.note(() => `${member.process.name} ${isSilent ? 'is taken out of' : 'leaves'} the group`);
-    for (const tenure of this.#preparing?.waiting ?? []) if (tenure.member === member) this.#preparing?.waiting.delete(tenure);
+    for (const tenure of this.#preparing?.waiting ?? [])
+      if (tenure.member === member) this.#preparing?.waiting.delete(tenure);
     if (this.#preparing === undefined) this.rebalance();
     else this.#completeWhenReleased();
   }
@@ -77,7 +78,9 @@ export class ConsumerGroup {
   /** Everybody gives back what it has, within the drain time-out; then it is given out anew. */
   rebalance(): void {
     if (this.#preparing !== undefined || this.isManual) return;
-    const waiting = new Set([...this.current.values()].filter((tenure) => this.has(tenure.member) && tenure.state !== 'over'));
+    const waiting = new Set(
+      [...this.current.values()].filter((tenure) => this.has(tenure.member) && tenure.state !== 'over'),
+    );
     const timer = this.world.scheduler.schedule(() => this.#complete(), this.world.timing.drainMs);
     this.#preparing = { waiting, timer };
     for (const tenure of waiting) {
@@ -105,7 +108,8 @@ export class ConsumerGroup {
 
   /** Given again under the same generation, if nobody else has been given it meanwhile. */
   giveAgain(tenure: Tenure): void {
-    if (this.current.get(tenure.assignment.partition) === tenure && this.#preparing === undefined) this.#give(tenure.member, tenure.assignment.partition);
+    if (this.current.get(tenure.assignment.partition) === tenure && this.#preparing === undefined)
+      this.#give(tenure.member, tenure.assignment.partition);
   }
 
   #completeWhenReleased(): void {
@@ -119,13 +123,16 @@ export class ConsumerGroup {
     this.#preparing = undefined;
     this.generation += 1;
     // Who did not come back in time is out; it learns of it when it wakes up.
-    for (const member of [...this.#members]) if (member.process.isFrozen || member.process.isDead) this.#members.splice(this.#members.indexOf(member), 1);
-    for (const tenure of this.current.values()) if (tenure.state !== 'over' && this.has(tenure.member)) tenure.member.lose(tenure);
+    for (const member of [...this.#members])
+      if (member.process.isFrozen || member.process.isDead) this.#members.splice(this.#members.indexOf(member), 1);
+    for (const tenure of this.current.values())
+      if (tenure.state !== 'over' && this.has(tenure.member)) tenure.member.lose(tenure);
     this.current.clear();
     const { log } = this.world;
     const count = this.#members.length;
     if (count === 0) return;
-    for (let partition = 0; partition < log.partitions; partition++) this.#give(this.#members[(partition + this.generation) % count]!, partition);
+    for (let partition = 0; partition < log.partitions; partition++)
+      this.#give(this.#members[(partition + this.generation) % count]!, partition);
   }
 
   #give(member: Member, partition: number): void {
@@ -133,8 +140,23 @@ export class ConsumerGroup {
     const { start } = log.ends(partition);
     const committed = this.committed.get(partition);
     const startOffset = committed ?? start;
-    const assignment: Assignment = { topic: log.topic, partition, epoch: ++this.epochs, generation: this.generation, startOffset, committed, topicId: log.topicId };
-    const tenure: Tenure = { assignment, member, position: startOffset, state: 'given', isHalted: false, isFetching: false };
+    const assignment: Assignment = {
+      topic: log.topic,
+      partition,
+      epoch: ++this.epochs,
+      generation: this.generation,
+      startOffset,
+      committed,
+      topicId: log.topicId,
+    };
+    const tenure: Tenure = {
+      assignment,
+      member,
+      position: startOffset,
+      state: 'given',
+      isHalted: false,
+      isFetching: false,
+    };
     this.current.set(partition, tenure);
     member.begin(tenure);
   }
@@ -154,7 +176,11 @@ export class Member {
     readonly process: SimulatedProcess,
     private readonly group: ConsumerGroup,
     private readonly chunkSize: number,
-    private readonly policy: { readonly onGap: 'halt' | 'continue'; readonly onReset: 'halt' | 'restart'; readonly room: number },
+    private readonly policy: {
+      readonly onGap: 'halt' | 'continue';
+      readonly onReset: 'halt' | 'restart';
+      readonly room: number;
+    },
   ) {
     this.#credits = new Credits(policy.room);
   }
@@ -173,7 +199,13 @@ export class Member {
       };
     }),
     cluster: () => this.process.call({ port: 'cluster', what: () => '', effect: () => 'simulated' }),
-    log: (assignment) => this.process.call<LogEnds>({ port: 'log', partition: assignment.partition, what: () => `${assignment.partition}`, effect: () => this.#ends(assignment) }),
+    log: (assignment) =>
+      this.process.call<LogEnds>({
+        port: 'log',
+        partition: assignment.partition,
+        what: () => `${assignment.partition}`,
+        effect: () => this.#ends(assignment),
+      }),
     // Within the process: nothing is sent.
     seek: (assignment, offset) => {
       this.group.world.watch.asked('seek', assignment);
@@ -188,7 +220,14 @@ export class Member {
           if (!hasCode(error, unknownOutcome.commit)) return throwError(() => error);
           // Nothing more may follow it under this assignment, and once the partition was given anew a late one is refused.
           this.#renew(this.#tenures.get(assignment.epoch));
-          return throwError(() => new IngestError('KCR_FENCED', 'the outcome of a commit is not known', { topic: assignment.topic, partition: assignment.partition, cause: error }));
+          return throwError(
+            () =>
+              new IngestError('KCR_FENCED', 'the outcome of a commit is not known', {
+                topic: assignment.topic,
+                partition: assignment.partition,
+                cause: error,
+              }),
+          );
         }),
       ),
     claimed: ({ epoch }, inDoubtUpTo) => {
@@ -254,7 +293,8 @@ export class Member {
 
   /** After having been frozen: what was missed. */
   catchUp(): void {
-    for (const tenure of [...this.#tenures.values()]) if (this.group.current.get(tenure.assignment.partition) !== tenure) this.#tellLost(tenure);
+    for (const tenure of [...this.#tenures.values()])
+      if (this.group.current.get(tenure.assignment.partition) !== tenure) this.#tellLost(tenure);
     if (this.#isListening && !this.#isDraining && !this.group.isManual) this.group.join(this);
   }
 
@@ -292,7 +332,13 @@ export class Member {
       // As the Kafka source: for a tenure that it knows to be over nothing is sent.
       if (!this.#tenures.has(assignment.epoch)) return subscriber.error(notOurs(assignment));
       return this.process
-        .call({ port: 'commit', partition: assignment.partition, what: () => `${assignment.partition}:${nextOffset}`, detail: () => `@${assignment.epoch}`, effect: () => this.group.commit(assignment, nextOffset) })
+        .call({
+          port: 'commit',
+          partition: assignment.partition,
+          what: () => `${assignment.partition}:${nextOffset}`,
+          detail: () => `@${assignment.epoch}`,
+          effect: () => this.group.commit(assignment, nextOffset),
+        })
         .subscribe(subscriber);
     });
   }
@@ -321,49 +367,76 @@ export class Member {
     const { log, timing } = this.group.world;
     const { assignment } = tenure;
     const { epoch } = assignment;
-    const isWanted = () => tenure.state === 'active' && !tenure.isHalted && !this.#isPaused && this.#credits.mayFetch(epoch, tenure.position);
+    const isWanted = () =>
+      tenure.state === 'active' &&
+      !tenure.isHalted &&
+      !this.#isPaused &&
+      this.#credits.mayFetch(epoch, tenure.position);
     const isThere = () => tenure.position !== log.ends(assignment.partition).end || assignment.topicId !== log.topicId;
     if (tenure.isFetching || !isWanted() || !isThere()) return;
     tenure.isFetching = true;
-    this.#event('fetch', tenure, () => {
-      tenure.isFetching = false;
-      if (!isWanted() || !isThere()) return;
-      const { start, end } = log.ends(assignment.partition);
-      if (tenure.position < start && this.policy.onGap === 'continue') return this.#coverGap(tenure, { start, end });
-      // Beyond the end, or another topic: under `restart` the state says where to go on, and a seek comes.
-      const isBeyond = tenure.position > end || assignment.topicId !== log.topicId;
-      if (isBeyond && this.policy.onReset === 'restart') return;
-      if (isBeyond || tenure.position < start) return this.#fail(tenure);
-      const chunk = log.fetch(assignment, tenure.position, this.chunkSize);
-      if (chunk === undefined) return;
-      tenure.position = chunk.lastOffset + 1;
-      const held = chunk.lastOffset - chunk.afterOffset;
-      this.#credits.delivered(epoch, { lastOffset: chunk.lastOffset, held, fetched: held });
-      const isLastForNow = !this.#credits.mayFetch(epoch, tenure.position);
-      this.#tell({ kind: 'fetched', assignment, chunk: isLastForNow ? { ...chunk, isLastForNow } : chunk });
-      this.#fetch(tenure);
-    }, timing.fetchMs);
+    this.#event(
+      'fetch',
+      tenure,
+      () => {
+        tenure.isFetching = false;
+        if (!isWanted() || !isThere()) return;
+        const { start, end } = log.ends(assignment.partition);
+        if (tenure.position < start && this.policy.onGap === 'continue') return this.#coverGap(tenure, { start, end });
+        // Beyond the end, or another topic: under `restart` the state says where to go on, and a seek comes.
+        const isBeyond = tenure.position > end || assignment.topicId !== log.topicId;
+        if (isBeyond && this.policy.onReset === 'restart') return;
+        if (isBeyond || tenure.position < start) return this.#fail(tenure);
+        const chunk = log.fetch(assignment, tenure.position, this.chunkSize);
+        if (chunk === undefined) return;
+        tenure.position = chunk.lastOffset + 1;
+        const held = chunk.lastOffset - chunk.afterOffset;
+        this.#credits.delivered(epoch, { lastOffset: chunk.lastOffset, held, fetched: held });
+        const isLastForNow = !this.#credits.mayFetch(epoch, tenure.position);
+        this.#tell({ kind: 'fetched', assignment, chunk: isLastForNow ? { ...chunk, isLastForNow } : chunk });
+        this.#fetch(tenure);
+      },
+      timing.fetchMs,
+    );
   }
 
   /** As the Kafka source: a topic that is not the one of the assignment is nothing to judge a state by. */
   #ends({ partition, topicId }: Assignment): LogEnds {
     const { log } = this.group.world;
     if (topicId === log.topicId) return log.ends(partition);
-    throw new IngestError('KCR_KAFKA_UNREACHABLE', 'the topic is not the one that was assigned', { topic: log.topic, partition });
+    throw new IngestError('KCR_KAFKA_UNREACHABLE', 'the topic is not the one that was assigned', {
+      topic: log.topic,
+      partition,
+    });
   }
 
   /** What retention took is covered by a chunk without records: chunks stay contiguous, whoever waits for the position. */
   #coverGap(tenure: Tenure, { start, end }: LogEnds): void {
     const { assignment, position } = tenure;
     tenure.position = start;
-    this.#tell({ kind: 'fetched', assignment, chunk: { assignment, afterOffset: position - 1, lastOffset: start - 1, records: [], bytes: 0, highWatermark: end } });
+    this.#tell({
+      kind: 'fetched',
+      assignment,
+      chunk: {
+        assignment,
+        afterOffset: position - 1,
+        lastOffset: start - 1,
+        records: [],
+        bytes: 0,
+        highWatermark: end,
+      },
+    });
     this.#fetch(tenure);
   }
 
   #fail(tenure: Tenure): void {
     tenure.isHalted = true;
     const { topic, partition } = tenure.assignment;
-    const error = new IngestError('KCR_OFFSET_RANGE', 'the offset is not in the log', { topic, partition, offset: tenure.position });
+    const error = new IngestError('KCR_OFFSET_RANGE', 'the offset is not in the log', {
+      topic,
+      partition,
+      offset: tenure.position,
+    });
     this.#tell({ kind: 'failed', assignment: tenure.assignment, error });
   }
 
@@ -375,13 +448,21 @@ export class Member {
   }
 
   #event(name: string, { assignment: { partition } }: Tenure, work: () => void, delayMs = 1): void {
-    this.group.world.pace.step({ process: this.process, name: `${name} ${partition}`, partition, isEvent: true, take: work }, delayMs);
+    this.group.world.pace.step(
+      { process: this.process, name: `${name} ${partition}`, partition, isEvent: true, take: work },
+      delayMs,
+    );
   }
 }
 
 function nameOf(event: SourceEvent): string {
   const { partition, epoch } = event.assignment;
-  const what = event.kind === 'fetched' ? `${event.chunk.afterOffset + 1}-${event.chunk.lastOffset}` : event.kind === 'failed' ? `failed ${event.error.code}` : event.kind;
+  const what =
+    event.kind === 'fetched'
+      ? `${event.chunk.afterOffset + 1}-${event.chunk.lastOffset}`
+      : event.kind === 'failed'
+        ? `failed ${event.error.code}`
+        : event.kind;
   return `${what} of ${partition}@${epoch}`;
 }
 

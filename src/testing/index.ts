@@ -17,5 +17,10 @@ export { type Outcome, type Pace, type SimulatedProcess, type Step } from './pro
 /** What your own ports must keep, as checks for any test framework. */
 export { type ContractCheck } from './contracts/check.js';
 export { recordSourceContract, type SourceUnderTest } from './contracts/record-source.js';
-export { batchSinkContract, type RowOrigin, type SinkContractConfig, type SinkUnderTest } from './contracts/batch-sink.js';
+export {
+  batchSinkContract,
+  type RowOrigin,
+  type SinkContractConfig,
+  type SinkUnderTest,
+} from './contracts/batch-sink.js';
 export { stateStoreContract, type StateStoreContractConfig } from './contracts/state-store.js';

@@ -46,7 +46,13 @@ export class SimulatedLog {
     const log = this.#of(partition);
     for (const value of values) {
       const bytes = value === null || Buffer.isBuffer(value) ? value : Buffer.from(JSON.stringify(value));
-      const record: KafkaRecord = { offset: log.end, timestampMs: this.#produced.length, key: null, value: bytes, headers: [] };
+      const record: KafkaRecord = {
+        offset: log.end,
+        timestampMs: this.#produced.length,
+        key: null,
+        value: bytes,
+        headers: [],
+      };
       this.#produced.push(record);
       log.records.push(record);
       log.end += 1;
@@ -107,12 +113,20 @@ export class SimulatedLog {
     const taken = records.slice(from, from + count);
     const isAll = from + count >= records.length;
     const lastOffset = isAll ? end - 1 : taken[taken.length - 1]!.offset;
-    return { assignment, afterOffset: position - 1, lastOffset, records: taken, bytes: bytesOf(taken), highWatermark: end };
+    return {
+      assignment,
+      afterOffset: position - 1,
+      lastOffset,
+      records: taken,
+      bytes: bytesOf(taken),
+      highWatermark: end,
+    };
   }
 
   #of(partition: number): PartitionLog {
     const log = this.#partitions[partition];
-    if (log === undefined) throw new RangeError(`Expected a partition from 0 to ${this.#partitions.length - 1}, got ${partition}`);
+    if (log === undefined)
+      throw new RangeError(`Expected a partition from 0 to ${this.#partitions.length - 1}, got ${partition}`);
     return log;
   }
 }

@@ -86,7 +86,8 @@ export class SimulatedProcess {
     const { scheduler } = world;
     this.scheduler = {
       now: () => scheduler.now(),
-      schedule: <T>(work: (this: SchedulerAction<T>, state?: T) => void, delayMs = 0, state?: T) => scheduler.schedule(this.#gated(work), delayMs, state),
+      schedule: <T>(work: (this: SchedulerAction<T>, state?: T) => void, delayMs = 0, state?: T) =>
+        scheduler.schedule(this.#gated(work), delayMs, state),
     };
   }
 
@@ -145,13 +146,18 @@ export class SimulatedProcess {
       };
       const lost = (): Outcome<T> => ({ error: new IngestError(unknownOutcome[port], 'the reply was lost') });
       const step: Step = {
-        process: this, name: `${port} ${what()}`, partition, isEvent: false, token,
+        process: this,
+        name: `${port} ${what()}`,
+        partition,
+        isEvent: false,
+        token,
         content: () => `${this.name} ${port} ${what()} ${detail?.() ?? ''}`,
         answer: (outcome) => deliver(outcome as Outcome<T>),
         isAwaited: () => !this.isDead && !subscriber.closed,
         take: (taken) => {
           const done = (outcome: Outcome<T>) => {
-            if ('error' in outcome) this.world.note(() => `… ${this.name} ${port} ${what()} fails: ${codeOf(outcome.error)}`);
+            if ('error' in outcome)
+              this.world.note(() => `… ${this.name} ${port} ${what()} fails: ${codeOf(outcome.error)}`);
             if (taken === 'die after') return this.kill();
             if (this.isDead || isLandingLate(taken)) return;
             reply(taken === 'lose reply' ? lost() : outcome);

@@ -66,7 +66,10 @@ export class InsertQueue {
     const isTorn = isKilled && this.table.config.family !== 'replicated';
     // A kill in the middle can tear each of those whose tokens were noted.
     if (isTorn) for (const { batch } of together.slice(0, killedAt + 1)) this.watch.torn(batch);
-    const refusedRow = this.table.insertTogether(together, { nowMs: this.scheduler.now(), ...(isTorn ? { dieAtInsert: killedAt } : {}) });
+    const refusedRow = this.table.insertTogether(together, {
+      nowMs: this.scheduler.now(),
+      ...(isTorn ? { dieAtInsert: killedAt } : {}),
+    });
     if (refusedRow === undefined) for (const { landed } of together) landed();
     const isBroken = isKilled && refusedRow === undefined;
     for (const { done } of together) done(isBroken ? { error: broken() } : { value: { refusedRow } });

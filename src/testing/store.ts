@@ -27,7 +27,9 @@ export function simulatedStore(process: SimulatedProcess, world: StoreSurroundin
       deferred(() => {
         world.watch.claiming(key, owner);
         return process.call({
-          port: 'claim', partition: key.partition, what: () => `${key.partition} as ${owner}`,
+          port: 'claim',
+          partition: key.partition,
+          what: () => `${key.partition} as ${owner}`,
           effect: () => {
             const claim = reach<Claim>(memory.claim(key, owner));
             world.watch.claimed(claim);
@@ -40,8 +42,10 @@ export function simulatedStore(process: SimulatedProcess, world: StoreSurroundin
         const { key } = claim;
         world.watch.writing(claim);
         return process.call({
-          port: 'write', partition: key.partition,
-          what: () => `${key.partition}: settled ${state.settled ?? 'none'}${state.pending.map(({ first, last, excluded }) => `, in doubt ${first}-${last}${excluded.length === 0 ? '' : ` without ${excluded.join(',')}`}`).join('')}`,
+          port: 'write',
+          partition: key.partition,
+          what: () =>
+            `${key.partition}: settled ${state.settled ?? 'none'}${state.pending.map(({ first, last, excluded }) => `, in doubt ${first}-${last}${excluded.length === 0 ? '' : ` without ${excluded.join(',')}`}`).join('')}`,
           detail: () => JSON.stringify([claim.owner, claim.version, state]),
           effect: () => {
             const next = reach<Claim>(memory.write(claim, state));

@@ -106,7 +106,14 @@ export class SimulatedTable {
   #isMended = false;
   #definition: TableDefinition;
   /** Behind the name of another table, while the tables are exchanged. */
-  #exchanged: { readonly rows: readonly Row[]; readonly definition: TableDefinition; readonly tokens: ReadonlyMap<string, number>; readonly parts: readonly Part[] } | undefined;
+  #exchanged:
+    | {
+        readonly rows: readonly Row[];
+        readonly definition: TableDefinition;
+        readonly tokens: ReadonlyMap<string, number>;
+        readonly parts: readonly Part[];
+      }
+    | undefined;
   /** Of tables that were dropped. */
   readonly #dropped: (readonly Row[])[] = [];
   #tables = 1;
@@ -117,7 +124,16 @@ export class SimulatedTable {
     this.config = config;
     this.#window = new TokenWindow(dedupWindow, dedupWindowMs);
     this.views = new Map(views.map((name) => [name, []]));
-    this.#definition = { id: 'table 1', hasProvenance: config.provenance ?? true, keepsTokens: true, more: 0, alteredS: 0, mutation: 0, isHidden: false, isGone: false };
+    this.#definition = {
+      id: 'table 1',
+      hasProvenance: config.provenance ?? true,
+      keepsTokens: true,
+      more: 0,
+      alteredS: 0,
+      mutation: 0,
+      isHidden: false,
+      isGone: false,
+    };
     this.#viewWindows = new Map(views.map((name) => [name, new TokenWindow(dedupWindow, dedupWindowMs)]));
   }
 
@@ -146,8 +162,13 @@ export class SimulatedTable {
     const { id, hasProvenance, keepsTokens, more, alteredS, mutation } = this.#definition;
     const { family = 'plain', tellsTime = true } = this.config;
     return {
-      id, columns: hasProvenance ? 'tpo-1' : '', shape: `${hasProvenance ? 'with' : 'without'} provenance and ${more}`,
-      ...(tellsTime ? { alteredS } : {}), mutation, family, keepsTokens,
+      id,
+      columns: hasProvenance ? 'tpo-1' : '',
+      shape: `${hasProvenance ? 'with' : 'without'} provenance and ${more}`,
+      ...(tellsTime ? { alteredS } : {}),
+      mutation,
+      family,
+      keepsTokens,
     };
   }
 
@@ -199,8 +220,18 @@ export class SimulatedTable {
   }
 
   #exchange(alteredS: number): void {
-    const before = { rows: [...this.rows], definition: this.#definition, tokens: this.#window.save(), parts: this.parts };
-    const other = this.#exchanged ?? { rows: [], definition: { ...this.#definition, id: `table ${++this.#tables}`, alteredS, mutation: 0 }, tokens: new Map<string, number>(), parts: [] };
+    const before = {
+      rows: [...this.rows],
+      definition: this.#definition,
+      tokens: this.#window.save(),
+      parts: this.parts,
+    };
+    const other = this.#exchanged ?? {
+      rows: [],
+      definition: { ...this.#definition, id: `table ${++this.#tables}`, alteredS, mutation: 0 },
+      tokens: new Map<string, number>(),
+      parts: [],
+    };
     this.#exchanged = before;
     this.rows.splice(0, this.rows.length, ...other.rows);
     this.#definition = other.definition;
@@ -217,13 +248,21 @@ export class SimulatedTable {
    * All blocks or, when the server dies in between, the first ones. A refused row refuses the whole insert, or all from
    * its block on. Errors: as `refusal` says, `KCR_INSERT_IN_DOUBT` when the server died.
    */
-  insert(rows: readonly Row[], token: string | undefined, { nowMs, dieAtBlock, dieBeforeBlock, blockRows = this.config.blockRows }: InsertOptions): void {
+  insert(
+    rows: readonly Row[],
+    token: string | undefined,
+    { nowMs, dieAtBlock, dieBeforeBlock, blockRows = this.config.blockRows }: InsertOptions,
+  ): void {
     const blocks = this.blocksOf(rows, blockRows);
     const refusedBlock = blocks.findIndex(([, block]) => block.some((row) => this.isPoison(row)));
     if (refusedBlock >= 0) {
       const { refusal = 'named', refusesLate = false, partitionBy } = this.config;
       if (refusesLate) this.#land(blocks.slice(0, refusedBlock), token, nowMs);
-      throw refusalError(refusal, blocks[refusedBlock]![1].find((row) => this.isPoison(row))!, partitionBy !== undefined);
+      throw refusalError(
+        refusal,
+        blocks[refusedBlock]![1].find((row) => this.isPoison(row))!,
+        partitionBy !== undefined,
+      );
     }
     this.#land(blocks.slice(0, dieBeforeBlock), token, nowMs, dieAtBlock);
     if (dieBeforeBlock !== undefined) this.#die();
@@ -254,13 +293,18 @@ export class SimulatedTable {
   }
 
   /** One block: its token first, then its rows, then the views. `isTorn`: the server dies behind the token. */
-  land([name, block]: Block, token: string | undefined, { nowMs, isTorn = false, feedsViewsAgain = false }: Landing): void {
+  land(
+    [name, block]: Block,
+    token: string | undefined,
+    { nowMs, isTorn = false, feedsViewsAgain = false }: Landing,
+  ): void {
     const isNew = token === undefined || !this.#definition.keepsTokens || this.#window.take(`${token}|${name}`, nowMs);
     if (isTorn) return;
     if (isNew) this.#write(block, nowMs);
     // A view is given the block also when the table has it already; its own target's window decides.
     for (const [view, target] of this.views) {
-      if (token === undefined || feedsViewsAgain || this.#viewWindows.get(view)!.take(`${token}|${name}`, nowMs)) target.push(...block);
+      if (token === undefined || feedsViewsAgain || this.#viewWindows.get(view)!.take(`${token}|${name}`, nowMs))
+        target.push(...block);
     }
   }
 
@@ -278,24 +322,38 @@ export class SimulatedTable {
    * `dieAtInsert`: the server dies after it has noted the tokens of the first block up to that of this insert, and
    * before the rows are there.
    */
-  insertTogether(inserts: readonly Together[], { nowMs, dieAtInsert }: { readonly nowMs: number; readonly dieAtInsert?: number }): number | undefined {
+  insertTogether(
+    inserts: readonly Together[],
+    { nowMs, dieAtInsert }: { readonly nowMs: number; readonly dieAtInsert?: number },
+  ): number | undefined {
     const refused = inserts.flatMap(({ rows }) => rows).findIndex((row) => this.isPoison(row));
     if (refused >= 0) return refused + 1;
     const isKept = this.config.forgetsTogether !== true;
-    const blocks = new Map<string, { readonly token: string; readonly index: number; readonly rows: readonly Row[] }[]>();
+    const blocks = new Map<
+      string,
+      { readonly token: string; readonly index: number; readonly rows: readonly Row[] }[]
+    >();
     inserts.forEach(({ rows, token }, index) => {
-      for (const [name, block] of this.#blocks(this.#kept(rows))) blocks.set(name, [...(blocks.get(name) ?? []), { token, index, rows: block }]);
+      for (const [name, block] of this.#blocks(this.#kept(rows)))
+        blocks.set(name, [...(blocks.get(name) ?? []), { token, index, rows: block }]);
     });
     for (const [name, parts] of blocks) {
       const noted = dieAtInsert === undefined ? parts : parts.filter(({ index }) => index <= dieAtInsert);
-      const fresh = noted.filter(({ token }) => !isKept || !this.#definition.keepsTokens || this.#window.take(`${token}|${name}`, nowMs));
+      const fresh = noted.filter(
+        ({ token }) => !isKept || !this.#definition.keepsTokens || this.#window.take(`${token}|${name}`, nowMs),
+      );
       if (dieAtInsert !== undefined) {
         this.startedMs += 60_000;
         return undefined;
       }
-      if (fresh.length > 0) this.#write(fresh.flatMap(({ rows }) => rows), nowMs);
+      if (fresh.length > 0)
+        this.#write(
+          fresh.flatMap(({ rows }) => rows),
+          nowMs,
+        );
       for (const [view, target] of this.views) {
-        for (const { token, rows } of parts) if (!isKept || this.#viewWindows.get(view)!.take(`${token}|${name}`, nowMs)) target.push(...rows);
+        for (const { token, rows } of parts)
+          if (!isKept || this.#viewWindows.get(view)!.take(`${token}|${name}`, nowMs)) target.push(...rows);
       }
     }
     return undefined;
@@ -343,7 +401,9 @@ export class SimulatedTable {
 
   /** Rows by offset, as `SELECT _offset, count() … GROUP BY _offset` tells them. */
   count(topic: string, partition: number, first: number, last: number): ReadonlyMap<number, number> {
-    return this.#definition.isHidden ? new Map() : counted(this.rows, topic, partition, first, last, (row) => row.isBlank !== true);
+    return this.#definition.isHidden
+      ? new Map()
+      : counted(this.rows, topic, partition, first, last, (row) => row.isBlank !== true);
   }
 
   /** Rows by offset, whether or not they can be seen, and in whichever table they are. */
@@ -359,7 +419,12 @@ export class SimulatedTable {
   #blocks(rows: readonly Row[], blockRows = Infinity): readonly Block[] {
     const { partitionBy } = this.config;
     if (partitionBy === undefined && rows.length <= blockRows) return [['all|0', rows]];
-    const cut = blockRows === Infinity ? [rows] : Array.from({ length: Math.ceil(rows.length / blockRows) }, (_, i) => rows.slice(i * blockRows, (i + 1) * blockRows));
+    const cut =
+      blockRows === Infinity
+        ? [rows]
+        : Array.from({ length: Math.ceil(rows.length / blockRows) }, (_, i) =>
+            rows.slice(i * blockRows, (i + 1) * blockRows),
+          );
     return cut.flatMap((part, ordinal) => {
       const groups = new Map<string, Row[]>();
       for (const row of part) {
@@ -373,10 +438,18 @@ export class SimulatedTable {
   }
 }
 
-function counted(rows: readonly Row[], topic: string, partition: number, first: number, last: number, isSeen: (row: Row) => boolean): ReadonlyMap<number, number> {
+function counted(
+  rows: readonly Row[],
+  topic: string,
+  partition: number,
+  first: number,
+  last: number,
+  isSeen: (row: Row) => boolean,
+): ReadonlyMap<number, number> {
   const found = new Map<number, number>();
   for (const row of rows) {
-    if (row.topic !== topic || row.partition !== partition || row.offset < first || row.offset > last || !isSeen(row)) continue;
+    if (row.topic !== topic || row.partition !== partition || row.offset < first || row.offset > last || !isSeen(row))
+      continue;
     found.set(row.offset, (found.get(row.offset) ?? 0) + 1);
   }
   return found;

@@ -10,7 +10,8 @@ import type { SimulatedLog } from './log.js';
 import type { SimulatedTable } from './table.js';
 
 /** The invariants of the exactly-once arrangement, by the numbers `docs/testing.md` gives them. */
-export type Invariant = 'I1' | 'I2' | 'I3' | 'I4' | 'I5' | 'I6' | 'I7' | 'I8' | 'I9' | 'I10' | 'I11' | 'I12' | 'I15' | 'I16';
+export type Invariant =
+  'I1' | 'I2' | 'I3' | 'I4' | 'I5' | 'I6' | 'I7' | 'I8' | 'I9' | 'I10' | 'I11' | 'I12' | 'I15' | 'I16';
 
 export interface Violation {
   readonly invariant: Invariant;
@@ -67,17 +68,29 @@ export class Watch {
   ) {}
 
   save(): SavedWatch {
-    const claims = new Map([...this.#claims].map(([epoch, { state, resolved }]) => [epoch, { state, resolved: new Set(resolved) }]));
+    const claims = new Map(
+      [...this.#claims].map(([epoch, { state, resolved }]) => [epoch, { state, resolved: new Set(resolved) }]),
+    );
     return {
-      recorded: new Map(this.#recorded), states: new Map(this.#states), claims, claimedBy: new Map(this.#claimedBy), lost: new Set(this.#lost),
-      topicOfToken: new Map(this.#topicOfToken), blockRows: new Map(this.#blockRows), torn: new Set(this.#torn), taken: new Set(this.#taken),
+      recorded: new Map(this.#recorded),
+      states: new Map(this.#states),
+      claims,
+      claimedBy: new Map(this.#claimedBy),
+      lost: new Set(this.#lost),
+      topicOfToken: new Map(this.#topicOfToken),
+      blockRows: new Map(this.#blockRows),
+      torn: new Set(this.#torn),
+      taken: new Set(this.#taken),
     };
   }
 
   restore({ recorded, states, claims, claimedBy, lost, topicOfToken, blockRows, torn, taken }: SavedWatch): void {
     refill(this.#recorded, recorded);
     refill(this.#states, states);
-    refill(this.#claims, new Map([...claims].map(([epoch, { state, resolved }]) => [epoch, { state, resolved: new Set(resolved) }])));
+    refill(
+      this.#claims,
+      new Map([...claims].map(([epoch, { state, resolved }]) => [epoch, { state, resolved: new Set(resolved) }])),
+    );
     refill(this.#claimedBy, claimedBy);
     refill(this.#topicOfToken, topicOfToken);
     refill(this.#blockRows, blockRows);
@@ -110,7 +123,8 @@ export class Watch {
   }
 
   asked(call: string, { partition, epoch }: Pick<Assignment, 'partition' | 'epoch'>): void {
-    if (this.#lost.has(epoch)) this.#break('I9', `${call} of partition ${partition} for tenure ${epoch}, which was lost`);
+    if (this.#lost.has(epoch))
+      this.#break('I9', `${call} of partition ${partition} for tenure ${epoch}, which was lost`);
   }
 
   claiming({ partition }: StateKey, owner: string): void {
@@ -125,7 +139,10 @@ export class Watch {
     const isAgain = this.#claimedBy.get(key.partition) === epoch;
     const before = this.#claims.get(epoch);
     this.#claimedBy.set(key.partition, epoch);
-    this.#claims.set(epoch, { state: (isAgain ? before?.state : undefined) ?? state, resolved: before?.resolved ?? new Set() });
+    this.#claims.set(epoch, {
+      state: (isAgain ? before?.state : undefined) ?? state,
+      resolved: before?.resolved ?? new Set(),
+    });
     this.#record(key, state);
   }
 
@@ -138,25 +155,35 @@ export class Watch {
     this.#states.set(key.partition, after);
     this.#record(key, after);
     if (before === undefined || before.incarnation !== after.incarnation || before.topicId !== after.topicId) {
-      if (before !== undefined && after.incarnation < before.incarnation) this.#break('I4', `partition ${key.partition}: incarnation ${before.incarnation} became ${after.incarnation}`);
+      if (before !== undefined && after.incarnation < before.incarnation)
+        this.#break('I4', `partition ${key.partition}: incarnation ${before.incarnation} became ${after.incarnation}`);
       return;
     }
     const settled = after.settled ?? -1;
-    if (settled < (before.settled ?? -1)) this.#break('I4', `partition ${key.partition}: settled ${before.settled} became ${after.settled}`);
-    const replaced = before.pending.filter(({ first, last }) => last > settled && !after.pending.some((intent) => intent.first === first && intent.last === last));
+    if (settled < (before.settled ?? -1))
+      this.#break('I4', `partition ${key.partition}: settled ${before.settled} became ${after.settled}`);
+    const replaced = before.pending.filter(
+      ({ first, last }) =>
+        last > settled && !after.pending.some((intent) => intent.first === first && intent.last === last),
+    );
     if (replaced.length > 0) this.#expectParts(key, replaced, before, after);
     if (settled > (before.settled ?? -1)) this.#expectInTable(key.partition, before, after);
     for (const intent of after.pending) {
       const isNew = !before.pending.some(({ first }) => first === intent.first);
       const there = this.#live(key.partition, intent.first, intent.last, after.topicId).length;
-      if (isNew && intent.rows < there) this.#break('I7', `partition ${key.partition}: ${intent.first}-${intent.last} is recorded with ${intent.rows} records, the log has ${there}`);
+      if (isNew && intent.rows < there)
+        this.#break(
+          'I7',
+          `partition ${key.partition}: ${intent.first}-${intent.last} is recorded with ${intent.rows} records, the log has ${there}`,
+        );
     }
   }
 
   committing({ partition, topicId }: Assignment, nextOffset: number): void {
     const state = this.#states.get(partition);
     if (state === undefined || state.topicId !== topicId) return;
-    if (nextOffset > (state.settled ?? -1) + 1) this.#break('I6', `partition ${partition}: committed ${nextOffset}, settled ${state.settled ?? 'nothing'}`);
+    if (nextOffset > (state.settled ?? -1) + 1)
+      this.#break('I6', `partition ${partition}: committed ${nextOffset}, settled ${state.settled ?? 'nothing'}`);
   }
 
   /** An insert, or a look at the table instead of one, is about to be sent. */
@@ -166,11 +193,15 @@ export class Watch {
     if (token === undefined || intent === undefined) return;
     const { partition, topicId } = assignment;
     const range = `partition ${partition}: ${afterOffset + 1}-${lastOffset}`;
-    if (this.#topicOfToken.has(token) && this.#topicOfToken.get(token) !== topicId) this.#break('I10', `${range} has the token of another topic: ${token}`);
+    if (this.#topicOfToken.has(token) && this.#topicOfToken.get(token) !== topicId)
+      this.#break('I10', `${range} has the token of another topic: ${token}`);
     this.#topicOfToken.set(token, topicId);
     const recorded = this.#recorded.get(token);
     if (recorded === undefined) {
-      const isRecorded = [...this.#recorded.values()].some((other) => other.topicId === topicId && other.intent.first === intent.first && other.intent.last === intent.last);
+      const isRecorded = [...this.#recorded.values()].some(
+        (other) =>
+          other.topicId === topicId && other.intent.first === intent.first && other.intent.last === intent.last,
+      );
       this.#break(isRecorded ? 'I2' : 'I1', `${range} is sent under ${token}, which is not recorded`);
     } else if (recorded.intent.first !== afterOffset + 1 || recorded.intent.last !== lastOffset) {
       this.#break('I2', `${range} is sent as ${recorded.intent.first}-${recorded.intent.last}`);
@@ -192,13 +223,15 @@ export class Watch {
     const recorded = intent?.written?.id;
     // Who never sent it, and did not take it over, cannot know that another one has.
     const isKnown = replay ? this.#landed.has(token) : this.#landed.get(token)?.has(epoch) === true;
-    if (isKnown && recorded !== undefined && recorded !== id) this.#break('I15', `${token} is sent again into ${id}, it was recorded for ${recorded}`);
+    if (isKnown && recorded !== undefined && recorded !== id)
+      this.#break('I15', `${token} is sent again into ${id}, it was recorded for ${recorded}`);
   }
 
   /** It was not refused. */
   landed(token: string, { assignment: { epoch } }: InsertBatch): void {
     this.#landed.set(token, (this.#landed.get(token) ?? new Set()).add(epoch));
-    if (this.#replaced.has(token)) this.#break('I16', `an attempt under ${token} lands after its range was recorded in other parts`);
+    if (this.#replaced.has(token))
+      this.#break('I16', `an attempt under ${token} lands after its range was recorded in other parts`);
   }
 
   /** An attempt took effect as a whole: the table knows the token wherever its rows belong. */
@@ -210,7 +243,10 @@ export class Watch {
   filling({ assignment, token, afterOffset, lastOffset }: InsertBatch): void {
     this.asked('fill', assignment);
     if (token === undefined || this.#taken.has(token)) return;
-    this.#break('I16', `partition ${assignment.partition}: ${afterOffset + 1}-${lastOffset} is filled before an attempt under ${token} was answered`);
+    this.#break(
+      'I16',
+      `partition ${assignment.partition}: ${afterOffset + 1}-${lastOffset} is filled before an attempt under ${token} was answered`,
+    );
   }
 
   /** The server was killed in the middle of this insert. */
@@ -227,15 +263,24 @@ export class Watch {
     if (replay || now === undefined || now.incarnation !== state.incarnation || now.topicId !== state.topicId) return;
     for (const { first, last, excluded } of state.pending) {
       if (first >= intent.first || claim.resolved.has(first)) continue;
-      const left = this.#live(partition, first, last, state.topicId).filter((record) => !excluded.includes(record.offset) && this.rowsOf(record) > 0);
-      if (left.length > 0) this.#break('I3', `${range} is sent before ${first}-${last}, which was in doubt at the claim`);
+      const left = this.#live(partition, first, last, state.topicId).filter(
+        (record) => !excluded.includes(record.offset) && this.rowsOf(record) > 0,
+      );
+      if (left.length > 0)
+        this.#break('I3', `${range} is sent before ${first}-${last}, which was in doubt at the claim`);
     }
   }
 
-  #expectWhole({ assignment, afterOffset, lastOffset, records }: InsertBatch, { excluded }: Intent, range: string): void {
+  #expectWhole(
+    { assignment, afterOffset, lastOffset, records }: InsertBatch,
+    { excluded }: Intent,
+    range: string,
+  ): void {
     const sent = new Set(records.map(({ offset }) => offset));
     const live = this.#live(assignment.partition, afterOffset + 1, lastOffset, assignment.topicId);
-    const left = live.find((record) => !sent.has(record.offset) && !excluded.includes(record.offset) && this.rowsOf(record) > 0);
+    const left = live.find(
+      (record) => !sent.has(record.offset) && !excluded.includes(record.offset) && this.rowsOf(record) > 0,
+    );
     if (left !== undefined) this.#break('I12', `${range} is sent without ${left.offset}, and that is not recorded`);
   }
 
@@ -243,14 +288,20 @@ export class Watch {
   #expectParts(key: StateKey, replaced: readonly Intent[], before: PartitionState, after: PartitionState): void {
     const { topic, partition } = key;
     const last = before.pending.at(-1)!.last;
-    const parts = after.pending.filter((intent) => intent.first <= last && !before.pending.some((other) => other.first === intent.first && other.last === intent.last));
+    const parts = after.pending.filter(
+      (intent) =>
+        intent.first <= last &&
+        !before.pending.some((other) => other.first === intent.first && other.last === intent.last),
+    );
     const excluded = new Set(parts.flatMap((part) => part.excluded));
     const isCovered = spansOf(replaced) === spansOf(parts);
     for (const intent of replaced) {
       const range = `partition ${partition}: ${intent.first}-${intent.last}`;
       if (!isCovered) this.#break('I4', `${range} was in doubt and is not told of any more`);
-      if (intent.excluded.some((offset) => !excluded.has(offset))) this.#break('I12', `${range} is recorded in parts that do not tell what was left out`);
-      if (this.table.countAll(topic, partition, intent.first, intent.last).size > 0) this.#break('I16', `${range} is recorded in other parts, and rows of it are in the table`);
+      if (intent.excluded.some((offset) => !excluded.has(offset)))
+        this.#break('I12', `${range} is recorded in parts that do not tell what was left out`);
+      if (this.table.countAll(topic, partition, intent.first, intent.last).size > 0)
+        this.#break('I16', `${range} is recorded in other parts, and rows of it are in the table`);
       this.#replaced.add(dedupToken({ ...key, topicId: before.topicId, incarnation: before.incarnation, intent }));
     }
   }
@@ -263,7 +314,10 @@ export class Watch {
     for (const record of this.#live(partition, first, settled, after.topicId)) {
       if (excluded.has(record.offset) || this.rowsOf(record) === 0 || (found.get(record.offset) ?? 0) > 0) continue;
       const isTorn = this.#torn.has(`${partition}:${record.offset}`);
-      this.#break(isTorn ? 'I11' : 'I5', `partition ${partition}: settled ${settled}, but ${record.offset} is not in the table`);
+      this.#break(
+        isTorn ? 'I11' : 'I5',
+        `partition ${partition}: settled ${settled}, but ${record.offset} is not in the table`,
+      );
       return;
     }
   }

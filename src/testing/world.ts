@@ -120,7 +120,18 @@ export class SimulatedWorld {
 
   constructor(config: WorldConfig = {}) {
     const {
-      topic = 'simulated', partitions = [10], table = {}, rowsOf = () => 1, latencyMs = 4, fetchMs = 3, sessionMs = 30, drainMs = 60, lateMs = 100, coalesceMs = 10, scheduler = asyncScheduler, pace,
+      topic = 'simulated',
+      partitions = [10],
+      table = {},
+      rowsOf = () => 1,
+      latencyMs = 4,
+      fetchMs = 3,
+      sessionMs = 30,
+      drainMs = 60,
+      lateMs = 100,
+      coalesceMs = 10,
+      scheduler = asyncScheduler,
+      pace,
     } = config;
     this.#config = config;
     this.#scheduler = scheduler;
@@ -133,8 +144,15 @@ export class SimulatedWorld {
     this.table = new SimulatedTable(table);
     this.watch = new Watch(this.log, this.table, rowsOf);
     this.#queue = new InsertQueue(scheduler, coalesceMs, this.table, this.watch);
-    this.group = new ConsumerGroup({ ...this.#surroundings(), log: this.log, timing: { fetchMs, sessionMs, drainMs }, watch: this.watch });
-    partitions.forEach((count, partition) => this.produce(partition, ...Array.from({ length: count }, (_, offset) => ({ partition, offset }))));
+    this.group = new ConsumerGroup({
+      ...this.#surroundings(),
+      log: this.log,
+      timing: { fetchMs, sessionMs, drainMs },
+      watch: this.watch,
+    });
+    partitions.forEach((count, partition) =>
+      this.produce(partition, ...Array.from({ length: count }, (_, offset) => ({ partition, offset }))),
+    );
   }
 
   /** What was broken of the invariants, in the order in which it was. */
@@ -144,7 +162,12 @@ export class SimulatedWorld {
 
   /** What the servers hold, for a search that comes back to it. The log, the members and who owns what are not part of it. */
   save(): SavedServers {
-    return { nodes: new Map(this.nodes), table: this.table.save(), committed: new Map(this.group.committed), watch: this.watch.save() };
+    return {
+      nodes: new Map(this.nodes),
+      table: this.table.save(),
+      committed: new Map(this.group.committed),
+      watch: this.watch.save(),
+    };
   }
 
   restore({ nodes, table, committed, watch }: SavedServers): void {
@@ -168,22 +191,44 @@ export class SimulatedWorld {
   }
 
   /** Begins a life whose pipeline is started by the caller. */
-  process({ faults = [], chunkSize = 3, room = Infinity, onGap = 'halt', onReset = 'halt', blockRows = Infinity, coalesces = false, isCredulous = false, ignores }: Life = {}): { readonly process: Process; readonly self: SimulatedProcess; readonly member: Member } {
+  process({
+    faults = [],
+    chunkSize = 3,
+    room = Infinity,
+    onGap = 'halt',
+    onReset = 'halt',
+    blockRows = Infinity,
+    coalesces = false,
+    isCredulous = false,
+    ignores,
+  }: Life = {}): { readonly process: Process; readonly self: SimulatedProcess; readonly member: Member } {
     const self = new SimulatedProcess(nameOfLife(this.lives++), this.#surroundings(), faults);
     const member = new Member(self, this.group, chunkSize, { onGap, onReset, room });
     this.#members.set(self, member);
     const process: Process = {
       name: self.name,
       source: member.source,
-      store: simulatedStore(self, { nodes: this.nodes, watch: this.watch, isStoreDown: () => this.#nowMs() < this.#storeDownUntilMs }),
-      sink: simulatedSink(self, {
-        table: this.table, watch: this.watch, queue: this.#queue, nowMs: () => this.#nowMs(), isTableDown: () => this.#nowMs() < this.#tableDownUntilMs,
-        isTableRefusing: () => this.#nowMs() < this.#tableRefusesUntilMs,
-        isRunning: (token) => {
-          const isOfIt = (sent: string | undefined) => sent === token || sent?.startsWith(`${token}:fill`) === true;
-          return [...this.#running].some((step) => isOfIt(step.token)) || this.#queue.has(isOfIt);
+      store: simulatedStore(self, {
+        nodes: this.nodes,
+        watch: this.watch,
+        isStoreDown: () => this.#nowMs() < this.#storeDownUntilMs,
+      }),
+      sink: simulatedSink(
+        self,
+        {
+          table: this.table,
+          watch: this.watch,
+          queue: this.#queue,
+          nowMs: () => this.#nowMs(),
+          isTableDown: () => this.#nowMs() < this.#tableDownUntilMs,
+          isTableRefusing: () => this.#nowMs() < this.#tableRefusesUntilMs,
+          isRunning: (token) => {
+            const isOfIt = (sent: string | undefined) => sent === token || sent?.startsWith(`${token}:fill`) === true;
+            return [...this.#running].some((step) => isOfIt(step.token)) || this.#queue.has(isOfIt);
+          },
         },
-      }, { blockRows, coalesces, isCredulous, ignores }),
+        { blockRows, coalesces, isCredulous, ignores },
+      ),
       scheduler: self.scheduler,
       kill: () => self.kill(),
       freeze: (ms) => self.freeze(ms),
@@ -212,9 +257,12 @@ export class SimulatedWorld {
    */
   alter(alteration: Alteration, patienceMs = 500): void {
     const isBusy = this.isBusy || [...this.#members.keys()].some((process) => !process.isDead && process.isFrozen);
-    if (isBusy && patienceMs > 0 && alteration !== 'rename back') return void this.#scheduler.schedule(() => this.alter(alteration, patienceMs - 1), 1);
+    if (isBusy && patienceMs > 0 && alteration !== 'rename back')
+      return void this.#scheduler.schedule(() => this.alter(alteration, patienceMs - 1), 1);
     const isLetBe = isBusy && alteration !== 'rename back';
-    this.#config.tell?.(`${this.#nowMs()} somebody ${isLetBe ? 'lets the table be' : 'alters the table'}: ${alteration}`);
+    this.#config.tell?.(
+      `${this.#nowMs()} somebody ${isLetBe ? 'lets the table be' : 'alters the table'}: ${alteration}`,
+    );
     if (!isLetBe) this.table.alter(alteration);
   }
 

@@ -46,7 +46,13 @@ export async function drain(config: CheckedConfig, { timeoutMs, onEvent }: Drain
   const time = timer(Math.max(0, endMs - performance.now()));
   let isLate = false;
   try {
-    await lastValueFrom(outcomes.pipe(tap((outcome) => progress.outcome(outcome)), takeUntil(time.pipe(tap(() => (isLate = true))))), { defaultValue: undefined });
+    await lastValueFrom(
+      outcomes.pipe(
+        tap((outcome) => progress.outcome(outcome)),
+        takeUntil(time.pipe(tap(() => (isLate = true)))),
+      ),
+      { defaultValue: undefined },
+    );
   } finally {
     await within(ports.close(), CLOSE_LIMIT_MS);
   }
@@ -57,9 +63,13 @@ async function openInTime(config: CheckedConfig, timeoutMs: number): Promise<Ope
   const starting = new AbortController();
   const late = () =>
     starting.abort(
-      new IngestError('KCR_DRAIN_TIMEOUT', `The servers had not answered within ${timeoutMs / 1000} s: nothing was resolved`, {
-        hint: 'look at them with "check"; then drain again',
-      }),
+      new IngestError(
+        'KCR_DRAIN_TIMEOUT',
+        `The servers had not answered within ${timeoutMs / 1000} s: nothing was resolved`,
+        {
+          hint: 'look at them with "check"; then drain again',
+        },
+      ),
     );
   const limit = setTimeout(late, timeoutMs);
   try {
@@ -87,7 +97,8 @@ export class DrainProgress {
 
   event(event: IngestEvent): void {
     // A generation that gives us nothing: the group has more members than partitions.
-    if (event.kind === 'kafka') return event.fields['partitions'] === 0 && this.#tenures.size === 0 ? this.#through() : undefined;
+    if (event.kind === 'kafka')
+      return event.fields['partitions'] === 0 && this.#tenures.size === 0 ? this.#through() : undefined;
     if (event.kind === 'tableChanged') return;
     const { epoch, topic, partition } = event.assignment;
     switch (event.kind) {

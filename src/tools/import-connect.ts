@@ -70,53 +70,118 @@ const again = 'start the connector until its state is AFTER_PROCESSING, stop it,
 
 /** The state that goes on where the connector stopped. */
 export function planImport(at: PartitionLook, row: ConnectRow | undefined, facts: ImportFacts): ImportPlan {
-  const plan = (after: PartitionState, ...words: readonly string[]): ImportPlan => ({ at, row, after, words, refusal: undefined });
+  const plan = (after: PartitionState, ...words: readonly string[]): ImportPlan => ({
+    at,
+    row,
+    after,
+    words,
+    refusal: undefined,
+  });
   const refuse = (refusal: string): ImportPlan => ({ at, row, after: undefined, words: [], refusal });
   const before = at.stored?.state;
   const ours = before !== undefined && isKnown(before);
   if (ours && !facts.overwrite) return refuse('there is a state of ours already; --overwrite replaces it');
   const state = (settled: number, pending: PartitionState['pending'] = []): PartitionState => ({
-    settled, pending, incarnation: ours ? before.incarnation + 1 : 0, topicId: undefined,
+    settled,
+    pending,
+    incarnation: ours ? before.incarnation + 1 : 0,
+    topicId: undefined,
   });
   const phase = row?.phase ?? 'NONE';
   if (row === undefined || phase === 'NONE') {
-    if (facts.committed !== undefined) return plan(state(facts.committed - 1), `goes on at offset ${facts.committed}, which the connector's group has committed`);
-    if (at.logStart === at.logEnd) return plan(state(at.logEnd - 1), `goes on at offset ${at.logEnd}: the log holds nothing`);
-    if (facts.group === undefined) return refuse('the connector has inserted nothing of it; how far it has read its group tells: give --connect-group');
-    return refuse(`the connector has inserted nothing of it, and its group has committed nothing; commit where it is to begin (kafka-consumer-groups.sh --reset-offsets --group ${facts.group}), then import`);
+    if (facts.committed !== undefined)
+      return plan(
+        state(facts.committed - 1),
+        `goes on at offset ${facts.committed}, which the connector's group has committed`,
+      );
+    if (at.logStart === at.logEnd)
+      return plan(state(at.logEnd - 1), `goes on at offset ${at.logEnd}: the log holds nothing`);
+    if (facts.group === undefined)
+      return refuse(
+        'the connector has inserted nothing of it; how far it has read its group tells: give --connect-group',
+      );
+    return refuse(
+      `the connector has inserted nothing of it, and its group has committed nothing; commit where it is to begin (kafka-consumer-groups.sh --reset-offsets --group ${facts.group}), then import`,
+    );
   }
   const { first, last } = row;
-  if (last >= at.logEnd) return refuse(`the connector was at offset ${last}, the log ends at ${at.logEnd}: this is another topic than the connector's, or it was created anew`);
+  if (last >= at.logEnd)
+    return refuse(
+      `the connector was at offset ${last}, the log ends at ${at.logEnd}: this is another topic than the connector's, or it was created anew`,
+    );
   const gap = last + 1 < at.logStart ? [`offsets ${last + 1}-${at.logStart - 1} are gone by retention; see onGap`] : [];
   if (phase === 'AFTER_PROCESSING') return plan(state(last), `settled up to ${last}; goes on at ${last + 1}`, ...gap);
-  if (facts.landed === 'all') return plan(state(last), `${first}-${last} was in doubt, and the table has all of it: settled up to ${last}`, ...gap);
+  if (facts.landed === 'all')
+    return plan(
+      state(last),
+      `${first}-${last} was in doubt, and the table has all of it: settled up to ${last}`,
+      ...gap,
+    );
   if (facts.landed === 'misleading') {
-    return refuse(`${first}-${last} is in doubt, and the connector did not fill the columns _partition and _offset that the table has: what landed would be taken for missing; ${again}`);
+    return refuse(
+      `${first}-${last} is in doubt, and the connector did not fill the columns _partition and _offset that the table has: what landed would be taken for missing; ${again}`,
+    );
   }
   const intent = {
-    first, last, rows: last - first + 1, atMs: facts.nowMs, settings: facts.settings, tables: facts.tables, excluded: [], token: connectToken(row),
+    first,
+    last,
+    rows: last - first + 1,
+    atMs: facts.nowMs,
+    settings: facts.settings,
+    tables: facts.tables,
+    excluded: [],
+    token: connectToken(row),
   };
-  const known = { none: ', and the table has none of it', part: ', and the table has a part of it', unknown: '' }[facts.landed];
-  const lost = first < at.logStart ? [`the log begins at ${at.logStart}: what of the range is before it cannot be inserted again`] : [];
-  return plan(state(first - 1, [intent]), `${first}-${last} is in doubt${known}: it is inserted again under the connector's token ${intent.token}`, ...lost);
+  const known = { none: ', and the table has none of it', part: ', and the table has a part of it', unknown: '' }[
+    facts.landed
+  ];
+  const lost =
+    first < at.logStart
+      ? [`the log begins at ${at.logStart}: what of the range is before it cannot be inserted again`]
+      : [];
+  return plan(
+    state(first - 1, [intent]),
+    `${first}-${last} is in doubt${known}: it is inserted again under the connector's token ${intent.token}`,
+    ...lost,
+  );
 }
 
 /** Reads everything, changes nothing. @throws what cannot be overcome by looking at single partitions. */
-export async function lookAtConnect(config: CheckedConfig, access: StateAccess, options: ImportOptions, nowMs: number): Promise<ImportLook> {
+export async function lookAtConnect(
+  config: CheckedConfig,
+  access: StateAccess,
+  options: ImportOptions,
+  nowMs: number,
+): Promise<ImportLook> {
   expectNoRefusal(await preflight(config, { records: 'skip' }));
   const { table, database = config.clickhouse.database, group, overwrite } = options;
   const connection = clickHouseOptions(config);
   const connect = await readConnectState(connection, { database, table });
-  const committed = group === undefined ? [] : stopped(await groupNow({ ...config.kafka, groupId: group, topics: topicsOf(config) }), group);
+  const committed =
+    group === undefined
+      ? []
+      : stopped(await groupNow({ ...config.kafka, groupId: group, topics: topicsOf(config) }), group);
   const found = await look(config, access);
   const sink = await openClickHouseSink(connection);
   try {
     const plans: ImportPlan[] = [];
     for (const at of found.partitions) {
-      const isSame = (each: { readonly topic: string; readonly partition: number }) => each.topic === at.topic && each.partition === at.partition;
+      const isSame = (each: { readonly topic: string; readonly partition: number }) =>
+        each.topic === at.topic && each.partition === at.partition;
       const row = connect.find(isSame);
-      const facts = { ...sink.describe(at.topic), nowMs, overwrite, group, committed: committed.find(isSame)?.committed };
-      plans.push(planImport(at, row, { ...facts, landed: row?.phase === 'BEFORE_PROCESSING' ? await landed(config, row) : 'unknown' }));
+      const facts = {
+        ...sink.describe(at.topic),
+        nowMs,
+        overwrite,
+        group,
+        committed: committed.find(isSame)?.committed,
+      };
+      plans.push(
+        planImport(at, row, {
+          ...facts,
+          landed: row?.phase === 'BEFORE_PROCESSING' ? await landed(config, row) : 'unknown',
+        }),
+      );
     }
     return { plans, ignored: ignoredRows(config, connect, found), look: found };
   } finally {
@@ -126,11 +191,20 @@ export async function lookAtConnect(config: CheckedConfig, access: StateAccess, 
 
 function ignoredRows(config: CheckedConfig, rows: readonly ConnectRow[], { partitions }: Look): readonly ConnectRow[] {
   const topics = topicsOf(config);
-  const stray = rows.find((row) => topics.includes(row.topic) && !partitions.some((at) => at.topic === row.topic && at.partition === row.partition));
+  const stray = rows.find(
+    (row) =>
+      topics.includes(row.topic) && !partitions.some((at) => at.topic === row.topic && at.partition === row.partition),
+  );
   if (stray !== undefined) {
-    throw new IngestError('KCR_TOPIC_RESET', 'The connector has a state of a partition that the topic does not have: it was created anew with fewer', {
-      topic: stray.topic, partition: stray.partition, hint: 'delete that row of the connector’s table if it is of a topic that is gone',
-    });
+    throw new IngestError(
+      'KCR_TOPIC_RESET',
+      'The connector has a state of a partition that the topic does not have: it was created anew with fewer',
+      {
+        topic: stray.topic,
+        partition: stray.partition,
+        hint: 'delete that row of the connector’s table if it is of a topic that is gone',
+      },
+    );
   }
   return rows.filter((row) => !topics.includes(row.topic));
 }
@@ -138,9 +212,13 @@ function ignoredRows(config: CheckedConfig, rows: readonly ConnectRow[], { parti
 /** @throws `KCR_KAFKA` while the group has members: the connector runs, and would go on inserting. */
 function stopped({ members, partitions }: GroupNow, groupId: string): GroupNow['partitions'] {
   if (members.length === 0) return partitions;
-  throw new IngestError('KCR_KAFKA', `The connector still runs: its group ${groupId} has ${members.length === 1 ? 'a member' : `${members.length} members`} (${members.slice(0, 3).join(', ')})`, {
-    hint: 'stop the connector (PUT /connectors/<name>/stop, or delete it), wait until its group is empty, then import',
-  });
+  throw new IngestError(
+    'KCR_KAFKA',
+    `The connector still runs: its group ${groupId} has ${members.length === 1 ? 'a member' : `${members.length} members`} (${members.slice(0, 3).join(', ')})`,
+    {
+      hint: 'stop the connector (PUT /connectors/<name>/stop, or delete it), wait until its group is empty, then import',
+    },
+  );
 }
 
 /** Asks the table, where it has columns to ask by: rows of the connector may have been inserted without them. */
@@ -163,13 +241,20 @@ async function landed(config: CheckedConfig, { topic, partition, first, last }: 
 }
 
 /** @throws `KCR_STATE_INVALID` when a partition got a state of ours since it was looked at. */
-export async function applyImport(access: StateAccess, plans: readonly ImportPlan[], overwrite: boolean): Promise<void> {
+export async function applyImport(
+  access: StateAccess,
+  plans: readonly ImportPlan[],
+  overwrite: boolean,
+): Promise<void> {
   for (const { at, after } of plans) {
     if (after === undefined) continue;
     await access.replace(at, `${hostname()}:${process.pid}:import-connect`, (found) => {
-      if (!isKnown(found) || overwrite) return { ...after, incarnation: isKnown(found) ? found.incarnation + 1 : after.incarnation };
+      if (!isKnown(found) || overwrite)
+        return { ...after, incarnation: isKnown(found) ? found.incarnation + 1 : after.incarnation };
       throw new IngestError('KCR_STATE_INVALID', 'The partition has got a state of ours meanwhile', {
-        topic: at.topic, partition: at.partition, hint: 'a process of this group runs: stop it, then import with --overwrite if its state is to be replaced',
+        topic: at.topic,
+        partition: at.partition,
+        hint: 'a process of this group runs: stop it, then import with --overwrite if its state is to be replaced',
       });
     });
   }

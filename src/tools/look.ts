@@ -53,14 +53,21 @@ export function selectTopics(config: CheckedConfig, { topic }: Selection): reado
   const topics = topicsOf(config);
   if (topic === undefined) return topics;
   if (topics.includes(topic)) return [topic];
-  throw new IngestError('KCR_CONFIG', `The configuration has no route for the topic ${topic}`, { hint: `topics with a route: ${topics.join(', ')}` });
+  throw new IngestError('KCR_CONFIG', `The configuration has no route for the topic ${topic}`, {
+    hint: `topics with a route: ${topics.join(', ')}`,
+  });
 }
 
-export function selectPartitions<P extends { readonly topic: string; readonly partition: number }>(all: readonly P[], { partition }: Selection): readonly P[] {
+export function selectPartitions<P extends { readonly topic: string; readonly partition: number }>(
+  all: readonly P[],
+  { partition }: Selection,
+): readonly P[] {
   if (partition === undefined) return all;
   const chosen = all.filter((each) => each.partition === partition);
   if (chosen.length > 0) return chosen;
-  throw new IngestError('KCR_CONFIG', `There is no partition ${partition}`, { hint: `${all[0]?.topic ?? 'the topic'} has partitions 0 to ${all.length - 1}` });
+  throw new IngestError('KCR_CONFIG', `There is no partition ${partition}`, {
+    hint: `${all[0]?.topic ?? 'the topic'} has partitions 0 to ${all.length - 1}`,
+  });
 }
 
 /** Offsets that are neither settled nor, without a state, committed; from the log's beginning where nothing is known. */

@@ -42,7 +42,9 @@ export function compareRuns(expected: readonly Run[], found: readonly Run[], sho
     if (start === Infinity) break;
     const hasBegun = (run: Run | undefined) => run !== undefined && run.first <= start;
     // Up to where nothing changes: the end of a run that has begun, or the offset before one that has not.
-    const last = Math.min(...[wanted, there].map((run) => (run === undefined ? Infinity : hasBegun(run) ? run.last : run.first - 1)));
+    const last = Math.min(
+      ...[wanted, there].map((run) => (run === undefined ? Infinity : hasBegun(run) ? run.last : run.first - 1)),
+    );
     const [should = 0, has = 0] = [hasBegun(wanted) ? wanted?.rows : 0, hasBegun(there) ? there?.rows : 0];
     if (has < should) into.missing.add(start, last);
     else if (has > should && should > 0) into.doubled.add(start, last);
@@ -54,8 +56,15 @@ export function compareRuns(expected: readonly Run[], found: readonly Run[], sho
 
 /** Differences of adjacent ranges as one; the earlier one first. */
 export function joinDifferences(a: Difference, b: Difference, show: number): Difference {
-  const join = (x: Found, y: Found): Found => ({ count: x.count + y.count, first: [...x.first, ...y.first].slice(0, show) });
-  return { missing: join(a.missing, b.missing), doubled: join(a.doubled, b.doubled), unexpected: join(a.unexpected, b.unexpected) };
+  const join = (x: Found, y: Found): Found => ({
+    count: x.count + y.count,
+    first: [...x.first, ...y.first].slice(0, show),
+  });
+  return {
+    missing: join(a.missing, b.missing),
+    doubled: join(a.doubled, b.doubled),
+    unexpected: join(a.unexpected, b.unexpected),
+  };
 }
 
 function collector(show: number): { add(first: number, last: number): void; found(): Found } {

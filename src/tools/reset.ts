@@ -7,7 +7,8 @@ import { emptyState, lastKnownOffset, resumeOffset, type Intent, type PartitionS
 import type { StateAccess } from '../state-access.js';
 import type { PartitionLook } from './look.js';
 
-export type ResetTarget = { readonly kind: 'beginning' | 'end' | 'committed' } | { readonly kind: 'offset'; readonly offset: number };
+export type ResetTarget =
+  { readonly kind: 'beginning' | 'end' | 'committed' } | { readonly kind: 'offset'; readonly offset: number };
 
 /** Both ends are included. */
 export interface OffsetRange {
@@ -40,7 +41,11 @@ export interface ResetPlan extends ResetMeaning {
 }
 
 /** @throws `KCR_OFFSET_RANGE` for an offset that the log does not hold, `KCR_CONFIG` where nothing is committed. */
-export function planReset(at: PartitionLook, target: ResetTarget, before: PartitionState = at.stored?.state ?? emptyState): ResetPlan {
+export function planReset(
+  at: PartitionLook,
+  target: ResetTarget,
+  before: PartitionState = at.stored?.state ?? emptyState,
+): ResetPlan {
   const to = offsetOf(at, target);
   // No topic id: the next claim learns it, also where the topic was created anew since.
   const after = restartedAt(to, before, undefined);
@@ -49,16 +54,30 @@ export function planReset(at: PartitionLook, target: ResetTarget, before: Partit
 
 function offsetOf(at: PartitionLook, target: ResetTarget): number {
   const { topic, partition, logStart, logEnd, committed } = at;
-  const to = { beginning: logStart, end: logEnd, committed, offset: target.kind === 'offset' ? target.offset : undefined }[target.kind];
+  const to = {
+    beginning: logStart,
+    end: logEnd,
+    committed,
+    offset: target.kind === 'offset' ? target.offset : undefined,
+  }[target.kind];
   if (to === undefined) {
     throw new IngestError('KCR_CONFIG', `The group ${at.key.group} has committed nothing for the partition`, {
-      topic, partition, hint: 'take --to-beginning, --to-end or --to-offset',
+      topic,
+      partition,
+      hint: 'take --to-beginning, --to-end or --to-offset',
     });
   }
   if (to >= logStart && to <= logEnd) return to;
-  throw new IngestError('KCR_OFFSET_RANGE', `Offset ${to} is outside of the log, which begins at ${logStart} and whose next record will be ${logEnd}`, {
-    topic, partition, offset: to, hint: `take an offset from ${logStart} to ${logEnd}`,
-  });
+  throw new IngestError(
+    'KCR_OFFSET_RANGE',
+    `Offset ${to} is outside of the log, which begins at ${logStart} and whose next record will be ${logEnd}`,
+    {
+      topic,
+      partition,
+      offset: to,
+      hint: `take an offset from ${logStart} to ${logEnd}`,
+    },
+  );
 }
 
 /** `committed` speaks where the state does not: a partition without a state goes on there. */
@@ -77,7 +96,9 @@ export function meaningOf(before: PartitionState, committed: number | undefined,
 
 /** From `first` up to `end`, which is not included; undefined when it is empty or an end is not known. */
 function range(first: number | undefined, end: number | undefined): OffsetRange | undefined {
-  return first === undefined || end === undefined || first >= end || end === Infinity ? undefined : { first, last: end - 1 };
+  return first === undefined || end === undefined || first >= end || end === Infinity
+    ? undefined
+    : { first, last: end - 1 };
 }
 
 /**
@@ -86,7 +107,12 @@ function range(first: number | undefined, end: number | undefined): OffsetRange 
  * Dying in between: after the claim a process that runs is fenced and claims again, and the state is as before; after
  * the write the partition goes on at the new offset.
  */
-export async function applyReset(access: StateAccess, at: PartitionLook, target: ResetTarget, owner: string): Promise<ResetPlan> {
+export async function applyReset(
+  access: StateAccess,
+  at: PartitionLook,
+  target: ResetTarget,
+  owner: string,
+): Promise<ResetPlan> {
   let plan: ResetPlan | undefined;
   await access.replace(at, owner, (found) => (plan = planReset(at, target, found)).after);
   return plan ?? planReset(at, target);

@@ -66,12 +66,16 @@ class RangeComparison {
   #windowFirst: number;
   #last: number;
 
-  constructor(means: RangeMeans, range: { readonly topic: string; readonly partition: number; readonly first: number }) {
+  constructor(
+    means: RangeMeans,
+    range: { readonly topic: string; readonly partition: number; readonly first: number },
+  ) {
     this.#means = means;
     this.#range = range;
     this.#windowFirst = range.first;
     this.#last = range.first - 1;
-    this.#contents = means.contents === undefined ? undefined : new ContentsComparison(means.contents, range.partition, means.show);
+    this.#contents =
+      means.contents === undefined ? undefined : new ContentsComparison(means.contents, range.partition, means.show);
   }
 
   async add(chunk: ScannedChunk): Promise<void> {
@@ -80,7 +84,8 @@ class RangeComparison {
       const offsets = chunk.last - chunk.first + 1;
       if (chunk.isGone) this.#gone += offsets;
       else this.#unreadable += offsets;
-      if (chunk.unreadable !== undefined && this.#damages.length < this.#means.show) this.#damages.push(chunk.unreadable);
+      if (chunk.unreadable !== undefined && this.#damages.length < this.#means.show)
+        this.#damages.push(chunk.unreadable);
       this.#windowFirst = chunk.last + 1;
     }
     for (const record of chunk.records) {
@@ -90,13 +95,21 @@ class RangeComparison {
       await this.#contents?.add(rows);
     }
     this.#last = chunk.last;
-    if (this.#last - this.#windowFirst >= verifyWindow.offsets || this.#expected.length >= verifyWindow.runs) await this.#compare();
+    if (this.#last - this.#windowFirst >= verifyWindow.offsets || this.#expected.length >= verifyWindow.runs)
+      await this.#compare();
   }
 
   async end(): Promise<RangeCompared> {
     await this.#compare();
     const contents = await this.#contents?.end();
-    return { ...this.#total, records: this.#records, gone: this.#gone, unreadable: this.#unreadable, damages: this.#damages, contents };
+    return {
+      ...this.#total,
+      records: this.#records,
+      gone: this.#gone,
+      unreadable: this.#unreadable,
+      damages: this.#damages,
+      contents,
+    };
   }
 
   async #compare(): Promise<void> {
@@ -158,10 +171,20 @@ function joined<T>(a: { readonly count: number; readonly first: readonly T[] }, 
 /**
  * One a record, or as many as the transform makes of it. One that it throws at was never inserted: it counts as missing.
  */
-function rowsOf(record: KafkaRecord, transform: Transform | undefined, { topic, partition }: { readonly topic: string; readonly partition: number }): { readonly count: number; readonly rows: readonly KafkaRecord[] } {
+function rowsOf(
+  record: KafkaRecord,
+  transform: Transform | undefined,
+  { topic, partition }: { readonly topic: string; readonly partition: number },
+): { readonly count: number; readonly rows: readonly KafkaRecord[] } {
   if (transform === undefined) return { count: 1, rows: [record] };
   try {
-    const rows = rowsOfRecord(transform, record, { topic, partition, epoch: 0, generation: 0, startOffset: record.offset });
+    const rows = rowsOfRecord(transform, record, {
+      topic,
+      partition,
+      epoch: 0,
+      generation: 0,
+      startOffset: record.offset,
+    });
     return { count: rows.length, rows };
   } catch {
     return { count: 1, rows: [] };

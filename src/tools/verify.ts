@@ -62,7 +62,11 @@ export interface Verdict {
 export type Outcome = 'clean' | 'differs' | 'incomplete';
 
 /** Compares every selected partition. `access` undefined: the group's committed offsets say how far. */
-export async function verify(config: CheckedConfig, access: StateAccess | undefined, options: VerifyOptions): Promise<Verdict> {
+export async function verify(
+  config: CheckedConfig,
+  access: StateAccess | undefined,
+  options: VerifyOptions,
+): Promise<Verdict> {
   const topics = selectTopics(config, options);
   const scans = new Map<string, ProvenanceScan>();
   const log = new LogScan({ ...config.kafka, topics });
@@ -88,10 +92,16 @@ export async function verify(config: CheckedConfig, access: StateAccess | undefi
 
 type Place = Pick<PartitionLook, 'topic' | 'partition' | 'logStart' | 'logEnd' | 'committed' | 'stored'>;
 
-async function placesNow(config: CheckedConfig, access: StateAccess | undefined, { topic, partition }: VerifyOptions): Promise<readonly Place[]> {
+async function placesNow(
+  config: CheckedConfig,
+  access: StateAccess | undefined,
+  { topic, partition }: VerifyOptions,
+): Promise<readonly Place[]> {
   if (access !== undefined) return (await look(config, access, { topic, partition })).partitions;
   const { partitions } = await groupNow({ ...config.kafka, topics: selectTopics(config, { topic }) });
-  return partitions.filter((place) => partition === undefined || place.partition === partition).map((place) => ({ ...place, stored: undefined }));
+  return partitions
+    .filter((place) => partition === undefined || place.partition === partition)
+    .map((place) => ({ ...place, stored: undefined }));
 }
 
 interface Means extends RangeMeans {
@@ -106,7 +116,15 @@ async function verifyPartition(means: Means, place: Place): Promise<PartitionVer
   const extent = await scan.extent(partition);
   const { first, last } = boundsOf(place, means.options, extent);
   const isEmpty = logStart >= logEnd;
-  const verdict = { topic, partition, table: scan.table, isEmpty, stored: extent, ...nothingCompared, ...(await aroundOf(means, place, { first, last, extent })) };
+  const verdict = {
+    topic,
+    partition,
+    table: scan.table,
+    isEmpty,
+    stored: extent,
+    ...nothingCompared,
+    ...(await aroundOf(means, place, { first, last, extent })),
+  };
   if (last < first) return { ...verdict, range: undefined, why: whyNothing(place, first, last) };
   return { ...verdict, range: { first, last }, ...(await compareRange(means, { topic, partition, first, last })) };
 }
@@ -117,7 +135,11 @@ const nothingCompared = { ...noDifference, records: 0, gone: 0, unreadable: 0, d
  * From where the log begins, or the first owner began: a record that has no row may be the very first one. Rows that the
  * table has from before that are compared, too.
  */
-function boundsOf({ logStart, logEnd, committed, stored }: Place, { fromOffset }: VerifyOptions, extent: Extent | undefined): { readonly first: number; readonly last: number } {
+function boundsOf(
+  { logStart, logEnd, committed, stored }: Place,
+  { fromOffset }: VerifyOptions,
+  extent: Extent | undefined,
+): { readonly first: number; readonly last: number } {
   const settled = stored === undefined ? (committed ?? 0) - 1 : (stored.state.settled ?? -1);
   const began = Math.min(stored?.state.began ?? logStart, extent?.first ?? Infinity);
   return { first: Math.max(logStart, fromOffset ?? began), last: Math.min(settled, logEnd - 1) };
@@ -131,16 +153,28 @@ function whyNothing({ logStart }: Place, first: number, last: number): string {
 type Around = Pick<PartitionVerdict, 'before' | 'unsettled' | 'unrecorded' | 'beyond'>;
 
 /** Rows of offsets that are not compared. Those that a process inserts at this moment were recorded before, so the state is read again behind them. */
-async function aroundOf(means: Means, place: Place, { first, last, extent }: { readonly first: number; readonly last: number; readonly extent: Extent | undefined }): Promise<Around> {
-  if (extent === undefined) return { before: undefined, unsettled: undefined, unrecorded: undefined, beyond: undefined };
+async function aroundOf(
+  means: Means,
+  place: Place,
+  { first, last, extent }: { readonly first: number; readonly last: number; readonly extent: Extent | undefined },
+): Promise<Around> {
+  if (extent === undefined)
+    return { before: undefined, unsettled: undefined, unrecorded: undefined, beyond: undefined };
   const { config, access, scan, options } = means;
   const { topic, partition } = place;
   const isBehind = extent.last > last;
   const now = isBehind ? (await placesNow(config, access, { ...options, topic, partition }))[0] : place;
-  const { logEnd, known } = { logEnd: now?.logEnd ?? place.logEnd, known: Math.max(last, knownOf(config, access, now ?? place)) };
-  const rows = async (from: number, to: number): Promise<Extent | undefined> => (from > to || from > extent.last ? undefined : scan.within(partition, from, to));
+  const { logEnd, known } = {
+    logEnd: now?.logEnd ?? place.logEnd,
+    known: Math.max(last, knownOf(config, access, now ?? place)),
+  };
+  const rows = async (from: number, to: number): Promise<Extent | undefined> =>
+    from > to || from > extent.last ? undefined : scan.within(partition, from, to);
   return {
-    before: extent.first < first ? await scan.within(partition, Number.MIN_SAFE_INTEGER, Math.min(first - 1, extent.last)) : undefined,
+    before:
+      extent.first < first
+        ? await scan.within(partition, Number.MIN_SAFE_INTEGER, Math.min(first - 1, extent.last))
+        : undefined,
     unsettled: await rows(last + 1, Math.min(known, logEnd - 1)),
     unrecorded: await rows(Math.max(known, last) + 1, Math.min(extent.last, logEnd - 1)),
     beyond: extent.last >= logEnd ? extent.last : undefined,
@@ -164,10 +198,26 @@ function notesOf(scans: readonly ProvenanceScan[]): readonly string[] {
 export function outcomeOf({ partitions }: Verdict): Outcome {
   if (!partitions.every(isClean)) return 'differs';
   const records = partitions.reduce((sum, each) => sum + each.records, 0);
-  return records === 0 || partitions.some(({ range, isEmpty }) => range === undefined && !isEmpty) ? 'incomplete' : 'clean';
+  return records === 0 || partitions.some(({ range, isEmpty }) => range === undefined && !isEmpty)
+    ? 'incomplete'
+    : 'clean';
 }
 
-function isClean({ missing, doubled, unexpected, unreadable, beyond, unrecorded, contents }: PartitionVerdict): boolean {
-  const counts = missing.count + doubled.count + unexpected.count + unreadable + (contents?.differing.count ?? 0) + (contents?.unread.count ?? 0);
+function isClean({
+  missing,
+  doubled,
+  unexpected,
+  unreadable,
+  beyond,
+  unrecorded,
+  contents,
+}: PartitionVerdict): boolean {
+  const counts =
+    missing.count +
+    doubled.count +
+    unexpected.count +
+    unreadable +
+    (contents?.differing.count ?? 0) +
+    (contents?.unread.count ?? 0);
   return counts === 0 && beyond === undefined && unrecorded === undefined;
 }

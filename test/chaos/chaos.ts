@@ -13,7 +13,17 @@ import { Draw, ShuffleBag } from './draw.js';
 import type { Arena, Fault } from './fault.js';
 import { faultsAgainst, faultsOf } from './faults.js';
 import { Fleet, type StoreName } from './fleet.js';
-import { checkLog, createTable, isCaughtUp, judge, partsUnknown, readLog, table, type Log, type Verdict } from './oracle.js';
+import {
+  checkLog,
+  createTable,
+  isCaughtUp,
+  judge,
+  partsUnknown,
+  readLog,
+  table,
+  type Log,
+  type Verdict,
+} from './oracle.js';
 import { windows, type Control } from './told.js';
 import { countedOf, type Counted } from './tombstones.js';
 import { createTopics, kafkaProperties, topics, Traffic } from './traffic.js';
@@ -74,14 +84,30 @@ const shareOfPairs = 0.3;
 const partsKnownWithinMs = 400_000;
 
 export async function runChaos(config: ChaosConfig): Promise<ChaosResult> {
-  const { seed, store, insertMode = 'direct', isReplicated = false, workers = 3, brokers = 1, rate = 300, control, say } = config;
+  const {
+    seed,
+    store,
+    insertMode = 'direct',
+    isReplicated = false,
+    workers = 3,
+    brokers = 1,
+    rate = 300,
+    control,
+    say,
+  } = config;
   const family = isReplicated ? replicated : plain;
   const fault = isReplicated ? replicationFaultHere() : undefined;
   if (fault !== undefined) throw new Error(`there are no replicated tables here: ${fault}`);
   const dir = mkdtempSync(join(tmpdir(), 'kafka-clickhouse-chaos-'));
   mkdirSync(join(dir, 'servers'));
   say(`logs are in ${dir}`);
-  const stack = await startStack({ useEnvironment: false, root: join(dir, 'servers'), keep: true, kafka: { properties: kafkaProperties, brokers }, clickhouse: { coalesces: insertMode === 'coalesced' } });
+  const stack = await startStack({
+    useEnvironment: false,
+    root: join(dir, 'servers'),
+    keep: true,
+    kafka: { properties: kafkaProperties, brokers },
+    clickhouse: { coalesces: insertMode === 'coalesced' },
+  });
   const trouble: string[] = [];
   const onTrouble = (what: string): void => {
     trouble.push(what);
@@ -95,7 +121,11 @@ export async function runChaos(config: ChaosConfig): Promise<ChaosResult> {
     const draw = new Draw(seed);
     const traffic = new Traffic(stack.brokers, new Draw(seed + 1), rate);
     for (let i = 0; i < workers; i++) await fleet.add();
-    const told = await disturbAll({ fleet, stack, store, insertMode, family, draw, limitMs: control === undefined ? effectWithinMs : 5_000 }, config, onTrouble);
+    const told = await disturbAll(
+      { fleet, stack, store, insertMode, family, draw, limitMs: control === undefined ? effectWithinMs : 5_000 },
+      config,
+      onTrouble,
+    );
     say('healed; the producer stops, the workers go on to the end …');
     await traffic.stop();
     const log = await settle(stack, fleet, traffic, control, onTrouble);
@@ -104,7 +134,14 @@ export async function runChaos(config: ChaosConfig): Promise<ChaosResult> {
     const counted = countedOf(log, fleet.heard);
     const count = (isIt: (heard: (typeof fleet.heard)[number]) => boolean): number => fleet.heard.filter(isIt).length;
     result = {
-      ...verdict, ...counted, ...told, transactions: traffic.transactions, trouble, dir, partsUnknown: unknown, refusedStarts: fleet.refusedStarts,
+      ...verdict,
+      ...counted,
+      ...told,
+      transactions: traffic.transactions,
+      trouble,
+      dir,
+      partsUnknown: unknown,
+      refusedStarts: fleet.refusedStarts,
       filled: count(({ what, stage }) => what === 'fill' && stage === 'done'),
       inserts: count(({ what, stage }) => what === 'insert' && stage === 'done'),
       parts: await partsMade(stack.clickhouseUrl),
@@ -115,7 +152,8 @@ export async function runChaos(config: ChaosConfig): Promise<ChaosResult> {
   } finally {
     await fleet.close();
     await Promise.all([...stack.kafkas, stack.zookeeper, stack.clickhouse].map(async (server) => server?.kill()));
-    const isExpected = result !== undefined && isAsExpected(result, control) && (control !== undefined || trouble.length === 0);
+    const isExpected =
+      result !== undefined && isAsExpected(result, control) && (control !== undefined || trouble.length === 0);
     if (isExpected && config.keep !== true) rmSync(dir, { recursive: true, force: true, maxRetries: 5 });
   }
 }
@@ -127,7 +165,11 @@ async function knowAllParts({ clickhouse, clickhouseUrl }: Stack, say: (line: st
   say(`ClickHouse does not know of ${parts} parts whether it keeps them: it is started again, and looks`);
   await clickhouse!.kill();
   await clickhouse!.start();
-  for (const endMs = performance.now() + partsKnownWithinMs; (await partsUnknown(clickhouseUrl)) > 0; await sleep(500)) {
+  for (
+    const endMs = performance.now() + partsKnownWithinMs;
+    (await partsUnknown(clickhouseUrl)) > 0;
+    await sleep(500)
+  ) {
     if (performance.now() > endMs) throw new Error('ClickHouse still does not know which parts it keeps');
   }
   return parts;
@@ -135,7 +177,10 @@ async function knowAllParts({ clickhouse, clickhouseUrl }: Stack, say: (line: st
 
 /** Each part that was made took a number. */
 async function partsMade(url: string): Promise<number> {
-  const [row] = await query<{ n: number }>(url, `SELECT max(max_block_number) AS n FROM system.parts WHERE table = '${table}'`);
+  const [row] = await query<{ n: number }>(
+    url,
+    `SELECT max(max_block_number) AS n FROM system.parts WHERE table = '${table}'`,
+  );
   return row?.n ?? 0;
 }
 
@@ -154,7 +199,11 @@ const stagedAtMost = 8;
 type Counts = Pick<ChaosResult, 'faults' | 'unverified'>;
 
 /** Fault upon fault, with some quiet in between, until time is up. */
-async function disturbAll(arena: Arena, { minutes, kinds, except = [], say, control }: ChaosConfig, onTrouble: (what: string) => void): Promise<Counts> {
+async function disturbAll(
+  arena: Arena,
+  { minutes, kinds, except = [], say, control }: ChaosConfig,
+  onTrouble: (what: string) => void,
+): Promise<Counts> {
   const { fleet, draw } = arena;
   const all = faultsOf(arena);
   for (const kind of except) if (!all.some((fault) => fault.kind === kind)) unknown(kind, all);
@@ -185,7 +234,9 @@ async function disturbAll(arena: Arena, { minutes, kinds, except = [], say, cont
       if (!second.touches.some((word) => first.touches.includes(word))) faults.push(second);
       else await one(second);
     }
-    say(`${((performance.now() - startedMs) / 60_000).toFixed(1)} min, round ${round}: ${faults.map(({ kind }) => kind).join(' and ')}`);
+    say(
+      `${((performance.now() - startedMs) / 60_000).toFixed(1)} min, round ${round}: ${faults.map(({ kind }) => kind).join(' and ')}`,
+    );
     await Promise.all(faults.map(one));
     fleet.heal();
     // Without a guard there may be none any more.
@@ -200,16 +251,33 @@ function unknown(kind: string, all: readonly Fault[]): never {
 }
 
 /** New records arrive, with each of the topics. */
-async function progress(fleet: Fleet, after: string, onTrouble: (what: string) => void, withinMs = stalledAfterMs): Promise<void> {
+async function progress(
+  fleet: Fleet,
+  after: string,
+  onTrouble: (what: string) => void,
+  withinMs = stalledAfterMs,
+): Promise<void> {
   const since = fleet.heard.length;
   const arrived = await Promise.all(
-    Object.values(topics).map(({ topic }) => fleet.hears(since, (heard) => heard.what === 'insert' && heard.stage === 'done' && heard.topic === topic, withinMs)),
+    Object.values(topics).map(({ topic }) =>
+      fleet.hears(
+        since,
+        (heard) => heard.what === 'insert' && heard.stage === 'done' && heard.topic === topic,
+        withinMs,
+      ),
+    ),
   );
   if (arrived.includes(undefined)) onTrouble(`no progress within ${withinMs / 1000} s after ${after}`);
 }
 
 /** Waits until the workers have done everything, and ends them. */
-async function settle({ brokers, clickhouseUrl }: Stack, fleet: Fleet, traffic: Traffic, control: Control | undefined, onTrouble: (what: string) => void): Promise<Log> {
+async function settle(
+  { brokers, clickhouseUrl }: Stack,
+  fleet: Fleet,
+  traffic: Traffic,
+  control: Control | undefined,
+  onTrouble: (what: string) => void,
+): Promise<Log> {
   const first = await readLog(brokers);
   const isDone = await isCaughtUp(clickhouseUrl, first, control === undefined ? 120_000 : 5_000);
   if (!isDone) onTrouble('the workers did not get to the end of the topics in time');

@@ -47,9 +47,18 @@ export async function withLife({ fleet, draw }: Arena, harm: (life: Life) => Pro
 }
 
 /** Have others claimed what this life held? */
-export async function takenOver({ fleet, limitMs }: Arena, life: Life, held: readonly string[], since: number): Promise<Effect> {
+export async function takenOver(
+  { fleet, limitMs }: Arena,
+  life: Life,
+  held: readonly string[],
+  since: number,
+): Promise<Effect> {
   for (const each of held) {
-    const claim = await fleet.hears(since, (heard) => heard.what === 'claimed' && heard.pid !== life.pid && place(heard) === each, limitMs);
+    const claim = await fleet.hears(
+      since,
+      (heard) => heard.what === 'claimed' && heard.pid !== life.pid && place(heard) === each,
+      limitMs,
+    );
     if (claim === undefined) return `${each} of worker ${life.pid} was not claimed by another`;
   }
   return undefined;

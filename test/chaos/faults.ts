@@ -9,7 +9,13 @@ import { workerFaults } from './worker-faults.js';
 
 /** Every kind that makes sense with this store, this table and these servers. */
 export function faultsOf(setting: Setting): readonly Fault[] {
-  return [...workerFaults, ...serverFaults(setting), ...wireFaults('clickhouse'), ...(setting.store === 'keeper' ? wireFaults('keeper') : []), ...tableFaults];
+  return [
+    ...workerFaults,
+    ...serverFaults(setting),
+    ...wireFaults('clickhouse'),
+    ...(setting.store === 'keeper' ? wireFaults('keeper') : []),
+    ...tableFaults,
+  ];
 }
 
 /** Those that the guard is needed against. */

@@ -161,7 +161,10 @@ export class Fleet {
       this.lives.map(async (life) => {
         life.signal('SIGTERM');
         const end = await Promise.race([life.ended, sleep(limitMs, undefined, { ref: false })]);
-        if (end?.code !== 0) this.config.onTrouble(`worker ${life.pid} did not drain: ${end === undefined ? `still up after ${limitMs} ms` : JSON.stringify(end)}`);
+        if (end?.code !== 0)
+          this.config.onTrouble(
+            `worker ${life.pid} did not drain: ${end === undefined ? `still up after ${limitMs} ms` : JSON.stringify(end)}`,
+          );
       }),
     );
   }
@@ -182,7 +185,8 @@ export class Fleet {
     void life.ended.then(async ({ code, signal }) => {
       this.#lives.delete(life);
       if (!life.hasStarted && code === errorCodes.KCR_CLICKHOUSE_UNREACHABLE.exitCode) this.refusedStarts++;
-      else if (!life.isDoomed) this.config.onTrouble(`worker ${life.pid} ended by itself (${code ?? signal}), see ${slot.name}.log`);
+      else if (!life.isDoomed)
+        this.config.onTrouble(`worker ${life.pid} ended by itself (${code ?? signal}), see ${slot.name}.log`);
       // One that was told to go leaves its place; any other is started again, as a supervisor does.
       const isRemoved = code === 0;
       if (isRemoved) this.#freeSlots.push(slot);
@@ -216,16 +220,33 @@ export class Fleet {
       kafka: { store: 'kafka' },
     }[store];
     const config = {
-      kafka: { brokers, groupId: 'chaos', fromBeginning: true, sessionTimeoutMs, heartbeatIntervalMs: 500, rebalanceTimeoutMs: 9000, drainTimeoutMs: 4000 },
+      kafka: {
+        brokers,
+        groupId: 'chaos',
+        fromBeginning: true,
+        sessionTimeoutMs,
+        heartbeatIntervalMs: 500,
+        rebalanceTimeoutMs: 9000,
+        drainTimeoutMs: 4000,
+      },
       clickhouse: { url: `http://${clickhouse.address}`, database, requestTimeoutMs, insertMode },
       // Tombstones of a route without a transform are left out; any other record that is left out is missing.
-      state, delivery: 'exactly-once', onPoison: 'exclude', routes,
+      state,
+      delivery: 'exactly-once',
+      onPoison: 'exclude',
+      routes,
       batch: { count: 50, maxWaitMs: 200 },
       retry: { minDelayMs: 50, maxDelayMs: 1000 },
     };
     const configFile = join(dir, `${name}.json`);
     writeFileSync(configFile, JSON.stringify(config, null, 2));
-    const slot: Slot = { name, clickhouse, keeper, configFile, log: createWriteStream(join(dir, `${name}.log`), { flags: 'a' }) };
+    const slot: Slot = {
+      name,
+      clickhouse,
+      keeper,
+      configFile,
+      log: createWriteStream(join(dir, `${name}.log`), { flags: 'a' }),
+    };
     this.#slots = [...this.#slots, slot];
     return slot;
   }

@@ -62,9 +62,21 @@ export async function readLog(brokers: readonly string[], limitMs = 60_000): Pro
   const program = fileURLToPath(new URL('ReadCommitted.java', import.meta.url));
   const names = Object.values(topics).map(({ topic }) => topic);
   for (const endMs = performance.now() + limitMs; ; await sleep(1000)) {
-    const args = ['-XX:+UseSerialGC', '-XX:TieredStopAtLevel=1', '-Dorg.slf4j.simpleLogger.defaultLogLevel=error', '-cp', classpath, program, brokers.join(','), ...names];
+    const args = [
+      '-XX:+UseSerialGC',
+      '-XX:TieredStopAtLevel=1',
+      '-Dorg.slf4j.simpleLogger.defaultLogLevel=error',
+      '-cp',
+      classpath,
+      program,
+      brokers.join(','),
+      ...names,
+    ];
     const { stdout } = await promisify(execFile)(java(), args, { maxBuffer: 2 ** 30, timeout: 180_000 });
-    const lines = stdout.split('\n').filter(Boolean).map((line) => line.split('\t'));
+    const lines = stdout
+      .split('\n')
+      .filter(Boolean)
+      .map((line) => line.split('\t'));
     const open = lines.filter(([kind, , , stable, high]) => kind === 'E' && stable !== high);
     if (open.length === 0) return logOf(lines);
     if (performance.now() > endMs) throw new Error(`transactions stay open: ${JSON.stringify(open)}`);
@@ -97,8 +109,10 @@ export function checkLog(log: Log, { fates }: Traffic): readonly string[] {
     }
     const isCompacted = topic === topics.compacted.topic;
     for (const [id, fate] of fateOf) {
-      if (fate === 'aborted' && held.has(id)) contradicted.push(`${topic}: record ${id} was aborted, and Kafka gives it`);
-      if (fate === 'committed' && !isCompacted && !held.has(id)) throw new Error(`${topic}: record ${id} was committed, and Kafka has lost it`);
+      if (fate === 'aborted' && held.has(id))
+        contradicted.push(`${topic}: record ${id} was aborted, and Kafka gives it`);
+      if (fate === 'committed' && !isCompacted && !held.has(id))
+        throw new Error(`${topic}: record ${id} was committed, and Kafka has lost it`);
     }
   }
   if (contradicted.length > mostContradictions) throw new Error(`${contradicted.length} of them: ${contradicted[0]}`);
@@ -110,7 +124,10 @@ export async function isCaughtUp(url: string, log: Log, limitMs: number): Promis
   // The log is read in order, so its greatest offset comes last.
   const lastOf = [...log].map(([place, records]) => [place, [...records.keys()].at(-1) ?? -1] as const);
   for (const endMs = performance.now() + limitMs; performance.now() < endMs; await sleep(500)) {
-    const rows = await query<{ place: string; last: number }>(url, `SELECT concat(_topic, '/', toString(_partition)) AS place, max(_offset) AS last FROM ${qualifiedTable} GROUP BY place`);
+    const rows = await query<{ place: string; last: number }>(
+      url,
+      `SELECT concat(_topic, '/', toString(_partition)) AS place, max(_offset) AS last FROM ${qualifiedTable} GROUP BY place`,
+    );
     const reached = new Map(rows.map(({ place, last }) => [place, last]));
     if (lastOf.every(([place, last]) => (reached.get(place) ?? -1) >= last)) return true;
   }
@@ -122,12 +139,18 @@ export async function isCaughtUp(url: string, log: Log, limitMs: number): Promis
  * minutes or when it is started again, their rows are there beside those of the attempt that was repeated.
  */
 export async function partsUnknown(url: string): Promise<number> {
-  const [row] = await query<{ parts: number }>(url, `SELECT sum(parts_to_check) AS parts FROM system.replicas WHERE table = '${table}'`);
+  const [row] = await query<{ parts: number }>(
+    url,
+    `SELECT sum(parts_to_check) AS parts FROM system.replicas WHERE table = '${table}'`,
+  );
   return row?.parts ?? 0;
 }
 
 export async function judge(url: string, log: Log, traffic: Traffic): Promise<Verdict> {
-  const text = await command(url, `SELECT _topic, _partition, _offset, id, pad, _key FROM ${qualifiedTable} ORDER BY _topic, _partition, _offset FORMAT TabSeparated`);
+  const text = await command(
+    url,
+    `SELECT _topic, _partition, _offset, id, pad, _key FROM ${qualifiedTable} ORDER BY _topic, _partition, _offset FORMAT TabSeparated`,
+  );
   return compare(text.split('\n').filter(Boolean), log, traffic);
 }
 
@@ -138,7 +161,14 @@ export function compare(rows: readonly string[], log: Log, witness: Witness): Ve
   const seen = new Map([...log.keys()].map((place) => [place, new Set<number>()]));
   const found = { rows: 0, compactedAway: 0, doubled: [] as string[], wrong: [] as string[] };
   for (const line of rows) {
-    const [topic, partition, offsetText, id, pad, key] = line.split('\t') as [string, string, string, string, string, string];
+    const [topic, partition, offsetText, id, pad, key] = line.split('\t') as [
+      string,
+      string,
+      string,
+      string,
+      string,
+      string,
+    ];
     const [place, offset] = [`${topic}/${partition}`, Number(offsetText)];
     const at = `${place}@${offset}`;
     found.rows++;
@@ -153,13 +183,21 @@ export function compare(rows: readonly string[], log: Log, witness: Witness): Ve
       found.compactedAway++;
     } else found.wrong.push(at);
   }
-  const due = [...log].flatMap(([place, records]) => [...records].filter(([, { value }]) => value !== undefined).map(([offset]) => ({ place, offset })));
-  const missing = due.filter(({ place, offset }) => !seen.get(place)!.has(offset)).map(({ place, offset }) => `${place}@${offset}`);
+  const due = [...log].flatMap(([place, records]) =>
+    [...records].filter(([, { value }]) => value !== undefined).map(([offset]) => ({ place, offset })),
+  );
+  const missing = due
+    .filter(({ place, offset }) => !seen.get(place)!.has(offset))
+    .map(({ place, offset }) => `${place}@${offset}`);
   const held = [...log.values()].reduce((sum, { size }) => sum + size, 0);
   return { produced: due.length, tombstones: held - due.length, missing, ...found };
 }
 
 /** Did the compacted topic have a record that says this, for all that its producer knows? A tombstone says nothing. */
 function isOfRecord(id: number, value: string, { fates, tombstones }: Witness): boolean {
-  return (fates.get(topics.compacted.topic)?.get(id) ?? 'aborted') !== 'aborted' && !tombstones.has(id) && value === valueOf(id);
+  return (
+    (fates.get(topics.compacted.topic)?.get(id) ?? 'aborted') !== 'aborted' &&
+    !tombstones.has(id) &&
+    value === valueOf(id)
+  );
 }

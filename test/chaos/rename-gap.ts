@@ -23,7 +23,18 @@ export const hasStrace = (process.env['PATH'] ?? '').split(delimiter).some((dir)
 /** Kills the server in the gap of some insert; false when none came in time, and then it still runs. */
 export async function killInRenameGap(server: ServerProcess, limitMs: number): Promise<boolean> {
   const calls = 'rename,renameat,renameat2';
-  const args = ['-f', '-qq', '-o', '/dev/null', '-e', `trace=${calls}`, '-e', `inject=${calls}:delay_enter=${renameTakesMs}ms`, '-p', `${server.pid}`];
+  const args = [
+    '-f',
+    '-qq',
+    '-o',
+    '/dev/null',
+    '-e',
+    `trace=${calls}`,
+    '-e',
+    `inject=${calls}:delay_enter=${renameTakesMs}ms`,
+    '-p',
+    `${server.pid}`,
+  ];
   const strace = spawn('strace', args, { stdio: 'ignore' });
   const ended = once(strace, 'exit');
   const endWithUs = (): void => void strace.kill('SIGKILL');

@@ -9,7 +9,12 @@ import { requestTimeoutMs, type Heard, type StoreName } from './fleet.js';
 import { hasStrace, killInRenameGap } from './rename-gap.js';
 
 /** SIGKILL, some time without it, and up again on the same data. */
-function killServer(kind: string, serverOf: (stack: Stack, draw: Draw) => ServerProcess | undefined, isHurt: (heard: Heard, downMs: number) => boolean, times = 1): Fault {
+function killServer(
+  kind: string,
+  serverOf: (stack: Stack, draw: Draw) => ServerProcess | undefined,
+  isHurt: (heard: Heard, downMs: number) => boolean,
+  times = 1,
+): Fault {
   return {
     kind,
     touches: ['server'],
@@ -18,7 +23,11 @@ function killServer(kind: string, serverOf: (stack: Stack, draw: Draw) => Server
       // An insert that waits for others is killed while it waits, while it is written, or just after.
       const withinMs = insertMode === 'coalesced' ? 250 : 10;
       for (let left = draw.between(1, times); left > 0; left--) {
-        await fleet.hears(fleet.heard.length, ({ what, stage }) => stage === 'begins' && (what === 'insert' || what === 'write'), 3000);
+        await fleet.hears(
+          fleet.heard.length,
+          ({ what, stage }) => stage === 'begins' && (what === 'insert' || what === 'write'),
+          3000,
+        );
         await sleep(draw.between(0, withinMs));
         const [since, former, downMs] = [fleet.heard.length, server.pid, draw.between(300, 4000) / times];
         await server.kill();
@@ -33,12 +42,19 @@ function killServer(kind: string, serverOf: (stack: Stack, draw: Draw) => Server
   };
 }
 
-const isSlowOrFailed = (whats: readonly Heard['what'][]) => (heard: Heard, downMs: number): boolean =>
-  whats.includes(heard.what) && (heard.stage === 'failed' || (heard.stage === 'done' && heard.tookMs! > downMs / 2));
+const isSlowOrFailed =
+  (whats: readonly Heard['what'][]) =>
+  (heard: Heard, downMs: number): boolean =>
+    whats.includes(heard.what) && (heard.stage === 'failed' || (heard.stage === 'done' && heard.tookMs! > downMs / 2));
 
 /** Several times in a row: the gap that the read-back is for, between the token and its part, is a tenth of a millisecond. */
 const killClickHouse = (store: StoreName): Fault => {
-  const calls: readonly Heard['what'][] = ['insert', 'readBack', 'fill', ...(store === 'keeper-map' ? (['write', 'claim'] as const) : [])];
+  const calls: readonly Heard['what'][] = [
+    'insert',
+    'readBack',
+    'fill',
+    ...(store === 'keeper-map' ? (['write', 'claim'] as const) : []),
+  ];
   return killServer('ClickHouse killed', ({ clickhouse }) => clickhouse, isSlowOrFailed(calls), 4);
 };
 /** The retry is answered with success although the rows are missing: only the read-back tells. */
@@ -52,25 +68,40 @@ const killInGap: Fault = {
     await server.start();
     const told = await fleet.hears(since, ({ what, missing = 0 }) => what === 'verified' && missing > 0, limitMs);
     if (told === undefined) return 'no read-back found a row missing';
-    const filled = await fleet.hears(since, (heard) => heard.what === 'fill' && heard.stage === 'done' && place(heard) === place(told), limitMs);
+    const filled = await fleet.hears(
+      since,
+      (heard) => heard.what === 'fill' && heard.stage === 'done' && place(heard) === place(told),
+      limitMs,
+    );
     return filled === undefined ? `${place(told)} ${told.detail} was not filled` : undefined;
   },
 };
 
 /** With a replicated table it is the table's Keeper, too: inserts suffer like the state's writes. */
-const callsOfKeeper = ({ store, family }: Setting): readonly Heard['what'][] =>
-  [...(store === 'kafka' ? [] : (['write', 'claim'] as const)), ...(family === replicated ? (['insert', 'fill'] as const) : [])];
-const killZooKeeper = (setting: Setting): Fault => killServer('ZooKeeper killed', ({ zookeeper }) => zookeeper, isSlowOrFailed(callsOfKeeper(setting)));
+const callsOfKeeper = ({ store, family }: Setting): readonly Heard['what'][] => [
+  ...(store === 'kafka' ? [] : (['write', 'claim'] as const)),
+  ...(family === replicated ? (['insert', 'fill'] as const) : []),
+];
+const killZooKeeper = (setting: Setting): Fault =>
+  killServer('ZooKeeper killed', ({ zookeeper }) => zookeeper, isSlowOrFailed(callsOfKeeper(setting)));
 /** For a pause, or until sessions have expired: those of the workers, and that of ClickHouse. */
 const freezeZooKeeper = (setting: Setting): Fault => ({
   kind: 'ZooKeeper frozen',
   touches: ['server'],
   run: async ({ fleet, stack, draw, limitMs }) => {
-    const [server, since, frozenMs] = [stack.zookeeper!, fleet.heard.length, draw.pick([draw.between(1000, 4000), draw.between(11_000, 15_000)])];
+    const [server, since, frozenMs] = [
+      stack.zookeeper!,
+      fleet.heard.length,
+      draw.pick([draw.between(1000, 4000), draw.between(11_000, 15_000)]),
+    ];
     server.freeze();
     await sleep(frozenMs);
     server.thaw();
-    const hurt = await fleet.hears(since, (heard) => isSlowOrFailed(callsOfKeeper(setting))(heard, Math.min(frozenMs, requestTimeoutMs)), limitMs);
+    const hurt = await fleet.hears(
+      since,
+      (heard) => isSlowOrFailed(callsOfKeeper(setting))(heard, Math.min(frozenMs, requestTimeoutMs)),
+      limitMs,
+    );
     return hurt === undefined ? 'no worker told of a call that suffered' : undefined;
   },
 });
@@ -96,8 +127,10 @@ const freezeKafka: Fault = {
 export function serverFaults(setting: Setting): readonly Fault[] {
   const { store, stack, family } = setting;
   return [
-    killKafka, ...(stack.kafkas.length > 1 ? [freezeKafka] : []),
-    killClickHouse(store), ...(hasStrace && family === plain ? [killInGap] : []),
+    killKafka,
+    ...(stack.kafkas.length > 1 ? [freezeKafka] : []),
+    killClickHouse(store),
+    ...(hasStrace && family === plain ? [killInGap] : []),
     ...(callsOfKeeper(setting).length === 0 ? [] : [killZooKeeper(setting), freezeZooKeeper(setting)]),
   ];
 }

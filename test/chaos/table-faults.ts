@@ -28,32 +28,46 @@ async function insertInDoubt({ fleet }: Arena, life: Life): Promise<Heard | unde
   const isOfIt = ({ pid, what }: Heard): boolean => pid === life.pid && what === 'insert';
   let failed: Heard | undefined;
   let before = clickhouse.droppedBytes;
-  for (const endMs = performance.now() + callWithinMs; failed === undefined && performance.now() < endMs; ) {
+  for (const endMs = performance.now() + callWithinMs; failed === undefined && performance.now() < endMs;) {
     // While it only looks, the lost answers are those of looks: it may insert again first.
     clickhouse.heal();
     await fleet.hears(fleet.heard.length, (heard) => isOfIt(heard) && heard.stage === 'done', answerWithinMs);
     before = clickhouse.droppedBytes;
     clickhouse.dropReplies();
-    failed = await fleet.hears(fleet.heard.length, (heard) => isOfIt(heard) && heard.stage === 'failed' && heard.detail === 'KCR_INSERT_IN_DOUBT', answerWithinMs);
+    failed = await fleet.hears(
+      fleet.heard.length,
+      (heard) => isOfIt(heard) && heard.stage === 'failed' && heard.detail === 'KCR_INSERT_IN_DOUBT',
+      answerWithinMs,
+    );
   }
   clickhouse.down();
   if (failed === undefined || clickhouse.droppedBytes === before) return undefined;
   const ofPlace = fleet.heard.filter((heard) => isOfIt(heard) && place(heard) === place(failed));
   // What failed is told with its code; its range stands where it began.
-  return ofPlace.findLast(({ stage, detail }) => stage === 'begins' && !ofPlace.some((other) => other.stage === 'done' && other.detail === detail));
+  return ofPlace.findLast(
+    ({ stage, detail }) =>
+      stage === 'begins' && !ofPlace.some((other) => other.stage === 'done' && other.detail === detail),
+  );
 }
 
 /** Of a range whose first attempt was never answered: done in the end, by whomever. */
 async function delivered({ fleet, limitMs }: Arena, doubtful: Heard | undefined, since: number): Promise<Effect> {
   if (doubtful === undefined) return 'no insert was in doubt';
-  const done = await fleet.hears(since, (heard) => heard.what === 'delivered' && place(heard) === place(doubtful) && heard.detail === doubtful.detail, limitMs);
+  const done = await fleet.hears(
+    since,
+    (heard) => heard.what === 'delivered' && place(heard) === place(doubtful) && heard.detail === doubtful.detail,
+    limitMs,
+  );
   return done === undefined ? `${place(doubtful)} ${doubtful.detail} was in doubt and was not delivered` : undefined;
 }
 
 const unrelated = [
   (n: number) => [`ADD COLUMN IF NOT EXISTS extra_${n} String`, `DROP COLUMN IF EXISTS extra_${n}`],
   (n: number) => [`ADD COLUMN IF NOT EXISTS extra_${n} UInt64 DEFAULT id + ${n}`, `DROP COLUMN IF EXISTS extra_${n}`],
-  (n: number) => [`ADD COLUMN IF NOT EXISTS extra_${n} UInt64 MATERIALIZED id * ${n}`, `DROP COLUMN IF EXISTS extra_${n}`],
+  (n: number) => [
+    `ADD COLUMN IF NOT EXISTS extra_${n} UInt64 MATERIALIZED id * ${n}`,
+    `DROP COLUMN IF EXISTS extra_${n}`,
+  ],
   (n: number) => [`COMMENT COLUMN pad 'altered ${n}'`, `COMMENT COLUMN pad ''`],
   (n: number) => [`MODIFY COMMENT 'altered ${n}'`, `MODIFY COMMENT ''`],
 ] as const;

@@ -13,9 +13,26 @@ export interface Told {
   readonly atMs: number;
   readonly what:
     | PortCall['what']
-    | 'assigned' | 'lost' | 'released' | 'claimed' | 'resumed' | 'skipped' | 'fenced' | 'retry' | 'verified' | 'commitFailed' | 'gap' | 'restarted' | 'kafka'
-    | 'filtered' | 'tombstones'
-    | 'delivered' | 'halted' | 'window' | 'started' | 'ended';
+    | 'assigned'
+    | 'lost'
+    | 'released'
+    | 'claimed'
+    | 'resumed'
+    | 'skipped'
+    | 'fenced'
+    | 'retry'
+    | 'verified'
+    | 'commitFailed'
+    | 'gap'
+    | 'restarted'
+    | 'kafka'
+    | 'filtered'
+    | 'tombstones'
+    | 'delivered'
+    | 'halted'
+    | 'window'
+    | 'started'
+    | 'ended';
   readonly stage?: 'begins' | 'done' | 'failed' | 'dropped';
   readonly topic?: string;
   readonly partition?: number;

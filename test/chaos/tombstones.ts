@@ -35,7 +35,8 @@ export function countedOf(log: Log, told: readonly Told[]): Counted {
     const [topic] = place.split('/');
     const toldOfIt = told.filter((one) => `${one.topic}/${one.partition}` === place);
     const tombstones = [...records].filter(([, { value }]) => value === undefined).map(([offset]) => offset);
-    const { count, uncounted } = policyOf(topic!) === 'dropped' ? dropped(tombstones, toldOfIt) : skipped(tombstones, toldOfIt);
+    const { count, uncounted } =
+      policyOf(topic!) === 'dropped' ? dropped(tombstones, toldOfIt) : skipped(tombstones, toldOfIt);
     counted[policyOf(topic!)] += count;
     counted.uncounted.push(...uncounted.map((at) => `${place}@${at}`));
   }
@@ -49,7 +50,9 @@ interface OfPlace {
 
 /** Nothing is compacted away there, so each range has as many as were counted of it. */
 function dropped(tombstones: readonly number[], told: readonly Told[]): OfPlace {
-  const ranges = new Map(told.filter(({ what }) => what === 'filtered').map(({ detail, filtered = 0 }) => [detail!, filtered]));
+  const ranges = new Map(
+    told.filter(({ what }) => what === 'filtered').map(({ detail, filtered = 0 }) => [detail!, filtered]),
+  );
   const without = new Set(tombstones);
   const differing: string[] = [];
   for (const [range, filtered] of ranges) {
@@ -57,18 +60,26 @@ function dropped(tombstones: readonly number[], told: readonly Told[]): OfPlace 
     for (const offset of inside) without.delete(offset);
     if (inside.length !== filtered) differing.push(`${range} (${inside.length}, counted ${filtered})`);
   }
-  return { count: [...ranges.values()].reduce((sum, filtered) => sum + filtered, 0), uncounted: [...differing, ...[...without].map(String)] };
+  return {
+    count: [...ranges.values()].reduce((sum, filtered) => sum + filtered, 0),
+    uncounted: [...differing, ...[...without].map(String)],
+  };
 }
 
 /** Compaction takes some of them away, so a range may have had more than it has now. */
 function skipped(tombstones: readonly number[], told: readonly Told[]): OfPlace {
-  const ranges = new Map(told.filter(({ what }) => what === 'tombstones').map(({ detail, filtered = 0 }) => [detail!, filtered]));
+  const ranges = new Map(
+    told.filter(({ what }) => what === 'tombstones').map(({ detail, filtered = 0 }) => [detail!, filtered]),
+  );
   const without = tombstones.filter((offset) => !isIn([...ranges.keys()].map(rangeOf))(offset)).map(String);
   const differing = [...ranges].flatMap(([range, counted]) => {
     const inside = tombstones.filter(isIn([rangeOf(range)])).length;
     return inside > counted ? [`${range} (${inside}, counted ${counted})`] : [];
   });
-  return { count: [...ranges.values()].reduce((sum, counted) => sum + counted, 0), uncounted: [...differing, ...without] };
+  return {
+    count: [...ranges.values()].reduce((sum, counted) => sum + counted, 0),
+    uncounted: [...differing, ...without],
+  };
 }
 
 function rangeOf(text: string): Range {
@@ -76,4 +87,7 @@ function rangeOf(text: string): Range {
   return { first: first!, last: last! };
 }
 
-const isIn = (ranges: readonly Range[]) => (offset: number): boolean => ranges.some(({ first, last }) => first <= offset && offset <= last);
+const isIn =
+  (ranges: readonly Range[]) =>
+  (offset: number): boolean =>
+    ranges.some(({ first, last }) => first <= offset && offset <= last);

@@ -26,19 +26,33 @@ const shareOfTombstones = 0.05;
 const lastWordsWithinMs = 60_000;
 
 /** The broker is made to look for what can be cleaned often; see `createTopics`. */
-export const kafkaProperties = { 'log.cleaner.backoff.ms': '1000', 'log.cleaner.threads': '1', 'transaction.abort.timed.out.transaction.cleanup.interval.ms': '1000' };
+export const kafkaProperties = {
+  'log.cleaner.backoff.ms': '1000',
+  'log.cleaner.threads': '1',
+  'transaction.abort.timed.out.transaction.cleanup.interval.ms': '1000',
+};
 
 export async function createTopics(brokers: readonly string[]): Promise<void> {
   await created(brokers, topics.plain.topic, { partitions: topics.plain.partitions });
   await created(brokers, topics.compacted.topic, {
     partitions: topics.compacted.partitions,
     // A segment is closed after some seconds, and cleaned when a twentieth of it is out of date.
-    config: { 'cleanup.policy': 'compact', 'segment.ms': '4000', 'min.cleanable.dirty.ratio': '0.05', 'min.compaction.lag.ms': '0', 'delete.retention.ms': '100' },
+    config: {
+      'cleanup.policy': 'compact',
+      'segment.ms': '4000',
+      'min.cleanable.dirty.ratio': '0.05',
+      'min.compaction.lag.ms': '0',
+      'delete.retention.ms': '100',
+    },
   });
 }
 
 /** kafkajs gives up when a broker under load does not know its new topic yet; created it is all the same. */
-async function created(brokers: readonly string[], topic: string, options: Parameters<typeof createTopic>[2]): Promise<void> {
+async function created(
+  brokers: readonly string[],
+  topic: string,
+  options: Parameters<typeof createTopic>[2],
+): Promise<void> {
   for (let attemptsLeft = 5; ; attemptsLeft--) {
     try {
       return await createTopic(brokers, topic, options);
@@ -51,13 +65,18 @@ async function created(brokers: readonly string[], topic: string, options: Param
 
 /** What the record with this number says; nobody else needs to remember it. */
 export function valueOf(id: number): string {
-  const pad = createHash('md5').update(`${id}`).digest('hex').repeat(1 + (id % 4));
+  const pad = createHash('md5')
+    .update(`${id}`)
+    .digest('hex')
+    .repeat(1 + (id % 4));
   return JSON.stringify({ id, pad });
 }
 
 export class Traffic {
   /** By record number, for each topic; a number is used once. */
-  readonly fates = new Map<string, Map<number, Fate>>(Object.values(topics).map(({ topic }) => [topic, new Map<number, Fate>()]));
+  readonly fates = new Map<string, Map<number, Fate>>(
+    Object.values(topics).map(({ topic }) => [topic, new Map<number, Fate>()]),
+  );
   /** The numbers of those without a value. */
   readonly tombstones = new Set<number>();
   readonly transactions = { committed: 0, aborted: 0, unknown: 0 };
@@ -70,7 +89,10 @@ export class Traffic {
     private readonly draw: Draw,
     private readonly ratePerSecond: number,
   ) {
-    this.#running = [this.#goOn(undefined, (producer) => this.#sendPlain(producer)), ...['chaos-a', 'chaos-b'].map((id) => this.#goOn(id, (producer) => this.#sendTransaction(producer)))];
+    this.#running = [
+      this.#goOn(undefined, (producer) => this.#sendPlain(producer)),
+      ...['chaos-a', 'chaos-b'].map((id) => this.#goOn(id, (producer) => this.#sendTransaction(producer))),
+    ];
   }
 
   /**
@@ -82,17 +104,34 @@ export class Traffic {
     await Promise.all(this.#running);
     const endMs = performance.now() + lastWordsWithinMs;
     let isSaid = false;
-    await this.#goOn(undefined, async (producer) => {
-      await this.#sendApart(producer, Object.values(topics).map((to) => this.#lastWords(to)), 'committed');
-      isSaid = true;
-    }, () => isSaid || performance.now() > endMs);
+    await this.#goOn(
+      undefined,
+      async (producer) => {
+        await this.#sendApart(
+          producer,
+          Object.values(topics).map((to) => this.#lastWords(to)),
+          'committed',
+        );
+        isSaid = true;
+      },
+      () => isSaid || performance.now() > endMs,
+    );
   }
 
   /** A producer that is made anew whenever something went wrong with the last one. */
-  async #goOn(transactionalId: string | undefined, send: (producer: Producer) => Promise<void>, isOver = (): boolean => this.#isStopping): Promise<void> {
+  async #goOn(
+    transactionalId: string | undefined,
+    send: (producer: Producer) => Promise<void>,
+    isOver = (): boolean => this.#isStopping,
+  ): Promise<void> {
     while (!isOver()) {
-      const producer = kafkaClient(this.brokers, { retry: { initialRetryTime: 50, maxRetryTime: 500, retries: 8 }, requestTimeout: 5000 }).producer({
-        createPartitioner: Partitioners.DefaultPartitioner, idempotent: true, maxInFlightRequests: 1,
+      const producer = kafkaClient(this.brokers, {
+        retry: { initialRetryTime: 50, maxRetryTime: 500, retries: 8 },
+        requestTimeout: 5000,
+      }).producer({
+        createPartitioner: Partitioners.DefaultPartitioner,
+        idempotent: true,
+        maxInFlightRequests: 1,
         ...(transactionalId === undefined ? {} : { transactionalId, transactionTimeout: 10_000 }),
       });
       try {
@@ -108,7 +147,10 @@ export class Traffic {
   async #sendPlain(producer: Producer): Promise<void> {
     const everyMs = 200;
     const { plain, compacted } = topics;
-    const batches = [this.#batch(plain, (this.ratePerSecond * 0.4 * everyMs) / 1000), this.#batch(compacted, (this.ratePerSecond * 0.25 * everyMs) / 1000)];
+    const batches = [
+      this.#batch(plain, (this.ratePerSecond * 0.4 * everyMs) / 1000),
+      this.#batch(compacted, (this.ratePerSecond * 0.25 * everyMs) / 1000),
+    ];
     const beganMs = performance.now();
     await this.#sendApart(producer, batches, 'committed');
     await sleep(Math.max(0, everyMs - (performance.now() - beganMs)));
@@ -152,19 +194,28 @@ export class Traffic {
 
   #batch({ topic, partitions }: Topic, count: number): TopicMessages {
     const messages = Array.from({ length: Math.max(1, Math.round(count)) }, () =>
-      this.#message(topic, this.draw.between(0, partitions - 1), this.draw.share() < shareOfTombstones));
+      this.#message(topic, this.draw.between(0, partitions - 1), this.draw.share() < shareOfTombstones),
+    );
     return { topic, messages };
   }
 
   #lastWords({ topic, partitions }: Topic): TopicMessages {
-    return { topic, messages: Array.from({ length: partitions }, (_, partition) => this.#message(topic, partition, false)) };
+    return {
+      topic,
+      messages: Array.from({ length: partitions }, (_, partition) => this.#message(topic, partition, false)),
+    };
   }
 
   #message(topic: string, partition: number, isTombstone: boolean): Message {
     const id = this.#nextId++;
     this.fates.get(topic)!.set(id, 'unknown');
     if (isTombstone) this.tombstones.add(id);
-    return { key: `key-${this.draw.between(1, keys)}`, value: isTombstone ? null : valueOf(id), partition, headers: { id: `${id}` } };
+    return {
+      key: `key-${this.draw.between(1, keys)}`,
+      value: isTombstone ? null : valueOf(id),
+      partition,
+      headers: { id: `${id}` },
+    };
   }
 
   #settle(batches: readonly TopicMessages[], fate: Fate): void {

@@ -8,7 +8,11 @@ import { requestTimeoutMs, type Heard } from './fleet.js';
 export type Side = 'clickhouse' | 'keeper';
 
 /** Harm done by the proxy of one worker, in the middle of a call of it. */
-function disturb(kind: string, side: Side, disturbance: (proxy: TcpProxy, draw: Draw) => Promise<(call: Heard) => boolean>): Fault {
+function disturb(
+  kind: string,
+  side: Side,
+  disturbance: (proxy: TcpProxy, draw: Draw) => Promise<(call: Heard) => boolean>,
+): Fault {
   const calls: readonly Heard['what'][] = side === 'clickhouse' ? ['insert', 'readBack', 'fill'] : ['write', 'claim'];
   return {
     kind: `${side} ${kind}`,
@@ -20,7 +24,11 @@ function disturb(kind: string, side: Side, disturbance: (proxy: TcpProxy, draw: 
         // Some latency, so that what is told to begin is still under way when it is disturbed.
         proxy.delay(20);
         const isOfIt = ({ pid, what }: Heard): boolean => pid === life.pid && calls.includes(what);
-        const begun = await fleet.hears(fleet.heard.length, (heard) => isOfIt(heard) && heard.stage === 'begins', callWithinMs);
+        const begun = await fleet.hears(
+          fleet.heard.length,
+          (heard) => isOfIt(heard) && heard.stage === 'begins',
+          callWithinMs,
+        );
         const since = fleet.heard.length;
         const isHurt = await disturbance(proxy, draw);
         proxy.heal();
@@ -55,7 +63,8 @@ const cutOff = (side: Side): Fault =>
     proxy.down();
     const awayMs = draw.between(50, 3000);
     await sleep(awayMs);
-    return ({ stage, tookMs }) => open > 0 && (stage === 'failed' || (stage === 'done' && tookMs! >= Math.min(awayMs, 1000)));
+    return ({ stage, tookMs }) =>
+      open > 0 && (stage === 'failed' || (stage === 'done' && tookMs! >= Math.min(awayMs, 1000)));
   });
 
 export const wireFaults = (side: Side): readonly Fault[] => [dropReplies(side), delayBoth(side), cutOff(side)];

@@ -44,7 +44,11 @@ const freezeWorker: Fault = {
   run: (arena) =>
     withLife(arena, async (life) => {
       const { fleet } = arena;
-      await fleet.hears(fleet.heard.length, (heard) => heard.pid === life.pid && heard.what === 'insert' && heard.stage === 'begins', 3000);
+      await fleet.hears(
+        fleet.heard.length,
+        (heard) => heard.pid === life.pid && heard.what === 'insert' && heard.stage === 'begins',
+        3000,
+      );
       return freeze(arena, life);
     }),
 };
@@ -57,7 +61,8 @@ const wakeZombie: Fault = {
     withLife(arena, async (life) => {
       const { fleet } = arena;
       const { clickhouse } = life.slot;
-      const isOfIt = ({ pid, what, stage }: Heard): boolean => pid === life.pid && what === 'insert' && stage === 'failed';
+      const isOfIt = ({ pid, what, stage }: Heard): boolean =>
+        pid === life.pid && what === 'insert' && stage === 'failed';
       let frozenAt = Infinity;
       clickhouse.down();
       await fleet.hears(fleet.heard.length, isOfIt, 10_000);
@@ -67,7 +72,12 @@ const wakeZombie: Fault = {
       });
       clickhouse.heal();
       if (effect !== undefined) return effect;
-      const tried = fleet.heard.slice(frozenAt).some(({ pid, what, stage }) => pid === life.pid && stage === 'begins' && ['write', 'insert', 'commit'].includes(what));
+      const tried = fleet.heard
+        .slice(frozenAt)
+        .some(
+          ({ pid, what, stage }) =>
+            pid === life.pid && stage === 'begins' && ['write', 'insert', 'commit'].includes(what),
+        );
       return tried ? undefined : `worker ${life.pid} tried nothing when it woke up`;
     }),
 };
@@ -95,7 +105,9 @@ const removeWorker: Fault = {
       life.signal('SIGTERM');
       const end = await Promise.race([life.ended, sleep(arena.limitMs, undefined, { ref: false })]);
       if (end === undefined) life.signal('SIGKILL');
-      return end?.code === 0 ? takenOver(arena, life, held, since) : `worker ${life.pid} did not drain: ${JSON.stringify(end)}`;
+      return end?.code === 0
+        ? takenOver(arena, life, held, since)
+        : `worker ${life.pid} did not drain: ${JSON.stringify(end)}`;
     });
   },
 };
@@ -109,11 +121,19 @@ function dieIn(window: Window): Fault {
       withLife(arena, async (life) => {
         const { fleet, insertMode, draw } = arena;
         const since = fleet.heard.length;
-        const aim: Aim = { window, calls: draw.between(1, 4), afterMs: draw.between(5, insertMode === 'coalesced' ? 350 : 150) };
+        const aim: Aim = {
+          window,
+          calls: draw.between(1, 4),
+          afterMs: draw.between(5, insertMode === 'coalesced' ? 350 : 150),
+        };
         // The request is long under way, so that the death comes before, while or after it has its effect.
         if (window === 'W2') life.slot.clickhouse.delay(draw.between(30, 60));
         life.aim(aim);
-        const hit = await fleet.hears(since, (heard) => heard.pid === life.pid && heard.what === 'window', callWithinMs);
+        const hit = await fleet.hears(
+          since,
+          (heard) => heard.pid === life.pid && heard.what === 'window',
+          callWithinMs,
+        );
         if (window === 'W2') life.slot.clickhouse.delay(0);
         if (hit === undefined) {
           life.aim(undefined);
@@ -127,14 +147,24 @@ function dieIn(window: Window): Fault {
 }
 
 async function replayed({ fleet, limitMs }: Arena, hit: Heard, since: number): Promise<Effect> {
-  const isIt = (heard: Heard): boolean => heard.what === 'delivered' && heard.replay === true && place(heard) === place(hit) && heard.detail === hit.detail;
-  return (await fleet.hears(since, isIt, limitMs)) === undefined ? `${place(hit)} ${hit.detail} was not replayed` : undefined;
+  const isIt = (heard: Heard): boolean =>
+    heard.what === 'delivered' && heard.replay === true && place(heard) === place(hit) && heard.detail === hit.detail;
+  return (await fleet.hears(since, isIt, limitMs)) === undefined
+    ? `${place(hit)} ${hit.detail} was not replayed`
+    : undefined;
 }
 
 /** The next owner knows that it is settled, though Kafka was never told. */
 async function passedOver({ fleet, store, limitMs }: Arena, hit: Heard, since: number): Promise<Effect> {
-  const others = (what: Heard['what']) => (heard: Heard): boolean => heard.what === what && heard.pid !== hit.pid && place(heard) === place(hit);
-  const claim = await fleet.hears(since, (heard) => others('claimed')(heard) && (heard.settled ?? -1) >= hit.settles!, limitMs);
+  const others =
+    (what: Heard['what']) =>
+    (heard: Heard): boolean =>
+      heard.what === what && heard.pid !== hit.pid && place(heard) === place(hit);
+  const claim = await fleet.hears(
+    since,
+    (heard) => others('claimed')(heard) && (heard.settled ?? -1) >= hit.settles!,
+    limitMs,
+  );
   if (claim === undefined) return `${place(hit)} was not claimed with ${hit.settles} settled`;
   // There the settling write is the commit.
   if (store === 'kafka') return undefined;
@@ -142,4 +172,11 @@ async function passedOver({ fleet, store, limitMs }: Arena, hit: Heard, since: n
   return resumed === undefined ? `${place(hit)} began where Kafka said` : undefined;
 }
 
-export const workerFaults: readonly Fault[] = [killWorker, freezeWorker, wakeZombie, addWorker, removeWorker, ...windows.map(dieIn)];
+export const workerFaults: readonly Fault[] = [
+  killWorker,
+  freezeWorker,
+  wakeZombie,
+  addWorker,
+  removeWorker,
+  ...windows.map(dieIn),
+];

@@ -3,7 +3,17 @@
 // `Aim`. SIGTERM drains.
 import { readFileSync, writeSync } from 'node:fs';
 import { createInterface } from 'node:readline';
-import { concatMap, defer, finalize, from, of, tap, type MonoTypeOperatorFunction, type Observable, type ObservableInput } from 'rxjs';
+import {
+  concatMap,
+  defer,
+  finalize,
+  from,
+  of,
+  tap,
+  type MonoTypeOperatorFunction,
+  type Observable,
+  type ObservableInput,
+} from 'rxjs';
 import { transformRows, type Transform } from '../../operators/transform-rows.js';
 import { checkConfig, type CheckedConfig } from '../../src/config.js';
 import { asIngestError, errorCodes } from '../../src/errors.js';
@@ -15,7 +25,8 @@ import { aroundPorts, type PortCall } from '../support/around-ports.js';
 import type { Aim, Control, Told, Window } from './told.js';
 import { policyOf, rowsOf, rowsOfTombstonesToo } from './tombstones.js';
 
-const tell = (told: Omit<Told, 'atMs'>): void => void writeSync(1, `${JSON.stringify({ atMs: Date.now(), ...told })}\n`);
+const tell = (told: Omit<Told, 'atMs'>): void =>
+  void writeSync(1, `${JSON.stringify({ atMs: Date.now(), ...told })}\n`);
 
 let aim: (Aim & { readonly calls: number }) | undefined;
 
@@ -56,7 +67,8 @@ function telling<T>(call: PortCall, make: () => ObservableInput<T>): Observable<
           if (call.what === 'insert' && isAimedAt('W3')) die('W3', call);
           if (call.what === 'write' && call.settles !== undefined && isAimedAt('W4')) die('W4', call);
         },
-        error: (error: unknown) => over({ stage: 'failed', detail: asIngestError(error, 'KCR_INTERNAL', 'not ours').code }),
+        error: (error: unknown) =>
+          over({ stage: 'failed', detail: asIngestError(error, 'KCR_INTERNAL', 'not ours').code }),
       }),
       finalize(() => {
         if (!isOver) over({ stage: 'dropped' });
@@ -75,10 +87,17 @@ function report(event: IngestEvent): void {
   const { topic, partition } = event.assignment;
   const at = { topic, partition };
   switch (event.kind) {
-    case 'assigned': case 'lost': case 'released':
+    case 'assigned':
+    case 'lost':
+    case 'released':
       return tell({ what: event.kind, ...at });
     case 'claimed':
-      return tell({ what: 'claimed', ...at, detail: `${event.inDoubt} in doubt`, ...(event.settled === undefined ? {} : { settled: event.settled }) });
+      return tell({
+        what: 'claimed',
+        ...at,
+        detail: `${event.inDoubt} in doubt`,
+        ...(event.settled === undefined ? {} : { settled: event.settled }),
+      });
     case 'resumed':
       return tell({ what: 'resumed', ...at, detail: `at ${event.resume}, committed ${event.committed}` });
     case 'skipped':
@@ -89,7 +108,8 @@ function report(event: IngestEvent): void {
       return tell({ what: 'gap', ...at, detail: `expected ${event.expected}, found ${event.found}` });
     case 'retry':
       return tell({ what: 'retry', ...at, detail: `${event.call}, ${event.error.code}` });
-    case 'fenced': case 'commitFailed':
+    case 'fenced':
+    case 'commitFailed':
       return tell({ what: event.kind, ...at, detail: event.error.message });
     case 'tombstones':
       return tell({ what: 'tombstones', ...at, detail: `${event.first}-${event.last}`, filtered: event.records });
@@ -105,10 +125,14 @@ function sabotaged(ports: OpenPorts, control: Control | undefined): OpenPorts {
   switch (control) {
     case 'tokens':
       // A replay by another process has another token: I2.
-      return withFreeze(ports, (freeze, batch) => freeze(batch.token === undefined ? batch : { ...batch, token: `${batch.token}:${process.pid}` }));
+      return withFreeze(ports, (freeze, batch) =>
+        freeze(batch.token === undefined ? batch : { ...batch, token: `${batch.token}:${process.pid}` }),
+      );
     case 'read-back':
       // What the server says it has is believed: I11.
-      return withFreeze(ports, (freeze, batch) => Object.defineProperty(freeze(batch), 'readBackWhenInDoubt', { value: false }));
+      return withFreeze(ports, (freeze, batch) =>
+        Object.defineProperty(freeze(batch), 'readBackWhenInDoubt', { value: false }),
+      );
     default:
       return ports;
   }
@@ -130,11 +154,22 @@ function configOf(file: string, control: Control | undefined): CheckedConfig {
 /** As `ingest` makes it of the transform of a route, a batch at a time: what was filtered is told with its range. */
 function transforming<B extends InsertableBatch>(transform: Transform): MonoTypeOperatorFunction<B> {
   return concatMap((batch) => {
-    const { assignment: { topic, partition }, afterOffset, lastOffset } = batch;
+    const {
+      assignment: { topic, partition },
+      afterOffset,
+      lastOffset,
+    } = batch;
     return of(batch).pipe(
       transformRows<B>(transform, {
         onEvent: (event) => {
-          if (event.kind === 'filtered') tell({ what: 'filtered', topic, partition, detail: `${afterOffset + 1}-${lastOffset}`, filtered: event.records });
+          if (event.kind === 'filtered')
+            tell({
+              what: 'filtered',
+              topic,
+              partition,
+              detail: `${afterOffset + 1}-${lastOffset}`,
+              filtered: event.records,
+            });
         },
       }),
     );
@@ -151,16 +186,26 @@ const control = process.argv[3] as Control | undefined;
 const config = configOf(process.argv[2]!, control);
 const ports = aroundPorts(sabotaged(await openPorts(config, { onEvent: report }).catch(end), control), telling);
 process.on('SIGTERM', () => ports.source.drain());
-createInterface({ input: process.stdin }).on('line', (line) => (aim = line === '' ? undefined : (JSON.parse(line) as Aim)));
+createInterface({ input: process.stdin }).on(
+  'line',
+  (line) => (aim = line === '' ? undefined : (JSON.parse(line) as Aim)),
+);
 tell({ what: 'started' });
 const transform = control === 'tombstones' ? rowsOfTombstonesToo : rowsOf;
-const transformOf = <B extends InsertableBatch>(topic: string) => (control === 'tombstones' || policyOf(topic) === 'dropped' ? transforming<B>(transform) : undefined);
+const transformOf = <B extends InsertableBatch>(topic: string) =>
+  control === 'tombstones' || policyOf(topic) === 'dropped' ? transforming<B>(transform) : undefined;
 pipelineOf(ports, config, { owner: `worker-${process.pid}`, transform: transformOf, onEvent: report }).subscribe({
   next: (outcome) => {
     const { topic, partition } = outcome.assignment;
     if (outcome.kind === 'halted') return tell({ what: 'halted', topic, partition, detail: outcome.error.message });
     const { afterOffset, lastOffset, replay } = outcome;
-    tell({ what: 'delivered', topic, partition, detail: `${afterOffset + 1}-${lastOffset}`, ...(replay ? { replay } : {}) });
+    tell({
+      what: 'delivered',
+      topic,
+      partition,
+      detail: `${afterOffset + 1}-${lastOffset}`,
+      ...(replay ? { replay } : {}),
+    });
   },
   error: end,
   complete: () => {

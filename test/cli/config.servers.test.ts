@@ -12,7 +12,11 @@ const esm = `export default {
 
 test.each([
   ['a quote is missing at the end', esm.replace("hunter2'", 'hunter2'), /line 3, column \d+: this is not JavaScript/],
-  ['a quote is missing at the beginning', esm.replace("'hunter2", 'hunter2'), /line 3, column \d+: this is not JavaScript/],
+  [
+    'a quote is missing at the beginning',
+    esm.replace("'hunter2", 'hunter2'),
+    /line 3, column \d+: this is not JavaScript/,
+  ],
   ['both are missing', esm.replace("'hunter2'", 'hunter2'), /line 3, column \d+: it throws a ReferenceError/],
   ['a colon is missing', esm.replace('password:', 'password'), /line 3, column \d+: this is not JavaScript/],
   ['none: it is read, and another key refused', esm, /routes\[0\]: unknown key "unknown"/],

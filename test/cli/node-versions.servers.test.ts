@@ -9,12 +9,21 @@ import { configFile, program } from './program.js';
 const nodes = (process.env['NODE_BINARIES'] ?? process.execPath).split(',');
 
 async function place(node: string) {
-  const compression = execFileSync(node, ['-p', "'createZstdCompress' in zlib ? 'zstd' : 'gzip'"], { encoding: 'utf8' }).trim();
+  const compression = execFileSync(node, ['-p', "'createZstdCompress' in zlib ? 'zstd' : 'gzip'"], {
+    encoding: 'utf8',
+  }).trim();
   const name = `nodes_${randomUUID().slice(0, 8)}`;
   const { brokers, clickhouseUrl, keeperConnect } = sharedStack();
   await createTopic(brokers, name, { partitions: 4 });
-  await command(clickhouseUrl, `CREATE TABLE ${name} (id UInt64, _topic String, _partition UInt32, _offset UInt64) ENGINE = MergeTree ORDER BY id SETTINGS non_replicated_deduplication_window = 10000`);
-  await produce(brokers, name, Array.from({ length: 1000 }, (_, id) => JSON.stringify({ id })));
+  await command(
+    clickhouseUrl,
+    `CREATE TABLE ${name} (id UInt64, _topic String, _partition UInt32, _offset UInt64) ENGINE = MergeTree ORDER BY id SETTINGS non_replicated_deduplication_window = 10000`,
+  );
+  await produce(
+    brokers,
+    name,
+    Array.from({ length: 1000 }, (_, id) => JSON.stringify({ id })),
+  );
   const config = {
     kafka: { brokers, groupId: name, fromBeginning: true },
     clickhouse: { url: clickhouseUrl, compression, answerCompression: compression },
@@ -46,9 +55,16 @@ describe.each(nodes)('%s', (node) => {
     running.signal('SIGTERM');
     const { code, stderr } = await running.ended;
     // Each line is one of ours: what Node writes itself is no JSON, and what it warns of is told as such.
-    const lines = stderr.trimEnd().split('\n').map((line) => JSON.parse(line) as { msg: string; level: number | string });
+    const lines = stderr
+      .trimEnd()
+      .split('\n')
+      .map((line) => JSON.parse(line) as { msg: string; level: number | string });
     expect({ code, warnings: lines.filter(({ msg }) => msg === 'Node warns') }).toEqual({ code: 0, warnings: [] });
-    for (const args of [['state', 'show', file], ['verify', file], ['drain', file, '--timeout', '60']]) {
+    for (const args of [
+      ['state', 'show', file],
+      ['verify', file],
+      ['drain', file, '--timeout', '60'],
+    ]) {
       const ended = await program(args, {}, node).ended;
       expect({ args, code: ended.code, stderr: ended.stderr }).toEqual({ args, code: 0, stderr: '' });
     }

@@ -30,12 +30,28 @@ export class Place {
   config: object = {};
   #file = '';
 
-  static async make({ partitions = 1, table = withProvenance, sessionTimeoutMs = 2_000, config = {}, kafka = {} }: PlaceOptions = {}): Promise<Place> {
+  static async make({
+    partitions = 1,
+    table = withProvenance,
+    sessionTimeoutMs = 2_000,
+    config = {},
+    kafka = {},
+  }: PlaceOptions = {}): Promise<Place> {
     const place = new Place();
     const { name, stack } = place;
-    await Promise.all([createTopic(stack.brokers, name, { partitions }), command(stack.clickhouseUrl, table.replace('{table}', name))]);
+    await Promise.all([
+      createTopic(stack.brokers, name, { partitions }),
+      command(stack.clickhouseUrl, table.replace('{table}', name)),
+    ]);
     place.config = {
-      kafka: { brokers: stack.brokers, groupId: name, fromBeginning: true, sessionTimeoutMs, heartbeatIntervalMs: 300, ...kafka },
+      kafka: {
+        brokers: stack.brokers,
+        groupId: name,
+        fromBeginning: true,
+        sessionTimeoutMs,
+        heartbeatIntervalMs: 300,
+        ...kafka,
+      },
       clickhouse: { url: stack.clickhouseUrl },
       state: { store: 'keeper', connect: stack.keeperConnect },
       delivery: 'exactly-once',
@@ -96,4 +112,5 @@ export class Place {
 }
 
 export const event = (id: number) => ({ value: JSON.stringify({ id, text: `event ${id}` }) });
-export const events = (from: number, count: number, partition = 0) => Array.from({ length: count }, (_, i) => ({ ...event(from + i), partition }));
+export const events = (from: number, count: number, partition = 0) =>
+  Array.from({ length: count }, (_, i) => ({ ...event(from + i), partition }));

@@ -29,12 +29,19 @@ export class Program {
   readonly #child: ChildProcess;
 
   constructor(command: readonly string[], env: Readonly<Record<string, string>> = {}, node = process.execPath) {
-    const child = spawn(node, command, { cwd: root, env: { ...process.env, ...env }, stdio: ['ignore', 'pipe', 'pipe'] });
+    const child = spawn(node, command, {
+      cwd: root,
+      env: { ...process.env, ...env },
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
     this.#child = child;
     child.stdout.setEncoding('utf8').on('data', (text: string) => (this.stdout += text));
     child.stderr.setEncoding('utf8').on('data', (text: string) => (this.stderr += text));
     this.ended = once(child, 'close').then(([code, signal]) => ({
-      code: code as number | null, signal: signal as NodeJS.Signals | null, stdout: this.stdout, stderr: this.stderr,
+      code: code as number | null,
+      signal: signal as NodeJS.Signals | null,
+      stdout: this.stdout,
+      stderr: this.stderr,
     }));
     running.add(child);
     // A test that failed leaves nothing behind; SIGKILL ends also what was stopped.
@@ -52,7 +59,9 @@ export class Program {
     while (!(await isSo())) {
       const isOver = this.#child.exitCode !== null || this.#child.signalCode !== null;
       if (isOver || performance.now() > deadline) {
-        throw new Error(`${isOver ? 'the program ended' : 'time was up'} before ${what}\n${this.stdout}\n${this.stderr}`);
+        throw new Error(
+          `${isOver ? 'the program ended' : 'time was up'} before ${what}\n${this.stdout}\n${this.stderr}`,
+        );
       }
       await sleep(50);
     }
@@ -64,7 +73,11 @@ export function program(args: readonly string[], env: Readonly<Record<string, st
   return new Program([main, ...args], env, node);
 }
 
-export function runConfig(config: unknown, env: Readonly<Record<string, string>> = {}, args: readonly string[] = []): Program {
+export function runConfig(
+  config: unknown,
+  env: Readonly<Record<string, string>> = {},
+  args: readonly string[] = [],
+): Program {
   return program(['run', configFile(config), ...args], env);
 }
 

@@ -18,9 +18,22 @@ async function place() {
   const { brokers, clickhouseUrl } = sharedStack();
   await createTopic(brokers, name, { partitions: 2 });
   await command(clickhouseUrl, `CREATE DATABASE ${name}`);
-  await command(clickhouseUrl, `CREATE TABLE ${name}.rows (id UInt64, _topic String, _partition UInt32, _offset UInt64) ENGINE = MergeTree ORDER BY id SETTINGS non_replicated_deduplication_window = 1000`);
-  await produce(brokers, name, Array.from({ length: 100 }, (_, id) => JSON.stringify({ id })));
-  const count = async (): Promise<number | undefined> => (await query<{ n: number }>(clickhouseUrl, `SELECT uniqExact(_partition, _offset) * (count() = 100) AS n FROM ${name}.rows`))[0]?.n;
+  await command(
+    clickhouseUrl,
+    `CREATE TABLE ${name}.rows (id UInt64, _topic String, _partition UInt32, _offset UInt64) ENGINE = MergeTree ORDER BY id SETTINGS non_replicated_deduplication_window = 1000`,
+  );
+  await produce(
+    brokers,
+    name,
+    Array.from({ length: 100 }, (_, id) => JSON.stringify({ id })),
+  );
+  const count = async (): Promise<number | undefined> =>
+    (
+      await query<{ n: number }>(
+        clickhouseUrl,
+        `SELECT uniqExact(_partition, _offset) * (count() = 100) AS n FROM ${name}.rows`,
+      )
+    )[0]?.n;
   return { name, brokers, count, behind: new URL(clickhouseUrl).host };
 }
 
@@ -30,7 +43,8 @@ test('every command goes through proxy and TLS with our certificate, the states 
   const proxy = await webProxy({ login: 'me:secret' });
   const dir = mkdtempSync(join(tmpdir(), 'reach-'));
   const client = ours.issue();
-  for (const [file, text] of Object.entries({ 'ca.pem': ours.ca, 'client.pem': client.cert, 'client.key': client.key })) writeFileSync(join(dir, file), text);
+  for (const [file, text] of Object.entries({ 'ca.pem': ours.ca, 'client.pem': client.cert, 'client.key': client.key }))
+    writeFileSync(join(dir, file), text);
   const config = {
     kafka: { brokers, groupId: name, fromBeginning: true, sessionTimeoutMs: 2_000, heartbeatIntervalMs: 300 },
     clickhouse: {
@@ -48,29 +62,47 @@ test('every command goes through proxy and TLS with our certificate, the states 
   };
   const [file, env] = [configFile(config), { PROXY_PASSWORD: 'secret' }];
   const checked = await program(['check', file], env).ended;
-  expect({ code: checked.code, stdout: checked.stdout, stderr: checked.stderr }).toEqual({ code: 0, stdout: expect.stringContaining(`${name}.rows`) as string, stderr: '' });
+  expect({ code: checked.code, stdout: checked.stdout, stderr: checked.stderr }).toEqual({
+    code: 0,
+    stdout: expect.stringContaining(`${name}.rows`) as string,
+    stderr: '',
+  });
   const running = runConfig(config, env);
   await running.until(async () => (await count()) === 100, 'all rows were there');
   running.signal('SIGTERM');
   expect((await running.ended).code).toBe(0);
   const shown = await program(['state', 'show', file, '--json'], env).ended;
-  expect(JSON.parse(shown.stdout)).toMatchObject({ store: expect.stringContaining('keeper-map') as string, partitions: [{ topic: name }, { topic: name }] });
+  expect(JSON.parse(shown.stdout)).toMatchObject({
+    store: expect.stringContaining('keeper-map') as string,
+    partitions: [{ topic: name }, { topic: name }],
+  });
   expect((await program(['verify', file], env).ended).code).toBe(0);
   expect((await program(['drain', file, '--timeout', '60'], env).ended).code).toBe(0);
   expect(await count()).toBe(100);
-  expect([new Set(proxy.tunnels), new Set(front.clients.map(({ subject }) => subject))]).toEqual([new Set([`localhost:${front.port}`]), new Set(['issued'])]);
+  expect([new Set(proxy.tunnels), new Set(front.clients.map(({ subject }) => subject))]).toEqual([
+    new Set([`localhost:${front.port}`]),
+    new Set(['issued']),
+  ]);
 });
 
-test.each(['keeper', 'keeper-map'] as const)('a certificate of another authority is refused by its name before a record is taken (%s)', async (store) => {
-  const { name, brokers, behind } = await place();
-  const { port } = await tlsFront(behind, authority('another').issue());
-  const { code, stderr } = await runConfig({
-    kafka: { brokers, groupId: name, fromBeginning: true },
-    clickhouse: { url: `https://localhost:${port}`, tls: { ca: ours.ca } },
-    state: store === 'keeper' ? { store, connect: sharedStack().keeperConnect } : { store, requestTimeoutMs: 2_000 },
-    delivery: 'exactly-once',
-    routes: [{ topic: name, table: 'rows', database: name }],
-  }).ended;
-  expect({ code, stderr }).toEqual({ code: 3, stderr: expect.stringMatching(/server: ClickHouse cannot be reached.*not from an authority that is trusted here/) as string });
-  if (store === 'keeper-map') expect(stderr).toMatch(/state store: .*not from an authority that is trusted here/);
-});
+test.each(['keeper', 'keeper-map'] as const)(
+  'a certificate of another authority is refused by its name before a record is taken (%s)',
+  async (store) => {
+    const { name, brokers, behind } = await place();
+    const { port } = await tlsFront(behind, authority('another').issue());
+    const { code, stderr } = await runConfig({
+      kafka: { brokers, groupId: name, fromBeginning: true },
+      clickhouse: { url: `https://localhost:${port}`, tls: { ca: ours.ca } },
+      state: store === 'keeper' ? { store, connect: sharedStack().keeperConnect } : { store, requestTimeoutMs: 2_000 },
+      delivery: 'exactly-once',
+      routes: [{ topic: name, table: 'rows', database: name }],
+    }).ended;
+    expect({ code, stderr }).toEqual({
+      code: 3,
+      stderr: expect.stringMatching(
+        /server: ClickHouse cannot be reached.*not from an authority that is trusted here/,
+      ) as string,
+    });
+    if (store === 'keeper-map') expect(stderr).toMatch(/state store: .*not from an authority that is trusted here/);
+  },
+);

@@ -35,8 +35,15 @@ async function place() {
   const name = `silent_run_${randomUUID().slice(0, 8)}`;
   const { clickhouseUrl, keeperConnect } = sharedStack();
   await createTopic(broker.direct, name, { partitions });
-  await command(clickhouseUrl, `CREATE TABLE ${name} (id UInt64, _topic String, _partition UInt32, _offset UInt64) ENGINE = MergeTree ORDER BY id SETTINGS non_replicated_deduplication_window = 1000`);
-  await produce(broker.direct, name, Array.from({ length: records }, (_, id) => ({ value: JSON.stringify({ id }), partition: id % partitions })));
+  await command(
+    clickhouseUrl,
+    `CREATE TABLE ${name} (id UInt64, _topic String, _partition UInt32, _offset UInt64) ENGINE = MergeTree ORDER BY id SETTINGS non_replicated_deduplication_window = 1000`,
+  );
+  await produce(
+    broker.direct,
+    name,
+    Array.from({ length: records }, (_, id) => ({ value: JSON.stringify({ id }), partition: id % partitions })),
+  );
   const [clickhouse, keeper] = await Promise.all([proxied(new URL(clickhouseUrl).host), proxied(keeperConnect)]);
   onTestFinished(() => broker.proxy.heal());
   const config = {
@@ -47,14 +54,26 @@ async function place() {
     routes: [{ topic: name, table: name }],
     batch: { count: 10, maxWaitMs: 20 },
   };
-  const rows = async () => (await query<{ rows: number; different: number }>(clickhouseUrl, `SELECT count() AS rows, uniqExact(id) AS different FROM ${name}`))[0];
+  const rows = async () =>
+    (
+      await query<{ rows: number; different: number }>(
+        clickhouseUrl,
+        `SELECT count() AS rows, uniqExact(id) AS different FROM ${name}`,
+      )
+    )[0];
   return { config, rows, kafka: broker.proxy, clickhouse, keeper };
 }
 
 const faults = ['falls silent', 'refuses'] as const;
 const moments = [0, 2, 5, 9, 14];
-const all = (['kafka', 'clickhouse', 'keeper'] as const).flatMap((server) => faults.flatMap((fault) => moments.map((batches) => [server, fault, batches] as const)));
-const few = [['kafka', 'falls silent', 2], ['clickhouse', 'refuses', 5], ['keeper', 'falls silent', 9]] as const;
+const all = (['kafka', 'clickhouse', 'keeper'] as const).flatMap((server) =>
+  faults.flatMap((fault) => moments.map((batches) => [server, fault, batches] as const)),
+);
+const few = [
+  ['kafka', 'falls silent', 2],
+  ['clickhouse', 'refuses', 5],
+  ['keeper', 'falls silent', 9],
+] as const;
 const isLong = process.env['KCR_LONG'] !== undefined;
 const cases = isLong ? all : few;
 

@@ -17,12 +17,23 @@ interface Silenced {
 }
 
 /** A topic and a table on the real servers, reached through proxies that stop after so many answers each. */
-async function place(answers: { readonly kafka?: number; readonly clickhouse?: number; readonly keeper?: number }): Promise<Silenced & { readonly config: object }> {
+async function place(answers: {
+  readonly kafka?: number;
+  readonly clickhouse?: number;
+  readonly keeper?: number;
+}): Promise<Silenced & { readonly config: object }> {
   const name = `silent_${randomUUID().slice(0, 8)}`;
   const { brokers, clickhouseUrl, keeperConnect } = sharedStack();
   await createTopic(brokers, name, { partitions: 2 });
-  await command(clickhouseUrl, `CREATE TABLE ${name} (id UInt64, _topic String, _partition UInt32, _offset UInt64) ENGINE = MergeTree ORDER BY id SETTINGS non_replicated_deduplication_window = 1000`);
-  await produce(brokers, name, Array.from({ length: 50 }, (_, id) => JSON.stringify({ id })));
+  await command(
+    clickhouseUrl,
+    `CREATE TABLE ${name} (id UInt64, _topic String, _partition UInt32, _offset UInt64) ENGINE = MergeTree ORDER BY id SETTINGS non_replicated_deduplication_window = 1000`,
+  );
+  await produce(
+    brokers,
+    name,
+    Array.from({ length: 50 }, (_, id) => JSON.stringify({ id })),
+  );
   const [kafka, clickhouse, keeper] = await Promise.all([
     // The broker gives its own address to whoever asks: only the first connections go this way, those of the start.
     silentAfter(brokers[0]!, answers.kafka),
@@ -63,27 +74,37 @@ describe('G5: SIGTERM is obeyed at every moment of the start', () => {
   });
 });
 
-test.each(['kafka', 'clickhouse', 'keeper'] as const)('G5: drain --timeout 3 ends about then, whichever server is silent: %s', async (server) => {
-  const { config } = await place({ [server]: 0 });
-  const fromMs = performance.now();
-  const { code, stderr } = await program(['drain', configFile(config), '--timeout', '3']).ended;
-  expect(performance.now() - fromMs).toBeLessThan(SOON_MS);
-  expect({ code, stderr }).toEqual({ code: 7, stderr: expect.stringContaining('KCR_DRAIN_TIMEOUT') as string });
-});
+test.each(['kafka', 'clickhouse', 'keeper'] as const)(
+  'G5: drain --timeout 3 ends about then, whichever server is silent: %s',
+  async (server) => {
+    const { config } = await place({ [server]: 0 });
+    const fromMs = performance.now();
+    const { code, stderr } = await program(['drain', configFile(config), '--timeout', '3']).ended;
+    expect(performance.now() - fromMs).toBeLessThan(SOON_MS);
+    expect({ code, stderr }).toEqual({ code: 7, stderr: expect.stringContaining('KCR_DRAIN_TIMEOUT') as string });
+  },
+);
 
-test.each(['clickhouse', 'keeper'] as const)('G6: a drain with a server away ends below half a minute by default: %s', async (server) => {
-  const at = await place({});
-  const { drainTimeoutMs: _short, ...kafka } = (at.config as { kafka: { drainTimeoutMs: number } }).kafka;
-  const running = runConfig({ ...at.config, kafka }, {}, ['--log-level', 'debug']);
-  await running.until(() => running.stderr.includes('"delivered"'), 'it ran');
-  at[server].silence();
-  // Something to hold the drain up: rows that cannot be inserted, settled or committed.
-  const { topic } = (at.config as { routes: { topic: string }[] }).routes[0] as { topic: string };
-  await produce(sharedStack().brokers, topic, Array.from({ length: 50 }, (_, id) => JSON.stringify({ id })));
-  await running.until(() => at[server].isSilenced, 'something waits for the server');
-  const fromMs = performance.now();
-  running.signal('SIGTERM');
-  const { code } = await running.ended;
-  expect(performance.now() - fromMs).toBeLessThan(29_000);
-  expect([0, 7]).toContain(code);
-});
+test.each(['clickhouse', 'keeper'] as const)(
+  'G6: a drain with a server away ends below half a minute by default: %s',
+  async (server) => {
+    const at = await place({});
+    const { drainTimeoutMs: _short, ...kafka } = (at.config as { kafka: { drainTimeoutMs: number } }).kafka;
+    const running = runConfig({ ...at.config, kafka }, {}, ['--log-level', 'debug']);
+    await running.until(() => running.stderr.includes('"delivered"'), 'it ran');
+    at[server].silence();
+    // Something to hold the drain up: rows that cannot be inserted, settled or committed.
+    const { topic } = (at.config as { routes: { topic: string }[] }).routes[0] as { topic: string };
+    await produce(
+      sharedStack().brokers,
+      topic,
+      Array.from({ length: 50 }, (_, id) => JSON.stringify({ id })),
+    );
+    await running.until(() => at[server].isSilenced, 'something waits for the server');
+    const fromMs = performance.now();
+    running.signal('SIGTERM');
+    const { code } = await running.ended;
+    expect(performance.now() - fromMs).toBeLessThan(29_000);
+    expect([0, 7]).toContain(code);
+  },
+);

@@ -19,15 +19,25 @@ function project(): string {
   chmodSync(main, 0o755);
   symlinkSync(root, join(dir, 'node_modules/kafka-clickhouse-rx'));
   symlinkSync(main, join(dir, 'node_modules/.bin/kafka-clickhouse-rx'));
-  writeFileSync(join(dir, 'package.json'), JSON.stringify({ name: 'project', private: true, dependencies: { 'kafka-clickhouse-rx': '*' } }));
+  writeFileSync(
+    join(dir, 'package.json'),
+    JSON.stringify({ name: 'project', private: true, dependencies: { 'kafka-clickhouse-rx': '*' } }),
+  );
   return dir;
 }
 
 /** Every line in the documents that starts it: `… run CONFIG`. */
-const lines = [...readFileSync(join(root, 'docs/configuration.md'), 'utf8').matchAll(/`((?:node_modules|npx)[^`]*\brun CONFIG'?)`/g)].map(([, line]) => line!);
+const lines = [
+  ...readFileSync(join(root, 'docs/configuration.md'), 'utf8').matchAll(/`((?:node_modules|npx)[^`]*\brun CONFIG'?)`/g),
+].map(([, line]) => line!);
 
 test('G7: the documents name lines to start it by', () => {
-  expect(lines).toEqual(expect.arrayContaining([expect.stringMatching(/^node_modules\/\.bin\/kafka-clickhouse-rx run/), expect.stringMatching(/^npx -c 'exec /)]));
+  expect(lines).toEqual(
+    expect.arrayContaining([
+      expect.stringMatching(/^node_modules\/\.bin\/kafka-clickhouse-rx run/),
+      expect.stringMatching(/^npx -c 'exec /),
+    ]),
+  );
 });
 
 test.each(lines)('G7: started as %s it drains on SIGTERM, and leaves nobody behind', async (line) => {
@@ -47,7 +57,10 @@ test.each(lines)('G7: started as %s it drains on SIGTERM, and leaves nobody behi
   });
   let log = '';
   child.stderr.setEncoding('utf8').on('data', (text: string) => (log += text));
-  await vi.waitFor(async () => expect(await place.rows('SELECT count() AS n FROM {table}')).toEqual([{ n: 10 }]), { timeout: 120_000, interval: 200 });
+  await vi.waitFor(async () => expect(await place.rows('SELECT count() AS n FROM {table}')).toEqual([{ n: 10 }]), {
+    timeout: 120_000,
+    interval: 200,
+  });
   child.kill('SIGTERM');
   expect(await exit).toEqual([0, null]);
   expect(log).toMatch(/"msg":"stopped"/);

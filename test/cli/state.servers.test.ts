@@ -29,7 +29,9 @@ describe('a process that was killed in the middle of an insert', () => {
     const at = await Place.make({ partitions: 2, config: { clickhouse: { url: proxy.url } } });
     const { brokers } = at.stack;
     await produce(brokers, at.name, events(0, 10));
-    expect((await at.run('state show')).stdout).toMatch(/no state .* 10 +10 +– +–\n[^]*2 partitions \(2 without a state\), nothing in doubt, lag 10/);
+    expect((await at.run('state show')).stdout).toMatch(
+      /no state .* 10 +10 +– +–\n[^]*2 partitions \(2 without a state\), nothing in doubt, lag 10/,
+    );
 
     const running = program(['run', at.file, '--log-level', 'debug']);
     await running.until(() => running.stderr.includes('stateWritten'), 'the insert was under way');
@@ -38,8 +40,16 @@ describe('a process that was killed in the middle of an insert', () => {
     await produce(brokers, at.name, events(10, 5));
     const killed = await at.json<Shown>('state show');
     expect(killed).toMatchObject({
-      exit: 0, totals: { partitions: 2, inDoubt: 1, lag: 15 },
-      partitions: [{ settled: null, inDoubt: [{ first: 0, last: 9, rows: 10, tables: [`default.${at.name}`] }], owner: expect.any(String) as string }, { settled: null, inDoubt: [] }],
+      exit: 0,
+      totals: { partitions: 2, inDoubt: 1, lag: 15 },
+      partitions: [
+        {
+          settled: null,
+          inDoubt: [{ first: 0, last: 9, rows: 10, tables: [`default.${at.name}`] }],
+          owner: expect.any(String) as string,
+        },
+        { settled: null, inDoubt: [] },
+      ],
     });
 
     const late = await at.run('drain', '--timeout', '15');
@@ -55,7 +65,9 @@ describe('a process that was killed in the middle of an insert', () => {
     expect(await at.settled()).toBe(9);
     expect(await at.rows('SELECT count() AS n, uniqExact(id) AS ids FROM {table}')).toEqual([{ n: 10, ids: 10 }]);
     const verified = await at.run('verify');
-    expect(verified.stdout).toMatch(/0-9 +10 +0 +0 +0\n[^]*nothing is settled[^]*every one is in the table exactly once/);
+    expect(verified.stdout).toMatch(
+      /0-9 +10 +0 +0 +0\n[^]*nothing is settled[^]*every one is in the table exactly once/,
+    );
     expect(verified.code).toBe(0);
   });
 });
@@ -70,17 +82,40 @@ describe('verify and reset', () => {
     await produce(brokers, at.name, events(20, 6), { transactional: 'commit' }); // 14-19, and 20 is its marker
     const running = program(['run', at.file]);
     await running.until(async () => (await at.settled()) === 20, 'everything was settled');
-    expect(await at.verified()).toMatchObject({ partitions: [{ range: { first: 0, last: 20 }, records: 16, missing: none, doubled: none, unexpected: none, beyond: undefined }] });
+    expect(await at.verified()).toMatchObject({
+      partitions: [
+        {
+          range: { first: 0, last: 20 },
+          records: 16,
+          missing: none,
+          doubled: none,
+          unexpected: none,
+          beyond: undefined,
+        },
+      ],
+    });
 
     await at.sql(`ALTER TABLE {table} DELETE WHERE _offset IN (0, 5, 17) SETTINGS mutations_sync = 1`);
-    await at.sql(`INSERT INTO {table} VALUES (3, '', '${at.name}', 0, 3), (4, '', '${at.name}', 0, 4), (9, '', '${at.name}', 0, 11), (9, '', '${at.name}', 0, 99), (9, '', 'other', 0, 6)`);
+    await at.sql(
+      `INSERT INTO {table} VALUES (3, '', '${at.name}', 0, 3), (4, '', '${at.name}', 0, 4), (9, '', '${at.name}', 0, 11), (9, '', '${at.name}', 0, 99), (9, '', 'other', 0, 6)`,
+    );
     const differs = await at.json<Compared>('verify', '--from-offset', '0', '--show', '1');
     expect(differs).toMatchObject({
-      exit: 5, clean: false,
-      partitions: [{ missing: { count: 3, first: [0] }, doubled: { count: 2, first: [3] }, unexpected: { count: 1, first: [11] }, beyond: 99 }],
+      exit: 5,
+      clean: false,
+      partitions: [
+        {
+          missing: { count: 3, first: [0] },
+          doubled: { count: 2, first: [3] },
+          unexpected: { count: 1, first: [11] },
+          beyond: 99,
+        },
+      ],
     });
     const dry = await at.run('state reset', '--to-offset', '15');
-    expect(dry.stdout).toMatch(/settled 20 → goes on at offset 15, incarnation 0 → 1\n {2}TWICE: offsets 15-20 \(6\)[^]*has a member[^]*Nothing was changed/);
+    expect(dry.stdout).toMatch(
+      /settled 20 → goes on at offset 15, incarnation 0 → 1\n {2}TWICE: offsets 15-20 \(6\)[^]*has a member[^]*Nothing was changed/,
+    );
     expect(await at.settled()).toBe(20);
     expect((await at.run('state reset', '--to-offset', '15', '--apply')).code).toBe(0);
     // Its next write fails; then it claims anew, and goes on where it was told to.
@@ -89,8 +124,18 @@ describe('verify and reset', () => {
     running.signal('SIGTERM');
     expect((await running.ended).code).toBe(0);
     expect(running.stderr).toContain('fenced');
-    expect(await at.rows('SELECT _offset AS o, count() AS n FROM {table} WHERE o BETWEEN 14 AND 21 GROUP BY o ORDER BY o')).toEqual(
-      [[14, 1], [15, 2], [16, 2], [17, 1], [18, 2], [19, 2], [21, 1]].map(([o, n]) => ({ o, n })),
+    expect(
+      await at.rows('SELECT _offset AS o, count() AS n FROM {table} WHERE o BETWEEN 14 AND 21 GROUP BY o ORDER BY o'),
+    ).toEqual(
+      [
+        [14, 1],
+        [15, 2],
+        [16, 2],
+        [17, 1],
+        [18, 2],
+        [19, 2],
+        [21, 1],
+      ].map(([o, n]) => ({ o, n })),
     );
   });
 
@@ -108,21 +153,31 @@ describe('verify and reset', () => {
     const verified = await program(['verify', file]).ended;
     expect(verified).toMatchObject({ code: 0, stdout: expect.stringMatching(/0-19 +10 +0 +0 +0\n/) as string });
     // As if there were none: ten records seem to be missing, five to be there twice.
-    expect(await at.verified()).toMatchObject({ partitions: [{ missing: { count: 10 }, doubled: { count: 5 }, unexpected: none }] });
+    expect(await at.verified()).toMatchObject({
+      partitions: [{ missing: { count: 10 }, doubled: { count: 5 }, unexpected: none }],
+    });
 
     await at.sql('ALTER TABLE {table} DROP COLUMN _offset');
     const refused = await at.run('verify');
     expect(refused.code).toBe(3);
-    expect(refused.stderr).toMatch(/KCR_TABLE_UNSUITABLE.*no column _offset.*ALTER TABLE default\.\w+ ADD COLUMN _offset Int64/);
+    expect(refused.stderr).toMatch(
+      /KCR_TABLE_UNSUITABLE.*no column _offset.*ALTER TABLE default\.\w+ ADD COLUMN _offset Int64/,
+    );
   });
 });
 
 test('a command that is refused ends, though Kafka is slow and a connection to it was under way: nobody waits for a process that says it is done', async () => {
-  const at = await Place.make({ table: 'CREATE TABLE {table} (id UInt64) ENGINE = MergeTree ORDER BY id SETTINGS non_replicated_deduplication_window = 1000' });
+  const at = await Place.make({
+    table:
+      'CREATE TABLE {table} (id UInt64) ENGINE = MergeTree ORDER BY id SETTINGS non_replicated_deduplication_window = 1000',
+  });
   const kafka = await TcpProxy.start({ to: at.stack.brokers[0]! });
   onTestFinished(() => kafka.stop());
   kafka.delay(300);
-  const running = program(['verify', configFile({ ...at.config, kafka: { brokers: [kafka.address], groupId: at.name } })]);
+  const running = program([
+    'verify',
+    configFile({ ...at.config, kafka: { brokers: [kafka.address], groupId: at.name } }),
+  ]);
   const ended = await Promise.race([running.ended, sleep(60_000, 'still running', { ref: false })]);
   expect(ended).toMatchObject({ code: 3, stderr: expect.stringContaining('KCR_TABLE_UNSUITABLE') as string });
 });
@@ -133,22 +188,35 @@ test('a state that is kept beside the committed offsets is reset while the group
   const running = program(['run', at.file]);
   await running.until(async () => (await at.settled()) === 9, 'everything was settled');
   const refused = await at.run('state reset', '--to-offset', '4', '--apply');
-  expect(refused).toMatchObject({ code: 5, stderr: expect.stringMatching(/KCR_KAFKA: The group \w+ has members.*stop every process of the group/) as string });
+  expect(refused).toMatchObject({
+    code: 5,
+    stderr: expect.stringMatching(/KCR_KAFKA: The group \w+ has members.*stop every process of the group/) as string,
+  });
   expect(await at.settled()).toBe(9);
   running.signal('SIGTERM');
   await running.ended;
-  expect(await at.json('state reset', '--to-offset', '4', '--apply')).toMatchObject({ exit: 0, applied: true, partitions: [{ to: 4, settledBefore: 9, twice: { first: 4, last: 9 } }] });
+  expect(await at.json('state reset', '--to-offset', '4', '--apply')).toMatchObject({
+    exit: 0,
+    applied: true,
+    partitions: [{ to: 4, settledBefore: 9, twice: { first: 4, last: 9 } }],
+  });
   expect(await at.settled()).toBe(3);
   const again = program(['run', at.file]);
   await again.until(async () => (await at.settled()) === 9, 'it was settled again');
   again.signal('SIGTERM');
   expect((await again.ended).code).toBe(0);
-  expect(await at.rows('SELECT count() AS n, countIf(_offset >= 4) AS twice FROM {table}')).toEqual([{ n: 16, twice: 12 }]);
+  expect(await at.rows('SELECT count() AS n, countIf(_offset >= 4) AS twice FROM {table}')).toEqual([
+    { n: 16, twice: 12 },
+  ]);
 });
 
 test('a partition that halted is seen in its state with why, since when, and who must act, until it goes on: else it stands unseen once the log is gone', async () => {
   const at = await Place.make({ partitions: 2 });
-  await produce(at.stack.brokers, at.name, [...events(0, 5), { value: '{"id":"no number"}', partition: 0 }, ...events(10, 5, 1)]);
+  await produce(at.stack.brokers, at.name, [
+    ...events(0, 5),
+    { value: '{"id":"no number"}', partition: 0 },
+    ...events(10, 5, 1),
+  ]);
   const beforeMs = Date.now();
   const running = program(['run', at.file]);
   await running.until(async () => (await at.settled(1)) === 4, 'the other partition went on');
@@ -156,7 +224,12 @@ test('a partition that halted is seen in its state with why, since when, and who
   running.signal('SIGTERM');
   expect((await running.ended).code).toBe(4);
   const shown = await at.json<Shown>('state show');
-  expect(shown).toMatchObject({ partitions: [{ halted: { code: 'KCR_POISON', heals: false, atMs: expect.any(Number) as number } }, { settled: 4, halted: null }] });
+  expect(shown).toMatchObject({
+    partitions: [
+      { halted: { code: 'KCR_POISON', heals: false, atMs: expect.any(Number) as number } },
+      { settled: 4, halted: null },
+    ],
+  });
   expect(shown.partitions[0]?.halted?.atMs).toBeGreaterThanOrEqual(beforeMs);
   expect((await at.run('state show')).stdout.replace(/\s+/gu, ' ')).toContain(`${at.name}/0: HALTED since`);
 
@@ -165,7 +238,9 @@ test('a partition that halted is seen in its state with why, since when, and who
   await again.until(() => again.stderr.includes('partition halted'), 'it halted again');
   again.signal('SIGTERM');
   expect((await again.ended).code).toBe(4);
-  expect((await at.json<Shown>('state show')).partitions[0]?.halted).toMatchObject({ atMs: shown.partitions[0]?.halted?.atMs });
+  expect((await at.json<Shown>('state show')).partitions[0]?.halted).toMatchObject({
+    atMs: shown.partitions[0]?.halted?.atMs,
+  });
   expect((await at.run('state reset', '--to-offset', '6', '--partition', '0', '--apply')).code).toBe(0);
   expect((await at.json<Shown>('state show')).totals).toMatchObject({ halted: 0 });
 });

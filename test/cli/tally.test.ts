@@ -8,17 +8,20 @@ const assignment: Assignment = { topic: 't', partition: 0, epoch: 1, generation:
 const failed = (code: ErrorCode) => new IngestError(code, 'it failed', { topic: 't', partition: 0 });
 
 describe('exit code 3 says that no record was taken', () => {
-  test.each<ErrorCode>(['KCR_KAFKA_UNREACHABLE', 'KCR_TOPIC_MISSING', 'KCR_STORE_UNREACHABLE'])('so %s is 3 before the first partition came, and 5 after', (code) => {
-    const refused = new Tally();
-    refused.fail(failed(code));
-    expect(refused.exitCode).toBe(3);
+  test.each<ErrorCode>(['KCR_KAFKA_UNREACHABLE', 'KCR_TOPIC_MISSING', 'KCR_STORE_UNREACHABLE'])(
+    'so %s is 3 before the first partition came, and 5 after',
+    (code) => {
+      const refused = new Tally();
+      refused.fail(failed(code));
+      expect(refused.exitCode).toBe(3);
 
-    const begun = new Tally();
-    begun.event({ kind: 'assigned', assignment }, false);
-    begun.outcome({ kind: 'halted', assignment, error: failed(code) });
-    expect(begun.exitCode).toBe(5);
-    expect(exitCodeOf({ halted: [{ topic: 't', partition: 0, error: failed(code) }], isLate: false }, [])).toBe(5);
-  });
+      const begun = new Tally();
+      begun.event({ kind: 'assigned', assignment }, false);
+      begun.outcome({ kind: 'halted', assignment, error: failed(code) });
+      expect(begun.exitCode).toBe(5);
+      expect(exitCodeOf({ halted: [{ topic: 't', partition: 0, error: failed(code) }], isLate: false }, [])).toBe(5);
+    },
+  );
 
   test('the others are the same before and after, and nothing is 0', () => {
     const tally = new Tally();
@@ -52,7 +55,11 @@ describe('the exit code tells a supervisor whether to start again or to call som
   test('another one that waits for a person outranks it', () => {
     const tally = begun();
     tally.outcome(healing);
-    tally.outcome({ kind: 'halted', assignment: { ...assignment, partition: 1, epoch: 2 }, error: failed('KCR_POISON') });
+    tally.outcome({
+      kind: 'halted',
+      assignment: { ...assignment, partition: 1, epoch: 2 },
+      error: failed('KCR_POISON'),
+    });
     expect(tally.exitCode).toBe(4);
   });
 

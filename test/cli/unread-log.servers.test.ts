@@ -14,8 +14,15 @@ async function place(partitions: number) {
   const name = `log_${randomUUID().slice(0, 8)}`;
   const { brokers, clickhouseUrl, keeperConnect } = sharedStack();
   await createTopic(brokers, name, { partitions });
-  await command(clickhouseUrl, `CREATE TABLE ${name} (id UInt64, _topic String, _partition UInt32, _offset UInt64) ENGINE = MergeTree ORDER BY id SETTINGS non_replicated_deduplication_window = 10000`);
-  await produce(brokers, name, Array.from({ length: partitions * 2 }, (_, id) => ({ value: JSON.stringify({ id }), partition: id % partitions })));
+  await command(
+    clickhouseUrl,
+    `CREATE TABLE ${name} (id UInt64, _topic String, _partition UInt32, _offset UInt64) ENGINE = MergeTree ORDER BY id SETTINGS non_replicated_deduplication_window = 10000`,
+  );
+  await produce(
+    brokers,
+    name,
+    Array.from({ length: partitions * 2 }, (_, id) => ({ value: JSON.stringify({ id }), partition: id % partitions })),
+  );
   const clickhouse = await unreliableGateway(clickhouseUrl);
   const config = {
     kafka: { brokers, groupId: name, fromBeginning: true },
@@ -39,11 +46,15 @@ test('G1: 100 partitions, ClickHouse away, a log that nobody reads: it goes on, 
   clickhouse.isAway = true;
   const main = new URL('../../dist/src/cli/main.js', import.meta.url).pathname;
   const line = `"${process.execPath}" "${main}" run "${configFile(config)}" --log-level debug 2> "${path}"`;
-  const running = new Program(['-e', `import('node:child_process').then(({ spawn }) => {
+  const running = new Program([
+    '-e',
+    `import('node:child_process').then(({ spawn }) => {
     const child = spawn('/bin/sh', ['-c', 'exec ' + process.argv[1]], { stdio: 'ignore' });
     process.on('SIGTERM', () => child.kill('SIGTERM'));
     child.on('exit', (code) => process.exit(code ?? 99));
-  })`, line]);
+  })`,
+    line,
+  ]);
   // Each is told in a line of its own; a pipe holds 65,536 bytes.
   await running.until(() => clickhouse.refused >= 1_000, 'a thousand inserts were refused');
   clickhouse.isAway = false;
@@ -56,7 +67,11 @@ test('G3: 300 partitions, ClickHouse away: a few lines of each kind, and those t
   const { config, clickhouse, rows } = await place(300);
   clickhouse.isAway = true;
   const running = runConfig(config);
-  await running.until(() => clickhouse.refused >= 3_000 && running.stderr.includes('retry (as before, counted)'), 'three thousand inserts were refused', 240_000);
+  await running.until(
+    () => clickhouse.refused >= 3_000 && running.stderr.includes('retry (as before, counted)'),
+    'three thousand inserts were refused',
+    240_000,
+  );
   clickhouse.isAway = false;
   await running.until(async () => (await rows()) === 600, 'every row was there');
   running.signal('SIGTERM');

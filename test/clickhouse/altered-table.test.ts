@@ -26,14 +26,18 @@ const trials = (): readonly string[] => server.queries.filter(isTrial);
 const insert = () => outcome(sink.freeze({ ...batch, intent: intentOf(sink, batch) }).insert());
 /** The second attempt: the first one finds the alteration, and is tried again whatever was said. */
 const refused = async (found: object, attempts = 2): Promise<void> => {
-  for (let attempt = 1; attempt < attempts; attempt++) await expect(insert()).rejects.toMatchObject({ code: 'KCR_INSERT_RETRIABLE' });
+  for (let attempt = 1; attempt < attempts; attempt++)
+    await expect(insert()).rejects.toMatchObject({ code: 'KCR_INSERT_RETRIABLE' });
   await expect(insert()).rejects.toMatchObject(found);
 };
 
 /** As ClickHouse says it of the second row, or, behind its parser, of none. */
 function refuse(named = true): void {
-  const text = named ? "Code: 27. DB::Exception: Cannot parse input: expected '[' before: '2': (while reading the value of key v): (at row 2)\n: While executing JSONEachRowRowInputFormat. (CANNOT_PARSE_INPUT_ASSERTION_FAILED) (version 26.7.2.1)" : 'Code: 190. DB::Exception: Elements differ. (SIZES_OF_ARRAYS_DONT_MATCH) (version 26.7.2.1)';
-  server.onInsert = ({ response }: FakeInsert) => void response.writeHead(400, { 'x-clickhouse-exception-code': named ? '27' : '190' }).end(text);
+  const text = named
+    ? "Code: 27. DB::Exception: Cannot parse input: expected '[' before: '2': (while reading the value of key v): (at row 2)\n: While executing JSONEachRowRowInputFormat. (CANNOT_PARSE_INPUT_ASSERTION_FAILED) (version 26.7.2.1)"
+    : 'Code: 190. DB::Exception: Elements differ. (SIZES_OF_ARRAYS_DONT_MATCH) (version 26.7.2.1)';
+  server.onInsert = ({ response }: FakeInsert) =>
+    void response.writeHead(400, { 'x-clickhouse-exception-code': named ? '27' : '190' }).end(text);
 }
 
 function alter(): void {
@@ -58,7 +62,10 @@ describe('a refused row, after the table was altered', () => {
     await refused({ code: 'KCR_SCHEMA', fields: { first: 10, last: 13, table: 'default.t', serverCode: 27 } });
     expect(server.inserts, 'nothing is sent to find out').toHaveLength(2);
     const [now, before] = trials();
-    expect([now!.split('\n').length, before!.split('\n').length], 'all of the batch as the table is, the record alone as it was').toEqual([6, 3]);
+    expect(
+      [now!.split('\n').length, before!.split('\n').length],
+      'all of the batch as the table is, the record alone as it was',
+    ).toEqual([6, 3]);
     server.onInsert = ({ response }) => void response.end();
     await expect(insert()).resolves.toMatchObject({ rows: 3 });
   });
@@ -123,20 +130,29 @@ describe('a refused row, after the table was altered', () => {
     await refused({ code: 'KCR_POISON', fields: { offset: 12 } });
   });
 
-  it.each(['a table that is away', 'a server that cannot answer now'])('is tried again with %s: nothing is decided for good that could not be asked', async (what) => {
-    await open();
-    alter();
-    refuse();
-    if (what === 'a table that is away') server.table.isGone = true;
-    else server.onSelect = (sql) => (isTrial(sql) ? 202 : undefined);
-    await refused({ code: 'KCR_INSERT_RETRIABLE', retryable: true });
-  });
+  it.each(['a table that is away', 'a server that cannot answer now'])(
+    'is tried again with %s: nothing is decided for good that could not be asked',
+    async (what) => {
+      await open();
+      alter();
+      refuse();
+      if (what === 'a table that is away') server.table.isGone = true;
+      else server.onSelect = (sql) => (isTrial(sql) ? 202 : undefined);
+      await refused({ code: 'KCR_INSERT_RETRIABLE', retryable: true });
+    },
+  );
 
-  it.each([['KCR_SCHEMA', [{ n: '0' }], [{ n: '3' }]], ['KCR_INSERT_RETRIABLE', 202, 202]] as const)('of several ClickHouse partitions may have landed in part, and that is kept: %s', async (code, now, before) => {
-    await open({ partitionKey: 'v' });
-    alter();
-    refuse(false);
-    server.onSelect = (sql) => (!isTrial(sql) ? undefined : sql.includes('`v` Array') ? now : before);
-    await refused({ code, fields: { mayHaveLanded: true } });
-  });
+  it.each([
+    ['KCR_SCHEMA', [{ n: '0' }], [{ n: '3' }]],
+    ['KCR_INSERT_RETRIABLE', 202, 202],
+  ] as const)(
+    'of several ClickHouse partitions may have landed in part, and that is kept: %s',
+    async (code, now, before) => {
+      await open({ partitionKey: 'v' });
+      alter();
+      refuse(false);
+      server.onSelect = (sql) => (!isTrial(sql) ? undefined : sql.includes('`v` Array') ? now : before);
+      await refused({ code, fields: { mayHaveLanded: true } });
+    },
+  );
 });

@@ -15,7 +15,12 @@ const open: PreparingSink[] = [];
 async function openSink(options: Partial<ClickHouseSinkOptions> = {}, fake: FakeOptions = {}): Promise<PreparingSink> {
   await server.close();
   server = await fakeClickHouse(fake);
-  const sink = await openClickHouseSink({ url: server.url, routes: [{ topic: 'orders', table: 't' }], insertMode: 'coalesced', ...options });
+  const sink = await openClickHouseSink({
+    url: server.url,
+    routes: [{ topic: 'orders', table: 't' }],
+    insertMode: 'coalesced',
+    ...options,
+  });
   open.push(sink);
   return sink;
 }
@@ -31,12 +36,14 @@ afterEach(async () => {
 const batch = batchOf([record(10, { id: 1 }), record(12, { id: 2 }), record(13, { id: 3 })]);
 const isWaiting = ({ params }: FakeInsert) => params.get('async_insert') === '1';
 const modes = () => server.inserts.map((insert) => (isWaiting(insert) ? 'coalesced' : 'direct'));
-const answer = (response: FakeInsert['response'], code: number, text: string) => response.writeHead(500, { 'x-clickhouse-exception-code': String(code) }).end(text);
+const answer = (response: FakeInsert['response'], code: number, text: string) =>
+  response.writeHead(500, { 'x-clickhouse-exception-code': String(code) }).end(text);
 /** What a flush fails with, told to each of its inserts; by itself an insert fares as `alone` says. */
-const flushFails = (code: number, text: string, alone?: readonly [code: number, text: string]) => (insert: FakeInsert) => {
-  if (isWaiting(insert)) return answer(insert.response, code, text);
-  return alone === undefined ? insert.response.end() : answer(insert.response, ...alone);
-};
+const flushFails =
+  (code: number, text: string, alone?: readonly [code: number, text: string]) => (insert: FakeInsert) => {
+    if (isWaiting(insert)) return answer(insert.response, code, text);
+    return alone === undefined ? insert.response.end() : answer(insert.response, ...alone);
+  };
 
 describe('an insert that waits for others', () => {
   it('says so in its settings, is answered when it is written, and is otherwise the same insert', async () => {
@@ -44,9 +51,16 @@ describe('an insert that waits for others', () => {
     await outcome(sink.freeze(batch).insert());
     const { params } = server.inserts[0] as FakeInsert;
     expect(Object.fromEntries(params)).toMatchObject({
-      async_insert: '1', wait_for_async_insert: '1', wait_for_async_insert_timeout: '86400', async_insert_deduplicate: '1',
-      async_insert_use_adaptive_busy_timeout: '0', async_insert_busy_timeout_min_ms: '150', async_insert_busy_timeout_max_ms: '150',
-      max_insert_block_size: '10000000', input_format_parallel_parsing: '0', deduplicate_insert: 'enable',
+      async_insert: '1',
+      wait_for_async_insert: '1',
+      wait_for_async_insert_timeout: '86400',
+      async_insert_deduplicate: '1',
+      async_insert_use_adaptive_busy_timeout: '0',
+      async_insert_busy_timeout_min_ms: '150',
+      async_insert_busy_timeout_max_ms: '150',
+      max_insert_block_size: '10000000',
+      input_format_parallel_parsing: '0',
+      deduplicate_insert: 'enable',
       insert_deduplication_token: 'kcr1:test:orders:0:0:10-13:default.t',
     });
   });
@@ -66,7 +80,9 @@ describe('an insert that waits for others', () => {
     const sink = await openSink();
     const held: FakeInsert[] = [];
     server.onInsert = (insert) => held.push(insert);
-    const inserting = numbers(0, 420).map((partition) => outcome(sink.freeze(batchOf([...batch.records], { partition })).insert()));
+    const inserting = numbers(0, 420).map((partition) =>
+      outcome(sink.freeze(batchOf([...batch.records], { partition })).insert()),
+    );
     for (let tries = 0; held.length < 400 && tries < 200; tries++) await sleep(20);
     await sleep(100);
     expect(held).toHaveLength(400);
@@ -97,7 +113,8 @@ describe('an insert that waits for others', () => {
 });
 
 describe('what several inserts were refused for together', () => {
-  const constraint = 'Code: 469. DB::Exception: Constraint `c` for table default.t (uuid) is violated at row 2. Expression: (id != 13). Column values: id = 13: While executing WaitForAsyncInsert. (VIOLATED_CONSTRAINT)';
+  const constraint =
+    'Code: 469. DB::Exception: Constraint `c` for table default.t (uuid) is violated at row 2. Expression: (id != 13). Column values: id = 13: While executing WaitForAsyncInsert. (VIOLATED_CONSTRAINT)';
 
   it('is not blamed on a record of ours: by itself the insert goes through, and nothing is lost', async () => {
     const sink = await openSink();
@@ -112,11 +129,18 @@ describe('what several inserts were refused for together', () => {
   it('names the record at fault as the server names it to that insert alone', async () => {
     const sink = await openSink();
     server.onInsert = flushFails(469, constraint, [469, constraint.replace('row 2', 'row 3')]);
-    await expect(outcome(sink.freeze(batch).insert())).rejects.toMatchObject({ code: 'KCR_POISON', fields: { offset: 13 } });
+    await expect(outcome(sink.freeze(batch).insert())).rejects.toMatchObject({
+      code: 'KCR_POISON',
+      fields: { offset: 13 },
+    });
   });
 
   it.each([
-    ['rows of too many ClickHouse partitions, all of them together', 252, 'Code: 252. DB::Exception: Too many partitions for single INSERT block (more than 100)'],
+    [
+      'rows of too many ClickHouse partitions, all of them together',
+      252,
+      'Code: 252. DB::Exception: Too many partitions for single INSERT block (more than 100)',
+    ],
     ['a column that is gone', 16, 'Code: 16. DB::Exception: No such column'],
     ['a row that cannot be read', 27, 'Code: 27. DB::Exception: Cannot parse input (at row 1)'],
   ])('%s: asked again alone, at once', async (_what, code, text) => {
@@ -128,7 +152,10 @@ describe('what several inserts were refused for together', () => {
 
   it('and may have landed in part is in doubt, and made again alone, so that another’s view does not hold it up for ever', async () => {
     const sink = await openSink();
-    server.onInsert = flushFails(395, 'Code: 395. DB::Exception: Value passed to throwIf: while pushing to view default.v');
+    server.onInsert = flushFails(
+      395,
+      'Code: 395. DB::Exception: Value passed to throwIf: while pushing to view default.v',
+    );
     const frozen = sink.freeze(batch);
     await expect(outcome(frozen.insert())).rejects.toMatchObject({ code: 'KCR_INSERT_IN_DOUBT' });
     await outcome(frozen.insert());
@@ -139,25 +166,36 @@ describe('what several inserts were refused for together', () => {
     let nowMs = Date.now();
     await server.close();
     server = await fakeClickHouse();
-    const sink = await openClickHouseSink({ url: server.url, routes: [{ topic: 'orders', table: 't' }], insertMode: 'coalesced' }, () => nowMs);
+    const sink = await openClickHouseSink(
+      { url: server.url, routes: [{ topic: 'orders', table: 't' }], insertMode: 'coalesced' },
+      () => nowMs,
+    );
     open.push(sink);
     server.onInsert = (insert) => {
       nowMs += 3_600_000;
       flushFails(469, constraint)(insert);
     };
-    await expect(outcome(sink.freeze({ ...batch, intent: intentOf(sink, batch) }).insert())).rejects.toMatchObject({ code: 'KCR_INSERT_RETRIABLE' });
+    await expect(outcome(sink.freeze({ ...batch, intent: intentOf(sink, batch) }).insert())).rejects.toMatchObject({
+      code: 'KCR_INSERT_RETRIABLE',
+    });
     expect(modes()).toEqual(['coalesced']);
   });
 
   it('I15: and has left rows of other ClickHouse partitions is told so, though the attempt alone was not even taken', async () => {
-    const nested = 'Code: 190. DB::Exception: Elements of Nested data structure should have equal array sizes. (SIZES_OF_ARRAYS_DONT_MATCH)';
+    const nested =
+      'Code: 190. DB::Exception: Elements of Nested data structure should have equal array sizes. (SIZES_OF_ARRAYS_DONT_MATCH)';
     const busy = [202, 'Code: 202. DB::Exception: Too many simultaneous queries. Maximum: 100'] as const;
     const sink = await openSink({}, { partitionKey: 'id' });
     server.onInsert = flushFails(190, nested, busy);
-    await expect(outcome(sink.freeze(batch).insert())).rejects.toMatchObject({ code: 'KCR_INSERT_RETRIABLE', fields: { mayHaveLanded: true, serverCode: 202 } });
+    await expect(outcome(sink.freeze(batch).insert())).rejects.toMatchObject({
+      code: 'KCR_INSERT_RETRIABLE',
+      fields: { mayHaveLanded: true, serverCode: 202 },
+    });
     await openSink();
     server.onInsert = flushFails(190, nested, busy);
-    const error: unknown = await outcome((open.at(-1) as PreparingSink).freeze(batch).insert()).catch((thrown: unknown) => thrown);
+    const error: unknown = await outcome((open.at(-1) as PreparingSink).freeze(batch).insert()).catch(
+      (thrown: unknown) => thrown,
+    );
     expect((error as IngestError).fields.mayHaveLanded).toBeUndefined();
   });
 
@@ -165,7 +203,8 @@ describe('what several inserts were refused for together', () => {
     const sink = await openSink();
     server.onInsert = flushFails(216, 'Code: 216. DB::Exception: Query with id = x is already running');
     const frozen = sink.freeze(batch);
-    for (const _ of [1, 2]) await expect(outcome(frozen.insert())).rejects.toMatchObject({ code: 'KCR_INSERT_IN_DOUBT' });
+    for (const _ of [1, 2])
+      await expect(outcome(frozen.insert())).rejects.toMatchObject({ code: 'KCR_INSERT_IN_DOUBT' });
     expect(modes()).toEqual(['coalesced', 'coalesced']);
   });
 });
@@ -174,8 +213,12 @@ describe('a range in doubt', () => {
   it('is not looked up while an insert of it waits in the server’s queue, whose query was killed', async () => {
     const sink = await openSink();
     const queued: string[] = [];
-    server.onSelect = (sql) => (sql.includes('system.asynchronous_inserts') ? (queued.push(sql), [{ n: 1 }]) : undefined);
-    await expect(outcome(sink.freeze(batch).readBack())).rejects.toMatchObject({ code: 'KCR_INSERT_IN_DOUBT', message: expect.stringContaining('still running') as string });
+    server.onSelect = (sql) =>
+      sql.includes('system.asynchronous_inserts') ? (queued.push(sql), [{ n: 1 }]) : undefined;
+    await expect(outcome(sink.freeze(batch).readBack())).rejects.toMatchObject({
+      code: 'KCR_INSERT_IN_DOUBT',
+      message: expect.stringContaining('still running') as string,
+    });
     expect(queued[0]).toContain('entries.query_id');
   });
 
@@ -200,23 +243,35 @@ describe('a range in doubt', () => {
     const sink = await openSink();
     const old = intentOf(sink, batch).settings.replace('26.7.2.1', '26.7.3.9');
     expect(parseFingerprint(old)).toMatchObject({ version: '26.7.3.9' });
-    expect(sink.freeze({ ...batch, intent: { ...intentOf(sink, batch), settings: old } }).tokenDoubt(Date.now())).toContain('26.7.3.9');
+    expect(
+      sink.freeze({ ...batch, intent: { ...intentOf(sink, batch), settings: old } }).tokenDoubt(Date.now()),
+    ).toContain('26.7.3.9');
   });
 });
 
 describe('a server whose tokens of such inserts are not to be trusted', () => {
-  it.each(['26.7.1.1068', '26.6.2.98', '26.2.19.43', '25.10.2.65', '23.8.1.1', 'unknown'])('%s is refused, with what to do', async (version) => {
-    await expect(openSink({}, { version })).rejects.toMatchObject({
-      code: 'KCR_PREFLIGHT', message: expect.stringContaining(version) as string, fields: { hint: expect.stringContaining('26.7.2') as string },
-    });
-  });
+  it.each(['26.7.1.1068', '26.6.2.98', '26.2.19.43', '25.10.2.65', '23.8.1.1', 'unknown'])(
+    '%s is refused, with what to do',
+    async (version) => {
+      await expect(openSink({}, { version })).rejects.toMatchObject({
+        code: 'KCR_PREFLIGHT',
+        message: expect.stringContaining(version) as string,
+        fields: { hint: expect.stringContaining('26.7.2') as string },
+      });
+    },
+  );
 
-  it.each(['26.7.2.1', '26.7.3.1', '26.8.1.922', '27.1.1.1'])('%s is not', (version) => expect(coalescingFault(version)).toBeUndefined());
+  it.each(['26.7.2.1', '26.7.3.1', '26.8.1.922', '27.1.1.1'])('%s is not', (version) =>
+    expect(coalescingFault(version)).toBeUndefined(),
+  );
 
   it('that takes the place of a newer one while we run gets inserts that wait for nothing', async () => {
     const sink = await openSink();
     const frozen = sink.freeze({ ...batch, intent: intentOf(sink, batch), replay: true });
-    server.onSelect = (sql) => (sql.includes('version()') ? [{ version: '26.6.1.1', timezone: 'UTC', now: String(Date.now()), uptime: 1000 }] : undefined);
+    server.onSelect = (sql) =>
+      sql.includes('version()')
+        ? [{ version: '26.6.1.1', timezone: 'UTC', now: String(Date.now()), uptime: 1000 }]
+        : undefined;
     await outcome(frozen.readBack('the server is another one'));
     await outcome(frozen.insert());
     expect(modes()).toEqual(['direct']);
@@ -228,8 +283,18 @@ describe('a server whose tokens of such inserts are not to be trusted', () => {
 });
 
 describe('the settings of the mode', () => {
-  it.each(['async_insert', 'wait_for_async_insert', 'wait_for_async_insert_timeout', 'async_insert_busy_timeout_ms', 'async_insert_busy_timeout_max_ms', 'async_insert_max_data_size', 'async_insert_deduplicate'])('refuse a user’s %s', (name) => {
-    expect(() => insertSettings({ [name]: 1 }, new Set(), 200)).toThrow(expect.objectContaining({ code: 'KCR_CONFIG' }));
+  it.each([
+    'async_insert',
+    'wait_for_async_insert',
+    'wait_for_async_insert_timeout',
+    'async_insert_busy_timeout_ms',
+    'async_insert_busy_timeout_max_ms',
+    'async_insert_max_data_size',
+    'async_insert_deduplicate',
+  ])('refuse a user’s %s', (name) => {
+    expect(() => insertSettings({ [name]: 1 }, new Set(), 200)).toThrow(
+      expect.objectContaining({ code: 'KCR_CONFIG' }),
+    );
   });
 
   it('do not change the fingerprint of what tokens depend on', () => {
@@ -244,6 +309,9 @@ describe('the settings of the mode', () => {
     [{ coalesceMs: 600, requestTimeoutMs: 1000 }, 'half of `requestTimeoutMs`'],
     [{ coalesceBytes: 5_000_000 }, '`coalesceBytes`'],
   ])('%j is refused', async (options, message) => {
-    await expect(openSink(options)).rejects.toMatchObject({ code: 'KCR_CONFIG', message: expect.stringContaining(message) as string });
+    await expect(openSink(options)).rejects.toMatchObject({
+      code: 'KCR_CONFIG',
+      message: expect.stringContaining(message) as string,
+    });
   });
 });

@@ -23,9 +23,15 @@ beforeAll(async () => {
   stack = await startStack({ kafka: false, keeper: false, useEnvironment: false });
   url = stack.clickhouseUrl;
   await command(url, `CREATE DATABASE ${database}`);
-  await run(`CREATE TABLE t (${COLUMNS}) ENGINE = MergeTree ORDER BY k SETTINGS non_replicated_deduplication_window = 100000`);
-  await run(`CREATE TABLE sums (_partition Int32, n UInt64, k UInt64) ENGINE = SummingMergeTree ORDER BY _partition SETTINGS non_replicated_deduplication_window = 100000`);
-  await run('CREATE MATERIALIZED VIEW v TO sums AS SELECT _partition, count() AS n, sum(k) AS k FROM t GROUP BY _partition');
+  await run(
+    `CREATE TABLE t (${COLUMNS}) ENGINE = MergeTree ORDER BY k SETTINGS non_replicated_deduplication_window = 100000`,
+  );
+  await run(
+    `CREATE TABLE sums (_partition Int32, n UInt64, k UInt64) ENGINE = SummingMergeTree ORDER BY _partition SETTINGS non_replicated_deduplication_window = 100000`,
+  );
+  await run(
+    'CREATE MATERIALIZED VIEW v TO sums AS SELECT _partition, count() AS n, sum(k) AS k FROM t GROUP BY _partition',
+  );
   await run(`SYSTEM STOP MERGES ${database}.t`);
 });
 afterAll(() => stack?.stop());
@@ -37,14 +43,31 @@ async function statements(): Promise<readonly Sent[]> {
   proxy.onRequest = ({ path, body }) => (seen.push({ path, body }), 'pass');
   const options: ClickHouseSinkOptions = { url: proxy.url, database, routes: [{ topic: 'orders', table: 't' }] };
   const sink = await openClickHouseSink(options);
-  const before = batchOf(numbers(1, 40).map((offset) => record(offset, { k: offset })), { partition: 1_000_000 });
-  const batch = batchOf(numbers(41, ROWS).map((offset) => record(offset, { k: offset })), { partition: 1_000_000 });
+  const before = batchOf(
+    numbers(1, 40).map((offset) => record(offset, { k: offset })),
+    { partition: 1_000_000 },
+  );
+  const batch = batchOf(
+    numbers(41, ROWS).map((offset) => record(offset, { k: offset })),
+    { partition: 1_000_000 },
+  );
   for (const each of [before, batch]) await outcome(sink.freeze({ ...each, intent: intentOf(sink, each) }).insert());
   const older = { ...intentOf(sink, batch), floor: 41 };
-  const missing = batchOf(numbers(46, ROWS).map((offset) => record(offset, { k: offset })), { partition: 1_000_000 });
+  const missing = batchOf(
+    numbers(46, ROWS).map((offset) => record(offset, { k: offset })),
+    { partition: 1_000_000 },
+  );
   await outcome(sink.freeze({ ...batch, replay: true, intent: older }).readBack());
   // Without what its table was: older rows of the partition are asked for.
-  await outcome(sink.freeze({ ...missing, replay: true, intent: { ...intentOf(sink, missing), written: undefined as never, floor: 41 } }).readBack());
+  await outcome(
+    sink
+      .freeze({
+        ...missing,
+        replay: true,
+        intent: { ...intentOf(sink, missing), written: undefined as never, floor: 41 },
+      })
+      .readBack(),
+  );
   const scan = await openProvenanceScan(options, 'orders');
   await scan.extent(1_000_000);
   await scan.runs(1_000_000, 0, 100);
@@ -52,7 +75,12 @@ async function statements(): Promise<readonly Sent[]> {
   await outcome(sink.close());
   await proxy.stop();
   const isStable = ({ body }: Sent): boolean => !/uptime\(\)|system\.processes|system\.settings/.test(body.toString());
-  const looks = new Map(seen.filter(({ path }) => !path.includes('query=INSERT')).filter(isStable).map((sent) => [sent.body.toString(), sent]));
+  const looks = new Map(
+    seen
+      .filter(({ path }) => !path.includes('query=INSERT'))
+      .filter(isStable)
+      .map((sent) => [sent.body.toString(), sent]),
+  );
   return [...looks.values()];
 }
 
@@ -60,9 +88,12 @@ const dataOf = (text: string): string => {
   try {
     const { data } = JSON.parse(text) as { data: { readonly explain?: string }[] };
     // Of a plan only the filters of row policies are looked at.
-    if (data[0]?.explain !== undefined) return `${data.filter(({ explain }) => /row[- ]level/i.test(explain ?? '')).length} filters`;
+    if (data[0]?.explain !== undefined)
+      return `${data.filter(({ explain }) => /row[- ]level/i.test(explain ?? '')).length} filters`;
     // Numbers may stand in quotes, and time goes on.
-    return JSON.stringify(data).replaceAll(/"(-?\d+)"/g, '$1').replaceAll(/"now":\d+/g, '');
+    return JSON.stringify(data)
+      .replaceAll(/"(-?\d+)"/g, '$1')
+      .replaceAll(/"now":\d+/g, '');
   } catch {
     return text;
   }
@@ -77,10 +108,14 @@ async function settingsThatChangeAnswers(looks: readonly Sent[], tried: readonly
   for (const look of looks) {
     const right = dataOf((await sendAgain(url, look, id)).text);
     const search = async (group: readonly Tried[]): Promise<void> => {
-      const { status, code, text } = await sendAgain(url, look, { ...id, ...Object.fromEntries(group.map(({ name, value }) => [name, value])) });
+      const { status, code, text } = await sendAgain(url, look, {
+        ...id,
+        ...Object.fromEntries(group.map(({ name, value }) => [name, value])),
+      });
       const isGood = status === 200 && code === undefined;
       if (isGood && dataOf(text) === right) return;
-      if (group.length > 1) for (const half of [group.slice(0, group.length / 2), group.slice(group.length / 2)]) await search(half);
+      if (group.length > 1)
+        for (const half of [group.slice(0, group.length / 2), group.slice(group.length / 2)]) await search(half);
       else if (isGood) found.add(`${group[0]!.name}=${group[0]!.value}`);
     };
     await atOnce(groupsOf(tried), AT_ONCE, search);

@@ -57,17 +57,37 @@ export interface FakeServer {
 }
 
 export async function fakeClickHouse(options: FakeOptions = {}): Promise<FakeServer> {
-  const { engine = 'MergeTree', version = '26.7.2.1', views = [], settings = ['deduplicate_insert'], windowSeconds, tableSettings = 'non_replicated_deduplication_window = 1000', partitionKey = '' } = options;
+  const {
+    engine = 'MergeTree',
+    version = '26.7.2.1',
+    views = [],
+    settings = ['deduplicate_insert'],
+    windowSeconds,
+    tableSettings = 'non_replicated_deduplication_window = 1000',
+    partitionKey = '',
+  } = options;
   const table: FakeTable = {
-    columns: options.columns ?? { id: 'UInt64', _topic: 'String', _partition: 'Int32', _offset: 'Int64' }, settings: tableSettings, isGone: false, alteredS: 100,
+    columns: options.columns ?? { id: 'UInt64', _topic: 'String', _partition: 'Int32', _offset: 'Int64' },
+    settings: tableSettings,
+    isGone: false,
+    alteredS: 100,
   };
   const healthy = (sql: string): readonly object[] | number => {
     if (sql.includes('version()')) return [{ version, timezone: 'UTC', now: '1763800200000', uptime: 1000 }];
     if (sql.includes('system.settings')) return settings.map((name) => ({ name }));
-    if (sql.includes('system.columns')) return Object.entries(table.columns).map(([name, type]) => ({ name, type, defaultKind: '', defaultExpression: '', inPartitionKey: 0 }));
+    if (sql.includes('system.columns'))
+      return Object.entries(table.columns).map(([name, type]) => ({
+        name,
+        type,
+        defaultKind: '',
+        defaultExpression: '',
+        inPartitionKey: 0,
+      }));
     if (sql.includes('system.processes')) return [];
-    if (sql.includes('system.replicated_merge_tree_settings')) return windowSeconds === undefined ? 497 : [{ value: String(windowSeconds) }];
-    if (sql.includes('system.mutations')) return table.mutation === undefined ? 497 : [{ last: String(table.mutation) }];
+    if (sql.includes('system.replicated_merge_tree_settings'))
+      return windowSeconds === undefined ? 497 : [{ value: String(windowSeconds) }];
+    if (sql.includes('system.mutations'))
+      return table.mutation === undefined ? 497 : [{ last: String(table.mutation) }];
     if (!sql.includes('system.tables') || table.isGone) return [];
     return [
       {
@@ -102,7 +122,9 @@ export async function fakeClickHouse(options: FakeOptions = {}): Promise<FakeSer
       const given = fake.onSelect(sql) ?? healthy(sql);
       if (given === 'silence') return undefined;
       if (typeof given !== 'number') return response.end(JSON.stringify({ data: given }));
-      response.writeHead(500, { 'x-clickhouse-exception-code': String(given) }).end(`Code: ${given}. DB::Exception: because (version 26)`);
+      response
+        .writeHead(500, { 'x-clickhouse-exception-code': String(given) })
+        .end(`Code: ${given}. DB::Exception: because (version 26)`);
     });
   });
   server.on('connection', () => fake.connections++);

@@ -14,7 +14,11 @@ export interface RecordFields {
 }
 
 /** A value that is no string or Buffer is sent as its JSON. */
-export function record(offset: number, value: unknown, { key = null, headers = [], timestampMs = TIMESTAMP_MS }: RecordFields = {}): KafkaRecord {
+export function record(
+  offset: number,
+  value: unknown,
+  { key = null, headers = [], timestampMs = TIMESTAMP_MS }: RecordFields = {},
+): KafkaRecord {
   const bytes = Buffer.isBuffer(value) ? value : Buffer.from(typeof value === 'string' ? value : JSON.stringify(value));
   return { offset, timestampMs, key: typeof key === 'string' ? Buffer.from(key) : key, value: bytes, headers };
 }
@@ -37,7 +41,17 @@ export function batchOf(records: readonly KafkaRecord[], fields: BatchFields = {
     lastOffset: last,
     records,
     bytes: records.reduce((sum, { value }) => sum + (value?.length ?? 0), 0),
-    token: 'token' in fields ? fields.token : dedupToken({ cluster: 'test', group: 'g', topic, incarnation: 0, partition, intent: { first, last, excluded: [] } }),
+    token:
+      'token' in fields
+        ? fields.token
+        : dedupToken({
+            cluster: 'test',
+            group: 'g',
+            topic,
+            incarnation: 0,
+            partition,
+            intent: { first, last, excluded: [] },
+          }),
     intent: fields.intent,
     replay,
   };

@@ -11,7 +11,14 @@ import { WatchedTable } from '../../src/clickhouse/watched-table.js';
 import { noReport } from '../../src/events.js';
 import { batchOf, outcome, record } from './fixtures.js';
 
-const table = { database: 'db', table: 't', family: 'plain', engineFull: '', columns: [], provenance: noProvenance } as unknown as Table;
+const table = {
+  database: 'db',
+  table: 't',
+  family: 'plain',
+  engineFull: '',
+  columns: [],
+  provenance: noProvenance,
+} as unknown as Table;
 const target = new WatchedTable({} as ClickHouseHttp, table, undefined, { report: noReport, now: () => 0 });
 
 it('a buffer goes to the next insert only when nobody looks at its bytes any more, however long the answer has been there', async () => {
@@ -20,7 +27,18 @@ it('a buffer goes to the next insert only when nobody looks at its bytes any mor
   const send = ({ body }: { body: BodyPieces }): Exchange => {
     bodies.push(body.next());
     const bodyFree = new Promise<void>((resolve) => (letGo = resolve));
-    return { answer: Promise.resolve({ status: 200, code: undefined, text: '', readRows: undefined, kept: true, foreign: undefined }), bodyFree, sentBytes: () => 0 };
+    return {
+      answer: Promise.resolve({
+        status: 200,
+        code: undefined,
+        text: '',
+        readRows: undefined,
+        kept: true,
+        foreign: undefined,
+      }),
+      bodyFree,
+      sentBytes: () => 0,
+    };
   };
   const context: SinkContext = {
     http: { send } as unknown as ClickHouseHttp,
@@ -35,7 +53,8 @@ it('a buffer goes to the next insert only when nobody looks at its bytes any mor
     answered: () => undefined,
     identify: () => Promise.resolve({ version: '1', startedMs: 0 }),
   };
-  const insert = (value: string) => outcome(new FrozenBatch(context, { target, dedupBudgetMs: 1000 }, batchOf([record(1, value)])).insert());
+  const insert = (value: string) =>
+    outcome(new FrozenBatch(context, { target, dedupBudgetMs: 1000 }, batchOf([record(1, value)])).insert());
   await insert('{"a":1}');
   const second = insert('{"b":2}');
   await new Promise((resolve) => setTimeout(resolve, 20));

@@ -15,7 +15,12 @@ const database = `hanging_${process.pid}_${Date.now()}`;
 const { clickhouseUrl: url } = sharedStack();
 const families = await familiesAt(url);
 const run = (text: string) => command(url, text, { database });
-const counted = async (table: string) => (await query<{ n: number; u: number }>(url, `SELECT count() AS n, uniqExact(_offset) AS u FROM ${table}`, { database }))[0];
+const counted = async (table: string) =>
+  (
+    await query<{ n: number; u: number }>(url, `SELECT count() AS n, uniqExact(_offset) AS u FROM ${table}`, {
+      database,
+    })
+  )[0];
 const open: PreparingSink[] = [];
 let proxy: HttpProxy;
 
@@ -40,7 +45,9 @@ async function openSink(table: string, through: string): Promise<PreparingSink> 
 
 /** A range of which one ClickHouse partition is there, and a further attempt that is held on its way. */
 async function halfThere(family: (typeof families)[number], table: string): Promise<PreparingSink> {
-  await run(`CREATE TABLE ${table} (k UInt64, _topic LowCardinality(String), _partition Int32, _offset Int64) ENGINE = ${family.engine('PARTITION BY k % 2 ORDER BY k', { window: 1000 })}`);
+  await run(
+    `CREATE TABLE ${table} (k UInt64, _topic LowCardinality(String), _partition Int32, _offset Int64) ENGINE = ${family.engine('PARTITION BY k % 2 ORDER BY k', { window: 1000 })}`,
+  );
   const sink = await openSink(table, url);
   await outcome(sink.freeze(ten).insert());
   // Rows and token of the other are gone: as if the server had died before it.
@@ -52,23 +59,28 @@ async function halfThere(family: (typeof families)[number], table: string): Prom
   return sink;
 }
 
-describe.each(families)('I4: an attempt that hangs while the range is mended without it, in a $name table', (family) => {
-  it('adds nothing when it lands', async () => {
-    const table = `mended_${family.name}`;
-    const sink = await halfThere(family, table);
-    const later: InsertBatch = { ...ten, replay: true, intent: { ...intentOf(sink, ten), atMs: Date.now() - HOUR } };
-    await expect(firstValueFrom(of(asRecorded(later)).pipe(insertDeduped(sink, { retry: { minDelayMs: 20 } })))).resolves.toMatchObject({ rows: 5 });
-    expect(await counted(table)).toEqual({ n: 10, u: 10 });
-    expect(await proxy.release()).toEqual([200]);
-    expect(await counted(table)).toEqual({ n: 10, u: 10 });
-  });
+describe.each(families)(
+  'I4: an attempt that hangs while the range is mended without it, in a $name table',
+  (family) => {
+    it('adds nothing when it lands', async () => {
+      const table = `mended_${family.name}`;
+      const sink = await halfThere(family, table);
+      const later: InsertBatch = { ...ten, replay: true, intent: { ...intentOf(sink, ten), atMs: Date.now() - HOUR } };
+      await expect(
+        firstValueFrom(of(asRecorded(later)).pipe(insertDeduped(sink, { retry: { minDelayMs: 20 } }))),
+      ).resolves.toMatchObject({ rows: 5 });
+      expect(await counted(table)).toEqual({ n: 10, u: 10 });
+      expect(await proxy.release()).toEqual([200]);
+      expect(await counted(table)).toEqual({ n: 10, u: 10 });
+    });
 
-  it('would add a copy of what had been filled under another token: the control', async () => {
-    const table = `filled_${family.name}`;
-    const sink = await halfThere(family, table);
-    await outcome(sink.freeze(ten).fill([1, 3, 5, 7, 9]));
-    expect(await counted(table)).toEqual({ n: 10, u: 10 });
-    expect(await proxy.release()).toEqual([200]);
-    expect(await counted(table)).toEqual({ n: 15, u: 10 });
-  });
-});
+    it('would add a copy of what had been filled under another token: the control', async () => {
+      const table = `filled_${family.name}`;
+      const sink = await halfThere(family, table);
+      await outcome(sink.freeze(ten).fill([1, 3, 5, 7, 9]));
+      expect(await counted(table)).toEqual({ n: 10, u: 10 });
+      expect(await proxy.release()).toEqual([200]);
+      expect(await counted(table)).toEqual({ n: 15, u: 10 });
+    });
+  },
+);

@@ -61,7 +61,11 @@ describe('the bytes of a body', () => {
 });
 
 /** Numbered pieces made in two buffers by turns, as the sink makes them. */
-function inTurns(count: number, bytes: number, failAt = Infinity): { readonly body: BodyPieces; readonly made: () => number } {
+function inTurns(
+  count: number,
+  bytes: number,
+  failAt = Infinity,
+): { readonly body: BodyPieces; readonly made: () => number } {
   const buffers = [Buffer.alloc(bytes), Buffer.alloc(bytes)] as const;
   let made = 0;
   const body = {
@@ -76,7 +80,12 @@ function inTurns(count: number, bytes: number, failAt = Infinity): { readonly bo
   return { body, made: () => made };
 }
 
-async function receiving(): Promise<{ http: ClickHouseHttp; bodies: Buffer[]; headers: IncomingHttpHeaders[]; go: () => void }> {
+async function receiving(): Promise<{
+  http: ClickHouseHttp;
+  bodies: Buffer[];
+  headers: IncomingHttpHeaders[];
+  go: () => void;
+}> {
   const bodies: Buffer[] = [];
   const headers: IncomingHttpHeaders[] = [];
   let go = (): void => undefined;
@@ -84,7 +93,11 @@ async function receiving(): Promise<{ http: ClickHouseHttp; bodies: Buffer[]; he
   const server = createHttpServer((request, response) => {
     headers.push(request.headers);
     const chunks: Buffer[] = [];
-    void gate.then(() => request.on('data', (chunk: Buffer) => chunks.push(chunk)).on('end', () => (bodies.push(Buffer.concat(chunks)), response.end())));
+    void gate.then(() =>
+      request
+        .on('data', (chunk: Buffer) => chunks.push(chunk))
+        .on('end', () => (bodies.push(Buffer.concat(chunks)), response.end())),
+    );
     request.on('error', () => undefined);
   }).listen(0, '127.0.0.1');
   await once(server, 'listening');
@@ -127,14 +140,17 @@ describe('a body in pieces', () => {
     expect(headers[0]).toMatchObject({ 'content-length': '100' });
   });
 
-  it.each([undefined, 'gzip'] as const)('that cannot be made to its end is never taken for a whole one (compressed: %s)', async (encoding) => {
-    const { http, bodies, go } = await receiving();
-    go();
-    const exchange = http.send({ params: {}, body: inTurns(count, bytes, 3).body, encoding });
-    await expect(exchange.answer).rejects.toThrow('cannot be made');
-    await exchange.bodyFree;
-    expect(bodies).toEqual([]);
-  });
+  it.each([undefined, 'gzip'] as const)(
+    'that cannot be made to its end is never taken for a whole one (compressed: %s)',
+    async (encoding) => {
+      const { http, bodies, go } = await receiving();
+      go();
+      const exchange = http.send({ params: {}, body: inTurns(count, bytes, 3).body, encoding });
+      await expect(exchange.answer).rejects.toThrow('cannot be made');
+      await exchange.bodyFree;
+      expect(bodies).toEqual([]);
+    },
+  );
 });
 
 it('an insert that follows upon a query and takes three seconds is not cut off as an idle connection', async () => {
@@ -143,7 +159,9 @@ it('an insert that follows upon a query and takes three seconds is not cut off a
   const http = new ClickHouseHttp({ url: server.url });
   closing.push(() => (http.close(), void server.close()));
   await http.select('SELECT version() AS v');
-  await expect(http.send({ params: { query: 'INSERT INTO t FORMAT JSONEachRow' }, body: wholeBody(Buffer.from('{}')) }).answer).resolves.toMatchObject({ status: 200 });
+  await expect(
+    http.send({ params: { query: 'INSERT INTO t FORMAT JSONEachRow' }, body: wholeBody(Buffer.from('{}')) }).answer,
+  ).resolves.toMatchObject({ status: 200 });
 });
 
 describe('a query', () => {
@@ -163,21 +181,31 @@ describe('a query', () => {
     [403, 497, 'KCR_PREFLIGHT'],
     [500, 159, 'KCR_CLICKHOUSE_UNREACHABLE'],
     [200, 241, 'KCR_CLICKHOUSE_UNREACHABLE'],
-  ])('that fails with status %i and code %i is %s, with the first line of the reason', async (status, code, expected) => {
-    const { http } = await rawServer((socket) => {
-      const text = `Code: ${code}. DB::Exception: because (version 26)\nstack`;
-      socket.end(`HTTP/1.1 ${status} X\r\nX-ClickHouse-Exception-Code: ${code}\r\nContent-Length: ${text.length}\r\n\r\n${text}`);
-    });
-    await expect(http.select('SELECT 1')).rejects.toMatchObject({
-      code: expected,
-      fields: { serverCode: code },
-      message: expect.stringMatching(/because \(server code \d+\)$/) as string,
-    });
-  });
+  ])(
+    'that fails with status %i and code %i is %s, with the first line of the reason',
+    async (status, code, expected) => {
+      const { http } = await rawServer((socket) => {
+        const text = `Code: ${code}. DB::Exception: because (version 26)\nstack`;
+        socket.end(
+          `HTTP/1.1 ${status} X\r\nX-ClickHouse-Exception-Code: ${code}\r\nContent-Length: ${text.length}\r\n\r\n${text}`,
+        );
+      });
+      await expect(http.select('SELECT 1')).rejects.toMatchObject({
+        code: expected,
+        fields: { serverCode: code },
+        message: expect.stringMatching(/because \(server code \d+\)$/) as string,
+      });
+    },
+  );
 
   it('whose answer breaks off in the middle is no answer', async () => {
-    const { http } = await rawServer((socket) => socket.end('HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\n{"data":[{"n":1},'));
-    await expect(http.select('SELECT 1')).rejects.toMatchObject({ code: 'KCR_CLICKHOUSE_UNREACHABLE', retryable: true });
+    const { http } = await rawServer((socket) =>
+      socket.end('HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\n{"data":[{"n":1},'),
+    );
+    await expect(http.select('SELECT 1')).rejects.toMatchObject({
+      code: 'KCR_CLICKHOUSE_UNREACHABLE',
+      retryable: true,
+    });
   });
 });
 
@@ -188,26 +216,34 @@ it('identifiers are quoted, whatever is in them', () => {
 describe('what stands where ClickHouse should', () => {
   const page = '<!DOCTYPE html>\n<html><head><title>502 Bad\n Gateway</title></head><body>nginx hunter2</body></html>';
   async function gateway(status: number): Promise<ClickHouseHttp> {
-    const server = createHttpServer((incoming, outgoing) => incoming.resume().on('end', () => outgoing.writeHead(status).end(page))).listen(0, '127.0.0.1');
+    const server = createHttpServer((incoming, outgoing) =>
+      incoming.resume().on('end', () => outgoing.writeHead(status).end(page)),
+    ).listen(0, '127.0.0.1');
     await once(server, 'listening');
     const http = new ClickHouseHttp({ url: `http://127.0.0.1:${(server.address() as AddressInfo).port}` });
     closing.push(() => (http.close(), server.close()));
     return http;
   }
 
-  it('F7: a proxy\'s page is named as one, and not shown', async () => {
+  it("F7: a proxy's page is named as one, and not shown", async () => {
     const http = await gateway(502);
     const failure = await http.select('SELECT 1').catch((thrown: unknown) => String(thrown));
     expect(failure).toMatch(/another server answers: a web page, not ClickHouse: "502 Bad Gateway"/);
     expect(failure).not.toContain('nginx');
-    await expect(http.send({ params: {}, body: wholeBody(Buffer.from('x')) }).answer).resolves.toMatchObject({ status: 502, text: 'a web page, not ClickHouse: "502 Bad Gateway"' });
+    await expect(http.send({ params: {}, body: wholeBody(Buffer.from('x')) }).answer).resolves.toMatchObject({
+      status: 502,
+      text: 'a web page, not ClickHouse: "502 Bad Gateway"',
+    });
   });
 });
 
 it('G5: questions of the start are called off at once, with the reason, though the server says nothing', async () => {
   const { server } = await rawServer(() => undefined);
   const starting = new AbortController();
-  const http = new ClickHouseHttp({ url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`, starting: starting.signal });
+  const http = new ClickHouseHttp({
+    url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
+    starting: starting.signal,
+  });
   closing.push(() => http.close());
   const reason = new IngestError('KCR_PREFLIGHT', 'called off');
   const asked = Promise.allSettled([http.select('SELECT 1'), http.attempt('SELECT 1'), http.text('SELECT 1')]);

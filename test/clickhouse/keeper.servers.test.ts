@@ -22,22 +22,43 @@ const SIX_MINUTES_MS = 360_000;
 let stack: Stack;
 const open: PreparingSink[] = [];
 
-async function openSink(table: string, options: Partial<ClickHouseSinkOptions> = {}, now?: () => number): Promise<PreparingSink> {
-  const sink = await openClickHouseSink({ url: stack.clickhouseUrl, routes: [{ topic: 'orders', table }], requestTimeoutMs: 20_000, ...options }, now);
+async function openSink(
+  table: string,
+  options: Partial<ClickHouseSinkOptions> = {},
+  now?: () => number,
+): Promise<PreparingSink> {
+  const sink = await openClickHouseSink(
+    { url: stack.clickhouseUrl, routes: [{ topic: 'orders', table }], requestTimeoutMs: 20_000, ...options },
+    now,
+  );
   open.push(sink);
   return sink;
 }
 
-async function sinkFor(table: string, options: Partial<ClickHouseSinkOptions> = {}, now?: () => number): Promise<PreparingSink> {
-  await command(stack.clickhouseUrl, `CREATE TABLE ${table} (k UInt64, _topic LowCardinality(String), _partition Int32, _offset Int64) ENGINE = ${replicated.engine('PARTITION BY k % 2 ORDER BY k')}`);
+async function sinkFor(
+  table: string,
+  options: Partial<ClickHouseSinkOptions> = {},
+  now?: () => number,
+): Promise<PreparingSink> {
+  await command(
+    stack.clickhouseUrl,
+    `CREATE TABLE ${table} (k UInt64, _topic LowCardinality(String), _partition Int32, _offset Int64) ENGINE = ${replicated.engine('PARTITION BY k % 2 ORDER BY k')}`,
+  );
   return openSink(table, options, now);
 }
 
 const content = async (table: string) => {
-  const [row] = await query<{ n: number; u: number }>(stack.clickhouseUrl, `SELECT count() AS n, uniqExact(_partition, _offset) AS u FROM ${table}`);
+  const [row] = await query<{ n: number; u: number }>(
+    stack.clickhouseUrl,
+    `SELECT count() AS n, uniqExact(_partition, _offset) AS u FROM ${table}`,
+  );
   return row!;
 };
-const ten = (first: number, partition = 0): InsertBatch => batchOf(numbers(first, 10).map((offset) => record(offset, { k: offset })), { partition });
+const ten = (first: number, partition = 0): InsertBatch =>
+  batchOf(
+    numbers(first, 10).map((offset) => record(offset, { k: offset })),
+    { partition },
+  );
 
 /** As often as the pipeline would: the same insert until it succeeds. Adds the codes of what failed. */
 async function deliver(sink: PreparingSink, batch: InsertBatch, codes: Set<number | string>): Promise<void> {
@@ -75,7 +96,11 @@ function writers(sink: PreparingSink, codes: Set<number | string>): { stop(): Pr
 async function startAgain(): Promise<void> {
   await stack.clickhouse!.kill();
   await stack.clickhouse!.start();
-  await vi.waitFor(async () => expect(await query(stack.clickhouseUrl, 'SELECT sum(is_readonly) AS n FROM system.replicas')).toEqual([{ n: 0 }]), { timeout: 60_000, interval: 100 });
+  await vi.waitFor(
+    async () =>
+      expect(await query(stack.clickhouseUrl, 'SELECT sum(is_readonly) AS n FROM system.replicas')).toEqual([{ n: 0 }]),
+    { timeout: 60_000, interval: 100 },
+  );
 }
 
 describe.skipIf(fault !== undefined)('a replicated table', () => {
@@ -125,7 +150,11 @@ describe.skipIf(fault !== undefined)('a replicated table', () => {
   describe('that answers 319: it does not know whether it keeps what was written', () => {
     it('has every row once after the retry; the rows it shows beside it are believed by nobody, not even by the next process', async () => {
       let nowMs = Date.now();
-      const sink = await sinkFor('unknown', { clickhouseSettings: { insert_keeper_fault_injection_probability: 0.2, insert_keeper_max_retries: 0 } }, () => nowMs);
+      const sink = await sinkFor(
+        'unknown',
+        { clickhouseSettings: { insert_keeper_fault_injection_probability: 0.2, insert_keeper_max_retries: 0 } },
+        () => nowMs,
+      );
       const codes = new Set<number | string>();
       let batch = ten(0);
       // Until a part is there twice: that of the attempt and that of the retry.
@@ -146,7 +175,8 @@ describe.skipIf(fault !== undefined)('a replicated table', () => {
       await expect(outcome(frozen(next).readBack(doubt))).rejects.toMatchObject({ code: 'KCR_INSERT_IN_DOUBT' });
       await startAgain();
       nowMs += SIX_MINUTES_MS;
-      for (const by of [sink, next]) await expect(outcome(frozen(by).readBack(doubt))).resolves.toEqual({ missing: [], doubled: [] });
+      for (const by of [sink, next])
+        await expect(outcome(frozen(by).readBack(doubt))).resolves.toEqual({ missing: [], doubled: [] });
       const { n, u } = await content('unknown');
       expect(n).toBe(u);
     });

@@ -30,12 +30,19 @@ afterAll(() => stack.stop());
 const COLUMNS = 'k UInt64, pad String, _topic LowCardinality(String), _partition Int32, _offset Int64';
 
 async function sinkFor(table: string, { family = plain, columns = COLUMNS } = {}): Promise<PreparingSink> {
-  await command(stack.clickhouseUrl, `CREATE TABLE ${table} (${columns}) ENGINE = ${family.engine('PARTITION BY k % 2 ORDER BY k')}`);
+  await command(
+    stack.clickhouseUrl,
+    `CREATE TABLE ${table} (${columns}) ENGINE = ${family.engine('PARTITION BY k % 2 ORDER BY k')}`,
+  );
   return openSink(table);
 }
 
 async function openSink(table: string, requestTimeoutMs = 20_000): Promise<PreparingSink> {
-  const sink = await openClickHouseSink({ url: stack.clickhouseUrl, routes: [{ topic: 'orders', table }], requestTimeoutMs });
+  const sink = await openClickHouseSink({
+    url: stack.clickhouseUrl,
+    routes: [{ topic: 'orders', table }],
+    requestTimeoutMs,
+  });
   open.push(sink);
   return sink;
 }
@@ -76,7 +83,10 @@ async function deliver(sink: PreparingSink, batch: InsertBatch, seen: Attempts):
 }
 
 const content = async (table: string) => {
-  const [row] = await query<{ n: number; u: number; lost: number }>(stack.clickhouseUrl, `SELECT count() AS n, uniqExact(_partition, _offset) AS u FROM ${table}`);
+  const [row] = await query<{ n: number; u: number; lost: number }>(
+    stack.clickhouseUrl,
+    `SELECT count() AS n, uniqExact(_partition, _offset) AS u FROM ${table}`,
+  );
   return row;
 };
 
@@ -105,7 +115,9 @@ describe('ClickHouse killed in the middle of inserts', () => {
     }
     killing = false;
     await writers;
-    console.log(`${batches} batches, ${seen.failed} failed attempts, ${seen.inDoubt} in doubt, ${seen.filled} rows filled`);
+    console.log(
+      `${batches} batches, ${seen.failed} failed attempts, ${seen.inDoubt} in doubt, ${seen.filled} rows filled`,
+    );
     expect(seen.failed).toBeGreaterThan(0);
     expect(seen.inDoubt).toBeGreaterThan(0);
     expect(await content(table)).toEqual({ n: batches * 10, u: batches * 10 });
@@ -116,7 +128,10 @@ describe('ClickHouse killed in the middle of inserts', () => {
     const batch = batchOf(numbers(0, 10).map((offset) => record(offset, { k: offset })));
     const frozen = sink.freeze(batch);
     await outcome(frozen.insert());
-    const [part] = await query<{ path: string }>(stack.clickhouseUrl, "SELECT path FROM system.parts WHERE table = 'lost_part' AND active AND partition = '1'");
+    const [part] = await query<{ path: string }>(
+      stack.clickhouseUrl,
+      "SELECT path FROM system.parts WHERE table = 'lost_part' AND active AND partition = '1'",
+    );
     await server.kill();
     // The state a kill between the token's line in the log and the part's rename leaves behind.
     rmSync(part?.path.startsWith('/') ? part.path : join(server.dataDir, part?.path ?? ''), { recursive: true });
@@ -138,36 +153,43 @@ describe('ClickHouse killed in the middle of inserts', () => {
     await server.kill();
     await server.start();
     await outcome(frozen.insert());
-    await expect(outcome(frozen.readBack())).rejects.toMatchObject({ code: 'KCR_READ_BACK', fields: { hint: expect.stringContaining('ALTER TABLE') as string } });
+    await expect(outcome(frozen.readBack())).rejects.toMatchObject({
+      code: 'KCR_READ_BACK',
+      fields: { hint: expect.stringContaining('ALTER TABLE') as string },
+    });
   });
 
   it('while it is down nothing is in doubt', async () => {
     const sink = await sinkFor('down');
     await server.kill();
-    await expect(outcome(sink.freeze(batchOf([record(1, { k: 1 })])).insert())).rejects.toMatchObject({ code: 'KCR_INSERT_RETRIABLE' });
+    await expect(outcome(sink.freeze(batchOf([record(1, { k: 1 })])).insert())).rejects.toMatchObject({
+      code: 'KCR_INSERT_RETRIABLE',
+    });
     await server.start();
     await outcome(sink.freeze(batchOf([record(1, { k: 1 })])).insert());
     expect(await content('down')).toMatchObject({ n: 1 });
   });
 });
 
-it.each(families)('ClickHouse frozen: the insert into a $name table times out, lands when it thaws, and the repeated one changes nothing', async (family) => {
-  const table = `frozen_${family.name}`;
-  await sinkFor(table, { family });
-  // The time-out is short for the frozen one's sake: a busy machine may miss it anywhere.
-  const inTheEnd = <T>(call: () => Promise<T>): Promise<T> => vi.waitFor(call, { timeout: 60_000, interval: 50 });
-  const sink = await inTheEnd(() => openSink(table, 400));
-  await inTheEnd(() => outcome(sink.freeze(batchOf([record(0, { k: 0 })])).insert()));
-  const frozen = sink.freeze(batchOf(numbers(1, 4).map((offset) => record(offset, { k: offset }))));
-  server.freeze();
-  try {
-    await expect(outcome(frozen.insert())).rejects.toMatchObject({ code: 'KCR_INSERT_IN_DOUBT' });
-  } finally {
-    server.thaw();
-  }
-  // While the server is still at the first one it refuses the second.
-  await inTheEnd(() => outcome(frozen.insert()));
-  expect(await inTheEnd(() => outcome(frozen.readBack()))).toEqual({ missing: [], doubled: [] });
-  expect(await content(table)).toMatchObject({ n: 5, u: 5 });
-});
-
+it.each(families)(
+  'ClickHouse frozen: the insert into a $name table times out, lands when it thaws, and the repeated one changes nothing',
+  async (family) => {
+    const table = `frozen_${family.name}`;
+    await sinkFor(table, { family });
+    // The time-out is short for the frozen one's sake: a busy machine may miss it anywhere.
+    const inTheEnd = <T>(call: () => Promise<T>): Promise<T> => vi.waitFor(call, { timeout: 60_000, interval: 50 });
+    const sink = await inTheEnd(() => openSink(table, 400));
+    await inTheEnd(() => outcome(sink.freeze(batchOf([record(0, { k: 0 })])).insert()));
+    const frozen = sink.freeze(batchOf(numbers(1, 4).map((offset) => record(offset, { k: offset }))));
+    server.freeze();
+    try {
+      await expect(outcome(frozen.insert())).rejects.toMatchObject({ code: 'KCR_INSERT_IN_DOUBT' });
+    } finally {
+      server.thaw();
+    }
+    // While the server is still at the first one it refuses the second.
+    await inTheEnd(() => outcome(frozen.insert()));
+    expect(await inTheEnd(() => outcome(frozen.readBack()))).toEqual({ missing: [], doubled: [] });
+    expect(await content(table)).toMatchObject({ n: 5, u: 5 });
+  },
+);

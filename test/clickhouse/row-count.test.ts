@@ -64,15 +64,20 @@ describe('A5: rows that the server read, against those that were sent', () => {
     await expect(insert()).rejects.toMatchObject({
       code: 'KCR_ROW_COUNT',
       retryable: false,
-      message: expect.stringContaining(`ClickHouse read ${read} rows where 3 were sent (topic orders, partition 4, offsets 10-13, table default.t)`) as string,
+      message: expect.stringContaining(
+        `ClickHouse read ${read} rows where 3 were sent (topic orders, partition 4, offsets 10-13, table default.t)`,
+      ) as string,
       fields: { topic: 'orders', partition: 4, first: 10, last: 13, table: 'default.t' },
     });
   });
 
-  it.each(['', 'oops', '{}', '{"read_rows":"0"}', '{"read_rows":"many"}'])('a summary that says %j concludes nothing, as from a proxy', async (summary) => {
-    says(summary);
-    await expect(insert()).resolves.toMatchObject({ rows: 3 });
-  });
+  it.each(['', 'oops', '{}', '{"read_rows":"0"}', '{"read_rows":"many"}'])(
+    'a summary that says %j concludes nothing, as from a proxy',
+    async (summary) => {
+      says(summary);
+      await expect(insert()).resolves.toMatchObject({ rows: 3 });
+    },
+  );
 
   it('no summary at all neither', async () => {
     await expect(insert()).resolves.toMatchObject({ rows: 3 });
@@ -88,9 +93,17 @@ describe('A5: rows that the server read, against those that were sent', () => {
   });
 
   it('a view that was made meanwhile is found, once', async () => {
-    const table = (dependencies: readonly string[]) => [{
-      engine: 'MergeTree', engine_full: 'MergeTree', sorting_key: '', partition_key: '', create_table_query: '', dependencies_database: dependencies.map(() => 'default'), dependencies_table: dependencies,
-    }];
+    const table = (dependencies: readonly string[]) => [
+      {
+        engine: 'MergeTree',
+        engine_full: 'MergeTree',
+        sorting_key: '',
+        partition_key: '',
+        create_table_query: '',
+        dependencies_database: dependencies.map(() => 'default'),
+        dependencies_table: dependencies,
+      },
+    ];
     server.onSelect = (sql) => (sql.includes('dependencies_table') ? table(['made_meanwhile']) : undefined);
     saysRows(6);
     await expect(insert()).resolves.toMatchObject({ rows: 3 });
@@ -106,7 +119,9 @@ describe('A5: rows that the server read, against those that were sent', () => {
 
   it('an error in the answer is told as that error, whatever it counted', async () => {
     server.onInsert = ({ response }) =>
-      response.writeHead(400, { 'X-ClickHouse-Summary': '{"read_rows":"1"}', 'x-clickhouse-exception-code': '27' }).end('Code: 27. DB::Exception: Cannot parse: (at row 2)');
+      response
+        .writeHead(400, { 'X-ClickHouse-Summary': '{"read_rows":"1"}', 'x-clickhouse-exception-code': '27' })
+        .end('Code: 27. DB::Exception: Cannot parse: (at row 2)');
     await expect(insert()).rejects.toMatchObject({ code: 'KCR_POISON', fields: { offset: 12 } });
   });
 });
@@ -115,5 +130,7 @@ it('the views of one table say nothing of another', async () => {
   const where = { topic: 't', partition: 0, first: 1, last: 2, table: 'db.t' };
   const [one, other] = [{}, {}];
   await refuseOtherCount(4, 2, where, { table: one, known: [], look: () => Promise.resolve(['v']) });
-  await expect(refuseOtherCount(4, 2, where, { table: other, known: [], look: () => Promise.resolve([]) })).rejects.toMatchObject({ code: 'KCR_ROW_COUNT' });
+  await expect(
+    refuseOtherCount(4, 2, where, { table: other, known: [], look: () => Promise.resolve([]) }),
+  ).rejects.toMatchObject({ code: 'KCR_ROW_COUNT' });
 });

@@ -1,6 +1,13 @@
 import { describe, expect, it } from 'vitest';
 import {
-  conditionalSettings, fingerprintOf, insertSettings, insertToken, MIN_UPTIME_S, parseFingerprint, queryIdOf, sameRun,
+  conditionalSettings,
+  fingerprintOf,
+  insertSettings,
+  insertToken,
+  MIN_UPTIME_S,
+  parseFingerprint,
+  queryIdOf,
+  sameRun,
 } from '../../src/clickhouse/settings.js';
 
 const all = new Set(conditionalSettings);
@@ -31,8 +38,16 @@ describe('the settings of an insert', () => {
   it('I1: let no limit of a profile end an insert, or a view behind it, with a good answer', () => {
     const { deduplicated, plain, coalesced } = insertSettings({}, all, 100);
     for (const settings of [deduplicated, plain, coalesced]) {
-      for (const mode of ['timeout', 'read', 'group_by', 'sort', 'result', 'distinct', 'set', 'join', 'transfer']) expect(settings).toHaveProperty(`${mode}_overflow_mode`, 'throw');
-      expect(settings).toMatchObject({ limit: '0', offset: '0', additional_table_filters: '{}', max_execution_time: '0', max_rows_to_group_by: '0', ignore_materialized_views_with_dropped_target_table: '0' });
+      for (const mode of ['timeout', 'read', 'group_by', 'sort', 'result', 'distinct', 'set', 'join', 'transfer'])
+        expect(settings).toHaveProperty(`${mode}_overflow_mode`, 'throw');
+      expect(settings).toMatchObject({
+        limit: '0',
+        offset: '0',
+        additional_table_filters: '{}',
+        max_execution_time: '0',
+        max_rows_to_group_by: '0',
+        ignore_materialized_views_with_dropped_target_table: '0',
+      });
     }
     expect(() => insertSettings({ group_by_overflow_mode: 'any' }, all)).toThrow('which is pinned to throw');
     // With an error at its end a limit is the user's own matter.
@@ -61,21 +76,47 @@ describe('the settings of an insert', () => {
   });
 
   it('take what a user adds, and let what is only a default be changed', () => {
-    const { deduplicated } = insertSettings({ insert_quorum: 2, input_format_skip_unknown_fields: false, insert_keeper_max_retries: 9 }, all);
-    expect(deduplicated).toMatchObject({ insert_quorum: '2', input_format_skip_unknown_fields: '0', insert_keeper_max_retries: '9' });
+    const { deduplicated } = insertSettings(
+      { insert_quorum: 2, input_format_skip_unknown_fields: false, insert_keeper_max_retries: 9 },
+      all,
+    );
+    expect(deduplicated).toMatchObject({
+      insert_quorum: '2',
+      input_format_skip_unknown_fields: '0',
+      insert_keeper_max_retries: '9',
+    });
   });
 
   it.each([
-    'async_insert', 'insert_deduplicate', 'deduplicate_insert', 'max_insert_block_size', 'max_insert_block_size_bytes',
-    'input_format_parallel_parsing', 'materialized_views_ignore_errors', 'deduplicate_blocks_in_dependent_materialized_views',
-    'insert_deduplication_token', 'query', 'query_id', 'param_x', 'send_progress_in_http_headers', 'session_id',
+    'async_insert',
+    'insert_deduplicate',
+    'deduplicate_insert',
+    'max_insert_block_size',
+    'max_insert_block_size_bytes',
+    'input_format_parallel_parsing',
+    'materialized_views_ignore_errors',
+    'deduplicate_blocks_in_dependent_materialized_views',
+    'insert_deduplication_token',
+    'query',
+    'query_id',
+    'param_x',
+    'send_progress_in_http_headers',
+    'session_id',
   ])('refuse a user’s %s', (name) => {
     expect(() => insertSettings({ [name]: 1 }, new Set())).toThrow(expect.objectContaining({ code: 'KCR_CONFIG' }));
   });
 
   it('keep a value one row and its provenance ours, whatever a profile says', () => {
-    for (const settings of [insertSettings({}, all).deduplicated, insertSettings({}, all).plain, insertSettings({}, all, 500).coalesced]) {
-      expect(settings).toMatchObject({ timeout_overflow_mode: 'throw', input_format_json_ignore_unnecessary_fields: '0', input_format_json_max_depth: '1000' });
+    for (const settings of [
+      insertSettings({}, all).deduplicated,
+      insertSettings({}, all).plain,
+      insertSettings({}, all, 500).coalesced,
+    ]) {
+      expect(settings).toMatchObject({
+        timeout_overflow_mode: 'throw',
+        input_format_json_ignore_unnecessary_fields: '0',
+        input_format_json_max_depth: '1000',
+      });
     }
   });
 
@@ -99,7 +140,9 @@ describe('the settings of an insert', () => {
   ])('of %j have the fingerprint that ranges in doubt were recorded with', (extras, fingerprint, ofOldServer) => {
     expect(insertSettings(extras as Record<string, string | number | boolean>, all).fingerprint).toBe(fingerprint);
     expect(insertSettings(extras as Record<string, string | number | boolean>, all, 500).fingerprint).toBe(fingerprint);
-    expect(insertSettings(extras as Record<string, string | number | boolean>, new Set()).fingerprint).toBe(ofOldServer);
+    expect(insertSettings(extras as Record<string, string | number | boolean>, new Set()).fingerprint).toBe(
+      ofOldServer,
+    );
   });
 
   it('have a fingerprint that changes with them and with nothing else', () => {
@@ -117,7 +160,11 @@ describe('the fingerprint an intent records', () => {
     const text = fingerprintOf(server, 'ce876a22');
     expect(text).toBe('kcr1 clickhouse=26.7.2.1 started=2026-11-22T08:30:00.000Z settings=ce876a22');
     expect(parseFingerprint(text)).toEqual({ ...server, settings: 'ce876a22' });
-    expect(parseFingerprint(fingerprintOf({ version: '1', startedMs: undefined }, 'x'))).toEqual({ version: '1', startedMs: undefined, settings: 'x' });
+    expect(parseFingerprint(fingerprintOf({ version: '1', startedMs: undefined }, 'x'))).toEqual({
+      version: '1',
+      startedMs: undefined,
+      settings: 'x',
+    });
     expect(parseFingerprint('kcr2 something else')).toBeUndefined();
   });
 

@@ -19,7 +19,10 @@ afterEach(async () => {
 
 async function openSink(fake: FakeOptions = {}, options: Partial<ClickHouseSinkOptions> = {}): Promise<PreparingSink> {
   server = await fakeClickHouse(fake);
-  const sink = await openClickHouseSink({ url: server.url, routes: [{ topic: 'orders', table: 't' }], ...options }, () => nowMs);
+  const sink = await openClickHouseSink(
+    { url: server.url, routes: [{ topic: 'orders', table: 't' }], ...options },
+    () => nowMs,
+  );
   open.push(sink);
   return sink;
 }
@@ -33,8 +36,12 @@ function recordedBatch(sink: PreparingSink, fields: Partial<Intent> = {}): Inser
 
 const found = (rows: Readonly<Record<number, number>>) => (sql: string) =>
   sql.includes('_offset AS o') ? [{ offsets: Object.keys(rows), counts: Object.values(rows).map(String) }] : undefined;
-const refuse = (code: number) => ({ response }: FakeInsert) =>
-  void response.writeHead(500, { 'x-clickhouse-exception-code': String(code) }).end(`Code: ${code}. DB::Exception: because (version 26)`);
+const refuse =
+  (code: number) =>
+  ({ response }: FakeInsert) =>
+    void response
+      .writeHead(500, { 'x-clickhouse-exception-code': String(code) })
+      .end(`Code: ${code}. DB::Exception: because (version 26)`);
 const MINUTE = 60_000;
 
 describe('the dedup budget', () => {
@@ -67,7 +74,10 @@ describe('the dedup budget', () => {
   });
 
   it.each([0, -1, 1.5])('of %s is refused', async (dedupBudgetMs) => {
-    await expect(openSink({}, { dedupBudgetMs })).rejects.toMatchObject({ code: 'KCR_CONFIG', message: expect.stringContaining('dedupBudgetMs') as string });
+    await expect(openSink({}, { dedupBudgetMs })).rejects.toMatchObject({
+      code: 'KCR_CONFIG',
+      message: expect.stringContaining('dedupBudgetMs') as string,
+    });
   });
 
   it('is not asked about where nothing was promised', async () => {
@@ -82,10 +92,16 @@ describe('a doubtful token', () => {
     const frozen = sink.freeze(recordedBatch(sink));
     expect(frozen.tokenDoubt(nowMs)).toBeUndefined();
     nowMs += 11 * MINUTE;
-    await expect(outcome(frozen.insert())).rejects.toMatchObject({ code: 'KCR_INSERT_RETRIABLE', message: expect.stringContaining('11 minutes ago') as string });
+    await expect(outcome(frozen.insert())).rejects.toMatchObject({
+      code: 'KCR_INSERT_RETRIABLE',
+      message: expect.stringContaining('11 minutes ago') as string,
+    });
     await expect(outcome(frozen.fill([10]))).rejects.toMatchObject({ code: 'KCR_INSERT_RETRIABLE' });
     expect(server.inserts).toHaveLength(0);
-    await expect(outcome(frozen.readBack(frozen.tokenDoubt(nowMs)))).resolves.toEqual({ missing: [10, 12, 13], doubled: [] });
+    await expect(outcome(frozen.readBack(frozen.tokenDoubt(nowMs)))).resolves.toEqual({
+      missing: [10, 12, 13],
+      doubled: [],
+    });
     await outcome(frozen.insert());
     expect(server.inserts[0]?.params.get('insert_deduplication_token')).toBe('kcr1:test:orders:0:0:10-13:default.t');
   });
@@ -106,8 +122,17 @@ describe('a doubtful token', () => {
     await expect(outcome(frozen.readBack())).resolves.toEqual({ missing: [], doubled: [] });
     await expect(outcome(frozen.readBack('it is old'))).rejects.toMatchObject({
       code: 'KCR_READ_BACK',
-      fields: { topic: 'orders', partition: 0, first: 10, last: 13, table: 'default.t', hint: expect.stringMatching(/state reset.*ALTER TABLE default\.t ADD COLUMN _topic/) as string },
-      message: expect.stringContaining('could double: it is old; whether it is in the table cannot be verified') as string,
+      fields: {
+        topic: 'orders',
+        partition: 0,
+        first: 10,
+        last: 13,
+        table: 'default.t',
+        hint: expect.stringMatching(/state reset.*ALTER TABLE default\.t ADD COLUMN _topic/) as string,
+      },
+      message: expect.stringContaining(
+        'could double: it is old; whether it is in the table cannot be verified',
+      ) as string,
     });
   });
 
@@ -119,7 +144,9 @@ describe('a doubtful token', () => {
     server.onSelect = found(rows);
     await expect(outcome(sink.freeze(recordedBatch(sink)).readBack('it is old'))).rejects.toMatchObject({
       code: 'KCR_READ_BACK',
-      message: expect.stringMatching(/of its 3 offsets \d are in the table, and whether the materialized views default\.totals have them cannot be verified/) as string,
+      message: expect.stringMatching(
+        /of its 3 offsets \d are in the table, and whether the materialized views default\.totals have them cannot be verified/,
+      ) as string,
     });
   });
 
@@ -135,7 +162,10 @@ describe('a doubtful token', () => {
 
   it('with materialized views goes on when nothing is there: the table’s block is written before its views are fed', async () => {
     const sink = await openSink({ views: ['totals'] });
-    await expect(outcome(sink.freeze(recordedBatch(sink)).readBack('it is old'))).resolves.toEqual({ missing: [10, 12, 13], doubled: [] });
+    await expect(outcome(sink.freeze(recordedBatch(sink)).readBack('it is old'))).resolves.toEqual({
+      missing: [10, 12, 13],
+      doubled: [],
+    });
   });
 
   it('without one the views are no matter: the token tells', async () => {
@@ -152,7 +182,10 @@ describe('what came into the table while a slot was waited for', () => {
     const sink = await openSink({}, { maxInFlight: 1 });
     const intended = recordedBatch(sink, { atMs: nowMs - 30 * SECOND });
     let isFull = false;
-    server.onSelect = (sql) => (sql.includes('system.parts') ? [{ now: nowMs, full: isFull ? Math.floor(nowMs / 1000) : 0, moved: 0 }] : undefined);
+    server.onSelect = (sql) =>
+      sql.includes('system.parts')
+        ? [{ now: nowMs, full: isFull ? Math.floor(nowMs / 1000) : 0, moved: 0 }]
+        : undefined;
     let answered = (): void => undefined;
     server.onInsert = ({ response }) => void (answered = () => void response.end());
     const other = outcome(sink.freeze({ ...plain, token: undefined, intent: undefined }).insert());
@@ -172,7 +205,10 @@ describe('what came into the table while a slot was waited for', () => {
 
   it('I6: is asked for again before anything is sent a second time', async () => {
     const { replay, reaches } = await waitedFor(6 * SECOND);
-    await expect(replay).rejects.toMatchObject({ code: 'KCR_INSERT_RETRIABLE', message: expect.stringContaining('so many blocks came') as string });
+    await expect(replay).rejects.toMatchObject({
+      code: 'KCR_INSERT_RETRIABLE',
+      message: expect.stringContaining('so many blocks came') as string,
+    });
     expect([server.inserts.length, reaches]).toEqual([1, 2]);
   });
 
@@ -184,14 +220,20 @@ describe('what came into the table while a slot was waited for', () => {
 });
 
 describe('another version of the server', () => {
-  const upgraded = (sql: string) => (sql.includes('version()') ? [{ version: '26.8.1.1', timezone: 'UTC', now: '1763800300000', uptime: 10 }] : undefined);
+  const upgraded = (sql: string) =>
+    sql.includes('version()')
+      ? [{ version: '26.8.1.1', timezone: 'UTC', now: '1763800300000', uptime: 10 }]
+      : undefined;
 
   it('is noticed before a replay is sent, though the sink was opened on the one before', async () => {
     const sink = await openSink();
     const frozen = sink.freeze(recordedBatch(sink));
     expect(frozen.tokenDoubt(nowMs)).toBeUndefined();
     server.onSelect = upgraded;
-    await expect(outcome(frozen.insert())).rejects.toMatchObject({ code: 'KCR_INSERT_RETRIABLE', message: expect.stringContaining('26.8.1.1') as string });
+    await expect(outcome(frozen.insert())).rejects.toMatchObject({
+      code: 'KCR_INSERT_RETRIABLE',
+      message: expect.stringContaining('26.8.1.1') as string,
+    });
     expect(server.inserts).toHaveLength(0);
     expect(frozen.tokenDoubt(nowMs)).toContain('26.8.1.1');
   });
@@ -217,8 +259,14 @@ describe('another version of the server', () => {
   it('recorded with the range is a doubt, and so are other settings', async () => {
     const sink = await openSink();
     const old = { version: '26.6.1.1', startedMs: 0 };
-    expect(sink.freeze(recordedBatch(sink, { settings: fingerprintOf(old, 'x') })).tokenDoubt(nowMs)).toContain('26.6.1.1');
-    expect(sink.freeze(recordedBatch(sink, { settings: fingerprintOf({ ...old, version: '26.7.2.1' }, 'x') })).tokenDoubt(nowMs)).toContain('settings');
+    expect(sink.freeze(recordedBatch(sink, { settings: fingerprintOf(old, 'x') })).tokenDoubt(nowMs)).toContain(
+      '26.6.1.1',
+    );
+    expect(
+      sink
+        .freeze(recordedBatch(sink, { settings: fingerprintOf({ ...old, version: '26.7.2.1' }, 'x') }))
+        .tokenDoubt(nowMs),
+    ).toContain('settings');
   });
 });
 
@@ -229,7 +277,9 @@ describe('a range that was recorded for another table', () => {
     expect(() => sink.freeze(recordedBatch(sink, { tables: ['default.old'] }))).toThrow(
       expect.objectContaining({
         code: 'KCR_READ_BACK',
-        message: expect.stringMatching(/recorded for the table default\.old, but the route of its topic names default\.t now \(topic orders, partition 0, offsets 10-13, table default\.t\).*state reset/) as string,
+        message: expect.stringMatching(
+          /recorded for the table default\.old, but the route of its topic names default\.t now \(topic orders, partition 0, offsets 10-13, table default\.t\).*state reset/,
+        ) as string,
       }),
     );
     expect(server.queries).toHaveLength(before);
@@ -251,19 +301,33 @@ describe('a range that another program has inserted', () => {
     expect(frozen.tokenDoubt(nowMs + 11 * MINUTE)).toContain('11 minutes ago');
     await outcome(frozen.insert());
     await outcome(frozen.fill([10]));
-    expect(server.inserts.map(({ params }) => params.get('insert_deduplication_token'))).toEqual(['orders-0-10-13', 'orders-0-10-13:fill1']);
+    expect(server.inserts.map(({ params }) => params.get('insert_deduplication_token'))).toEqual([
+      'orders-0-10-13',
+      'orders-0-10-13:fill1',
+    ]);
   });
 });
 
 describe('after code 319 the server itself does not know for about 300 s whether it keeps a part', () => {
-  const unknown = { code: 'KCR_INSERT_IN_DOUBT', retryable: true, message: expect.stringContaining('code 319') as string };
+  const unknown = {
+    code: 'KCR_INSERT_IN_DOUBT',
+    retryable: true,
+    message: expect.stringContaining('code 319') as string,
+  };
 
-  async function afterUnknown(): Promise<{ sink: PreparingSink; batch: InsertBatch; frozen: ReturnType<PreparingSink['freeze']> }> {
+  async function afterUnknown(): Promise<{
+    sink: PreparingSink;
+    batch: InsertBatch;
+    frozen: ReturnType<PreparingSink['freeze']>;
+  }> {
     const sink = await openSink({ engine: 'ReplicatedMergeTree' });
     const batch = recordedBatch(sink);
     const frozen = sink.freeze(batch);
     server.onInsert = refuse(319);
-    await expect(outcome(frozen.insert())).rejects.toMatchObject({ code: 'KCR_INSERT_IN_DOUBT', fields: { serverCode: 319 } });
+    await expect(outcome(frozen.insert())).rejects.toMatchObject({
+      code: 'KCR_INSERT_IN_DOUBT',
+      fields: { serverCode: 319 },
+    });
     server.onInsert = ({ response }) => void response.end();
     return { sink, batch, frozen };
   }
@@ -274,7 +338,10 @@ describe('after code 319 the server itself does not know for about 300 s whether
   ])('what looks %s is not believed before, and says until when', async (_, rows, verdict) => {
     const { frozen } = await afterUnknown();
     server.onSelect = found(rows);
-    await expect(outcome(frozen.readBack())).rejects.toMatchObject({ ...unknown, message: expect.stringContaining(new Date(nowMs + 330_000).toISOString()) as string });
+    await expect(outcome(frozen.readBack())).rejects.toMatchObject({
+      ...unknown,
+      message: expect.stringContaining(new Date(nowMs + 330_000).toISOString()) as string,
+    });
     nowMs += 329_999;
     await expect(outcome(frozen.readBack())).rejects.toMatchObject(unknown);
     nowMs += 1;
@@ -309,7 +376,11 @@ describe('after code 319 the server itself does not know for about 300 s whether
   it('I9: a clock that is far ahead does not make it wait for longer than a server needs', async () => {
     const sink = await openSink({ engine: 'ReplicatedMergeTree' });
     const batch = recordedBatch(sink);
-    const frozen = sink.freeze({ ...batch, replay: true, intent: { ...batch.intent!, unknownUntilMs: nowMs + 86_400_000 } });
+    const frozen = sink.freeze({
+      ...batch,
+      replay: true,
+      intent: { ...batch.intent!, unknownUntilMs: nowMs + 86_400_000 },
+    });
     server.onSelect = found({ 10: 1, 12: 1 });
     await expect(outcome(frozen.readBack())).rejects.toMatchObject(unknown);
     nowMs += 330_000;
@@ -336,8 +407,15 @@ describe('after code 319 the server itself does not know for about 300 s whether
 });
 
 describe('parts of which a replicated table does not know whether it keeps them, told to somebody else or to nobody', () => {
-  const unsure = (rows: Readonly<Record<number, number>>, parts = 2) => (sql: string) => (sql.includes('parts_to_check') ? [{ parts: String(parts) }] : found(rows)(sql));
-  const unknown = { code: 'KCR_INSERT_IN_DOUBT', retryable: true, message: expect.stringContaining('2 parts of the table') as string };
+  const unsure =
+    (rows: Readonly<Record<number, number>>, parts = 2) =>
+    (sql: string) =>
+      sql.includes('parts_to_check') ? [{ parts: String(parts) }] : found(rows)(sql);
+  const unknown = {
+    code: 'KCR_INSERT_IN_DOUBT',
+    retryable: true,
+    message: expect.stringContaining('2 parts of the table') as string,
+  };
 
   it.each([
     ['doubled, which would halt the partition', { 10: 2, 12: 1, 13: 1 }],
@@ -369,7 +447,10 @@ describe('parts of which a replicated table does not know whether it keeps them,
         asked.push(engine);
         return 497;
       };
-      await expect(outcome(sink.freeze(recordedBatch(sink)).readBack('it is old'))).resolves.toEqual({ missing: [], doubled: [] });
+      await expect(outcome(sink.freeze(recordedBatch(sink)).readBack('it is old'))).resolves.toEqual({
+        missing: [],
+        doubled: [],
+      });
     }
     expect(asked).toEqual(['ReplicatedMergeTree']);
   });
@@ -382,7 +463,10 @@ describe('a partition that was begun anew', () => {
     const frozen = sink.freeze({ ...recordedBatch(sink), isAnew: true });
     nowMs += 11 * MINUTE;
     const why = frozen.tokenDoubt(nowMs);
-    await expect(outcome(frozen.readBack(why))).rejects.toMatchObject({ code: 'KCR_READ_BACK', message: expect.stringContaining('begun anew') as string });
+    await expect(outcome(frozen.readBack(why))).rejects.toMatchObject({
+      code: 'KCR_READ_BACK',
+      message: expect.stringContaining('begun anew') as string,
+    });
   });
 
   it('is still known by its tokens while the server is the one it was recorded for', async () => {

@@ -14,12 +14,19 @@ import { batchOf, intentOf, numbers, outcome, record } from './fixtures.js';
 let server: FakeServer;
 const open: PreparingSink[] = [];
 
-async function openSink(options: Partial<ClickHouseSinkOptions> = {}, fake: FakeOptions = {}, now?: () => number): Promise<PreparingSink> {
+async function openSink(
+  options: Partial<ClickHouseSinkOptions> = {},
+  fake: FakeOptions = {},
+  now?: () => number,
+): Promise<PreparingSink> {
   if (Object.keys(fake).length > 0) {
     await server.close();
     server = await fakeClickHouse(fake);
   }
-  const sink = await openClickHouseSink({ url: server.url, routes: [{ topic: 'orders', table: 't' }], ...options }, now);
+  const sink = await openClickHouseSink(
+    { url: server.url, routes: [{ topic: 'orders', table: 't' }], ...options },
+    now,
+  );
   open.push(sink);
   return sink;
 }
@@ -40,9 +47,11 @@ const turns = async (): Promise<void> => {
   for (let turn = 0; turn < 50; turn++) await sleep(1);
 };
 const inDoubt = { code: 'KCR_INSERT_IN_DOUBT', retryable: true };
-const refuse = (status: number, code: number | undefined, text: string) => ({ response }: FakeInsert) => {
-  response.writeHead(status, code === undefined ? {} : { 'x-clickhouse-exception-code': String(code) }).end(text);
-};
+const refuse =
+  (status: number, code: number | undefined, text: string) =>
+  ({ response }: FakeInsert) => {
+    response.writeHead(status, code === undefined ? {} : { 'x-clickhouse-exception-code': String(code) }).end(text);
+  };
 
 describe('an insert', () => {
   it('is one request with its length, its token for this table, a query id and the pinned settings', async () => {
@@ -165,7 +174,10 @@ describe('what does not count as success', () => {
   it('no answer in time', async () => {
     const sink = await openSink({ requestTimeoutMs: 100 });
     server.onInsert = () => undefined;
-    await expect(outcome(sink.freeze(batch).insert())).rejects.toMatchObject({ ...inDoubt, message: expect.stringContaining('no answer within 100 ms') as string });
+    await expect(outcome(sink.freeze(batch).insert())).rejects.toMatchObject({
+      ...inDoubt,
+      message: expect.stringContaining('no answer within 100 ms') as string,
+    });
   });
 
   it('a kept-alive connection that had died: what was sent on it is in doubt, the next attempt takes a new one', async () => {
@@ -174,7 +186,10 @@ describe('what does not count as success', () => {
     const before = server.connections;
     // The server hangs up just when the next request is under way.
     server.onInsert = ({ socket }) => socket.resetAndDestroy();
-    await expect(outcome(sink.freeze(batch).insert())).rejects.toMatchObject({ ...inDoubt, message: expect.stringContaining('kept-alive') as string });
+    await expect(outcome(sink.freeze(batch).insert())).rejects.toMatchObject({
+      ...inDoubt,
+      message: expect.stringContaining('kept-alive') as string,
+    });
     server.onInsert = ({ response }) => response.end();
     await outcome(sink.freeze(batch).insert());
     expect(server.connections).toBe(before + 1);
@@ -198,7 +213,10 @@ describe('what does not count as success', () => {
     const { url } = server;
     await server.close();
     await turns();
-    await expect(outcome(sink.freeze(batch).insert())).rejects.toMatchObject({ code: 'KCR_INSERT_RETRIABLE', message: expect.stringContaining(url) as string });
+    await expect(outcome(sink.freeze(batch).insert())).rejects.toMatchObject({
+      code: 'KCR_INSERT_RETRIABLE',
+      message: expect.stringContaining(url) as string,
+    });
     server = await fakeClickHouse();
   });
 
@@ -208,13 +226,17 @@ describe('what does not count as success', () => {
     await once(mute, 'listening');
     const url = `https://127.0.0.1:${(mute.address() as AddressInfo).port}`;
     const opening = openClickHouseSink({ url, connectTimeoutMs: 100, routes: [{ topic: 'orders', table: 't' }] });
-    await expect(opening).rejects.toMatchObject({ code: 'KCR_CLICKHOUSE_UNREACHABLE', message: expect.stringContaining('no connection within 100 ms') as string });
+    await expect(opening).rejects.toMatchObject({
+      code: 'KCR_CLICKHOUSE_UNREACHABLE',
+      message: expect.stringContaining('no connection within 100 ms') as string,
+    });
     mute.close();
   });
 });
 
 describe('what the server refuses', () => {
-  const poison = "Code: 27. DB::Exception: Cannot parse input: expected '\"' before: 'x': (at row 2)\n: While executing JSONEachRow (version 26.7.2.1)";
+  const poison =
+    "Code: 27. DB::Exception: Cannot parse input: expected '\"' before: 'x': (at row 2)\n: While executing JSONEachRow (version 26.7.2.1)";
 
   it('names the record by its offset, not by its row', async () => {
     const sink = await openSink();
@@ -222,28 +244,41 @@ describe('what the server refuses', () => {
     await expect(outcome(sink.freeze(batch).insert())).rejects.toMatchObject({
       code: 'KCR_POISON',
       fields: { topic: 'orders', partition: 0, offset: 12, table: 'default.t', serverCode: 27 },
-      message: "Cannot parse input: expected '\"' before: 'x' (topic orders, partition 0, offset 12, table default.t, server code 27)",
+      message:
+        "Cannot parse input: expected '\"' before: 'x' (topic orders, partition 0, offset 12, table default.t, server code 27)",
     });
   });
 
   it('names the range where the server does not tell the row', async () => {
     const sink = await openSink();
     server.onInsert = refuse(400, 27, 'Code: 27. DB::Exception: Cannot parse input');
-    await expect(outcome(sink.freeze(batch).insert())).rejects.toMatchObject({ code: 'KCR_POISON', fields: { first: 10, last: 13 } });
+    await expect(outcome(sink.freeze(batch).insert())).rejects.toMatchObject({
+      code: 'KCR_POISON',
+      fields: { first: 10, last: 13 },
+    });
     server.onInsert = refuse(400, 27, 'Code: 27. DB::Exception: Cannot parse input: (at row 9)');
-    await expect(outcome(sink.freeze(batch).insert())).rejects.toMatchObject({ code: 'KCR_POISON', fields: { first: 10, last: 13 } });
+    await expect(outcome(sink.freeze(batch).insert())).rejects.toMatchObject({
+      code: 'KCR_POISON',
+      fields: { first: 10, last: 13 },
+    });
   });
 
   it.each([
     ['KCR_POISON', 395, 'Value passed to throwIf is non-zero'],
     ['KCR_SCHEMA', 53, 'Type mismatch'],
-  ])('says that rows of other ClickHouse partitions may have landed, where there is a partition key (%s)', async (code, serverCode, reason) => {
-    for (const [partitionKey, mayHaveLanded] of [['toYYYYMM(t)', true], ['', false]] as const) {
-      const sink = await openSink({}, { partitionKey });
-      server.onInsert = refuse(500, serverCode, `Code: ${serverCode}. DB::Exception: ${reason}`);
-      await expect(outcome(sink.freeze(batch).insert())).rejects.toMatchObject({ code, fields: { mayHaveLanded } });
-    }
-  });
+  ])(
+    'says that rows of other ClickHouse partitions may have landed, where there is a partition key (%s)',
+    async (code, serverCode, reason) => {
+      for (const [partitionKey, mayHaveLanded] of [
+        ['toYYYYMM(t)', true],
+        ['', false],
+      ] as const) {
+        const sink = await openSink({}, { partitionKey });
+        server.onInsert = refuse(500, serverCode, `Code: ${serverCode}. DB::Exception: ${reason}`);
+        await expect(outcome(sink.freeze(batch).insert())).rejects.toMatchObject({ code, fields: { mayHaveLanded } });
+      }
+    },
+  );
 
   it.each([
     ["Enum8('a' = 1, 'b' = 2)", '0'],
@@ -252,7 +287,10 @@ describe('what the server refuses', () => {
     ["Nullable(Enum8('a' = 1))", null],
     ['String', null],
   ])('lets no null into %s as a default that no SELECT can read', async (type, sent) => {
-    const sink = await openSink({}, { columns: { id: 'UInt64', kind: type, _topic: 'String', _partition: 'Int32', _offset: 'Int64' } });
+    const sink = await openSink(
+      {},
+      { columns: { id: 'UInt64', kind: type, _topic: 'String', _partition: 'Int32', _offset: 'Int64' } },
+    );
     await outcome(sink.freeze(batch).insert());
     expect(server.inserts[0]?.params.get('input_format_null_as_default') ?? null).toBe(sent);
   });
@@ -260,7 +298,10 @@ describe('what the server refuses', () => {
   it('names the record of a fill by its offset too', async () => {
     const sink = await openSink();
     server.onInsert = refuse(400, 27, poison);
-    await expect(outcome(sink.freeze(batch).fill([10, 13]))).rejects.toMatchObject({ code: 'KCR_POISON', fields: { offset: 13 } });
+    await expect(outcome(sink.freeze(batch).fill([10, 13]))).rejects.toMatchObject({
+      code: 'KCR_POISON',
+      fields: { offset: 13 },
+    });
   });
 
   it.each([
@@ -279,7 +320,9 @@ describe('what the server refuses', () => {
     server.onInsert = refuse(status, code, 'Code: 1. DB::Exception: because (version 1)');
     await expect(outcome(sink.freeze(batch).insert())).rejects.toMatchObject({
       code: expected,
-      message: expect.stringMatching(/^because \(topic orders, partition 0, offsets 10-13, table default.t, server code/) as string,
+      message: expect.stringMatching(
+        /^because \(topic orders, partition 0, offsets 10-13, table default.t, server code/,
+      ) as string,
     });
   });
 });
@@ -289,7 +332,9 @@ describe('giving up', () => {
     const sink = await openSink({ maxInFlight: 1 });
     let hungUp = false;
     server.onInsert = ({ socket }) => socket.once('close', () => (hungUp = true));
-    const first = from(sink.freeze(batch).insert()).subscribe({ error: () => expect.unreachable('an unsubscribed insert says nothing') });
+    const first = from(sink.freeze(batch).insert()).subscribe({
+      error: () => expect.unreachable('an unsubscribed insert says nothing'),
+    });
     await vi.waitFor(() => expect(server.inserts).toHaveLength(1), WITHIN);
     const second = outcome(sink.freeze(batch).insert());
     await sleep(30);
@@ -314,9 +359,17 @@ describe('giving up', () => {
 
   it('inserts of different batches that overlap keep their own bytes', async () => {
     const sink = await openSink({ maxInFlight: 3 });
-    const batches = numbers(0, 20).map((n) => batchOf(numbers(n * 10, 10).map((offset) => record(offset, { id: offset, pad: 'x'.repeat(n * 500) }))));
+    const batches = numbers(0, 20).map((n) =>
+      batchOf(numbers(n * 10, 10).map((offset) => record(offset, { id: offset, pad: 'x'.repeat(n * 500) }))),
+    );
     await Promise.all(batches.map((one) => outcome(sink.freeze(one).insert())));
-    const offsets = server.inserts.flatMap(({ body }) => body.toString().trim().split('\n').map((line) => (JSON.parse(line) as { _offset: number })._offset));
+    const offsets = server.inserts.flatMap(({ body }) =>
+      body
+        .toString()
+        .trim()
+        .split('\n')
+        .map((line) => (JSON.parse(line) as { _offset: number })._offset),
+    );
     expect(offsets.sort((a, b) => a - b)).toEqual(numbers(0, 200));
   });
 });
@@ -329,30 +382,43 @@ describe('a record that is not one JSON object', () => {
     const sink = await openSink();
     const bad = batchOf([record(1, {}), record(7, value)], { partition: 4 });
     expect(() => sink.freeze(bad)).toThrow(
-      expect.objectContaining({ code: 'KCR_POISON', fields: expect.objectContaining({ topic: 'orders', partition: 4, offset: 7 }) as object, message: expect.stringContaining(why) as string }),
+      expect.objectContaining({
+        code: 'KCR_POISON',
+        fields: expect.objectContaining({ topic: 'orders', partition: 4, offset: 7 }) as object,
+        message: expect.stringContaining(why) as string,
+      }),
     );
   });
 
   it('nor is a tombstone', async () => {
     const sink = await openSink();
     const bad = batchOf([{ ...record(7, {}), value: null }]);
-    expect(() => sink.freeze(bad)).toThrow(expect.objectContaining({ code: 'KCR_POISON', message: expect.stringContaining('tombstone') as string }));
+    expect(() => sink.freeze(bad)).toThrow(
+      expect.objectContaining({ code: 'KCR_POISON', message: expect.stringContaining('tombstone') as string }),
+    );
   });
 });
 
 it('I8: a batch of more than one block is not sent, since its second block would be taken for another batch’s: it is told where to cut it', async () => {
   const sink = await openSink();
   const rows = new Array<KafkaRecord>(5_000_001).fill(record(10, '{}')).fill(record(12, '{}'), 2_000_000);
-  const told = (mayLandForMs: number | undefined) => ({ code: 'KCR_CONFIG', fields: expect.objectContaining({ oversized: { cuts: [10], mayLandForMs } }) as object });
+  const told = (mayLandForMs: number | undefined) => ({
+    code: 'KCR_CONFIG',
+    fields: expect.objectContaining({ oversized: { cuts: [10], mayLandForMs } }) as object,
+  });
   expect(() => sink.freeze({ ...batch, records: rows })).toThrow(expect.objectContaining(told(undefined)));
   const replay = { ...batch, records: rows, replay: true, intent: intentOf(sink, batch) };
   expect(() => sink.freeze(replay)).toThrow(expect.objectContaining(told(600_000)));
-  expect(() => sink.freeze({ ...replay, intent: { ...replay.intent, transformVersion: 'v1' } })).toThrow(expect.objectContaining(told(undefined)));
+  expect(() => sink.freeze({ ...replay, intent: { ...replay.intent, transformVersion: 'v1' } })).toThrow(
+    expect.objectContaining(told(undefined)),
+  );
 });
 
 describe('reading back', () => {
   const found = (rows: Readonly<Record<number, number>>) => (sql: string) =>
-    sql.includes('_offset AS o') ? [{ offsets: Object.keys(rows), counts: Object.values(rows).map(String) }] : undefined;
+    sql.includes('_offset AS o')
+      ? [{ offsets: Object.keys(rows), counts: Object.values(rows).map(String) }]
+      : undefined;
 
   it('tells what is missing and what is there twice', async () => {
     const sink = await openSink();
@@ -369,7 +435,10 @@ describe('reading back', () => {
     await expect(outcome(sink.freeze(several).readBack())).resolves.toEqual({ missing: [2], doubled: [1] });
     // Which of the two is missing cannot be told: filling both would double one.
     server.onSelect = found({ 1: 1, 2: 1 });
-    await expect(outcome(sink.freeze(several).readBack())).rejects.toMatchObject({ code: 'KCR_READ_BACK', fields: { offset: 1 } });
+    await expect(outcome(sink.freeze(several).readBack())).rejects.toMatchObject({
+      code: 'KCR_READ_BACK',
+      fields: { offset: 1 },
+    });
   });
 
   it('rows of the range that the log does not have any more are none of its business', async () => {
@@ -381,7 +450,10 @@ describe('reading back', () => {
   it('that is not allowed says what to grant; one that fails for the moment may be tried again', async () => {
     const sink = await openSink();
     server.onSelect = (sql) => (sql.includes('_offset AS o') ? 497 : undefined);
-    await expect(outcome(sink.freeze(batch).readBack())).rejects.toMatchObject({ code: 'KCR_READ_BACK', fields: { first: 10, last: 13, serverCode: 497, hint: expect.stringContaining('GRANT SELECT') as string } });
+    await expect(outcome(sink.freeze(batch).readBack())).rejects.toMatchObject({
+      code: 'KCR_READ_BACK',
+      fields: { first: 10, last: 13, serverCode: 497, hint: expect.stringContaining('GRANT SELECT') as string },
+    });
     server.onSelect = (sql) => (sql.includes('_offset AS o') ? 241 : undefined);
     await expect(outcome(sink.freeze(batch).readBack())).rejects.toMatchObject({ retryable: true });
   });
@@ -408,7 +480,11 @@ describe('reading back', () => {
     const [insert, one, two] = server.inserts as [FakeInsert, FakeInsert, FakeInsert];
     expect(one.body.toString().match(/"_offset":\d+/g)).toEqual(['"_offset":10', '"_offset":13']);
     const tokens = [insert, one, two].map(({ params }) => params.get('insert_deduplication_token'));
-    expect(tokens).toEqual(['kcr1:test:orders:0:0:10-13:default.t', 'kcr1:test:orders:0:0:10-13:fill1:default.t', 'kcr1:test:orders:0:0:10-13:fill1:default.t']);
+    expect(tokens).toEqual([
+      'kcr1:test:orders:0:0:10-13:default.t',
+      'kcr1:test:orders:0:0:10-13:fill1:default.t',
+      'kcr1:test:orders:0:0:10-13:fill1:default.t',
+    ]);
     const ids = [insert, one, two].map(({ params }) => params.get('query_id') ?? '');
     expect(new Set(ids).size).toBe(2);
     for (const id of ids) expect(id.startsWith(ids[0] ?? '-')).toBe(true);
@@ -416,7 +492,10 @@ describe('reading back', () => {
 
   it('a table that feeds materialized views is not filled: the repeated insert has brought them every row already', async () => {
     const sink = await openSink({}, { views: ['totals'] });
-    await expect(outcome(sink.freeze(batch).fill([10]))).rejects.toMatchObject({ code: 'KCR_READ_BACK', message: expect.stringContaining('default.totals') as string });
+    await expect(outcome(sink.freeze(batch).fill([10]))).rejects.toMatchObject({
+      code: 'KCR_READ_BACK',
+      message: expect.stringContaining('default.totals') as string,
+    });
     expect(server.inserts).toHaveLength(0);
   });
 
@@ -446,17 +525,27 @@ describe('a table without provenance columns', () => {
   it('is not trusted after a restart, and says how to make it readable', async () => {
     const sink = await openSink({}, bare);
     const frozen = sink.freeze({ ...batch, intent: intentOf(sink, batch) });
-    server.onSelect = (sql) => (sql.includes('version()') ? [{ version: '26.7.2.1', timezone: 'UTC', now: '1763800203000', uptime: 1000 }] : undefined);
+    server.onSelect = (sql) =>
+      sql.includes('version()')
+        ? [{ version: '26.7.2.1', timezone: 'UTC', now: '1763800203000', uptime: 1000 }]
+        : undefined;
     await expect(outcome(frozen.readBack())).rejects.toMatchObject({
       code: 'KCR_READ_BACK',
-      fields: { hint: expect.stringContaining('ALTER TABLE default.t ADD COLUMN _topic LowCardinality(String), ADD COLUMN _partition Int32, ADD COLUMN _offset Int64') as string },
+      fields: {
+        hint: expect.stringContaining(
+          'ALTER TABLE default.t ADD COLUMN _topic LowCardinality(String), ADD COLUMN _partition Int32, ADD COLUMN _offset Int64',
+        ) as string,
+      },
     });
   });
 
   it('is not trusted when the start of the server was too recent to tell it from another', async () => {
     await server.close();
     server = await fakeClickHouse(bare);
-    server.onSelect = (sql) => (sql.includes('version()') ? [{ version: '26.7.2.1', timezone: 'UTC', now: '1763800200000', uptime: 3 }] : undefined);
+    server.onSelect = (sql) =>
+      sql.includes('version()')
+        ? [{ version: '26.7.2.1', timezone: 'UTC', now: '1763800200000', uptime: 3 }]
+        : undefined;
     const sink = await openSink();
     expect(sink.describe('orders').settings).toContain('started=unknown');
     const frozen = sink.freeze({ ...batch, intent: intentOf(sink, batch) });
@@ -466,7 +555,10 @@ describe('a table without provenance columns', () => {
   it('learns the start of a young server with the first insert that comes late enough', async () => {
     await server.close();
     server = await fakeClickHouse(bare);
-    server.onSelect = (sql) => (sql.includes('version()') ? [{ version: '26.7.2.1', timezone: 'UTC', now: '1763800200000', uptime: 3 }] : undefined);
+    server.onSelect = (sql) =>
+      sql.includes('version()')
+        ? [{ version: '26.7.2.1', timezone: 'UTC', now: '1763800200000', uptime: 3 }]
+        : undefined;
     const sink = await openSink();
     server.onSelect = () => undefined;
     await outcome(sink.freeze(batch).insert());
@@ -479,7 +571,10 @@ describe('a table without provenance columns', () => {
     server.onInsert = ({ socket }) => socket.destroy();
     await expect(outcome(sink.freeze(batch).insert())).rejects.toMatchObject(inDoubt);
     server.onInsert = ({ response }) => response.end();
-    server.onSelect = (sql) => (sql.includes('version()') ? [{ version: '26.7.2.1', timezone: 'UTC', now: '1763800300000', uptime: 10 }] : undefined);
+    server.onSelect = (sql) =>
+      sql.includes('version()')
+        ? [{ version: '26.7.2.1', timezone: 'UTC', now: '1763800300000', uptime: 10 }]
+        : undefined;
     await outcome(sink.freeze(batch).insert());
     await vi.waitFor(() => expect(sink.describe('orders').settings).not.toBe(before), WITHIN);
   });
@@ -490,7 +585,10 @@ it('a new connection is the occasion to look whether the server was restarted wh
   await outcome(sink.freeze(batch).insert()); // over the first connection, which is a new one too
   await turns();
   const before = sink.describe('orders').settings;
-  server.onSelect = (sql) => (sql.includes('version()') ? [{ version: '26.7.2.1', timezone: 'UTC', now: '1763800300000', uptime: 10 }] : undefined);
+  server.onSelect = (sql) =>
+    sql.includes('version()')
+      ? [{ version: '26.7.2.1', timezone: 'UTC', now: '1763800300000', uptime: 10 }]
+      : undefined;
   await outcome(sink.freeze(batch).insert());
   await turns();
   expect(sink.describe('orders').settings).toBe(before);
@@ -515,25 +613,41 @@ describe('opening', () => {
     ['compression', { url: 'http://host', routes, compression: 'lz4' as 'gzip' }],
     ['async_insert', { url: 'http://host', routes, clickhouseSettings: { async_insert: 1 } }],
   ])('refuses a %s that cannot be meant', async (name, options) => {
-    await expect(openClickHouseSink(options)).rejects.toMatchObject({ code: 'KCR_CONFIG', message: expect.stringContaining(name) as string });
+    await expect(openClickHouseSink(options)).rejects.toMatchObject({
+      code: 'KCR_CONFIG',
+      message: expect.stringContaining(name) as string,
+    });
   });
 
   it('keeps a password out of what it says', async () => {
-    const failed = await openClickHouseSink({ url: 'http://me:secret@127.0.0.1:1', routes }).catch((error: unknown) => error as Error);
-    expect(failed).toMatchObject({ code: 'KCR_CLICKHOUSE_UNREACHABLE', message: expect.not.stringContaining('secret') as string });
-    await expect(openClickHouseSink({ url: 'me:secret@host', routes })).rejects.toMatchObject({ message: expect.not.stringContaining('secret') as string });
+    const failed = await openClickHouseSink({ url: 'http://me:secret@127.0.0.1:1', routes }).catch(
+      (error: unknown) => error as Error,
+    );
+    expect(failed).toMatchObject({
+      code: 'KCR_CLICKHOUSE_UNREACHABLE',
+      message: expect.not.stringContaining('secret') as string,
+    });
+    await expect(openClickHouseSink({ url: 'me:secret@host', routes })).rejects.toMatchObject({
+      message: expect.not.stringContaining('secret') as string,
+    });
   });
 
   it('says when what answers is not ClickHouse', async () => {
-    const other = createServer((socket) => socket.once('data', () => socket.end('HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi'))).listen(0, '127.0.0.1');
+    const other = createServer((socket) =>
+      socket.once('data', () => socket.end('HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi')),
+    ).listen(0, '127.0.0.1');
     await once(other, 'listening');
-    await expect(openClickHouseSink({ url: `http://127.0.0.1:${(other.address() as AddressInfo).port}`, routes })).rejects.toMatchObject({ code: 'KCR_CLICKHOUSE_UNREACHABLE' });
+    await expect(
+      openClickHouseSink({ url: `http://127.0.0.1:${(other.address() as AddressInfo).port}`, routes }),
+    ).rejects.toMatchObject({ code: 'KCR_CLICKHOUSE_UNREACHABLE' });
     other.close();
   });
 
   it('a topic without a route is a mistake of the configuration', async () => {
     const sink = await openSink();
-    expect(() => sink.freeze(batchOf([record(1, {})], { topic: 'other' }))).toThrow(expect.objectContaining({ code: 'KCR_CONFIG' }));
+    expect(() => sink.freeze(batchOf([record(1, {})], { topic: 'other' }))).toThrow(
+      expect.objectContaining({ code: 'KCR_CONFIG' }),
+    );
     expect(() => sink.describe('other')).toThrow(expect.objectContaining({ code: 'KCR_CONFIG' }));
   });
 });

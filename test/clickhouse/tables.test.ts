@@ -4,17 +4,33 @@ import type { Column, Table } from '../../src/clickhouse/table.js';
 import { statedTarget } from '../../src/clickhouse/tables.js';
 
 const columns = (types: Readonly<Record<string, string>>, defaultKind = ''): Column[] =>
-  Object.entries(types).map(([name, type]) => ({ name, type, defaultKind, defaultExpression: '', inPartitionKey: false }));
+  Object.entries(types).map(([name, type]) => ({
+    name,
+    type,
+    defaultKind,
+    defaultExpression: '',
+    inPartitionKey: false,
+  }));
 
 const provenance = (types: Readonly<Record<string, string>>) => provenanceOf(columns(types)).provenance;
 
 describe('provenance columns', () => {
   it('are filled when the table has them, each for itself', () => {
     expect(provenance({ id: 'UInt64' })).toEqual({
-      topic: false, partition: false, offset: false, timestamp: undefined, key: undefined, headers: undefined, headerNull: 'empty',
+      topic: false,
+      partition: false,
+      offset: false,
+      timestamp: undefined,
+      key: undefined,
+      headers: undefined,
+      headerNull: 'empty',
     });
-    expect(provenance({ _topic: 'LowCardinality(String)', _partition: 'UInt16', _offset: 'Nullable(Int64)' })).toMatchObject({
-      topic: true, partition: true, offset: true,
+    expect(
+      provenance({ _topic: 'LowCardinality(String)', _partition: 'UInt16', _offset: 'Nullable(Int64)' }),
+    ).toMatchObject({
+      topic: true,
+      partition: true,
+      offset: true,
     });
   });
 
@@ -50,14 +66,28 @@ describe('provenance columns', () => {
   });
 
   it.each(['MATERIALIZED', 'ALIAS'])('a column that is %s cannot be filled', (kind) => {
-    expect(provenanceOf(columns({ _offset: 'Int64' }, kind))).toMatchObject({ provenance: { offset: false }, unusable: [expect.stringContaining(kind)] });
+    expect(provenanceOf(columns({ _offset: 'Int64' }, kind))).toMatchObject({
+      provenance: { offset: false },
+      unusable: [expect.stringContaining(kind)],
+    });
     expect(provenanceOf(columns({ _offset: 'Int64' }, 'DEFAULT')).provenance.offset).toBe(true);
   });
 });
 
 const table = (types: Readonly<Record<string, string>>, more: Partial<Table> = {}): Table => ({
-  database: 'db', table: 't', engine: 'MergeTree', family: 'plain', collapses: false, sortingKey: 'id', partitionKey: '', engineFull: '', createQuery: '', views: [],
-  columns: columns(types), ...provenanceOf(columns(types)), ...more,
+  database: 'db',
+  table: 't',
+  engine: 'MergeTree',
+  family: 'plain',
+  collapses: false,
+  sortingKey: 'id',
+  partitionKey: '',
+  engineFull: '',
+  createQuery: '',
+  views: [],
+  columns: columns(types),
+  ...provenanceOf(columns(types)),
+  ...more,
 });
 const full = { id: 'UInt64', _topic: 'String', _partition: 'Int32', _offset: 'Int64' };
 
@@ -77,15 +107,26 @@ describe('reading a range back', () => {
   });
 
   it('the statement that makes it possible names only what is missing', () => {
-    expect(provenanceStatement(table({ _offset: 'Int64' }))).toBe('ALTER TABLE db.t ADD COLUMN _topic LowCardinality(String), ADD COLUMN _partition Int32');
+    expect(provenanceStatement(table({ _offset: 'Int64' }))).toBe(
+      'ALTER TABLE db.t ADD COLUMN _topic LowCardinality(String), ADD COLUMN _partition Int32',
+    );
     expect(provenanceStatement(table(full))).toBeUndefined();
   });
 });
 
 describe('the target of a materialized view', () => {
   it.each([
-    ['CREATE MATERIALIZED VIEW default.mv TO default.tgt (`k` UInt64) AS SELECT k FROM default.src', { database: 'default', table: 'tgt' }],
-    ['CREATE MATERIALIZED VIEW `a b`.`m.v` TO `c d`.`e.\\`f` (`k` UInt64) AS SELECT 1', { database: 'c d', table: 'e.`f' }],
-    ['CREATE MATERIALIZED VIEW default.mv (`k` UInt64) ENGINE = MergeTree ORDER BY k AS SELECT k FROM default.src', undefined],
+    [
+      'CREATE MATERIALIZED VIEW default.mv TO default.tgt (`k` UInt64) AS SELECT k FROM default.src',
+      { database: 'default', table: 'tgt' },
+    ],
+    [
+      'CREATE MATERIALIZED VIEW `a b`.`m.v` TO `c d`.`e.\\`f` (`k` UInt64) AS SELECT 1',
+      { database: 'c d', table: 'e.`f' },
+    ],
+    [
+      'CREATE MATERIALIZED VIEW default.mv (`k` UInt64) ENGINE = MergeTree ORDER BY k AS SELECT k FROM default.src',
+      undefined,
+    ],
   ])('%s', (query, target) => expect(statedTarget(query)).toEqual(target));
 });

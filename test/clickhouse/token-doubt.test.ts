@@ -10,8 +10,12 @@ const later = (ms: number) => recorded.atMs + ms;
 describe('a token is doubted', () => {
   it('when its range was recorded longer ago than the budget, and the reason says both', () => {
     expect(tokenDoubt(recorded, known, later(600_000))).toBeUndefined();
-    expect(tokenDoubt(recorded, known, later(600_001))).toBe('the range was recorded 10 minutes ago, and its token is relied on for 10 minutes');
-    expect(tokenDoubt(recorded, { ...known, budgetMs: 30_000 }, later(3_600_000))).toBe('the range was recorded 60 minutes ago, and its token is relied on for 30 s');
+    expect(tokenDoubt(recorded, known, later(600_001))).toBe(
+      'the range was recorded 10 minutes ago, and its token is relied on for 10 minutes',
+    );
+    expect(tokenDoubt(recorded, { ...known, budgetMs: 30_000 }, later(3_600_000))).toBe(
+      'the range was recorded 60 minutes ago, and its token is relied on for 30 s',
+    );
   });
 
   it('when the clocks that recorded it and that read it are further apart than that', () => {
@@ -20,7 +24,9 @@ describe('a token is doubted', () => {
   });
 
   it('when the server is another version, or the pinned settings are others', () => {
-    expect(tokenDoubt(recorded, { ...known, server: { ...server, version: '26.8.1.1' } }, later(0))).toContain('for ClickHouse 26.7.2.1, and the server is 26.8.1.1 now');
+    expect(tokenDoubt(recorded, { ...known, server: { ...server, version: '26.8.1.1' } }, later(0))).toContain(
+      'for ClickHouse 26.7.2.1, and the server is 26.8.1.1 now',
+    );
     expect(tokenDoubt(recorded, { ...known, settings: '00000000' }, later(0))).toContain('other insert settings');
   });
 
@@ -35,7 +41,9 @@ describe('a token is doubted', () => {
   });
 
   it('when what was recorded with it cannot be understood', () => {
-    expect(tokenDoubt({ ...recorded, settings: 'kcr9 something' }, known, later(0))).toContain('does not name the server');
+    expect(tokenDoubt({ ...recorded, settings: 'kcr9 something' }, known, later(0))).toContain(
+      'does not name the server',
+    );
   });
 });
 

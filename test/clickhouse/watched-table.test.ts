@@ -27,7 +27,11 @@ async function openSink(fake: FakeOptions = {}, options: Partial<ClickHouseSinkO
     return () => (looks = looks.filter((one) => one !== run));
   };
   const report = (event: IngestEvent) => void events.push(event);
-  const sink = await openClickHouseSink({ url: server.url, routes: [{ topic: 'orders', table: 't' }], onEvent: report, ...options }, Date.now, every);
+  const sink = await openClickHouseSink(
+    { url: server.url, routes: [{ topic: 'orders', table: 't' }], onEvent: report, ...options },
+    Date.now,
+    every,
+  );
   open.push(sink);
   return sink;
 }
@@ -45,14 +49,22 @@ function recordedBatch(sink: PreparingSink, fields: Partial<Intent> = {}, replay
 }
 
 /** Rows of the range, and offsets of older rows that are seen. */
-const found = (rows: Readonly<Record<number, number>>, older = 0) => (sql: string) =>
-  sql.includes('uniqExact') ? [{ offsets: String(older) }] : sql.includes('_offset AS o') ? [{ offsets: Object.keys(rows), counts: Object.values(rows).map(String) }] : undefined;
+const found =
+  (rows: Readonly<Record<number, number>>, older = 0) =>
+  (sql: string) =>
+    sql.includes('uniqExact')
+      ? [{ offsets: String(older) }]
+      : sql.includes('_offset AS o')
+        ? [{ offsets: Object.keys(rows), counts: Object.values(rows).map(String) }]
+        : undefined;
 
 /** One look in the background, to its end. */
 async function look(): Promise<void> {
   const before = server.queries.length;
   for (const run of looks) run();
-  await expect.poll(() => server.queries.slice(before).some((sql) => sql.includes('system.mutations')) || server.table.isGone).toBe(true);
+  await expect
+    .poll(() => server.queries.slice(before).some((sql) => sql.includes('system.mutations')) || server.table.isGone)
+    .toBe(true);
   await expect.poll(() => server.queries.length).toBeGreaterThan(before);
   await new Promise((resolve) => setImmediate(resolve));
   await outcome(open[0]!.freeze(plain).readBack()).catch(() => undefined);
@@ -71,8 +83,12 @@ it('I15: who asks while a look is under way is told of the table as it is from t
   };
   for (const run of looks) run();
   await expect.poll(() => asked.length).toBe(3);
-  for (const one of await Promise.allSettled(asked)) expect(one).toMatchObject({ reason: { code: 'KCR_READ_BACK', message: expect.stringContaining(B) as string } });
-  expect(server.queries.slice(before).filter((sql) => sql.includes('FROM system.tables')), 'they share one').toHaveLength(2);
+  for (const one of await Promise.allSettled(asked))
+    expect(one).toMatchObject({ reason: { code: 'KCR_READ_BACK', message: expect.stringContaining(B) as string } });
+  expect(
+    server.queries.slice(before).filter((sql) => sql.includes('FROM system.tables')),
+    'they share one',
+  ).toHaveLength(2);
 });
 
 describe('a look in the background', () => {
@@ -84,13 +100,39 @@ describe('a look in the background', () => {
   });
 
   it.each<[string, Partial<FakeServer['table']>, [string, string][]]>([
-    ['C3: a window that was taken away', { settings: 'non_replicated_deduplication_window = 0', alteredS: 101 }, [['window', 'warn']]],
-    ['C3: a table that was exchanged with one without a window', { uuid: B, settings: 'non_replicated_deduplication_window = 0', alteredS: 90 }, [['replaced', 'warn'], ['window', 'warn']]],
+    [
+      'C3: a window that was taken away',
+      { settings: 'non_replicated_deduplication_window = 0', alteredS: 101 },
+      [['window', 'warn']],
+    ],
+    [
+      'C3: a table that was exchanged with one without a window',
+      { uuid: B, settings: 'non_replicated_deduplication_window = 0', alteredS: 90 },
+      [
+        ['replaced', 'warn'],
+        ['window', 'warn'],
+      ],
+    ],
     ['C4: a table that was dropped and created again', { uuid: B, alteredS: 200 }, [['replaced', 'warn']]],
-    ['C4: _offset dropped', { columns: { id: 'UInt64', _topic: 'String', _partition: 'Int32' }, alteredS: 101 }, [['columns', 'warn']]],
-    ['C4: _offset renamed', { columns: { id: 'UInt64', _topic: 'String', _partition: 'Int32', offset_: 'Int64' }, alteredS: 101 }, [['columns', 'warn']]],
+    [
+      'C4: _offset dropped',
+      { columns: { id: 'UInt64', _topic: 'String', _partition: 'Int32' }, alteredS: 101 },
+      [['columns', 'warn']],
+    ],
+    [
+      'C4: _offset renamed',
+      { columns: { id: 'UInt64', _topic: 'String', _partition: 'Int32', offset_: 'Int64' }, alteredS: 101 },
+      [['columns', 'warn']],
+    ],
     ['C4: a table that is gone', { isGone: true }, [['gone', 'error']]],
-    ['another column', { columns: { id: 'UInt64', more: 'String', _topic: 'String', _partition: 'Int32', _offset: 'Int64' }, alteredS: 101 }, [['altered', 'info']]],
+    [
+      'another column',
+      {
+        columns: { id: 'UInt64', more: 'String', _topic: 'String', _partition: 'Int32', _offset: 'Int64' },
+        alteredS: 101,
+      },
+      [['altered', 'info']],
+    ],
     ['nothing', {}, []],
   ])('tells of %s', async (_, change, expected) => {
     await openSink();
@@ -103,7 +145,13 @@ describe('a look in the background', () => {
     await openSink();
     server.table.columns = { id: 'UInt64', _topic: 'String', _partition: 'Int32' };
     await look();
-    expect(events).toContainEqual(expect.objectContaining({ kind: 'tableChanged', table: 'default.t', hint: expect.stringContaining('ALTER TABLE default.t ADD COLUMN _offset Int64') as string }));
+    expect(events).toContainEqual(
+      expect.objectContaining({
+        kind: 'tableChanged',
+        table: 'default.t',
+        hint: expect.stringContaining('ALTER TABLE default.t ADD COLUMN _offset Int64') as string,
+      }),
+    );
   });
 
   it('C4: provenance that was added is recorded, and written, from then on', async () => {
@@ -153,7 +201,10 @@ describe('nothing is sent a second time', () => {
 
   it('C3: into a table whose window is gone and that has no provenance columns: it halts with words', async () => {
     const { frozen, why } = await afterLostReply(windowless, noProvenance);
-    await expect(outcome(frozen.readBack(why))).rejects.toMatchObject({ code: 'KCR_READ_BACK', fields: { table: 'default.t', hint: expect.stringContaining('state reset') as string } });
+    await expect(outcome(frozen.readBack(why))).rejects.toMatchObject({
+      code: 'KCR_READ_BACK',
+      fields: { table: 'default.t', hint: expect.stringContaining('state reset') as string },
+    });
   });
 
   it('C3: into a table whose window may have been gone for a while', async () => {
@@ -165,17 +216,26 @@ describe('nothing is sent a second time', () => {
   it('C4: into another table under the same name: it halts, and says which table to bring back', async () => {
     const { frozen, why } = await afterLostReply({ uuid: B });
     server.onSelect = found({});
-    await expect(outcome(frozen.readBack(why))).rejects.toMatchObject({ code: 'KCR_READ_BACK', message: expect.stringMatching(new RegExp(`${A}.*${B}.*EXCHANGE TABLES`)) as string });
+    await expect(outcome(frozen.readBack(why))).rejects.toMatchObject({
+      code: 'KCR_READ_BACK',
+      message: expect.stringMatching(new RegExp(`${A}.*${B}.*EXCHANGE TABLES`)) as string,
+    });
   });
 
   it('C4: while the table is gone; when it is back, everything goes on', async () => {
     const sink = await openSink();
     const frozen = sink.freeze(recordedBatch(sink, {}, true));
     server.table.isGone = true;
-    await expect(outcome(frozen.insert())).rejects.toMatchObject({ code: 'KCR_INSERT_RETRIABLE', message: expect.stringContaining('no table default.t') as string });
+    await expect(outcome(frozen.insert())).rejects.toMatchObject({
+      code: 'KCR_INSERT_RETRIABLE',
+      message: expect.stringContaining('no table default.t') as string,
+    });
     server.table.isGone = false;
     await outcome(frozen.insert());
-    expect(told()).toEqual([['gone', 'error'], ['back', 'info']]);
+    expect(told()).toEqual([
+      ['gone', 'error'],
+      ['back', 'info'],
+    ]);
   });
 
   it('C3: nor one that was recorded while the window was away, which came back before the next look', async () => {
@@ -203,19 +263,31 @@ describe('nothing is sent a second time', () => {
 
   it('what was altered while it was looked at is looked at again', async () => {
     const sink = await openSink();
-    server.onSelect = (sql) => (sql.includes('_offset AS o') ? (Object.assign(server.table, { uuid: B }), []) : undefined);
-    await expect(outcome(sink.freeze(recordedBatch(sink)).readBack())).rejects.toMatchObject({ code: 'KCR_INSERT_RETRIABLE' });
+    server.onSelect = (sql) =>
+      sql.includes('_offset AS o') ? (Object.assign(server.table, { uuid: B }), []) : undefined;
+    await expect(outcome(sink.freeze(recordedBatch(sink)).readBack())).rejects.toMatchObject({
+      code: 'KCR_INSERT_RETRIABLE',
+    });
   });
 });
 
 describe('I15: a range whose rows are not seen', () => {
-  const restarted = (sql: string) => (sql.includes('version()') ? [{ version: '26.7.2.1', timezone: 'UTC', now: '1763900200000', uptime: 1000 }] : undefined);
-  const halted = { code: 'KCR_READ_BACK', message: expect.stringContaining('was restarted since the range was recorded') as string };
+  const restarted = (sql: string) =>
+    sql.includes('version()')
+      ? [{ version: '26.7.2.1', timezone: 'UTC', now: '1763900200000', uptime: 1000 }]
+      : undefined;
+  const halted = {
+    code: 'KCR_READ_BACK',
+    message: expect.stringContaining('was restarted since the range was recorded') as string,
+  };
 
   it('C1: and were sent without the columns is not filled, and is settled while the server is the same', async () => {
     const sink = await openSink({ columns: { id: 'UInt64' } });
     const frozen = sink.freeze(recordedBatch(sink, {}, true));
-    Object.assign(server.table, { columns: { id: 'UInt64', _topic: 'String', _partition: 'Int32', _offset: 'Int64' }, alteredS: 101 });
+    Object.assign(server.table, {
+      columns: { id: 'UInt64', _topic: 'String', _partition: 'Int32', _offset: 'Int64' },
+      alteredS: 101,
+    });
     server.onSelect = found({}, 5);
     await outcome(frozen.insert());
     expect(server.inserts).toHaveLength(1);
@@ -261,7 +333,10 @@ describe('I15: a range whose rows are not seen', () => {
     const sink = await openSink({ columns: { id: 'UInt64', _partition: 'Int32', _offset: 'Int64' } });
     server.onSelect = found({ 1010: 1, 1012: 1, 1013: 1 });
     const why = 'it is old';
-    await expect(outcome(sink.freeze(recordedBatch(sink, {}, true)).readBack(why))).rejects.toMatchObject({ code: 'KCR_READ_BACK', message: expect.stringContaining('_topic') as string });
+    await expect(outcome(sink.freeze(recordedBatch(sink, {}, true)).readBack(why))).rejects.toMatchObject({
+      code: 'KCR_READ_BACK',
+      message: expect.stringContaining('_topic') as string,
+    });
   });
 
   it('in a table with other columns since: the token is relied on, and everything is sent under it', async () => {
@@ -271,10 +346,16 @@ describe('I15: a range whose rows are not seen', () => {
     await expect(outcome(frozen.insert())).rejects.toMatchObject({ code: 'KCR_INSERT_RETRIABLE' });
     const why = frozen.tokenDoubt(Date.now());
     server.onSelect = found({ 1010: 1 });
-    await expect(outcome(frozen.readBack(why))).resolves.toEqual({ missing: [1010, 1012, 1013], doubled: [], isUnproven: true });
+    await expect(outcome(frozen.readBack(why))).resolves.toEqual({
+      missing: [1010, 1012, 1013],
+      doubled: [],
+      isUnproven: true,
+    });
     await outcome(frozen.insert());
     // Who asks for another reason is not told that it is missing.
-    await expect(outcome(frozen.readBack('a record of it is refused now'))).rejects.toMatchObject({ code: 'KCR_READ_BACK' });
+    await expect(outcome(frozen.readBack('a record of it is refused now'))).rejects.toMatchObject({
+      code: 'KCR_READ_BACK',
+    });
   });
 });
 

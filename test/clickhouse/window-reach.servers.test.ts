@@ -12,7 +12,8 @@ const families = await familiesAt(url);
 const database = `reach_${process.pid}`;
 const WITH = 'k UInt64, _topic LowCardinality(String), _partition Int32, _offset Int64';
 const MINUTE = 60_000;
-const run = (text: string, settings: Record<string, number | string> = {}) => command(url, text, { database, settings });
+const run = (text: string, settings: Record<string, number | string> = {}) =>
+  command(url, text, { database, settings });
 const batch = batchOf(numbers(0, 5).map((offset) => record(offset, { k: offset })));
 
 beforeAll(async () => void (await command(url, `CREATE DATABASE ${database}`)));
@@ -27,13 +28,24 @@ describe.each(families)('the window of a $name table', (family) => {
     const sink = await openClickHouseSink({ url, database, routes: [{ topic: 'orders', table }], ...more });
     await outcome(sink.freeze({ ...batch, intent: intentOf(sink, batch) }).insert());
     for (const k of numbers(100, blocks)) await run(`INSERT INTO ${table} (k) VALUES (${k})`, { async_insert: 0 });
-    const replay: InsertBatch = { ...batch, replay: true, intent: { ...intentOf(sink, batch), atMs: Date.now() - MINUTE } };
-    return { sink, frozen: sink.freeze(replay), rows: async () => (await query(url, `SELECT count() AS n FROM ${database}.${table} WHERE k < 5`))[0] };
+    const replay: InsertBatch = {
+      ...batch,
+      replay: true,
+      intent: { ...intentOf(sink, batch), atMs: Date.now() - MINUTE },
+    };
+    return {
+      sink,
+      frozen: sink.freeze(replay),
+      rows: async () => (await query(url, `SELECT count() AS n FROM ${database}.${table} WHERE k < 5`))[0],
+    };
   }
 
   it('I6: is not relied on when other writers have filled it since, though the range was recorded a minute ago: its rows are looked for', async () => {
     const { sink, frozen, rows } = await replayAfter('filled', WITH, 21);
-    await expect(outcome(frozen.insert())).rejects.toMatchObject({ code: 'KCR_INSERT_RETRIABLE', message: expect.stringContaining('so many blocks came into the table') as string });
+    await expect(outcome(frozen.insert())).rejects.toMatchObject({
+      code: 'KCR_INSERT_RETRIABLE',
+      message: expect.stringContaining('so many blocks came into the table') as string,
+    });
     const doubt = frozen.tokenDoubt(Date.now());
     expect(doubt).toContain('of whatever writer');
     await expect(outcome(frozen.readBack(doubt))).resolves.toEqual({ missing: [], doubled: [] });
@@ -44,7 +56,10 @@ describe.each(families)('the window of a $name table', (family) => {
   it('I6: halts what cannot be looked for, and would be doubled', async () => {
     const { sink, frozen, rows } = await replayAfter('blind', 'k UInt64', 21);
     await expect(outcome(frozen.insert())).rejects.toMatchObject({ code: 'KCR_INSERT_RETRIABLE' });
-    await expect(outcome(frozen.readBack(frozen.tokenDoubt(Date.now())))).rejects.toMatchObject({ code: 'KCR_READ_BACK', message: expect.stringContaining('could double') as string });
+    await expect(outcome(frozen.readBack(frozen.tokenDoubt(Date.now())))).rejects.toMatchObject({
+      code: 'KCR_READ_BACK',
+      message: expect.stringContaining('could double') as string,
+    });
     expect(await rows()).toEqual({ n: 5 });
     await outcome(sink.close());
   });
@@ -53,12 +68,26 @@ describe.each(families)('the window of a $name table', (family) => {
     const { sink, rows } = await replayAfter('together', WITH, 0);
     const table = `together_${family.name}`;
     await run(`INSERT INTO ${table} (k) SELECT 100 + number FROM numbers(21)`, { async_insert: 0 });
-    const coalesced = await openClickHouseSink({ url, database, routes: [{ topic: 'orders', table }], insertMode: 'coalesced' });
-    const replay: InsertBatch = { ...batch, replay: true, intent: { ...intentOf(coalesced, batch), atMs: Date.now() - MINUTE } };
-    await expect(outcome(coalesced.freeze(replay).insert())).rejects.toMatchObject({ code: 'KCR_INSERT_RETRIABLE', message: expect.stringContaining('so many blocks came') as string });
+    const coalesced = await openClickHouseSink({
+      url,
+      database,
+      routes: [{ topic: 'orders', table }],
+      insertMode: 'coalesced',
+    });
+    const replay: InsertBatch = {
+      ...batch,
+      replay: true,
+      intent: { ...intentOf(coalesced, batch), atMs: Date.now() - MINUTE },
+    };
+    await expect(outcome(coalesced.freeze(replay).insert())).rejects.toMatchObject({
+      code: 'KCR_INSERT_RETRIABLE',
+      message: expect.stringContaining('so many blocks came') as string,
+    });
     // Where no insert waits for others a replicated table counts blocks: a look would be a cost of its own.
     const direct = outcome(sink.freeze(replay).insert());
-    await (family.name === 'plain' ? expect(direct).rejects.toMatchObject({ code: 'KCR_INSERT_RETRIABLE' }) : expect(direct).resolves.toMatchObject({ rows: 5 }));
+    await (family.name === 'plain'
+      ? expect(direct).rejects.toMatchObject({ code: 'KCR_INSERT_RETRIABLE' })
+      : expect(direct).resolves.toMatchObject({ rows: 5 }));
     expect(await rows()).toEqual({ n: 5 });
     for (const one of [sink, coalesced]) await outcome(one.close());
   });
@@ -73,12 +102,21 @@ describe.each(families)('the window of a $name table', (family) => {
 
 it.skipIf(families.length < 2)('I6: a window in time that is made shorter counts from the next look on', async () => {
   const table = 'shorter';
-  await run(`CREATE TABLE ${table} (${WITH}) ENGINE = ${families[1]!.engine('ORDER BY k', { settings: 'replicated_deduplication_window_seconds = 3600' })}`);
+  await run(
+    `CREATE TABLE ${table} (${WITH}) ENGINE = ${families[1]!.engine('ORDER BY k', { settings: 'replicated_deduplication_window_seconds = 3600' })}`,
+  );
   const sink = await openClickHouseSink({ url, database, routes: [{ topic: 'orders', table }] });
   await outcome(sink.freeze({ ...batch, intent: intentOf(sink, batch) }).insert());
-  const frozen = sink.freeze({ ...batch, replay: true, intent: { ...intentOf(sink, batch), atMs: Date.now() - MINUTE } });
+  const frozen = sink.freeze({
+    ...batch,
+    replay: true,
+    intent: { ...intentOf(sink, batch), atMs: Date.now() - MINUTE },
+  });
   await outcome(frozen.insert());
   await run(`ALTER TABLE ${table} MODIFY SETTING replicated_deduplication_window_seconds = 60`);
-  await expect(outcome(frozen.insert())).rejects.toMatchObject({ code: 'KCR_INSERT_RETRIABLE', message: expect.stringContaining('relied on for 30 s') as string });
+  await expect(outcome(frozen.insert())).rejects.toMatchObject({
+    code: 'KCR_INSERT_RETRIABLE',
+    message: expect.stringContaining('relied on for 30 s') as string,
+  });
   await outcome(sink.close());
 });

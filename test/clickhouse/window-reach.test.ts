@@ -24,16 +24,24 @@ describe('how far a window reaches back', () => {
 
 describe('a token of a range that was recorded before what the window holds', () => {
   it('I6: is doubted, whatever its age', () => {
-    expect(tableDoubt({ written, atMs: 999 }, { ...now, heldSinceMs: 1_000, movedOnMs: 1_000 })).toMatchObject({ mayTrust: false, why: expect.stringContaining('of whatever writer') as string });
+    expect(tableDoubt({ written, atMs: 999 }, { ...now, heldSinceMs: 1_000, movedOnMs: 1_000 })).toMatchObject({
+      mayTrust: false,
+      why: expect.stringContaining('of whatever writer') as string,
+    });
     expect(tableDoubt({ written, atMs: 1_000 }, { ...now, heldSinceMs: 1_000, movedOnMs: 1_000 })).toBeUndefined();
   });
 
   it('I15: is not trusted where the table was altered as well, and may have had no window', () => {
-    expect(tableDoubt({ written, atMs: 999 }, { ...now, alteredS: 2, heldSinceMs: 1_000 })).toMatchObject({ mayTrust: false, why: expect.stringContaining('may have been 0') as string });
+    expect(tableDoubt({ written, atMs: 999 }, { ...now, alteredS: 2, heldSinceMs: 1_000 })).toMatchObject({
+      mayTrust: false,
+      why: expect.stringContaining('may have been 0') as string,
+    });
   });
 
   it('is trusted all the same where merges hide how much came, and a look shows nothing', () => {
     expect(tableDoubt({ written, atMs: 999 }, { ...now, heldSinceMs: 1_000 })).toMatchObject({ mayTrust: true });
-    expect(tableDoubt({ written, atMs: 999 }, { ...now, heldSinceMs: 1_000, movedOnMs: 900 })).toMatchObject({ mayTrust: true });
+    expect(tableDoubt({ written, atMs: 999 }, { ...now, heldSinceMs: 1_000, movedOnMs: 900 })).toMatchObject({
+      mayTrust: true,
+    });
   });
 });

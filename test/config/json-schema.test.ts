@@ -12,22 +12,30 @@ const read = (path: string) => readFileSync(new URL(path, root), 'utf8');
 const ajv = new Ajv({ strict: false });
 formats.default(ajv);
 const validate = ajv.compile(configJsonSchema());
-const faults = (config: unknown) => (validate(config) ? [] : validate.errors!.map(({ instancePath, message }) => `${instancePath} ${message}`));
+const faults = (config: unknown) =>
+  validate(config) ? [] : validate.errors!.map(({ instancePath, message }) => `${instancePath} ${message}`);
 
 const good = JSON.parse(read('examples/flights.json')) as Record<string, object>;
 
 test('G9: config.schema.json in the package is what the program decides by (npx vitest -u writes it)', async () => {
   await expect(`${JSON.stringify(configJsonSchema(), null, 2)}\n`).toMatchFileSnapshot('../../config.schema.json');
   const { exports, files } = JSON.parse(read('package.json')) as { exports: Record<string, unknown>; files: string[] };
-  expect([exports['./config.schema.json'], files]).toEqual(['./config.schema.json', expect.arrayContaining(['config.schema.json'])]);
+  expect([exports['./config.schema.json'], files]).toEqual([
+    './config.schema.json',
+    expect.arrayContaining(['config.schema.json']),
+  ]);
 });
 
 test('G9: every configuration in the examples and the documents is taken by the schema and by the program', () => {
   const documents = ['README.md', ...readdirSync(new URL('docs/', root)).map((name) => `docs/${name}`)].map(read);
   const samples = [
     good,
-    ...documents.flatMap((text) => [...text.matchAll(/```json\n(.*?)```/gs)].map(([, sample]) => JSON.parse(sample!) as object)),
-    ...documents.flatMap((text) => [...text.matchAll(/```yaml\n(.*?)```/gs)].map(([, sample]) => parseYaml(sample!) as object)),
+    ...documents.flatMap((text) =>
+      [...text.matchAll(/```json\n(.*?)```/gs)].map(([, sample]) => JSON.parse(sample!) as object),
+    ),
+    ...documents.flatMap((text) =>
+      [...text.matchAll(/```yaml\n(.*?)```/gs)].map(([, sample]) => parseYaml(sample!) as object),
+    ),
   ].filter((sample) => 'kafka' in sample);
   expect(samples.length).toBeGreaterThanOrEqual(3);
   for (const sample of samples) {
@@ -38,7 +46,14 @@ test('G9: every configuration in the examples and the documents is taken by the 
 
 test.each([
   ['a number from the environment', { batch: { count: '${N}', maxWaitMs: '${N:-5}' } }],
-  ['a list, a word and an address from it', { kafka: { brokers: '${B}', groupId: 'g', fromBeginning: '${F}' }, delivery: '${D}', clickhouse: { url: 'http://${H}:8123' } }],
+  [
+    'a list, a word and an address from it',
+    {
+      kafka: { brokers: '${B}', groupId: 'g', fromBeginning: '${F}' },
+      delivery: '${D}',
+      clickhouse: { url: 'http://${H}:8123' },
+    },
+  ],
   ['brokers one by one', { kafka: { brokers: ['${B}', '[::1]:9092'], groupId: 'g' } }],
   ['each store', { state: { store: 'kafka' } }],
   ['the place of the schema', { $schema: 'https://unpkg.com/kafka-clickhouse-rx/config.schema.json' }],

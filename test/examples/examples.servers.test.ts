@@ -8,7 +8,13 @@ import { sharedStack } from '../stack/shared.js';
 const example = (name: string) => fileURLToPath(new URL(`../../examples/${name}`, import.meta.url));
 const flights = Array.from({ length: 200 }, (_, i) => ({
   key: String(i),
-  value: JSON.stringify({ date: '2001-01-01 00:00:00.000', delay: i % 3 === 0 ? -1 : i, distance: 1000, origin: i % 4 === 0 ? '' : 'SFO', destination: 'LAX' }),
+  value: JSON.stringify({
+    date: '2001-01-01 00:00:00.000',
+    delay: i % 3 === 0 ? -1 : i,
+    distance: 1000,
+    origin: i % 4 === 0 ? '' : 'SFO',
+    destination: 'LAX',
+  }),
 }));
 
 const environment = () => {
@@ -30,8 +36,14 @@ async function table(): Promise<{ rows: number; distance: number }> {
 async function refuseOthers(): Promise<void> {
   const { brokers, clickhouseUrl } = sharedStack();
   const topics = await withAdmin(brokers, (admin) => admin.listTopics());
-  const tables = await query(clickhouseUrl, "SELECT name FROM system.tables WHERE database = 'default' AND name = 'flights'");
-  if (topics.includes('flights') || tables.length > 0) throw new Error('These servers have a topic or a table flights that this test has not made: it is left alone. Unset KAFKA_BROKERS and CLICKHOUSE_URL.');
+  const tables = await query(
+    clickhouseUrl,
+    "SELECT name FROM system.tables WHERE database = 'default' AND name = 'flights'",
+  );
+  if (topics.includes('flights') || tables.length > 0)
+    throw new Error(
+      'These servers have a topic or a table flights that this test has not made: it is left alone. Unset KAFKA_BROKERS and CLICKHOUSE_URL.',
+    );
 }
 
 /** What the tests have made, and nothing else, is theirs to empty and to drop. */

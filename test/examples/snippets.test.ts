@@ -5,7 +5,11 @@ import { expect, test } from 'vitest';
 const root = new URL('../../', import.meta.url);
 const read = (path: string) => readFileSync(new URL(path, root), 'utf8');
 const bare = (line: string) => line.trim().replace(/[;,]$/, '');
-const examples = new Set(readdirSync(new URL('examples/', root)).filter((name) => /\.(ts|mjs)$/.test(name)).flatMap((name) => read(`examples/${name}`).split('\n').map(bare)));
+const examples = new Set(
+  readdirSync(new URL('examples/', root))
+    .filter((name) => /\.(ts|mjs)$/.test(name))
+    .flatMap((name) => read(`examples/${name}`).split('\n').map(bare)),
+);
 
 const snippets = [...read('README.md').matchAll(/```ts\n(.*?)```/gs)].map(([, text]) => text!);
 

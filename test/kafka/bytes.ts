@@ -29,7 +29,10 @@ export interface PlainBatch {
 }
 
 export function encodeBatch(batch: PlainBatch): Buffer {
-  const records = batch.control === undefined ? batch.records : [{ delta: 0, key: controlKey(batch.control), value: Buffer.alloc(6) }];
+  const records =
+    batch.control === undefined
+      ? batch.records
+      : [{ delta: 0, key: controlKey(batch.control), value: Buffer.alloc(6) }];
   const plain = batch.body ?? Buffer.concat(records.map(encodeRecord));
   const body = batch.compress?.(plain) ?? plain;
   const head = Buffer.alloc(61);
@@ -73,7 +76,13 @@ function controlKey(kind: 'commit' | 'abort'): Buffer {
   return Buffer.from([0, 0, 0, kind === 'abort' ? 0 : 1]);
 }
 
-export function encodeRecord({ delta, key = null, value = null, headers = [], timestampDelta = 0 }: PlainRecord): Buffer {
+export function encodeRecord({
+  delta,
+  key = null,
+  value = null,
+  headers = [],
+  timestampDelta = 0,
+}: PlainRecord): Buffer {
   const body = Buffer.concat([
     Buffer.from([0]),
     varint(timestampDelta),

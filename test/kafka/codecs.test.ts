@@ -7,7 +7,8 @@ import { beforeAll, describe, expect, test } from 'vitest';
 import { decompress as decompressUpTo, registerCodecs, unpackedBound } from '../../src/kafka/codecs.js';
 
 const LIMIT_BYTES = 16 * 1024 * 1024;
-const decompress = (codec: number, data: Buffer) => decompressUpTo(codec, data, unpackedBound(codec, data, LIMIT_BYTES));
+const decompress = (codec: number, data: Buffer) =>
+  decompressUpTo(codec, data, unpackedBound(codec, data, LIMIT_BYTES));
 
 const { CompressionTypes, CompressionCodecs } = kafkajs;
 type Codec = { compress(encoder: { buffer: Buffer }): Promise<Buffer>; decompress(data: Buffer): Promise<Buffer> };
@@ -16,19 +17,28 @@ const codecOf = (type: number) => (CompressionCodecs[type as 1] as unknown as ()
 describe('compressed records', () => {
   beforeAll(() => registerCodecs());
 
-  test.each(['GZIP', 'Snappy', 'LZ4', 'ZSTD'] as const)('what a producer compressed with %s is read as it was written', async (name) => {
-    const codec = codecOf(CompressionTypes[name]);
-    const property = fc.asyncProperty(fc.uint8Array({ minLength: 1, maxLength: 2000 }), fc.integer({ min: 1, max: 200 }), async (unit, times) => {
-      const data = Buffer.concat(Array.from({ length: times }, () => Buffer.from(unit)));
-      const packed = await codec.compress({ buffer: data });
-      expect((await decompress(CompressionTypes[name], packed)).equals(data)).toBe(true);
-      expect((await codec.decompress(packed)).equals(data)).toBe(true);
-    });
-    await fc.assert(property, { numRuns: 50 });
-    // Large enough for a thread of its own, on either side.
-    const data = Buffer.concat([randomBytes(300_000), Buffer.alloc(300_000)]);
-    expect((await decompress(CompressionTypes[name], await codec.compress({ buffer: data }))).equals(data)).toBe(true);
-  });
+  test.each(['GZIP', 'Snappy', 'LZ4', 'ZSTD'] as const)(
+    'what a producer compressed with %s is read as it was written',
+    async (name) => {
+      const codec = codecOf(CompressionTypes[name]);
+      const property = fc.asyncProperty(
+        fc.uint8Array({ minLength: 1, maxLength: 2000 }),
+        fc.integer({ min: 1, max: 200 }),
+        async (unit, times) => {
+          const data = Buffer.concat(Array.from({ length: times }, () => Buffer.from(unit)));
+          const packed = await codec.compress({ buffer: data });
+          expect((await decompress(CompressionTypes[name], packed)).equals(data)).toBe(true);
+          expect((await codec.decompress(packed)).equals(data)).toBe(true);
+        },
+      );
+      await fc.assert(property, { numRuns: 50 });
+      // Large enough for a thread of its own, on either side.
+      const data = Buffer.concat([randomBytes(300_000), Buffer.alloc(300_000)]);
+      expect((await decompress(CompressionTypes[name], await codec.compress({ buffer: data }))).equals(data)).toBe(
+        true,
+      );
+    },
+  );
 
   test("snappy in Java's framing is not taken for garbage", async () => {
     const data = randomBytes(100_000);
@@ -49,7 +59,10 @@ describe('compressed records', () => {
 
   test('what says that it unpacks to more than it may is not unpacked', () => {
     const data = Buffer.alloc(1_000_000);
-    for (const [codec, packed] of [[1, gzipSync(data)], [2, snappyCompressSync(data)]] as const) {
+    for (const [codec, packed] of [
+      [1, gzipSync(data)],
+      [2, snappyCompressSync(data)],
+    ] as const) {
       expect(() => unpackedBound(codec, packed, data.length - 1)).toThrow(/unpacks to more than 999999 bytes/);
       expect(unpackedBound(codec, packed, data.length)).toBe(data.length);
     }

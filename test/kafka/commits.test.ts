@@ -12,10 +12,16 @@ const never = new AbortController().signal;
 function member() {
   const coordinator = new FakeCoordinator();
   const membership = new Membership(coordinator.wire(), settings);
-  const commit = (partition: number, next: number, { signal = never, of = session, metadata = null as string | null } = {}) =>
-    membership.commit(of, { topic: 't', partition, next, metadata }, signal);
-  const commitOnce = (partition: number, next: number, { signal = never, of = session, metadata = null as string | null } = {}) =>
-    membership.commitOnce(of, { topic: 't', partition, next, metadata }, signal);
+  const commit = (
+    partition: number,
+    next: number,
+    { signal = never, of = session, metadata = null as string | null } = {},
+  ) => membership.commit(of, { topic: 't', partition, next, metadata }, signal);
+  const commitOnce = (
+    partition: number,
+    next: number,
+    { signal = never, of = session, metadata = null as string | null } = {},
+  ) => membership.commitOnce(of, { topic: 't', partition, next, metadata }, signal);
   /** The coordinator holds the next request to commit until it is called. */
   const holding = () => {
     let [release, fail]: [() => void, (error: Error) => void] = [() => undefined, () => undefined];
@@ -31,7 +37,8 @@ function member() {
   return { coordinator, membership, commit, commitOnce, holding, arrived };
 }
 
-const names = (count: number, next: number) => Array.from({ length: count }, (_, partition) => `t/${partition}:${next}`);
+const names = (count: number, next: number) =>
+  Array.from({ length: count }, (_, partition) => `t/${partition}:${next}`);
 
 describe('commits of many partitions', () => {
   test('J4: go as one request while another one is under way, not one after the other for a minute', async () => {
@@ -70,7 +77,9 @@ describe('commits of many partitions', () => {
     expect(coordinator.requests).toHaveLength(1);
     expect(outcomes.map(({ status }) => status)).toEqual(['fulfilled', 'rejected', 'rejected', 'rejected']);
     expect(outcomes[1]).toMatchObject({ reason: { code: 'KCR_STORE' } });
-    expect(outcomes[2]).toMatchObject({ reason: { code: 'KCR_FENCED', fields: { partition: 2, serverCode: 'ILLEGAL_GENERATION' } } });
+    expect(outcomes[2]).toMatchObject({
+      reason: { code: 'KCR_FENCED', fields: { partition: 2, serverCode: 'ILLEGAL_GENERATION' } },
+    });
     expect((outcomes[3] as PromiseRejectedResult).reason).toBeInstanceOf(UnknownOutcome);
   });
 
@@ -89,7 +98,8 @@ describe('commits of many partitions', () => {
   test('J4: commits that never left may be made again', async () => {
     const { coordinator, commitOnce } = member();
     coordinator.unsendable = Object.assign(new Error('no connection'), { name: 'KafkaJSConnectionError' });
-    for (const each of [commitOnce(0, 1), commitOnce(1, 1)]) await expect(each).rejects.toMatchObject({ code: 'KCR_KAFKA_UNREACHABLE', retryable: true });
+    for (const each of [commitOnce(0, 1), commitOnce(1, 1)])
+      await expect(each).rejects.toMatchObject({ code: 'KCR_KAFKA_UNREACHABLE', retryable: true });
     expect(coordinator.requests).toEqual([]);
   });
 
@@ -103,7 +113,9 @@ describe('commits of many partitions', () => {
     over.abort();
     release();
     const outcomes = await Promise.allSettled([first, ...given]);
-    expect(outcomes.map((outcome) => (outcome.status === 'rejected' ? (outcome.reason as { code: string }).code : 'done'))).toEqual(['done', 'KCR_FENCED', 'KCR_FENCED', 'done']);
+    expect(
+      outcomes.map((outcome) => (outcome.status === 'rejected' ? (outcome.reason as { code: string }).code : 'done')),
+    ).toEqual(['done', 'KCR_FENCED', 'KCR_FENCED', 'done']);
     expect(coordinator.requests[1]?.commits).toEqual(['t/3:2']);
   });
 

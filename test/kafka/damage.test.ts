@@ -40,10 +40,21 @@ async function readAll(batches: Buffer | readonly Buffer[], more: Partial<LogSli
 }
 
 const plain = (base: number, count = 3, more: Partial<PlainBatch> = {}): Buffer =>
-  encodeBatch({ base, records: Array.from({ length: count }, (_, delta) => ({ delta, value: Buffer.from(`v${base + delta}`) })), ...more });
-const withDeltas = (base: number, deltas: readonly number[]): Buffer => encodeBatch({ base, records: deltas.map((delta) => ({ delta, value: Buffer.from('{}') })), lastDelta: deltas.length - 1 });
-const withBody = (body: Buffer, count: number, more: Partial<PlainBatch> = {}): Buffer => encodeBatch({ base: 3, records: [], body, count, lastDelta: count - 1, ...more });
-const record = (fields: Partial<PlainRecord> = {}): Buffer => encodeRecord({ delta: 0, value: Buffer.from('v'), ...fields });
+  encodeBatch({
+    base,
+    records: Array.from({ length: count }, (_, delta) => ({ delta, value: Buffer.from(`v${base + delta}`) })),
+    ...more,
+  });
+const withDeltas = (base: number, deltas: readonly number[]): Buffer =>
+  encodeBatch({
+    base,
+    records: deltas.map((delta) => ({ delta, value: Buffer.from('{}') })),
+    lastDelta: deltas.length - 1,
+  });
+const withBody = (body: Buffer, count: number, more: Partial<PlainBatch> = {}): Buffer =>
+  encodeBatch({ base: 3, records: [], body, count, lastDelta: count - 1, ...more });
+const record = (fields: Partial<PlainRecord> = {}): Buffer =>
+  encodeRecord({ delta: 0, value: Buffer.from('v'), ...fields });
 /** A record whose fields are given as bytes, with the length that they have. */
 const rawRecord = (...fields: readonly Buffer[]): Buffer => {
   const body = Buffer.concat([Buffer.from([0]), varint(0), varint(0), ...fields]);
@@ -69,19 +80,28 @@ describe('D1, D2: offsets that are not those of the batch', () => {
     ['D2: out of order', [0, 2, 1]],
   ])('%s are refused, and give no row', async (_, deltas) => {
     const damage = await expectDamage(withDeltas(3, deltas), /offset delta/);
-    expect(damage).toMatchObject({ code: 'KCR_CORRUPT_BATCH', baseOffset: 3, bounds: { first: 3, last: 2 + deltas.length, records: deltas.length } });
+    expect(damage).toMatchObject({
+      code: 'KCR_CORRUPT_BATCH',
+      baseOffset: 3,
+      bounds: { first: 3, last: 2 + deltas.length, records: deltas.length },
+    });
   });
 
   test('D2: a batch that reaches back into the one before it, and one far behind the end of the log, are refused', async () => {
     expect((await readAll([plain(0, 5), plain(3)])).damage?.why).toMatch(/begins before offset 5/);
-    expect((await readAll([plain(0, 5), plain(2 ** 40)], { highWatermark: 100 })).damage?.why).toMatch(/ends at offset 1099511627778, and the log at 100/);
+    expect((await readAll([plain(0, 5), plain(2 ** 40)], { highWatermark: 100 })).damage?.why).toMatch(
+      /ends at offset 1099511627778, and the log at 100/,
+    );
     expect((await readAll([plain(-5)])).damage?.why).toMatch(/negative/);
     // What came while the broker answered is no damage.
     expect((await readAll([plain(98, 5)], { highWatermark: 100 })).damage).toBeUndefined();
   });
 
   test('D2: holes that compaction has left are no damage', async () => {
-    const { offsets, damage } = await readAll([encodeBatch({ base: 0, records: [{ delta: 2 }, { delta: 7 }], lastDelta: 9 }), plain(20)]);
+    const { offsets, damage } = await readAll([
+      encodeBatch({ base: 0, records: [{ delta: 2 }, { delta: 7 }], lastDelta: 9 }),
+      plain(20),
+    ]);
     expect(offsets).toEqual([2, 7, 20, 21, 22]);
     expect(damage).toBeUndefined();
   });
@@ -124,7 +144,7 @@ describe('D3: a bit that was flipped', () => {
     }
     for (let bit = 8; bit < 64; bit++) {
       const bad = plain(3);
-      bad[7 - Math.floor(bit / 8)]! ^= 1 << bit % 8;
+      bad[7 - Math.floor(bit / 8)]! ^= 1 << (bit % 8);
       const { offsets, damage } = await readAll([plain(0), bad, plain(6)], { highWatermark: 9 });
       // A jump of less than what may come while a broker answers shows with the batch behind.
       if (bit >= 20) expect(offsets).toEqual([0, 1, 2]);
@@ -134,40 +154,119 @@ describe('D3: a bit that was flipped', () => {
 });
 
 describe('D4: counts and lengths that lie', () => {
-  const longTime = Buffer.concat([varint(17), Buffer.from([0]), Buffer.alloc(11, 0x80), Buffer.from([0]), varint(0), varint(-1), varint(-1), varint(0)]);
+  const longTime = Buffer.concat([
+    varint(17),
+    Buffer.from([0]),
+    Buffer.alloc(11, 0x80),
+    Buffer.from([0]),
+    varint(0),
+    varint(-1),
+    varint(-1),
+    varint(0),
+  ]);
   const headers = (count: number) => rawRecord(varint(-1), varint(-1), varint(count));
 
   test.each([
-    ['a header count far beyond the record, in the last record', withBody(headers(1_000_000_000), 1), /1000000000 headers/],
+    [
+      'a header count far beyond the record, in the last record',
+      withBody(headers(1_000_000_000), 1),
+      /1000000000 headers/,
+    ],
     ['a negative header count', withBody(headers(-1), 1), /-1 headers/],
-    ['a header without a name', withBody(rawRecord(varint(-1), varint(-1), varint(1), varint(-1), varint(-1)), 1), /without a name/],
-    ['a header value of -2 bytes', withBody(rawRecord(varint(-1), varint(-1), varint(1), varint(0), varint(-2)), 1), /-2 bytes/],
-    ['a key that reaches beyond its record', withBody(rawRecord(varint(500), varint(-1), varint(0)), 1), /do not end|headers/],
-    ['a value that reaches beyond its record', withBody(rawRecord(varint(-1), varint(3), varint(0)), 1), /do not end|headers/],
+    [
+      'a header without a name',
+      withBody(rawRecord(varint(-1), varint(-1), varint(1), varint(-1), varint(-1)), 1),
+      /without a name/,
+    ],
+    [
+      'a header value of -2 bytes',
+      withBody(rawRecord(varint(-1), varint(-1), varint(1), varint(0), varint(-2)), 1),
+      /-2 bytes/,
+    ],
+    [
+      'a key that reaches beyond its record',
+      withBody(rawRecord(varint(500), varint(-1), varint(0)), 1),
+      /do not end|headers/,
+    ],
+    [
+      'a value that reaches beyond its record',
+      withBody(rawRecord(varint(-1), varint(3), varint(0)), 1),
+      /do not end|headers/,
+    ],
     ['a key of -2 bytes', withBody(rawRecord(varint(-2), varint(-1), varint(0)), 1), /do not end/],
     ['a value of -2 bytes', withBody(rawRecord(varint(-1), varint(-2), varint(0)), 1), /do not end/],
-    ['a record whose fields end before it does', withBody(Buffer.concat([varint(8), record().subarray(1), record({ delta: 1 })]), 2), /do not end/],
-    ['a length in more than 32 bits', withBody(rawRecord(Buffer.from([0x80, 0x80, 0x80, 0x80, 0x80, 0]), varint(-1), varint(0)), 1), /32 bits/],
+    [
+      'a record whose fields end before it does',
+      withBody(Buffer.concat([varint(8), record().subarray(1), record({ delta: 1 })]), 2),
+      /do not end/,
+    ],
+    [
+      'a length in more than 32 bits',
+      withBody(rawRecord(Buffer.from([0x80, 0x80, 0x80, 0x80, 0x80, 0]), varint(-1), varint(0)), 1),
+      /32 bits/,
+    ],
     ['a time in more than 64 bits', withBody(longTime, 1), /64 bits/],
-    ['a million records, in a few bytes', plain(3, 1, { count: 1_000_000, lastDelta: 999_999 }), /1000000 records, which is more than its/],
-    ['a record that is longer than its batch', withBody(Buffer.concat([varint(500), record().subarray(1)]), 1), /says it has 500 bytes/],
+    [
+      'a million records, in a few bytes',
+      plain(3, 1, { count: 1_000_000, lastDelta: 999_999 }),
+      /1000000 records, which is more than its/,
+    ],
+    [
+      'a record that is longer than its batch',
+      withBody(Buffer.concat([varint(500), record().subarray(1)]), 1),
+      /says it has 500 bytes/,
+    ],
     ['a record of a negative length', withBody(Buffer.concat([varint(-9), record().subarray(1)]), 1), /-9 bytes/],
-    ['a number that does not end', withBody(Buffer.concat([record().subarray(0, 2), Buffer.alloc(20, 0xff)]), 1), /bits|bytes/],
+    [
+      'a number that does not end',
+      withBody(Buffer.concat([record().subarray(0, 2), Buffer.alloc(20, 0xff)]), 1),
+      /bits|bytes/,
+    ],
     ['fewer records than it says', withBody(record(), 2, { lastDelta: 1 }), /more than its|bytes/],
-    ['more records than it says', withBody(Buffer.concat([record(), record({ delta: 1 })]), 1, { lastDelta: 1 }), /bytes are left/],
+    [
+      'more records than it says',
+      withBody(Buffer.concat([record(), record({ delta: 1 })]), 1, { lastDelta: 1 }),
+      /bytes are left/,
+    ],
     ['bytes behind its last record', withBody(Buffer.concat([record(), Buffer.alloc(5)]), 1), /5 bytes are left/],
     ['more records than offsets', plain(3, 3, { lastDelta: 1 }), /3 records in a range of 2/],
     ['a negative count', plain(3, 3, { count: -1 }), /-1 records/],
-    ['more records than bytes', plain(3, 1, { count: 2_000_000_000, lastDelta: 2_147_483_646 }), /2000000000 records|unpacks to more/],
+    [
+      'more records than bytes',
+      plain(3, 1, { count: 2_000_000_000, lastDelta: 2_147_483_646 }),
+      /2000000000 records|unpacks to more/,
+    ],
     ['no records, in bytes', plain(3, 3, { count: 0 }), /no records/],
     ['a last offset before its first', plain(3, 3, { lastDelta: -1 }), /delta is -1/],
     ['codec 5, which is none', plain(3, 3, { codec: 5 }), /codec 5/],
     ['a magic that is none', Buffer.from(plain(3)).fill(7, 16, 17), /magic is 7/],
-    ['a length of less than a head', (() => { const bad = plain(3); bad.writeInt32BE(20, 8); return bad; })(), /20 bytes/],
+    [
+      'a length of less than a head',
+      (() => {
+        const bad = plain(3);
+        bad.writeInt32BE(20, 8);
+        return bad;
+      })(),
+      /20 bytes/,
+    ],
     ['a control batch without a key', withBody(record(), 1, { attributes: 0x30 }), /key/],
-    ['a control batch with a header count that lies', withBody(headers(1_000_000_000), 1, { attributes: 0x30 }), /headers/],
-    ['a control batch with a key of two bytes', withBody(record({ key: Buffer.from([0, 0]) }), 1, { attributes: 0x30 }), /key/],
-    ['a control batch of two records', withBody(Buffer.concat([record({ key: Buffer.alloc(4) }), record({ key: Buffer.alloc(4), delta: 1 })]), 2, { attributes: 0x30 }), /control batch of 2/],
+    [
+      'a control batch with a header count that lies',
+      withBody(headers(1_000_000_000), 1, { attributes: 0x30 }),
+      /headers/,
+    ],
+    [
+      'a control batch with a key of two bytes',
+      withBody(record({ key: Buffer.from([0, 0]) }), 1, { attributes: 0x30 }),
+      /key/,
+    ],
+    [
+      'a control batch of two records',
+      withBody(Buffer.concat([record({ key: Buffer.alloc(4) }), record({ key: Buffer.alloc(4), delta: 1 })]), 2, {
+        attributes: 0x30,
+      }),
+      /control batch of 2/,
+    ],
     ['a control batch that is compressed', plain(3, 1, { attributes: 0x31 }), /compressed/],
   ])('D4: %s is refused, and nothing loops', async (_, bad, why) => {
     await expectDamage(bad, why);
@@ -198,33 +297,73 @@ describe('D5: what a batch unpacks to', () => {
   const MIB = 1024 * 1024;
   const zeros = (bytes: number): Buffer => encodeRecord({ delta: 0, value: Buffer.alloc(bytes) });
   const codecs: Readonly<Record<number, (data: Buffer) => Buffer>> = {
-    1: (data) => gzipSync(data), 2: (data) => snappyCompressSync(data), 3: (data) => compressFrameSync(data), 4: (data) => Buffer.from(zstdCompress(data)),
+    1: (data) => gzipSync(data),
+    2: (data) => snappyCompressSync(data),
+    3: (data) => compressFrameSync(data),
+    4: (data) => Buffer.from(zstdCompress(data)),
   };
 
   test.each([1, 2, 3, 4])('D5: more than the limit is refused, with what to raise (codec %d)', async (codec) => {
-    const bomb = encodeBatch({ base: 3, records: [], body: zeros(40 * MIB), count: 1, lastDelta: 0, codec, compress: codecs[codec]! });
+    const bomb = encodeBatch({
+      base: 3,
+      records: [],
+      body: zeros(40 * MIB),
+      count: 1,
+      lastDelta: 0,
+      codec,
+      compress: codecs[codec]!,
+    });
     const { damage, offsets } = await readAll([plain(0), bomb], { maxBatchBytes: 39 * MIB });
     expect(offsets).toEqual([0, 1, 2]);
-    expect(damage).toMatchObject({ code: 'KCR_CORRUPT_BATCH', bounds: { first: 3, last: 3, records: 1 }, why: expect.stringMatching(/unpacks to more than/) as string, hint: expect.stringMatching(/budgetBytes/) as string });
+    expect(damage).toMatchObject({
+      code: 'KCR_CORRUPT_BATCH',
+      bounds: { first: 3, last: 3, records: 1 },
+      why: expect.stringMatching(/unpacks to more than/) as string,
+      hint: expect.stringMatching(/budgetBytes/) as string,
+    });
     expect((await readAll([plain(0), bomb], { maxBatchBytes: 41 * MIB })).offsets).toEqual([0, 1, 2, 3]);
   });
 
   test('D5: a frame that says too little of itself, or too much, is held to the limit too', async () => {
     // gzip in two members: only the second one's size stands at the end.
     const body = zeros(20 * MIB);
-    const members = Buffer.concat([gzipSync(body.subarray(0, body.length - 10)), gzipSync(body.subarray(body.length - 10))]);
-    const split = encodeBatch({ base: 3, records: [], body, count: 1, lastDelta: 0, codec: 1, compress: () => members });
+    const members = Buffer.concat([
+      gzipSync(body.subarray(0, body.length - 10)),
+      gzipSync(body.subarray(body.length - 10)),
+    ]);
+    const split = encodeBatch({
+      base: 3,
+      records: [],
+      body,
+      count: 1,
+      lastDelta: 0,
+      codec: 1,
+      compress: () => members,
+    });
     expect((await readAll([plain(0), split], { maxBatchBytes: 10 * MIB })).damage?.why).toMatch(/unpacks to more/);
-    expect((await readAll([plain(0), split, plain(4)], { maxBatchBytes: 30 * MIB })).offsets).toEqual([0, 1, 2, 3, 4, 5, 6]);
+    expect((await readAll([plain(0), split, plain(4)], { maxBatchBytes: 30 * MIB })).offsets).toEqual([
+      0, 1, 2, 3, 4, 5, 6,
+    ]);
     const lying = gzipSync(zeros(100));
     lying.writeUInt32LE(200 * MIB, lying.length - 4);
-    await expectDamage(encodeBatch({ base: 3, records: [{ delta: 0 }], codec: 1, compress: () => lying }), /incorrect|length/);
+    await expectDamage(
+      encodeBatch({ base: 3, records: [{ delta: 0 }], codec: 1, compress: () => lying }),
+      /incorrect|length/,
+    );
     const huge = Buffer.concat([varint(0).subarray(1), Buffer.from([0xff, 0xff, 0xff, 0xff, 0x0f, 0, 0, 0])]);
     await expectDamage(encodeBatch({ base: 3, records: [{ delta: 0 }], codec: 2, compress: () => huge }), /snappy/);
   });
 
   test('D5: a large batch comes alone, and says so before it is unpacked', async () => {
-    const big = encodeBatch({ base: 3, records: [], body: zeros(9 * MIB), count: 1, lastDelta: 0, codec: 1, compress: gzipSync });
+    const big = encodeBatch({
+      base: 3,
+      records: [],
+      body: zeros(9 * MIB),
+      count: 1,
+      lastDelta: 0,
+      codec: 1,
+      compress: gzipSync,
+    });
     const reader = new LogReader({ data: Buffer.concat([plain(0), big, plain(4)]), fromOffset: 0, aborted: [] });
     const lasts: (number | undefined)[] = [];
     const ends: number[] = [];
@@ -245,50 +384,67 @@ describe('D5: what a batch unpacks to', () => {
 
 describe('a batch of each codec, changed anywhere', () => {
   const codecs: readonly (readonly [string, number, (data: Buffer) => Buffer])[] = [
-    ['none', 0, (data) => data], ['gzip', 1, (data) => gzipSync(data)], ['snappy', 2, (data) => snappyCompressSync(data)], ['lz4', 3, (data) => compressFrameSync(data)],
+    ['none', 0, (data) => data],
+    ['gzip', 1, (data) => gzipSync(data)],
+    ['snappy', 2, (data) => snappyCompressSync(data)],
+    ['lz4', 3, (data) => compressFrameSync(data)],
     ['zstd', 4, (data) => Buffer.from(zstdCompress(data))],
   ];
-  const records = Array.from({ length: 8 }, (_, delta) => ({ delta, key: Buffer.from(`k${delta}`), value: Buffer.from(`{"id":${delta},"text":"aaaaaaaaaaaaaaaaaaaaaaaa"}`), headers: [['h', Buffer.from('x')] as const] }));
+  const records = Array.from({ length: 8 }, (_, delta) => ({
+    delta,
+    key: Buffer.from(`k${delta}`),
+    value: Buffer.from(`{"id":${delta},"text":"aaaaaaaaaaaaaaaaaaaaaaaa"}`),
+    headers: [['h', Buffer.from('x')] as const],
+  }));
   const isWhole = (read: Read) => read.offsets.every((offset, i) => offset === 3 + i) && read.offsets.length === 8;
 
-  test.each(codecs)('%s: no wrong record, no loop and no exception where the checksum is what it was', async (_, codec, compress) => {
-    const good = encodeBatch({ base: 3, records, codec, ...(codec === 0 ? {} : { compress }) });
-    expect(isWhole(await readAll(good))).toBe(true);
-    for (let at = 17; at < good.length; at++) {
-      for (const flip of [0x01, 0x80, 0xff]) {
-        const bad = Buffer.from(good);
-        bad[at]! ^= flip;
-        const read = await readAll(bad);
-        expect(read.offsets).toEqual([]);
-        expect(read.damage).toBeDefined();
+  test.each(codecs)(
+    '%s: no wrong record, no loop and no exception where the checksum is what it was',
+    async (_, codec, compress) => {
+      const good = encodeBatch({ base: 3, records, codec, ...(codec === 0 ? {} : { compress }) });
+      expect(isWhole(await readAll(good))).toBe(true);
+      for (let at = 17; at < good.length; at++) {
+        for (const flip of [0x01, 0x80, 0xff]) {
+          const bad = Buffer.from(good);
+          bad[at]! ^= flip;
+          const read = await readAll(bad);
+          expect(read.offsets).toEqual([]);
+          expect(read.damage).toBeDefined();
+        }
       }
-    }
-    for (let length = 0; length < good.length; length++) expect((await readAll(good.subarray(0, length))).offsets).toEqual([]);
-  });
+      for (let length = 0; length < good.length; length++)
+        expect((await readAll(good.subarray(0, length))).offsets).toEqual([]);
+    },
+  );
 
-  test.each(codecs)('%s: no offset outside of the batch, no loop and no exception where the checksum was made to fit', async (_, codec, compress) => {
-    const good = encodeBatch({ base: 3, records, codec, ...(codec === 0 ? {} : { compress }) });
-    expect(isWhole(await readAll(good))).toBe(true);
-    const check = async (bad: Buffer) => {
-      const { offsets, damage } = await readAll(withCrc(bad), { maxBatchBytes: 10_000_000 });
-      const last = 3 + bad.readInt32BE(23);
-      expect(offsets.every((offset, i) => offset >= 3 && offset <= last && (i === 0 || offset > offsets[i - 1]!))).toBe(true);
-      expect(damage === undefined || offsets.length === 0).toBe(true);
-    };
-    for (let at = 21; at < good.length; at++) {
-      for (const flip of [0x01, 0x02, 0x80, 0xff]) {
-        const bad = Buffer.from(good);
-        bad[at]! ^= flip;
-        await check(bad);
+  test.each(codecs)(
+    '%s: no offset outside of the batch, no loop and no exception where the checksum was made to fit',
+    async (_, codec, compress) => {
+      const good = encodeBatch({ base: 3, records, codec, ...(codec === 0 ? {} : { compress }) });
+      expect(isWhole(await readAll(good))).toBe(true);
+      const check = async (bad: Buffer) => {
+        const { offsets, damage } = await readAll(withCrc(bad), { maxBatchBytes: 10_000_000 });
+        const last = 3 + bad.readInt32BE(23);
+        expect(
+          offsets.every((offset, i) => offset >= 3 && offset <= last && (i === 0 || offset > offsets[i - 1]!)),
+        ).toBe(true);
+        expect(damage === undefined || offsets.length === 0).toBe(true);
+      };
+      for (let at = 21; at < good.length; at++) {
+        for (const flip of [0x01, 0x02, 0x80, 0xff]) {
+          const bad = Buffer.from(good);
+          bad[at]! ^= flip;
+          await check(bad);
+        }
       }
-    }
-    for (let cut = 1; cut < good.length - 61; cut++) {
-      const shorter = Buffer.from(good.subarray(0, good.length - cut));
-      shorter.writeInt32BE(shorter.length - 12, 8);
-      await check(shorter);
-      const longer = Buffer.concat([good, Buffer.alloc(cut, cut)]);
-      longer.writeInt32BE(longer.length - 12, 8);
-      await check(longer);
-    }
-  });
+      for (let cut = 1; cut < good.length - 61; cut++) {
+        const shorter = Buffer.from(good.subarray(0, good.length - cut));
+        shorter.writeInt32BE(shorter.length - 12, 8);
+        await check(shorter);
+        const longer = Buffer.concat([good, Buffer.alloc(cut, cut)]);
+        longer.writeInt32BE(longer.length - 12, 8);
+        await check(longer);
+      }
+    },
+  );
 });

@@ -18,7 +18,10 @@ interface Asked {
   readonly groupId: string;
   readonly groupGenerationId: number;
   readonly memberId: string;
-  readonly topics: readonly { topic: string; partitions: readonly { partition: number; offset: string; metadata: string | null }[] }[];
+  readonly topics: readonly {
+    topic: string;
+    partitions: readonly { partition: number; offset: string; metadata: string | null }[];
+  }[];
 }
 
 export class FakeCoordinator {
@@ -50,24 +53,36 @@ export class FakeCoordinator {
     if (this.unsendable !== undefined) throw this.unsendable;
     const asked = (await request.encode()) as unknown as Asked;
     if (request.apiKey === HEARTBEAT) return void this.heartbeats++;
-    const commits = asked.topics.flatMap(({ topic, partitions }) => partitions.map(({ partition, offset }) => `${topic}/${partition}:${offset}`));
+    const commits = asked.topics.flatMap(({ topic, partitions }) =>
+      partitions.map(({ partition, offset }) => `${topic}/${partition}:${offset}`),
+    );
     this.requests.push({ memberId: asked.memberId, generation: asked.groupGenerationId, commits });
     await this.hold;
     const code = (name: string) => (this.errors.has(name) ? 1 : 0);
-    return { responses: asked.topics.map(({ topic, partitions }) => ({ topic, partitions: partitions.map(({ partition }) => ({ partition, errorCode: code(`${topic}/${partition}`) })) })) };
+    return {
+      responses: asked.topics.map(({ topic, partitions }) => ({
+        topic,
+        partitions: partitions.map(({ partition }) => ({ partition, errorCode: code(`${topic}/${partition}`) })),
+      })),
+    };
   }
 
   #broker(): WireBroker {
     const lanes = this.#lanes;
     const pool = {
-      host: 'h', port: 1, pool: lanes, logger: undefined,
+      host: 'h',
+      port: 1,
+      pool: lanes,
+      logger: undefined,
       send: async () => Promise.reject(new Error('a request chose no connection')),
       getConnection: async (index: number) => lanes[index],
     };
     const errors = this.errors;
     // As kafkajs does: the first error of any partition is the request's.
     const parse = async (decoded: unknown) => {
-      for (const { topic, partitions } of (decoded as { responses: { topic: string; partitions: { partition: number; errorCode: number }[] }[] }).responses) {
+      for (const { topic, partitions } of (
+        decoded as { responses: { topic: string; partitions: { partition: number; errorCode: number }[] }[] }
+      ).responses) {
         for (const { partition, errorCode } of partitions) {
           const type = errors.get(`${topic}/${partition}`);
           if (errorCode !== 0) throw Object.assign(new Error(type), { type });
@@ -76,15 +91,34 @@ export class FakeCoordinator {
       return decoded;
     };
     const requestOf = (apiKey: number, asked: unknown): WireRequest =>
-      ({ request: { apiKey, apiVersion: 0, apiName: '', encode: async () => asked }, response: { decode: async (payload: unknown) => payload, parse } }) as unknown as WireRequest;
+      ({
+        request: { apiKey, apiVersion: 0, apiName: '', encode: async () => asked },
+        response: { decode: async (payload: unknown) => payload, parse },
+      }) as unknown as WireRequest;
     const call = (apiKey: number) =>
       function (this: WireBroker, asked: unknown) {
         return this.connectionPool.send(requestOf(apiKey, asked));
       };
     const nothing = async () => undefined;
     return {
-      ...Object.fromEntries(['isConnected', 'apiVersions', 'metadata', 'findGroupCoordinator', 'joinGroup', 'syncGroup', 'offsetFetch', 'listOffsets', 'fetch'].map((name) => [name, nothing])),
-      nodeId: 1, connectionPool: pool, offsetCommit: call(OFFSET_COMMIT), heartbeat: call(HEARTBEAT), leaveGroup: call(LEAVE_GROUP),
+      ...Object.fromEntries(
+        [
+          'isConnected',
+          'apiVersions',
+          'metadata',
+          'findGroupCoordinator',
+          'joinGroup',
+          'syncGroup',
+          'offsetFetch',
+          'listOffsets',
+          'fetch',
+        ].map((name) => [name, nothing]),
+      ),
+      nodeId: 1,
+      connectionPool: pool,
+      offsetCommit: call(OFFSET_COMMIT),
+      heartbeat: call(HEARTBEAT),
+      leaveGroup: call(LEAVE_GROUP),
     } as unknown as WireBroker;
   }
 }
@@ -107,7 +141,9 @@ class FakeConnection {
 
   send(request: WireRequest): Promise<unknown> {
     this.coordinator.sent++;
-    const answer = this.#last.then(() => this.coordinator.answer(request)).then((decoded) => request.response.parse(decoded ?? { responses: [] }));
+    const answer = this.#last
+      .then(() => this.coordinator.answer(request))
+      .then((decoded) => request.response.parse(decoded ?? { responses: [] }));
     this.#last = answer.catch(() => undefined);
     return answer;
   }

@@ -37,12 +37,21 @@ export class FakeKafka {
   #told: unknown = { topicMetadata: [] };
 
   constructor(partitions: number, options: Partial<KafkaSourceOptions> = {}) {
-    const settings = sourceSettings({ brokers: ['127.0.0.1:1'], groupId: 'g', topics: ['t'], log: (_level, message) => this.logged.push(message), ...options });
+    const settings = sourceSettings({
+      brokers: ['127.0.0.1:1'],
+      groupId: 'g',
+      topics: ['t'],
+      log: (_level, message) => this.logged.push(message),
+      ...options,
+    });
     const credits = (this.credits = new Credits(settings.budgetBytes));
     this.tell(Math.max(2, partitions));
-    const tell = (kind: string, { assignment: { partition } }: Tenure, what: unknown) => this.events.push({ kind, partition, what });
+    const tell = (kind: string, { assignment: { partition } }: Tenure, what: unknown) =>
+      this.events.push({ kind, partition, what });
     const ports = {
-      wire: this.#wire(partitions), settings, credits,
+      wire: this.#wire(partitions),
+      settings,
+      credits,
       deliver: (_: Tenure, chunk: Chunk) => this.chunks.push(chunk),
       failed: (tenure: Tenure, error: IngestError) => {
         tenure.halted = true;
@@ -59,37 +68,89 @@ export class FakeKafka {
     const session = { memberId: 'm', generation: 1, leader: true, partitions: [] };
     this.tenures = Array.from({ length: partitions }, (_, partition) => {
       credits.open(partition);
-      return newTenure({ topic: 't', topicId: 'id-1', partition, epoch: partition, generation: 1, startOffset: 10 }, session, 10);
+      return newTenure(
+        { topic: 't', topicId: 'id-1', partition, epoch: partition, generation: 1, startOffset: 10 },
+        session,
+        10,
+      );
     });
     this.fetcher.serve(this.tenures);
   }
 
   /** What the next refresh of the metadata brings. */
   tell(partitions = 2): void {
-    const partitionMetadata = this.topicError === 0 ? Array.from({ length: partitions }, (_, partitionId) => ({ partitionErrorCode: 0, partitionId, leader: 1 })) : [];
-    this.#told = { topicMetadata: [{ topic: 't', topicErrorCode: this.topicError, topicId: this.topicError === 0 ? this.topicId : undefined, partitionMetadata }] };
+    const partitionMetadata =
+      this.topicError === 0
+        ? Array.from({ length: partitions }, (_, partitionId) => ({ partitionErrorCode: 0, partitionId, leader: 1 }))
+        : [];
+    this.#told = {
+      topicMetadata: [
+        {
+          topic: 't',
+          topicErrorCode: this.topicError,
+          topicId: this.topicError === 0 ? this.topicId : undefined,
+          partitionMetadata,
+        },
+      ],
+    };
   }
 
   #wire(partitions: number): Wire {
     const nothing = async () => undefined;
-    const names = ['isConnected', 'metadata', 'findGroupCoordinator', 'joinGroup', 'syncGroup', 'heartbeat', 'leaveGroup', 'offsetCommit', 'offsetFetch', 'fetch'];
+    const names = [
+      'isConnected',
+      'metadata',
+      'findGroupCoordinator',
+      'joinGroup',
+      'syncGroup',
+      'heartbeat',
+      'leaveGroup',
+      'offsetCommit',
+      'offsetFetch',
+      'fetch',
+    ];
     const broker = {
       ...Object.fromEntries(names.map((name) => [name, nothing])),
       apiVersions: async () => ({ 1: { maxVersion: 13 } }),
-      connectionPool: { host: 'h', port: 1, getConnection: async () => ({ chunks: [], send: nothing, socket: { destroy: () => this.renewed++ } }), send: (request: WireRequest) => this.#answer(request, partitions) },
-      listOffsets: async ({ topics: [first] }: { topics: { partitions: { partition: number; timestamp: string }[] }[] }) => ({
-        responses: [{ topic: 't', partitions: first!.partitions.map(({ partition, timestamp }) => ({ partition, offset: String(timestamp === '-2' ? this.log.start : this.log.end) })) }],
+      connectionPool: {
+        host: 'h',
+        port: 1,
+        getConnection: async () => ({ chunks: [], send: nothing, socket: { destroy: () => this.renewed++ } }),
+        send: (request: WireRequest) => this.#answer(request, partitions),
+      },
+      listOffsets: async ({
+        topics: [first],
+      }: {
+        topics: { partitions: { partition: number; timestamp: string }[] }[];
+      }) => ({
+        responses: [
+          {
+            topic: 't',
+            partitions: first!.partitions.map(({ partition, timestamp }) => ({
+              partition,
+              offset: String(timestamp === '-2' ? this.log.start : this.log.end),
+            })),
+          },
+        ],
       }),
     };
     const told = (): unknown => this.#told;
-    const brokerPool = { get metadata() { return told(); } };
+    const brokerPool = {
+      get metadata() {
+        return told();
+      },
+    };
     const refreshMetadata = async () => {
       if (this.isSilent) throw new Error('no broker answers');
       this.refreshes++;
       this.tell(partitions);
     };
-    const findTopicPartitionMetadata = () => (this.#told as { topicMetadata: { partitionMetadata: unknown[] }[] }).topicMetadata[0]!.partitionMetadata;
-    return { cluster: { brokerPool, refreshMetadata, findTopicPartitionMetadata, findBroker: async () => broker }, cut: () => undefined } as unknown as Wire;
+    const findTopicPartitionMetadata = () =>
+      (this.#told as { topicMetadata: { partitionMetadata: unknown[] }[] }).topicMetadata[0]!.partitionMetadata;
+    return {
+      cluster: { brokerPool, refreshMetadata, findTopicPartitionMetadata, findBroker: async () => broker },
+      cut: () => undefined,
+    } as unknown as Wire;
   }
 
   /** The next fetch is refused as a whole with this error of Kafka's; 0: none. */
@@ -110,15 +171,20 @@ export class FakeKafka {
     this.#mutedUntilMs = performance.now() + throttleMs;
     this.refusal = 0;
     if (refusal !== 0) throw Object.assign(new Error('the broker refused a fetch'), { type: `error ${refusal}` });
-    return { throttleMs, partitions: Array.from({ length: partitions }, (_, partition): FetchedPartition => {
-      const answer = this.answers.get(partition) ?? 0;
-      const [errorCode, data] = typeof answer === 'number' ? [answer, Buffer.alloc(0)] : [0, answer];
-      if (errorCode === 0 && !this.lasting.has(partition)) this.answers.delete(partition);
-      return { topic: 't', partition, errorCode, highWatermark: 100, stableEnd: 100, aborted: [], data };
-    }) };
+    return {
+      throttleMs,
+      partitions: Array.from({ length: partitions }, (_, partition): FetchedPartition => {
+        const answer = this.answers.get(partition) ?? 0;
+        const [errorCode, data] = typeof answer === 'number' ? [answer, Buffer.alloc(0)] : [0, answer];
+        if (errorCode === 0 && !this.lasting.has(partition)) this.answers.delete(partition);
+        return { topic: 't', partition, errorCode, highWatermark: 100, stableEnd: 100, aborted: [], data };
+      }),
+    };
   }
 
   get kinds(): string[] {
-    return this.events.map(({ kind, partition, what }) => `${kind} ${partition}: ${typeof what === 'string' ? what : (what as Reset).kind}`);
+    return this.events.map(
+      ({ kind, partition, what }) => `${kind} ${partition}: ${typeof what === 'string' ? what : (what as Reset).kind}`,
+    );
   }
 }

@@ -21,7 +21,13 @@ import { send as produce } from './send.js';
 import { Watch, type Behaviour } from './watch.js';
 
 const numbers = (count: number, from = 0) => Array.from({ length: count }, (_, i) => i + from);
-const QUICK = { heartbeatIntervalMs: 500, sessionTimeoutMs: 10_000, rebalanceTimeoutMs: 20_000, requestTimeoutMs: 2000, connectTimeoutMs: 1000 } as const;
+const QUICK = {
+  heartbeatIntervalMs: 500,
+  sessionTimeoutMs: 10_000,
+  rebalanceTimeoutMs: 20_000,
+  requestTimeoutMs: 2000,
+  connectTimeoutMs: 1000,
+} as const;
 
 let broker: ProxiedBroker | undefined;
 let server: ServerProcess;
@@ -40,7 +46,10 @@ afterAll(() => broker?.stop());
 async function newTopic(partitions = 1, config: Record<string, string> = {}): Promise<string> {
   const topic = `faults-${randomUUID()}`;
   // A broker that was just thawed or started knows of new topics late.
-  await vi.waitFor(() => createTopic(direct, topic, { partitions, config }).catch(ignoreExisting), { timeout: 20_000, interval: 200 });
+  await vi.waitFor(() => createTopic(direct, topic, { partitions, config }).catch(ignoreExisting), {
+    timeout: 20_000,
+    interval: 200,
+  });
   return topic;
 }
 
@@ -49,7 +58,10 @@ function ignoreExisting(error: unknown): void {
 }
 
 function watch(topic: string, options: Partial<KafkaSourceOptions> = {}, behaviour: Behaviour = {}): Watch {
-  const watching = new Watch({ brokers: [proxy.address], topics: [topic], groupId: topic, fromBeginning: true, ...QUICK, ...options }, behaviour);
+  const watching = new Watch(
+    { brokers: [proxy.address], topics: [topic], groupId: topic, fromBeginning: true, ...QUICK, ...options },
+    behaviour,
+  );
   onTestFinished(() => {
     proxy.heal();
     watching.unsubscribe();
@@ -59,7 +71,11 @@ function watch(topic: string, options: Partial<KafkaSourceOptions> = {}, behavio
 }
 
 async function producerOf(): Promise<Producer> {
-  const producer = kafkaClient(direct).producer({ createPartitioner: Partitioners.DefaultPartitioner, idempotent: true, maxInFlightRequests: 1 });
+  const producer = kafkaClient(direct).producer({
+    createPartitioner: Partitioners.DefaultPartitioner,
+    idempotent: true,
+    maxInFlightRequests: 1,
+  });
   await producer.connect();
   onTestFinished(() => producer.disconnect());
   return producer;
@@ -73,7 +89,9 @@ async function committed(topic: string): Promise<string[]> {
 /** Each offset once, in each partition. */
 function expectAllOnce(watching: Watch, partitions: number, each: number): void {
   for (const partition of numbers(partitions)) {
-    const offsets = watching.chunks.filter(({ assignment }) => assignment.partition === partition).flatMap(({ records }) => records.map(({ offset }) => offset));
+    const offsets = watching.chunks
+      .filter(({ assignment }) => assignment.partition === partition)
+      .flatMap(({ records }) => records.map(({ offset }) => offset));
     expect(offsets).toEqual(numbers(each));
   }
 }
@@ -82,7 +100,8 @@ describe('a broker', () => {
   test('that is killed and started again is waited for: the same assignment goes on where it was', async () => {
     const topic = await newTopic(4);
     const producer = await producerOf();
-    const send = (from: number) => producer.send({ topic, messages: numbers(400, from).map((i) => ({ value: `${i}`, partition: i % 4 })) });
+    const send = (from: number) =>
+      producer.send({ topic, messages: numbers(400, from).map((i) => ({ value: `${i}`, partition: i % 4 })) });
     await send(0);
     const watching = watch(topic);
     await watching.until(({ records }) => records.length === 400);
@@ -126,20 +145,32 @@ describe('a broker', () => {
 
   test('that is frozen and goes on has lost nothing', async () => {
     const topic = await newTopic(2);
-    await produce(direct, topic, numbers(10).map((i) => ({ value: `${i}`, partition: i % 2 })));
+    await produce(
+      direct,
+      topic,
+      numbers(10).map((i) => ({ value: `${i}`, partition: i % 2 })),
+    );
     const watching = watch(topic);
     await watching.until(({ records }) => records.length === 10);
     server.freeze();
     await sleep(4000);
     server.thaw();
-    await produce(direct, topic, numbers(10, 10).map((i) => ({ value: `${i}`, partition: i % 2 })));
+    await produce(
+      direct,
+      topic,
+      numbers(10, 10).map((i) => ({ value: `${i}`, partition: i % 2 })),
+    );
     await watching.until(({ records }) => records.length >= 20);
     if (watching.of('assigned').length === 2) expectAllOnce(watching, 2, 10);
   });
 
   test('that cannot be reached does not keep an unsubscribed program alive, nor a drained one waiting', async () => {
     const topic = await newTopic();
-    const watching = watch(topic, { drainTimeoutMs: 1000, requestTimeoutMs: 60_000 }, { onRevoked: ({ assignment, release }, self) => void self.commit(assignment, 1).then(release, release) });
+    const watching = watch(
+      topic,
+      { drainTimeoutMs: 1000, requestTimeoutMs: 60_000 },
+      { onRevoked: ({ assignment, release }, self) => void self.commit(assignment, 1).then(release, release) },
+    );
     await watching.until(({ owned }) => owned.length === 1);
     proxy.pause();
     watching.source.drain();
@@ -163,7 +194,10 @@ describe('a network', () => {
       }
     })();
     for (let at = 0; at < 2000; at += 100) {
-      await producer.send({ topic, messages: numbers(100, at).map((i) => ({ value: `${i} ${'x'.repeat(100)}`, partition: i % 2 })) });
+      await producer.send({
+        topic,
+        messages: numbers(100, at).map((i) => ({ value: `${i} ${'x'.repeat(100)}`, partition: i % 2 })),
+      });
       await sleep(100);
     }
     isOver = true;
@@ -220,10 +254,18 @@ describe('a commit in one attempt, for a state that is kept beside the offset', 
     const [old] = follower.owned;
     await follower.commitOnce(old!, 3, 'first');
     proxy.holdRequests();
-    await expect(follower.commitOnce(old!, 5, 'doubtful')).rejects.toMatchObject({ code: 'KCR_FENCED', message: expect.stringContaining('not known') as string });
+    await expect(follower.commitOnce(old!, 5, 'doubtful')).rejects.toMatchObject({
+      code: 'KCR_FENCED',
+      message: expect.stringContaining('not known') as string,
+    });
     expect(proxy.heldBytes).toBeGreaterThan(0);
     await expect(follower.commitOnce(old!, 6, 'still the old tenure')).rejects.toMatchObject({ code: 'KCR_FENCED' });
-    const next = () => members.flatMap((member) => member.owned.filter(({ partition, generation }) => partition === old!.partition && generation > old!.generation).map((assignment) => ({ member, assignment })))[0];
+    const next = () =>
+      members.flatMap((member) =>
+        member.owned
+          .filter(({ partition, generation }) => partition === old!.partition && generation > old!.generation)
+          .map((assignment) => ({ member, assignment })),
+      )[0];
     await vi.waitUntil(() => next() !== undefined, { timeout: 30_000 });
     const { member, assignment } = next()!;
     expect(await member.committed(assignment)).toMatchObject({ next: 3, metadata: 'first' });
@@ -241,7 +283,10 @@ describe('a commit in one attempt, for a state that is kept beside the offset', 
     proxy.refuse();
     // Several turns, in which the client hears that its connections are gone: after a stall timers come before sockets.
     for (let turn = 0; turn < 10; turn++) await sleep(30);
-    await expect(watching.commitOnce(assignment!, 5, 'state')).rejects.toMatchObject({ code: 'KCR_KAFKA_UNREACHABLE', retryable: true });
+    await expect(watching.commitOnce(assignment!, 5, 'state')).rejects.toMatchObject({
+      code: 'KCR_KAFKA_UNREACHABLE',
+      retryable: true,
+    });
     proxy.heal();
     await vi.waitFor(() => watching.commitOnce(assignment!, 5, 'state'), { timeout: 10_000, interval: 100 });
     expect(await watching.committed(assignment!)).toMatchObject({ next: 5, metadata: 'state' });
@@ -252,7 +297,10 @@ describe('a commit in one attempt, for a state that is kept beside the offset', 
     const topic = await newTopic();
     const watching = watch(topic);
     await watching.until(({ owned }) => owned.length === 1);
-    await expect(watching.commitOnce(watching.owned[0]!, 5, 'x'.repeat(4097))).rejects.toMatchObject({ code: 'KCR_STORE', retryable: false });
+    await expect(watching.commitOnce(watching.owned[0]!, 5, 'x'.repeat(4097))).rejects.toMatchObject({
+      code: 'KCR_STORE',
+      retryable: false,
+    });
     await watching.commitOnce(watching.owned[0]!, 5, 'x'.repeat(4096));
     expect(watching.of('assigned')).toHaveLength(1);
   });
@@ -262,7 +310,8 @@ describe('an at-most-once pipeline, when one of its commits hangs in the network
   /** A table that does no more than to say which offsets it was given. */
   function takingSink(taken: number[]): PreparingSink {
     const freeze = ({ records }: InsertBatch): FrozenInsert => ({
-      insert: () => of({ rows: records.length, bytes: 0 }).pipe(tap(() => taken.push(...records.map(({ offset }) => offset)))),
+      insert: () =>
+        of({ rows: records.length, bytes: 0 }).pipe(tap(() => taken.push(...records.map(({ offset }) => offset)))),
       tokenDoubt: () => undefined,
       readBackWhenInDoubt: false,
       insertMissing: () => EMPTY,
@@ -275,7 +324,13 @@ describe('an at-most-once pipeline, when one of its commits hangs in the network
 
   /** `held`: requests hang from before its so-manieth commit on. `isAgain`: as a source would that commits until it is told. */
   function start(topic: string, taken: number[], { held = Infinity, isAgain = false } = {}): Subscription {
-    const kafka = kafkaSource({ brokers: [proxy.address], topics: [topic], groupId: topic, fromBeginning: true, ...QUICK });
+    const kafka = kafkaSource({
+      brokers: [proxy.address],
+      topics: [topic],
+      groupId: topic,
+      fromBeginning: true,
+      ...QUICK,
+    });
     let commits = 0;
     const commitOnce = (assignment: Assignment, next: number) => {
       if (++commits === held) proxy.holdRequests();
@@ -306,7 +361,10 @@ describe('an at-most-once pipeline, when one of its commits hangs in the network
     start(topic, taken);
     await produce(direct, topic, ['the last']);
     await vi.waitUntil(() => taken.includes(100), { timeout: 60_000 });
-    return { doubled: taken.filter((offset, at) => taken.indexOf(offset) < at), fourth: taken.filter((offset) => offset >= 30 && offset < 40) };
+    return {
+      doubled: taken.filter((offset, at) => taken.indexOf(offset) < at),
+      fourth: taken.filter((offset) => offset >= 30 && offset < 40),
+    };
   }
 
   test('nothing is taken twice, and what was not committed is not lost', async () => {
@@ -332,8 +390,14 @@ describe('a log that was truncated while it was read', () => {
     rmSync(join(server.dataDir, `${topic}-0`), { recursive: true });
     await server.start();
     await halting.until((self) => self.of('failed').length === 1);
-    expect(halting.of('failed')[0]?.error).toMatchObject({ code: 'KCR_TOPIC_RESET', message: expect.stringContaining('Offset 10 is beyond the log, which begins at 0 and ends at 0') as string });
-    for (const [watching, startOffset] of [[restarting, 0], [claiming, 10]] as const) {
+    expect(halting.of('failed')[0]?.error).toMatchObject({
+      code: 'KCR_TOPIC_RESET',
+      message: expect.stringContaining('Offset 10 is beyond the log, which begins at 0 and ends at 0') as string,
+    });
+    for (const [watching, startOffset] of [
+      [restarting, 0],
+      [claiming, 10],
+    ] as const) {
       await watching.until((self) => self.of('assigned').length >= 2 && self.owned.length === 1, 30_000);
       const { topicId } = watching.of('assigned')[0]!.assignment;
       expect(watching.owned[0]).toMatchObject({ startOffset, topicId });
@@ -351,7 +415,13 @@ describe('a log that was truncated while it was read', () => {
 
 describe('a compacted topic', () => {
   test('is read to its end, also where compaction left nothing: the lag reaches zero', async () => {
-    const topic = await newTopic(1, { 'cleanup.policy': 'compact', 'segment.ms': '100', 'min.cleanable.dirty.ratio': '0.001', 'max.compaction.lag.ms': '100', 'delete.retention.ms': '0' });
+    const topic = await newTopic(1, {
+      'cleanup.policy': 'compact',
+      'segment.ms': '100',
+      'min.cleanable.dirty.ratio': '0.001',
+      'max.compaction.lag.ms': '100',
+      'delete.retention.ms': '0',
+    });
     const producer = await producerOf();
     for (let round = 0; round < 30; round++) {
       await producer.send({ topic, messages: numbers(10).map((key) => ({ key: `${key}`, value: `round ${round}` })) });
@@ -369,7 +439,9 @@ describe('a compacted topic', () => {
     }
     expect(count).toBeLessThanOrEqual(100);
     const watching = watch(topic);
-    await watching.until(({ chunks }) => chunks.length > 0 && chunks.at(-1)!.lastOffset + 1 === chunks.at(-1)!.highWatermark);
+    await watching.until(
+      ({ chunks }) => chunks.length > 0 && chunks.at(-1)!.lastOffset + 1 === chunks.at(-1)!.highWatermark,
+    );
     // Each key's last value is there.
     const last = new Map(watching.records.map(({ key, value }) => [key?.toString(), value?.toString()]));
     for (const key of numbers(10)) expect(last.get(`${key}`)).toBe('round 29');
@@ -381,8 +453,13 @@ describe('the process', () => {
     const topic = await newTopic();
     for (const how of ['drain', 'unsubscribe']) {
       const program = fileURLToPath(new URL('./program.ts', import.meta.url));
-      const child = spawn(process.execPath, ['--import', 'tsx', program, proxy.address, topic, how], { stdio: 'inherit' });
-      const code = await Promise.race([new Promise((resolve) => child.once('exit', resolve)), sleep(15_000, 'still running')]);
+      const child = spawn(process.execPath, ['--import', 'tsx', program, proxy.address, topic, how], {
+        stdio: 'inherit',
+      });
+      const code = await Promise.race([
+        new Promise((resolve) => child.once('exit', resolve)),
+        sleep(15_000, 'still running'),
+      ]);
       child.kill('SIGKILL');
       expect(code).toBe(0);
     }
@@ -395,6 +472,8 @@ describe('preflight', () => {
     onTestFinished(() => server.thaw());
     const checking = checkKafka({ brokers: direct, topics: ['t'] });
     // It says so after ten seconds; a machine that is busy needs some more.
-    await expect(Promise.race([checking, sleep(40_000, 'still waiting')])).rejects.toMatchObject({ code: 'KCR_KAFKA_UNREACHABLE' });
+    await expect(Promise.race([checking, sleep(40_000, 'still waiting')])).rejects.toMatchObject({
+      code: 'KCR_KAFKA_UNREACHABLE',
+    });
   });
 });

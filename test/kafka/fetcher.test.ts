@@ -30,7 +30,14 @@ describe('a topic id that the leader does not know', () => {
     kafka.answers.set(0, UNKNOWN_ID);
     await vi.advanceTimersByTimeAsync(60);
     // Told by some that lag behind, or that are ahead.
-    for (const [topicId, refreshes] of [['id-2', 2], ['id-1', 1], ['id-2', 2], ['id-3', 1], ['id-2', 1], ['id-1', 1]] as const) {
+    for (const [topicId, refreshes] of [
+      ['id-2', 2],
+      ['id-1', 1],
+      ['id-2', 2],
+      ['id-3', 1],
+      ['id-2', 1],
+      ['id-1', 1],
+    ] as const) {
       kafka.topicId = topicId;
       kafka.refreshes = 0;
       while (kafka.refreshes < refreshes) await vi.advanceTimersByTimeAsync(10);
@@ -38,7 +45,9 @@ describe('a topic id that the leader does not know', () => {
     expect(kafka.events).toEqual([]);
     kafka.topicId = 'id-2';
     await vi.advanceTimersByTimeAsync(2000);
-    expect(kafka.events).toEqual([{ kind: 'reset', partition: 0, what: { kind: 'recreated', was: 'id-1', topicId: 'id-2' } }]);
+    expect(kafka.events).toEqual([
+      { kind: 'reset', partition: 0, what: { kind: 'recreated', was: 'id-1', topicId: 'id-2' } },
+    ]);
   });
 
   test('is not decided upon by what was told before all brokers fell silent', async () => {
@@ -134,11 +143,16 @@ describe('an offset out of range', () => {
     expect(kafka.events).toEqual([]);
     kafka.log = { start: 0, end: 5 };
     await vi.advanceTimersByTimeAsync(2000);
-    expect(kafka.events).toMatchObject([{ kind: 'reset', what: { kind: 'truncated', wanted: 11, logStart: 0, logEnd: 5 } }]);
+    expect(kafka.events).toMatchObject([
+      { kind: 'reset', what: { kind: 'truncated', wanted: 11, logStart: 0, logEnd: 5 } },
+    ]);
   });
 
-  test('waits for the claim where the state decides: the group\'s offset is not what counts', async () => {
-    for (const log of [{ start: 20, end: 100 }, { start: 0, end: 5 }]) {
+  test("waits for the claim where the state decides: the group's offset is not what counts", async () => {
+    for (const log of [
+      { start: 20, end: 100 },
+      { start: 0, end: 5 },
+    ]) {
       const kafka = new FakeKafka(1, { stateDecides: true });
       kafka.answers.set(0, OUT_OF_RANGE);
       kafka.log = log;
@@ -193,7 +207,10 @@ test('the chunk that takes the last room says so, and no other: whoever waits fo
     kafka.answers.set(0, half(base));
     await vi.advanceTimersByTimeAsync(1000);
   }
-  expect(kafka.chunks.map(({ lastOffset, isLastForNow }) => [lastOffset, isLastForNow])).toEqual([[10, undefined], [11, true]]);
+  expect(kafka.chunks.map(({ lastOffset, isLastForNow }) => [lastOffset, isLastForNow])).toEqual([
+    [10, undefined],
+    [11, true],
+  ]);
 });
 
 describe('a fetch that is refused or held back as a whole', () => {

@@ -10,10 +10,13 @@ function reading() {
   const frames: Buffer[] = [];
   const broken: Error[] = [];
   const scratch = Buffer.alloc(SCRATCH_BYTES);
-  const reader = new FrameReader(scratch, { frame: (bytes) => frames.push(bytes), broken: (error) => broken.push(error) });
+  const reader = new FrameReader(scratch, {
+    frame: (bytes) => frames.push(bytes),
+    broken: (error) => broken.push(error),
+  });
   /** As a socket would: at most what there is room for, and at most `most`. */
   const feed = (stream: Buffer, most: () => number): void => {
-    for (let at = 0; at < stream.length; ) {
+    for (let at = 0; at < stream.length;) {
       const room = reader.room();
       const length = Math.min(room.length, most(), stream.length - at);
       stream.copy(room, 0, at, at + length);
@@ -34,15 +37,23 @@ afterEach(() => vi.restoreAllMocks());
 
 describe("a broker's answers", () => {
   test('come whole and unchanged, wherever the network cuts them', () => {
-    const size = fc.oneof(fc.nat({ max: 40 }), fc.integer({ min: SCRATCH_BYTES - 10, max: SCRATCH_BYTES + 10 }), fc.integer({ min: 100_000, max: 300_000 }));
-    const property = fc.property(fc.array(size, { minLength: 1, maxLength: 6 }), fc.array(fc.integer({ min: 1, max: 90_000 }), { minLength: 1, maxLength: 20 }), (sizes, cuts) => {
-      const answers = sizes.map((length, i) => answer(Buffer.alloc(length, i + 1)));
-      const { frames, feed } = reading();
-      let cut = 0;
-      feed(Buffer.concat(answers), () => cuts[cut++ % cuts.length]!);
-      expect(frames.length).toBe(answers.length);
-      frames.forEach((frame, i) => expect(frame.equals(answers[i]!)).toBe(true));
-    });
+    const size = fc.oneof(
+      fc.nat({ max: 40 }),
+      fc.integer({ min: SCRATCH_BYTES - 10, max: SCRATCH_BYTES + 10 }),
+      fc.integer({ min: 100_000, max: 300_000 }),
+    );
+    const property = fc.property(
+      fc.array(size, { minLength: 1, maxLength: 6 }),
+      fc.array(fc.integer({ min: 1, max: 90_000 }), { minLength: 1, maxLength: 20 }),
+      (sizes, cuts) => {
+        const answers = sizes.map((length, i) => answer(Buffer.alloc(length, i + 1)));
+        const { frames, feed } = reading();
+        let cut = 0;
+        feed(Buffer.concat(answers), () => cuts[cut++ % cuts.length]!);
+        expect(frames.length).toBe(answers.length);
+        frames.forEach((frame, i) => expect(frame.equals(answers[i]!)).toBe(true));
+      },
+    );
     fc.assert(property, { numRuns: 100 });
   });
 
@@ -70,23 +81,35 @@ describe("a broker's answers", () => {
     expect(reader.room().length).toBe(1_000_004 - SCRATCH_BYTES);
   });
 
-  test.each([-1, MAX_ANSWER_BYTES + 1, 0x48545450])('with a length of %d end the connection instead of filling the memory', (length) => {
-    const { frames, broken, feed } = reading();
-    const stream = Buffer.alloc(8);
-    stream.writeInt32BE(length);
-    feed(stream, () => 100);
-    feed(answer(Buffer.from('later')), () => 100);
-    expect(broken.map(({ message }) => message)).toEqual([expect.stringContaining(`an answer of ${length} bytes`)]);
-    expect(frames).toEqual([]);
-  });
+  test.each([-1, MAX_ANSWER_BYTES + 1, 0x48545450])(
+    'with a length of %d end the connection instead of filling the memory',
+    (length) => {
+      const { frames, broken, feed } = reading();
+      const stream = Buffer.alloc(8);
+      stream.writeInt32BE(length);
+      feed(stream, () => 100);
+      feed(answer(Buffer.from('later')), () => 100);
+      expect(broken.map(({ message }) => message)).toEqual([expect.stringContaining(`an answer of ${length} bytes`)]);
+      expect(frames).toEqual([]);
+    },
+  );
 
   test('are not joined with the nothing that the one before left behind', () => {
     const joining = vi.spyOn(Buffer, 'concat');
     const received: Buffer[] = [];
-    const { prototype } = createRequire(import.meta.url)('kafkajs/src/network/connection.js') as { prototype: { processData(bytes: Buffer): void } };
-    const connection = { chunks: [], bytesBuffered: 0, bytesNeeded: 4, requestQueue: { fulfillRequest: ({ payload }: { payload: Buffer }) => received.push(payload) } };
+    const { prototype } = createRequire(import.meta.url)('kafkajs/src/network/connection.js') as {
+      prototype: { processData(bytes: Buffer): void };
+    };
+    const connection = {
+      chunks: [],
+      bytesBuffered: 0,
+      bytesNeeded: 4,
+      requestQueue: { fulfillRequest: ({ payload }: { payload: Buffer }) => received.push(payload) },
+    };
     joinNothing(connection as unknown as WireConnection);
-    const answers = ['first', 'second', 'third'].map((text) => answer(Buffer.concat([Buffer.alloc(4), Buffer.from(text)])));
+    const answers = ['first', 'second', 'third'].map((text) =>
+      answer(Buffer.concat([Buffer.alloc(4), Buffer.from(text)])),
+    );
     joining.mockClear();
     for (const bytes of answers) prototype.processData.call(connection, bytes);
     expect(received.map(String)).toEqual(['first', 'second', 'third']);

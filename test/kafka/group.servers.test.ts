@@ -24,7 +24,10 @@ async function newTopic(partitions = 1): Promise<string> {
 }
 
 function watch(topic: string, options: Partial<KafkaSourceOptions> = {}, behaviour: Behaviour = {}): Watch {
-  return watchInTest({ brokers, topics: [topic], groupId: topic, fromBeginning: true, ...QUICK, ...options }, behaviour);
+  return watchInTest(
+    { brokers, topics: [topic], groupId: topic, fromBeginning: true, ...QUICK, ...options },
+    behaviour,
+  );
 }
 
 const committed = (topic: string): Promise<string[]> => committedOffsets(brokers, topic, topic);
@@ -50,15 +53,26 @@ const names = (assignments: readonly Assignment[]) => assignments.map(({ partiti
 describe('a rebalance', () => {
   test('waits for what is in flight: it is committed under the old generation, and the next owner begins behind it', async () => {
     const topic = await newTopic(4);
-    await produce(brokers, topic, numbers(400).map((i) => ({ value: `${i}`, partition: i % 4 })));
+    await produce(
+      brokers,
+      topic,
+      numbers(400).map((i) => ({ value: `${i}`, partition: i % 4 })),
+    );
     const commits: Promise<void>[] = [];
-    const first = watch(topic, {}, {
-      onRevoked: ({ assignment, release }, self) => {
-        const last = self.chunks.filter((chunk) => chunk.assignment.epoch === assignment.epoch).at(-1)?.lastOffset ?? -1;
-        const commit = sleep(500).then(() => self.commit(assignment, last + 1)).then(release);
-        commits.push(commit);
+    const first = watch(
+      topic,
+      {},
+      {
+        onRevoked: ({ assignment, release }, self) => {
+          const last =
+            self.chunks.filter((chunk) => chunk.assignment.epoch === assignment.epoch).at(-1)?.lastOffset ?? -1;
+          const commit = sleep(500)
+            .then(() => self.commit(assignment, last + 1))
+            .then(release);
+          commits.push(commit);
+        },
       },
-    });
+    );
     await first.until(({ records }) => records.length === 400);
     const second = watch(topic);
     await second.until(({ owned }) => owned.length === 2);
@@ -67,7 +81,11 @@ describe('a rebalance', () => {
     expect(await committed(topic)).toEqual(['100', '100', '100', '100']);
     expect([...names(first.owned), ...names(second.owned)].sort()).toEqual([0, 1, 2, 3]);
     expect(first.of('lost')).toEqual([]);
-    await produce(brokers, topic, numbers(40).map((i) => ({ value: `more ${i}`, partition: i % 4 })));
+    await produce(
+      brokers,
+      topic,
+      numbers(40).map((i) => ({ value: `more ${i}`, partition: i % 4 })),
+    );
     await first.until(() => first.records.length + second.records.length === 440);
     await sleep(300);
     // Nothing was delivered to both.
@@ -77,17 +95,26 @@ describe('a rebalance', () => {
 
   test('comes at any moment: nothing is delivered of a partition after it was revoked', async () => {
     const topic = await newTopic(4);
-    for (let i = 0; i < 20; i++) await produce(brokers, topic, numbers(400).map((n) => ({ value: `${n}`.padEnd(1000, 'x'), partition: n % 4 })));
+    for (let i = 0; i < 20; i++)
+      await produce(
+        brokers,
+        topic,
+        numbers(400).map((n) => ({ value: `${n}`.padEnd(1000, 'x'), partition: n % 4 })),
+      );
     // Each drains from within the delivery of a chunk: the rest of that fetch is still to come.
     for (const nth of [1, 2, 3, 5, 8]) {
       let chunks = 0;
-      const watching = watch(topic, { groupId: `${topic}-${nth}`, maxBytesPerPartition: 300_000 }, {
-        onChunk: (chunk, { source }) => {
-          source.done(chunk.assignment, chunk.lastOffset);
-          if (++chunks === nth) source.drain();
+      const watching = watch(
+        topic,
+        { groupId: `${topic}-${nth}`, maxBytesPerPartition: 300_000 },
+        {
+          onChunk: (chunk, { source }) => {
+            source.done(chunk.assignment, chunk.lastOffset);
+            if (++chunks === nth) source.drain();
+          },
+          onRevoked: ({ release }) => void sleep(200).then(release),
         },
-        onRevoked: ({ release }) => void sleep(200).then(release),
-      });
+      );
       await watching.until(({ isComplete }) => isComplete);
       expect(watching.breaches).toEqual([]);
     }
@@ -95,16 +122,26 @@ describe('a rebalance', () => {
 
   test('is not missed by heartbeats while a flush lasts longer than the session: the commit is still accepted', async () => {
     const topic = await newTopic(2);
-    await produce(brokers, topic, numbers(10).map((i) => ({ value: `${i}`, partition: i % 2 })));
+    await produce(
+      brokers,
+      topic,
+      numbers(10).map((i) => ({ value: `${i}`, partition: i % 2 })),
+    );
     let commits = 0;
-    const first = watch(topic, { sessionTimeoutMs: 3000, drainTimeoutMs: 15_000 }, {
-      onRevoked: ({ assignment, release }, self) => {
-        void sleep(6000).then(() => self.commit(assignment, 5)).then(() => {
-          commits++;
-          release();
-        });
+    const first = watch(
+      topic,
+      { sessionTimeoutMs: 3000, drainTimeoutMs: 15_000 },
+      {
+        onRevoked: ({ assignment, release }, self) => {
+          void sleep(6000)
+            .then(() => self.commit(assignment, 5))
+            .then(() => {
+              commits++;
+              release();
+            });
+        },
       },
-    });
+    );
     await first.until(({ records }) => records.length === 10);
     const second = watch(topic);
     await second.until(({ owned }) => owned.length === 1);
@@ -115,8 +152,16 @@ describe('a rebalance', () => {
 
   test('does not wait for ever: what is not released in time is lost, and its late commit is refused', async () => {
     const topic = await newTopic(2);
-    await produce(brokers, topic, numbers(10).map((i) => ({ value: `${i}`, partition: i % 2 })));
-    const first = watch(topic, { drainTimeoutMs: 1000 }, { onRevoked: ({ assignment, release }) => assignment.partition === 0 && release() });
+    await produce(
+      brokers,
+      topic,
+      numbers(10).map((i) => ({ value: `${i}`, partition: i % 2 })),
+    );
+    const first = watch(
+      topic,
+      { drainTimeoutMs: 1000 },
+      { onRevoked: ({ assignment, release }) => assignment.partition === 0 && release() },
+    );
     await first.until(({ records }) => records.length === 10);
     const [, kept] = first.owned as [Assignment, Assignment];
     const second = watch(topic);
@@ -144,7 +189,11 @@ describe('a rebalance', () => {
     await watching.until(({ owned }) => owned.length === 1);
     await withAdmin(brokers, (admin) => admin.createPartitions({ topicPartitions: [{ topic, count: 3 }] }));
     await sleep(200);
-    await produce(brokers, topic, numbers(9).map((i) => ({ value: `${i}`, partition: i % 3 })));
+    await produce(
+      brokers,
+      topic,
+      numbers(9).map((i) => ({ value: `${i}`, partition: i % 3 })),
+    );
     await watching.until(({ owned }) => owned.length === 3);
     await watching.until(({ records }) => new Set(records.map(({ value }) => value?.toString())).size === 9);
   });
@@ -177,7 +226,10 @@ describe('the fence', () => {
     await joining;
     expect(fresh.generation).toBeGreaterThan(old.generation);
     expect(fresh.memberId).toBe(old.memberId);
-    await expect(mine.commit(old, { ...request, next: 3 }, never)).rejects.toMatchObject({ code: 'KCR_FENCED', fields: { serverCode: 'ILLEGAL_GENERATION' } });
+    await expect(mine.commit(old, { ...request, next: 3 }, never)).rejects.toMatchObject({
+      code: 'KCR_FENCED',
+      fields: { serverCode: 'ILLEGAL_GENERATION' },
+    });
     await mine.commit(fresh, { ...request, next: 9 }, never);
     expect(await committed(topic)).toEqual(['9']);
   });
@@ -185,11 +237,18 @@ describe('the fence', () => {
   test('a member that was expelled cannot commit, hears at once that its partitions are lost, and comes back', async () => {
     const topic = await newTopic(1);
     await produce(brokers, topic, ['a', 'b']);
-    const watching = watch(topic, { heartbeatIntervalMs: 60_000, sessionTimeoutMs: 120_000, rebalanceTimeoutMs: 120_000 });
+    const watching = watch(topic, {
+      heartbeatIntervalMs: 60_000,
+      sessionTimeoutMs: 120_000,
+      rebalanceTimeoutMs: 120_000,
+    });
     await watching.until(({ records }) => records.length === 2);
     const [old] = watching.owned as [Assignment];
     await expel(topic);
-    await expect(watching.commit(old, 2)).rejects.toMatchObject({ code: 'KCR_FENCED', fields: { serverCode: 'UNKNOWN_MEMBER_ID' } });
+    await expect(watching.commit(old, 2)).rejects.toMatchObject({
+      code: 'KCR_FENCED',
+      fields: { serverCode: 'UNKNOWN_MEMBER_ID' },
+    });
     await watching.until((self) => self.of('lost').length === 1, 20_000);
     await watching.until(({ records }) => records.length === 4);
     expect(watching.of('revoked')).toEqual([]);
@@ -208,7 +267,11 @@ describe('the fence', () => {
 
   test('an expulsion during a drain ends it: the rest is lost', async () => {
     const topic = await newTopic(2);
-    const watching = watch(topic, { drainTimeoutMs: 100_000, rebalanceTimeoutMs: 120_000 }, { onRevoked: ({ assignment, release }) => assignment.partition === 0 && release() });
+    const watching = watch(
+      topic,
+      { drainTimeoutMs: 100_000, rebalanceTimeoutMs: 120_000 },
+      { onRevoked: ({ assignment, release }) => assignment.partition === 0 && release() },
+    );
     await watching.until(({ owned }) => owned.length === 2);
     watching.source.drain();
     await expel(topic);
@@ -235,10 +298,21 @@ describe('the fence', () => {
 describe('the end', () => {
   test('a drain revokes, lets final commits through, leaves the group and completes', async () => {
     const topic = await newTopic(2);
-    await produce(brokers, topic, numbers(10).map((i) => ({ value: `${i}`, partition: i % 2 })));
-    const watching = watch(topic, {}, {
-      onRevoked: ({ assignment, release }, self) => void sleep(300).then(() => self.commit(assignment, 5)).then(release),
-    });
+    await produce(
+      brokers,
+      topic,
+      numbers(10).map((i) => ({ value: `${i}`, partition: i % 2 })),
+    );
+    const watching = watch(
+      topic,
+      {},
+      {
+        onRevoked: ({ assignment, release }, self) =>
+          void sleep(300)
+            .then(() => self.commit(assignment, 5))
+            .then(release),
+      },
+    );
     await watching.until(({ records }) => records.length === 10);
     watching.source.drain();
     watching.source.drain();
@@ -281,7 +355,9 @@ describe('the end', () => {
     await produce(brokers, topic, ['a']);
     const watching = watch(topic);
     await watching.until(({ records }) => records.length === 1);
-    await expect(new Promise((_, reject) => watching.source.events.subscribe({ error: reject }))).rejects.toMatchObject({ code: 'KCR_CONFIG' });
+    await expect(new Promise((_, reject) => watching.source.events.subscribe({ error: reject }))).rejects.toMatchObject(
+      { code: 'KCR_CONFIG' },
+    );
     watching.unsubscribe();
     const count = watching.events.length;
     await produce(brokers, topic, ['b']);

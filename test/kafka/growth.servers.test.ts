@@ -19,17 +19,28 @@ const OFFSET_COMMIT = 8;
 const JOIN_GROUP = 11;
 
 const newName = () => `growth-${randomUUID()}`;
-const watch = (groupId: string, topics: readonly string[], options: Partial<KafkaSourceOptions> = {}): Watch => watchInTest({ brokers, topics, groupId, ...QUICK, ...options });
-const grow = (topic: string, count: number) => withAdmin(brokers, (admin) => admin.createPartitions({ topicPartitions: [{ topic, count }] }));
+const watch = (groupId: string, topics: readonly string[], options: Partial<KafkaSourceOptions> = {}): Watch =>
+  watchInTest({ brokers, topics, groupId, ...QUICK, ...options });
+const grow = (topic: string, count: number) =>
+  withAdmin(brokers, (admin) => admin.createPartitions({ topicPartitions: [{ topic, count }] }));
 
 async function newTopics(count: number): Promise<string[]> {
   const topics = Array.from({ length: count }, newName);
-  await withAdmin(brokers, (admin) => admin.createTopics({ topics: topics.map((topic) => ({ topic, numPartitions: 1, replicationFactor: 1 })), waitForLeaders: false }));
+  await withAdmin(brokers, (admin) =>
+    admin.createTopics({
+      topics: topics.map((topic) => ({ topic, numPartitions: 1, replicationFactor: 1 })),
+      waitForLeaders: false,
+    }),
+  );
   return topics;
 }
 
 /** Until the end of the test each call of the method is seen first. */
-function wrap<T extends object>(prototype: T, method: string & keyof T, see: (on: T, args: readonly unknown[]) => void): void {
+function wrap<T extends object>(
+  prototype: T,
+  method: string & keyof T,
+  see: (on: T, args: readonly unknown[]) => void,
+): void {
   const own = Object.getOwnPropertyDescriptor(prototype, method);
   const before = Reflect.get(prototype, method) as (...args: unknown[]) => unknown;
   const seeing = function (this: T, ...args: unknown[]): unknown {
@@ -37,7 +48,12 @@ function wrap<T extends object>(prototype: T, method: string & keyof T, see: (on
     return before.apply(this, args);
   };
   Object.defineProperty(prototype, method, { value: seeing, writable: true, configurable: true });
-  onTestFinished(() => void (own === undefined ? Reflect.deleteProperty(prototype, method) : Object.defineProperty(prototype, method, own)));
+  onTestFinished(
+    () =>
+      void (own === undefined
+        ? Reflect.deleteProperty(prototype, method)
+        : Object.defineProperty(prototype, method, own)),
+  );
 }
 
 /** The requests of this process from now on, by their API key, as they are handed to a socket whole. */
@@ -55,7 +71,10 @@ test('J3: a record of a partition that was added is read also by a process that 
   const first = watch(topic, [topic], { metadataMaxAgeMs: 600_000 });
   await first.until(({ owned }) => owned.length === 1);
   await grow(topic, 2);
-  await vi.waitFor(() => produce(brokers, topic, [{ value: 'early', partition: 1 }]), { timeout: 30_000, interval: 100 });
+  await vi.waitFor(() => produce(brokers, topic, [{ value: 'early', partition: 1 }]), {
+    timeout: 30_000,
+    interval: 100,
+  });
   const second = watch(topic, [topic]);
   await first.until(() => [...first.values, ...second.values].includes('early'));
 });
@@ -71,7 +90,10 @@ test('J3: nor is it skipped by a process that starts again after the topic grew,
   const other = newName();
   await createTopic(brokers, other);
   await produce(brokers, other, ['old']);
-  await vi.waitFor(() => produce(brokers, topic, [{ value: 'early', partition: 1 }]), { timeout: 30_000, interval: 100 });
+  await vi.waitFor(() => produce(brokers, topic, [{ value: 'early', partition: 1 }]), {
+    timeout: 30_000,
+    interval: 100,
+  });
   const after = watch(topic, [topic, other]);
   await after.until(({ values, owned }) => values.includes('early') && owned.length === 3);
   await produce(brokers, other, ['new']);
@@ -118,7 +140,9 @@ test('J10: looking at a group takes no more requests for many topics than for fe
   for (const some of [topics.slice(0, 2), topics]) {
     const before = sent.count();
     const { partitions } = await groupNow({ brokers, groupId, topics: some });
-    expect(partitions.map(({ topic, logEnd, committed }) => ({ topic, logEnd, committed }))).toEqual(some.map((topic) => ({ topic, logEnd: 0, committed: undefined })));
+    expect(partitions.map(({ topic, logEnd, committed }) => ({ topic, logEnd, committed }))).toEqual(
+      some.map((topic) => ({ topic, logEnd: 0, committed: undefined })),
+    );
     taken.push(sent.count() - before);
   }
   expect(taken[1]).toBeLessThanOrEqual(taken[0]! + 2);

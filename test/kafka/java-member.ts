@@ -15,9 +15,21 @@ export interface JavaMember {
 }
 
 /** Resolves when it was given partitions, or refused. It is ended with the test. */
-export async function javaMember(brokers: readonly string[], group: string, topics: readonly string[]): Promise<JavaMember> {
-  const options = ['-Xmx128m', '-XX:+UseSerialGC', '-Dorg.slf4j.simpleLogger.defaultLogLevel=error', '-cp', join(await jars('kafka'), '*')];
-  const child = spawn(java(), [...options, program, brokers.join(','), group, topics.join(',')], { stdio: ['pipe', 'pipe', 'ignore'] });
+export async function javaMember(
+  brokers: readonly string[],
+  group: string,
+  topics: readonly string[],
+): Promise<JavaMember> {
+  const options = [
+    '-Xmx128m',
+    '-XX:+UseSerialGC',
+    '-Dorg.slf4j.simpleLogger.defaultLogLevel=error',
+    '-cp',
+    join(await jars('kafka'), '*'),
+  ];
+  const child = spawn(java(), [...options, program, brokers.join(','), group, topics.join(',')], {
+    stdio: ['pipe', 'pipe', 'ignore'],
+  });
   const lines: string[] = [];
   createInterface({ input: child.stdout }).on('line', (line) => lines.push(line));
   const ended = once(child, 'close');

@@ -41,11 +41,14 @@ async function untilBrokers(count: number): Promise<void> {
   });
 }
 
-const topicOn = (topic: string, replicas: readonly (readonly number[])[]) => createTopic([first.address], topic, { replicas });
+const topicOn = (topic: string, replicas: readonly (readonly number[])[]) =>
+  createTopic([first.address], topic, { replicas });
 
 async function move(topic: string, partition: number, to: number): Promise<void> {
   await withAdmin([first.address], async (admin) => {
-    await admin.alterPartitionReassignments({ topics: [{ topic, partitionAssignment: [{ partition, replicas: [to] }] }] });
+    await admin.alterPartitionReassignments({
+      topics: [{ topic, partitionAssignment: [{ partition, replicas: [to] }] }],
+    });
     for (;;) {
       const { topics } = await admin.fetchTopicMetadata({ topics: [topic] });
       if (topics[0]?.partitions.find(({ partitionId }) => partitionId === partition)?.leader === to) return;
@@ -62,7 +65,14 @@ async function coordinatorsOn(topic: string, broker: number): Promise<void> {
 }
 
 function watch(topic: string): Watch {
-  const watching = new Watch({ brokers, topics: [topic], groupId: topic, fromBeginning: true, heartbeatIntervalMs: 500, sessionTimeoutMs: 30_000 });
+  const watching = new Watch({
+    brokers,
+    topics: [topic],
+    groupId: topic,
+    fromBeginning: true,
+    heartbeatIntervalMs: 500,
+    sessionTimeoutMs: 30_000,
+  });
   onTestFinished(() => {
     watching.unsubscribe();
     expect(watching.breaches).toEqual([]);
@@ -74,7 +84,12 @@ describe('two brokers', () => {
   test('a leader that moves is followed: no rebalance, no record lost or doubled', async () => {
     await topicOn('moving', [[1], [2], [1]]);
     const watching = watch('moving');
-    const sendMore = (from: number) => produce([first.address], 'moving', numbers(300, from).map((i) => ({ value: `${i}`, partition: i % 3 })));
+    const sendMore = (from: number) =>
+      produce(
+        [first.address],
+        'moving',
+        numbers(300, from).map((i) => ({ value: `${i}`, partition: i % 3 })),
+      );
     await sendMore(0);
     await watching.until(({ records }) => records.length === 300);
     for (const [round, to] of [2, 1, 2].entries()) {
@@ -83,7 +98,9 @@ describe('two brokers', () => {
       await watching.until(({ records }) => records.length === 300 * (round + 2));
     }
     for (const partition of [0, 1, 2]) {
-      const offsets = watching.chunks.filter(({ assignment }) => assignment.partition === partition).flatMap(({ records }) => records.map(({ offset }) => offset));
+      const offsets = watching.chunks
+        .filter(({ assignment }) => assignment.partition === partition)
+        .flatMap(({ records }) => records.map(({ offset }) => offset));
       expect(offsets).toEqual(numbers(400));
     }
     expect(watching.of('assigned')).toHaveLength(3);
@@ -96,7 +113,10 @@ describe('two brokers', () => {
     const watching = watch('coordinated');
     await watching.until(({ records }) => records.length === 3);
     await watching.commit(watching.owned[0]!, 1);
-    for (const [next, to] of [[2, 2], [3, 1]] as const) {
+    for (const [next, to] of [
+      [2, 2],
+      [3, 1],
+    ] as const) {
       await move('__consumer_offsets', 0, to);
       await watching.commit(watching.owned[0]!, next);
       expect(await watching.committed(watching.owned[0]!)).toMatchObject({ next });
@@ -138,22 +158,50 @@ describe('two brokers', () => {
     await second.kill();
     await untilRefused('unled', /no leader/);
 
-    const [refused, checked] = await Promise.all([program(['run', unled]).ended, program(['check', unled, '--json']).ended, ingestsTen('led', led)]);
-    expect(refused).toMatchObject({ code: 3, stderr: expect.stringMatching(/^KCR_KAFKA_UNREACHABLE: .*unled\/1 has no leader.*try again in a while/m) as string });
+    const [refused, checked] = await Promise.all([
+      program(['run', unled]).ended,
+      program(['check', unled, '--json']).ended,
+      ingestsTen('led', led),
+    ]);
+    expect(refused).toMatchObject({
+      code: 3,
+      stderr: expect.stringMatching(
+        /^KCR_KAFKA_UNREACHABLE: .*unled\/1 has no leader.*try again in a while/m,
+      ) as string,
+    });
     expect(checked.code).toBe(3);
-    const refusals = (JSON.parse(checked.stdout) as { findings: { level: string }[] }).findings.filter(({ level }) => level === 'refusal');
-    expect(refusals).toMatchObject([{ what: 'Kafka', code: 'KCR_KAFKA_UNREACHABLE', detail: expect.stringContaining('unled/1 has no leader') as string }]);
+    const refusals = (JSON.parse(checked.stdout) as { findings: { level: string }[] }).findings.filter(
+      ({ level }) => level === 'refusal',
+    );
+    expect(refusals).toMatchObject([
+      {
+        what: 'Kafka',
+        code: 'KCR_KAFKA_UNREACHABLE',
+        detail: expect.stringContaining('unled/1 has no leader') as string,
+      },
+    ]);
   });
 });
 
 /** Ten records in a topic of these brokers, a table and a configuration for them. */
 async function tenFor(topic: string): Promise<string> {
   const { clickhouseUrl, keeperConnect } = sharedStack();
-  await command(clickhouseUrl, `CREATE TABLE leaders_${topic} (id UInt64) ENGINE = MergeTree ORDER BY id SETTINGS non_replicated_deduplication_window = 1000`);
-  await produce([first.address], topic, numbers(10).map((id) => ({ value: JSON.stringify({ id }), partition: id % 2 })));
+  await command(
+    clickhouseUrl,
+    `CREATE TABLE leaders_${topic} (id UInt64) ENGINE = MergeTree ORDER BY id SETTINGS non_replicated_deduplication_window = 1000`,
+  );
+  await produce(
+    [first.address],
+    topic,
+    numbers(10).map((id) => ({ value: JSON.stringify({ id }), partition: id % 2 })),
+  );
   return configFile({
-    kafka: { brokers: [first.address], groupId: topic, fromBeginning: true }, clickhouse: { url: clickhouseUrl }, state: { store: 'keeper', connect: keeperConnect },
-    delivery: 'exactly-once', routes: [{ topic, table: `leaders_${topic}` }], batch: { maxWaitMs: 50 },
+    kafka: { brokers: [first.address], groupId: topic, fromBeginning: true },
+    clickhouse: { url: clickhouseUrl },
+    state: { store: 'keeper', connect: keeperConnect },
+    delivery: 'exactly-once',
+    routes: [{ topic, table: `leaders_${topic}` }],
+    batch: { maxWaitMs: 50 },
   });
 }
 
@@ -167,8 +215,12 @@ async function untilRefused(topic: string, why: RegExp): Promise<void> {
 
 async function ingestsTen(topic: string, config: string): Promise<void> {
   const running = program(['run', config]);
-  const rows = async () => query(sharedStack().clickhouseUrl, `SELECT count() AS n, uniqExact(id) AS ids FROM leaders_${topic}`);
-  await running.until(async () => JSON.stringify(await rows()) === '[{"n":10,"ids":10}]', `the rows of ${topic} were there`);
+  const rows = async () =>
+    query(sharedStack().clickhouseUrl, `SELECT count() AS n, uniqExact(id) AS ids FROM leaders_${topic}`);
+  await running.until(
+    async () => JSON.stringify(await rows()) === '[{"n":10,"ids":10}]',
+    `the rows of ${topic} were there`,
+  );
   running.signal('SIGTERM');
   expect((await running.ended).code).toBe(0);
 }

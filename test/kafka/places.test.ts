@@ -12,7 +12,10 @@ import type { Session } from '../../src/kafka/session.js';
 import type { Wire } from '../../src/kafka/wire.js';
 
 const session: Session = { memberId: 'm', generation: 1, leader: true, partitions: [], grown: new Set() };
-const partitions = [{ topic: 't', partition: 0 }, { topic: 'u', partition: 0 }];
+const partitions = [
+  { topic: 't', partition: 0 },
+  { topic: 'u', partition: 0 },
+];
 
 /** Topics `t` and `u` with one partition each, whose log holds 5 to 50. */
 class FakeKafka {
@@ -35,7 +38,8 @@ class FakeKafka {
     const settings = sourceSettings({ brokers: ['127.0.0.1:1'], groupId: 'g', topics: ['t', 'u'], ...options });
     const membership = {
       committed: (partitions: readonly TopicPartition[]) => committedOffsets(this.#coordinator(), 'g', partitions),
-      commitOnce: async (_: Session, { topic, next, metadata }: { topic: string; next: number; metadata: string }) => void this.calls.push(`commit ${topic} ${next} ${metadata}`),
+      commitOnce: async (_: Session, { topic, next, metadata }: { topic: string; next: number; metadata: string }) =>
+        void this.calls.push(`commit ${topic} ${next} ${metadata}`),
     };
     this.places = new Places(this.wire(), settings, membership as unknown as Membership);
   }
@@ -45,28 +49,65 @@ class FakeKafka {
       connectionPool: {},
       offsetFetch: async ({ topics }: { topics: { topic: string; partitions: { partition: number }[] }[] }) => {
         this.calls.push(`offsets of ${topics.map(({ topic }) => topic).join()}`);
-        const offsetOf = (topic: string, partition: number) => String((partition === 0 ? this.committed[topic] : this.others[topic]) ?? -1);
-        return { responses: topics.map(({ topic, partitions: list }) => ({ topic, partitions: list.map(({ partition }) => ({ partition, offset: offsetOf(topic, partition), metadata: this.metadata })) })) };
+        const offsetOf = (topic: string, partition: number) =>
+          String((partition === 0 ? this.committed[topic] : this.others[topic]) ?? -1);
+        return {
+          responses: topics.map(({ topic, partitions: list }) => ({
+            topic,
+            partitions: list.map(({ partition }) => ({
+              partition,
+              offset: offsetOf(topic, partition),
+              metadata: this.metadata,
+            })),
+          })),
+        };
       },
     } as unknown as WireBroker;
   }
 
   wire(): Wire {
     const told = (): unknown => this.#told;
-    const brokerPool = { get metadata() { return told(); } };
+    const brokerPool = {
+      get metadata() {
+        return told();
+      },
+    };
     const partitionsOf = (topic: string) => {
-      const partitionMetadata = [{ partitionErrorCode: 0, partitionId: 0, leader: this.leaderless.has(topic) ? -1 : 1 }];
-      return topic in this.others ? [...partitionMetadata, { partitionErrorCode: 0, partitionId: 1, leader: 1 }] : partitionMetadata;
+      const partitionMetadata = [
+        { partitionErrorCode: 0, partitionId: 0, leader: this.leaderless.has(topic) ? -1 : 1 },
+      ];
+      return topic in this.others
+        ? [...partitionMetadata, { partitionErrorCode: 0, partitionId: 1, leader: 1 }]
+        : partitionMetadata;
     };
     const listOffsets = async ({ topics }: { topics: { topic: string; partitions: { timestamp: string }[] }[] }) => ({
-      responses: topics.map(({ topic, partitions: list }) => ({ topic, partitions: list.map(({ timestamp }) => ({ partition: 0, offset: timestamp === '-2' ? '5' : '50' })) })),
+      responses: topics.map(({ topic, partitions: list }) => ({
+        topic,
+        partitions: list.map(({ timestamp }) => ({ partition: 0, offset: timestamp === '-2' ? '5' : '50' })),
+      })),
     });
     const refreshMetadata = async () => {
       this.calls.push('ids');
-      this.#told = { topicMetadata: Object.entries(this.ids).map(([topic, topicId]) => ({ topic, topicErrorCode: topicId === undefined ? 3 : 0, topicId, partitionMetadata: topicId === undefined ? [] : partitionsOf(topic) })) };
+      this.#told = {
+        topicMetadata: Object.entries(this.ids).map(([topic, topicId]) => ({
+          topic,
+          topicErrorCode: topicId === undefined ? 3 : 0,
+          topicId,
+          partitionMetadata: topicId === undefined ? [] : partitionsOf(topic),
+        })),
+      };
     };
     const findTopicPartitionMetadata = (topic: string) => (this.ids[topic] === undefined ? [] : partitionsOf(topic));
-    return { cluster: { brokerPool, refreshMetadata, findTopicPartitionMetadata, findBroker: async () => ({ listOffsets, connectionPool: {} }), addMultipleTargetTopics: async () => undefined }, cut: () => undefined } as unknown as Wire;
+    return {
+      cluster: {
+        brokerPool,
+        refreshMetadata,
+        findTopicPartitionMetadata,
+        findBroker: async () => ({ listOffsets, connectionPool: {} }),
+        addMultipleTargetTopics: async () => undefined,
+      },
+      cut: () => undefined,
+    } as unknown as Wire;
   }
 
   async begin(wanted = partitions, of: Session = session): Promise<string[]> {
@@ -75,7 +116,10 @@ class FakeKafka {
     this.missing = missing.map(({ topic }) => topic);
     this.reached = places.map(({ committed }) => committed);
     places.forEach((place) => this.places.begun(place));
-    return places.map(({ topic, topicId, next, recreatedFrom }) => `${topic} ${topicId} at ${next}${recreatedFrom === undefined ? '' : `, was ${recreatedFrom}`}`);
+    return places.map(
+      ({ topic, topicId, next, recreatedFrom }) =>
+        `${topic} ${topicId} at ${next}${recreatedFrom === undefined ? '' : `, was ${recreatedFrom}`}`,
+    );
   }
 }
 
@@ -135,7 +179,10 @@ describe('where a partition begins', () => {
 
   test('J3: a partition that was added to a topic the group reads begins at its beginning, whoever is dealt it', async () => {
     const kafka = new FakeKafka();
-    expect(await kafka.begin(partitions, { ...session, grown: new Set(['t']) })).toEqual(['t id-t at 5', 'u id-u at 50']);
+    expect(await kafka.begin(partitions, { ...session, grown: new Set(['t']) })).toEqual([
+      't id-t at 5',
+      'u id-u at 50',
+    ]);
   });
 
   test('J3: also where another program dealt, which says nothing of it; a topic that the group never read begins at its end', async () => {
@@ -145,7 +192,11 @@ describe('where a partition begins', () => {
   });
 
   test('a topic that was created anew begins at its beginning, which is written down where no state is kept', async () => {
-    for (const [options, commits] of [[{ onReset: 'restart' }, ['commit t 5 chosen']], [{ stateDecides: true }, []], [{ stateDecides: true, onReset: 'restart' }, []]] as const) {
+    for (const [options, commits] of [
+      [{ onReset: 'restart' }, ['commit t 5 chosen']],
+      [{ stateDecides: true }, []],
+      [{ stateDecides: true, onReset: 'restart' }, []],
+    ] as const) {
       const kafka = new FakeKafka(options);
       kafka.committed['t'] = kafka.committed['u'] = 7;
       await kafka.begin();
@@ -179,18 +230,33 @@ describe('where a partition begins', () => {
 describe('the deal of a group', () => {
   test('J3: topics that got partitions since are told from topics that are begun now, and from those of which nothing is known', () => {
     const all = ['grown', 'new', 'old', 'untold'].flatMap((topic) => [0, 1].map((partition) => ({ topic, partition })));
-    const at = (topic: string, partition: number, next: number | undefined) => ({ topic, partition, next, metadata: '' });
-    const committed = [at('grown', 0, 3), at('grown', 1, undefined), at('new', 0, undefined), at('new', 1, undefined), at('old', 0, 0), at('old', 1, 9)];
+    const at = (topic: string, partition: number, next: number | undefined) => ({
+      topic,
+      partition,
+      next,
+      metadata: '',
+    });
+    const committed = [
+      at('grown', 0, 3),
+      at('grown', 1, undefined),
+      at('new', 0, undefined),
+      at('new', 1, undefined),
+      at('old', 0, 0),
+      at('old', 1, 9),
+    ];
     const errors = new Map([['untold/0', new Error('not told')]]);
     expect(grownTopics(all, { committed, errors })).toEqual(['grown', 'untold']);
   });
 
   test('J3: what the leader found reaches every member, and what another program sent there is not taken for it', () => {
     const members = ['m1', 'm2'].map((memberId) => ({ memberId, memberMetadata: subscription(['t']).metadata }));
-    for (const { memberAssignment } of assign(members, () => [0], ['t'])) expect(decodeAssignment(memberAssignment).grown).toEqual(new Set(['t']));
+    for (const { memberAssignment } of assign(members, () => [0], ['t']))
+      expect(decodeAssignment(memberAssignment).grown).toEqual(new Set(['t']));
     const { MemberAssignment } = kafkajs.AssignerProtocol;
     for (const text of ['', 'x', '{}', 'null', '[]', '{"grown":[1]}', '{"grown":"t"}']) {
-      expect(decodeAssignment(MemberAssignment.encode({ version: 0, assignment: {}, userData: Buffer.from(text) })).grown).toBeUndefined();
+      expect(
+        decodeAssignment(MemberAssignment.encode({ version: 0, assignment: {}, userData: Buffer.from(text) })).grown,
+      ).toBeUndefined();
     }
   });
 
@@ -200,10 +266,28 @@ describe('the deal of a group', () => {
     setTimeout(() => (kafka.ids['t'] = 'id-t'), 300);
     const dealt: Buffer[] = [];
     const coordinator = {
-      ...Object.fromEntries(['isConnected', 'apiVersions', 'metadata', 'findGroupCoordinator', 'heartbeat', 'leaveGroup', 'offsetCommit', 'listOffsets', 'fetch'].map((name) => [name, vi.fn()])),
+      ...Object.fromEntries(
+        [
+          'isConnected',
+          'apiVersions',
+          'metadata',
+          'findGroupCoordinator',
+          'heartbeat',
+          'leaveGroup',
+          'offsetCommit',
+          'listOffsets',
+          'fetch',
+        ].map((name) => [name, vi.fn()]),
+      ),
       offsetFetch: async () => ({ responses: [] }),
       connectionPool: { send: vi.fn(), getConnection: vi.fn() },
-      joinGroup: async () => ({ generationId: 1, groupProtocol: 'RoundRobinAssigner', leaderId: 'm', memberId: 'm', members: [{ memberId: 'm', memberMetadata: subscription(['t', 'u']).metadata }] }),
+      joinGroup: async () => ({
+        generationId: 1,
+        groupProtocol: 'RoundRobinAssigner',
+        leaderId: 'm',
+        memberId: 'm',
+        members: [{ memberId: 'm', memberMetadata: subscription(['t', 'u']).metadata }],
+      }),
       syncGroup: async ({ groupAssignment }: { groupAssignment: { memberAssignment: Buffer }[] }) => {
         dealt.push(groupAssignment[0]!.memberAssignment);
         return { memberAssignment: groupAssignment[0]!.memberAssignment };
@@ -211,7 +295,10 @@ describe('the deal of a group', () => {
     };
     const wire = kafka.wire();
     const cluster = { ...wire.cluster, findGroupCoordinator: async () => coordinator };
-    const membership = new RealMembership({ ...wire, cluster } as unknown as Wire, sourceSettings({ brokers: ['127.0.0.1:1'], groupId: 'g', topics: ['t', 'u'] }));
+    const membership = new RealMembership(
+      { ...wire, cluster } as unknown as Wire,
+      sourceSettings({ brokers: ['127.0.0.1:1'], groupId: 'g', topics: ['t', 'u'] }),
+    );
     await membership.join(new AbortController().signal);
     expect(decodeAssignment(dealt[0]!).partitions).toEqual(partitions);
   });

@@ -8,7 +8,8 @@ const source = kafkaSource({ brokers: [broker], topics: [topic], groupId: `progr
 /** `read`: what comes is told line by line, until SIGTERM. */
 let records = 0;
 /** The most memory so far. What Node tells of it begins with that of the process that started this one. */
-const maxRssMib = (): number => Math.round(Number(/VmHWM:\s+(\d+) kB/.exec(readFileSync('/proc/self/status', 'utf8'))?.[1]) / 1024);
+const maxRssMib = (): number =>
+  Math.round(Number(/VmHWM:\s+(\d+) kB/.exec(readFileSync('/proc/self/status', 'utf8'))?.[1]) / 1024);
 process.on('SIGTERM', () => source.drain());
 process.on('exit', () => {
   if (reads) console.log(JSON.stringify({ records, maxRssMib: maxRssMib() }));
@@ -16,7 +17,8 @@ process.on('exit', () => {
 const subscription = source.events.subscribe({
   next: (event) => {
     if (event.kind === 'revoked') event.release();
-    if (reads && event.kind === 'failed') console.log(JSON.stringify({ failed: event.error.code, message: event.error.message }));
+    if (reads && event.kind === 'failed')
+      console.log(JSON.stringify({ failed: event.error.code, message: event.error.message }));
     if (reads && event.kind === 'fetched') {
       records += event.chunk.records.length;
       console.log(JSON.stringify({ partition: event.assignment.partition, lastOffset: event.chunk.lastOffset }));

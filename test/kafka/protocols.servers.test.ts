@@ -14,7 +14,15 @@ const { brokers } = sharedStack();
 
 async function memberOf(topic: string) {
   const log: string[] = [];
-  const settings = sourceSettings({ brokers, topics: [topic], groupId: topic, heartbeatIntervalMs: 200, sessionTimeoutMs: 120_000, rebalanceTimeoutMs: 120_000, log: (level, message) => log.push(`${level} ${message}`) });
+  const settings = sourceSettings({
+    brokers,
+    topics: [topic],
+    groupId: topic,
+    heartbeatIntervalMs: 200,
+    sessionTimeoutMs: 120_000,
+    rebalanceTimeoutMs: 120_000,
+    log: (level, message) => log.push(`${level} ${message}`),
+  });
   const wire = openWire(settings);
   const membership = new Membership(wire, settings);
   await wire.cluster.connect();
@@ -49,7 +57,10 @@ test('J2: a demanded generation that does not come is made up for: the member co
   const after = await settle(({ partitions }) => partitions.length === 1);
   expect(after.memberId).not.toBe(before.memberId);
   expect(log.join()).toContain('joining it as another member');
-  await expect(membership.commitOnce(before, { ...commit, next: 3 })).rejects.toMatchObject({ code: 'KCR_FENCED', fields: { serverCode: 'UNKNOWN_MEMBER_ID' } });
+  await expect(membership.commitOnce(before, { ...commit, next: 3 })).rejects.toMatchObject({
+    code: 'KCR_FENCED',
+    fields: { serverCode: 'UNKNOWN_MEMBER_ID' },
+  });
   expect((await committedOffsets(brokers, topic, topic))[partition]).toBe('7');
   await membership.commitOnce(after, { topic, partition: after.partitions[0]!.partition, metadata: null, next: 8 });
 });

@@ -13,8 +13,22 @@ import { watchInTest } from './watch.js';
 const { brokers } = sharedStack();
 
 async function limitFetches(clientId: string, bytesPerSecond: number): Promise<void> {
-  const options = ['-Xmx128m', '-Dorg.slf4j.simpleLogger.defaultLogLevel=error', '-cp', join(await jars('kafka'), '*'), 'kafka.admin.ConfigCommand'];
-  const quota = ['--alter', '--add-config', `consumer_byte_rate=${bytesPerSecond}`, '--entity-type', 'clients', '--entity-name', clientId];
+  const options = [
+    '-Xmx128m',
+    '-Dorg.slf4j.simpleLogger.defaultLogLevel=error',
+    '-cp',
+    join(await jars('kafka'), '*'),
+    'kafka.admin.ConfigCommand',
+  ];
+  const quota = [
+    '--alter',
+    '--add-config',
+    `consumer_byte_rate=${bytesPerSecond}`,
+    '--entity-type',
+    'clients',
+    '--entity-name',
+    clientId,
+  ];
   await promisify(execFile)(java(), [...options, '--bootstrap-server', brokers.join(','), ...quota]);
 }
 
@@ -23,9 +37,23 @@ test('J5: a fetch quota mutes its own connection for longer than a request may t
   await createTopic(brokers, topic);
   await limitFetches(topic, 40_000);
   const count = 40;
-  await send(brokers, topic, Array.from({ length: count }, (_, i) => `${i} ${'x'.repeat(10_000)}`));
+  await send(
+    brokers,
+    topic,
+    Array.from({ length: count }, (_, i) => `${i} ${'x'.repeat(10_000)}`),
+  );
   // All in one fetch: more than the quota gives in ten seconds.
-  const watching = watchInTest({ brokers, topics: [topic], groupId: topic, clientId: topic, fromBeginning: true, heartbeatIntervalMs: 200, requestTimeoutMs: 2000, sessionTimeoutMs: 6000, rebalanceTimeoutMs: 20_000 });
+  const watching = watchInTest({
+    brokers,
+    topics: [topic],
+    groupId: topic,
+    clientId: topic,
+    fromBeginning: true,
+    heartbeatIntervalMs: 200,
+    requestTimeoutMs: 2000,
+    sessionTimeoutMs: 6000,
+    rebalanceTimeoutMs: 20_000,
+  });
   await watching.until(({ records }) => records.length === count);
   await send(brokers, topic, ['after']);
   const commits = (async () => {

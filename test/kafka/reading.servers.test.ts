@@ -22,7 +22,10 @@ async function newTopic(partitions = 1, config: Record<string, string> = {}): Pr
 }
 
 function watch(topic: string, options: Partial<KafkaSourceOptions> = {}, behaviour: Behaviour = {}): Watch {
-  const watching = new Watch({ brokers, topics: [topic], groupId: `group-${topic}`, fromBeginning: true, ...options }, behaviour);
+  const watching = new Watch(
+    { brokers, topics: [topic], groupId: `group-${topic}`, fromBeginning: true, ...options },
+    behaviour,
+  );
   onTestFinished(() => {
     watching.unsubscribe();
     expect(watching.breaches).toEqual([]);
@@ -37,7 +40,10 @@ async function committed(groupId: string, topic: string): Promise<Record<number,
 
 async function transactional(id: string): Promise<Producer> {
   const producer = kafkaClient(brokers).producer({
-    createPartitioner: Partitioners.DefaultPartitioner, transactionalId: `${id}-${randomUUID()}`, idempotent: true, maxInFlightRequests: 1,
+    createPartitioner: Partitioners.DefaultPartitioner,
+    transactionalId: `${id}-${randomUUID()}`,
+    idempotent: true,
+    maxInFlightRequests: 1,
   });
   await producer.connect();
   onTestFinished(() => producer.disconnect());
@@ -49,13 +55,19 @@ beforeAll(() => registerCodecs());
 describe('reading', () => {
   test('no record of four unequal partitions is lost, doubled or out of order', async () => {
     const topic = await newTopic(4);
-    const sent = numbers(20_000).map((i): Message => ({ key: `${i}`, value: `value ${i}`, partition: [0, 0, 0, 1, 1, 2, 3][i % 7] as number }));
+    const sent = numbers(20_000).map((i): Message => ({
+      key: `${i}`,
+      value: `value ${i}`,
+      partition: [0, 0, 0, 1, 1, 2, 3][i % 7] as number,
+    }));
     for (let at = 0; at < sent.length; at += 2000) await produce(brokers, topic, sent.slice(at, at + 2000));
     const watching = watch(topic, { maxBytesPerPartition: 16_384 });
     await watching.until(({ records }) => records.length >= sent.length);
     await sleep(300);
     for (const partition of [0, 1, 2, 3]) {
-      const records = watching.chunks.filter(({ assignment }) => assignment.partition === partition).flatMap(({ records: list }) => [...list]);
+      const records = watching.chunks
+        .filter(({ assignment }) => assignment.partition === partition)
+        .flatMap(({ records: list }) => [...list]);
       const expected = sent.filter((message) => message.partition === partition);
       expect(records.map(({ offset }) => offset)).toEqual(numbers(expected.length));
       expect(records.map(({ value }) => value?.toString())).toEqual(expected.map(({ value }) => value));
@@ -69,12 +81,19 @@ describe('reading', () => {
     const topic = await newTopic();
     const codecs = ['None', 'GZIP', 'Snappy', 'LZ4', 'ZSTD'] as const;
     for (const codec of codecs) {
-      const messages = numbers(500).map((i): Message => ({ key: codec, value: `${codec} ${i} ${'again '.repeat(20)}`, headers: { h: codec }, timestamp: `${1_790_000_000_000 + i}` }));
+      const messages = numbers(500).map((i): Message => ({
+        key: codec,
+        value: `${codec} ${i} ${'again '.repeat(20)}`,
+        headers: { h: codec },
+        timestamp: `${1_790_000_000_000 + i}`,
+      }));
       await produce(brokers, topic, messages, { compression: CompressionTypes[codec] });
     }
     const watching = watch(topic);
     await watching.until(({ records }) => records.length >= 2500);
-    expect(watching.values).toEqual(codecs.flatMap((codec) => numbers(500).map((i) => `${codec} ${i} ${'again '.repeat(20)}`)));
+    expect(watching.values).toEqual(
+      codecs.flatMap((codec) => numbers(500).map((i) => `${codec} ${i} ${'again '.repeat(20)}`)),
+    );
     for (const record of watching.records) {
       const codec = record.key?.toString() ?? '';
       expect(record.headers).toEqual([['h', Buffer.from(codec)]]);
@@ -84,15 +103,27 @@ describe('reading', () => {
 
   test('tombstones, empty values and missing keys are told apart', async () => {
     const topic = await newTopic();
-    await produce(brokers, topic, [{ key: null, value: null }, { key: '', value: '' }, { key: 'k', value: 'v' }]);
+    await produce(brokers, topic, [
+      { key: null, value: null },
+      { key: '', value: '' },
+      { key: 'k', value: 'v' },
+    ]);
     const watching = watch(topic);
     await watching.until(({ records }) => records.length === 3);
-    expect(watching.records.map(({ key, value }) => [key?.toString() ?? null, value?.toString() ?? null])).toEqual([[null, null], ['', ''], ['k', 'v']]);
+    expect(watching.records.map(({ key, value }) => [key?.toString() ?? null, value?.toString() ?? null])).toEqual([
+      [null, null],
+      ['', ''],
+      ['k', 'v'],
+    ]);
   });
 
   test('a record larger than a fetch does not block its partition', async () => {
     const topic = await newTopic(2);
-    await produce(brokers, topic, [{ value: Buffer.alloc(900_000, 'x'), partition: 0 }, { value: 'small', partition: 1 }, { value: 'after', partition: 0 }]);
+    await produce(brokers, topic, [
+      { value: Buffer.alloc(900_000, 'x'), partition: 0 },
+      { value: 'small', partition: 1 },
+      { value: 'after', partition: 0 },
+    ]);
     const watching = watch(topic, { maxBytesPerPartition: 1024, maxBytes: 1024 });
     await watching.until(({ records }) => records.length === 3);
   });
@@ -117,7 +148,9 @@ describe('transactions', () => {
     expect(watching.values).toEqual(['plain', 'committed']);
     // The last offset is the marker of the last transaction: nobody needs to wait for a record behind it.
     await watching.commit(watching.chunks.at(-1)!.assignment, 8);
-    expect(await lagOf({ brokers, groupId: `group-${topic}`, topics: [topic] })).toEqual([{ topic, partition: 0, end: 8, committed: 8, lag: 0 }]);
+    expect(await lagOf({ brokers, groupId: `group-${topic}`, topics: [topic] })).toEqual([
+      { topic, partition: 0, end: 8, committed: 8, lag: 0 },
+    ]);
   });
 
   test('a range of nothing but aborted records is delivered as a chunk without records, so that the lag reaches zero', async () => {
@@ -203,16 +236,25 @@ describe('where reading begins', () => {
   test('a seek from within the delivery of a chunk is heeded too', async () => {
     const topic = await newTopic();
     // More than one chunk in one fetch: the rest of it must not be delivered any more.
-    for (let at = 0; at < 120; at += 10) await produce(brokers, topic, numbers(10, at).map((i) => `${i}`.padEnd(90_000, 'x')));
+    for (let at = 0; at < 120; at += 10)
+      await produce(
+        brokers,
+        topic,
+        numbers(10, at).map((i) => `${i}`.padEnd(90_000, 'x')),
+      );
     let isSought = false;
-    const watching = watch(topic, { maxBytesPerPartition: 16 * 1024 * 1024 }, {
-      onChunk: (chunk, self) => {
-        self.source.done(chunk.assignment, chunk.lastOffset);
-        if (isSought) return;
-        isSought = true;
-        void self.seek(chunk.assignment, 5);
+    const watching = watch(
+      topic,
+      { maxBytesPerPartition: 16 * 1024 * 1024 },
+      {
+        onChunk: (chunk, self) => {
+          self.source.done(chunk.assignment, chunk.lastOffset);
+          if (isSought) return;
+          isSought = true;
+          void self.seek(chunk.assignment, 5);
+        },
       },
-    });
+    );
     await watching.until(({ chunks }) => chunks.length > 1);
     expect(watching.chunks[1]?.afterOffset).toBe(4);
     expect(watching.chunks[1]?.records.at(0)?.offset).toBe(5);
@@ -222,16 +264,24 @@ describe('where reading begins', () => {
 describe('an offset that the log does not hold', () => {
   test('fails with what was wanted and what there is, and nothing is reset; the other partitions go on', async () => {
     const topic = await newTopic(2);
-    await produce(brokers, topic, numbers(10).map((i) => ({ value: `${i}`, partition: 0 })));
+    await produce(
+      brokers,
+      topic,
+      numbers(10).map((i) => ({ value: `${i}`, partition: 0 })),
+    );
     const groupId = `group-${topic}`;
-    await withAdmin(brokers, (admin) => admin.setOffsets({ groupId, topic, partitions: [{ partition: 0, offset: '2' }] }));
+    await withAdmin(brokers, (admin) =>
+      admin.setOffsets({ groupId, topic, partitions: [{ partition: 0, offset: '2' }] }),
+    );
     await deleteRecordsBefore(brokers, topic, 0, 6n);
     const watching = watch(topic);
     await watching.until((self) => self.of('failed').length === 1);
     expect(watching.of('failed')[0]?.error).toMatchObject({
       code: 'KCR_OFFSET_RANGE',
       fields: { topic, partition: 0, offset: 2 },
-      message: expect.stringMatching(/Offset 2 is gone: the log begins at 6 and ends at 10; 4 offsets were deleted.*What to do/) as string,
+      message: expect.stringMatching(
+        /Offset 2 is gone: the log begins at 6 and ends at 10; 4 offsets were deleted.*What to do/,
+      ) as string,
     });
     await produce(brokers, topic, [{ value: 'of another', partition: 1 }]);
     await watching.until(({ records }) => records.length > 0);
@@ -244,22 +294,31 @@ describe('an offset that the log does not hold', () => {
     const topic = await newTopic();
     await produce(brokers, topic, ['only']);
     const groupId = `group-${topic}`;
-    await withAdmin(brokers, (admin) => admin.setOffsets({ groupId, topic, partitions: [{ partition: 0, offset: '900' }] }));
+    await withAdmin(brokers, (admin) =>
+      admin.setOffsets({ groupId, topic, partitions: [{ partition: 0, offset: '900' }] }),
+    );
     const watching = watch(topic);
     await watching.until((self) => self.of('failed').length === 1);
-    expect(watching.of('failed')[0]?.error.message).toMatch(/Offset 900 is beyond the log, which begins at 0 and ends at 1: the topic was created anew/);
+    expect(watching.of('failed')[0]?.error.message).toMatch(
+      /Offset 900 is beyond the log, which begins at 0 and ends at 1: the topic was created anew/,
+    );
     expect(await committed(groupId, topic)).toEqual({ 0: '900' });
   });
 
   test('can be decided by the caller', async () => {
     const topic = await newTopic();
     await produce(brokers, topic, numbers(10).map(String));
-    await withAdmin(brokers, (admin) => admin.setOffsets({ groupId: `group-${topic}`, topic, partitions: [{ partition: 0, offset: '2' }] }));
+    await withAdmin(brokers, (admin) =>
+      admin.setOffsets({ groupId: `group-${topic}`, topic, partitions: [{ partition: 0, offset: '2' }] }),
+    );
     await deleteRecordsBefore(brokers, topic, 0, 6n);
     const watching = watch(topic, { onOutOfRange: ({ logStart }) => logStart });
     await watching.until(({ records }) => records.length === 4);
     // What is gone is covered by a chunk without records, so that whoever waits for offset 2 sees that it will not come.
-    expect(watching.chunks).toMatchObject([{ afterOffset: 1, lastOffset: 5, records: [] }, { afterOffset: 5, lastOffset: 9 }]);
+    expect(watching.chunks).toMatchObject([
+      { afterOffset: 1, lastOffset: 5, records: [] },
+      { afterOffset: 5, lastOffset: 9 },
+    ]);
   });
 });
 
@@ -268,10 +327,19 @@ describe('back-pressure', () => {
 
   test('nothing more is fetched than the budget holds, and everything comes once it is done', async () => {
     const topic = await newTopic(4);
-    for (let i = 0; i < 16; i++) await produce(brokers, topic, numbers(64, i * 64).map((n) => ({ value: `${n}`.padEnd(8 * KIB, 'x'), partition: n % 4 })));
+    for (let i = 0; i < 16; i++)
+      await produce(
+        brokers,
+        topic,
+        numbers(64, i * 64).map((n) => ({ value: `${n}`.padEnd(8 * KIB, 'x'), partition: n % 4 })),
+      );
     const budgetBytes = 1024 * KIB;
     const held: number[] = [];
-    const watching = watch(topic, { budgetBytes, maxBytesPerPartition: 128 * KIB }, { onChunk: () => undefined, onEvent: (_, { source }) => held.push(source?.outstandingBytes ?? 0) });
+    const watching = watch(
+      topic,
+      { budgetBytes, maxBytesPerPartition: 128 * KIB },
+      { onChunk: () => undefined, onEvent: (_, { source }) => held.push(source?.outstandingBytes ?? 0) },
+    );
     await watching.until(({ source }) => source.outstandingBytes > budgetBytes / 2);
     // Until a while has brought nothing more, however slow the broker is.
     for (let seen = -1; seen !== watching.chunks.length; await sleep(700)) seen = watching.chunks.length;
@@ -291,7 +359,13 @@ describe('back-pressure', () => {
   test('well compressed records are unpacked only as there is room for them', async () => {
     const topic = await newTopic();
     // 40 MiB of zeros in about 50 KiB: one fetch brings it all.
-    for (let i = 0; i < 10; i++) await produce(brokers, topic, numbers(4).map(() => ({ value: Buffer.alloc(1024 * KIB) })), { compression: CompressionTypes.GZIP });
+    for (let i = 0; i < 10; i++)
+      await produce(
+        brokers,
+        topic,
+        numbers(4).map(() => ({ value: Buffer.alloc(1024 * KIB) })),
+        { compression: CompressionTypes.GZIP },
+      );
     const watching = watch(topic, { budgetBytes: 8 * 1024 * KIB }, { onChunk: () => undefined });
     await watching.until(({ chunks }) => chunks.length > 0);
     await sleep(700);
@@ -307,9 +381,13 @@ describe('back-pressure', () => {
   test('a partition that waits for room is not held up by idle ones when it has it', async () => {
     const topic = await newTopic(2);
     for (let i = 0; i < 30; i++) await produce(brokers, topic, [{ value: Buffer.alloc(64 * KIB), partition: 0 }]);
-    const watching = watch(topic, { budgetBytes: 64 * KIB, maxWaitMs: 20_000, requestTimeoutMs: 60_000 }, {
-      onChunk: (chunk, { source }) => void sleep(10).then(() => source.done(chunk.assignment, chunk.lastOffset)),
-    });
+    const watching = watch(
+      topic,
+      { budgetBytes: 64 * KIB, maxWaitMs: 20_000, requestTimeoutMs: 60_000 },
+      {
+        onChunk: (chunk, { source }) => void sleep(10).then(() => source.done(chunk.assignment, chunk.lastOffset)),
+      },
+    );
     // Held up even three times it would take longer.
     await watching.until(({ records }) => records.length === 30);
   });
@@ -319,7 +397,11 @@ describe('back-pressure', () => {
     const watching = watch(topic);
     await watching.until(({ owned }) => owned.length === 2);
     watching.source.halt(watching.owned[0]!);
-    await produce(brokers, topic, numbers(20).map((i) => ({ value: `${i}`, partition: i % 2 })));
+    await produce(
+      brokers,
+      topic,
+      numbers(20).map((i) => ({ value: `${i}`, partition: i % 2 })),
+    );
     await watching.until(({ records }) => records.length === 10);
     await sleep(600);
     expect(new Set(watching.chunks.map(({ assignment }) => assignment.partition))).toEqual(new Set([1]));
@@ -354,7 +436,9 @@ describe('preflight', () => {
   test('names a topic that is missing and the command that makes it', async () => {
     const missing = `missing-${randomUUID()}`;
     await expect(checkKafka({ brokers, topics: [await newTopic(), missing] })).rejects.toMatchObject({
-      code: 'KCR_TOPIC_MISSING', fields: { topic: missing }, message: expect.stringContaining(`--create --topic ${missing}`) as string,
+      code: 'KCR_TOPIC_MISSING',
+      fields: { topic: missing },
+      message: expect.stringContaining(`--create --topic ${missing}`) as string,
     });
     await expect(watch(missing).until(() => false)).rejects.toMatchObject({ code: 'KCR_TOPIC_MISSING' });
   });
@@ -362,7 +446,8 @@ describe('preflight', () => {
   test('names the brokers when none answers, soon', async () => {
     const startMs = Date.now();
     await expect(checkKafka({ brokers: ['127.0.0.1:9', '127.0.0.1:10'], topics: ['t'] })).rejects.toMatchObject({
-      code: 'KCR_KAFKA_UNREACHABLE', message: expect.stringMatching(/127\.0\.0\.1:9, 127\.0\.0\.1:10.*What to do/) as string,
+      code: 'KCR_KAFKA_UNREACHABLE',
+      message: expect.stringMatching(/127\.0\.0\.1:9, 127\.0\.0\.1:10.*What to do/) as string,
     });
     expect(Date.now() - startMs).toBeLessThan(11_000);
   });
@@ -371,6 +456,8 @@ describe('preflight', () => {
     const topic = await newTopic();
     await produce(brokers, topic, numbers(10).map(String));
     await deleteRecordsBefore(brokers, topic, 0, 4n);
-    expect(await lagOf({ brokers, groupId: `none-${topic}`, topics: [topic] })).toEqual([{ topic, partition: 0, end: 10, committed: undefined, lag: 6 }]);
+    expect(await lagOf({ brokers, groupId: `none-${topic}`, topics: [topic] })).toEqual([
+      { topic, partition: 0, end: 10, committed: undefined, lag: 6 },
+    ]);
   });
 });

@@ -9,7 +9,8 @@ import { FakeKafka } from './fake-kafka.js';
 beforeEach(() => void vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout', 'performance', 'Date'] }));
 afterEach(() => void vi.useRealTimers());
 
-const batch = (base: number, count = 1) => encodeBatch({ base, records: Array.from({ length: count }, (_, delta) => ({ delta, value: Buffer.from('v') })) });
+const batch = (base: number, count = 1) =>
+  encodeBatch({ base, records: Array.from({ length: count }, (_, delta) => ({ delta, value: Buffer.from('v') })) });
 const damaged = (base: number, count = 3): Buffer => {
   const bad = batch(base, count);
   bad[bad.length - 2]! ^= 1;
@@ -34,7 +35,12 @@ describe('D3: a record batch that cannot be believed', () => {
     kafka.lasting.add(0);
     kafka.answers.set(0, batch(10, 3));
     await vi.advanceTimersByTimeAsync(1000);
-    expect(kafka.chunks.map(({ assignment: { partition }, lastOffset, records }) => [partition, lastOffset, records.length])).toEqual([[1, 10, 1], [0, 12, 3]]);
+    expect(
+      kafka.chunks.map(({ assignment: { partition }, lastOffset, records }) => [partition, lastOffset, records.length]),
+    ).toEqual([
+      [1, 10, 1],
+      [0, 12, 3],
+    ]);
     expect(kafka.events).toEqual([]);
     expect(kafka.renewed).toBe(1);
     expect(kafka.logged).toEqual(['a record batch cannot be read, asking for it again']);
@@ -46,7 +52,9 @@ describe('D3: a record batch that cannot be believed', () => {
     kafka.lasting.add(0);
     await vi.advanceTimersByTimeAsync(10_000);
     expect(kafka.kinds).toEqual(['failed 0: KCR_CORRUPT_BATCH']);
-    expect(kafka.errors[0]!.message).toMatch(/base offset 11 .*CRC-32C.*topic t, partition 0, offsets 11-13.*kafka-dump-log\.sh.*onCorruptBatch to "skip", or the group's offset to 14/);
+    expect(kafka.errors[0]!.message).toMatch(
+      /base offset 11 .*CRC-32C.*topic t, partition 0, offsets 11-13.*kafka-dump-log\.sh.*onCorruptBatch to "skip", or the group's offset to 14/,
+    );
     expect(kafka.renewed).toBe(3);
     // What lies before it was delivered, once.
     expect(kafka.chunks.map(({ lastOffset, records }) => [lastOffset, records.length])).toEqual([[10, 1]]);
@@ -64,8 +72,23 @@ describe('D3: a record batch that cannot be believed', () => {
     kafka.lasting.add(0);
     await vi.advanceTimersByTimeAsync(10_000);
     expect(kafka.events).toEqual([]);
-    expect(told).toMatchObject([{ kind: 'corruptBatch', assignment: { partition: 0 }, first: 11, last: 13, records: 3, error: { code: 'KCR_CORRUPT_BATCH' } }]);
-    expect(kafka.chunks.map(({ afterOffset, lastOffset, records }) => [afterOffset, lastOffset, records.length])).toEqual([[9, 10, 1], [10, 13, 0], [13, 14, 1]]);
+    expect(told).toMatchObject([
+      {
+        kind: 'corruptBatch',
+        assignment: { partition: 0 },
+        first: 11,
+        last: 13,
+        records: 3,
+        error: { code: 'KCR_CORRUPT_BATCH' },
+      },
+    ]);
+    expect(
+      kafka.chunks.map(({ afterOffset, lastOffset, records }) => [afterOffset, lastOffset, records.length]),
+    ).toEqual([
+      [9, 10, 1],
+      [10, 13, 0],
+      [13, 14, 1],
+    ]);
   });
 
   test('D3: whose own offsets cannot be believed halts under either policy: skipping it could skip good records', async () => {
@@ -104,7 +127,8 @@ describe('D3: a record batch that cannot be believed', () => {
 
 describe('D5: large batches', () => {
   const MIB = 1024 * 1024;
-  const large = (base: number, mib: number) => encodeBatch({ base, records: [{ delta: 0, value: Buffer.alloc(mib * MIB) }], codec: 1, compress: gzipSync });
+  const large = (base: number, mib: number) =>
+    encodeBatch({ base, records: [{ delta: 0, value: Buffer.alloc(mib * MIB) }], codec: 1, compress: gzipSync });
 
   test('D5: of many partitions are held one beyond the budget at a time, and all are read in the end', async () => {
     const kafka = new FakeKafka(6, { budgetBytes: 60 * MIB });
@@ -128,7 +152,10 @@ describe('D5: large batches', () => {
     kafka.answers.set(0, Buffer.concat([batch(10), large(11, 40), large(12, 40)]));
     await until(() => kafka.chunks.length === 2);
     await vi.advanceTimersByTimeAsync(1000);
-    expect(kafka.chunks.map(({ lastOffset, isLastForNow }) => [lastOffset, isLastForNow])).toEqual([[10, undefined], [11, true]]);
+    expect(kafka.chunks.map(({ lastOffset, isLastForNow }) => [lastOffset, isLastForNow])).toEqual([
+      [10, undefined],
+      [11, true],
+    ]);
     kafka.credits.done(0, 11);
     kafka.fetcher.roomMade();
     await until(() => kafka.chunks.length === 3);

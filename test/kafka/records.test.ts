@@ -13,9 +13,14 @@ async function readAll(batches: readonly Buffer[], fromOffset = 0, limitBytes = 
   return ranges;
 }
 
-const offsetsOf = (ranges: readonly DecodedRange[]) => ranges.flatMap(({ records }) => records.map(({ offset }) => offset));
+const offsetsOf = (ranges: readonly DecodedRange[]) =>
+  ranges.flatMap(({ records }) => records.map(({ offset }) => offset));
 const plain = (base: number, count: number, more: Partial<PlainBatch> = {}): Buffer =>
-  encodeBatch({ base, records: Array.from({ length: count }, (_, delta) => ({ delta, value: Buffer.from(`v${base + delta}`) })), ...more });
+  encodeBatch({
+    base,
+    records: Array.from({ length: count }, (_, delta) => ({ delta, value: Buffer.from(`v${base + delta}`) })),
+    ...more,
+  });
 
 describe('record batches', () => {
   test('no field of a record is lost or changed', async () => {
@@ -23,23 +28,48 @@ describe('record batches', () => {
       key: fc.option(fc.uint8Array({ maxLength: 300 }).map((data) => Buffer.from(data))),
       value: fc.option(fc.uint8Array({ maxLength: 300 }).map((data) => Buffer.from(data))),
       timestampDelta: fc.integer({ min: -(2 ** 45), max: 2 ** 45 }),
-      headers: fc.array(fc.tuple(fc.string({ maxLength: 20 }), fc.option(fc.uint8Array({ maxLength: 20 }).map((data) => Buffer.from(data)))), { maxLength: 4 }),
+      headers: fc.array(
+        fc.tuple(
+          fc.string({ maxLength: 20 }),
+          fc.option(fc.uint8Array({ maxLength: 20 }).map((data) => Buffer.from(data))),
+        ),
+        { maxLength: 4 },
+      ),
     });
-    const property = fc.asyncProperty(fc.nat({ max: 2 ** 40 }), fc.array(record, { minLength: 1, maxLength: 20 }), fc.boolean(), async (base, fields, zipped) => {
-      const records = fields.map((each, i) => ({ ...each, delta: i * 3 }));
-      const [range] = await readAll([encodeBatch({ base, records, ...(zipped ? { codec: 1, compress: gzipSync } : {}) })], base);
-      expect([...range!.records]).toEqual(
-        records.map(({ key, value, headers, delta, timestampDelta }) => ({
-          offset: base + delta, timestampMs: 1_790_000_000_000 + timestampDelta, key, value, headers,
-        })),
-      );
-      expect(range?.bytes).toBe(records.reduce((sum, { key, value }) => sum + (key?.length ?? 0) + (value?.length ?? 0), 0));
-    });
+    const property = fc.asyncProperty(
+      fc.nat({ max: 2 ** 40 }),
+      fc.array(record, { minLength: 1, maxLength: 20 }),
+      fc.boolean(),
+      async (base, fields, zipped) => {
+        const records = fields.map((each, i) => ({ ...each, delta: i * 3 }));
+        const [range] = await readAll(
+          [encodeBatch({ base, records, ...(zipped ? { codec: 1, compress: gzipSync } : {}) })],
+          base,
+        );
+        expect([...range!.records]).toEqual(
+          records.map(({ key, value, headers, delta, timestampDelta }) => ({
+            offset: base + delta,
+            timestampMs: 1_790_000_000_000 + timestampDelta,
+            key,
+            value,
+            headers,
+          })),
+        );
+        expect(range?.bytes).toBe(
+          records.reduce((sum, { key, value }) => sum + (key?.length ?? 0) + (value?.length ?? 0), 0),
+        );
+      },
+    );
     await fc.assert(property, { numRuns: 200 });
   });
 
   test('headers keep their order, and a name may stand twice', async () => {
-    const headers = [['b', Buffer.from('1')], ['10', Buffer.from('2')], ['a', null], ['b', Buffer.from('3')]] as const;
+    const headers = [
+      ['b', Buffer.from('1')],
+      ['10', Buffer.from('2')],
+      ['a', null],
+      ['b', Buffer.from('3')],
+    ] as const;
     const [range] = await readAll([encodeBatch({ base: 0, records: [{ delta: 0, headers }] })]);
     expect(range?.records.at(0)?.headers).toEqual(headers);
   });
@@ -58,7 +88,10 @@ describe('record batches', () => {
   });
 
   test('the marker of a transaction is no record, but its offset is covered', async () => {
-    const ranges = await readAll([plain(0, 2, { transactional: true, producerId: 7n }), encodeBatch({ base: 2, records: [], control: 'commit', producerId: 7n })]);
+    const ranges = await readAll([
+      plain(0, 2, { transactional: true, producerId: 7n }),
+      encodeBatch({ base: 2, records: [], control: 'commit', producerId: 7n }),
+    ]);
     expect(offsetsOf(ranges)).toEqual([0, 1]);
     expect(ranges.at(-1)?.lastOffset).toBe(2);
   });
@@ -72,7 +105,9 @@ describe('record batches', () => {
   });
 
   test('a large fetch comes in pieces that follow one another, so that it need not be in memory at once', async () => {
-    const batches = Array.from({ length: 50 }, (_, i) => encodeBatch({ base: i, records: [{ delta: 0, value: Buffer.alloc(200 * KIB) }], codec: 1, compress: gzipSync }));
+    const batches = Array.from({ length: 50 }, (_, i) =>
+      encodeBatch({ base: i, records: [{ delta: 0, value: Buffer.alloc(200 * KIB) }], codec: 1, compress: gzipSync }),
+    );
     const ranges = await readAll(batches, 0, 1000 * KIB);
     expect(ranges.length).toBeGreaterThan(1);
     expect(offsetsOf(ranges)).toEqual(Array.from({ length: 50 }, (_, i) => i));
@@ -85,16 +120,22 @@ describe('record batches', () => {
     expect(range?.records.at(0)?.value?.buffer.byteLength).toBeLessThan(KIB);
   });
 
-  test('the broker\'s time stands where the topic says so', async () => {
+  test("the broker's time stands where the topic says so", async () => {
     const [range] = await readAll([plain(0, 2, { appendTimeMs: 1_800_000_000_000n })]);
     expect(range?.records.map(({ timestampMs }) => timestampMs)).toEqual([1_800_000_000_000, 1_800_000_000_000]);
   });
 
   test('an offset that a number cannot hold is refused, not rounded', async () => {
     const beyond = encodeBatch({ base: 2n ** 53n, records: [{ delta: 0 }] });
-    expect(new LogReader({ data: beyond, fromOffset: 0, aborted: [] }).damage).toMatchObject({ code: 'KCR_OFFSET_RANGE', bounds: undefined, why: expect.stringMatching(/9007199254740992 is larger/) as string });
+    expect(new LogReader({ data: beyond, fromOffset: 0, aborted: [] }).damage).toMatchObject({
+      code: 'KCR_OFFSET_RANGE',
+      bounds: undefined,
+      why: expect.stringMatching(/9007199254740992 is larger/) as string,
+    });
     const across = encodeBatch({ base: 2n ** 53n - 2n, records: [{ delta: 0 }, { delta: 2 }] });
-    expect(new LogReader({ data: across, fromOffset: 0, aborted: [] }).damage).toMatchObject({ code: 'KCR_OFFSET_RANGE' });
+    expect(new LogReader({ data: across, fromOffset: 0, aborted: [] }).damage).toMatchObject({
+      code: 'KCR_OFFSET_RANGE',
+    });
     const last = encodeBatch({ base: 2n ** 53n - 2n, records: [{ delta: 1 }] });
     expect(offsetsOf(await readAll([last]))).toEqual([Number.MAX_SAFE_INTEGER]);
   });

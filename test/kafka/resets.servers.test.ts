@@ -27,16 +27,23 @@ async function recreate(topic: string, partitions = 1): Promise<void> {
 
 function watch(topics: string | string[], options: Partial<KafkaSourceOptions> = {}, behaviour: Behaviour = {}): Watch {
   const list = [topics].flat();
-  return watchInTest({ brokers, topics: list, groupId: list[0] as string, fromBeginning: true, ...QUICK, ...options }, behaviour);
+  return watchInTest(
+    { brokers, topics: list, groupId: list[0] as string, fromBeginning: true, ...QUICK, ...options },
+    behaviour,
+  );
 }
 
 const committed = (topic: string): Promise<string[]> => committedOffsets(brokers, topic, topic);
 
 /** What was delivered under each epoch, in their order. */
 function byTenure(watching: Watch): string[][] {
-  return watching.of('assigned').map(({ assignment: { epoch } }) =>
-    watching.chunks.filter(({ assignment }) => assignment.epoch === epoch).flatMap(({ records }) => records.map(({ value }) => String(value))),
-  );
+  return watching
+    .of('assigned')
+    .map(({ assignment: { epoch } }) =>
+      watching.chunks
+        .filter(({ assignment }) => assignment.epoch === epoch)
+        .flatMap(({ records }) => records.map(({ value }) => String(value))),
+    );
 }
 
 describe('the topic id', () => {
@@ -99,7 +106,10 @@ describe('a topic that is created anew while it is read', () => {
     const { watching } = await overgrown({});
     await watching.until((self) => self.of('failed').length === 1);
     await sleep(500);
-    expect(watching.of('failed')[0]?.error).toMatchObject({ code: 'KCR_TOPIC_RESET', message: expect.stringContaining('created anew') as string });
+    expect(watching.of('failed')[0]?.error).toMatchObject({
+      code: 'KCR_TOPIC_RESET',
+      message: expect.stringContaining('created anew') as string,
+    });
     expect(byTenure(watching)).toEqual([words('old', 5)]);
     expect(watching.owned).toHaveLength(1);
   });
@@ -107,19 +117,34 @@ describe('a topic that is created anew while it is read', () => {
   test('between two generations is not taken for the one before', async () => {
     for (const onReset of ['halt', 'restart'] as const) {
       const topic = await newTopic(2);
-      await produce(brokers, topic, words('old', 4).map((value) => ({ value, partition: 0 })));
+      await produce(
+        brokers,
+        topic,
+        words('old', 4).map((value) => ({ value, partition: 0 })),
+      );
       let isRecreated = false;
-      const first = watch(topic, { onReset, groupId: topic }, {
-        onRevoked: ({ assignment, release }, self) => {
-          // The commit comes after the topic was created anew: the old offset is committed for the new topic.
-          void vi.waitUntil(() => isRecreated, { timeout: 15_000 }).then(() => self.commit(assignment, assignment.partition === 0 ? 4 : 0)).then(release);
+      const first = watch(
+        topic,
+        { onReset, groupId: topic },
+        {
+          onRevoked: ({ assignment, release }, self) => {
+            // The commit comes after the topic was created anew: the old offset is committed for the new topic.
+            void vi
+              .waitUntil(() => isRecreated, { timeout: 15_000 })
+              .then(() => self.commit(assignment, assignment.partition === 0 ? 4 : 0))
+              .then(release);
+          },
         },
-      });
+      );
       await first.until(({ records }) => records.length === 4);
       const second = watch(topic, { onReset, groupId: topic });
       await first.until((self) => self.of('revoked').length === 2);
       await recreate(topic, 2);
-      await produce(brokers, topic, words('new', 8).flatMap((value) => [0, 1].map((partition) => ({ value, partition }))));
+      await produce(
+        brokers,
+        topic,
+        words('new', 8).flatMap((value) => [0, 1].map((partition) => ({ value, partition }))),
+      );
       isRecreated = true;
       await first.until(({ owned }) => owned.length === 1);
       await second.until(({ owned }) => owned.length === 1);
@@ -145,7 +170,11 @@ describe('a topic that is gone', () => {
     await sleep(1500);
     const second = watch(stays, { groupId: gone });
     await second.until(({ owned }) => owned.length === 1, 20_000);
-    await produce(brokers, stays, words('on', 8).map((value, i) => ({ value, partition: i % 2 })));
+    await produce(
+      brokers,
+      stays,
+      words('on', 8).map((value, i) => ({ value, partition: i % 2 })),
+    );
     // Who notices late that the topic is gone asks for one more rebalance, after which what nobody committed is read again.
     await first.until(() => new Set([...first.values, ...second.values]).size === 8);
     expect(first.error).toBeUndefined();
@@ -170,10 +199,16 @@ describe('retention', () => {
       watching.source.resume();
       if (onOutOfRange === undefined) {
         await watching.until((self) => self.of('failed').length === 1);
-        expect(watching.of('failed')[0]?.error).toMatchObject({ code: 'KCR_OFFSET_RANGE', message: expect.stringContaining('3 offsets were deleted') as string });
+        expect(watching.of('failed')[0]?.error).toMatchObject({
+          code: 'KCR_OFFSET_RANGE',
+          message: expect.stringContaining('3 offsets were deleted') as string,
+        });
       } else {
         await watching.until(({ records }) => records.length === 7);
-        expect(watching.chunks.slice(1)).toMatchObject([{ afterOffset: 4, lastOffset: 7, records: [] }, { afterOffset: 7, lastOffset: 9 }]);
+        expect(watching.chunks.slice(1)).toMatchObject([
+          { afterOffset: 4, lastOffset: 7, records: [] },
+          { afterOffset: 7, lastOffset: 9 },
+        ]);
       }
     }
   });
@@ -181,7 +216,9 @@ describe('retention', () => {
   test('that overtook a group while it was down waits for the state to say where to go on', async () => {
     const topic = await newTopic();
     await produce(brokers, topic, words('r', 10));
-    await withAdmin(brokers, (admin) => admin.setOffsets({ groupId: topic, topic, partitions: [{ partition: 0, offset: '2' }] }));
+    await withAdmin(brokers, (admin) =>
+      admin.setOffsets({ groupId: topic, topic, partitions: [{ partition: 0, offset: '2' }] }),
+    );
     await deleteRecordsBefore(brokers, topic, 0, 6n);
     const watching = watch(topic, { stateDecides: true });
     await watching.until(({ owned }) => owned.length === 1);
@@ -198,7 +235,9 @@ describe("the group's offsets", () => {
     const topic = await newTopic();
     await produce(brokers, topic, words('r', 10));
     for (const offset of [7, 3, 10]) {
-      await withAdmin(brokers, (admin) => admin.setOffsets({ groupId: topic, topic, partitions: [{ partition: 0, offset: String(offset) }] }));
+      await withAdmin(brokers, (admin) =>
+        admin.setOffsets({ groupId: topic, topic, partitions: [{ partition: 0, offset: String(offset) }] }),
+      );
       const watching = watch(topic);
       await watching.until(({ owned }) => owned.length === 1);
       expect(watching.owned[0]?.startOffset).toBe(offset);
@@ -211,7 +250,9 @@ describe("the group's offsets", () => {
   test('beyond the log begin at its end under "restart", which is written down', async () => {
     const topic = await newTopic();
     await produce(brokers, topic, words('r', 3));
-    await withAdmin(brokers, (admin) => admin.setOffsets({ groupId: topic, topic, partitions: [{ partition: 0, offset: '900' }] }));
+    await withAdmin(brokers, (admin) =>
+      admin.setOffsets({ groupId: topic, topic, partitions: [{ partition: 0, offset: '900' }] }),
+    );
     const watching = watch(topic, { onReset: 'restart' });
     await watching.until((self) => self.of('assigned').length === 2);
     expect(watching.owned[0]?.startOffset).toBe(3);
@@ -249,7 +290,10 @@ test("where the state goes on at the group's offset and retention has taken it, 
   expect(second.of('failed')).toEqual([]);
   second.source.claimed?.(second.owned[0]!, undefined);
   await second.until((self) => self.of('failed').length === 1, 10_000);
-  expect(second.of('failed')[0]!.error).toMatchObject({ code: 'KCR_OFFSET_RANGE', fields: { topic, partition: 0, offset: 2 } });
+  expect(second.of('failed')[0]!.error).toMatchObject({
+    code: 'KCR_OFFSET_RANGE',
+    fields: { topic, partition: 0, offset: 2 },
+  });
 });
 
 describe('the ends of the log', () => {
@@ -259,12 +303,18 @@ describe('the ends of the log', () => {
     await produce(brokers, topic, ['aborted'], { transactional: 'abort' });
     await deleteRecordsBefore(brokers, topic, 0, 2n);
     const ends: Promise<unknown>[] = [];
-    const watching = watch(topic, {}, { onEvent: ({ kind, assignment }, self) => kind === 'assigned' && ends.push(self.logEnds(assignment)) });
+    const watching = watch(
+      topic,
+      {},
+      { onEvent: ({ kind, assignment }, self) => kind === 'assigned' && ends.push(self.logEnds(assignment)) },
+    );
     await watching.until(() => ends.length === 1);
     expect(await ends[0]).toEqual({ start: 2, end: 7 });
     watching.source.drain();
     await watching.until(({ isComplete }) => isComplete);
-    await expect(watching.logEnds(watching.of('assigned')[0]!.assignment)).rejects.toMatchObject({ code: 'KCR_FENCED' });
+    await expect(watching.logEnds(watching.of('assigned')[0]!.assignment)).rejects.toMatchObject({
+      code: 'KCR_FENCED',
+    });
   });
 
   test('of a topic that was created anew are never told as those of the one before', async () => {
@@ -285,9 +335,17 @@ describe('the ends of the log', () => {
 describe('a tenure that is renewed', () => {
   test('is lost at once and assigned again in the same generation, where the group stands by then', async () => {
     const topic = await newTopic(2);
-    await produce(brokers, topic, words('r', 10).map((value) => ({ value, partition: 0 })));
+    await produce(
+      brokers,
+      topic,
+      words('r', 10).map((value) => ({ value, partition: 0 })),
+    );
     const assignedAtMs: number[] = [];
-    const watching = watch(topic, { sessionTimeoutMs: 2000 }, { onEvent: ({ kind }) => kind === 'assigned' && assignedAtMs.push(performance.now()) });
+    const watching = watch(
+      topic,
+      { sessionTimeoutMs: 2000 },
+      { onEvent: ({ kind }) => kind === 'assigned' && assignedAtMs.push(performance.now()) },
+    );
     await watching.until(({ records }) => records.length === 10);
     const [first] = watching.owned as [NonNullable<(typeof watching.owned)[0]>];
     await watching.commit(first, 6);
@@ -299,7 +357,13 @@ describe('a tenure that is renewed', () => {
     await watching.until(({ owned }) => owned.length === 2);
     expect(assignedAtMs.at(-1)! - renewedAtMs).toBeGreaterThan(1500);
     const again = watching.source.assignmentOf(topic, 0);
-    expect(again).toMatchObject({ topic, partition: 0, generation: first.generation, startOffset: 6, topicId: first.topicId });
+    expect(again).toMatchObject({
+      topic,
+      partition: 0,
+      generation: first.generation,
+      startOffset: 6,
+      topicId: first.topicId,
+    });
     await watching.until(({ records }) => records.length === 14);
     // The second time the pause is twice as long.
     const againAtMs = performance.now();
@@ -313,7 +377,11 @@ describe('a tenure that is renewed', () => {
 
   test('is not assigned any more when the session ended meanwhile, nor when it is draining', async () => {
     const topic = await newTopic(2);
-    const watching = watch(topic, {}, { onRevoked: ({ assignment, release }, self) => (self.source.reassign(assignment), release()) });
+    const watching = watch(
+      topic,
+      {},
+      { onRevoked: ({ assignment, release }, self) => (self.source.reassign(assignment), release()) },
+    );
     await watching.until(({ owned }) => owned.length === 2);
     watching.source.reassign(watching.owned[0]!);
     watching.source.drain();

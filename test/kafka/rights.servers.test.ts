@@ -46,7 +46,10 @@ beforeAll(async () => {
   await createTopic([server.address], topic, {});
   await produce([server.address], topic, ['seen']);
   // On a loaded machine the coordinator of a cluster's first group takes longer than one question waits.
-  await vi.waitFor(() => groupNow({ brokers: [server.address], groupId: 'first', topics: [topic] }), { timeout: 90_000, interval: 500 });
+  await vi.waitFor(() => groupNow({ brokers: [server.address], groupId: 'first', topics: [topic] }), {
+    timeout: 90_000,
+    interval: 500,
+  });
 });
 
 afterAll(async () => {
@@ -61,8 +64,13 @@ const { READ, DESCRIBE } = AclOperationTypes;
 /** What a user may do with the topic, and with every group. */
 function rightsOf(user: User, resourceType: AclResourceTypes, operation: AclOperationTypes) {
   return {
-    resourceType, operation, principal: `User:${user}`, resourceName: resourceType === TOPIC ? topic : '*', host: '*',
-    resourcePatternType: ResourcePatternTypes.LITERAL, permissionType: AclPermissionTypes.ALLOW,
+    resourceType,
+    operation,
+    principal: `User:${user}`,
+    resourceName: resourceType === TOPIC ? topic : '*',
+    host: '*',
+    resourcePatternType: ResourcePatternTypes.LITERAL,
+    permissionType: AclPermissionTypes.ALLOW,
   };
 }
 
@@ -70,7 +78,12 @@ const grant = (...rights: ReturnType<typeof rightsOf>[]) => admin.createAcls({ a
 const take = async (right: ReturnType<typeof rightsOf>) => void (await admin.deleteAcls({ filters: [right] }));
 
 function optionsOf(username: User) {
-  return { brokers: guarded, topics: [topic], groupId: `of-${username}`, sasl: { mechanism: 'plain', username, password: PASSWORD } as const };
+  return {
+    brokers: guarded,
+    topics: [topic],
+    groupId: `of-${username}`,
+    sasl: { mechanism: 'plain', username, password: PASSWORD } as const,
+  };
 }
 
 function watch(user: User, options: Partial<KafkaSourceOptions> = {}): Watch {
@@ -85,20 +98,31 @@ describe('rights of a Kafka user', () => {
     const options = optionsOf('whole');
     await expect(checkKafka(options)).resolves.toMatchObject({ topics: [{ topic, partitions: 1 }] });
     await expect(groupNow(options)).resolves.toMatchObject({ members: [], partitions: [{ committed: undefined }] });
-    await expect(withAdmin(clientSettings(options), 'The check of the store', (admin) => checkKafkaStore(admin, { group: options.groupId, topics: [topic] })))
-      .resolves.toEqual({ partitions: 1, kept: 0, metadataMaxBytes: undefined, retentionMinutes: undefined });
+    await expect(
+      withAdmin(clientSettings(options), 'The check of the store', (admin) =>
+        checkKafkaStore(admin, { group: options.groupId, topics: [topic] }),
+      ),
+    ).resolves.toEqual({ partitions: 1, kept: 0, metadataMaxBytes: undefined, retentionMinutes: undefined });
     const watching = watch('whole');
     await watching.until(({ records }) => records.length === 1);
     await watching.commit(watching.owned[0]!, 1);
     await expect(lagOf(options)).resolves.toMatchObject([{ committed: 1, lag: 0 }]);
-    await expect(groupNow(options)).resolves.toMatchObject({ members: [expect.any(String)], partitions: [{ committed: 1 }] });
+    await expect(groupNow(options)).resolves.toMatchObject({
+      members: [expect.any(String)],
+      partitions: [{ committed: 1 }],
+    });
     watching.source.drain();
     await watching.until(({ isComplete }) => isComplete);
   });
 
   test('a topic that may not be described is not called missing', async () => {
     await grant(rightsOf('topicless', GROUP, READ));
-    const refused = { code: 'KCR_KAFKA', message: expect.stringMatching(/TOPIC_AUTHORIZATION_FAILED.*guarded.*grant READ and DESCRIBE on the topics/s) as string };
+    const refused = {
+      code: 'KCR_KAFKA',
+      message: expect.stringMatching(
+        /TOPIC_AUTHORIZATION_FAILED.*guarded.*grant READ and DESCRIBE on the topics/s,
+      ) as string,
+    };
     await expect(checkKafka(optionsOf('topicless'))).rejects.toMatchObject(refused);
     await expect(groupNow(optionsOf('topicless'))).rejects.toMatchObject(refused);
     await expect(watch('topicless').until(() => false, 20_000)).rejects.toMatchObject(refused);
@@ -106,12 +130,18 @@ describe('rights of a Kafka user', () => {
 
   test('a topic that may be described and not read stops the source with the topic and the right that is missing', async () => {
     await grant(rightsOf('unreading', GROUP, READ), rightsOf('unreading', TOPIC, DESCRIBE));
-    await expect(watch('unreading').until(() => false, 20_000)).rejects.toMatchObject({ code: 'KCR_KAFKA', message: expect.stringMatching(/guarded.*grant READ/s) as string });
+    await expect(watch('unreading').until(() => false, 20_000)).rejects.toMatchObject({
+      code: 'KCR_KAFKA',
+      message: expect.stringMatching(/guarded.*grant READ/s) as string,
+    });
   });
 
   test('a group that may not be used stops the source with the group and the right that is missing', async () => {
     await grant(rightsOf('groupless', TOPIC, READ));
-    const refused = { code: 'KCR_KAFKA', message: expect.stringMatching(/of-groupless.*grant READ on the consumer group/s) as string };
+    const refused = {
+      code: 'KCR_KAFKA',
+      message: expect.stringMatching(/of-groupless.*grant READ on the consumer group/s) as string,
+    };
     await expect(groupNow(optionsOf('groupless'))).rejects.toMatchObject(refused);
     await expect(watch('groupless').until(() => false, 20_000)).rejects.toMatchObject(refused);
   });
@@ -123,7 +153,10 @@ describe('rights of a Kafka user', () => {
     await watching.until(({ records }) => records.length === 1);
     await take(right);
     await watching.until((self) => self.of('failed').length === 1, 20_000);
-    expect(watching.of('failed')[0]?.error).toMatchObject({ code: 'KCR_KAFKA', message: expect.stringMatching(/topic guarded, partition 0.*grant READ/s) as string });
+    expect(watching.of('failed')[0]?.error).toMatchObject({
+      code: 'KCR_KAFKA',
+      message: expect.stringMatching(/topic guarded, partition 0.*grant READ/s) as string,
+    });
   });
 
   test('the right to the group, taken away while records are read, is said at once', async () => {
@@ -132,6 +165,9 @@ describe('rights of a Kafka user', () => {
     const watching = watch('leaving');
     await watching.until(({ records }) => records.length === 1);
     await take(right);
-    await expect(watching.until(() => false, 20_000)).rejects.toMatchObject({ code: 'KCR_KAFKA', message: expect.stringMatching(/of-leaving.*grant READ on the consumer group/s) as string });
+    await expect(watching.until(() => false, 20_000)).rejects.toMatchObject({
+      code: 'KCR_KAFKA',
+      message: expect.stringMatching(/of-leaving.*grant READ on the consumer group/s) as string,
+    });
   });
 });

@@ -23,19 +23,35 @@ interface TheirRecord {
 
 const from = createRequire(import.meta.url);
 const Decoder = from('kafkajs/src/protocol/decoder.js') as new (data: Buffer) => object;
-const decodeMessages = from('kafkajs/src/protocol/requests/fetch/v4/decodeMessages.js') as (decoder: object) => Promise<readonly TheirRecord[]>;
+const decodeMessages = from('kafkajs/src/protocol/requests/fetch/v4/decodeMessages.js') as (
+  decoder: object,
+) => Promise<readonly TheirRecord[]>;
 
 const codecs: Readonly<Record<number, (data: Buffer) => Buffer>> = {
-  1: (data) => gzipSync(data), 2: (data) => snappyCompressSync(data), 3: (data) => compressFrameSync(data), 4: (data) => Buffer.from(zstdCompress(data)),
+  1: (data) => gzipSync(data),
+  2: (data) => snappyCompressSync(data),
+  3: (data) => compressFrameSync(data),
+  4: (data) => Buffer.from(zstdCompress(data)),
 };
 
 const bytes = (maxLength: number) => fc.option(fc.uint8Array({ maxLength }).map((data) => Buffer.from(data)));
 const record = fc.record({
-  gap: fc.integer({ min: 1, max: 5 }), key: bytes(40), value: bytes(400), timestampDelta: fc.integer({ min: -5000, max: 2 ** 40 }),
-  headers: fc.uniqueArray(fc.tuple(fc.stringMatching(/^[a-z]{1,8}$/), fc.uint8Array({ maxLength: 20 }).map((data) => Buffer.from(data))), { maxLength: 3, selector: ([name]) => name }),
+  gap: fc.integer({ min: 1, max: 5 }),
+  key: bytes(40),
+  value: bytes(400),
+  timestampDelta: fc.integer({ min: -5000, max: 2 ** 40 }),
+  headers: fc.uniqueArray(
+    fc.tuple(
+      fc.stringMatching(/^[a-z]{1,8}$/),
+      fc.uint8Array({ maxLength: 20 }).map((data) => Buffer.from(data)),
+    ),
+    { maxLength: 3, selector: ([name]) => name },
+  ),
 });
 const batch = fc.record({
-  records: fc.array(record, { minLength: 1, maxLength: 12 }), codec: fc.integer({ min: 0, max: 4 }), behind: fc.nat({ max: 4 }),
+  records: fc.array(record, { minLength: 1, maxLength: 12 }),
+  codec: fc.integer({ min: 0, max: 4 }),
+  behind: fc.nat({ max: 4 }),
   kind: fc.constantFrom('plain', 'plain', 'appendTime', 'transaction' as const),
 });
 
@@ -51,10 +67,18 @@ function logOf(shape: readonly (typeof batch extends fc.Arbitrary<infer T> ? T :
     let delta = -1;
     const plain = records.map(({ gap, ...fields }): PlainRecord => ({ ...fields, delta: (delta += gap) }));
     const isTransactional = kind === 'transaction';
-    append({
-      base, records: plain, lastDelta: delta + behind, codec, ...(codec === 0 ? {} : { compress: codecs[codec]! }),
-      ...(kind === 'appendTime' ? { appendTimeMs: 1_800_000_000_000n } : {}), ...(isTransactional ? { transactional: true, producerId: 7n } : {}),
-    }, delta + behind + 1);
+    append(
+      {
+        base,
+        records: plain,
+        lastDelta: delta + behind,
+        codec,
+        ...(codec === 0 ? {} : { compress: codecs[codec]! }),
+        ...(kind === 'appendTime' ? { appendTimeMs: 1_800_000_000_000n } : {}),
+        ...(isTransactional ? { transactional: true, producerId: 7n } : {}),
+      },
+      delta + behind + 1,
+    );
     if (isTransactional) append({ base, records: [], control: 'commit', producerId: 7n }, 1);
   }
   return Buffer.concat(batches);
@@ -67,16 +91,36 @@ beforeAll(async () => {
 });
 
 test("random batches of every codec, with holes and transactions, are to ours what they are to kafkajs's decoder", async () => {
-  const property = fc.asyncProperty(fc.array(batch, { minLength: 1, maxLength: 5 }), fc.nat({ max: 60 }), async (shape, fromOffset) => {
-    const data = logOf(shape);
-    const length = Buffer.alloc(4);
-    length.writeInt32BE(data.length);
-    const theirs = (await decodeMessages(new Decoder(Buffer.concat([length, data])))).filter(({ offset, isControlRecord }) => !isControlRecord && Number(offset) >= fromOffset);
-    const reader = new LogReader({ data, fromOffset, aborted: [] });
-    const ours = [];
-    while (!reader.isOver) ours.push(...(await reader.next(1024)).records);
-    const plain = ours.map(({ offset, timestampMs, key, value, headers }) => ({ offset: String(offset), timestamp: String(timestampMs), key, value, headers: Object.fromEntries(headers) }));
-    expect(plain).toEqual(theirs.map(({ offset, timestamp, key, value, headers }) => ({ offset, timestamp, key, value, headers: { ...headers } })));
-  });
+  const property = fc.asyncProperty(
+    fc.array(batch, { minLength: 1, maxLength: 5 }),
+    fc.nat({ max: 60 }),
+    async (shape, fromOffset) => {
+      const data = logOf(shape);
+      const length = Buffer.alloc(4);
+      length.writeInt32BE(data.length);
+      const theirs = (await decodeMessages(new Decoder(Buffer.concat([length, data])))).filter(
+        ({ offset, isControlRecord }) => !isControlRecord && Number(offset) >= fromOffset,
+      );
+      const reader = new LogReader({ data, fromOffset, aborted: [] });
+      const ours = [];
+      while (!reader.isOver) ours.push(...(await reader.next(1024)).records);
+      const plain = ours.map(({ offset, timestampMs, key, value, headers }) => ({
+        offset: String(offset),
+        timestamp: String(timestampMs),
+        key,
+        value,
+        headers: Object.fromEntries(headers),
+      }));
+      expect(plain).toEqual(
+        theirs.map(({ offset, timestamp, key, value, headers }) => ({
+          offset,
+          timestamp,
+          key,
+          value,
+          headers: { ...headers },
+        })),
+      );
+    },
+  );
   await fc.assert(property, { numRuns: 300 });
 }, 60_000);

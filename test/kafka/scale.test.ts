@@ -13,18 +13,31 @@ const COUNT = 10_000;
 /** Metadata that counts how often one of its topics is looked at. */
 function counted(topics: number, partitionsEach: number) {
   let looks = 0;
-  const partitionMetadata = Array.from({ length: partitionsEach }, (_, partitionId) => ({ partitionErrorCode: 0, partitionId, leader: partitionId % 3 }));
+  const partitionMetadata = Array.from({ length: partitionsEach }, (_, partitionId) => ({
+    partitionErrorCode: 0,
+    partitionId,
+    leader: partitionId % 3,
+  }));
   const topicMetadata = Array.from({ length: topics }, (_, i) => ({
     get topic() {
       looks++;
       return `t${i}`;
     },
-    topicErrorCode: 0, topicId: `id-${i}`, partitionMetadata,
+    topicErrorCode: 0,
+    topicId: `id-${i}`,
+    partitionMetadata,
   }));
   return { cluster: { brokerPool: { metadata: { topicMetadata } } } as unknown as Wire['cluster'], looks: () => looks };
 }
 
-const assigned = (index: number, topic = `t${index}`, partition = 0): Assignment => ({ topic, partition, topicId: `id-${index}`, epoch: index, generation: 1, startOffset: 0 });
+const assigned = (index: number, topic = `t${index}`, partition = 0): Assignment => ({
+  topic,
+  partition,
+  topicId: `id-${index}`,
+  epoch: index,
+  generation: 1,
+  startOffset: 0,
+});
 
 describe('thousands of partitions in one process', () => {
   test('J1: no topic is searched for among all the others, however often its partitions are asked for', () => {
@@ -44,11 +57,29 @@ describe('thousands of partitions in one process', () => {
     const { cluster } = counted(COUNT, 1);
     const sizes: number[] = [];
     let refreshes = 0;
-    const listOffsets = async ({ topics }: { topics: { topic: string; partitions: { partition: number; timestamp: string }[] }[] }) => {
+    const listOffsets = async ({
+      topics,
+    }: {
+      topics: { topic: string; partitions: { partition: number; timestamp: string }[] }[];
+    }) => {
       sizes.push(topics.length);
-      return { responses: topics.map(({ topic, partitions }) => ({ topic, partitions: partitions.map(({ partition, timestamp }) => ({ partition, errorCode: 0, offset: timestamp === '-2' ? '1' : `${Number(topic.slice(1)) + 1}` })) })) };
+      return {
+        responses: topics.map(({ topic, partitions }) => ({
+          topic,
+          partitions: partitions.map(({ partition, timestamp }) => ({
+            partition,
+            errorCode: 0,
+            offset: timestamp === '-2' ? '1' : `${Number(topic.slice(1)) + 1}`,
+          })),
+        })),
+      };
     };
-    const wire = { cluster: Object.assign(cluster, { findBroker: async () => ({ listOffsets, connectionPool: {} }), refreshMetadata: async () => void refreshes++ }) } as unknown as Wire;
+    const wire = {
+      cluster: Object.assign(cluster, {
+        findBroker: async () => ({ listOffsets, connectionPool: {} }),
+        refreshMetadata: async () => void refreshes++,
+      }),
+    } as unknown as Wire;
     const inquiries = new Inquiries(wire, { committed: async () => [] });
     const logs = await Promise.all(Array.from({ length: COUNT }, (_, i) => inquiries.log(assigned(i))));
     expect(logs.every(({ end }, i) => end === i + 1)).toBe(true);
@@ -58,12 +89,22 @@ describe('thousands of partitions in one process', () => {
 
   test('J6: the end of a log that nobody leads is unknown for its own partition only', async () => {
     const { cluster } = counted(2, 1);
-    const listOffsets = async ({ topics }: { topics: { topic: string }[] }) => ({ responses: topics.map(({ topic }) => ({ topic, partitions: [{ partition: 0, errorCode: 0, offset: '5' }] })) });
-    const wire = { cluster: Object.assign(cluster, { findBroker: async () => ({ listOffsets, connectionPool: {} }), refreshMetadata: async () => undefined }) } as unknown as Wire;
+    const listOffsets = async ({ topics }: { topics: { topic: string }[] }) => ({
+      responses: topics.map(({ topic }) => ({ topic, partitions: [{ partition: 0, errorCode: 0, offset: '5' }] })),
+    });
+    const wire = {
+      cluster: Object.assign(cluster, {
+        findBroker: async () => ({ listOffsets, connectionPool: {} }),
+        refreshMetadata: async () => undefined,
+      }),
+    } as unknown as Wire;
     const inquiries = new Inquiries(wire, { committed: async () => [] });
     const outcomes = await Promise.allSettled([inquiries.log(assigned(0)), inquiries.log(assigned(1, 't1', 7))]);
     expect(outcomes[0]).toEqual({ status: 'fulfilled', value: { start: 5, end: 5 } });
-    expect(outcomes[1]).toMatchObject({ status: 'rejected', reason: { code: 'KCR_KAFKA_UNREACHABLE', fields: { topic: 't1', partition: 7 } } });
+    expect(outcomes[1]).toMatchObject({
+      status: 'rejected',
+      reason: { code: 'KCR_KAFKA_UNREACHABLE', fields: { topic: 't1', partition: 7 } },
+    });
   });
 
   test('J1: an assignment is found by its name while it is ours, and a later one of the same partition in its place', () => {

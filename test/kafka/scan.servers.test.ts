@@ -20,7 +20,9 @@ test('a range of the log is read without a group: holes are no records, what ret
   };
   try {
     const whole = await read(3, 15);
-    expect(whole.flatMap((chunk) => chunk.records.map(({ offset }) => offset))).toEqual([3, 4, 5, 6, 7, 8, 9, 13, 14, 15]);
+    expect(whole.flatMap((chunk) => chunk.records.map(({ offset }) => offset))).toEqual([
+      3, 4, 5, 6, 7, 8, 9, 13, 14, 15,
+    ]);
     whole.forEach((chunk, i) => expect(chunk.first).toBe(i === 0 ? 3 : whole[i - 1]!.last + 1));
     expect(whole.at(-1)).toMatchObject({ last: 15, isGone: false });
     expect((await read(10, 12)).flatMap((chunk) => [...chunk.records])).toEqual([]);
@@ -31,7 +33,10 @@ test('a range of the log is read without a group: holes are no records, what ret
     expect(gone).toEqual({ first: 2, last: 5, records: [], isGone: true });
     expect(rest.flatMap((chunk) => chunk.records.map(({ offset }) => offset))).toEqual([6, 7, 8, 9]);
     expect(await read(0, 3)).toEqual([{ first: 0, last: 3, records: [], isGone: true }]);
-    await expect(read(30, 31)).rejects.toMatchObject({ code: 'KCR_OFFSET_RANGE', fields: { partition: 1, offset: 30 } });
+    await expect(read(30, 31)).rejects.toMatchObject({
+      code: 'KCR_OFFSET_RANGE',
+      fields: { partition: 1, offset: 30 },
+    });
   } finally {
     await scan.close();
   }

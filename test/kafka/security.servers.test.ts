@@ -37,9 +37,12 @@ beforeAll(async () => {
       'listener.name.secured.ssl.keystore.type': 'PKCS12',
       'listener.name.secured.sasl.enabled.mechanisms': 'PLAIN,SCRAM-SHA-256,SCRAM-SHA-512,OAUTHBEARER',
       'listener.name.secured.plain.sasl.jaas.config': `org.apache.kafka.common.security.plain.PlainLoginModule required user_alice="${PASSWORD}";`,
-      'listener.name.secured.scram-sha-256.sasl.jaas.config': 'org.apache.kafka.common.security.scram.ScramLoginModule required;',
-      'listener.name.secured.scram-sha-512.sasl.jaas.config': 'org.apache.kafka.common.security.scram.ScramLoginModule required;',
-      'listener.name.secured.oauthbearer.sasl.jaas.config': 'org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule required unsecuredLoginStringClaim_sub="broker";',
+      'listener.name.secured.scram-sha-256.sasl.jaas.config':
+        'org.apache.kafka.common.security.scram.ScramLoginModule required;',
+      'listener.name.secured.scram-sha-512.sasl.jaas.config':
+        'org.apache.kafka.common.security.scram.ScramLoginModule required;',
+      'listener.name.secured.oauthbearer.sasl.jaas.config':
+        'org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule required unsecuredLoginStringClaim_sub="broker";',
     },
   });
   await server.start();
@@ -56,8 +59,28 @@ afterAll(async () => {
 
 async function makeCertificate(): Promise<string> {
   const keytool = java() === 'java' ? 'keytool' : join(dirname(java()), 'keytool');
-  const store = ['-keystore', join(dir, 'keystore.p12'), '-storepass', PASSWORD, '-storetype', 'PKCS12', '-alias', 'broker'];
-  await run(keytool, ['-genkeypair', ...store, '-keyalg', 'RSA', '-dname', 'CN=localhost', '-ext', 'SAN=dns:localhost', '-validity', '2']);
+  const store = [
+    '-keystore',
+    join(dir, 'keystore.p12'),
+    '-storepass',
+    PASSWORD,
+    '-storetype',
+    'PKCS12',
+    '-alias',
+    'broker',
+  ];
+  await run(keytool, [
+    '-genkeypair',
+    ...store,
+    '-keyalg',
+    'RSA',
+    '-dname',
+    'CN=localhost',
+    '-ext',
+    'SAN=dns:localhost',
+    '-validity',
+    '2',
+  ]);
   const { stdout } = await run(keytool, ['-exportcert', '-rfc', ...store]);
   return stdout;
 }
@@ -65,8 +88,25 @@ async function makeCertificate(): Promise<string> {
 async function addScramUser(user: string, mechanism: string): Promise<void> {
   const lib = await jars('kafka');
   const add = `${mechanism}=[iterations=4096,password=${PASSWORD}]`;
-  const args = ['--bootstrap-server', server.address, '--alter', '--add-config', add, '--entity-type', 'users', '--entity-name', user];
-  await run(java(), ['-XX:TieredStopAtLevel=1', '-Dorg.slf4j.simpleLogger.defaultLogLevel=error', '-cp', join(lib, '*'), 'kafka.admin.ConfigCommand', ...args]);
+  const args = [
+    '--bootstrap-server',
+    server.address,
+    '--alter',
+    '--add-config',
+    add,
+    '--entity-type',
+    'users',
+    '--entity-name',
+    user,
+  ];
+  await run(java(), [
+    '-XX:TieredStopAtLevel=1',
+    '-Dorg.slf4j.simpleLogger.defaultLogLevel=error',
+    '-cp',
+    join(lib, '*'),
+    'kafka.admin.ConfigCommand',
+    ...args,
+  ]);
 }
 
 /** What Kafka's own handler for tests accepts: a token that nobody signed. */
@@ -84,14 +124,22 @@ const logins: readonly SaslOptions[] = [
 ];
 
 function watch(options: Partial<KafkaSourceOptions>): Watch {
-  const watching = new Watch({ brokers: secured, topics: [topic], groupId: `group-${Math.random()}`, fromBeginning: true, ...options });
+  const watching = new Watch({
+    brokers: secured,
+    topics: [topic],
+    groupId: `group-${Math.random()}`,
+    fromBeginning: true,
+    ...options,
+  });
   onTestFinished(() => watching.unsubscribe());
   return watching;
 }
 
 describe('TLS and logins', () => {
   test.each(logins)('records are read over TLS with $mechanism', async (sasl) => {
-    expect((await checkKafka({ brokers: secured, topics: [topic], ssl: { ca }, sasl })).topics).toEqual([{ topic, partitions: 1 }]);
+    expect((await checkKafka({ brokers: secured, topics: [topic], ssl: { ca }, sasl })).topics).toEqual([
+      { topic, partitions: 1 },
+    ]);
     const watching = watch({ ssl: { ca }, sasl });
     await watching.until(({ records }) => records.length === 1);
     expect(watching.values).toEqual(['seen']);
@@ -103,22 +151,33 @@ describe('TLS and logins', () => {
     for (const right of logins.slice(0, 3)) {
       const sasl = { ...right, password: 'wrong' } as SaslOptions;
       await expect(checkKafka({ brokers: secured, topics: [topic], ssl: { ca }, sasl })).rejects.toMatchObject({
-        code: 'KCR_PREFLIGHT', message: expect.stringMatching(new RegExp(`refused the login \\(${right.mechanism}, user (alice|bob)\\)`)) as string,
+        code: 'KCR_PREFLIGHT',
+        message: expect.stringMatching(
+          new RegExp(`refused the login \\(${right.mechanism}, user (alice|bob)\\)`),
+        ) as string,
       });
-      await expect(watch({ ssl: { ca }, sasl }).until(() => false, 10_000)).rejects.toMatchObject({ code: 'KCR_KAFKA', message: expect.stringContaining('check sasl.mechanism') as string });
+      await expect(watch({ ssl: { ca }, sasl }).until(() => false, 10_000)).rejects.toMatchObject({
+        code: 'KCR_KAFKA',
+        message: expect.stringContaining('check sasl.mechanism') as string,
+      });
     }
-    await expect(checkKafka({ brokers: secured, topics: [topic], ssl: { ca }, sasl: logins[0]! }).then(({ topics }) => topics)).resolves.toHaveLength(1);
+    await expect(
+      checkKafka({ brokers: secured, topics: [topic], ssl: { ca }, sasl: logins[0]! }).then(({ topics }) => topics),
+    ).resolves.toHaveLength(1);
   });
 
   test('a certificate that is not trusted is called that, with what to do', async () => {
     const [sasl] = logins;
-    await expect(checkKafka({ brokers: secured, topics: [topic], ssl: true, sasl })).rejects.toThrow(/certificate.*ssl\.ca/s);
+    await expect(checkKafka({ brokers: secured, topics: [topic], ssl: true, sasl })).rejects.toThrow(
+      /certificate.*ssl\.ca/s,
+    );
     await expect(watch({ ssl: true, sasl }).until(() => false, 10_000)).rejects.toThrow(/certificate.*ssl\.ca/s);
   });
 
   test('a listener that wants TLS, asked without, is told apart from a broker that is not there', async () => {
     await expect(checkKafka({ brokers: secured, topics: [topic] })).rejects.toMatchObject({
-      code: 'KCR_KAFKA_UNREACHABLE', message: expect.stringContaining('a listener that wants TLS or a login') as string,
+      code: 'KCR_KAFKA_UNREACHABLE',
+      message: expect.stringContaining('a listener that wants TLS or a login') as string,
     });
   });
 });

@@ -2,9 +2,18 @@
 import { CompressionTypes, Partitioners, type Message } from 'kafkajs';
 import { kafkaClient, produce, type ProduceOptions } from '../stack/clients.js';
 
-export async function send(brokers: readonly string[], topic: string, messages: readonly (Message | string)[], options: ProduceOptions = {}): Promise<void> {
+export async function send(
+  brokers: readonly string[],
+  topic: string,
+  messages: readonly (Message | string)[],
+  options: ProduceOptions = {},
+): Promise<void> {
   if (options.transactional !== undefined) return produce(brokers, topic, messages, options);
-  const producer = kafkaClient(brokers).producer({ createPartitioner: Partitioners.DefaultPartitioner, idempotent: true, maxInFlightRequests: 1 });
+  const producer = kafkaClient(brokers).producer({
+    createPartitioner: Partitioners.DefaultPartitioner,
+    idempotent: true,
+    maxInFlightRequests: 1,
+  });
   await producer.connect();
   try {
     await producer.send({

@@ -27,7 +27,8 @@ async function wayToBroker(host: string, change: (bytes: Buffer) => Buffer = (by
   const [name, port] = broker().split(':');
   const server = createServer((client: Socket) => {
     const behind = connect(Number(port), name);
-    for (const socket of [client, behind]) socket.on('error', () => undefined).on('close', () => [client, behind].forEach((each) => each.destroy()));
+    for (const socket of [client, behind])
+      socket.on('error', () => undefined).on('close', () => [client, behind].forEach((each) => each.destroy()));
     onTestFinished(() => void client.destroy());
     client.pipe(behind);
     behind.on('data', (bytes) => client.write(change(bytes)));
@@ -57,7 +58,9 @@ test('G4: a broker of the list that accepts and says nothing is passed over: the
 test('G4: when all are silent it ends, and says so', async () => {
   const silent = await silentAfter(broker(), 0);
   onTestFinished(() => silent.stop());
-  await expect(checkKafka({ brokers: [silent.address], topics: ['t'] })).rejects.toMatchObject({ code: 'KCR_KAFKA_UNREACHABLE' });
+  await expect(checkKafka({ brokers: [silent.address], topics: ['t'] })).rejects.toMatchObject({
+    code: 'KCR_KAFKA_UNREACHABLE',
+  });
 });
 
 test('G9: a broker that is named by its IPv6 address', async () => {
@@ -69,10 +72,19 @@ test('G9: a broker that is named by its IPv6 address', async () => {
 test('G12: a coordinator that loads is waited for, and not beyond the limit', async () => {
   const loading = Object.assign(new Error('loading'), { type: 'GROUP_LOAD_IN_PROGRESS' });
   let asked = 0;
-  expect(await insist(async () => { asked += 1; if (asked < 4) throw loading; return 'there'; })).toBe('there');
+  expect(
+    await insist(async () => {
+      asked += 1;
+      if (asked < 4) throw loading;
+      return 'there';
+    }),
+  ).toBe('there');
   expect(asked).toBe(4);
   await expect(insist(() => Promise.reject(loading), 100)).rejects.toBe(loading);
-  await expect(insist(() => Promise.reject(new Error('no'))), 'what is no matter of the coordinator').rejects.toThrow('no');
+  await expect(
+    insist(() => Promise.reject(new Error('no'))),
+    'what is no matter of the coordinator',
+  ).rejects.toThrow('no');
 });
 
 test('F7: an advertised listener that nobody reaches from here is named, with the address that was given', async () => {
@@ -85,23 +97,37 @@ test('F7: an advertised listener that nobody reaches from here is named, with th
     const at = bytes.indexOf(Buffer.concat([Buffer.from('127.0.0.1'), port]));
     return at === -1 ? bytes : Buffer.concat([bytes.subarray(0, at + 9), elsewhere, bytes.subarray(at + 13)]);
   });
-  const check = checkKafka({ brokers: [`127.0.0.1:${own}`], topics: [name] }).then(() => groupNow({ brokers: [`127.0.0.1:${own}`], topics: [name], groupId: name }));
+  const check = checkKafka({ brokers: [`127.0.0.1:${own}`], topics: [name] }).then(() =>
+    groupNow({ brokers: [`127.0.0.1:${own}`], topics: [name], groupId: name }),
+  );
   await expect(check).rejects.toMatchObject({
     code: 'KCR_KAFKA_UNREACHABLE',
-    message: expect.stringMatching(new RegExp(`answers at 127\\.0\\.0\\.1:${own} and gives the address 127\\.0\\.0\\.1:${UNREACHED_PORT}.*advertised\\.listeners`)) as string,
+    message: expect.stringMatching(
+      new RegExp(
+        `answers at 127\\.0\\.0\\.1:${own} and gives the address 127\\.0\\.0\\.1:${UNREACHED_PORT}.*advertised\\.listeners`,
+      ),
+    ) as string,
   });
 });
 
 test('F7: a login at a listener that takes none', async () => {
   const sasl = { mechanism: 'plain', username: 'me', password: 'hunter2' } as const;
   const check = checkKafka({ brokers: [broker()], topics: ['t'], sasl });
-  await expect(check).rejects.toMatchObject({ code: 'KCR_PREFLIGHT', message: expect.stringMatching(/takes no login, and kafka\.sasl is set/) as string });
+  await expect(check).rejects.toMatchObject({
+    code: 'KCR_PREFLIGHT',
+    message: expect.stringMatching(/takes no login, and kafka\.sasl is set/) as string,
+  });
   await expect(check).rejects.not.toThrow(/hunter2/);
 });
 
 test('F7: an HTTP server where a broker should be', async () => {
-  const port = await listening(createHttpServer((_incoming, outgoing) => void outgoing.end('<html>')), '127.0.0.1');
-  await expect(checkKafka({ brokers: [`127.0.0.1:${port}`], topics: ['t'] })).rejects.toThrow(/an HTTP server answers, not Kafka/);
+  const port = await listening(
+    createHttpServer((_incoming, outgoing) => void outgoing.end('<html>')),
+    '127.0.0.1',
+  );
+  await expect(checkKafka({ brokers: [`127.0.0.1:${port}`], topics: ['t'] })).rejects.toThrow(
+    /an HTTP server answers, not Kafka/,
+  );
 });
 
 test('G11: no timer is set for a time before now, of which Node 24 warns at each start', async () => {

@@ -2,11 +2,23 @@ import { describe, expect, test, vi } from 'vitest';
 import type { WireBroker, WireBrokerPool, WireRequest } from '../../src/kafka/broker.js';
 import { decodeAnswer, encodeFetchById, fetchFrom } from '../../src/kafka/fetch.js';
 import { AnswerReader, FlexibleWriter, idText } from '../../src/kafka/protocol.js';
-import { decodeMetadata, encodeMetadataRequest, hookMetadata, type ClusterMetadata } from '../../src/kafka/topic-ids.js';
+import {
+  decodeMetadata,
+  encodeMetadataRequest,
+  hookMetadata,
+  type ClusterMetadata,
+} from '../../src/kafka/topic-ids.js';
 
 const ID = 'AAECAwQFBgcICQoLDA0ODw';
 const ID_HEX = '000102030405060708090a0b0c0d0e0f';
-const bytes = (...parts: (string | number)[]) => Buffer.from(parts.map((part) => (typeof part === 'number' ? part.toString(16).padStart(2, '0') : part)).join('').replaceAll(' ', ''), 'hex');
+const bytes = (...parts: (string | number)[]) =>
+  Buffer.from(
+    parts
+      .map((part) => (typeof part === 'number' ? part.toString(16).padStart(2, '0') : part))
+      .join('')
+      .replaceAll(' ', ''),
+    'hex',
+  );
 const text = (value: string) => Buffer.from(value).toString('hex');
 const int32 = (value: number) => (value >>> 0).toString(16).padStart(8, '0');
 const int64 = (value: number) => BigInt.asUintN(64, BigInt(value)).toString(16).padStart(16, '0');
@@ -37,23 +49,34 @@ describe("the protocol's newer encoding", () => {
 
 describe('metadata with topic ids', () => {
   test('topics are asked for by name, and none is created by asking', () => {
-    expect(encodeMetadataRequest(['ab']).buffer.toString('hex')).toBe(`00 02 ${'00'.repeat(16)} 03 ${text('ab')} 00 00 00 00 00`.replaceAll(' ', ''));
+    expect(encodeMetadataRequest(['ab']).buffer.toString('hex')).toBe(
+      `00 02 ${'00'.repeat(16)} 03 ${text('ab')} 00 00 00 00 00`.replaceAll(' ', ''),
+    );
   });
 
-  const partition = (error: string, leader: number) => `${error} ${int32(0)} ${int32(leader)} ${int32(7)} 02 ${int32(1)} 02 ${int32(1)} 01 00`;
+  const partition = (error: string, leader: number) =>
+    `${error} ${int32(0)} ${int32(leader)} ${int32(7)} 02 ${int32(1)} 02 ${int32(1)} 01 00`;
   const topic = (error: string, name: string, id: string, ...partitions: string[]) =>
     `${error} 02 ${text(name)} ${id} 00 ${(partitions.length + 1).toString(16).padStart(2, '0')} ${partitions.join('')} ${int32(-2147483648)} 00`;
-  const answer = (...topics: string[]) => bytes(
-    `00 ${int32(0)} 02 ${int32(1)} 03 ${text('hh')} ${int32(9092)} 00 00 04 ${text('cid')} ${int32(1)} ${(topics.length + 1).toString(16).padStart(2, '0')} ${topics.join('')} ${int32(0)} 00`,
-  );
+  const answer = (...topics: string[]) =>
+    bytes(
+      `00 ${int32(0)} 02 ${int32(1)} 03 ${text('hh')} ${int32(9092)} 00 00 04 ${text('cid')} ${int32(1)} ${(topics.length + 1).toString(16).padStart(2, '0')} ${topics.join('')} ${int32(0)} 00`,
+    );
 
   test('the answer is taken apart in the right places', () => {
-    expect(decodeMetadata(answer(topic('0000', 't', ID_HEX, partition('0000', 1)), topic('0003', 'u', '00'.repeat(16))))).toEqual({
+    expect(
+      decodeMetadata(answer(topic('0000', 't', ID_HEX, partition('0000', 1)), topic('0003', 'u', '00'.repeat(16)))),
+    ).toEqual({
       brokers: [{ nodeId: 1, host: 'hh', port: 9092, rack: null }],
       clusterId: 'cid',
       controllerId: 1,
       topicMetadata: [
-        { topicErrorCode: 0, topic: 't', topicId: ID, partitionMetadata: [{ partitionErrorCode: 0, partitionId: 0, leader: 1 }] },
+        {
+          topicErrorCode: 0,
+          topic: 't',
+          topicId: ID,
+          partitionMetadata: [{ partitionErrorCode: 0, partitionId: 0, leader: 1 }],
+        },
         { topicErrorCode: 3, topic: 'u', topicId: undefined, partitionMetadata: [] },
       ],
     });
@@ -73,8 +96,16 @@ describe('metadata with topic ids', () => {
       apiVersions: async () => ({ 3: { maxVersion: newest } }),
       async metadata(this: WireBroker) {
         const theirs = { apiKey: 3, apiVersion: 6, apiName: 'Metadata', encode: vi.fn() };
-        const decode = async () => ({ topicMetadata: [{ topic: 't', topicErrorCode: 0, partitionMetadata: [{ leader: 1 }] }, { topic: 'u', topicErrorCode: 3, partitionMetadata: [] }] });
-        return this.connectionPool.send({ request: theirs, response: { decode, parse: async () => Promise.reject(new Error('one of them is gone')) } });
+        const decode = async () => ({
+          topicMetadata: [
+            { topic: 't', topicErrorCode: 0, partitionMetadata: [{ leader: 1 }] },
+            { topic: 'u', topicErrorCode: 3, partitionMetadata: [] },
+          ],
+        });
+        return this.connectionPool.send({
+          request: theirs,
+          response: { decode, parse: async () => Promise.reject(new Error('one of them is gone')) },
+        });
       },
     };
     const pool = { metadata: null, createBroker: () => broker } as unknown as WireBrokerPool;
@@ -83,21 +114,32 @@ describe('metadata with topic ids', () => {
   }
 
   test('one topic that is gone and one partition without a leader do not hide the leaders of all the others', async () => {
-    const { metadata, sent } = asked(12, answer(topic('0000', 't', ID_HEX, partition('0005', -1)), topic('0003', 'u', ID_HEX)));
-    expect((await metadata).topicMetadata).toMatchObject([{ topicId: ID, partitionMetadata: [{ leader: -1 }] }, { topicErrorCode: 3, topicId: undefined }]);
+    const { metadata, sent } = asked(
+      12,
+      answer(topic('0000', 't', ID_HEX, partition('0005', -1)), topic('0003', 'u', ID_HEX)),
+    );
+    expect((await metadata).topicMetadata).toMatchObject([
+      { topicId: ID, partitionMetadata: [{ leader: -1 }] },
+      { topicErrorCode: 3, topicId: undefined },
+    ]);
     expect(sent.map(({ request }) => request.apiVersion)).toEqual([10]);
   });
 
   test('brokers that know no ids are asked as kafkajs asks them', async () => {
     const { metadata, sent } = asked(9, Buffer.alloc(0));
-    expect((await metadata).topicMetadata).toMatchObject([{ topic: 't', topicId: undefined, partitionMetadata: [{ leader: 1 }] }, { topic: 'u', topicErrorCode: 3 }]);
+    expect((await metadata).topicMetadata).toMatchObject([
+      { topic: 't', topicId: undefined, partitionMetadata: [{ leader: 1 }] },
+      { topic: 'u', topicErrorCode: 3 },
+    ]);
     expect(sent.map(({ request }) => request.apiVersion)).toEqual([6]);
   });
 });
 
 describe('a fetch by topic id', () => {
   const request = {
-    maxWaitMs: 250, maxBytes: 1000, isolation: 'read_committed',
+    maxWaitMs: 250,
+    maxBytes: 1000,
+    isolation: 'read_committed',
     partitions: [{ topic: 't', topicId: ID, partition: 3, offset: 70, maxBytes: 500 }],
   } as const;
 
@@ -109,14 +151,25 @@ describe('a fetch by topic id', () => {
 
   const partition = (error: string, data: string) =>
     `${int32(3)} ${error} ${int64(70)} ${int64(65)} ${int64(0)} 02 ${int64(9)} ${int64(60)} 00 ${int32(-1)} ${data} 00`;
-  const answer = (id: string, error = '0000', data = '04 616263') => bytes(`00 ${int32(0)} 0000 ${int32(0)} 02 ${id} 02 ${partition(error, data)} 00 00`);
+  const answer = (id: string, error = '0000', data = '04 616263') =>
+    bytes(`00 ${int32(0)} 0000 ${int32(0)} 02 ${id} 02 ${partition(error, data)} 00 00`);
 
   test('its answer is taken apart in the right places', () => {
     const named = (id: string | undefined) => (id === ID ? 't' : undefined);
     expect(decodeAnswer(answer(ID_HEX), 13, named)).toEqual([
-      { topic: 't', partition: 3, errorCode: 0, highWatermark: 70, stableEnd: 65, aborted: [{ producerId: 9n, firstOffset: 60 }], data: Buffer.from('abc') },
+      {
+        topic: 't',
+        partition: 3,
+        errorCode: 0,
+        highWatermark: 70,
+        stableEnd: 65,
+        aborted: [{ producerId: 9n, firstOffset: 60 }],
+        data: Buffer.from('abc'),
+      },
     ]);
-    expect(decodeAnswer(answer(ID_HEX, '0064', '00'), 13, named)).toMatchObject([{ errorCode: 100, data: Buffer.alloc(0) }]);
+    expect(decodeAnswer(answer(ID_HEX, '0064', '00'), 13, named)).toMatchObject([
+      { errorCode: 100, data: Buffer.alloc(0) },
+    ]);
   });
 
   test('records of an id that nobody asked for are not taken for those of the name', () => {
@@ -126,15 +179,28 @@ describe('a fetch by topic id', () => {
   test('each broker is asked in the newest way that it speaks by itself, while they are upgraded one by one', async () => {
     const sent: number[] = [];
     const brokerOf = (maxVersion: number) => {
-      const send = async ({ request: { apiVersion } }: WireRequest) => (sent.push(apiVersion), { partitions: [], throttleMs: 0 });
+      const send = async ({ request: { apiVersion } }: WireRequest) => (
+        sent.push(apiVersion),
+        { partitions: [], throttleMs: 0 }
+      );
       const fetch = async function (this: WireBroker) {
-        return this.connectionPool.send({ request: { apiKey: 1, apiVersion: 11, apiName: 'Fetch', encode: vi.fn() }, response: { decode: vi.fn(), parse: vi.fn() } });
+        return this.connectionPool.send({
+          request: { apiKey: 1, apiVersion: 11, apiName: 'Fetch', encode: vi.fn() },
+          response: { decode: vi.fn(), parse: vi.fn() },
+        });
       };
-      return { connectionPool: { send, getConnection: async () => ({ chunks: [], send }) }, apiVersions: async () => ({ 1: { maxVersion } }), fetch } as unknown as WireBroker;
+      return {
+        connectionPool: { send, getConnection: async () => ({ chunks: [], send }) },
+        apiVersions: async () => ({ 1: { maxVersion } }),
+        fetch,
+      } as unknown as WireBroker;
     };
     await fetchFrom(brokerOf(17), request);
     await fetchFrom(brokerOf(12), request);
-    await fetchFrom(brokerOf(17), { ...request, partitions: request.partitions.map((each) => ({ ...each, topicId: undefined })) });
+    await fetchFrom(brokerOf(17), {
+      ...request,
+      partitions: request.partitions.map((each) => ({ ...each, topicId: undefined })),
+    });
     expect(sent).toEqual([13, 11, 11]);
   });
 });

@@ -19,8 +19,16 @@ class FakeTopics {
   }
 
   refresh(): void {
-    const partitions = (count: number) => Array.from({ length: count }, (_, partitionId) => ({ partitionErrorCode: 0, partitionId, leader: 1 }));
-    this.#told = { topicMetadata: Object.entries(this.counts).map(([topic, count]) => ({ topic, topicErrorCode: 0, topicId: topic, partitionMetadata: partitions(count) })) };
+    const partitions = (count: number) =>
+      Array.from({ length: count }, (_, partitionId) => ({ partitionErrorCode: 0, partitionId, leader: 1 }));
+    this.#told = {
+      topicMetadata: Object.entries(this.counts).map(([topic, count]) => ({
+        topic,
+        topicErrorCode: 0,
+        topicId: topic,
+        partitionMetadata: partitions(count),
+      })),
+    };
   }
 
   watch(dealt: Readonly<Record<string, number>>, signal = new AbortController().signal): Promise<readonly string[]> {
@@ -30,8 +38,23 @@ class FakeTopics {
       if (this.isSilent) throw new Error('no broker answers');
       this.refresh();
     };
-    const cluster = { brokerPool: { get metadata() { return told(); } }, refreshMetadata };
-    return otherPartitions({ wire: { cluster } as unknown as Wire, log: () => undefined, dealt: new Map(Object.entries(dealt)), metadataMaxAgeMs: 60_000 }, signal);
+    const cluster = {
+      brokerPool: {
+        get metadata() {
+          return told();
+        },
+      },
+      refreshMetadata,
+    };
+    return otherPartitions(
+      {
+        wire: { cluster } as unknown as Wire,
+        log: () => undefined,
+        dealt: new Map(Object.entries(dealt)),
+        metadataMaxAgeMs: 60_000,
+      },
+      signal,
+    );
   }
 }
 

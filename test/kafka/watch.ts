@@ -46,7 +46,10 @@ export class Watch {
 
   constructor(options: KafkaSourceOptions, behaviour: Behaviour = {}) {
     this.#behaviour = behaviour;
-    this.source = kafkaSource({ log: (level, message, fields) => this.log.push({ level, message, fields }), ...options });
+    this.source = kafkaSource({
+      log: (level, message, fields) => this.log.push({ level, message, fields }),
+      ...options,
+    });
     this.#subscription = this.source.events.subscribe({
       next: (event) => this.#take(event),
       error: (error: Error) => (this.error = error),
@@ -85,7 +88,8 @@ export class Watch {
     } else if (event.kind === 'fetched') {
       const { chunk } = event;
       if (!known.isOpen || known.isFailed) breach('fetched after failed, revoked or lost');
-      if (known.next !== undefined && chunk.afterOffset + 1 !== known.next) breach(`chunk begins at ${chunk.afterOffset + 1}, not at ${known.next}`);
+      if (known.next !== undefined && chunk.afterOffset + 1 !== known.next)
+        breach(`chunk begins at ${chunk.afterOffset + 1}, not at ${known.next}`);
       if (chunk.lastOffset <= chunk.afterOffset) breach('empty range');
       let last = chunk.afterOffset;
       for (const { offset } of chunk.records) {
@@ -140,20 +144,28 @@ export class Watch {
 
   /** The partitions that are ours now. */
   get owned(): Assignment[] {
-    const gone = new Set(this.events.filter(({ kind }) => kind === 'revoked' || kind === 'lost').map(({ assignment }) => assignment.epoch));
-    return this.of('assigned').map(({ assignment }) => assignment).filter(({ epoch }) => !gone.has(epoch));
+    const gone = new Set(
+      this.events.filter(({ kind }) => kind === 'revoked' || kind === 'lost').map(({ assignment }) => assignment.epoch),
+    );
+    return this.of('assigned')
+      .map(({ assignment }) => assignment)
+      .filter(({ epoch }) => !gone.has(epoch));
   }
 
   /** Fails with what the source said when it never comes true. */
   async until(condition: (watch: this) => boolean, limitMs = LIMIT_MS): Promise<void> {
     for (const deadline = Date.now() + limitMs; !condition(this); await sleep(10)) {
       if (this.error !== undefined) throw this.error;
-      if (Date.now() > deadline) throw new Error(`It did not come true within ${limitMs} ms: ${condition.toString()}\n${this.#summary()}`);
+      if (Date.now() > deadline)
+        throw new Error(`It did not come true within ${limitMs} ms: ${condition.toString()}\n${this.#summary()}`);
     }
   }
 
   #summary(): string {
-    const told = this.events.map((event) => `${event.kind} ${event.assignment.partition}${event.kind === 'fetched' ? ` to ${event.chunk.lastOffset}` : ''}`);
+    const told = this.events.map(
+      (event) =>
+        `${event.kind} ${event.assignment.partition}${event.kind === 'fetched' ? ` to ${event.chunk.lastOffset}` : ''}`,
+    );
     return [...told.slice(-20), `${this.records.length} records in all`, ...this.lines.slice(-30)].join('\n');
   }
 

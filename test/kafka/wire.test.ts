@@ -21,13 +21,18 @@ describe('what lies beneath kafkajs', () => {
     const { cluster } = openWire(sourceSettings(options));
     expect(() => checkedCluster(cluster)).not.toThrow();
     expect(() => checkedCluster(undefined)).toThrow(/Cluster lacks connect/);
-    expect(() => checkedBroker({ fetch: () => undefined })).toThrow(expect.objectContaining({ code: 'KCR_KAFKAJS_HOOKS' }));
+    expect(() => checkedBroker({ fetch: () => undefined })).toThrow(
+      expect.objectContaining({ code: 'KCR_KAFKAJS_HOOKS' }),
+    );
   });
 
   test('a partition does not halt for good because every broker lost one answer', async () => {
     const { cluster } = openWire(sourceSettings(options));
     // As kafkajs leaves it when each broker's answer was lost.
-    Object.assign(cluster.brokerPool, { refreshMetadataIfNecessary: async () => undefined, withBroker: async () => null });
+    Object.assign(cluster.brokerPool, {
+      refreshMetadataIfNecessary: async () => undefined,
+      withBroker: async () => null,
+    });
     const thrown: unknown = await cluster.metadata({ topics: [] }).catch((error: unknown) => error);
     expect(thrown).toBeInstanceOf(Error);
     expect(troubleOf(thrown)).toBe('transient');
@@ -37,7 +42,12 @@ describe('what lies beneath kafkajs', () => {
     for (let version = 4; version <= 11; version++) {
       const [fetched] = decodeAnswer(answer(version), version);
       expect(fetched).toMatchObject({
-        topic: 't', partition: 3, errorCode: 0, highWatermark: 70, aborted: [{ producerId: 9n, firstOffset: 60 }], data: Buffer.from('abc'),
+        topic: 't',
+        partition: 3,
+        errorCode: 0,
+        highWatermark: 70,
+        aborted: [{ producerId: 9n, firstOffset: 60 }],
+        data: Buffer.from('abc'),
       });
     }
   });
@@ -46,24 +56,37 @@ describe('what lies beneath kafkajs', () => {
 describe('a client that has ended', () => {
   test('leaves no connection open that was being made, or is made after: a process can end', async () => {
     const accepted: Socket[] = [];
-    const server = createServer((socket) => void accepted.push(socket.on('error', () => undefined).resume())).listen(0, '127.0.0.1');
+    const server = createServer((socket) => void accepted.push(socket.on('error', () => undefined).resume())).listen(
+      0,
+      '127.0.0.1',
+    );
     onTestFinished(() => void server.close());
     await once(server, 'listening');
-    const client = createClient(sourceSettings({ ...options, brokers: [`127.0.0.1:${(server.address() as AddressInfo).port}`] }));
-    const connecting = client.kafka.admin().connect().catch((thrown: unknown) => thrown);
+    const client = createClient(
+      sourceSettings({ ...options, brokers: [`127.0.0.1:${(server.address() as AddressInfo).port}`] }),
+    );
+    const connecting = client.kafka
+      .admin()
+      .connect()
+      .catch((thrown: unknown) => thrown);
     client.end();
     // As what kafkajs tries by itself.
-    const later = client.kafka.admin().connect().catch((thrown: unknown) => thrown);
+    const later = client.kafka
+      .admin()
+      .connect()
+      .catch((thrown: unknown) => thrown);
     expect([await connecting, await later]).toEqual([expect.any(Error), expect.any(Error)]);
     await vi.waitUntil(() => accepted.every(({ closed }) => closed), { timeout: 20_000 });
   });
 });
 
 describe("kafkajs's errors", () => {
-  const wrapped = (type: string) => Object.assign(new Error('x'), { name: 'KafkaJSNonRetriableError', cause: Object.assign(new Error('y'), { type }) });
+  const wrapped = (type: string) =>
+    Object.assign(new Error('x'), { name: 'KafkaJSNonRetriableError', cause: Object.assign(new Error('y'), { type }) });
 
   test('a fence is known as one, however deep it is wrapped', () => {
-    for (const type of ['ILLEGAL_GENERATION', 'UNKNOWN_MEMBER_ID', 'FENCED_INSTANCE_ID']) expect(troubleOf(wrapped(type))).toBe('fenced');
+    for (const type of ['ILLEGAL_GENERATION', 'UNKNOWN_MEMBER_ID', 'FENCED_INSTANCE_ID'])
+      expect(troubleOf(wrapped(type))).toBe('fenced');
     expect(troubleOf(wrapped('REBALANCE_IN_PROGRESS'))).toBe('rebalance');
     expect(troubleOf(wrapped('NOT_COORDINATOR_FOR_GROUP'))).toBe('coordinator');
     expect(kafkaType(wrapped('UNKNOWN_MEMBER_ID'))).toBe('UNKNOWN_MEMBER_ID');
@@ -73,7 +96,9 @@ describe("kafkajs's errors", () => {
     expect(troubleOf(wrapped('GROUP_AUTHORIZATION_FAILED'))).toBe('fatal');
     expect(troubleOf(new TypeError('a defect'))).toBe('fatal');
     expect(troubleOf(Object.assign(new Error('x'), { code: 'SELF_SIGNED_CERT_IN_CHAIN' }))).toBe('fatal');
-    expect(troubleOf(Object.assign(new Error('x'), { name: 'KafkaJSConnectionError', code: 'ECONNREFUSED' }))).toBe('transient');
+    expect(troubleOf(Object.assign(new Error('x'), { name: 'KafkaJSConnectionError', code: 'ECONNREFUSED' }))).toBe(
+      'transient',
+    );
     expect(troubleOf(wrapped('A_TYPE_OF_TOMORROW'))).toBe('transient');
     expect(isTimeout(Object.assign(new Error('x'), { name: 'KafkaJSRequestTimeoutError' }))).toBe(true);
   });
@@ -81,12 +106,20 @@ describe("kafkajs's errors", () => {
   test('a commit that may still take effect later is never called undone', () => {
     const outcome = (type: string, isSent = true) => commitOutcome(wrapped(type), isSent);
     const broken = (name: string) => Object.assign(new Error('x'), { name });
-    for (const unknown of ['GROUP_COORDINATOR_NOT_AVAILABLE', 'REQUEST_TIMED_OUT', 'UNKNOWN', 'NOT_ENOUGH_REPLICAS', 'A_TYPE_OF_TOMORROW']) expect(outcome(unknown)).toBe('unknown');
+    for (const unknown of [
+      'GROUP_COORDINATOR_NOT_AVAILABLE',
+      'REQUEST_TIMED_OUT',
+      'UNKNOWN',
+      'NOT_ENOUGH_REPLICAS',
+      'A_TYPE_OF_TOMORROW',
+    ])
+      expect(outcome(unknown)).toBe('unknown');
     for (const name of ['KafkaJSRequestTimeoutError', 'KafkaJSConnectionClosedError', 'KafkaJSConnectionError']) {
       expect(commitOutcome(broken(name), true)).toBe('unknown');
       expect(commitOutcome(broken(name), false)).toBe('before');
     }
-    for (const before of ['NOT_COORDINATOR_FOR_GROUP', 'GROUP_LOAD_IN_PROGRESS']) expect(outcome(before)).toBe('before');
+    for (const before of ['NOT_COORDINATOR_FOR_GROUP', 'GROUP_LOAD_IN_PROGRESS'])
+      expect(outcome(before)).toBe('before');
     for (const over of ['ILLEGAL_GENERATION', 'UNKNOWN_MEMBER_ID']) expect(outcome(over)).toBe('fenced');
     expect(outcome('OFFSET_METADATA_TOO_LARGE')).toBe('tooLarge');
     expect(outcome('GROUP_AUTHORIZATION_FAILED')).toBe('refused');
@@ -103,7 +136,8 @@ describe("kafkajs's errors", () => {
 
 describe('options', () => {
   test('nonsense is refused at once, saying what was expected and what came', () => {
-    const refused = (more: Partial<KafkaSourceOptions>, message: RegExp) => expect(() => kafkaSource({ ...options, ...more })).toThrow(message);
+    const refused = (more: Partial<KafkaSourceOptions>, message: RegExp) =>
+      expect(() => kafkaSource({ ...options, ...more })).toThrow(message);
     refused({ brokers: [] }, /`brokers` to be a list of one or more "host:port", got \[\]/);
     refused({ brokers: ['localhost'] }, /"host:port" in each place, got "localhost"/);
     refused({ groupId: '' }, /`groupId`/);

@@ -36,7 +36,8 @@ function compareOne(value: Buffer, names: ReservedNames, random: Random, where: 
   if (ours?.kind !== twin?.kind || ours?.at !== twin?.at) throw new Error(told);
   if (ours !== undefined && (ours.at < 0 || ours.at > value.length)) throw new Error(told);
   const isExpected = isParsedObject(value) && !namesOf(value).some((name) => isReserved(name, names));
-  if (isExpected !== (ours === undefined)) throw new Error(`${told}, JSON.parse ${isExpected ? 'takes it' : 'does not'}`);
+  if (isExpected !== (ours === undefined))
+    throw new Error(`${told}, JSON.parse ${isExpected ? 'takes it' : 'does not'}`);
   return ours?.kind;
 }
 

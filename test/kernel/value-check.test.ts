@@ -1,6 +1,17 @@
 import fc from 'fast-check';
 import { afterEach, describe, expect, it, vi } from 'vitest';
-import { checkByTwin, checkValues, faultText, hasKernel, MAX_DEPTH, provenanceNames, reservedNames, twinFault, type ValueCursor, valueFault } from '../../src/kernel/index.js';
+import {
+  checkByTwin,
+  checkValues,
+  faultText,
+  hasKernel,
+  MAX_DEPTH,
+  provenanceNames,
+  reservedNames,
+  twinFault,
+  type ValueCursor,
+  valueFault,
+} from '../../src/kernel/index.js';
 import { compareAll } from './differential.js';
 import { anyValue, isParsedObject, jsonText, seeded } from './values.js';
 
@@ -108,7 +119,9 @@ describe('a field that a provenance column takes is refused, however its name is
     ['{"n":1,"\\u005foffset":7}', '"\\u005foffset"', 7],
     ['{"n":1,"_\\u004Fff\\u0073et" : null}', '"_\\u004Fff\\u0073et"', 7],
   ])('%s', (text, name, at) => {
-    expect(faultOf(text, offsetOnly)).toBe(`has a field ${name} of its own, at byte ${at}, which the table's provenance column of that name takes`);
+    expect(faultOf(text, offsetOnly)).toBe(
+      `has a field ${name} of its own, at byte ${at}, which the table's provenance column of that name takes`,
+    );
     expect(faultOf(text)).toBeUndefined();
   });
 
@@ -119,8 +132,19 @@ describe('a field that a provenance column takes is refused, however its name is
   });
 
   it.each([
-    '{"n":{"_offset":7}}', '{"n":[{"_offset":7}]}', '{"n":"_offset"}', '{"_offsets":7}', '{"_offse":7}', '{"offset":7}', '{"_of\u017fset":7}', '{"_offset\\u0000":7}',
-    '{"\\\\_offset":7}', '{"_":7}', '{"":7}', '{"\\u005f":7}', '{"_off\\/set":7}',
+    '{"n":{"_offset":7}}',
+    '{"n":[{"_offset":7}]}',
+    '{"n":"_offset"}',
+    '{"_offsets":7}',
+    '{"_offse":7}',
+    '{"offset":7}',
+    '{"_of\u017fset":7}',
+    '{"_offset\\u0000":7}',
+    '{"\\\\_offset":7}',
+    '{"_":7}',
+    '{"":7}',
+    '{"\\u005f":7}',
+    '{"_off\\/set":7}',
   ])('%s is another field', (text) => expect(faultOf(text, 63)).toBeUndefined());
 });
 
@@ -130,7 +154,9 @@ describe('held against JSON.parse', () => {
     expect(values).toBe(20_000);
     expect(accepted).toBeGreaterThan(5_000);
     // Every kind of fault but depth, which has a test of its own, and absence, which is no matter of bytes.
-    expect([...faults.keys()].sort((a, b) => a - b)).toEqual([1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 18]);
+    expect([...faults.keys()].sort((a, b) => a - b)).toEqual([
+      1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 18,
+    ]);
   }, 60_000);
 
   it('every object that JSON.stringify writes passes, and no other value does', () => {
@@ -152,7 +178,9 @@ describe('held against JSON.parse', () => {
   });
 });
 
-function cursorOf(values: readonly { readonly data: Buffer; readonly start: number; readonly length: number }[]): ValueCursor {
+function cursorOf(
+  values: readonly { readonly data: Buffer; readonly start: number; readonly length: number }[],
+): ValueCursor {
   let index = -1;
   return {
     next: () => ++index < values.length,
@@ -208,17 +236,23 @@ describe('many values at a time', () => {
     expect(checkValues(cursorOf(values)).fault).toMatchObject({ index: count - 1, at: 8 });
   });
 
-  it.each([100_000, 131_072, 200_000, 392_176, 392_177, 3_000_000])('a value of %i bytes is checked whole, and so are its neighbours', (size) => {
-    const large = Buffer.from(`{"a":"${'x'.repeat(size - 8)}"}`);
-    const spoiled = Buffer.from(large);
-    spoiled[size - 3] = 10;
-    const before = own(good);
-    expect(large.length).toBe(size);
-    expect(checkValues(cursorOf([before, own(large), before, own(large), before])).fault).toBeUndefined();
-    expect(checkValues(cursorOf([before, own(large), own(spoiled), before])).fault).toMatchObject({ index: 2, at: size - 3 });
-    expect(checkValues(cursorOf([before, own(bad), own(spoiled)])).fault).toMatchObject({ index: 1 });
-    expect(checkValues(cursorOf([own(large), before, own(bad)])).fault).toMatchObject({ index: 2 });
-  });
+  it.each([100_000, 131_072, 200_000, 392_176, 392_177, 3_000_000])(
+    'a value of %i bytes is checked whole, and so are its neighbours',
+    (size) => {
+      const large = Buffer.from(`{"a":"${'x'.repeat(size - 8)}"}`);
+      const spoiled = Buffer.from(large);
+      spoiled[size - 3] = 10;
+      const before = own(good);
+      expect(large.length).toBe(size);
+      expect(checkValues(cursorOf([before, own(large), before, own(large), before])).fault).toBeUndefined();
+      expect(checkValues(cursorOf([before, own(large), own(spoiled), before])).fault).toMatchObject({
+        index: 2,
+        at: size - 3,
+      });
+      expect(checkValues(cursorOf([before, own(bad), own(spoiled)])).fault).toMatchObject({ index: 1 });
+      expect(checkValues(cursorOf([own(large), before, own(bad)])).fault).toMatchObject({ index: 2 });
+    },
+  );
 
   it('a tombstone is told at its place, unless a value before it is wrong', () => {
     const none = { data: good, start: 0, length: -1 };
@@ -229,7 +263,17 @@ describe('many values at a time', () => {
   });
 
   it('values whose cursor threw leave nothing behind for the next ones', () => {
-    const broken: ValueCursor = { ...own(bad), valueStart: 0, valueLength: bad.length, next: vi.fn().mockReturnValueOnce(true).mockImplementation(() => { throw new Error('gone'); }) };
+    const broken: ValueCursor = {
+      ...own(bad),
+      valueStart: 0,
+      valueLength: bad.length,
+      next: vi
+        .fn()
+        .mockReturnValueOnce(true)
+        .mockImplementation(() => {
+          throw new Error('gone');
+        }),
+    };
     expect(() => checkValues(broken)).toThrow('gone');
     expect(checkValues(cursorOf([own(good)])).fault).toBeUndefined();
   });

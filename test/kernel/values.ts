@@ -22,18 +22,98 @@ function pick<T>(random: Random, from: readonly T[]): T {
 }
 
 const spaces = ['', '', '', '', ' ', '\n', '\t', '\r', '  \n', ' '.repeat(17)];
-const numbers = ['0', '-0', '1', '12', '-7', '3.25', '0.5', '1e5', '1E+5', '-1.5e-10', '123456789012345678901234567890', '1e400', '18446744073709551616'];
-const badNumbers = ['01', '+1', '.5', '5.', '1e', '1e+', '-', '--1', '0x1', 'NaN', 'Infinity', '-Infinity', '1.e3', '00', '1_0'];
+const numbers = [
+  '0',
+  '-0',
+  '1',
+  '12',
+  '-7',
+  '3.25',
+  '0.5',
+  '1e5',
+  '1E+5',
+  '-1.5e-10',
+  '123456789012345678901234567890',
+  '1e400',
+  '18446744073709551616',
+];
+const badNumbers = [
+  '01',
+  '+1',
+  '.5',
+  '5.',
+  '1e',
+  '1e+',
+  '-',
+  '--1',
+  '0x1',
+  'NaN',
+  'Infinity',
+  '-Infinity',
+  '1.e3',
+  '00',
+  '1_0',
+];
 const words = ['true', 'false', 'null'];
 const badWords = ['True', 'nul', 'truer', 'fals', 'nil', 'undefined', 't', 'n', 'f', 'falsy', 'trie'];
 const pieces = [
-  'a', 'xyz', '"', '\\"', '\\\\', '\\/', '\\n', '\\u00e9', '\\uD83D\\uDE00', '\\ud800', '\\udc00', 'é', '日本', '😀', '{', '}', '[', ']', ',', ':', '\u007f', '\u2028',
-  'a long text of more than sixteen bytes ', '\\u005f', '_offset', 'x'.repeat(33),
+  'a',
+  'xyz',
+  '"',
+  '\\"',
+  '\\\\',
+  '\\/',
+  '\\n',
+  '\\u00e9',
+  '\\uD83D\\uDE00',
+  '\\ud800',
+  '\\udc00',
+  'é',
+  '日本',
+  '😀',
+  '{',
+  '}',
+  '[',
+  ']',
+  ',',
+  ':',
+  '\u007f',
+  '\u2028',
+  'a long text of more than sixteen bytes ',
+  '\\u005f',
+  '_offset',
+  'x'.repeat(33),
 ];
 const badPieces = ['\n', '\t', '\u0000', '\u001f', '\\x', '\\u12', '\\u12g4', '\\', '\\a', "\\'", '\\u'];
 const names = [
-  '_topic', '_partition', '_offset', '_timestamp', '_key', '_headers', '_OFFSET', '\\u005foffset', '\\u005Foffset', '_\\u006Fffset', '\\u005f\\u004b\\u0065\\u0079', '_offsets', '_offse', '_',
-  '\\u005f', '_key\\u0000', '_of\\u017fset', '_ke\\/y', '_headers2', '_timestampx', '__key', '', 'offset', '_\\u212aey', '\\\\_offset', '_\\u0000', '_partition_', '_Partition',
+  '_topic',
+  '_partition',
+  '_offset',
+  '_timestamp',
+  '_key',
+  '_headers',
+  '_OFFSET',
+  '\\u005foffset',
+  '\\u005Foffset',
+  '_\\u006Fffset',
+  '\\u005f\\u004b\\u0065\\u0079',
+  '_offsets',
+  '_offse',
+  '_',
+  '\\u005f',
+  '_key\\u0000',
+  '_of\\u017fset',
+  '_ke\\/y',
+  '_headers2',
+  '_timestampx',
+  '__key',
+  '',
+  'offset',
+  '_\\u212aey',
+  '\\\\_offset',
+  '_\\u0000',
+  '_partition_',
+  '_Partition',
 ];
 
 /** A valid JSON value, or with `spoil` one in ten thousand places that is not. */
@@ -97,7 +177,33 @@ function mutated(random: Random, value: Buffer): Buffer {
   return bytes;
 }
 
-const soup = ['{', '}', '[', ']', '"', '\\', ':', ',', ' ', '\n', 'a', '1', 'u', 'null', '"a":', '{}', '-', '0', '.', 'e', 'true', '[]', '"_offset":', '\u0001', 'é'];
+const soup = [
+  '{',
+  '}',
+  '[',
+  ']',
+  '"',
+  '\\',
+  ':',
+  ',',
+  ' ',
+  '\n',
+  'a',
+  '1',
+  'u',
+  'null',
+  '"a":',
+  '{}',
+  '-',
+  '0',
+  '.',
+  'e',
+  'true',
+  '[]',
+  '"_offset":',
+  '\u0001',
+  'é',
+];
 
 /** A value of any kind: about two in five are objects by JSON. */
 export function anyValue(random: Random): Buffer {
@@ -120,7 +226,10 @@ export function anyValue(random: Random): Buffer {
 
 /** As most topics have them; a string may be of any length. */
 function flatEvent(random: Random): Buffer {
-  const fields = Array.from({ length: 1 + below(random, 8) }, (_, index) => `"field_${index}":${random() < 0.5 ? `"${'x'.repeat(below(random, 40))}"` : below(random, 1e9)}`);
+  const fields = Array.from(
+    { length: 1 + below(random, 8) },
+    (_, index) => `"field_${index}":${random() < 0.5 ? `"${'x'.repeat(below(random, 40))}"` : below(random, 1e9)}`,
+  );
   return Buffer.from(`{${fields.join(',')}}`);
 }
 

@@ -8,7 +8,11 @@ vi.setConfig({ testTimeout: 60_000 });
 
 /** A batch with holes anywhere, at its boundaries too. */
 const batches: fc.Arbitrary<Batch> = fc
-  .record({ afterOffset: fc.integer({ min: -1, max: 50 }), size: fc.integer({ min: 1, max: 30 }), holes: fc.array(fc.integer({ min: 0, max: 80 })) })
+  .record({
+    afterOffset: fc.integer({ min: -1, max: 50 }),
+    size: fc.integer({ min: 1, max: 30 }),
+    holes: fc.array(fc.integer({ min: 0, max: 80 })),
+  })
   .map(({ afterOffset, size, holes }) => chunk(afterOffset, afterOffset + size, { holes }));
 
 const offsets = (batch: Batch | undefined): number[] => (batch?.records ?? []).map(({ offset }) => offset);
@@ -26,7 +30,8 @@ describe('splitBatch', () => {
         expect(head?.afterOffset ?? tail?.afterOffset).toBe(batch.afterOffset);
         expect(tail?.lastOffset ?? head?.lastOffset).toBe(batch.lastOffset);
         if (head !== undefined && tail !== undefined) expect([head.lastOffset, tail.afterOffset]).toEqual([cut, cut]);
-        for (const side of [head, tail]) if (side !== undefined) expect(side.lastOffset).toBeGreaterThan(side.afterOffset);
+        for (const side of [head, tail])
+          if (side !== undefined) expect(side.lastOffset).toBeGreaterThan(side.afterOffset);
       }),
     );
   });
@@ -45,7 +50,8 @@ describe('splitBatch', () => {
   test('the bytes of both sides add up, so that limits and back-pressure stay true', () => {
     fc.assert(
       fc.property(batches, fc.integer({ min: -3, max: 90 }), (batch, cut) => {
-        for (const side of splitBatch(batch, cut)) if (side !== undefined) expect(side.bytes).toBe(bytesOf(side.records));
+        for (const side of splitBatch(batch, cut))
+          if (side !== undefined) expect(side.bytes).toBe(bytesOf(side.records));
       }),
     );
   });
@@ -76,13 +82,17 @@ describe('joinBatches', () => {
         const parts: Batch[] = [];
         let rest: Batch | undefined = batch;
         for (const cut of [...cuts].sort((a, b) => a - b)) {
-          const [head, tail]: [Batch | undefined, Batch | undefined] = rest === undefined ? [undefined, undefined] : splitBatch(rest, cut);
+          const [head, tail]: [Batch | undefined, Batch | undefined] =
+            rest === undefined ? [undefined, undefined] : splitBatch(rest, cut);
           if (head !== undefined) parts.push(head);
           rest = tail;
         }
         if (rest !== undefined) parts.push(rest);
         expect(joinBatches(parts)).toMatchObject({
-          afterOffset: batch.afterOffset, lastOffset: batch.lastOffset, records: batch.records, bytes: batch.bytes,
+          afterOffset: batch.afterOffset,
+          lastOffset: batch.lastOffset,
+          records: batch.records,
+          bytes: batch.bytes,
         });
       }),
     );

@@ -115,14 +115,19 @@ describe('byte credits', () => {
   });
 
   test('memory stays below the budget and one delivery for each partition, whatever happens', () => {
-    const act = fc.record({ epoch: fc.integer({ min: 1, max: 5 }), what: fc.constantFrom('deliver', 'deliver', 'deliver', 'done', 'forget', 'reopen'), size: fc.integer({ min: 1, max: MIB }) });
+    const act = fc.record({
+      epoch: fc.integer({ min: 1, max: 5 }),
+      what: fc.constantFrom('deliver', 'deliver', 'deliver', 'done', 'forget', 'reopen'),
+      size: fc.integer({ min: 1, max: MIB }),
+    });
     fc.assert(
       fc.property(fc.array(act, { maxLength: 300 }), (acts) => {
         const credits = new Credits(2 * MIB);
         for (let epoch = 1; epoch <= 5; epoch++) credits.open(epoch);
         let offset = 0;
         for (const { epoch, what, size } of acts) {
-          if (what === 'deliver' && credits.mayFetch(epoch, further)) credits.delivered(epoch, delivery(offset++, size));
+          if (what === 'deliver' && credits.mayFetch(epoch, further))
+            credits.delivered(epoch, delivery(offset++, size));
           if (what === 'done') credits.done(epoch, offset - 2);
           if (what === 'forget') credits.forget(epoch);
           if (what === 'reopen') {
@@ -142,13 +147,18 @@ describe('byte credits', () => {
 });
 
 describe('large batches', () => {
-  const delivered = (credits: Credits, epoch: number, lastOffset: number, held: number) => credits.delivered(epoch, { lastOffset, held, fetched: held });
+  const delivered = (credits: Credits, epoch: number, lastOffset: number, held: number) =>
+    credits.delivered(epoch, { lastOffset, held, fetched: held });
 
   test('that wait for room are told of any that is made, else they would wait for ever', () => {
     const credits = new Credits(100);
     credits.open(1);
     credits.open(2);
-    for (const [lastOffset, held] of [[1, 20], [2, 10]] as const) delivered(credits, 1, lastOffset, held);
+    for (const [lastOffset, held] of [
+      [1, 20],
+      [2, 10],
+    ] as const)
+      delivered(credits, 1, lastOffset, held);
     delivered(credits, 2, 1, 10);
     expect(credits.mayUnpack(2, 70, 2)).toBe(false);
     expect(credits.done(1, 1)).toBe(true);

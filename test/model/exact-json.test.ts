@@ -4,13 +4,16 @@ import { ExactNumber, parseExact, stringifyExact } from '../../src/model/exact-j
 
 describe('H4: numbers that no double holds', () => {
   test('H4: keep their digits on the way through a transform, and JSON.parse would change them', () => {
-    const text = '{"id":9007199254740993,"max":18446744073709551615,"low":-9223372036854775808,"price":1234567890.123456789,"n":1.5,"e":1e3,"nested":[{"id":9007199254740993}]}';
+    const text =
+      '{"id":9007199254740993,"max":18446744073709551615,"low":-9223372036854775808,"price":1234567890.123456789,"n":1.5,"e":1e3,"nested":[{"id":9007199254740993}]}';
     expect(stringifyExact(parseExact(text))).toBe(text.replace('1e3', '1000'));
     expect(JSON.stringify(JSON.parse(text))).not.toContain('9007199254740993');
   });
 
   test('integers become a bigint, others an ExactNumber, which counts as the nearest double', () => {
-    const { id, price } = parseExact<{ id: bigint; price: ExactNumber }>('{"id":9007199254740993,"price":0.12345678901234567}')!;
+    const { id, price } = parseExact<{ id: bigint; price: ExactNumber }>(
+      '{"id":9007199254740993,"price":0.12345678901234567}',
+    )!;
     expect(id).toBe(9007199254740993n);
     expect(price).toBeInstanceOf(ExactNumber);
     expect([String(price), Number(price)]).toEqual(['0.12345678901234567', 0.12345678901234567]);
@@ -33,7 +36,8 @@ describe('parseExact', () => {
   });
 
   test('throws as JSON.parse does', () => {
-    for (const text of ['{', '{"a":1e}', '[1,]', '{"a":00000000000000001}', '']) expect(() => parseExact(text), text).toThrow(SyntaxError);
+    for (const text of ['{', '{"a":1e}', '[1,]', '{"a":00000000000000001}', ''])
+      expect(() => parseExact(text), text).toThrow(SyntaxError);
   });
 
   test('a field __proto__ is a field', () => {
@@ -51,7 +55,8 @@ describe('parseExact', () => {
         const long = parseExact<unknown[]>(`[12345678901234567890, ${bare}]`)!;
         const expected = JSON.parse(`[0, ${bare}]`) as unknown[];
         // A double of sixteen or seventeen digits is an ExactNumber, of the very same value.
-        const plain = (value: unknown): unknown => JSON.parse(JSON.stringify(value, (_, one: unknown) => one) ?? 'null');
+        const plain = (value: unknown): unknown =>
+          JSON.parse(JSON.stringify(value, (_, one: unknown) => one) ?? 'null');
         expect(plain(JSON.parse(stringifyExact(long[1])!))).toEqual(plain(expected[1]));
       }),
     );
@@ -60,7 +65,16 @@ describe('parseExact', () => {
 
 describe('stringifyExact', () => {
   test('is JSON.stringify but for these numbers', () => {
-    const value = { a: undefined, b: [undefined, () => 1], c: new Date(0), d: NaN, e: 'ü"\\', f: { toJSON: (key: string) => key }, g: null, h: true };
+    const value = {
+      a: undefined,
+      b: [undefined, () => 1],
+      c: new Date(0),
+      d: NaN,
+      e: 'ü"\\',
+      f: { toJSON: (key: string) => key },
+      g: null,
+      h: true,
+    };
     expect(stringifyExact({ ...value, id: 1n })).toBe(JSON.stringify({ ...value, id: 1 }));
     expect(stringifyExact(undefined)).toBeUndefined();
   });

@@ -6,11 +6,20 @@ import type { Batch, KafkaRecord, RecordHeaders, Records } from '../../src/model
 import { chunk } from '../support/fakes.js';
 
 const bytes = fc.option(fc.uint8Array({ maxLength: 12 }).map((data) => Buffer.from(data)));
-const field = fc.record({ step: fc.integer({ min: 1, max: 4 }), timestampMs: fc.nat({ max: 2 ** 45 }), key: bytes, value: bytes, headers: fc.integer({ min: 0, max: 2 }) });
+const field = fc.record({
+  step: fc.integer({ min: 1, max: 4 }),
+  timestampMs: fc.nat({ max: 2 ** 45 }),
+  key: bytes,
+  value: bytes,
+  headers: fc.integer({ min: 0, max: 2 }),
+});
 /** Records in parts of one or two buffers each, offsets with holes. */
-const parts = fc.array(fc.tuple(fc.array(field, { maxLength: 6 }), fc.array(field, { maxLength: 6 })), { maxLength: 4 });
+const parts = fc.array(fc.tuple(fc.array(field, { maxLength: 6 }), fc.array(field, { maxLength: 6 })), {
+  maxLength: 4,
+});
 
-const headersOf = (count: number): RecordHeaders => Array.from({ length: count }, (_, i) => [`h${i}`, Buffer.from([i])] as const);
+const headersOf = (count: number): RecordHeaders =>
+  Array.from({ length: count }, (_, i) => [`h${i}`, Buffer.from([i])] as const);
 
 interface Field {
   readonly step: number;
@@ -28,7 +37,13 @@ function both(layout: readonly (readonly (readonly Field[])[])[]): { packed: Pac
     // A header's count stands behind the value here: what is read there is the reader's own affair.
     const builder = new PartBuilder(buffers.flat().length, (data, at) => headersOf(data[at]!));
     for (const fields of buffers) {
-      const data = Buffer.concat(fields.flatMap(({ key, value, headers }) => [key ?? Buffer.alloc(0), value ?? Buffer.alloc(0), Buffer.from([headers])]));
+      const data = Buffer.concat(
+        fields.flatMap(({ key, value, headers }) => [
+          key ?? Buffer.alloc(0),
+          value ?? Buffer.alloc(0),
+          Buffer.from([headers]),
+        ]),
+      );
       builder.open(data);
       let at = 0;
       for (const { step, timestampMs, key, value, headers } of fields) {
@@ -46,9 +61,15 @@ function both(layout: readonly (readonly (readonly Field[])[])[]): { packed: Pac
 
 function walked(records: Records): KafkaRecord[] {
   const found: KafkaRecord[] = [];
-  for (const cursor = cursorOver(records); cursor.next(); ) {
+  for (const cursor = cursorOver(records); cursor.next();) {
     const { offset, timestampMs, data, valueStart, valueLength } = cursor;
-    found.push({ offset, timestampMs, key: cursor.key(), value: valueLength < 0 ? null : Buffer.from(data.subarray(valueStart, valueStart + valueLength)), headers: cursor.headers() });
+    found.push({
+      offset,
+      timestampMs,
+      key: cursor.key(),
+      value: valueLength < 0 ? null : Buffer.from(data.subarray(valueStart, valueStart + valueLength)),
+      headers: cursor.headers(),
+    });
   }
   return found;
 }
@@ -77,14 +98,19 @@ describe('packed records', () => {
 
   test('a slice has the same records as that of an array, from either end, also a slice of a slice', () => {
     const index = fc.option(fc.integer({ min: -30, max: 30 }), { nil: undefined });
-    const property = fc.property(parts, fc.array(fc.tuple(index, index), { maxLength: 3 }), fc.integer({ min: 0, max: 60 }), (layout, cuts, offset) => {
-      let { packed, plain } = both(layout);
-      for (const [start, end] of cuts) [packed, plain] = [packed.slice(start, end), plain.slice(start, end)];
-      expect([...packed]).toEqual(plain);
-      expect(walked(packed)).toEqual(plain);
-      expect(packed.filter((_, i) => i % 2 === 0)).toEqual(plain.filter((_, i) => i % 2 === 0));
-      expect(indexAfter(packed, offset)).toBe(indexAfter(plain, offset));
-    });
+    const property = fc.property(
+      parts,
+      fc.array(fc.tuple(index, index), { maxLength: 3 }),
+      fc.integer({ min: 0, max: 60 }),
+      (layout, cuts, offset) => {
+        let { packed, plain } = both(layout);
+        for (const [start, end] of cuts) [packed, plain] = [packed.slice(start, end), plain.slice(start, end)];
+        expect([...packed]).toEqual(plain);
+        expect(walked(packed)).toEqual(plain);
+        expect(packed.filter((_, i) => i % 2 === 0)).toEqual(plain.filter((_, i) => i % 2 === 0));
+        expect(indexAfter(packed, offset)).toBe(indexAfter(plain, offset));
+      },
+    );
     fc.assert(property, { numRuns: 500 });
   });
 
@@ -95,7 +121,9 @@ describe('packed records', () => {
       const [head, tail] = splitBatch(whole, cut);
       expect([...(head?.records ?? [])]).toEqual(plain.filter(({ offset }) => offset <= cut));
       const sides = [head, tail].filter((side) => side !== undefined);
-      const joined = joinBatches(isMixed ? sides.map((side, i) => (i === 0 ? { ...side, records: [...side.records] } : side)) : sides);
+      const joined = joinBatches(
+        isMixed ? sides.map((side, i) => (i === 0 ? { ...side, records: [...side.records] } : side)) : sides,
+      );
       expect([...joined.records]).toEqual(plain);
       expect(joined.bytes).toBe(bytesOf(plain));
       expect(joined.records instanceof PackedRecords).toBe(!isMixed);

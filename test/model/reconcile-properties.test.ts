@@ -28,7 +28,12 @@ const offsets = fc.uniqueArray(offset, { maxLength: 20 });
 
 /** Any state a process may leave behind. */
 const states: fc.Arbitrary<PartitionState> = fc
-  .record({ settled: fc.option(fc.nat({ max: 25 }), { nil: undefined }), first: fc.nat({ max: 25 }), sizes: fc.array(fc.integer({ min: 1, max: 8 }), { maxLength: 3 }), poison: offsets })
+  .record({
+    settled: fc.option(fc.nat({ max: 25 }), { nil: undefined }),
+    first: fc.nat({ max: 25 }),
+    sizes: fc.array(fc.integer({ min: 1, max: 8 }), { maxLength: 3 }),
+    poison: offsets,
+  })
   .map(({ settled, first, sizes, poison }) => {
     const pending: Intent[] = [];
     for (const size of sizes) {
@@ -41,13 +46,24 @@ const states: fc.Arbitrary<PartitionState> = fc
   });
 
 const tenures: fc.Arbitrary<Tenure> = fc
-  .record({ state: states, start: fc.nat({ max: 20 }), stale: fc.option(offset), more: fc.nat({ max: 15 }), cuts: offsets, staleCuts: offsets, holes: offsets })
+  .record({
+    state: states,
+    start: fc.nat({ max: 20 }),
+    stale: fc.option(offset),
+    more: fc.nat({ max: 15 }),
+    cuts: offsets,
+    staleCuts: offsets,
+    holes: offsets,
+  })
   .map(({ state, start, stale, more, cuts, staleCuts, holes }) => {
     const resume = resumeOffset(state) ?? start;
     const end = resume + more;
     // The group's committed offset is never beyond what is settled, so what is read before the seek begins at or before it.
     const from = Math.min(start, resume);
-    const before = stale === null || resumeOffset(state) === undefined ? [] : cutUp(from - 1, Math.max(from, Math.min(stale, end)), staleCuts, holes);
+    const before =
+      stale === null || resumeOffset(state) === undefined
+        ? []
+        : cutUp(from - 1, Math.max(from, Math.min(stale, end)), staleCuts, holes);
     return { state, end, holes, batches: [...before, ...cutUp(resume - 1, end, cuts, holes)] };
   });
 
@@ -82,7 +98,9 @@ describe('whatever the cuts, and whatever state a process died in', () => {
   test('no offset beyond what is settled is lost or doubled', () => {
     forAll((tenure, emitted) => {
       const got = emitted.flatMap(rangeOf);
-      const covered = emitted.flatMap(({ batch }) => Array.from({ length: batch.lastOffset - batch.afterOffset }, (_, i) => batch.afterOffset + 1 + i));
+      const covered = emitted.flatMap(({ batch }) =>
+        Array.from({ length: batch.lastOffset - batch.afterOffset }, (_, i) => batch.afterOffset + 1 + i),
+      );
       expect(covered).toEqual(Array.from({ length: covered.length }, (_, i) => beginOf(tenure) + i));
       const held = tenure.state.pending.find(({ first, last }) => first > (got.at(-1) ?? -1) && last > tenure.end);
       expect(got.at(-1) ?? beginOf(tenure) - 1).toBe(held === undefined ? tenure.end : held.first - 1);
@@ -94,7 +112,8 @@ describe('whatever the cuts, and whatever state a process died in', () => {
       const excluded = new Set(tenure.state.pending.flatMap((each) => each.excluded));
       const last = emitted.at(-1)?.batch.lastOffset ?? -1;
       const expected: number[] = [];
-      for (let each = beginOf(tenure); each <= last; each++) if (!tenure.holes.includes(each) && !excluded.has(each)) expected.push(each);
+      for (let each = beginOf(tenure); each <= last; each++)
+        if (!tenure.holes.includes(each) && !excluded.has(each)) expected.push(each);
       expect(emitted.flatMap(offsetsOf)).toEqual(expected);
     });
   });
@@ -106,7 +125,9 @@ describe('whatever the cuts, and whatever state a process died in', () => {
       for (const replay of replays) {
         const { first, last, excluded } = replay.intent;
         expect(rangeOf(replay)).toEqual([first, last]);
-        const left = Array.from({ length: last - first + 1 }, (_, i) => first + i).filter((each) => !holes.includes(each) && !excluded.includes(each));
+        const left = Array.from({ length: last - first + 1 }, (_, i) => first + i).filter(
+          (each) => !holes.includes(each) && !excluded.includes(each),
+        );
         expect(offsetsOf(replay)).toEqual(left);
       }
     });
@@ -114,7 +135,8 @@ describe('whatever the cuts, and whatever state a process died in', () => {
 
   test('I7: each range begins where the one before ended', () => {
     forAll((_, emitted) => {
-      for (const [i, { batch }] of emitted.entries()) if (i > 0) expect(batch.afterOffset).toBe(emitted[i - 1]!.batch.lastOffset);
+      for (const [i, { batch }] of emitted.entries())
+        if (i > 0) expect(batch.afterOffset).toBe(emitted[i - 1]!.batch.lastOffset);
     });
   });
 
@@ -154,32 +176,50 @@ test('the cuts of the stream decide on nothing but the cuts of what is new', () 
 
 test('a gap is told once, before what lies behind it, and ranges stay contiguous over it', () => {
   fc.assert(
-    fc.property(fc.nat({ max: 10 }), fc.integer({ min: 1, max: 9 }), fc.integer({ min: 1, max: 9 }), fc.array(fc.integer({ min: 1, max: 5 }), { maxLength: 2 }), (settled, before, missing, sizes) => {
-      const pending: Intent[] = [];
-      for (const size of sizes) {
-        const first = (pending.at(-1)?.last ?? settled) + 1;
-        pending.push(intent(first, first + size - 1));
-      }
-      const found = settled + before + missing + 1;
-      const all = decisionsOn({ ...emptyState, settled, pending }, [chunk(settled, settled + before), chunk(found - 1, found + 20)]);
-      expect(all.filter(({ kind }) => kind === 'gap')).toEqual([{ kind: 'gap', expected: found - missing, found }]);
-      const emitted = all.filter(isEmitted);
-      for (const [i, { batch }] of emitted.entries()) expect(batch.afterOffset).toBe(i === 0 ? settled : emitted[i - 1]!.batch.lastOffset);
-      expect(emitted.at(-1)?.batch.lastOffset).toBe(found + 20);
-    }),
+    fc.property(
+      fc.nat({ max: 10 }),
+      fc.integer({ min: 1, max: 9 }),
+      fc.integer({ min: 1, max: 9 }),
+      fc.array(fc.integer({ min: 1, max: 5 }), { maxLength: 2 }),
+      (settled, before, missing, sizes) => {
+        const pending: Intent[] = [];
+        for (const size of sizes) {
+          const first = (pending.at(-1)?.last ?? settled) + 1;
+          pending.push(intent(first, first + size - 1));
+        }
+        const found = settled + before + missing + 1;
+        const all = decisionsOn({ ...emptyState, settled, pending }, [
+          chunk(settled, settled + before),
+          chunk(found - 1, found + 20),
+        ]);
+        expect(all.filter(({ kind }) => kind === 'gap')).toEqual([{ kind: 'gap', expected: found - missing, found }]);
+        const emitted = all.filter(isEmitted);
+        for (const [i, { batch }] of emitted.entries())
+          expect(batch.afterOffset).toBe(i === 0 ? settled : emitted[i - 1]!.batch.lastOffset);
+        expect(emitted.at(-1)?.batch.lastOffset).toBe(found + 20);
+      },
+    ),
   );
 });
 
 test('two lives, cut differently, insert the same ranges under the same tokens', () => {
-  const life = fc.record({ cuts: offsets, dies: fc.record({ recorded: fc.nat({ max: 6 }), settled: fc.nat({ max: 6 }) }) });
-  const tokenOf = (range: Intent) => dedupToken({ cluster: 'c', group: 'g', topic: 't', incarnation: 0, partition: 0, intent: range });
+  const life = fc.record({
+    cuts: offsets,
+    dies: fc.record({ recorded: fc.nat({ max: 6 }), settled: fc.nat({ max: 6 }) }),
+  });
+  const tokenOf = (range: Intent) =>
+    dedupToken({ cluster: 'c', group: 'g', topic: 't', incarnation: 0, partition: 0, intent: range });
   fc.assert(
     fc.property(life, offsets, ({ cuts, dies }, otherCuts) => {
       // The first life records some of its ranges and settles some of those; any that was recorded may be in the table.
       const first = decisionsOn(emptyState, cutUp(-1, 40, cuts, [])).filter(isEmitted);
       const intents = first.slice(0, dies.recorded).map((each) => intent(...rangeOf(each)));
       const settledCount = Math.min(dies.settled, intents.length);
-      const state: PartitionState = { ...emptyState, settled: intents[settledCount - 1]?.last, pending: intents.slice(settledCount) };
+      const state: PartitionState = {
+        ...emptyState,
+        settled: intents[settledCount - 1]?.last,
+        pending: intents.slice(settledCount),
+      };
       const second = decisionsOn(state, cutUp((resumeOffset(state) ?? 0) - 1, 40, otherCuts, [])).filter(isEmitted);
 
       const rowsByToken = new Map(intents.map((recorded, i) => [tokenOf(recorded), offsetsOf(first[i]!)]));

@@ -6,21 +6,44 @@ import { dedupToken } from '../../src/model/token.js';
 import { intent, stateOf } from '../support/fakes.js';
 
 const log = (fields: Partial<LogNow> = {}): LogNow => ({ topicId: 'A', start: 0, end: 100, ...fields });
-const known = (settled: number, ...pending: [number, number][]): PartitionState => ({ ...stateOf(settled, ...pending), topicId: 'A', incarnation: 3 });
-const nameless = (settled: number, ...pending: [number, number][]): PartitionState => ({ ...known(settled, ...pending), topicId: undefined });
+const known = (settled: number, ...pending: [number, number][]): PartitionState => ({
+  ...stateOf(settled, ...pending),
+  topicId: 'A',
+  incarnation: 3,
+});
+const nameless = (settled: number, ...pending: [number, number][]): PartitionState => ({
+  ...known(settled, ...pending),
+  topicId: undefined,
+});
 
-const restarted = (settled: number, topicId: string | undefined): unknown => ({ settled, pending: [], incarnation: 4, topicId, isAnew: true });
+const restarted = (settled: number, topicId: string | undefined): unknown => ({
+  settled,
+  pending: [],
+  incarnation: 4,
+  topicId,
+  isAnew: true,
+});
 
 describe('a stored state still speaks of the log', () => {
   const table: readonly (readonly [string, PartitionState, LogNow, ReturnType<typeof standing>])[] = [
     ['the same topic', known(41), log(), { kind: 'same', state: known(41) }],
     ['everything that the log holds is settled', known(99), log(), { kind: 'same', state: known(99) }],
-    ['everything that the log holds is in doubt', known(41, [42, 99]), log(), { kind: 'same', state: known(41, [42, 99]) }],
+    [
+      'everything that the log holds is in doubt',
+      known(41, [42, 99]),
+      log(),
+      { kind: 'same', state: known(41, [42, 99]) },
+    ],
     ['retention took what is behind us', known(41), log({ start: 40 }), { kind: 'same', state: known(41) }],
     ['retention overtook us: a gap, not a reset', known(41), log({ start: 60 }), { kind: 'same', state: known(41) }],
     ['the log is empty and nothing was ever settled', known(-1), log({ end: 0 }), { kind: 'same', state: known(-1) }],
     ['no id was known: it is learnt', nameless(41), log(), { kind: 'same', state: known(41) }],
-    ['no id was known and a range is in doubt: its token must not change', nameless(41, [42, 50]), log(), { kind: 'same', state: nameless(41, [42, 50]) }],
+    [
+      'no id was known and a range is in doubt: its token must not change',
+      nameless(41, [42, 50]),
+      log(),
+      { kind: 'same', state: nameless(41, [42, 50]) },
+    ],
     ['the brokers give no id any more', known(41), log({ topicId: undefined }), { kind: 'same', state: known(41) }],
   ];
   test.each(table)('%s', (_, state, now, expected) => expect(standing(state, now)).toEqual(expected));
@@ -28,10 +51,18 @@ describe('a stored state still speaks of the log', () => {
 
 describe('a topic that was created anew is told apart', () => {
   test('though it has grown past the old offset', () =>
-    expect(standing(known(41), log({ topicId: 'B' }))).toEqual({ kind: 'recreated', was: 'A', restarted: restarted(-1, 'B') }));
+    expect(standing(known(41), log({ topicId: 'B' }))).toEqual({
+      kind: 'recreated',
+      was: 'A',
+      restarted: restarted(-1, 'B'),
+    }));
 
   test('with a range in doubt, of which nothing is left to be read', () =>
-    expect(standing(known(41, [42, 50]), log({ topicId: 'B', end: 3 }))).toEqual({ kind: 'recreated', was: 'A', restarted: restarted(-1, 'B') }));
+    expect(standing(known(41, [42, 50]), log({ topicId: 'B', end: 3 }))).toEqual({
+      kind: 'recreated',
+      was: 'A',
+      restarted: restarted(-1, 'B'),
+    }));
 
   test('and begins where its log begins', () =>
     expect(standing(known(41), log({ topicId: 'B', start: 7 }))).toMatchObject({ restarted: restarted(6, 'B') }));
@@ -39,21 +70,45 @@ describe('a topic that was created anew is told apart', () => {
 
 describe('a log that ends before what is known of it was truncated', () => {
   test('it goes on where the log ends', () =>
-    expect(standing(known(41), log({ end: 41 }))).toEqual({ kind: 'truncated', known: 41, restarted: restarted(40, 'A') }));
+    expect(standing(known(41), log({ end: 41 }))).toEqual({
+      kind: 'truncated',
+      known: 41,
+      restarted: restarted(40, 'A'),
+    }));
 
   test('down to nothing', () =>
-    expect(standing(known(41), log({ end: 0 }))).toEqual({ kind: 'truncated', known: 41, restarted: restarted(-1, 'A') }));
+    expect(standing(known(41), log({ end: 0 }))).toEqual({
+      kind: 'truncated',
+      known: 41,
+      restarted: restarted(-1, 'A'),
+    }));
 
   test('where the brokers give no ids', () =>
-    expect(standing(nameless(41), log({ topicId: undefined, end: 9 }))).toEqual({ kind: 'truncated', known: 41, restarted: restarted(8, undefined) }));
+    expect(standing(nameless(41), log({ topicId: undefined, end: 9 }))).toEqual({
+      kind: 'truncated',
+      known: 41,
+      restarted: restarted(8, undefined),
+    }));
 
   test('a range in doubt that reaches into what is gone is for a person to decide', () =>
-    expect(standing(known(41, [42, 50]), log({ end: 50 }))).toEqual({ kind: 'truncated', known: 50, restarted: undefined }));
+    expect(standing(known(41, [42, 50]), log({ end: 50 }))).toEqual({
+      kind: 'truncated',
+      known: 50,
+      restarted: undefined,
+    }));
 });
 
 test('I10: no token of a restarted partition was ever used before', () => {
-  const states = fc.record({ settled: fc.nat({ max: 50 }), incarnation: fc.nat({ max: 5 }), topicId: fc.constantFrom('A', 'B', undefined) });
-  const logs = fc.record({ topicId: fc.constantFrom('A', 'B', undefined), start: fc.nat({ max: 10 }), end: fc.nat({ max: 60 }) });
+  const states = fc.record({
+    settled: fc.nat({ max: 50 }),
+    incarnation: fc.nat({ max: 5 }),
+    topicId: fc.constantFrom('A', 'B', undefined),
+  });
+  const logs = fc.record({
+    topicId: fc.constantFrom('A', 'B', undefined),
+    start: fc.nat({ max: 10 }),
+    end: fc.nat({ max: 60 }),
+  });
   const token = (state: PartitionState): string =>
     dedupToken({ cluster: 'c', group: 'g', topic: 't', partition: 0, ...state, intent: intent(7, 9) });
   fc.assert(

@@ -27,75 +27,114 @@ const events: Record<string, SourceEvent> = {
 };
 const named = Object.fromEntries(Object.entries(events).map(([letter, event]) => [letter, briefEvent(event)]));
 
-const consuming = (events$: Observable<SourceEvent>) => consume(new FakeSource(new Journal(), events$)).pipe(asText(briefEvent));
+const consuming = (events$: Observable<SourceEvent>) =>
+  consume(new FakeSource(new Journal(), events$)).pipe(asText(briefEvent));
 
 function expectPassing(m: Marbles, source: string, passing: string): void {
   m.expect(consuming(m.hot(source, events))).toBeObservable(passing, named);
 }
 
 describe('consume', () => {
-  test('the diagram of its documentation', marbles((m) => {
-    expectPassing(m, /* source */ '-A-a-B---b-c-S-|',
-      /*           consume(source) */ '-A-a-(LB)--c-S-|');
-  }));
+  test(
+    'the diagram of its documentation',
+    marbles((m) => {
+      expectPassing(m, /* source */ '-A-a-B---b-c-S-|', /*           consume(source) */ '-A-a-(LB)--c-S-|');
+    }),
+  );
 
-  test('never: a group without records is waited for', marbles((m) => {
-    const source = m.hot<SourceEvent>('-');
-    m.expect(consuming(source)).toBeObservable('-');
-    m.expect(source).toHaveSubscriptions('^');
-  }));
+  test(
+    'never: a group without records is waited for',
+    marbles((m) => {
+      const source = m.hot<SourceEvent>('-');
+      m.expect(consuming(source)).toBeObservable('-');
+      m.expect(source).toHaveSubscriptions('^');
+    }),
+  );
 
-  test('empty: a source that is drained at once completes', marbles((m) => {
-    const source = m.hot<SourceEvent>('|');
-    m.expect(consuming(source)).toBeObservable('|');
-    m.expect(source).toHaveSubscriptions('(^!)');
-  }));
+  test(
+    'empty: a source that is drained at once completes',
+    marbles((m) => {
+      const source = m.hot<SourceEvent>('|');
+      m.expect(consuming(source)).toBeObservable('|');
+      m.expect(source).toHaveSubscriptions('(^!)');
+    }),
+  );
 
-  test('one event passes', marbles((m) => expectPassing(m, '-A---|', '-A---|')));
+  test(
+    'one event passes',
+    marbles((m) => expectPassing(m, '-A---|', '-A---|')),
+  );
 
-  test('an error of the source is told', marbles((m) => {
-    const source = m.hot<SourceEvent>('-A-a-#', events, 'broken');
-    m.expect(consuming(source)).toBeObservable('-A-a-#', named, 'broken');
-    m.expect(source).toHaveSubscriptions('^----!');
-  }));
+  test(
+    'an error of the source is told',
+    marbles((m) => {
+      const source = m.hot<SourceEvent>('-A-a-#', events, 'broken');
+      m.expect(consuming(source)).toBeObservable('-A-a-#', named, 'broken');
+      m.expect(source).toHaveSubscriptions('^----!');
+    }),
+  );
 
-  test('an early unsubscription leaves the group', marbles((m) => {
-    const source = m.hot<SourceEvent>('-A-a-b-', events);
-    m.expect(consuming(source), '^---!').toBeObservable('-A-a-', named);
-    m.expect(source).toHaveSubscriptions('^---!');
-  }));
+  test(
+    'an early unsubscription leaves the group',
+    marbles((m) => {
+      const source = m.hot<SourceEvent>('-A-a-b-', events);
+      m.expect(consuming(source), '^---!').toBeObservable('-A-a-', named);
+      m.expect(source).toHaveSubscriptions('^---!');
+    }),
+  );
 
-  test('nothing is joined before it is subscribed to, and each subscription has tenures of its own', marbles((m) => {
-    const source = m.cold<SourceEvent>('-A-a-|', events);
-    const passing$ = consuming(source);
-    m.expect(passing$).toBeObservable('-A-a-|', named);
-    m.expect(passing$, '---^').toBeObservable('----A-a-|', named);
-    m.expect(source).toHaveSubscriptions(['^----!', '---^----!']);
-  }));
+  test(
+    'nothing is joined before it is subscribed to, and each subscription has tenures of its own',
+    marbles((m) => {
+      const source = m.cold<SourceEvent>('-A-a-|', events);
+      const passing$ = consuming(source);
+      m.expect(passing$).toBeObservable('-A-a-|', named);
+      m.expect(passing$, '---^').toBeObservable('----A-a-|', named);
+      m.expect(source).toHaveSubscriptions(['^----!', '---^----!']);
+    }),
+  );
 
-  test('two partitions interleaved: the tenures of one are nothing to the other', marbles((m) =>
-    expectPassing(m, '-A-O-a-x-P----x-d|', '-A-O-a-x-(LP)-x-d|')));
+  test(
+    'two partitions interleaved: the tenures of one are nothing to the other',
+    marbles((m) => expectPassing(m, '-A-O-a-x-P----x-d|', '-A-O-a-x-(LP)-x-d|')),
+  );
 
-  test('I9: a chunk that comes before its tenure, or after it was lost, never passes', marbles((m) =>
-    expectPassing(m, '-a-A-a-L-b-B-c-|', '---A-a-L---B-c-|')));
+  test(
+    'I9: a chunk that comes before its tenure, or after it was lost, never passes',
+    marbles((m) => expectPassing(m, '-a-A-a-L-b-B-c-|', '---A-a-L---B-c-|')),
+  );
 
-  test('I9: a tenure that the source forgot to end is lost before the next one begins', marbles((m) =>
-    expectPassing(m, '-A-B----c-|', '-A-(LB)-c-|')));
+  test(
+    'I9: a tenure that the source forgot to end is lost before the next one begins',
+    marbles((m) => expectPassing(m, '-A-B----c-|', '-A-(LB)-c-|')),
+  );
 
-  test('a loss that is told twice passes once', marbles((m) => expectPassing(m, '-A-L-L-|', '-A-L---|')));
+  test(
+    'a loss that is told twice passes once',
+    marbles((m) => expectPassing(m, '-A-L-L-|', '-A-L---|')),
+  );
 
-  test('a chunk still passes while its tenure is being revoked', marbles((m) => expectPassing(m, '-A-R-a-|', '-A-R-a-|')));
+  test(
+    'a chunk still passes while its tenure is being revoked',
+    marbles((m) => expectPassing(m, '-A-R-a-|', '-A-R-a-|')),
+  );
 
-  test('an epoch that is used again ends the stream with KCR_INTERNAL instead of mixing two tenures', marbles((m) => {
-    const source = m.hot<SourceEvent>('-A-A-a-|', events);
-    m.expect(consuming(source)).toBeObservable('-A-#', named, 'KCR_INTERNAL');
-    m.expect(source).toHaveSubscriptions('^--!');
-  }));
+  test(
+    'an epoch that is used again ends the stream with KCR_INTERNAL instead of mixing two tenures',
+    marbles((m) => {
+      const source = m.hot<SourceEvent>('-A-A-a-|', events);
+      m.expect(consuming(source)).toBeObservable('-A-#', named, 'KCR_INTERNAL');
+      m.expect(source).toHaveSubscriptions('^--!');
+    }),
+  );
 
-  test('an epoch that another partition has already is refused too: stages know a tenure by it', marbles((m) => {
-    const source = m.hot<SourceEvent>('-A-X-|', { ...events, X: assigned(tenure(1, first.epoch)) });
-    m.expect(consuming(source)).toBeObservable('-A-#', named, 'KCR_INTERNAL');
-  }));
+  test(
+    'an epoch that another partition has already is refused too: stages know a tenure by it',
+    marbles((m) => {
+      const source = m.hot<SourceEvent>('-A-X-|', { ...events, X: assigned(tenure(1, first.epoch)) });
+      m.expect(consuming(source)).toBeObservable('-A-#', named, 'KCR_INTERNAL');
+    }),
+  );
 });
 
 describe('consume and a release', () => {
@@ -109,7 +148,13 @@ describe('consume and a release', () => {
       passed.push(briefEvent(event));
       if (event.kind === 'revoked') release = event.release;
     });
-    return { source, passed, released, release: () => release(), revoke: (of: typeof first) => source.next(revoked(of, () => released.push(`${of.epoch}`))) };
+    return {
+      source,
+      passed,
+      released,
+      release: () => release(),
+      revoke: (of: typeof first) => source.next(revoked(of, () => released.push(`${of.epoch}`))),
+    };
   }
 
   test('a partition that was released and comes back is not told as lost', () => {
@@ -177,17 +222,20 @@ describe('consume and a source that emits while it is being listened to', () => 
     expect(produced).toBe(3);
   });
 
-  test('a listener that throws does not break the source', marbles((m) => {
-    const source = m.hot<SourceEvent>('-A-a-', events);
-    const failing$ = consume(new FakeSource(new Journal(), source)).pipe(
-      asText((event) => {
-        if (event.kind === 'fetched') throw new Error('listener');
-        return briefEvent(event);
-      }),
-    );
-    m.expect(failing$).toBeObservable('-A-#', named, new Error('listener'));
-    m.expect(source).toHaveSubscriptions('^--!');
-  }));
+  test(
+    'a listener that throws does not break the source',
+    marbles((m) => {
+      const source = m.hot<SourceEvent>('-A-a-', events);
+      const failing$ = consume(new FakeSource(new Journal(), source)).pipe(
+        asText((event) => {
+          if (event.kind === 'fetched') throw new Error('listener');
+          return briefEvent(event);
+        }),
+      );
+      m.expect(failing$).toBeObservable('-A-#', named, new Error('listener'));
+      m.expect(source).toHaveSubscriptions('^--!');
+    }),
+  );
 
   test('nothing but `events` is asked of the source', () => {
     const journal = new Journal();

@@ -35,8 +35,15 @@ describe('transformThrough', () => {
   });
 
   test('a stream that cannot be made is a failed transform, naming the range', async () => {
-    const failing = of(chunk(0, 3)).pipe(transformThrough(() => { throw new Error('no such codec'); }));
-    await expect(firstValueFrom(failing)).rejects.toMatchObject({ code: 'KCR_TRANSFORM', fields: { first: 1, last: 3 } });
+    const failing = of(chunk(0, 3)).pipe(
+      transformThrough(() => {
+        throw new Error('no such codec');
+      }),
+    );
+    await expect(firstValueFrom(failing)).rejects.toMatchObject({
+      code: 'KCR_TRANSFORM',
+      fields: { first: 1, last: 3 },
+    });
   });
 
   test('a record may become several rows, each with its offset; rows that come out of order are put in order', async () => {
@@ -73,7 +80,12 @@ describe('transformThrough', () => {
     const hanging = new Transform({ objectMode: true, transform: () => undefined });
     const destroyed = new Promise((resolve) => hanging.once('close', () => resolve(true)));
     hanging.on('error', () => undefined);
-    const passing = of(chunk(0, 3)).pipe(concatWith(NEVER), transformThrough(() => hanging)).subscribe();
+    const passing = of(chunk(0, 3))
+      .pipe(
+        concatWith(NEVER),
+        transformThrough(() => hanging),
+      )
+      .subscribe();
     setTimeout(() => passing.unsubscribe(), 5);
     expect(await destroyed).toBe(true);
   });
@@ -81,19 +93,29 @@ describe('transformThrough', () => {
 
 describe('a stream that goes wrong stops the partition', () => {
   const wrong: readonly (readonly [string, (from: KafkaRecord) => readonly unknown[]])[] = [
-    ['by an error', () => { throw new Error('broken'); }],
+    [
+      'by an error',
+      () => {
+        throw new Error('broken');
+      },
+    ],
     ['by a record whose offset is not in the batch', () => [record(99)]],
     ['by a record without an offset', () => [{ value: Buffer.from('{}') }]],
     ['by what is not a record', () => ['text']],
   ];
   for (const [name, each] of wrong) {
     test(name, async () => {
-      await expect(through(chunk(0, 3), each)).rejects.toMatchObject({ code: 'KCR_TRANSFORM', fields: { topic: 'clicks', partition: 0, first: 1, last: 3 } });
+      await expect(through(chunk(0, 3), each)).rejects.toMatchObject({
+        code: 'KCR_TRANSFORM',
+        fields: { topic: 'clicks', partition: 0, first: 1, last: 3 },
+      });
     });
   }
 
   test('by a factory that throws', async () => {
-    const failing = transformThrough(() => { throw new Error('no stream'); });
+    const failing = transformThrough(() => {
+      throw new Error('no stream');
+    });
     await expect(firstValueFrom(of(chunk(0, 3)).pipe(failing))).rejects.toThrow('no stream');
   });
 });

@@ -12,14 +12,25 @@ import { memoryStore } from '../../src/state/memory.js';
 function keeping() {
   const kept = new Map<string, InsertBatch>();
   const sink: VerifiableSink = {
-    insert: (batch) => (kept.set(batch.token ?? `${batch.lastOffset}`, batch), of({ rows: batch.records.length, bytes: batch.bytes })),
-    verification: { look: ({ token, records }) => of({ missing: kept.has(token ?? '') ? [] : records.map(({ offset }) => offset), doubled: [] }) },
+    insert: (batch) => (
+      kept.set(batch.token ?? `${batch.lastOffset}`, batch),
+      of({ rows: batch.records.length, bytes: batch.bytes })
+    ),
+    verification: {
+      look: ({ token, records }) =>
+        of({ missing: kept.has(token ?? '') ? [] : records.map(({ offset }) => offset), doubled: [] }),
+    },
   };
   return { sink, values: () => [...kept.values()].flatMap(({ records }) => records.map(({ value }) => String(value))) };
 }
 
 const clicks = of(...Array.from({ length: 7 }, (_, n) => ({ value: `{"n":${n}}` })));
-const config = { kafka: { groupId: 'g' }, delivery: 'exactly-once', routes: [{ topic: 'clicks' }], batch: { count: 3, maxWaitMs: 5 } } as const;
+const config = {
+  kafka: { groupId: 'g' },
+  delivery: 'exactly-once',
+  routes: [{ topic: 'clicks' }],
+  batch: { count: 3, maxWaitMs: 5 },
+} as const;
 
 describe('ingest over ports of one’s own', () => {
   test('takes them in place of what the configuration would name, and asks no server for anything', async () => {
@@ -32,8 +43,15 @@ describe('ingest over ports of one’s own', () => {
 
   test('runs the transforms of its routes', async () => {
     const { sink, values } = keeping();
-    const routes = [{ topic: 'clicks', transform: ({ offset }: { readonly offset: number }) => (offset % 2 === 0 ? { even: offset } : null) }];
-    await lastValueFrom(ingest({ source: fromRecords(clicks, { topic: 'clicks' }), sink, store: memoryStore() }, { ...config, routes }));
+    const routes = [
+      {
+        topic: 'clicks',
+        transform: ({ offset }: { readonly offset: number }) => (offset % 2 === 0 ? { even: offset } : null),
+      },
+    ];
+    await lastValueFrom(
+      ingest({ source: fromRecords(clicks, { topic: 'clicks' }), sink, store: memoryStore() }, { ...config, routes }),
+    );
     expect(values()).toEqual(['{"even":0}', '{"even":2}', '{"even":4}', '{"even":6}']);
   });
 
@@ -42,7 +60,17 @@ describe('ingest over ports of one’s own', () => {
     const stop = new AbortController();
     const records = new Subject<{ value: string }>();
     const source = fromRecords(records, { topic: 'clicks' });
-    const running = lastValueFrom(ingest({ source, sink, store: memoryStore() }, { ...config, batch: { maxWaitMs: 60_000 } }, { signal: stop.signal, onEvent: ({ kind }) => void (kind === 'claimed' && setTimeout(() => (records.next({ value: '{}' }), stop.abort()))) }).pipe(toArray()));
+    const running = lastValueFrom(
+      ingest(
+        { source, sink, store: memoryStore() },
+        { ...config, batch: { maxWaitMs: 60_000 } },
+        {
+          signal: stop.signal,
+          onEvent: ({ kind }) =>
+            void (kind === 'claimed' && setTimeout(() => (records.next({ value: '{}' }), stop.abort()))),
+        },
+      ).pipe(toArray()),
+    );
     expect(await running).toMatchObject([{ kind: 'delivered', rows: 1 }]);
     expect(values()).toEqual(['{}']);
   });
@@ -51,7 +79,9 @@ describe('ingest over ports of one’s own', () => {
     const { sink } = keeping();
     const source = fromRecords(clicks, { topic: 'clicks' });
     const state = { store: 'keeper', connect: '127.0.0.1:1', sessionTimeoutMs: 1000 } as const;
-    await expect(lastValueFrom(ingest({ source, sink }, { ...config, state }))).rejects.toMatchObject({ code: 'KCR_STORE_UNREACHABLE' });
+    await expect(lastValueFrom(ingest({ source, sink }, { ...config, state }))).rejects.toMatchObject({
+      code: 'KCR_STORE_UNREACHABLE',
+    });
   }, 60_000);
 
   test('what is wrong with the rest of the configuration is refused at once', () => {
@@ -87,8 +117,15 @@ describe('its valve', () => {
     const calls: string[] = [];
     const { sink } = keeping();
     const records = new Subject<{ value: string }>();
-    const source: SeekableSource = Object.assign(fromRecords(records, { topic: 'clicks' }), { pause: () => void calls.push('pause'), resume: () => void calls.push('resume') });
-    return { calls, records, ingestion: ingest({ source, sink, store: memoryStore() }, { ...config, batch: { count: 1 } }) };
+    const source: SeekableSource = Object.assign(fromRecords(records, { topic: 'clicks' }), {
+      pause: () => void calls.push('pause'),
+      resume: () => void calls.push('resume'),
+    });
+    return {
+      calls,
+      records,
+      ingestion: ingest({ source, sink, store: memoryStore() }, { ...config, batch: { count: 1 } }),
+    };
   }
 
   test('pauses and resumes the source while it runs', async () => {

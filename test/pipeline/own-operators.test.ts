@@ -2,7 +2,14 @@
 // it halts at once with what the operator did.
 import { VirtualAction, VirtualTimeScheduler, filter, map, type MonoTypeOperatorFunction, type Observable } from 'rxjs';
 import { describe, expect, test } from 'vitest';
-import { bufferCountOrTime, commit, consume, groupByPartition, insertDeduped, reconcileWithState } from '../../operators/index.js';
+import {
+  bufferCountOrTime,
+  commit,
+  consume,
+  groupByPartition,
+  insertDeduped,
+  reconcileWithState,
+} from '../../operators/index.js';
 import type { Halted, Outcome } from '../../src/events.js';
 import { Ledger } from '../../src/ledger.js';
 import type { Batch } from '../../src/model/record.js';
@@ -15,25 +22,54 @@ type Own = <B extends Batch>() => MonoTypeOperatorFunction<B>;
 type Pipeline = (process: Process, own: Own) => Observable<Outcome>;
 
 const batch = { count: 3, maxWaitMs: 5 };
-const ledgerOf = ({ store, source, name, scheduler }: Process) => new Ledger(store, source, { group: 'g', owner: name, scheduler });
+const ledgerOf = ({ store, source, name, scheduler }: Process) =>
+  new Ledger(store, source, { group: 'g', owner: name, scheduler });
 
 const pipelines: Readonly<Record<string, Pipeline>> = {
-  atMostOnce: ({ source, sink, scheduler }, own) => atMostOnce(source, sink, { batch, scheduler, transform: () => own() }),
-  atLeastOnce: ({ source, sink, scheduler }, own) => atLeastOnce(source, sink, { batch, scheduler, transform: () => own() }),
-  exactlyOnce: ({ source, sink, store, name, scheduler }, own) => exactlyOnce(source, sink, store, { batch, scheduler, group: 'g', owner: name, transform: () => own() }),
+  atMostOnce: ({ source, sink, scheduler }, own) =>
+    atMostOnce(source, sink, { batch, scheduler, transform: () => own() }),
+  atLeastOnce: ({ source, sink, scheduler }, own) =>
+    atLeastOnce(source, sink, { batch, scheduler, transform: () => own() }),
+  exactlyOnce: ({ source, sink, store, name, scheduler }, own) =>
+    exactlyOnce(source, sink, store, { batch, scheduler, group: 'g', owner: name, transform: () => own() }),
 };
 
 const byHand: Readonly<Record<string, Pipeline>> = {
   'at-most-once': ({ source, sink, scheduler }, own) =>
-    consume(source).pipe(groupByPartition(source, (p) => p.chunks.pipe(bufferCountOrTime({ ...batch, scheduler }), commit(p, { scheduler }), own(), insertDeduped(sink, { scheduler })))),
+    consume(source).pipe(
+      groupByPartition(source, (p) =>
+        p.chunks.pipe(
+          bufferCountOrTime({ ...batch, scheduler }),
+          commit(p, { scheduler }),
+          own(),
+          insertDeduped(sink, { scheduler }),
+        ),
+      ),
+    ),
   'at-least-once': ({ source, sink, scheduler }, own) =>
-    consume(source).pipe(groupByPartition(source, (p) => p.chunks.pipe(bufferCountOrTime({ ...batch, scheduler }), own(), insertDeduped(sink, { scheduler }), commit(p, { scheduler })))),
+    consume(source).pipe(
+      groupByPartition(source, (p) =>
+        p.chunks.pipe(
+          bufferCountOrTime({ ...batch, scheduler }),
+          own(),
+          insertDeduped(sink, { scheduler }),
+          commit(p, { scheduler }),
+        ),
+      ),
+    ),
   'exactly-once': (process, own) => {
     const { source, sink, scheduler } = process;
     const ledger = ledgerOf(process);
     return consume(source).pipe(
       groupByPartition(source, (p) =>
-        p.chunks.pipe(bufferCountOrTime({ ...batch, scheduler }), reconcileWithState(p, ledger, sink, { scheduler }), own(), insertDeduped(sink, { scheduler }), commit(p, ledger))),
+        p.chunks.pipe(
+          bufferCountOrTime({ ...batch, scheduler }),
+          reconcileWithState(p, ledger, sink, { scheduler }),
+          own(),
+          insertDeduped(sink, { scheduler }),
+          commit(p, ledger),
+        ),
+      ),
     );
   },
   'exactly-once, before reconcile': (process, own) => {
@@ -41,25 +77,47 @@ const byHand: Readonly<Record<string, Pipeline>> = {
     const ledger = ledgerOf(process);
     return consume(source).pipe(
       groupByPartition(source, (p) =>
-        p.chunks.pipe(bufferCountOrTime({ ...batch, scheduler }), own(), reconcileWithState(p, ledger, sink, { scheduler, onGap: 'continue' }), insertDeduped(sink, { scheduler }), commit(p, ledger))),
+        p.chunks.pipe(
+          bufferCountOrTime({ ...batch, scheduler }),
+          own(),
+          reconcileWithState(p, ledger, sink, { scheduler, onGap: 'continue' }),
+          insertDeduped(sink, { scheduler }),
+          commit(p, ledger),
+        ),
+      ),
     );
   },
 };
 
-function halts(pipeline: Pipeline, own: Own, partitions = [12, 12]): { readonly halted: readonly Halted[]; readonly world: SimulatedWorld } {
+function halts(
+  pipeline: Pipeline,
+  own: Own,
+  partitions = [12, 12],
+): { readonly halted: readonly Halted[]; readonly world: SimulatedWorld } {
   const clock = new VirtualTimeScheduler(VirtualAction, 60_000);
   const world = new SimulatedWorld({ scheduler: clock, partitions });
   const halted: Halted[] = [];
-  const living = world.live((process) => pipeline(process, own)).subscribe((outcome) => void (outcome.kind === 'halted' && halted.push(outcome)));
+  const living = world
+    .live((process) => pipeline(process, own))
+    .subscribe((outcome) => void (outcome.kind === 'halted' && halted.push(outcome)));
   clock.flush();
   living.unsubscribe();
   return { halted, world };
 }
 
-const brief = (halted: readonly Halted[]) => halted.map(({ error: { code, fields: { partition, first, last } } }) => `${code} ${partition}:${first}-${last}`);
+const brief = (halted: readonly Halted[]) =>
+  halted.map(
+    ({
+      error: {
+        code,
+        fields: { partition, first, last },
+      },
+    }) => `${code} ${partition}:${first}-${last}`,
+  );
 
 for (const partition of [0, 1]) {
-  const isIt = ({ assignment, afterOffset }: Batch, from: number) => assignment.partition === partition && afterOffset >= from - 1;
+  const isIt = ({ assignment, afterOffset }: Batch, from: number) =>
+    assignment.partition === partition && afterOffset >= from - 1;
 
   describe(`in partition ${partition}`, () => {
     for (const [name, pipeline] of Object.entries(pipelines)) {
@@ -71,16 +129,27 @@ for (const partition of [0, 1]) {
       });
 
       test(`H1: ${name}: a filter that drops all of them`, () => {
-        expect(brief(halts(pipeline, () => filter((one) => !isIt(one, 0))).halted)).toEqual([`KCR_TRANSFORM ${partition}:0-2`]);
+        expect(brief(halts(pipeline, () => filter((one) => !isIt(one, 0))).halted)).toEqual([
+          `KCR_TRANSFORM ${partition}:0-2`,
+        ]);
       });
 
       test(`H2: ${name}: an operator that throws is told with the range, and what was before it is delivered`, () => {
-        const { halted, world } = halts(pipeline, () => map((one) => { if (isIt(one, 6)) throw new TypeError('no such field'); return one; }));
+        const { halted, world } = halts(pipeline, () =>
+          map((one) => {
+            if (isIt(one, 6)) throw new TypeError('no such field');
+            return one;
+          }),
+        );
         expect(brief(halted)).toEqual([`KCR_TRANSFORM ${partition}:6-8`]);
         expect(halted[0]!.error.message).toContain('no such field');
         expect(halted[0]!.error.fields.topic).toBe('simulated');
         expect(checkExactlyOnce(world).doubled).toEqual([]);
-        expect([0, 1, 2, 3, 4, 5].every((offset) => world.table.rows.some((row) => row.partition === partition && row.offset === offset))).toBe(true);
+        expect(
+          [0, 1, 2, 3, 4, 5].every((offset) =>
+            world.table.rows.some((row) => row.partition === partition && row.offset === offset),
+          ),
+        ).toBe(true);
       });
     }
 
@@ -95,12 +164,21 @@ for (const partition of [0, 1]) {
       });
 
       test(`H1: by hand, ${name}: the first batch`, () => {
-        expect(brief(halts(pipeline, () => filter((one) => !(isIt(one, 0) && one.lastOffset === 2))).halted)).toEqual([`KCR_TRANSFORM ${partition}:0-2`]);
+        expect(brief(halts(pipeline, () => filter((one) => !(isIt(one, 0) && one.lastOffset === 2))).halted)).toEqual([
+          `KCR_TRANSFORM ${partition}:0-2`,
+        ]);
       });
 
       test(`H2: by hand, ${name}: an operator that throws is told with what was under way`, () => {
-        const { halted } = halts(pipeline, () => map((one) => { if (isIt(one, 6)) throw new TypeError('no such field'); return one; }));
-        expect(halted.map(({ error }) => [error.code, error.fields.partition, error.fields.first])).toEqual([['KCR_TRANSFORM', partition, expect.any(Number)]]);
+        const { halted } = halts(pipeline, () =>
+          map((one) => {
+            if (isIt(one, 6)) throw new TypeError('no such field');
+            return one;
+          }),
+        );
+        expect(halted.map(({ error }) => [error.code, error.fields.partition, error.fields.first])).toEqual([
+          ['KCR_TRANSFORM', partition, expect.any(Number)],
+        ]);
         expect(halted[0]!.error.fields.first).toBeLessThanOrEqual(6);
         expect(halted[0]!.error.fields.last).toBeGreaterThanOrEqual(8);
         expect(halted[0]!.error.message).toContain('no such field');

@@ -2,8 +2,18 @@
 import { map, type Observable } from 'rxjs';
 import { describe, expect, test } from 'vitest';
 import {
-  bufferCountOrTime, commit, groupByPartition, insertDeduped, reconcileWithState, transformBatches, transformRows,
-  type BufferedBatch, type CommittedBatch, type Inserted, type Partition, type RecordedBatch,
+  bufferCountOrTime,
+  commit,
+  groupByPartition,
+  insertDeduped,
+  reconcileWithState,
+  transformBatches,
+  transformRows,
+  type BufferedBatch,
+  type CommittedBatch,
+  type Inserted,
+  type Partition,
+  type RecordedBatch,
 } from '../../operators/index.js';
 import type { Delivered } from '../../src/events.js';
 import { Ledger } from '../../src/ledger.js';
@@ -24,36 +34,77 @@ const row = { n: 1 };
 describe('right pipelines compile, and their types are inferred', () => {
   test('exactly-once', () => {
     compiled((): Observable<Delivered> =>
-      p.chunks.pipe(bufferCountOrTime(), reconcileWithState(p, ledger, sink), transformRows(({ value }) => value), insertDeduped(sink), commit(p, ledger)));
+      p.chunks.pipe(
+        bufferCountOrTime(),
+        reconcileWithState(p, ledger, sink),
+        transformRows(({ value }) => value),
+        insertDeduped(sink),
+        commit(p, ledger),
+      ),
+    );
     compiled((): Observable<Delivered> =>
-      p.chunks.pipe(bufferCountOrTime(), reconcileWithState(p, ledger, sink), transformBatches(map((batch) => ({ ...batch, records: [] }))), insertDeduped(sink), commit(p, ledger)));
+      p.chunks.pipe(
+        bufferCountOrTime(),
+        reconcileWithState(p, ledger, sink),
+        transformBatches(map((batch) => ({ ...batch, records: [] }))),
+        insertDeduped(sink),
+        commit(p, ledger),
+      ),
+    );
     compiled((): Observable<Delivered> =>
-      p.chunks.pipe(bufferCountOrTime(), transformRows(() => row), reconcileWithState(p, ledger, sink), insertDeduped(sink), commit(p, ledger)));
+      p.chunks.pipe(
+        bufferCountOrTime(),
+        transformRows(() => row),
+        reconcileWithState(p, ledger, sink),
+        insertDeduped(sink),
+        commit(p, ledger),
+      ),
+    );
   });
 
   test('at-least-once', () =>
-    compiled((): Observable<Delivered> => p.chunks.pipe(bufferCountOrTime(), transformRows(() => row), insertDeduped(sink), commit(p))));
+    compiled((): Observable<Delivered> =>
+      p.chunks.pipe(
+        bufferCountOrTime(),
+        transformRows(() => row),
+        insertDeduped(sink),
+        commit(p),
+      ),
+    ));
 
   test('at-most-once', () =>
-    compiled((): Observable<Delivered> => p.chunks.pipe(bufferCountOrTime(), commit(p), transformRows(() => row), insertDeduped(sink))));
+    compiled((): Observable<Delivered> =>
+      p.chunks.pipe(
+        bufferCountOrTime(),
+        commit(p),
+        transformRows(() => row),
+        insertDeduped(sink),
+      ),
+    ));
 
   test('each stage makes its own', () => {
     compiled((): Observable<BufferedBatch> => p.chunks.pipe(bufferCountOrTime()));
     compiled((): Observable<RecordedBatch> => p.chunks.pipe(bufferCountOrTime(), reconcileWithState(p, ledger, sink)));
     compiled((): Observable<CommittedBatch> => p.chunks.pipe(bufferCountOrTime(), commit(p)));
-    compiled((): Observable<Inserted<'recorded'>> => p.chunks.pipe(bufferCountOrTime(), reconcileWithState(p, ledger, sink), insertDeduped(sink)));
+    compiled((): Observable<Inserted<'recorded'>> =>
+      p.chunks.pipe(bufferCountOrTime(), reconcileWithState(p, ledger, sink), insertDeduped(sink)),
+    );
     compiled(() => new Ledger(store, seekable, { group: 'g', owner: 'me' }));
   });
 });
 
 describe('H6: wrong pipelines do not compile', () => {
-  test('H6: settle before insert', () => compiled(() =>
-    // @ts-expect-error nothing of it is in the table
-    p.chunks.pipe(bufferCountOrTime(), reconcileWithState(p, ledger, sink), commit(p, ledger))));
+  test('H6: settle before insert', () =>
+    compiled(() =>
+      // @ts-expect-error nothing of it is in the table
+      p.chunks.pipe(bufferCountOrTime(), reconcileWithState(p, ledger, sink), commit(p, ledger)),
+    ));
 
-  test('H6: reconcile → commit → insert', () => compiled(() =>
-    // @ts-expect-error committed before it is in the table: lost when the process dies in between
-    p.chunks.pipe(bufferCountOrTime(), reconcileWithState(p, ledger, sink), commit(p), insertDeduped(sink))));
+  test('H6: reconcile → commit → insert', () =>
+    compiled(() =>
+      // @ts-expect-error committed before it is in the table: lost when the process dies in between
+      p.chunks.pipe(bufferCountOrTime(), reconcileWithState(p, ledger, sink), commit(p), insertDeduped(sink)),
+    ));
 
   test('H6: insert under a ledger without reconcile', () => {
     // @ts-expect-error the ledger goes along with what reconcileWithState recorded, and is nobody's option
@@ -62,40 +113,69 @@ describe('H6: wrong pipelines do not compile', () => {
     compiled(() => p.chunks.pipe(bufferCountOrTime(), insertDeduped(sink, ledger)));
   });
 
-  test('H6: commit with a ledger what was not recorded', () => compiled(() =>
-    // @ts-expect-error no intent says what would have to be replayed
-    p.chunks.pipe(bufferCountOrTime(), insertDeduped(sink), commit(p, ledger))));
+  test('H6: commit with a ledger what was not recorded', () =>
+    compiled(() =>
+      // @ts-expect-error no intent says what would have to be replayed
+      p.chunks.pipe(bufferCountOrTime(), insertDeduped(sink), commit(p, ledger)),
+    ));
 
-  test('H6: commit without the ledger what was recorded', () => compiled(() =>
-    // @ts-expect-error it would stay in doubt for ever
-    p.chunks.pipe(bufferCountOrTime(), reconcileWithState(p, ledger, sink), insertDeduped(sink), commit(p))));
+  test('H6: commit without the ledger what was recorded', () =>
+    compiled(() =>
+      // @ts-expect-error it would stay in doubt for ever
+      p.chunks.pipe(bufferCountOrTime(), reconcileWithState(p, ledger, sink), insertDeduped(sink), commit(p)),
+    ));
 
   test('H6: at-most-once that retries what is in doubt', () => {
     // @ts-expect-error what was committed is not sent again, and no option says otherwise
     compiled(() => p.chunks.pipe(bufferCountOrTime(), commit(p), insertDeduped(sink, { whenInDoubt: 'retry' })));
     compiled(() =>
       // @ts-expect-error nor is it committed once more
-      p.chunks.pipe(bufferCountOrTime(), commit(p), insertDeduped(sink), commit(p, ledger)));
+      p.chunks.pipe(bufferCountOrTime(), commit(p), insertDeduped(sink), commit(p, ledger)),
+    );
   });
 
   test('H6: a transform behind reconcile that changes ranges', () => {
     compiled(() =>
       // @ts-expect-error a batch of one's own making was never recorded
-      p.chunks.pipe(bufferCountOrTime(), reconcileWithState(p, ledger, sink), map(({ assignment, records, bytes }) => ({ assignment, records, bytes, afterOffset: 0, lastOffset: 9 })), insertDeduped(sink), commit(p, ledger)));
+      p.chunks.pipe(
+        bufferCountOrTime(),
+        reconcileWithState(p, ledger, sink),
+        map(({ assignment, records, bytes }) => ({ assignment, records, bytes, afterOffset: 0, lastOffset: 9 })),
+        insertDeduped(sink),
+        commit(p, ledger),
+      ),
+    );
     compiled(() =>
       // @ts-expect-error a number is no bound of a range
-      p.chunks.pipe(bufferCountOrTime(), reconcileWithState(p, ledger, sink), map((batch) => ({ ...batch, lastOffset: batch.lastOffset - 1 })), insertDeduped(sink), commit(p, ledger)));
+      p.chunks.pipe(
+        bufferCountOrTime(),
+        reconcileWithState(p, ledger, sink),
+        map((batch) => ({ ...batch, lastOffset: batch.lastOffset - 1 })),
+        insertDeduped(sink),
+        commit(p, ledger),
+      ),
+    );
     // @ts-expect-error nor is one bound the other
     compiled(() => transformBatches<RecordedBatch>(map((batch) => ({ ...batch, afterOffset: batch.lastOffset }))));
   });
 
-  test('H6: a transform before reconcile that changes ranges', () => compiled(() =>
-    // @ts-expect-error a number is no bound of a range
-    p.chunks.pipe(bufferCountOrTime(), map((batch) => ({ ...batch, afterOffset: 0 })), reconcileWithState(p, ledger, sink), insertDeduped(sink), commit(p, ledger))));
+  test('H6: a transform before reconcile that changes ranges', () =>
+    compiled(() =>
+      // @ts-expect-error a number is no bound of a range
+      p.chunks.pipe(
+        bufferCountOrTime(),
+        map((batch) => ({ ...batch, afterOffset: 0 })),
+        reconcileWithState(p, ledger, sink),
+        insertDeduped(sink),
+        commit(p, ledger),
+      ),
+    ));
 
   test('H6: a batch that was recorded twice, or recorded after its commit', () => {
     // @ts-expect-error recorded already
-    compiled(() => p.chunks.pipe(bufferCountOrTime(), reconcileWithState(p, ledger, sink), reconcileWithState(p, ledger, sink)));
+    compiled(() =>
+      p.chunks.pipe(bufferCountOrTime(), reconcileWithState(p, ledger, sink), reconcileWithState(p, ledger, sink)),
+    );
     // @ts-expect-error committed already
     compiled(() => p.chunks.pipe(bufferCountOrTime(), commit(p), reconcileWithState(p, ledger, sink)));
   });
@@ -109,7 +189,11 @@ describe('H6: wrong pipelines do not compile', () => {
 
   test('H6: a partition whose pipeline ends before its commit', () => {
     // @ts-expect-error never settled: it would stand still when as much is in doubt as may be
-    compiled(() => groupByPartition(source, (own) => own.chunks.pipe(bufferCountOrTime(), reconcileWithState(own, ledger, sink), insertDeduped(sink))));
+    compiled(() =>
+      groupByPartition(source, (own) =>
+        own.chunks.pipe(bufferCountOrTime(), reconcileWithState(own, ledger, sink), insertDeduped(sink)),
+      ),
+    );
     // @ts-expect-error never committed: all of it would come again
     compiled(() => groupByPartition(source, (own) => own.chunks.pipe(bufferCountOrTime(), insertDeduped(sink))));
     // @ts-expect-error never inserted
@@ -130,9 +214,16 @@ describe('H6: wrong pipelines do not compile', () => {
 
 describe('H3: what is no row does not compile', () => {
   test('H3: bytes and objects do, interfaces too', () => {
-    interface Flight { readonly delay: number }
+    interface Flight {
+      readonly delay: number;
+    }
     const flight: Flight = { delay: 1 };
-    compiled(() => [transformRows(() => flight), transformRows(() => [flight, new Uint8Array()]), transformRows(() => Buffer.from('{}')), transformRows(() => null)]);
+    compiled(() => [
+      transformRows(() => flight),
+      transformRows(() => [flight, new Uint8Array()]),
+      transformRows(() => Buffer.from('{}')),
+      transformRows(() => null),
+    ]);
   });
 
   test('H3: a Map, a Set and a promise do not', () => {

@@ -7,8 +7,18 @@ const hex = (text: string) => Buffer.from(text.replaceAll(' ', ''), 'hex');
 
 describe('F3: a value in another format is told by its name', () => {
   test.each([
-    ['Confluent, Avro', hex('00 00000001 02 06 61 62 63'), /frame of a schema registry, as Confluent's/, /value\.converter|transform/],
-    ['Confluent, JSON Schema', Buffer.concat([hex('00 00000007'), Buffer.from('{"id":1}')]), /^JSON behind Confluent's five bytes/, /subarray\(5\)/],
+    [
+      'Confluent, Avro',
+      hex('00 00000001 02 06 61 62 63'),
+      /frame of a schema registry, as Confluent's/,
+      /value\.converter|transform/,
+    ],
+    [
+      'Confluent, JSON Schema',
+      Buffer.concat([hex('00 00000007'), Buffer.from('{"id":1}')]),
+      /^JSON behind Confluent's five bytes/,
+      /subarray\(5\)/,
+    ],
     ['Apicurio', hex('00 0000000000000002 02 06 61 62 63'), /Apicurio/, /transform/],
     ['Glue', Buffer.concat([hex('03 00 00112233445566778899aabbccddeeff'), hex('0206')]), /AWS Glue/, /transform/],
     ['an Avro container', Buffer.concat([Buffer.from('Obj'), hex('01 04')]), /Avro container/, /transform/],
@@ -31,17 +41,36 @@ describe('F3: a value in another format is told by its name', () => {
   });
 
   test('one JSON object is told nothing of', () => {
-    for (const text of ['{}', ' {"a":[1,{"b":null}]}\n', '{"schema":1}']) expect(unusableValue(Buffer.from(text), 0)).toBeUndefined();
+    for (const text of ['{}', ' {"a":[1,{"b":null}]}\n', '{"schema":1}'])
+      expect(unusableValue(Buffer.from(text), 0)).toBeUndefined();
   });
 });
 
 describe('F3: an envelope is told by its name, and where the record stands in it', () => {
   const debezium = { before: null, after: { id: 1 }, source: { db: 'd' }, op: 'c', ts_ms: 1 };
   test.each([
-    ['Kafka Connect', { schema: { type: 'struct' }, payload: { id: 1 } }, /Kafka Connect's/, ['payload'], /schemas\.enable=false/],
+    [
+      'Kafka Connect',
+      { schema: { type: 'struct' }, payload: { id: 1 } },
+      /Kafka Connect's/,
+      ['payload'],
+      /schemas\.enable=false/,
+    ],
     ['Debezium', debezium, /Debezium's/, ['after'], /ExtractNewRecordState/],
-    ['both', { schema: {}, payload: debezium }, /Kafka Connect's.*Debezium's/, ['payload', 'after'], /schemas\.enable=false.*record\.value\)\.payload\.after/],
-    ['CloudEvents', { specversion: '1.0', id: 'a', source: '/s', type: 't', data: { id: 1 } }, /CloudEvents/, ['data'], /\.data/],
+    [
+      'both',
+      { schema: {}, payload: debezium },
+      /Kafka Connect's.*Debezium's/,
+      ['payload', 'after'],
+      /schemas\.enable=false.*record\.value\)\.payload\.after/,
+    ],
+    [
+      'CloudEvents',
+      { specversion: '1.0', id: 'a', source: '/s', type: 't', data: { id: 1 } },
+      /CloudEvents/,
+      ['data'],
+      /\.data/,
+    ],
     ['Maxwell', { database: 'd', table: 't', type: 'insert', ts: 1, data: { id: 1 } }, /Maxwell/, ['data'], /\.data/],
     ['Canal', { database: 'd', table: 't', type: 'INSERT', data: [{ id: 1 }] }, /Canal/, ['data'], /\.data/],
     ['DMS', { data: { id: 1 }, metadata: { operation: 'load' } }, /DMS/, ['data'], /\.data/],
@@ -53,7 +82,8 @@ describe('F3: an envelope is told by its name, and where the record stands in it
   });
 
   test('a record with fields of such names is none', () => {
-    for (const value of [{ op: 'x' }, { id: 1, payload: {}, schema: {} }, { before: 1, after: 2 }, {}]) expect(envelopeOf(value)).toBeUndefined();
+    for (const value of [{ op: 'x' }, { id: 1, payload: {}, schema: {} }, { before: 1, after: 2 }, {}])
+      expect(envelopeOf(value)).toBeUndefined();
     expect(innerWith({ a: 1, b: { c: { id: 1 } } }, (name) => name === 'id')).toEqual(['b', 'c']);
     expect(innerWith({ a: 1, b: { c: 1 } }, (name) => name === 'id')).toBeUndefined();
   });

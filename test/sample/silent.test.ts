@@ -16,7 +16,13 @@ afterEach(async () => {
 });
 
 describe('G5: a start that is called off waits for no answer', () => {
-  test.each(['SELECT version()', 'system.settings WHERE match', 'input_format_column_name_matching_mode', 'system.tables', 'FROM format('])('to %s', async (question) => {
+  test.each([
+    'SELECT version()',
+    'system.settings WHERE match',
+    'input_format_column_name_matching_mode',
+    'system.tables',
+    'FROM format(',
+  ])('to %s', async (question) => {
     server = await fakeClickHouse();
     const stopping = new AbortController();
     server.onSelect = (sql) => {
@@ -26,8 +32,16 @@ describe('G5: a start that is called off waits for no answer', () => {
       return 'silence';
     };
     const clickHouse = { url: server.url, routes: [{ topic: 'orders', table: 't' }] };
-    const options = { clickHouse, transforms: new Map(), onPoison: 'halt', onTombstone: 'halt', topicsWithRecords: new Set(['orders']) } as const;
-    await expect(dataFindings(options, new Map([['orders', [{ partition: 0, record: record(0, { id: 1 }) }]]]), stopping.signal)).rejects.toThrow();
+    const options = {
+      clickHouse,
+      transforms: new Map(),
+      onPoison: 'halt',
+      onTombstone: 'halt',
+      topicsWithRecords: new Set(['orders']),
+    } as const;
+    await expect(
+      dataFindings(options, new Map([['orders', [{ partition: 0, record: record(0, { id: 1 }) }]]]), stopping.signal),
+    ).rejects.toThrow();
     expect(stopping.signal.aborted).toBe(true);
   });
 
@@ -36,7 +50,11 @@ describe('G5: a start that is called off waits for no answer', () => {
     await once(silent, 'listening');
     const stopping = new AbortController();
     const brokers = [`127.0.0.1:${(silent.address() as AddressInfo).port}`];
-    const taken = takeSamples({ brokers, groupId: 'g', topics: ['orders'] }, [{ topic: 'orders', partition: 0, logStart: 0, stableEnd: 9, next: 0 }], stopping.signal);
+    const taken = takeSamples(
+      { brokers, groupId: 'g', topics: ['orders'] },
+      [{ topic: 'orders', partition: 0, logStart: 0, stableEnd: 9, next: 0 }],
+      stopping.signal,
+    );
     const [socket] = (await once(silent, 'connection')) as [Socket];
     stopping.abort(calledOff);
     await expect(taken).rejects.toBe(calledOff);

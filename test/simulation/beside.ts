@@ -6,7 +6,14 @@
 // history of each owner on one partition is run beside one on the other, in three orders, and each effect that was found
 // out is made beside what the servers can hold of the other partition. What differs from what the partition did by
 // itself is told.
-import { textOf as outcomeText, Sandbox, isSecondTenure, type ComposeOwner, type SmallWorld, type Way } from './owners.js';
+import {
+  textOf as outcomeText,
+  Sandbox,
+  isSecondTenure,
+  type ComposeOwner,
+  type SmallWorld,
+  type Way,
+} from './owners.js';
 import { textOf } from './servers.js';
 import type { Owners } from './owners.js';
 import type { Servers } from './servers.js';
@@ -29,7 +36,12 @@ export interface Compared {
 
 const most = 20;
 
-export function compareBeside(small: SmallWorld, compose: ComposeOwner, alone: readonly Alone[], isOver: () => boolean): Compared {
+export function compareBeside(
+  small: SmallWorld,
+  compose: ComposeOwner,
+  alone: readonly Alone[],
+  isOver: () => boolean,
+): Compared {
   const differences: string[] = [];
   let walks = 0;
   let effects = 0;
@@ -47,9 +59,16 @@ type Order = 'by turns' | 'the other first' | 'the other last';
 const orders: readonly Order[] = ['by turns', 'the other first', 'the other last'];
 
 /** Each history of `one` beside one of the other's; which, goes round. */
-function besideHistories(small: SmallWorld, compose: ComposeOwner, [one, other]: readonly [Alone, Alone], differences: string[], isOver: () => boolean): number {
+function besideHistories(
+  small: SmallWorld,
+  compose: ComposeOwner,
+  [one, other]: readonly [Alone, Alone],
+  differences: string[],
+  isOver: () => boolean,
+): number {
   const partners = new Map<number, Way[]>();
-  for (const way of other.owners.ways()) if (!hasSecondTenure(way, small)) partners.set(way.ordinal, [...(partners.get(way.ordinal) ?? []), way]);
+  for (const way of other.owners.ways())
+    if (!hasSecondTenure(way, small)) partners.set(way.ordinal, [...(partners.get(way.ordinal) ?? []), way]);
   const next = new Map<number, number>();
   let walks = 0;
   for (const way of one.owners.ways()) {
@@ -61,7 +80,13 @@ function besideHistories(small: SmallWorld, compose: ComposeOwner, [one, other]:
     // A step that has no divisor in common with most lengths: all are met, in no order.
     const beside = ways[(turn * 7919) % ways.length]!;
     walks += 1;
-    const difference = walk(small, compose, [one.partition, way], [other.partition, beside], orders[turn % orders.length]!);
+    const difference = walk(
+      small,
+      compose,
+      [one.partition, way],
+      [other.partition, beside],
+      orders[turn % orders.length]!,
+    );
     if (difference !== undefined && differences.push(difference) >= most) return walks;
   }
   return walks;
@@ -75,8 +100,14 @@ function walk(small: SmallWorld, compose: ComposeOwner, one: Walked, other: Walk
   const { ordinal } = wayA;
   const committed = new Map([...wayA.around.committed, ...wayB.around.committed]);
   const both = new Sandbox(small, ordinal, compose, { startedMs: wayA.around.startedMs, committed });
-  const alone = new Map([[a, new Sandbox(small, ordinal, compose, wayA.around)], [b, new Sandbox(small, ordinal, compose, wayB.around)]]);
-  const left = new Map([[a, [...wayA.tellings]], [b, [...wayB.tellings]]]);
+  const alone = new Map([
+    [a, new Sandbox(small, ordinal, compose, wayA.around)],
+    [b, new Sandbox(small, ordinal, compose, wayB.around)],
+  ]);
+  const left = new Map([
+    [a, [...wayA.tellings]],
+    [b, [...wayB.tellings]],
+  ]);
   for (let turn = 0; ; turn++) {
     const first = order === 'by turns' ? [a, b][turn % 2]! : order === 'the other first' ? b : a;
     const partition = left.get(first)!.length > 0 ? first : first === a ? b : a;
@@ -93,20 +124,29 @@ function walk(small: SmallWorld, compose: ComposeOwner, one: Walked, other: Walk
     }
     const [should, does] = [reactionOf(alone.get(partition)!, partition), reactionOf(both, partition)];
     if (should !== does) return `${told}: by itself ${should}, beside the other ${does}`;
-    if (doingOf(both, besides) !== before) return `${told}: on the other partition ${before} became ${doingOf(both, besides)}`;
+    if (doingOf(both, besides) !== before)
+      return `${told}: on the other partition ${before} became ${doingOf(both, besides)}`;
   }
 }
 
 /** What an owner waits for of a partition. */
 function doingOf({ pending, timers, over }: Sandbox, partition: number): string {
-  const requests = [...pending].filter(([step]) => step.partition === partition).map(([, content]) => content).sort();
+  const requests = [...pending]
+    .filter(([step]) => step.partition === partition)
+    .map(([, content]) => content)
+    .sort();
   return JSON.stringify([requests, timers.filter((timer) => timer.partition === partition), over.includes(partition)]);
 }
 
 /** What the last telling made an owner do; of the watch and of orphans, whatever partition they are of. */
 function reactionOf(sandbox: Sandbox, partition: number): string {
   const orphans = sandbox.orphans.map((step) => step.content!()).sort();
-  return JSON.stringify([doingOf(sandbox, partition), orphans, sandbox.calls.map(({ method, args }) => [method, args]), sandbox.errors]);
+  return JSON.stringify([
+    doingOf(sandbox, partition),
+    orphans,
+    sandbox.calls.map(({ method, args }) => [method, args]),
+    sandbox.errors,
+  ]);
 }
 
 /** Each effect beside two states of the other partition: one that goes round, and one at the end of everything. */
@@ -117,10 +157,15 @@ function besideStates(one: Alone, other: Alone, differences: string[]): number {
     for (const at of [(count * 7919) % other.servers.count, other.servers.count - 1]) {
       const { world } = content.sandbox;
       const beside = other.servers.saved(at);
-      const given = outcomeText(content.sandbox.effect(content.step, joined(before, beside), taking.fate, taking.isCurrent));
+      const given = outcomeText(
+        content.sandbox.effect(content.step, joined(before, beside), taking.fate, taking.isCurrent),
+      );
       count += 1;
       if (given === outcome && isSame(world.save(), joined(after, beside))) continue;
-      if (differences.push(`${content.name} is answered ${given}, by itself ${outcome}; beside ${textOf(beside)}`) >= most) return count;
+      if (
+        differences.push(`${content.name} is answered ${given}, by itself ${outcome}; beside ${textOf(beside)}`) >= most
+      )
+        return count;
     }
   }
   return count;
@@ -132,12 +177,22 @@ function joined(one: SavedServers, other: SavedServers): SavedServers {
   const { watch } = one;
   return {
     nodes: both(other.nodes, one.nodes),
-    table: { rows: [...one.table.rows, ...other.table.rows], startedMs: one.table.startedMs, tokens: both(one.table.tokens, other.table.tokens) },
+    table: {
+      rows: [...one.table.rows, ...other.table.rows],
+      startedMs: one.table.startedMs,
+      tokens: both(one.table.tokens, other.table.tokens),
+    },
     committed: both(one.committed, other.committed),
     watch: {
-      recorded: both(watch.recorded, other.watch.recorded), states: both(watch.states, other.watch.states), claims: both(watch.claims, other.watch.claims), claimedBy: both(watch.claimedBy, other.watch.claimedBy),
-      lost: new Set([...watch.lost, ...other.watch.lost]), torn: new Set([...watch.torn, ...other.watch.torn]), taken: new Set([...watch.taken, ...other.watch.taken]),
-      topicOfToken: both(watch.topicOfToken, other.watch.topicOfToken), blockRows: both(watch.blockRows, other.watch.blockRows),
+      recorded: both(watch.recorded, other.watch.recorded),
+      states: both(watch.states, other.watch.states),
+      claims: both(watch.claims, other.watch.claims),
+      claimedBy: both(watch.claimedBy, other.watch.claimedBy),
+      lost: new Set([...watch.lost, ...other.watch.lost]),
+      torn: new Set([...watch.torn, ...other.watch.torn]),
+      taken: new Set([...watch.taken, ...other.watch.taken]),
+      topicOfToken: both(watch.topicOfToken, other.watch.topicOfToken),
+      blockRows: both(watch.blockRows, other.watch.blockRows),
     },
   };
 }
@@ -150,5 +205,7 @@ function isSame(is: SavedServers, should: SavedServers): boolean {
 
 /** Tenures are counted over all partitions: of two second ones it depends on the order which number is whose. */
 function hasSecondTenure({ ordinal, tellings }: Way, { records }: SmallWorld): boolean {
-  return tellings.some(({ input }) => input.kind === 'answer' && isSecondTenure(ordinal, records.length, input.content));
+  return tellings.some(
+    ({ input }) => input.kind === 'answer' && isSecondTenure(ordinal, records.length, input.content),
+  );
 }

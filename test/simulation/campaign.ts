@@ -36,7 +36,10 @@ export interface Player {
   readonly clock?: () => number;
 }
 
-export async function playSeeds({ play, tellEvery, clock = () => performance.now() / 1000 }: Player, { from = 1, seeds, maxSeconds = Infinity, maxFailures = Infinity, counts = () => true, onSeeds }: CampaignLimits): Promise<Campaign> {
+export async function playSeeds(
+  { play, tellEvery, clock = () => performance.now() / 1000 }: Player,
+  { from = 1, seeds, maxSeconds = Infinity, maxFailures = Infinity, counts = () => true, onSeeds }: CampaignLimits,
+): Promise<Campaign> {
   const began = clock();
   const failures: Failure[] = [];
   let [done, lives] = [0, 0];
@@ -59,12 +62,17 @@ export interface Shrunk<S> {
 }
 
 /** Whatever can be left out while it still fails is left out. Keeps the kind of the first finding, so that another bug does not take its place. */
-export async function shrinkBy<S>(scenario: S, play: (scenario: S) => Played | Promise<Played>, shorter: (scenario: S) => Iterable<S>, most: number): Promise<Shrunk<S>> {
+export async function shrinkBy<S>(
+  scenario: S,
+  play: (scenario: S) => Played | Promise<Played>,
+  shorter: (scenario: S) => Iterable<S>,
+  most: number,
+): Promise<Shrunk<S>> {
   let best = scenario;
   let played = await play(best);
   const kind = played.findings[0]?.kind;
   let tries = 0;
-  for (let isShorter = kind !== undefined; isShorter && tries < most; ) {
+  for (let isShorter = kind !== undefined; isShorter && tries < most;) {
     isShorter = false;
     for (const candidate of shorter(best)) {
       if (++tries > most) break;

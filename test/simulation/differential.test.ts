@@ -12,7 +12,17 @@ import { SimulatedWorld, type Alteration, type Ignored } from '../../src/testing
 import { Dice } from './scenario.js';
 import { SteppedClock } from './shipped.js';
 
-const alterations: readonly Alteration[] = ['add provenance', 'drop provenance', 'drop and add provenance', 'add column', 'remove window', 'restore window', 'toggle window', 'exchange', 'recreate'];
+const alterations: readonly Alteration[] = [
+  'add provenance',
+  'drop provenance',
+  'drop and add provenance',
+  'add column',
+  'remove window',
+  'restore window',
+  'toggle window',
+  'exchange',
+  'recreate',
+];
 const minuteMs = 60_000;
 
 interface Script {
@@ -31,9 +41,14 @@ interface Script {
 function scriptOf(seed: number): Script {
   const dice = new Dice(seed);
   return {
-    family: dice.of('plain', 'replicated'), provenance: dice.chance(0.8), replay: dice.chance(0.6),
-    there: dice.list(dice.of(0, 0, 1, 3, 4), () => dice.int(6, 8)), altered: dice.list(dice.of(0, 0, 1, 2), () => dice.of(...alterations)),
-    isRestarted: dice.chance(0.3), laterMs: dice.of(10, 5 * minuteMs, 11 * minuteMs, 120 * minuteMs), hasOlder: dice.chance(0.7),
+    family: dice.of('plain', 'replicated'),
+    provenance: dice.chance(0.8),
+    replay: dice.chance(0.6),
+    there: dice.list(dice.of(0, 0, 1, 3, 4), () => dice.int(6, 8)),
+    altered: dice.list(dice.of(0, 0, 1, 2), () => dice.of(...alterations)),
+    isRestarted: dice.chance(0.3),
+    laterMs: dice.of(10, 5 * minuteMs, 11 * minuteMs, 120 * minuteMs),
+    hasOlder: dice.chance(0.7),
   };
 }
 
@@ -49,7 +64,10 @@ async function ask(sink: PreparingSink, batch: InsertBatch, clock: SteppedClock)
   const frozen = sink.freeze(batch);
   const outcome = async (look: () => Observable<unknown>): Promise<unknown> => {
     const got: unknown[] = [];
-    look().subscribe({ next: (value) => got.push(value), error: (error: unknown) => got.push(error instanceof IngestError ? error.code : error) });
+    look().subscribe({
+      next: (value) => got.push(value),
+      error: (error: unknown) => got.push(error instanceof IngestError ? error.code : error),
+    });
     await clock.run(2_000, () => got.length > 0);
     return got[0];
   };
@@ -67,13 +85,42 @@ async function compare(seed: number, ignores?: Ignored): Promise<{ readonly fast
   const server = new SimulatedClickHouse(clock, world.table, new Tokens(world.table, world.watch));
   const wire = new SimulatedWire(self, server, { timeoutMs: 1_000, partitionOf: () => 0 });
   let opened: PreparingSink | undefined;
-  void openSinkOver(wire, { url: wire.address, routes: [{ topic: 'simulated', table: 't' }] }, () => clock.now(), () => () => undefined).then((sink) => (opened = sink));
+  void openSinkOver(
+    wire,
+    { url: wire.address, routes: [{ topic: 'simulated', table: 't' }] },
+    () => clock.now(),
+    () => () => undefined,
+  ).then((sink) => (opened = sink));
   await clock.run(1_000, () => opened !== undefined);
-  const rows = world.log.records(0).map((record) => ({ topic: 'simulated', partition: 0, offset: record.offset, timestampMs: record.timestampMs, value: null, ...(provenance ? {} : { isBlank: true as const }) }));
+  const rows = world.log
+    .records(0)
+    .map((record) => ({
+      topic: 'simulated',
+      partition: 0,
+      offset: record.offset,
+      timestampMs: record.timestampMs,
+      value: null,
+      ...(provenance ? {} : { isBlank: true as const }),
+    }));
   const batchOf = (sink: PreparingSink): InsertBatch => {
-    const intent: Intent = { first: 6, last: 8, rows: 3, atMs: clock.now(), excluded: [], tokenForm: 2, ...sink.describe('simulated') };
+    const intent: Intent = {
+      first: 6,
+      last: 8,
+      rows: 3,
+      atMs: clock.now(),
+      excluded: [],
+      tokenForm: 2,
+      ...sink.describe('simulated'),
+    };
     const token = dedupToken({ cluster: 'c', group: 'g', topic: 'simulated', incarnation: 0, partition: 0, intent });
-    const assignment: InsertBatch['assignment'] = { topic: 'simulated', partition: 0, topicId: world.log.topicId, epoch: 1, generation: 1, startOffset: 0 };
+    const assignment: InsertBatch['assignment'] = {
+      topic: 'simulated',
+      partition: 0,
+      topicId: world.log.topicId,
+      epoch: 1,
+      generation: 1,
+      startOffset: 0,
+    };
     const records = world.log.records(0).slice(6, 9);
     return { assignment, afterOffset: 5, lastOffset: 8, records, bytes: 0, intent, token, replay };
   };
@@ -87,7 +134,10 @@ async function compare(seed: number, ignores?: Ignored): Promise<{ readonly fast
   let isLater = false;
   clock.schedule(() => (isLater = true), laterMs + 30);
   await clock.run(1_000, () => isLater);
-  const [fast, shipped] = [await ask(batches[0]!.sink, batches[0]!.batch, clock), await ask(batches[1]!.sink, batches[1]!.batch, clock)];
+  const [fast, shipped] = [
+    await ask(batches[0]!.sink, batches[0]!.batch, clock),
+    await ask(batches[1]!.sink, batches[1]!.batch, clock),
+  ];
   return { fast, shipped };
 }
 

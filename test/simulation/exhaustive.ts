@@ -89,8 +89,21 @@ export interface Moment {
  */
 type Option = number;
 
-const kinds = ['answer', 'lose reply', 'kill server', 'timer', 'lost', 'land', 'land: kill server', 'take over', 'die', 'killed elsewhere', 'kill server between'] as const;
-const optionOf = (kind: (typeof kinds)[number], index: number, what = 0): Option => (what * 64 + index) * 16 + kinds.indexOf(kind);
+const kinds = [
+  'answer',
+  'lose reply',
+  'kill server',
+  'timer',
+  'lost',
+  'land',
+  'land: kill server',
+  'take over',
+  'die',
+  'killed elsewhere',
+  'kill server between',
+] as const;
+const optionOf = (kind: (typeof kinds)[number], index: number, what = 0): Option =>
+  (what * 64 + index) * 16 + kinds.indexOf(kind);
 const kindOf = (option: Option) => kinds[option % 16]!;
 const indexOf = (option: Option) => (option >> 4) % 64;
 const whatOf = (option: Option) => option >> 10;
@@ -104,20 +117,49 @@ interface Frame {
 }
 
 /** Its name says all of it. */
-export const smallWorld = (records: readonly number[], batch: number, maxPending: number, faults: number, more: Partial<SmallWorld> = {}): SmallWorld => ({
+export const smallWorld = (
+  records: readonly number[],
+  batch: number,
+  maxPending: number,
+  faults: number,
+  more: Partial<SmallWorld> = {},
+): SmallWorld => ({
   name: `records ${records.join('+')}, batches of ${batch}, ${maxPending} in doubt at most, ${faults} faults${more.spread === undefined ? '' : `, ${more.spread} ClickHouse partitions`}${more.isTrickling === true ? ', joined from single ones' : ''}${more.isSlow === true ? ', each owner past the tokens of the one before' : ''}`,
-  records, batch, maxPending, faults, ...more,
+  records,
+  batch,
+  maxPending,
+  faults,
+  ...more,
 });
 
 /** Those at the beginning take seconds, those at the end many minutes. */
 export const smallWorlds: readonly SmallWorld[] = [
-  smallWorld([1], 1, 1, 0), smallWorld([1], 1, 1, 1), smallWorld([2], 2, 1, 1, { spread: 2 }), smallWorld([2], 1, 1, 0), smallWorld([1, 1], 1, 1, 0),
-  smallWorld([1], 1, 1, 2), smallWorld([2], 1, 1, 1), smallWorld([6], 3, 2, 0), smallWorld([2], 2, 1, 2, { spread: 2 }), smallWorld([3], 1, 1, 0),
-  smallWorld([3, 3], 3, 1, 0), smallWorld([2], 1, 2, 0), smallWorld([1, 1], 1, 1, 1), smallWorld([2], 1, 2, 1), smallWorld([3], 1, 2, 0),
-  smallWorld([2, 1], 1, 2, 0), smallWorld([3, 3], 3, 2, 1), smallWorld([2], 1, 1, 2), smallWorld([3, 3], 2, 2, 2), smallWorld([6], 3, 2, 1),
+  smallWorld([1], 1, 1, 0),
+  smallWorld([1], 1, 1, 1),
+  smallWorld([2], 2, 1, 1, { spread: 2 }),
+  smallWorld([2], 1, 1, 0),
+  smallWorld([1, 1], 1, 1, 0),
+  smallWorld([1], 1, 1, 2),
+  smallWorld([2], 1, 1, 1),
+  smallWorld([6], 3, 2, 0),
+  smallWorld([2], 2, 1, 2, { spread: 2 }),
+  smallWorld([3], 1, 1, 0),
+  smallWorld([3, 3], 3, 1, 0),
+  smallWorld([2], 1, 2, 0),
+  smallWorld([1, 1], 1, 1, 1),
+  smallWorld([2], 1, 2, 1),
+  smallWorld([3], 1, 2, 0),
+  smallWorld([2, 1], 1, 2, 0),
+  smallWorld([3, 3], 3, 2, 1),
+  smallWorld([2], 1, 1, 2),
+  smallWorld([3, 3], 2, 2, 2),
+  smallWorld([6], 3, 2, 1),
   // Batches that wait become one; in the other worlds they are too large for that.
-  smallWorld([7], 2, 1, 1, { isTrickling: true }), smallWorld([3], 2, 1, 2, { isTrickling: true }), smallWorld([3, 3], 2, 2, 1, { isTrickling: true }),
-  smallWorld([3, 3], 3, 2, 2), smallWorld([6], 3, 2, 2),
+  smallWorld([7], 2, 1, 1, { isTrickling: true }),
+  smallWorld([3], 2, 1, 2, { isTrickling: true }),
+  smallWorld([3, 3], 2, 2, 1, { isTrickling: true }),
+  smallWorld([3, 3], 3, 2, 2),
+  smallWorld([6], 3, 2, 2),
   // Blocks of one insert land one by one, and requests hang for longer than their token is relied on: seconds, too.
   smallWorld([2], 2, 1, 2, { spread: 2, isSlow: true }),
 ];
@@ -141,9 +183,15 @@ export function exhaust(small: SmallWorld, options: ExhaustOptions = {}): Explor
   const sum = (of: (part: Part) => number) => parts.reduce((total, part) => total + of(part), 0);
   const dependent = beside.differences.map((what): Found => ({ kind: 'dependent', what, story: [] }));
   return {
-    orders: sum(({ orders }) => orders), moments: sum(({ moments }) => moments), steps: sum(({ steps }) => steps), runs: sum(({ runs }) => runs) + beside.walks,
-    histories: sum(({ histories }) => histories), compared: sum(({ compared }) => compared) + beside.effects,
-    isComplete: parts.every((part) => part.isComplete) && beside.isComplete, seconds: (cpuMs() - startedMs) / 1000, findings: [...parts.flatMap(({ findings }) => findings), ...dependent],
+    orders: sum(({ orders }) => orders),
+    moments: sum(({ moments }) => moments),
+    steps: sum(({ steps }) => steps),
+    runs: sum(({ runs }) => runs) + beside.walks,
+    histories: sum(({ histories }) => histories),
+    compared: sum(({ compared }) => compared) + beside.effects,
+    isComplete: parts.every((part) => part.isComplete) && beside.isComplete,
+    seconds: (cpuMs() - startedMs) / 1000,
+    findings: [...parts.flatMap(({ findings }) => findings), ...dependent],
   };
 }
 
@@ -192,8 +240,16 @@ class Search {
     const startedMs = cpuMs();
     const seconds = () => (cpuMs() - startedMs) / 1000;
     let isComplete = false;
-    let orders = this.#enter(this.#began({ servers: 0, faults: this.small.faults, owners: [], told: [], orphans: noOrphans }));
-    for (let n = 1; !isComplete && this.#findings.length < this.#maxFindings && (n % 256 > 0 || (seconds() < this.#maxSeconds && !isHeapFull())); n++) {
+    let orders = this.#enter(
+      this.#began({ servers: 0, faults: this.small.faults, owners: [], told: [], orphans: noOrphans }),
+    );
+    for (
+      let n = 1;
+      !isComplete &&
+      this.#findings.length < this.#maxFindings &&
+      (n % 256 > 0 || (seconds() < this.#maxSeconds && !isHeapFull()));
+      n++
+    ) {
       const frame = this.#path.at(-1);
       if (frame === undefined) {
         isComplete = true;
@@ -219,8 +275,19 @@ class Search {
     const { runs, nodes, compared, differences } = this.#owners;
     for (const what of differences) this.#findings.push({ kind: 'remembers', what, story: [] });
     return {
-      partition: this.#only ?? 0, orders, moments: this.#known.size, steps: this.#steps, runs, histories: nodes.length, compared, isComplete, seconds: seconds(),
-      findings: this.#findings, ends: this.#ends, servers: this.#servers, owners: this.#owners,
+      partition: this.#only ?? 0,
+      orders,
+      moments: this.#known.size,
+      steps: this.#steps,
+      runs,
+      histories: nodes.length,
+      compared,
+      isComplete,
+      seconds: seconds(),
+      findings: this.#findings,
+      ends: this.#ends,
+      servers: this.#servers,
+      owners: this.#owners,
     };
   }
 
@@ -240,7 +307,8 @@ class Search {
     if (isEnd) this.#judge(moment);
     else if (isQuiet || moment.owners.length === 1) options.push(optionOf('take over', 0));
     // Of several partitions the others may still have something under way.
-    if (moment.faults > 0 && (!isQuiet || this.#only !== undefined)) moment.owners.forEach((id, index) => id !== 0 && options.push(optionOf('die', index)));
+    if (moment.faults > 0 && (!isQuiet || this.#only !== undefined))
+      moment.owners.forEach((id, index) => id !== 0 && options.push(optionOf('die', index)));
     if (moment.faults > 0 && this.#only !== undefined) options.push(optionOf('killed elsewhere', 0));
     this.#path.push({ number, moment, options, chosen: 0, orders: isEnd ? 1 : 0 });
     return 0;
@@ -260,10 +328,12 @@ class Search {
         options.push(optionOf('kill server', index, content));
         if (this.small.isSlow === true) options.push(optionOf('kill server between', index, content));
       }
-      for (const partition of node.timers) if (this.#isMeant(partition)) options.push(optionOf('timer', index, partition));
+      for (const partition of node.timers)
+        if (this.#isMeant(partition)) options.push(optionOf('timer', index, partition));
       if (index === owners.length - 1) continue;
       for (let partition = 0; partition < this.small.records.length; partition++) {
-        if (this.#isMeant(partition) && (told[index]! >> partition) % 2 === 0 && !node.over.includes(partition)) options.push(optionOf('lost', index, partition));
+        if (this.#isMeant(partition) && (told[index]! >> partition) % 2 === 0 && !node.over.includes(partition))
+          options.push(optionOf('lost', index, partition));
       }
     }
   }
@@ -272,7 +342,8 @@ class Search {
     orphans.forEach((content, at) => {
       if (orphans[at - 1] === content) return;
       options.push(optionOf('land', 0, content));
-      if (faults > 0 && this.#owners.contents[content]!.port === 'insert') options.push(optionOf('land: kill server', 0, content));
+      if (faults > 0 && this.#owners.contents[content]!.port === 'insert')
+        options.push(optionOf('land: kill server', 0, content));
     });
   }
 
@@ -295,7 +366,13 @@ class Search {
       case 'timer':
         return this.#toldOf(moment, index, kind, what, Number(index === moment.owners.length - 1));
       case 'lost':
-        return this.#toldOf({ ...moment, told: moment.told.with(index, moment.told[index]! | (1 << what)) }, index, kind, what, 0);
+        return this.#toldOf(
+          { ...moment, told: moment.told.with(index, moment.told[index]! | (1 << what)) },
+          index,
+          kind,
+          what,
+          0,
+        );
       case 'land':
         return this.#landed(moment, what, undefined);
       case 'land: kill server':
@@ -310,20 +387,40 @@ class Search {
   }
 
   #answered(moment: Moment, index: number, content: number, fate: Taking['fate']): Moment {
-    const effect = this.#servers.effect(moment.servers, content, { fate, isCurrent: index === moment.owners.length - 1, isOrphan: false });
+    const effect = this.#servers.effect(moment.servers, content, {
+      fate,
+      isCurrent: index === moment.owners.length - 1,
+      isOrphan: false,
+    });
     this.#note(effect.findings);
-    const reaction = this.#owners.told(this.#node(moment.owners[index]!), 'answer', content, effect.outcome, this.#servers.around(effect.servers));
+    const reaction = this.#owners.told(
+      this.#node(moment.owners[index]!),
+      'answer',
+      content,
+      effect.outcome,
+      this.#servers.around(effect.servers),
+    );
     return this.#after({ ...moment, servers: effect.servers }, index, reaction);
   }
 
   #toldOf(moment: Moment, index: number, kind: 'timer' | 'lost', partition: number, what: number): Moment {
-    const reaction = this.#owners.told(this.#node(moment.owners[index]!), kind, partition, what, this.#servers.around(moment.servers));
+    const reaction = this.#owners.told(
+      this.#node(moment.owners[index]!),
+      kind,
+      partition,
+      what,
+      this.#servers.around(moment.servers),
+    );
     return this.#after(moment, index, reaction);
   }
 
   #landed(moment: Moment, content: number, fate: Taking['fate']): Moment {
     const { orphans } = moment;
-    const effect = this.#servers.effect(moment.servers, content, { fate, isCurrent: this.#isCurrent(moment, content), isOrphan: true });
+    const effect = this.#servers.effect(moment.servers, content, {
+      fate,
+      isCurrent: this.#isCurrent(moment, content),
+      isOrphan: true,
+    });
     this.#note(effect.findings);
     const at = orphans.indexOf(content);
     return this.#bare({ ...moment, servers: effect.servers, orphans: orphans.filter((_, other) => other !== at) });
@@ -338,7 +435,10 @@ class Search {
     this.#note(seen.findings);
     if (errors.length > 0) this.#note(errors.map((what) => ({ kind: 'crash', what })));
     const next: Moment = {
-      ...moment, servers: seen.servers, owners: moment.owners.with(index, node.id), orphans: this.#with(moment.orphans, orphans),
+      ...moment,
+      servers: seen.servers,
+      owners: moment.owners.with(index, node.id),
+      orphans: this.#with(moment.orphans, orphans),
     };
     return this.#isMute(node) && index < moment.owners.length - 1 ? this.#gone(next, index) : this.#bare(next);
   }
@@ -349,7 +449,10 @@ class Search {
     const reaction = this.#owners.begin(index + 1, this.#servers.around(moment.servers));
     const begun = this.#after({ ...moment, owners: [...moment.owners, 0], told: [...moment.told, 0] }, index, reaction);
     // One that had been told everything already can go now.
-    return begun.owners.reduce((now, id, at) => (id !== 0 && at < index && this.#isMute(this.#node(id)) ? this.#gone(now, at) : now), begun);
+    return begun.owners.reduce(
+      (now, id, at) => (id !== 0 && at < index && this.#isMute(this.#node(id)) ? this.#gone(now, at) : now),
+      begun,
+    );
   }
 
   #died(moment: Moment, index: number): Moment {
@@ -358,7 +461,12 @@ class Search {
   }
 
   #gone(moment: Moment, index: number): Moment {
-    return this.#bare({ ...moment, servers: this.#servers.without(moment.servers, index + 1), owners: moment.owners.with(index, 0), told: moment.told.with(index, 0) });
+    return this.#bare({
+      ...moment,
+      servers: this.#servers.without(moment.servers, index + 1),
+      owners: moment.owners.with(index, 0),
+      told: moment.told.with(index, 0),
+    });
   }
 
   /**
@@ -372,7 +480,11 @@ class Search {
       const { port } = this.#owners.contents[content]!;
       const isCurrent = this.#isCurrent(moment, content);
       if ((port === 'commit' && isCurrent) || (port === 'insert' && faults > 0)) return true;
-      const { servers: after, findings } = this.#servers.effect(servers, content, { fate: undefined, isCurrent, isOrphan: true });
+      const { servers: after, findings } = this.#servers.effect(servers, content, {
+        fate: undefined,
+        isCurrent,
+        isOrphan: true,
+      });
       return after !== servers || findings.length > 0;
     });
     return left.length === orphans.length ? moment : { ...moment, orphans: left };
@@ -383,8 +495,10 @@ class Search {
       const option = options[chosen];
       if (option === undefined) return 'the end';
       const kind = kindOf(option);
-      if (kind === 'take over' || kind === 'killed elsewhere') return kind === 'killed elsewhere' ? 'the server is killed' : 'the next owner takes over';
-      if (kind === 'timer' || kind === 'lost' || kind === 'die') return `${letter(indexOf(option))} ${kind} ${whatOf(option)}`;
+      if (kind === 'take over' || kind === 'killed elsewhere')
+        return kind === 'killed elsewhere' ? 'the server is killed' : 'the next owner takes over';
+      if (kind === 'timer' || kind === 'lost' || kind === 'die')
+        return `${letter(indexOf(option))} ${kind} ${whatOf(option)}`;
       return `${this.#owners.contents[whatOf(option)]!.name}${kind === 'answer' ? '' : `: ${kind}`}`;
     });
   }
@@ -400,7 +514,11 @@ class Search {
 
   /** Nothing can be told to it any more that it would react to. */
   #isMute({ requests, timers, over }: OwnerNode): boolean {
-    if (requests.some((content) => this.#isMeant(this.#owners.contents[content]!.partition)) || timers.some((partition) => this.#isMeant(partition))) return false;
+    if (
+      requests.some((content) => this.#isMeant(this.#owners.contents[content]!.partition)) ||
+      timers.some((partition) => this.#isMeant(partition))
+    )
+      return false;
     return this.small.records.every((_, partition) => !this.#isMeant(partition) || over.includes(partition));
   }
 

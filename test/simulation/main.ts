@@ -24,9 +24,17 @@ import { shrink } from './shrink.js';
 
 const { values } = parseArgs({
   options: {
-    seeds: { type: 'string' }, from: { type: 'string', default: '1' }, seconds: { type: 'string' }, seed: { type: 'string' },
-    sabotage: { type: 'string' }, exhaustive: { type: 'boolean', default: false }, world: { type: 'string' }, sink: { type: 'string', default: 'simulated' }, json: { type: 'boolean', default: false },
-    kafka: { type: 'boolean', default: false }, theme: { type: 'string' },
+    seeds: { type: 'string' },
+    from: { type: 'string', default: '1' },
+    seconds: { type: 'string' },
+    seed: { type: 'string' },
+    sabotage: { type: 'string' },
+    exhaustive: { type: 'boolean', default: false },
+    world: { type: 'string' },
+    sink: { type: 'string', default: 'simulated' },
+    json: { type: 'boolean', default: false },
+    kafka: { type: 'boolean', default: false },
+    theme: { type: 'string' },
   },
 });
 
@@ -37,13 +45,20 @@ const say = (line: string) => void (values.json || console.log(line));
 
 /** The last line: for people, or as JSON. */
 function conclude(result: Readonly<Record<string, unknown>>, isGood: boolean): void {
-  console.log(values.json ? JSON.stringify(result) : Object.entries(result).map(([name, value]) => `${name} ${typeof value === 'string' ? value : JSON.stringify(value)}`).join(', '));
+  console.log(
+    values.json
+      ? JSON.stringify(result)
+      : Object.entries(result)
+          .map(([name, value]) => `${name} ${typeof value === 'string' ? value : JSON.stringify(value)}`)
+          .join(', '),
+  );
   if (!isGood) process.exitCode = 1;
 }
 
 function number(name: string, text: string): number {
   const value = Number(text);
-  if (!Number.isSafeInteger(value) || value < 0) throw new RangeError(`Expected --${name} to be a whole number, got ${text}`);
+  if (!Number.isSafeInteger(value) || value < 0)
+    throw new RangeError(`Expected --${name} to be a whole number, got ${text}`);
   return value;
 }
 
@@ -65,7 +80,10 @@ function tellStory(scenario: Scenario, options: PlayOptions = {}): void {
 }
 
 async function replay(seed: number): Promise<void> {
-  const broken = values.sabotage === undefined ? undefined : Object.entries(sabotages).find(([name]) => name === values.sabotage)?.[1];
+  const broken =
+    values.sabotage === undefined
+      ? undefined
+      : Object.entries(sabotages).find(([name]) => name === values.sabotage)?.[1];
   const options: PlayOptions = broken ?? {};
   const scenario = scenarioOf(seed);
   tellStory(scenario, options);
@@ -81,29 +99,47 @@ async function replay(seed: number): Promise<void> {
 async function sabotage(name: string): Promise<void> {
   const names = name === 'all' ? Object.keys(sabotages) : [name];
   const hunts: Hunt[] = [];
-  for (const one of names) hunts.push(await hunt(one, { from: number('from', values.from), maxSeconds: Number(values.seconds ?? 60) }));
+  for (const one of names)
+    hunts.push(await hunt(one, { from: number('from', values.from), maxSeconds: Number(values.seconds ?? 60) }));
   const lines = hunts.map(({ by, seconds, ...rest }) => ({ ...rest, seconds: round(seconds), by: by?.kind }));
   if (name === 'all') for (const line of lines) console.log(JSON.stringify(line));
   else for (const one of hunts) if (one.by !== undefined) say(`${one.by.kind}: ${one.by.what}`);
   const all = hunts.every(({ found }) => found);
-  conclude(name === 'all' ? { sabotages: names.length, found: hunts.filter(({ found }) => found).length } : lines[0]!, all);
+  conclude(
+    name === 'all' ? { sabotages: names.length, found: hunts.filter(({ found }) => found).length } : lines[0]!,
+    all,
+  );
 }
 
 function chosenWorlds(): readonly SmallWorld[] {
   if (values.world === undefined) return smallWorlds;
   const world = smallWorlds[number('world', values.world) - 1];
-  if (world === undefined) throw new RangeError(`Expected --world to be from 1 to ${smallWorlds.length}, got ${values.world}`);
+  if (world === undefined)
+    throw new RangeError(`Expected --world to be from 1 to ${smallWorlds.length}, got ${values.world}`);
   return [world];
 }
 
 function exhaustively(): void {
   const maxSeconds = Number(values.seconds ?? 600);
-  const total = { worlds: 0, complete: 0, orders: 0, moments: 0, steps: 0, runs: 0, compared: 0, violations: 0, cpuSeconds: 0 };
+  const total = {
+    worlds: 0,
+    complete: 0,
+    orders: 0,
+    moments: 0,
+    steps: 0,
+    runs: 0,
+    compared: 0,
+    violations: 0,
+    cpuSeconds: 0,
+  };
   for (const small of chosenWorlds()) {
     const most = values.world === undefined ? maxSeconds / 2 : maxSeconds;
     const done = exhaust(small, { maxSeconds: Math.min(most, maxSeconds - total.cpuSeconds) });
-    say(`${small.name}: ${brief(done.orders)} orders over ${done.moments} moments, ${done.runs} runs, ${done.compared} compared, ${done.isComplete ? 'all' : 'not all'} (${round(done.seconds)} s)`);
-    for (const { kind, what, story } of done.findings.slice(0, 3)) say(`FOUND ${kind}: ${what}\n  ${story.join('\n  ')}`);
+    say(
+      `${small.name}: ${brief(done.orders)} orders over ${done.moments} moments, ${done.runs} runs, ${done.compared} compared, ${done.isComplete ? 'all' : 'not all'} (${round(done.seconds)} s)`,
+    );
+    for (const { kind, what, story } of done.findings.slice(0, 3))
+      say(`FOUND ${kind}: ${what}\n  ${story.join('\n  ')}`);
     total.worlds += 1;
     total.complete += done.isComplete ? 1 : 0;
     total.orders += done.orders;
@@ -119,15 +155,28 @@ function exhaustively(): void {
 
 async function many(seeds: number): Promise<void> {
   const { failures, ...done } = await campaign({
-    seeds, from: number('from', values.from), maxSeconds: Number(values.seconds ?? Infinity), onSeeds: (count, lives) => say(`${count} seeds, ${lives} lives`),
+    seeds,
+    from: number('from', values.from),
+    maxSeconds: Number(values.seconds ?? Infinity),
+    onSeeds: (count, lives) => say(`${count} seeds, ${lives} lives`),
   });
-  for (const { seed, findings } of failures.slice(0, 20)) say(`seed ${seed}: ${findings.map(({ kind, what }) => `${kind} (${what})`).join(', ')}`);
+  for (const { seed, findings } of failures.slice(0, 20))
+    say(`seed ${seed}: ${findings.map(({ kind, what }) => `${kind} (${what})`).join(', ')}`);
   if (failures.length > 0) {
     const shrunk = await shrink(scenarioOf(failures[0]!.seed));
     say(`\nThe first one, as short as it gets; replay it with --seed ${failures[0]!.seed}:`);
     tellStory(shrunk.scenario);
   }
-  conclude({ seeds: done.seeds, lives: done.lives, violations: failures.length, seconds: round(done.seconds), cpuSeconds: round(cpuSeconds()) }, failures.length === 0);
+  conclude(
+    {
+      seeds: done.seeds,
+      lives: done.lives,
+      violations: failures.length,
+      seconds: round(done.seconds),
+      cpuSeconds: round(cpuSeconds()),
+    },
+    failures.length === 0,
+  );
 }
 
 async function tellShipped(scenario: ShippedScenario, options: ShippedOptions): Promise<void> {
@@ -154,7 +203,10 @@ async function sabotageShipped(name: string): Promise<void> {
   const names = name === 'all' ? Object.keys(shippedSabotages) : [name];
   let found = 0;
   for (const one of names) {
-    const { by, seconds, ...rest } = await shippedHunt(one, { from: number('from', values.from), maxSeconds: Number(values.seconds ?? 300) });
+    const { by, seconds, ...rest } = await shippedHunt(one, {
+      from: number('from', values.from),
+      maxSeconds: Number(values.seconds ?? 300),
+    });
     if (rest.found) found += 1;
     console.log(JSON.stringify({ ...rest, seconds: round(seconds), by: by?.kind }));
   }
@@ -164,13 +216,27 @@ async function sabotageShipped(name: string): Promise<void> {
 
 async function manyShipped(seeds: number): Promise<void> {
   const { failures, ...done } = await shippedCampaign({
-    seeds, from: number('from', values.from), maxSeconds: Number(values.seconds ?? Infinity), onSeeds: (count, lives) => say(`${count} seeds, ${lives} lives`),
+    seeds,
+    from: number('from', values.from),
+    maxSeconds: Number(values.seconds ?? Infinity),
+    onSeeds: (count, lives) => say(`${count} seeds, ${lives} lives`),
   });
-  for (const { seed, findings } of failures.slice(0, 20)) say(`seed ${seed}: ${findings.map(({ kind, what }) => `${kind} (${what})`).join(', ')}`);
-  conclude({ seeds: done.seeds, lives: done.lives, violations: failures.length, seconds: round(done.seconds), cpuSeconds: round(cpuSeconds()) }, failures.length === 0);
+  for (const { seed, findings } of failures.slice(0, 20))
+    say(`seed ${seed}: ${findings.map(({ kind, what }) => `${kind} (${what})`).join(', ')}`);
+  conclude(
+    {
+      seeds: done.seeds,
+      lives: done.lives,
+      violations: failures.length,
+      seconds: round(done.seconds),
+      cpuSeconds: round(cpuSeconds()),
+    },
+    failures.length === 0,
+  );
 }
 
-if (values.sink !== 'simulated' && values.sink !== 'shipped') throw new RangeError(`Expected --sink to be simulated or shipped, got ${values.sink}`);
+if (values.sink !== 'simulated' && values.sink !== 'shipped')
+  throw new RangeError(`Expected --sink to be simulated or shipped, got ${values.sink}`);
 if (values.kafka) {
   const { seeds, from, seconds, seed, sabotage: broken, theme } = values;
   await kafkaCommand({ seeds, from, seconds, seed, sabotage: broken, theme }, { say, conclude, number });

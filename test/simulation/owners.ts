@@ -2,12 +2,30 @@
 // told to. What an owner does is decided by what it was told, in which order, and by nothing else: it is run once for
 // each such history, and looked up from then on. What it looks at beside (when the server was started; whose the
 // partition is) is noticed, and is part of the history where it was looked at.
-import { VirtualAction, VirtualTimeScheduler, from, map, type Observable, type SchedulerAction, type Subscription } from 'rxjs';
+import {
+  VirtualAction,
+  VirtualTimeScheduler,
+  from,
+  map,
+  type Observable,
+  type SchedulerAction,
+  type Subscription,
+} from 'rxjs';
 import { exactlyOnce, type ExactlyOnceConfig } from '../../src/pipeline/exactly-once.js';
 import { IngestError } from '../../src/errors.js';
 import { lastKnownOffset } from '../../src/model/state.js';
 import type { Claim, SourceEvent } from '../../src/ports.js';
-import { SimulatedWorld, type ConsumerGroup, type Fate, type Member, type Outcome, type Pace, type Process, type SavedServers, type Step } from '../../src/testing/index.js';
+import {
+  SimulatedWorld,
+  type ConsumerGroup,
+  type Fate,
+  type Member,
+  type Outcome,
+  type Pace,
+  type Process,
+  type SavedServers,
+  type Step,
+} from '../../src/testing/index.js';
 
 export interface SmallWorld {
   readonly name: string;
@@ -25,18 +43,28 @@ export interface SmallWorld {
 }
 
 /** How a process is composed: as it ships, or broken. */
-export type ComposeOwner = (process: Process, config: ExactlyOnceConfig & { readonly chunkSize: number }) => Observable<unknown>;
+export type ComposeOwner = (
+  process: Process,
+  config: ExactlyOnceConfig & { readonly chunkSize: number },
+) => Observable<unknown>;
 
 export const asShipped: ComposeOwner = (process, { chunkSize: _, ...config }) =>
   exactlyOnce(process.source, process.sink, process.store, { ...config, scheduler: process.scheduler });
 
 /** The owners take turns in how they cut: another owner, other cuts. */
-export function configOf({ batch, maxPending, isTrickling = false, isSlow = false }: SmallWorld, ordinal: number, name: string) {
+export function configOf(
+  { batch, maxPending, isTrickling = false, isSlow = false }: SmallWorld,
+  ordinal: number,
+  name: string,
+) {
   const isOdd = ordinal % 2 === 1;
   // What is left from before a seek must not be joined with what the seek brings: it can only show where both would fit.
   const other = isTrickling ? batch + 3 : (batch % 3) + 1;
   return {
-    group: 'g', owner: name, maxPending, chunkSize: isTrickling ? 1 : isOdd ? 6 : 4,
+    group: 'g',
+    owner: name,
+    maxPending,
+    chunkSize: isTrickling ? 1 : isOdd ? 6 : 4,
     batch: { count: isOdd ? batch : other, maxWaitMs: 5 }, // A look and the insert behind it count their retries together: of those that grow the second would show the first.
     retry: { minDelayMs: 3, maxDelayMs: isSlow ? 3 : 20, jitter: 0 },
   };
@@ -48,7 +76,11 @@ export function tableOf({ spread = 1 }: SmallWorld) {
 
 /** A source whose budget never lasts for more than what it has just brought. */
 function trickling(process: Process): Process {
-  const events = from(process.source.events).pipe(map((event): SourceEvent => (event.kind === 'fetched' ? { ...event, chunk: { ...event.chunk, isLastForNow: true } } : event)));
+  const events = from(process.source.events).pipe(
+    map((event): SourceEvent =>
+      event.kind === 'fetched' ? { ...event, chunk: { ...event.chunk, isLastForNow: true } } : event,
+    ),
+  );
   return { ...process, source: { ...process.source, events } };
 }
 
@@ -121,8 +153,16 @@ export class Sandbox {
   #outcome: Outcome<unknown> | undefined;
 
   constructor(small: SmallWorld, ordinal: number, compose: ComposeOwner, around: Surroundings) {
-    const pace: Pace = { step: (step) => this.#add(step), reply: (_process, _deliver, outcome) => void (this.#outcome = outcome) };
-    this.world = new SimulatedWorld({ partitions: small.records, scheduler: this.#tagging(small.isSlow === true ? (ordinal - 1) * 3_600_000 : 0), pace, table: tableOf(small) });
+    const pace: Pace = {
+      step: (step) => this.#add(step),
+      reply: (_process, _deliver, outcome) => void (this.#outcome = outcome),
+    };
+    this.world = new SimulatedWorld({
+      partitions: small.records,
+      scheduler: this.#tagging(small.isSlow === true ? (ordinal - 1) * 3_600_000 : 0),
+      pace,
+      table: tableOf(small),
+    });
     const { group } = this.world;
     group.isManual = true;
     this.#noticeLooks();
@@ -132,7 +172,10 @@ export class Sandbox {
     this.#around = around;
     const { process, self, member } = this.world.process({ chunkSize: configOf(small, ordinal, '').chunkSize });
     this.#member = member;
-    const running = compose(small.isTrickling === true ? trickling(process) : process, configOf(small, ordinal, process.name)).subscribe({ error: (error: unknown) => this.errors.push(String(error)) });
+    const running = compose(
+      small.isTrickling === true ? trickling(process) : process,
+      configOf(small, ordinal, process.name),
+    ).subscribe({ error: (error: unknown) => this.errors.push(String(error)) });
     self.died.subscribe(() => running.unsubscribe());
     group.give(member);
     this.#takeEager();
@@ -141,7 +184,11 @@ export class Sandbox {
 
   /** In the order in which they are due: of which partition, after what, and how much later than the last one that fired. */
   get timers(): { readonly partition: number; readonly after: string; readonly ms: number }[] {
-    return this.#due().map(({ partition, after, dueMs }) => ({ partition, after, ms: dueMs - (this.#firedMs.get(partition) ?? 0) }));
+    return this.#due().map(({ partition, after, dueMs }) => ({
+      partition,
+      after,
+      ms: dueMs - (this.#firedMs.get(partition) ?? 0),
+    }));
   }
 
   /** Partitions whose tenure is over for the owner. */
@@ -207,12 +254,16 @@ export class Sandbox {
   }
 
   #due(): (Timer & { readonly action: Fired })[] {
-    const running = (this.#clock.actions as unknown as Fired[]).map((action) => ({ ...this.#timers.get(action)!, action }));
+    const running = (this.#clock.actions as unknown as Fired[]).map((action) => ({
+      ...this.#timers.get(action)!,
+      action,
+    }));
     return running.sort((a, b) => a.partition - b.partition || a.dueMs - b.dueMs || a.nth - b.nth);
   }
 
   #setCurrent(isCurrent: boolean): void {
-    for (const [partition, tenure] of this.#tenures) this.world.group.current.set(partition, isCurrent ? tenure : { ...tenure, assignment: { ...tenure.assignment } });
+    for (const [partition, tenure] of this.#tenures)
+      this.world.group.current.set(partition, isCurrent ? tenure : { ...tenure, assignment: { ...tenure.assignment } });
   }
 
   #add(step: Step): void {
@@ -247,10 +298,19 @@ export class Sandbox {
     const clock = this.#clock;
     const schedule = clock.schedule.bind(clock);
     clock.now = () => nowMs;
-    clock.schedule = ((work: (this: SchedulerAction<unknown>, state?: unknown) => void, delayMs?: number, state?: unknown): Subscription => {
+    clock.schedule = ((
+      work: (this: SchedulerAction<unknown>, state?: unknown) => void,
+      delayMs?: number,
+      state?: unknown,
+    ): Subscription => {
       const action = schedule(work, delayMs, state);
       const partition = this.#about ?? 0;
-      this.#timers.set(action, { partition, after: this.#after, dueMs: (this.#firedMs.get(partition) ?? 0) + (delayMs ?? 0), nth: this.#scheduled++ });
+      this.#timers.set(action, {
+        partition,
+        after: this.#after,
+        dueMs: (this.#firedMs.get(partition) ?? 0) + (delayMs ?? 0),
+        nth: this.#scheduled++,
+      });
       return action;
     }) as typeof clock.schedule;
     return clock;
@@ -282,7 +342,8 @@ export class Sandbox {
       methods[method] = (...args) => {
         if (this.#mode === 'effect') return real(...args);
         if ((inEffects as readonly string[]).includes(method)) throw new Error(`${method} outside of an effect`);
-        if (method !== 'told' || (args[0] as { readonly kind: string }).kind === 'lost') this.calls.push({ method: method as WatchCall['method'], args });
+        if (method !== 'told' || (args[0] as { readonly kind: string }).kind === 'lost')
+          this.calls.push({ method: method as WatchCall['method'], args });
       };
     }
   }
@@ -440,7 +501,15 @@ export class Owners {
     let root = this.#roots.get(key);
     if (root === undefined) {
       const path = { above: undefined, input: undefined, around, sum: mixed(this.#aroundId(around)) };
-      const heard = this.small.records.map((_, partition): Heard => ({ key: this.#aroundId(around, partition), partition, port: 'begin', about: '', reach: -1, settled: -1, isOver: false }));
+      const heard = this.small.records.map((_, partition): Heard => ({
+        key: this.#aroundId(around, partition),
+        partition,
+        port: 'begin',
+        about: '',
+        reach: -1,
+        settled: -1,
+        isOver: false,
+      }));
       root = this.#reaction(this.#walk(ordinal, path), ordinal, path, heard);
       this.#roots.set(key, root);
     }
@@ -476,15 +545,32 @@ export class Owners {
     const key = (kinds[kind] * limits.contents + index) * limits.outcomes + what;
     const found = grown.told.get(key);
     if (found !== undefined && !found.hasLooked) return found;
-    const looking = key + (1 + this.#aroundId(around, kind === 'answer' ? this.contents[index]!.partition : index)) * 4 * limits.contents * limits.outcomes;
+    const looking =
+      key +
+      (1 + this.#aroundId(around, kind === 'answer' ? this.contents[index]!.partition : index)) *
+        4 *
+        limits.contents *
+        limits.outcomes;
     const known = found === undefined ? undefined : grown.told.get(looking);
     if (known !== undefined) return known;
     const input = this.#input(kind, index, what);
     const sandbox = this.#walk(node.ordinal, grown.path);
     sandbox.react(input, around);
-    const entry = this.#entry(sandbox, sandbox.hasLooked ? looking : key, input, kind === 'answer' ? this.contents[index] : undefined);
-    const heard = this.isMerging ? this.#heard(grown.heard, entry, input.kind === 'answer' ? input.outcome : undefined) : [...grown.heard, entry];
-    const reaction = this.#reaction(sandbox, node.ordinal, { above: grown.path, input, around, sum: summed(grown.path, entry.key) }, heard);
+    const entry = this.#entry(
+      sandbox,
+      sandbox.hasLooked ? looking : key,
+      input,
+      kind === 'answer' ? this.contents[index] : undefined,
+    );
+    const heard = this.isMerging
+      ? this.#heard(grown.heard, entry, input.kind === 'answer' ? input.outcome : undefined)
+      : [...grown.heard, entry];
+    const reaction = this.#reaction(
+      sandbox,
+      node.ordinal,
+      { above: grown.path, input, around, sum: summed(grown.path, entry.key) },
+      heard,
+    );
     grown.told.set(key, reaction);
     if (reaction.hasLooked) grown.told.set(looking, reaction);
     const telling = { key: entry.key, reaction, input, around };
@@ -504,23 +590,54 @@ export class Owners {
     const isOwn = (one: Heard) => one.partition === partition;
     const others = before.filter((one) => !isOwn(one) || one.port === 'begin');
     if (entry.isOver) return sortedByKey([...others, entry]);
-    if (port === 'commit') return before.some((one) => isOwn(one) && one.port === 'write' && one.settled > entry.reach) ? before : sortedByKey([...before, entry]);
+    if (port === 'commit')
+      return before.some((one) => isOwn(one) && one.port === 'write' && one.settled > entry.reach)
+        ? before
+        : sortedByKey([...before, entry]);
     if (outcome === undefined || 'error' in outcome) return sortedByKey([...before, entry]);
-    if (port === 'claim') return sortedByKey([...others, ...before.filter((one) => isOwn(one) && one.port === 'timer' && one.about !== about), entry]);
+    if (port === 'claim')
+      return sortedByKey([
+        ...others,
+        ...before.filter((one) => isOwn(one) && one.port === 'timer' && one.about !== about),
+        entry,
+      ]);
     const rest = before.filter((one) => one.about !== about);
-    if (port === 'readBack' && (outcome.value as { readonly missing: readonly number[] }).missing.length === 0) return rest;
+    if (port === 'readBack' && (outcome.value as { readonly missing: readonly number[] }).missing.length === 0)
+      return rest;
     if (port !== 'write') return sortedByKey([...rest, entry]);
-    const isPast = (one: Heard) => isOwn(one) && (one.port === 'write' || (rangePorts.has(one.port) && one.reach <= entry.settled) || (one.port === 'commit' && one.reach < entry.settled));
+    const isPast = (one: Heard) =>
+      isOwn(one) &&
+      (one.port === 'write' ||
+        (rangePorts.has(one.port) && one.reach <= entry.settled) ||
+        (one.port === 'commit' && one.reach < entry.settled));
     return sortedByKey([...rest.filter((one) => !isPast(one)), entry]);
   }
 
   #entry({ over, fired }: Sandbox, key: number, input: Input, content: Content | undefined): Heard {
-    if (input.kind !== 'answer') return { key, partition: input.partition, port: input.kind, about: fired, reach: Infinity, settled: -1, isOver: over.includes(input.partition) };
+    if (input.kind !== 'answer')
+      return {
+        key,
+        partition: input.partition,
+        port: input.kind,
+        about: fired,
+        reach: Infinity,
+        settled: -1,
+        isOver: over.includes(input.partition),
+      };
     const { port, text, partition, lastOffset } = content!;
-    const { state } = (port === 'claim' || port === 'write') && !('error' in input.outcome) ? (input.outcome.value as Claim) : {};
+    const { state } =
+      (port === 'claim' || port === 'write') && !('error' in input.outcome) ? (input.outcome.value as Claim) : {};
     const reach = state === undefined ? lastOffset : (lastKnownOffset(state) ?? -1);
     // Of a commit how far it went, and what came of it does not matter.
-    return { key: port === 'commit' ? -1 - content!.id : key, partition, port, about: text, reach, settled: state?.settled ?? -1, isOver: over.includes(partition) };
+    return {
+      key: port === 'commit' ? -1 - content!.id : key,
+      partition,
+      port,
+      about: text,
+      reach,
+      settled: state?.settled ?? -1,
+      isOver: over.includes(partition),
+    };
   }
 
   #input(kind: keyof typeof kinds, index: number, what: number): Input {
@@ -555,7 +672,19 @@ export class Owners {
     if (node === undefined) {
       const { requests, timers, over } = does;
       // 0 stands for an owner that is gone.
-      node = { id: this.nodes.length + 1, ordinal, requests, timers: [...new Set(timers.map(({ partition }) => partition))], over, told: new Map(), tellings: [], now: does.now, path, heard, others: [] };
+      node = {
+        id: this.nodes.length + 1,
+        ordinal,
+        requests,
+        timers: [...new Set(timers.map(({ partition }) => partition))],
+        over,
+        told: new Map(),
+        tellings: [],
+        now: does.now,
+        path,
+        heard,
+        others: [],
+      };
       this.nodes.push(node);
       this.#merged.set(key, node);
       this.#keepWarm(path, sandbox);
@@ -565,7 +694,8 @@ export class Owners {
 
   /** Who came another way must do the same from here on. */
   #joins(node: Grown, path: Path): void {
-    const isFull = node.others.length >= carried || [node.path, ...node.others].filter(({ sum }) => sum === path.sum).length > alike;
+    const isFull =
+      node.others.length >= carried || [node.path, ...node.others].filter(({ sum }) => sum === path.sum).length > alike;
     if (isFull) return;
     node.others.push(path);
     for (const telling of node.tellings) this.#compare(node, telling, path);
@@ -580,19 +710,34 @@ export class Owners {
     this.compared += 1;
     const isSame = now === to.now && calls === reaction.calls && orphans.join() === reaction.orphans.join();
     if (isSame) this.#joins(to, further);
-    else this.differences.push(`${node.ordinal}: ${JSON.stringify(input)} after ${inputsOf(path)}; and after ${inputsOf(node.path)}`);
+    else
+      this.differences.push(
+        `${node.ordinal}: ${JSON.stringify(input)} after ${inputsOf(path)}; and after ${inputsOf(node.path)}`,
+      );
   }
 
   #deed(sandbox: Sandbox, ordinal: number) {
-    const requests = [...sandbox.pending.keys()].map((step) => this.#contentId(step, ordinal, sandbox)).sort((a, b) => a - b);
+    const requests = [...sandbox.pending.keys()]
+      .map((step) => this.#contentId(step, ordinal, sandbox))
+      .sort((a, b) => a - b);
     const orphans = sandbox.orphans.map((step) => this.#contentId(step, ordinal, sandbox)).sort((a, b) => a - b);
     const { timers, over } = sandbox;
-    return { requests, orphans, timers, over, calls: this.#callsId(sandbox.calls), now: JSON.stringify([requests, timers, over]) };
+    return {
+      requests,
+      orphans,
+      timers,
+      over,
+      calls: this.#callsId(sandbox.calls),
+      now: JSON.stringify([requests, timers, over]),
+    };
   }
 
   /** Of one partition, or at the beginning of all. */
   #aroundId({ startedMs, committed }: Surroundings, partition?: number): number {
-    const text = JSON.stringify([startedMs, partition === undefined ? [...committed].sort(([a], [b]) => a - b) : [partition, committed.get(partition)]]);
+    const text = JSON.stringify([
+      startedMs,
+      partition === undefined ? [...committed].sort(([a], [b]) => a - b) : [partition, committed.get(partition)],
+    ]);
     let id = this.#aroundIds.get(text);
     if (id === undefined) {
       id = this.#aroundIds.size;
@@ -607,7 +752,17 @@ export class Owners {
     if (id === undefined) {
       id = this.contents.length;
       if (id >= limits.contents) throw new RangeError('more requests than their numbers have room for');
-      this.contents.push({ id, name: `${step.process.name} ${step.name}`, text, port: portOf(step), ordinal, partition: step.partition ?? 0, lastOffset: lastOffsetOf(step), step, sandbox });
+      this.contents.push({
+        id,
+        name: `${step.process.name} ${step.name}`,
+        text,
+        port: portOf(step),
+        ordinal,
+        partition: step.partition ?? 0,
+        lastOffset: lastOffsetOf(step),
+        step,
+        sandbox,
+      });
       this.#contentIds.set(text, id);
     }
     return id;
@@ -645,7 +800,8 @@ function sortedByKey(heard: Heard[]): Heard[] {
 
 function inputsOf(path: Path): string {
   const inputs: unknown[] = [];
-  for (let at: Path | undefined = path; at?.input !== undefined; at = at.above) inputs.unshift(at.input.kind === 'answer' ? [at.input.content, textOf(at.input.outcome)] : at.input);
+  for (let at: Path | undefined = path; at?.input !== undefined; at = at.above)
+    inputs.unshift(at.input.kind === 'answer' ? [at.input.content, textOf(at.input.outcome)] : at.input);
   return JSON.stringify(inputs);
 }
 

@@ -9,7 +9,14 @@ import type { PartitionState } from '../../src/model/state.js';
 import { decodeState } from '../../src/model/state-codec.js';
 import type { PreparingSink } from '../../src/ports.js';
 import type { RecordedBatch } from '../../src/stages.js';
-import { SimulatedWorld, checkExactlyOnce, type Ignored, type Process, type Row, type SimulatedProcess } from '../../src/testing/index.js';
+import {
+  SimulatedWorld,
+  checkExactlyOnce,
+  type Ignored,
+  type Process,
+  type Row,
+  type SimulatedProcess,
+} from '../../src/testing/index.js';
 import { Dice, drawn, type Happening, type LifePlan, type Scenario, type Truncation } from './scenario.js';
 
 export interface Finding {
@@ -48,12 +55,25 @@ export type OpenSink = (world: SimulatedWorld, self: SimulatedProcess, plan: Lif
 export const asShipped: Compose = (process, plan, scenario, dice) =>
   exactlyOnce(process.source, process.sink, process.store, configOf(process, plan, scenario, dice));
 
-export function configOf(process: Process, { batch, group = 'g', maxPending }: LifePlan, { onGap, onPoison, server, ...scenario }: Scenario, dice: Dice) {
+export function configOf(
+  process: Process,
+  { batch, group = 'g', maxPending }: LifePlan,
+  { onGap, onPoison, server, ...scenario }: Scenario,
+  dice: Dice,
+) {
   // What a real server takes minutes for is waited for in fewer steps.
   const maxDelayMs = server === undefined ? 50 : 2_000;
   return {
-    group, owner: process.name, scheduler: process.scheduler, batch, maxPending: maxPending ?? scenario.maxPending, onGap, onPoison, onReset: 'restart' as const,
-    retry: { minDelayMs: 3, maxDelayMs, random: dice.draw }, transform: () => withoutTombstones,
+    group,
+    owner: process.name,
+    scheduler: process.scheduler,
+    batch,
+    maxPending: maxPending ?? scenario.maxPending,
+    onGap,
+    onPoison,
+    onReset: 'restart' as const,
+    retry: { minDelayMs: 3, maxDelayMs, random: dice.draw },
+    transform: () => withoutTombstones,
   };
 }
 
@@ -75,7 +95,12 @@ export function play(scenario: Scenario, options: PlayOptions = {}): Played {
 }
 
 /** A run that is set up; `clock` runs it. `openSink`: the process's own one where there is none. */
-export function stage(scenario: Scenario, options: PlayOptions, clock: VirtualTimeScheduler, servers: { readonly openSink?: OpenSink; readonly tableDown?: (ms: number) => void } = {}): Run {
+export function stage(
+  scenario: Scenario,
+  options: PlayOptions,
+  clock: VirtualTimeScheduler,
+  servers: { readonly openSink?: OpenSink; readonly tableDown?: (ms: number) => void } = {},
+): Run {
   const { compose = asShipped, tell, isUnpinned = false, isCredulous = false, ignores } = options;
   const dice = new Dice(scenario.seed + 7);
   const world = worldOf(scenario, clock, options);
@@ -85,8 +110,15 @@ export function stage(scenario: Scenario, options: PlayOptions, clock: VirtualTi
   const halted = new Set<number>();
   const begin = (plan: LifePlan): { readonly process: Process; readonly self: SimulatedProcess } => {
     const { process, self } = world.process({
-      faults: plan.faults, chunkSize: plan.chunkSize, room: plan.room, onGap: scenario.onGap, onReset: 'restart', blockRows: isUnpinned ? plan.blockRows : Infinity,
-      coalesces: plan.coalesces, isCredulous, ...(ignores === undefined ? {} : { ignores }),
+      faults: plan.faults,
+      chunkSize: plan.chunkSize,
+      room: plan.room,
+      onGap: scenario.onGap,
+      onReset: 'restart',
+      blockRows: isUnpinned ? plan.blockRows : Infinity,
+      coalesces: plan.coalesces,
+      isCredulous,
+      ...(ignores === undefined ? {} : { ignores }),
     });
     const sink$ = servers.openSink?.(world, self, plan) ?? of(process.sink);
     const running = sink$.pipe(mergeMap((sink) => compose({ ...process, sink }, plan, scenario, dice))).subscribe({
@@ -99,13 +131,16 @@ export function stage(scenario: Scenario, options: PlayOptions, clock: VirtualTi
     self.died.subscribe(() => running.unsubscribe());
     return { process, self };
   };
-  scenario.lives.forEach((plan, index) => clock.schedule(() => {
+  scenario.lives.forEach((plan, index) =>
+    clock.schedule(() => {
       const { process, self } = begin(plan);
       begun[index] = self;
       drains[index] = () => process.source.drain();
-    }, plan.startMs));
+    }, plan.startMs),
+  );
   const tableDown = servers.tableDown ?? ((ms: number) => world.tableDown(ms));
-  for (const happening of scenario.happenings) clock.schedule(() => happen(happening, scenario, world, begun, drains, clock, tableDown), happening.atMs);
+  for (const happening of scenario.happenings)
+    clock.schedule(() => happen(happening, scenario, world, begun, drains, clock, tableDown), happening.atMs);
   const healthyLife = lastLifeOf(scenario);
   let waitMs = 5;
   const heal = (): void => {
@@ -128,14 +163,20 @@ export function stage(scenario: Scenario, options: PlayOptions, clock: VirtualTi
   if (truncation !== undefined) {
     clock.schedule(() => {
       if (!truncate(truncation, world)) return;
-      tell?.(`${clock.now()} — partition ${truncation.partition} now ends at ${world.log.ends(truncation.partition).end} —`);
+      tell?.(
+        `${clock.now()} — partition ${truncation.partition} now ends at ${world.log.ends(truncation.partition).end} —`,
+      );
       for (const process of begun) if (process?.isFrozen === false) process.kill();
       const { self } = begin(healthyLife);
       if (truncation.isFollowedByDeath === true) {
         clock.schedule(() => self.kill(), regrowMs - truncateMs - 1);
         clock.schedule(() => void begin(healthyLife), regrowMs - truncateMs + 1);
       }
-      clock.schedule(() => world.produce(truncation.partition, ...Array.from({ length: truncation.produced }, (_, n) => ({ anew: n }))), regrowMs - truncateMs);
+      clock.schedule(
+        () =>
+          world.produce(truncation.partition, ...Array.from({ length: truncation.produced }, (_, n) => ({ anew: n }))),
+        regrowMs - truncateMs,
+      );
     }, truncateMs);
   }
   if (scenario.isReadAgain === true) {
@@ -152,7 +193,11 @@ export function stage(scenario: Scenario, options: PlayOptions, clock: VirtualTi
     world,
     judged: (isAtRest) => {
       const stuck = isAtRest ? [] : [{ kind: 'stuck', what: 'the run does not come to rest' }];
-      return { findings: [...errors, ...judge(world, scenario, halted), ...stuck], lives: world.lives, rows: world.table.rows.length };
+      return {
+        findings: [...errors, ...judge(world, scenario, halted), ...stuck],
+        lives: world.lives,
+        rows: world.table.rows.length,
+      };
     },
   };
 }
@@ -176,29 +221,69 @@ function isNameless({ refusal = 'named', refusesLate = false }: Scenario): boole
 
 /** The record at fault cannot always be told: somebody mends the table in the end. */
 function isMended({ onPoison, refusal = 'named', refusesLate = false }: Scenario): boolean {
-  return onPoison === 'halt' || drawn.tableMendedUnderAZombie || (refusal !== 'named' && refusal !== 'surely') || refusesLate;
+  return (
+    onPoison === 'halt' || drawn.tableMendedUnderAZombie || (refusal !== 'named' && refusal !== 'surely') || refusesLate
+  );
 }
 
 /** Nothing is on its way; who sleeps sleeps for so long that it asks the table first. */
-function isQuiet(world: SimulatedWorld, begun: readonly (SimulatedProcess | undefined)[], clock: VirtualTimeScheduler): boolean {
-  return world.isQuiet && begun.every((process) => process?.isFrozen !== true || process.thawsAtMs - clock.now() > DEDUP_BUDGET_MS);
+function isQuiet(
+  world: SimulatedWorld,
+  begun: readonly (SimulatedProcess | undefined)[],
+  clock: VirtualTimeScheduler,
+): boolean {
+  return (
+    world.isQuiet &&
+    begun.every((process) => process?.isFrozen !== true || process.thawsAtMs - clock.now() > DEDUP_BUDGET_MS)
+  );
 }
 
 const otherGroup = 'g:again';
 
 /** Where nothing can be concluded the partition halts, and says so. */
 function noteHalt(outcome: unknown, halted: Set<number>): void {
-  const { kind, assignment: { partition }, error } = outcome as { kind: string; assignment: { partition: number }; error?: unknown };
+  const {
+    kind,
+    assignment: { partition },
+    error,
+  } = outcome as { kind: string; assignment: { partition: number }; error?: unknown };
   // Poison of a range that cannot be looked up halts, too; and the halt of a later range may end a write of this one first.
   if (kind === 'halted' && hasCode(error, 'KCR_READ_BACK', 'KCR_POISON', 'KCR_INTERNAL')) halted.add(partition);
 }
 
-function worldOf(scenario: Scenario, clock: VirtualTimeScheduler, { tell, isTrusting = false, isForgetful = false }: PlayOptions): SimulatedWorld {
-  const { records, spread, views, family, dedupWindowMs, coalesceMs, poisonEvery, refusal = 'named', refusesLate = false, provenance = true, tellsTime = true, server } = scenario;
+function worldOf(
+  scenario: Scenario,
+  clock: VirtualTimeScheduler,
+  { tell, isTrusting = false, isForgetful = false }: PlayOptions,
+): SimulatedWorld {
+  const {
+    records,
+    spread,
+    views,
+    family,
+    dedupWindowMs,
+    coalesceMs,
+    poisonEvery,
+    refusal = 'named',
+    refusesLate = false,
+    provenance = true,
+    tellsTime = true,
+    server,
+  } = scenario;
   return new SimulatedWorld({
-    partitions: records, scheduler: clock, coalesceMs, rowsOf: ({ value }) => (value === null ? 0 : 1), ...(tell === undefined ? {} : { tell }),
+    partitions: records,
+    scheduler: clock,
+    coalesceMs,
+    rowsOf: ({ value }) => (value === null ? 0 : 1),
+    ...(tell === undefined ? {} : { tell }),
     table: {
-      views, family, provenance, tellsTime, refusal, refusesLate, forgetsTogether: isForgetful,
+      views,
+      family,
+      provenance,
+      tellsTime,
+      refusal,
+      refusesLate,
+      forgetsTogether: isForgetful,
       ...(isTrusting ? { budgetMs: Infinity } : scenario.budgetMs === undefined ? {} : { budgetMs: scenario.budgetMs }),
       ...(dedupWindowMs === 0 ? {} : { dedupWindowMs }),
       ...(server === undefined ? {} : { dedupWindow: server.window, hasTopic: server.hasTopic }),
@@ -208,7 +293,15 @@ function worldOf(scenario: Scenario, clock: VirtualTimeScheduler, { tell, isTrus
   });
 }
 
-const healthy: LifePlan = { startMs: 0, chunkSize: 4, room: 6, batch: { count: 5, bytes: 10_000, maxWaitMs: 5 }, blockRows: 2, coalesces: false, faults: [] };
+const healthy: LifePlan = {
+  startMs: 0,
+  chunkSize: 4,
+  room: 6,
+  batch: { count: 5, bytes: 10_000, maxWaitMs: 5 },
+  blockRows: 2,
+  coalesces: false,
+  faults: [],
+};
 
 /**
  * Only where nothing is in doubt and everything is settled: a range in doubt that reaches into what is gone halts its
@@ -241,11 +334,24 @@ function flush(clock: VirtualTimeScheduler): boolean {
   }
 }
 
-function happen(happening: Happening, { tombstoneEvery, server }: Scenario, world: SimulatedWorld, begun: readonly (SimulatedProcess | undefined)[], drains: readonly (() => void)[], clock: VirtualTimeScheduler, tableDown: (ms: number) => void): void {
+function happen(
+  happening: Happening,
+  { tombstoneEvery, server }: Scenario,
+  world: SimulatedWorld,
+  begun: readonly (SimulatedProcess | undefined)[],
+  drains: readonly (() => void)[],
+  clock: VirtualTimeScheduler,
+  tableDown: (ms: number) => void,
+): void {
   switch (happening.kind) {
     case 'produce':
       world.log.leaveHole(happening.partition, happening.hole);
-      return world.produce(happening.partition, ...Array.from({ length: happening.records }, (_, n) => (tombstoneEvery > 0 && n % tombstoneEvery === tombstoneEvery - 1 ? null : { n })));
+      return world.produce(
+        happening.partition,
+        ...Array.from({ length: happening.records }, (_, n) =>
+          tombstoneEvery > 0 && n % tombstoneEvery === tombstoneEvery - 1 ? null : { n },
+        ),
+      );
     case 'rebalance':
       return world.group.rebalance();
     case 'kill':
@@ -268,7 +374,8 @@ function happen(happening: Happening, { tombstoneEvery, server }: Scenario, worl
     case 'recreate':
       world.log.recreate();
       world.group.committed.clear();
-      for (let partition = 0; partition < world.log.partitions; partition++) world.produce(partition, { again: 1 }, { again: 2 }, { again: 3 });
+      for (let partition = 0; partition < world.log.partitions; partition++)
+        world.produce(partition, { again: 1 }, { again: 2 }, { again: 3 });
       return world.group.rebalance();
     case 'other writers':
       return othersWrite(server?.otherBlocks ?? 5, world, clock);
@@ -312,20 +419,33 @@ function judge(world: SimulatedWorld, scenario: Scenario, halted: ReadonlySet<nu
   }
   scenario.records.forEach((_, partition) => {
     if (!isOpen(world, partition, 'g') || mayHalt(partition)) return;
-    findings.push({ kind: 'unsettled', what: `partition ${partition}: settled ${stateOf(world, partition)?.settled}, the log ends at ${world.log.ends(partition).end}` });
+    findings.push({
+      kind: 'unsettled',
+      what: `partition ${partition}: settled ${stateOf(world, partition)?.settled}, the log ends at ${world.log.ends(partition).end}`,
+    });
   });
   return findings;
 }
 
-function alterationsOf({ happenings, lives, provenance = true, server, views }: Scenario): { readonly isAltered: boolean; readonly isHidden: boolean; readonly exchanges: number; readonly unanswered: number } {
+function alterationsOf({ happenings, lives, provenance = true, server, views }: Scenario): {
+  readonly isAltered: boolean;
+  readonly isHidden: boolean;
+  readonly exchanges: number;
+  readonly unanswered: number;
+} {
   const alterations = happenings.flatMap((happening) => (happening.kind === 'alter' ? [happening.alteration] : []));
   // What others push out of the window is looked for; whether views have it nobody can see.
-  const isPushed = server !== undefined && views.length > 0 && server.otherBlocks > server.window / 2 && happenings.some(({ kind }) => kind === 'other writers');
+  const isPushed =
+    server !== undefined &&
+    views.length > 0 &&
+    server.otherBlocks > server.window / 2 &&
+    happenings.some(({ kind }) => kind === 'other writers');
   // Where no window knows what has landed, and no look shows it, each lost answer costs a copy.
   const isBlind = alterations.includes('remove window');
   return {
     isAltered: alterations.length > 0 || !provenance || server?.hasTopic === false || isPushed,
-    isHidden: alterations.includes('hide rows'), exchanges: alterations.includes('exchange') ? 1 : 0,
+    isHidden: alterations.includes('hide rows'),
+    exchanges: alterations.includes('exchange') ? 1 : 0,
     unanswered: isBlind ? lives.flatMap(({ faults }) => faults).length : 0,
   };
 }
@@ -348,6 +468,14 @@ function stateOf(world: SimulatedWorld, partition: number, group = 'g'): Partiti
 }
 
 function brief(outcome: unknown): string {
-  const { kind, assignment, afterOffset, lastOffset, error } = outcome as { kind: string; assignment: { partition: number }; afterOffset?: number; lastOffset?: number; error?: Error };
-  return kind === 'halted' ? `halted ${assignment.partition}: ${error?.message}` : `${kind} ${assignment.partition}:${(afterOffset ?? 0) + 1}-${lastOffset}`;
+  const { kind, assignment, afterOffset, lastOffset, error } = outcome as {
+    kind: string;
+    assignment: { partition: number };
+    afterOffset?: number;
+    lastOffset?: number;
+    error?: Error;
+  };
+  return kind === 'halted'
+    ? `halted ${assignment.partition}: ${error?.message}`
+    : `${kind} ${assignment.partition}:${(afterOffset ?? 0) + 1}-${lastOffset}`;
 }

@@ -19,7 +19,13 @@ export interface LifePlan {
 
 /** What happens to the world at a time. */
 export type Happening =
-  | { readonly kind: 'produce'; readonly atMs: number; readonly partition: number; readonly records: number; readonly hole: number }
+  | {
+      readonly kind: 'produce';
+      readonly atMs: number;
+      readonly partition: number;
+      readonly records: number;
+      readonly hole: number;
+    }
   | { readonly kind: 'rebalance'; readonly atMs: number }
   | { readonly kind: 'kill' | 'drain'; readonly atMs: number; readonly life: number }
   | { readonly kind: 'freeze'; readonly atMs: number; readonly life: number; readonly ms: number }
@@ -141,12 +147,30 @@ export const drawn = {
 };
 
 /** Where most faults aim at: the calls with an effect that outlives the process. */
-const aims: readonly (PortName | undefined)[] = ['insert', 'insert', 'insert', 'write', 'write', 'claim', 'commit', 'readBack', 'fill', undefined];
+const aims: readonly (PortName | undefined)[] = [
+  'insert',
+  'insert',
+  'insert',
+  'write',
+  'write',
+  'claim',
+  'commit',
+  'readBack',
+  'fill',
+  undefined,
+];
 
 function fate(dice: Dice, isTearing: boolean): Fate {
   const kinds: Fate[] = [
-    'die before', 'die after', 'die, lands late', 'lose reply', 'lose reply',
-    { landsAfterMs: dice.int(2, 400) }, { delayMs: dice.int(1, 120) }, { freezeMs: dice.int(20, 900) }, { freezeMs: dice.int(1, 3) * hourMs },
+    'die before',
+    'die after',
+    'die, lands late',
+    'lose reply',
+    'lose reply',
+    { landsAfterMs: dice.int(2, 400) },
+    { delayMs: dice.int(1, 120) },
+    { freezeMs: dice.int(20, 900) },
+    { freezeMs: dice.int(1, 3) * hourMs },
     { failWith: 'KCR_INSERT_RETRIABLE' },
   ];
   if (isTearing) kinds.push('kill server', 'kill server');
@@ -157,9 +181,15 @@ function fault(dice: Dice, isTearing: boolean): Fault {
   const port = dice.of(...aims);
   const chosen = fate(dice, isTearing);
   // A fill that is lost with the server as well halts its partition: there is no second one.
-  const isMisplaced = (chosen === 'kill server' && port !== 'insert') || (typeof chosen === 'object' && 'failWith' in chosen && port !== 'insert' && port !== 'fill');
+  const isMisplaced =
+    (chosen === 'kill server' && port !== 'insert') ||
+    (typeof chosen === 'object' && 'failWith' in chosen && port !== 'insert' && port !== 'fill');
   const aimed = isMisplaced ? 'insert' : port;
-  return { ...(aimed === undefined ? {} : { port: aimed }), nth: dice.int(1, aimed === undefined ? 25 : 5), fate: chosen };
+  return {
+    ...(aimed === undefined ? {} : { port: aimed }),
+    nth: dice.int(1, aimed === undefined ? 25 : 5),
+    fate: chosen,
+  };
 }
 
 function life(dice: Dice, startMs: number, isTearing: boolean): LifePlan {
@@ -182,7 +212,12 @@ function happening(dice: Dice, partitions: number, lives: number, isReset: boole
     (): Happening => ({ kind: 'rebalance', atMs }),
     (): Happening => ({ kind: 'kill', atMs, life: dice.int(0, lives - 1) }),
     (): Happening => ({ kind: 'drain', atMs, life: dice.int(0, lives - 1) }),
-    (): Happening => ({ kind: 'freeze', atMs, life: dice.int(0, lives - 1), ms: dice.of(dice.int(10, 500), dice.int(1, 4) * hourMs) }),
+    (): Happening => ({
+      kind: 'freeze',
+      atMs,
+      life: dice.int(0, lives - 1),
+      ms: dice.of(dice.int(10, 500), dice.int(1, 4) * hourMs),
+    }),
     (): Happening => ({ kind: 'store down', atMs, ms: dice.int(5, 400) }),
     (): Happening => ({ kind: 'table down', atMs, ms: dice.int(5, 400) }),
     (): Happening => ({ kind: 'compact', atMs, partition, offset: dice.int(0, 20) }),
@@ -213,29 +248,56 @@ function nameless(scenario: Scenario): Scenario {
   const isAltered = scenario.happenings.some(({ kind }) => kind === 'alter');
   // What has landed of a refused batch, and nobody can see, lands again with its parts.
   const isHidden = scenario.happenings.some((one) => one.kind === 'alter' && one.alteration === 'hide rows');
-  const isBegunAnew = truncation !== undefined || isReadAgain || scenario.happenings.some(({ kind }) => kind === 'recreate');
+  const isBegunAnew =
+    truncation !== undefined || isReadAgain || scenario.happenings.some(({ kind }) => kind === 'recreate');
   if (isBegunAnew || dice.chance(0.4) || (poisonEvery === 0 && dice.chance(0.5))) return scenario;
-  const passes = dice.list(poisonEvery === 0 ? dice.int(1, 2) : dice.of(0, 0, 1), (): Happening => ({ kind: 'table refuses', atMs: dice.int(0, 500), ms: dice.int(5, 400) }));
-  const unanswered = (): Fault[] => dice.list(dice.of(0, 1, 1, 2), () => ({ port: 'insert', nth: dice.int(1, 9), fate: dice.of<Fate>('lose reply', { landsAfterMs: dice.int(2, 400) }, isAltered ? 'lose reply' : { hangsMs: dice.int(20, 900) }) }));
-  const death = (): Fault[] => dice.list(dice.of(0, 1, 1), () => ({ nth: dice.int(4, 60), fate: dice.of<Fate>('die before', 'die after', 'lose reply', { freezeMs: dice.int(20, 600) }) }));
+  const passes = dice.list(poisonEvery === 0 ? dice.int(1, 2) : dice.of(0, 0, 1), (): Happening => ({
+    kind: 'table refuses',
+    atMs: dice.int(0, 500),
+    ms: dice.int(5, 400),
+  }));
+  const unanswered = (): Fault[] =>
+    dice.list(dice.of(0, 1, 1, 2), () => ({
+      port: 'insert',
+      nth: dice.int(1, 9),
+      fate: dice.of<Fate>(
+        'lose reply',
+        { landsAfterMs: dice.int(2, 400) },
+        isAltered ? 'lose reply' : { hangsMs: dice.int(20, 900) },
+      ),
+    }));
+  const death = (): Fault[] =>
+    dice.list(dice.of(0, 1, 1), () => ({
+      nth: dice.int(4, 60),
+      fate: dice.of<Fate>('die before', 'die after', 'lose reply', { freezeMs: dice.int(20, 600) }),
+    }));
   const lives = scenario.lives.map((plan) => ({
-    ...plan, faults: dice.chance(0.7) ? [...plan.faults, ...unanswered(), ...death()] : plan.faults,
+    ...plan,
+    faults: dice.chance(0.7) ? [...plan.faults, ...unanswered(), ...death()] : plan.faults,
     ...(dice.chance(0.3) ? { maxPending: dice.int(1, maxPending) } : {}),
     ...(dice.chance(0.5) ? { batch: { ...plan.batch, count: dice.of(5, 8, 100), bytes: 10_000 } } : {}),
   }));
   return {
-    ...scenario, lives,
+    ...scenario,
+    lives,
     // Twice the same unknown code, with others taken in between, is a record's: from outside nobody can tell it from a server
     // that refuses everything, recovers, and does so again.
     happenings: [...scenario.happenings, ...passes.slice(0, scenario.onPoison === 'exclude' ? 1 : undefined)],
-    ...(poisonEvery === 0 ? {} : { refusal: dice.of<Refusal>('surely', 'surely', 'perhaps', 'perhaps', 'schema'), refusesLate: views.length === 0 && dice.chance(0.4) && !isHidden }),
+    ...(poisonEvery === 0
+      ? {}
+      : {
+          refusal: dice.of<Refusal>('surely', 'surely', 'perhaps', 'perhaps', 'schema'),
+          refusesLate: views.length === 0 && dice.chance(0.4) && !isHidden,
+        }),
   };
 }
 
 /** In half of the truncations who has noticed dies before there is anything to record. */
 function followed(scenario: Scenario): Scenario {
   const { truncation, seed } = scenario;
-  return truncation === undefined ? scenario : { ...scenario, truncation: { ...truncation, isFollowedByDeath: new Dice(seed + 4_000_003).chance(0.5) } };
+  return truncation === undefined
+    ? scenario
+    : { ...scenario, truncation: { ...truncation, isFollowedByDeath: new Dice(seed + 4_000_003).chance(0.5) } };
 }
 
 /**
@@ -246,15 +308,40 @@ function held(scenario: Scenario): Scenario {
   const { seed, views, dedupWindowMs, happenings, truncation, isReadAgain = false } = scenario;
   const dice = new Dice(seed + 3_000_003);
   const isOther = ({ kind }: Happening) => kind === 'alter' || kind === 'recreate';
-  if (dice.chance(0.4) || dedupWindowMs !== 0 || views.length > 0 || truncation !== undefined || isReadAgain || happenings.some(isOther)) return scenario;
+  if (
+    dice.chance(0.4) ||
+    dedupWindowMs !== 0 ||
+    views.length > 0 ||
+    truncation !== undefined ||
+    isReadAgain ||
+    happenings.some(isOther)
+  )
+    return scenario;
   const faults = (): Fault[] => {
     const nth = dice.int(1, 3);
-    const first: Fault = { port: 'insert', nth, fate: dice.of<Fate>('kill server between', 'kill server between', 'kill server', 'lose reply') };
-    const held: Fault = { port: dice.of('insert', 'insert', 'insert', 'fill'), nth: nth + 1, fate: { hangsMs: dice.int(20, 1_500) } };
-    return [first, held, ...(dice.chance(0.3) ? [{ ...held, nth: nth + 2 }] : []), ...(dice.chance(0.4) ? [{ nth: dice.int(8, 40), fate: dice.of<Fate>('die before', 'die after') }] : [])];
+    const first: Fault = {
+      port: 'insert',
+      nth,
+      fate: dice.of<Fate>('kill server between', 'kill server between', 'kill server', 'lose reply'),
+    };
+    const held: Fault = {
+      port: dice.of('insert', 'insert', 'insert', 'fill'),
+      nth: nth + 1,
+      fate: { hangsMs: dice.int(20, 1_500) },
+    };
+    return [
+      first,
+      held,
+      ...(dice.chance(0.3) ? [{ ...held, nth: nth + 2 }] : []),
+      ...(dice.chance(0.4) ? [{ nth: dice.int(8, 40), fate: dice.of<Fate>('die before', 'die after') }] : []),
+    ];
   };
   // What waits for others may wait for longer than these tokens are relied on.
-  const lives = scenario.lives.map((plan) => ({ ...plan, coalesces: false, ...(dice.chance(0.6) ? { faults: faults() } : {}) }));
+  const lives = scenario.lives.map((plan) => ({
+    ...plan,
+    coalesces: false,
+    ...(dice.chance(0.6) ? { faults: faults() } : {}),
+  }));
   return { ...scenario, spread: dice.of(1, 2, 2, 3), budgetMs: dice.int(8, 120), lives };
 }
 
@@ -262,7 +349,13 @@ function held(scenario: Scenario): Scenario {
 function altered(scenario: Scenario): Scenario {
   const { seed, views, family, dedupWindowMs, happenings, truncation } = scenario;
   const dice = new Dice(seed + 2_000_003);
-  if (dice.chance(0.75) || views.length > 0 || truncation !== undefined || happenings.some(({ kind }) => kind === 'recreate')) return scenario;
+  if (
+    dice.chance(0.75) ||
+    views.length > 0 ||
+    truncation !== undefined ||
+    happenings.some(({ kind }) => kind === 'recreate')
+  )
+    return scenario;
   if (dice.chance(0.2)) return { ...scenario, poisonEvery: 0, isReadAgain: true };
   const tellsTime = dice.chance(0.7);
   const provenance = dice.chance(0.7);
@@ -270,13 +363,20 @@ function altered(scenario: Scenario): Scenario {
   // replicas have a time of their own, and not where other columns explain the alteration.
   const isWindowAway = tellsTime && family === 'plain' && dice.chance(0.2) && !isFrozen(scenario);
   const times = dice.list(dice.int(1, 3), () => dice.int(5, 700)).sort((a, b) => a - b);
-  const alterations = isWindowAway ? windowAway(dice, times[0]!) : times.flatMap((atMs) => alterationsAt(dice, atMs, { isKept: dedupWindowMs === 0, mayForget: !isFrozen(scenario) }));
+  const alterations = isWindowAway
+    ? windowAway(dice, times[0]!)
+    : times.flatMap((atMs) =>
+        alterationsAt(dice, atMs, { isKept: dedupWindowMs === 0, mayForget: !isFrozen(scenario) }),
+      );
   return { ...scenario, tellsTime, provenance, happenings: [...happenings, ...alterations] };
 }
 
 function windowAway(dice: Dice, atMs: number): readonly Happening[] {
   const remove: Happening = { kind: 'alter', atMs, alteration: 'remove window' };
-  return dice.of<readonly Happening[]>([{ ...remove, alteration: 'toggle window' }], [remove, { ...remove, atMs: atMs + dice.int(1, 200), alteration: 'restore window' }]);
+  return dice.of<readonly Happening[]>(
+    [{ ...remove, alteration: 'toggle window' }],
+    [remove, { ...remove, atMs: atMs + dice.int(1, 200), alteration: 'restore window' }],
+  );
 }
 
 /** A process that wakes up in a table without a window inserts what another one has inserted meanwhile. */
@@ -286,13 +386,30 @@ export function isFrozen({ happenings, lives }: Scenario): boolean {
 }
 
 /** `isKept`: tokens are never forgotten. Else rows that are hidden are added again by whoever asks when they are. */
-function alterationsAt(dice: Dice, atMs: number, { isKept, mayForget }: { readonly isKept: boolean; readonly mayForget: boolean }): readonly Happening[] {
-  const alter = (alteration: Alteration, laterMs = 0): Happening => ({ kind: 'alter', atMs: atMs + laterMs, alteration });
+function alterationsAt(
+  dice: Dice,
+  atMs: number,
+  { isKept, mayForget }: { readonly isKept: boolean; readonly mayForget: boolean },
+): readonly Happening[] {
+  const alter = (alteration: Alteration, laterMs = 0): Happening => ({
+    kind: 'alter',
+    atMs: atMs + laterMs,
+    alteration,
+  });
   const laterMs = dice.int(1, 200);
   return dice.of<readonly Happening[]>(
-    [alter('add provenance')], [alter('add provenance')], [alter('drop provenance')], [alter('drop provenance'), alter('add provenance', laterMs)],
-    [alter('drop and add provenance')], [alter('drop and add provenance')], [alter('add column')], [alter(mayForget ? 'remove window' : 'add column')],
-    [alter('exchange')], [alter('exchange'), alter('exchange', laterMs)], [alter('recreate')], [alter(isKept ? 'hide rows' : 'add column')],
+    [alter('add provenance')],
+    [alter('add provenance')],
+    [alter('drop provenance')],
+    [alter('drop provenance'), alter('add provenance', laterMs)],
+    [alter('drop and add provenance')],
+    [alter('drop and add provenance')],
+    [alter('add column')],
+    [alter(mayForget ? 'remove window' : 'add column')],
+    [alter('exchange')],
+    [alter('exchange'), alter('exchange', laterMs)],
+    [alter('recreate')],
+    [alter(isKept ? 'hide rows' : 'add column')],
   );
 }
 
@@ -301,11 +418,14 @@ function coalescedOf(seed: number): Scenario {
   const dice = new Dice(seed + 1_000_003);
   if (dice.chance(0.5)) return scenario;
   const isMixed = dice.chance(0.4);
-  const early = (one: Fault): Fault => (one.fate === 'kill server' && dice.chance(0.5) ? { ...one, fate: 'kill server early' } : one);
+  const early = (one: Fault): Fault =>
+    one.fate === 'kill server' && dice.chance(0.5) ? { ...one, fate: 'kill server early' } : one;
   return {
     ...scenario,
     coalesceMs: dice.of(3, 10, 30, 80),
-    lives: scenario.lives.map((plan) => (isMixed && dice.chance(0.5) ? plan : { ...plan, coalesces: true, faults: plan.faults.map(early) })),
+    lives: scenario.lives.map((plan) =>
+      isMixed && dice.chance(0.5) ? plan : { ...plan, coalesces: true, faults: plan.faults.map(early) },
+    ),
   };
 }
 
@@ -337,6 +457,9 @@ function directOf(seed: number): Scenario {
     happenings: dice.list(dice.int(0, 6), () => happening(dice, partitions, lives, isReset)),
     // Drawn last: the stories of seeds that have none stay as they were.
     tombstoneEvery: dice.of(0, 0, 2, 3),
-    truncation: isReset && dice.chance(0.4) ? { partition: dice.int(0, partitions - 1), records: dice.int(1, 6), produced: dice.int(1, 8) } : undefined,
+    truncation:
+      isReset && dice.chance(0.4)
+        ? { partition: dice.int(0, partitions - 1), records: dice.int(1, 6), produced: dice.int(1, 8) }
+        : undefined,
   };
 }

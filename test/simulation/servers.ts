@@ -1,7 +1,15 @@
 // Room: the servers of a small world as values: what they hold at a moment has a number, and what a request makes of it
 // is found out once, by the simulated servers themselves, and looked up from then on.
 import { SimulatedWorld, checkExactlyOnce, type Fate, type SavedServers } from '../../src/testing/index.js';
-import { isOf, tableOf, textOf as outcomeText, type Content, type Owners, type SmallWorld, type Surroundings } from './owners.js';
+import {
+  isOf,
+  tableOf,
+  textOf as outcomeText,
+  type Content,
+  type Owners,
+  type SmallWorld,
+  type Surroundings,
+} from './owners.js';
 
 export interface Finding {
   readonly kind: string;
@@ -100,15 +108,30 @@ export class Servers {
   /** After the server was killed while an insert of another partition was under way. */
   restarted(id: number): number {
     const held = this.#held[id]!;
-    held.restarted ??= this.#numbered({ ...held.saved, table: { ...held.saved.table, startedMs: held.saved.table.startedMs + 60_000 } });
+    held.restarted ??= this.#numbered({
+      ...held.saved,
+      table: { ...held.saved.table, startedMs: held.saved.table.startedMs + 60_000 },
+    });
     return held.restarted;
   }
 
   /** Every effect that was found out: on what, by what, and with what result. */
-  *effects(): Generator<{ readonly before: SavedServers; readonly after: SavedServers; readonly content: Content; readonly taking: Taking; readonly outcome: string }> {
+  *effects(): Generator<{
+    readonly before: SavedServers;
+    readonly after: SavedServers;
+    readonly content: Content;
+    readonly taking: Taking;
+    readonly outcome: string;
+  }> {
     for (const { saved, effects } of this.#held) {
       for (const { content, taking, servers, outcome } of effects.values()) {
-        yield { before: saved, after: this.saved(servers), content: this.owners.contents[content]!, taking, outcome: outcomeText(this.owners.outcomes[outcome]!) };
+        yield {
+          before: saved,
+          after: this.saved(servers),
+          content: this.owners.contents[content]!,
+          taking,
+          outcome: outcomeText(this.owners.outcomes[outcome]!),
+        };
       }
     }
   }
@@ -141,7 +164,11 @@ export class Servers {
       const before = world.violations.length;
       world.restore(held.saved);
       see(world);
-      effect = { servers: this.#intern(world), outcome: 0, findings: world.violations.slice(before).map(({ invariant, what }) => ({ kind: invariant, what })) };
+      effect = {
+        servers: this.#intern(world),
+        outcome: 0,
+        findings: world.violations.slice(before).map(({ invariant, what }) => ({ kind: invariant, what })),
+      };
       held.seen.set(key, effect);
     }
     return effect;
@@ -155,7 +182,13 @@ export class Servers {
     const key = textOf(saved);
     let id = this.#ids.get(key);
     if (id === undefined) {
-      id = this.#held.push({ saved, around: { startedMs: saved.table.startedMs, committed: saved.committed }, effects: new Map(), seen: new Map() }) - 1;
+      id =
+        this.#held.push({
+          saved,
+          around: { startedMs: saved.table.startedMs, committed: saved.committed },
+          effects: new Map(),
+          seen: new Map(),
+        }) - 1;
       this.#ids.set(key, id);
     }
     return id;
@@ -174,9 +207,19 @@ function watchedAsOver({ watch }: SavedServers, epoch: number): boolean {
 export function textOf({ nodes, table, committed, watch }: SavedServers): string {
   return JSON.stringify([
     [...nodes].sort(byKey).map(([key, { text, version }]) => [key, version, text]),
-    table.rows.map(({ partition, offset }) => partition * 100 + offset).sort((a, b) => a - b), [...table.tokens.keys()].sort(), table.startedMs,
-    [...committed].sort(byKey), [...watch.recorded.keys()].sort(), [...watch.states].sort(byKey), [...watch.lost].sort((a, b) => a - b), [...watch.torn].sort(), [...watch.taken].sort(),
-    [...watch.claims].filter(([epoch]) => !watch.lost.has(epoch)).sort(byKey).map(([epoch, { state, resolved }]) => [epoch, state, [...resolved].sort()]),
+    table.rows.map(({ partition, offset }) => partition * 100 + offset).sort((a, b) => a - b),
+    [...table.tokens.keys()].sort(),
+    table.startedMs,
+    [...committed].sort(byKey),
+    [...watch.recorded.keys()].sort(),
+    [...watch.states].sort(byKey),
+    [...watch.lost].sort((a, b) => a - b),
+    [...watch.torn].sort(),
+    [...watch.taken].sort(),
+    [...watch.claims]
+      .filter(([epoch]) => !watch.lost.has(epoch))
+      .sort(byKey)
+      .map(([epoch, { state, resolved }]) => [epoch, state, [...resolved].sort()]),
   ]);
 }
 

@@ -14,9 +14,13 @@ export function shippedCampaign(limits: CampaignLimits): Promise<Campaign> {
 }
 
 /** Is a line of the sink that ships missed when it is taken out, and by which seed? Not counted is what is found with it there, too. */
-export async function shippedHunt(name: string, { from = 1, maxSeconds = 300 }: { readonly from?: number; readonly maxSeconds?: number } = {}): Promise<Hunt> {
+export async function shippedHunt(
+  name: string,
+  { from = 1, maxSeconds = 300 }: { readonly from?: number; readonly maxSeconds?: number } = {},
+): Promise<Hunt> {
   const sabotage: ShippedSabotage | undefined = shippedSabotages[name];
-  if (sabotage === undefined) throw new RangeError(`Expected a sabotage of ${Object.keys(shippedSabotages).join(', ')}, got ${name}`);
+  if (sabotage === undefined)
+    throw new RangeError(`Expected a sabotage of ${Object.keys(shippedSabotages).join(', ')}, got ${name}`);
   const startedMs = performance.now();
   const seconds = () => (performance.now() - startedMs) / 1000;
   const scenario = (seed: number) => sabotage.scenario?.(shippedOf(seed)) ?? shippedOf(seed);
@@ -35,14 +39,19 @@ export async function shippedHunt(name: string, { from = 1, maxSeconds = 300 }: 
 }
 
 /** As `shrink`; the server is made kinder, too. */
-export function shrinkShipped(scenario: ShippedScenario, options: ShippedOptions = {}, most = 300): Promise<Shrunk<ShippedScenario>> {
+export function shrinkShipped(
+  scenario: ShippedScenario,
+  options: ShippedOptions = {},
+  most = 300,
+): Promise<Shrunk<ShippedScenario>> {
   return shrinkBy(scenario, (one) => playShipped(one, options), kinder, most);
 }
 
 function* kinder(scenario: ShippedScenario): Generator<ShippedScenario> {
   const { server } = scenario;
   for (const [name, value] of Object.entries(kindServer) as [keyof ShippedScenario['server'], never][]) {
-    if (JSON.stringify(server[name]) !== JSON.stringify(value) && name !== 'timeoutMs') yield { ...scenario, server: { ...server, [name]: value } };
+    if (JSON.stringify(server[name]) !== JSON.stringify(value) && name !== 'timeoutMs')
+      yield { ...scenario, server: { ...server, [name]: value } };
   }
   for (const one of shorter(scenario)) yield { ...one, server };
 }

@@ -17,7 +17,17 @@ const profiles: readonly Readonly<Record<string, string>>[] = [
   { deduplicate_blocks_in_dependent_materialized_views: '0' },
 ];
 
-export const kindServer: ServerPlan = { profile: {}, blockMs: 0, restartMs: 20, refuses: 'row', timeoutMs: 60, window: 10_000, otherBlocks: 5, isShared: false, hasTopic: true };
+export const kindServer: ServerPlan = {
+  profile: {},
+  blockMs: 0,
+  restartMs: 20,
+  refuses: 'row',
+  timeoutMs: 60,
+  window: 10_000,
+  otherBlocks: 5,
+  isShared: false,
+  hasTopic: true,
+};
 
 function serverFate(dice: Dice, family: 'plain' | 'replicated'): Fate {
   const landed = dice.of('nothing' as const, 'first' as const, 'all' as const);
@@ -30,7 +40,11 @@ function serverFate(dice: Dice, family: 'plain' | 'replicated'): Fate {
     { server: { kind: 'page', status: dice.of(502, 503, 504) } },
     { landsAfterMs: dice.of(30, 300, 700_000) },
   ];
-  if (family === 'replicated') faults.push({ server: { kind: 'unknown part', isKept: dice.chance(0.5) } }, { server: { kind: 'answer', code: 242, landed } });
+  if (family === 'replicated')
+    faults.push(
+      { server: { kind: 'unknown part', isKept: dice.chance(0.5) } },
+      { server: { kind: 'answer', code: 242, landed } },
+    );
   return dice.of(...faults);
 }
 
@@ -42,12 +56,18 @@ function unkind(dice: Dice, { family, views }: Scenario, one: Fault): Fault {
   // What a kill takes from views nobody can give back, and a person has to.
   const isTearing = typeof fate === 'object' && 'server' in fate && fate.server.kind === 'die';
   if (isTearing && (views.length > 0 || one.port === 'fill')) return one;
-  if (one.port === 'readBack') return { ...one, port: dice.of('readBack', 'ask'), fate: dice.of<Fate>(fateOfLook(fate), 'lose reply', { delayMs: dice.int(1, 300) }) };
+  if (one.port === 'readBack')
+    return {
+      ...one,
+      port: dice.of('readBack', 'ask'),
+      fate: dice.of<Fate>(fateOfLook(fate), 'lose reply', { delayMs: dice.int(1, 300) }),
+    };
   return { ...one, fate };
 }
 
 function fateOfLook(fate: Fate): Fate {
-  const isOfInsert = typeof fate === 'object' && ('landsAfterMs' in fate || ('server' in fate && fate.server.kind === 'unknown part'));
+  const isOfInsert =
+    typeof fate === 'object' && ('landsAfterMs' in fate || ('server' in fate && fate.server.kind === 'unknown part'));
   return isOfInsert ? 'lose reply' : fate;
 }
 
@@ -70,7 +90,9 @@ function soon(one: Fault): Fault {
 
 /** The window is away for a while, or others push tokens out of it. */
 function forgets({ happenings }: Scenario, { window }: ServerPlan): boolean {
-  return window < kindServer.window || happenings.some((one) => one.kind === 'alter' && one.alteration.endsWith('window'));
+  return (
+    window < kindServer.window || happenings.some((one) => one.kind === 'alter' && one.alteration.endsWith('window'))
+  );
 }
 
 function absence(dice: Dice): readonly Happening[] {
@@ -99,17 +121,23 @@ export function shippedOf(seed: number): ShippedScenario {
     hasTopic: dice.chance(0.9),
   };
   const isWaitedFor = server.refuses === 'nameless' || forgets(base, server);
-  const isBegunAnew = base.truncation !== undefined || base.isReadAgain === true || happenings.some(({ kind }) => kind === 'recreate');
+  const isBegunAnew =
+    base.truncation !== undefined || base.isReadAgain === true || happenings.some(({ kind }) => kind === 'recreate');
   const mustBeSoon = isWaitedFor && (base.views.length > 0 || isBegunAnew);
   const struck = (one: Fault): Fault => (mustBeSoon ? soon(unkind(dice, base, one)) : unkind(dice, base, one));
   const isAltered = happenings.some(({ kind }) => kind === 'alter');
   return {
-    ...base, server,
+    ...base,
+    server,
     // This server refuses in a way of its own, before anything of an insert has landed.
-    refusal: server.refuses === 'nameless' && base.poisonEvery > 0 ? 'surely' : 'named', refusesLate: false,
+    refusal: server.refuses === 'nameless' && base.poisonEvery > 0 ? 'surely' : 'named',
+    refusesLate: false,
     // Tokens of a plain table do not grow old.
     dedupWindowMs: family === 'plain' ? 0 : dedupWindowMs,
-    lives: base.lives.map((life) => ({ ...life, faults: life.faults.map(forgets(base, server) ? (one) => seen(struck(one)) : struck) })),
+    lives: base.lives.map((life) => ({
+      ...life,
+      faults: life.faults.map(forgets(base, server) ? (one) => seen(struck(one)) : struck),
+    })),
     happenings: !isAltered && dice.chance(0.05) ? [...happenings, ...absence(dice)] : happenings,
   };
 }
@@ -125,8 +153,29 @@ export function lateBlock(): ShippedScenario {
     { port: 'insert', nth: 2, fate: { server: { kind: 'answer', code: 241, landed: 'first' } } },
   ];
   return {
-    seed: 1, records: [6], maxPending: 1, poisonEvery: 0, onPoison: 'halt', onGap: 'halt', spread: 2, views: [], family: 'plain', dedupWindowMs: 0, coalesceMs: 10, tombstoneEvery: 0,
-    lives: [{ startMs: 10, chunkSize: 7, room: Infinity, batch: { count: 6, bytes: 10_000, maxWaitMs: 10 }, blockRows: 2, coalesces: false, faults }],
+    seed: 1,
+    records: [6],
+    maxPending: 1,
+    poisonEvery: 0,
+    onPoison: 'halt',
+    onGap: 'halt',
+    spread: 2,
+    views: [],
+    family: 'plain',
+    dedupWindowMs: 0,
+    coalesceMs: 10,
+    tombstoneEvery: 0,
+    lives: [
+      {
+        startMs: 10,
+        chunkSize: 7,
+        room: Infinity,
+        batch: { count: 6, bytes: 10_000, maxWaitMs: 10 },
+        blockRows: 2,
+        coalesces: false,
+        faults,
+      },
+    ],
     happenings: [{ kind: 'table down', atMs: 82, ms: 650_000 }],
     server: kindServer,
   };

@@ -32,7 +32,9 @@ describe('the sink that ships, over a server as unkind as the real ones', () => 
       isFirst &&= sent === text;
       return sent;
     };
-    const tampering = () => ({ request: <R extends { readonly text: string }>(request: R): R => ({ ...request, text: once(request.text) }) });
+    const tampering = () => ({
+      request: <R extends { readonly text: string }>(request: R): R => ({ ...request, text: once(request.text) }),
+    });
     const { findings } = await playShipped(shippedOf(17), { tampering });
     expect(findings.map(({ kind }) => kind)).toContain('odd');
   });
@@ -51,7 +53,10 @@ describe('what a seed has found stays mended', () => {
     ['the same, of inserts that wait for others', 5313],
     ['the same, where no look can tell', 575],
     ['the same, in a table whose window was away as well', 13685],
-    ['rows have the columns of the table that they are sent to, which was exchanged since their batch was frozen', 1004636],
+    [
+      'rows have the columns of the table that they are sent to, which was exchanged since their batch was frozen',
+      1004636,
+    ],
     ['a replay without its poison is a new insert, whatever came into the table', 16284],
   ])('%s: seed %i', async (_, seed) => {
     const { findings } = await playShipped(shippedOf(seed));

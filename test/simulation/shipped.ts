@@ -35,7 +35,10 @@ const MOST_STEPS = 60_000;
 const RESTART_MS = 40;
 const MOST_RESTART_MS = 2_000;
 
-export async function playShipped(scenario: Scenario & { readonly server: ServerPlan }, options: ShippedOptions = {}): Promise<Played> {
+export async function playShipped(
+  scenario: Scenario & { readonly server: ServerPlan },
+  options: ShippedOptions = {},
+): Promise<Played> {
   const clock = new SteppedClock(VirtualAction, endMs);
   let server: SimulatedClickHouse | undefined;
   let tokens: Tokens | undefined;
@@ -47,10 +50,14 @@ export async function playShipped(scenario: Scenario & { readonly server: Server
       server ??= new SimulatedClickHouse(clock, world.table, tokens, { profile, blockMs, restartMs, refuses });
       const known = { server, tokens };
       const config = {
-        timeoutMs, topic: world.log.topic, tampering: options.tampering?.(plan),
+        timeoutMs,
+        topic: world.log.topic,
+        tampering: options.tampering?.(plan),
         options: plan.coalesces ? { insertMode: 'coalesced' as const, coalesceMs: scenario.coalesceMs } : {},
       };
-      return defer(() => from(openShippedSink(self, known.server, known.tokens, world.watch, config))).pipe(retry({ delay: (_, count) => timer(Math.min(RESTART_MS * 2 ** (count - 1), MOST_RESTART_MS), self.scheduler) }));
+      return defer(() => from(openShippedSink(self, known.server, known.tokens, world.watch, config))).pipe(
+        retry({ delay: (_, count) => timer(Math.min(RESTART_MS * 2 ** (count - 1), MOST_RESTART_MS), self.scheduler) }),
+      );
     },
   });
   if (scenario.server.isShared) shareTable(run.world.table, scenario);
@@ -62,6 +69,7 @@ export async function playShipped(scenario: Scenario & { readonly server: Server
 /** Another program's rows, which look like ours but for their topic. */
 function shareTable(table: SimulatedTable, { records }: Scenario): void {
   records.forEach((count, partition) => {
-    for (let offset = 0; offset < count + 8; offset++) table.rows.push({ topic: 'other', partition, offset, timestampMs: -1, value: null });
+    for (let offset = 0; offset < count + 8; offset++)
+      table.rows.push({ topic: 'other', partition, offset, timestampMs: -1, value: null });
   });
 }

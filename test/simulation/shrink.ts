@@ -16,10 +16,16 @@ export function* shorter(scenario: Scenario): Generator<Scenario> {
       .map((one) => ('life' in one && one.life > i ? { ...one, life: one.life - 1 } : one));
     yield { ...scenario, lives: without(lives, i), happenings: left };
     const life = lives[i]!;
-    for (let f = 0; f < life.faults.length; f++) yield { ...scenario, lives: lives.with(i, { ...life, faults: without(life.faults, f) }) };
+    for (let f = 0; f < life.faults.length; f++)
+      yield { ...scenario, lives: lives.with(i, { ...life, faults: without(life.faults, f) }) };
   }
   for (let p = 0; p < records.length; p++) {
-    if (p === records.length - 1 && records.length > 1) yield { ...scenario, records: without(records, p), happenings: happenings.filter((one) => !('partition' in one) || one.partition !== p) };
+    if (p === records.length - 1 && records.length > 1)
+      yield {
+        ...scenario,
+        records: without(records, p),
+        happenings: happenings.filter((one) => !('partition' in one) || one.partition !== p),
+      };
     const count = records[p]!;
     if (count > 1) yield { ...scenario, records: records.with(p, count >> 1) };
     if (count > 0) yield { ...scenario, records: records.with(p, count - 1) };
@@ -31,11 +37,13 @@ export function* shorter(scenario: Scenario): Generator<Scenario> {
   if (scenario.spread !== 1) yield { ...scenario, spread: 1 };
   if (scenario.views.length > 0) yield { ...scenario, views: [] };
   if (scenario.dedupWindowMs !== 0) yield { ...scenario, dedupWindowMs: 0 };
-  if (lives.some(({ coalesces }) => coalesces)) yield { ...scenario, lives: lives.map((life) => ({ ...life, coalesces: false })) };
+  if (lives.some(({ coalesces }) => coalesces))
+    yield { ...scenario, lives: lives.map((life) => ({ ...life, coalesces: false })) };
   if (scenario.maxPending !== 1) yield { ...scenario, maxPending: 1 };
   for (let i = 0; i < lives.length; i++) {
     const life = lives[i]!;
-    if (life.batch.bytes < 10_000) yield { ...scenario, lives: lives.with(i, { ...life, batch: { ...life.batch, bytes: 10_000 } }) };
+    if (life.batch.bytes < 10_000)
+      yield { ...scenario, lives: lives.with(i, { ...life, batch: { ...life.batch, bytes: 10_000 } }) };
     if (life.room !== Infinity) yield { ...scenario, lives: lives.with(i, { ...life, room: Infinity }) };
     if (life.chunkSize !== 3) yield { ...scenario, lives: lives.with(i, { ...life, chunkSize: 3 }) };
     if (life.startMs !== 0) yield { ...scenario, lives: lives.with(i, { ...life, startMs: life.startMs >> 1 }) };

@@ -57,7 +57,14 @@ describe('random worlds', () => {
 
 describe('a log that is truncated', () => {
   const scenario = {
-    ...scenarioOf(1), records: [10], poisonEvery: 0, views: [], spread: 1, lives: [], happenings: [], tombstoneEvery: 0,
+    ...scenarioOf(1),
+    records: [10],
+    poisonEvery: 0,
+    views: [],
+    spread: 1,
+    lives: [],
+    happenings: [],
+    tombstoneEvery: 0,
     truncation: { partition: 0, records: 5, produced: 5 },
   };
 
@@ -80,10 +87,39 @@ describe('a log that is truncated', () => {
 });
 
 describe('sabotage: an invariant that is broken on purpose is found', () => {
-  const names = Object.keys(sabotages) as (Invariant | 'expiry' | 'together' | 'blame' | 'room' | 'look' | 'answered' | 'parts' | 'others')[];
+  const names = Object.keys(sabotages) as (
+    Invariant | 'expiry' | 'together' | 'blame' | 'room' | 'look' | 'answered' | 'parts' | 'others'
+  )[];
 
   test('there is one for each invariant that a simulated world can break, and for what stands beside them', () => {
-    expect(names).toEqual(['I1', 'I2', 'I3', 'I4', 'I5', 'I6', 'I7', 'I8', 'I9', 'I10', 'I11', 'I12', 'I15', 'I16', 'restart', 'table', 'fills', 'group', 'expiry', 'together', 'blame', 'look', 'answered', 'parts', 'others', 'room']);
+    expect(names).toEqual([
+      'I1',
+      'I2',
+      'I3',
+      'I4',
+      'I5',
+      'I6',
+      'I7',
+      'I8',
+      'I9',
+      'I10',
+      'I11',
+      'I12',
+      'I15',
+      'I16',
+      'restart',
+      'table',
+      'fills',
+      'group',
+      'expiry',
+      'together',
+      'blame',
+      'look',
+      'answered',
+      'parts',
+      'others',
+      'room',
+    ]);
   });
 
   for (const name of names) {
@@ -93,9 +129,27 @@ describe('sabotage: an invariant that is broken on purpose is found', () => {
   }
 
   // I6 and I9 have a second line of defence behind them, the claim: they are seen at the ports only.
-  for (const name of ['I1', 'I2', 'I3', 'I4', 'I5', 'I7', 'I8', 'I10', 'I11', 'I12', 'I15', 'fills', 'group', 'expiry', 'together', 'blame'] as const) {
+  for (const name of [
+    'I1',
+    'I2',
+    'I3',
+    'I4',
+    'I5',
+    'I7',
+    'I8',
+    'I10',
+    'I11',
+    'I12',
+    'I15',
+    'fills',
+    'group',
+    'expiry',
+    'together',
+    'blame',
+  ] as const) {
     test(`${name}: the verdict over the table and the topic alone finds it too`, () => {
-      const isWrong = (seed: number) => play(scenarioOf(seed), sabotages[name]).findings.some(({ kind }) => kind === 'missing' || kind === 'doubled');
+      const isWrong = (seed: number) =>
+        play(scenarioOf(seed), sabotages[name]).findings.some(({ kind }) => kind === 'missing' || kind === 'doubled');
       expect(Array.from({ length: 1500 }, (_, i) => i + 1).find(isWrong)).toBeDefined();
     });
   }

@@ -30,7 +30,10 @@ export async function clickhouseServer(dir: string, options: ClickhouseOptions =
   const binary = onPath('clickhouse');
   const server = binary
     ? { command: [binary, 'server', `--config-file=${configFile}`] as const, env: {} }
-    : chdbCommand(configFile, dataDir, httpPort, { needs: options.coalesces ? ['async-queue'] : [], wants: options.keeper ? ['interserver-address'] : [] });
+    : chdbCommand(configFile, dataDir, httpPort, {
+        needs: options.coalesces ? ['async-queue'] : [],
+        wants: options.keeper ? ['interserver-address'] : [],
+      });
   const own = binary ? serverOnly(await freePort(), await freePort(), join(dir, 'access')) : '';
   mkdirSync(dataDir, { recursive: true });
   writeFileSync(usersFile, usersXml(options));
@@ -61,7 +64,10 @@ export function replicationFaultHere(): string | undefined {
 }
 
 function onPath(name: string): string | undefined {
-  const candidates = (process.env['PATH'] ?? '').split(delimiter).filter(Boolean).map((dir) => join(dir, name));
+  const candidates = (process.env['PATH'] ?? '')
+    .split(delimiter)
+    .filter(Boolean)
+    .map((dir) => join(dir, name));
   return candidates.find((file) => {
     try {
       accessSync(file, constants.X_OK);

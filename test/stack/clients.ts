@@ -1,7 +1,15 @@
 // Small conveniences for tests: SQL over plain HTTP, and topics, records and offsets over kafkajs.
 import { randomUUID } from 'node:crypto';
 import { request } from 'node:http';
-import { CompressionTypes, Kafka, type KafkaConfig, type Message, Partitioners, type ProducerRecord, logLevel } from 'kafkajs';
+import {
+  CompressionTypes,
+  Kafka,
+  type KafkaConfig,
+  type Message,
+  Partitioners,
+  type ProducerRecord,
+  logLevel,
+} from 'kafkajs';
 
 export interface SqlOptions {
   /** ClickHouse settings, sent as URL parameters. */
@@ -19,14 +27,25 @@ export async function ping(url: string): Promise<void> {
 }
 
 /** The rows of a SELECT as objects. 64-bit integers come as numbers, and so lose precision above 2^53. */
-export async function query<Row = Record<string, unknown>>(url: string, sql: string, options: SqlOptions = {}): Promise<Row[]> {
+export async function query<Row = Record<string, unknown>>(
+  url: string,
+  sql: string,
+  options: SqlOptions = {},
+): Promise<Row[]> {
   const settings = { default_format: 'JSONEachRow', output_format_json_quote_64bit_integers: 0, ...options.settings };
   const text = await command(url, sql, { ...options, settings });
-  return text.split('\n').filter(Boolean).map((line) => JSON.parse(line) as Row);
+  return text
+    .split('\n')
+    .filter(Boolean)
+    .map((line) => JSON.parse(line) as Row);
 }
 
 /** Runs any statement; resolves to the body of the answer. `data` follows the statement, as in `INSERT … FORMAT`. */
-export async function command(url: string, sql: string, options: SqlOptions & { readonly data?: string } = {}): Promise<string> {
+export async function command(
+  url: string,
+  sql: string,
+  options: SqlOptions & { readonly data?: string } = {},
+): Promise<string> {
   const target = new URL('/', url);
   const given = { user: options.user, password: options.password, database: options.database };
   for (const [name, value] of Object.entries({ ...given, ...options.settings })) {
@@ -47,10 +66,16 @@ function call(method: string, target: URL, body: string, timeoutMs: number): Pro
       incoming.on('end', () => {
         const code = incoming.headers['x-clickhouse-exception-code'];
         if (incoming.statusCode === 200 && code === undefined) return resolve(text);
-        reject(new Error(`ClickHouse answered ${incoming.statusCode}, code ${String(code)}: ${text.trim()}\n${body.slice(0, 500)}`));
+        reject(
+          new Error(
+            `ClickHouse answered ${incoming.statusCode}, code ${String(code)}: ${text.trim()}\n${body.slice(0, 500)}`,
+          ),
+        );
       });
     });
-    outgoing.on('timeout', () => outgoing.destroy(new Error(`ClickHouse did not answer within ${timeoutMs} ms: ${body.slice(0, 200)}`)));
+    outgoing.on('timeout', () =>
+      outgoing.destroy(new Error(`ClickHouse did not answer within ${timeoutMs} ms: ${body.slice(0, 200)}`)),
+    );
     outgoing.on('error', reject);
     outgoing.end(body);
   });
@@ -81,9 +106,10 @@ export async function createTopic(
   const configEntries = Object.entries(options.config ?? {}).map(([name, value]) => ({ name, value }));
   await withAdmin(brokers, async (admin) => {
     // As many replicas as the brokers give by default.
-    const spread = options.replicas === undefined
-      ? { numPartitions: options.partitions ?? 1, replicationFactor: -1 }
-      : { replicaAssignment: options.replicas.map((list, partition) => ({ partition, replicas: [...list] })) };
+    const spread =
+      options.replicas === undefined
+        ? { numPartitions: options.partitions ?? 1, replicationFactor: -1 }
+        : { replicaAssignment: options.replicas.map((list, partition) => ({ partition, replicas: [...list] })) };
     const topics = [{ topic, ...spread, configEntries }];
     try {
       await admin.createTopics({ topics, waitForLeaders: true });
@@ -152,7 +178,12 @@ export async function committedOffsets(brokers: readonly string[], groupId: stri
 }
 
 /** Deletes a partition's records below an offset, as retention would. */
-export async function deleteRecordsBefore(brokers: readonly string[], topic: string, partition: number, offset: bigint): Promise<void> {
+export async function deleteRecordsBefore(
+  brokers: readonly string[],
+  topic: string,
+  partition: number,
+  offset: bigint,
+): Promise<void> {
   await withAdmin(brokers, async (admin) => {
     // deleteTopicRecords fails on a client that has not asked for the topic's metadata before.
     await admin.fetchTopicOffsets(topic);
@@ -161,7 +192,10 @@ export async function deleteRecordsBefore(brokers: readonly string[], topic: str
 }
 
 /** Runs `use` with a connected admin client. */
-export async function withAdmin<T>(brokers: readonly string[], use: (admin: ReturnType<Kafka['admin']>) => Promise<T>): Promise<T> {
+export async function withAdmin<T>(
+  brokers: readonly string[],
+  use: (admin: ReturnType<Kafka['admin']>) => Promise<T>,
+): Promise<T> {
   const admin = kafkaClient(brokers).admin();
   await admin.connect();
   try {

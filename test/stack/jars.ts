@@ -47,9 +47,19 @@ function copyOnce(name: string): Promise<string> {
   const pom = join(HERE, `${name}.pom.xml`);
   const hash = createHash('sha256').update(readFileSync(pom)).digest('hex').slice(0, 12);
   return makeOnce(`${name}-${hash}`, async (dir) => {
-    const args = ['-q', '-B', '-f', pom, 'dependency:copy-dependencies', '-DincludeScope=runtime', `-DoutputDirectory=${dir}`];
+    const args = [
+      '-q',
+      '-B',
+      '-f',
+      pom,
+      'dependency:copy-dependencies',
+      '-DincludeScope=runtime',
+      `-DoutputDirectory=${dir}`,
+    ];
     await run('mvn', args).catch((error: Error & { stdout?: string }) => {
-      throw new Error(`Maven could not bring ${name}'s jars (Java 17 and Maven are needed): ${error.message}\n${error.stdout ?? ''}`);
+      throw new Error(
+        `Maven could not bring ${name}'s jars (Java 17 and Maven are needed): ${error.message}\n${error.stdout ?? ''}`,
+      );
     });
   });
 }

@@ -18,8 +18,11 @@ export interface KafkaOptions {
 }
 
 const JVM_OPTIONS = [
-  '-XX:+UseSerialGC', '-XX:TieredStopAtLevel=1', '-Xshare:auto',
-  '-Dorg.slf4j.simpleLogger.defaultLogLevel=warn', '-Dorg.slf4j.simpleLogger.showDateTime=true',
+  '-XX:+UseSerialGC',
+  '-XX:TieredStopAtLevel=1',
+  '-Xshare:auto',
+  '-Dorg.slf4j.simpleLogger.defaultLogLevel=warn',
+  '-Dorg.slf4j.simpleLogger.showDateTime=true',
 ];
 
 /** Writes the configuration, formats the data directory and chooses the ports; the caller starts it. */
@@ -33,15 +36,26 @@ export async function kafkaCluster(dir: string, options: KafkaOptions = {}): Pro
   const nodes = [await placeOf(dir, 1), await placeOf(dir, 2), await placeOf(dir, 3)];
   const voters = nodes.map(({ voter }) => voter).join(',');
   const clusterId = kafkaUuid();
-  return Promise.all(nodes.map(({ own, properties }) => kafkaNode(own, { ...properties, ...REPLICATED, 'controller.quorum.voters': voters }, clusterId, options)));
+  return Promise.all(
+    nodes.map(({ own, properties }) =>
+      kafkaNode(own, { ...properties, ...REPLICATED, 'controller.quorum.voters': voters }, clusterId, options),
+    ),
+  );
 }
 
 /** Two brokers, of which the first is the only controller and is started first: the second may go away. */
 export async function kafkaPair(dir: string): Promise<readonly [ServerProcess, ServerProcess]> {
   const [one, two] = [await placeOf(dir, 1), await placeOf(dir, 2)];
   const clusterId = kafkaUuid();
-  const broker = { 'process.roles': 'broker', 'controller.quorum.voters': one.voter, listeners: two.properties['advertised.listeners'] };
-  return [await kafkaNode(one.own, one.properties, clusterId, {}), await kafkaNode(two.own, { ...two.properties, ...broker }, clusterId, {})];
+  const broker = {
+    'process.roles': 'broker',
+    'controller.quorum.voters': one.voter,
+    listeners: two.properties['advertised.listeners'],
+  };
+  return [
+    await kafkaNode(one.own, one.properties, clusterId, {}),
+    await kafkaNode(two.own, { ...two.properties, ...broker }, clusterId, {}),
+  ];
 }
 
 /** Where one of several nodes is to be, and as which it votes. */
@@ -51,14 +65,22 @@ async function placeOf(dir: string, id: number) {
   return { own, voter: `${id}@127.0.0.1:${controllerPort}`, properties };
 }
 
-async function kafkaNode(dir: string, own: BrokerProperties, clusterId: string, options: KafkaOptions): Promise<ServerProcess> {
+async function kafkaNode(
+  dir: string,
+  own: BrokerProperties,
+  clusterId: string,
+  options: KafkaOptions,
+): Promise<ServerProcess> {
   const lib = await jars('kafka');
   const dataDir = own['log.dirs'];
   const configFile = join(dir, 'server.properties');
   const further = options.listeners ?? [];
   const advertised = own['advertised.listeners'];
   const address = advertised.replace('PLAINTEXT://', '');
-  const listeners = { listeners: [own.listeners, ...further].join(','), 'advertised.listeners': [advertised, ...further].join(',') };
+  const listeners = {
+    listeners: [own.listeners, ...further].join(','),
+    'advertised.listeners': [advertised, ...further].join(','),
+  };
   mkdirSync(dataDir, { recursive: true });
   writeProperties(configFile, { ...own, ...listeners, ...options.properties });
   format(await formattedOnce(lib), dataDir, clusterId, own['node.id']);
@@ -120,7 +142,17 @@ function formattedOnce(lib: string): Promise<string> {
     const configFile = join(dir, 'server.properties');
     const dataDir = join(dir, 'data');
     writeProperties(configFile, brokerProperties(9092, 9093, dataDir));
-    const args = [...JVM_OPTIONS, '-cp', join(lib, '*'), 'kafka.tools.StorageTool', 'format', '-t', kafkaUuid(), '-c', configFile];
+    const args = [
+      ...JVM_OPTIONS,
+      '-cp',
+      join(lib, '*'),
+      'kafka.tools.StorageTool',
+      'format',
+      '-t',
+      kafkaUuid(),
+      '-c',
+      configFile,
+    ];
     await promisify(execFile)(java(), args);
   });
 }
@@ -143,11 +175,20 @@ function kafkaUuid(): string {
 }
 
 function writeProperties(file: string, properties: Readonly<Record<string, string>>): void {
-  writeFileSync(file, Object.entries(properties).map(([key, value]) => `${key}=${value}\n`).join(''));
+  writeFileSync(
+    file,
+    Object.entries(properties)
+      .map(([key, value]) => `${key}=${value}\n`)
+      .join(''),
+  );
 }
 
 async function describesItself(broker: string): Promise<void> {
-  const admin = kafkaClient([broker], { connectionTimeout: 5000, requestTimeout: 10_000, retry: { retries: 0 } }).admin();
+  const admin = kafkaClient([broker], {
+    connectionTimeout: 5000,
+    requestTimeout: 10_000,
+    retry: { retries: 0 },
+  }).admin();
   try {
     await admin.connect();
     const { brokers, controller } = await admin.describeCluster();

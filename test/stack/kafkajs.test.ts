@@ -102,7 +102,10 @@ describe('kafkajs 2.2.4 against real Kafka 4.x', () => {
 
   test('records of an aborted transaction are not taken for real ones', async () => {
     await createTopic(stack.brokers, 'transactions');
-    await produce(stack.brokers, 'transactions', ['aborted 1', 'aborted 2'], { transactional: 'abort', transactionalId: 'tx' });
+    await produce(stack.brokers, 'transactions', ['aborted 1', 'aborted 2'], {
+      transactional: 'abort',
+      transactionalId: 'tx',
+    });
     await produce(stack.brokers, 'transactions', ['committed'], { transactional: 'commit', transactionalId: 'tx' });
     await produce(stack.brokers, 'transactions', ['plain']);
     const { seen } = await reader(stack, 'transactions');
@@ -161,14 +164,23 @@ describe('kafkajs 2.2.4 against real Kafka 4.x', () => {
 });
 
 async function joined(stack: Stack, groupId: string, config: Partial<ConsumerConfig> = {}): Promise<Consumer> {
-  const consumer = kafkaClient(stack.brokers).consumer({ maxWaitTimeInMs: 250, heartbeatInterval: 250, ...config, groupId });
+  const consumer = kafkaClient(stack.brokers).consumer({
+    maxWaitTimeInMs: 250,
+    heartbeatInterval: 250,
+    ...config,
+    groupId,
+  });
   await consumer.connect();
   onTestFinished(() => consumer.disconnect());
   return consumer;
 }
 
 /** A consumer that reads a topic from its beginning, commits nothing and collects the values. */
-async function reader(stack: Stack, topic: string, config: Partial<ConsumerConfig> = {}): Promise<{ consumer: Consumer; seen: string[] }> {
+async function reader(
+  stack: Stack,
+  topic: string,
+  config: Partial<ConsumerConfig> = {},
+): Promise<{ consumer: Consumer; seen: string[] }> {
   const consumer = await joined(stack, config.groupId ?? `${topic}-reader`, config);
   const seen: string[] = [];
   await consumer.subscribe({ topic, fromBeginning: true });
@@ -191,7 +203,12 @@ interface Member {
   release: () => void;
 }
 
-async function member(stack: Stack, topic: string, groupId: string, config: Partial<ConsumerConfig> = {}): Promise<Member> {
+async function member(
+  stack: Stack,
+  topic: string,
+  groupId: string,
+  config: Partial<ConsumerConfig> = {},
+): Promise<Member> {
   const consumer = await joined(stack, groupId, { sessionTimeout: 6000, ...config });
   let release = (): void => undefined;
   let gate = Promise.resolve();

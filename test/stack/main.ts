@@ -8,7 +8,10 @@ const ended = Promise.race([once(process, 'SIGINT'), once(process, 'SIGTERM'), o
 
 console.log('Starting Kafka, ZooKeeper and ClickHouse …');
 const startedAt = Date.now();
-const stack = await startStack({ keep: values.keep ?? values.root !== undefined, ...(values.root ? { root: values.root } : {}) });
+const stack = await startStack({
+  keep: values.keep ?? values.root !== undefined,
+  ...(values.root ? { root: values.root } : {}),
+});
 console.log(describe(stack, Date.now() - startedAt));
 await ended;
 console.log('\nStopping …');
@@ -16,7 +19,8 @@ await stack.stop();
 process.exit(0);
 
 function describe({ brokers, clickhouseUrl, keeperConnect, ...stack }: Stack, tookMs: number): string {
-  const where = (server: Stack['kafka']): string => (server ? `pid ${server.pid}, log ${server.logFile}` : 'yours, from the environment');
+  const where = (server: Stack['kafka']): string =>
+    server ? `pid ${server.pid}, log ${server.logFile}` : 'yours, from the environment';
   return `
 Up in ${(tookMs / 1000).toFixed(1)} s. Ctrl-C stops it.
 

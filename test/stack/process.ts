@@ -88,7 +88,8 @@ export class ServerProcess {
   /** SIGSTOP: connections stay open, nothing is answered. A thread on another core goes on for a moment, which is waited for. */
   freeze(): void {
     if (!this.#signal('SIGSTOP')) throw new Error(`${this.name} is not running, it cannot be frozen`);
-    for (let look = 0; look < 1000 && !isStopped(this.#pid); look++) Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 1);
+    for (let look = 0; look < 1000 && !isStopped(this.#pid); look++)
+      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 1);
   }
 
   /** SIGCONT: undoes `freeze()`. */
@@ -200,7 +201,9 @@ function isFree(port: number): Promise<boolean> {
 /** Every thread of it. Where the system does not tell, it is taken for it. */
 function isStopped(pid: number | undefined): boolean {
   try {
-    return readdirSync(`/proc/${pid}/task`).every((thread) => / \(.*\) [Tt] /.test(readFileSync(`/proc/${pid}/task/${thread}/stat`, 'utf8')));
+    return readdirSync(`/proc/${pid}/task`).every((thread) =>
+      / \(.*\) [Tt] /.test(readFileSync(`/proc/${pid}/task/${thread}/stat`, 'utf8')),
+    );
   } catch {
     return true;
   }

@@ -27,7 +27,10 @@ describe('a stack', () => {
     const cluster = await withAdmin(stack.brokers, (admin) => admin.describeCluster());
     expect(cluster.brokers).toHaveLength(1);
     expect(await inZookeeper(stack.keeperConnect, (client) => children(client, '/'))).toContain('zookeeper');
-    await command(stack.clickhouseUrl, "CREATE TABLE state (k String, v String) ENGINE = KeeperMap('/answers') PRIMARY KEY k");
+    await command(
+      stack.clickhouseUrl,
+      "CREATE TABLE state (k String, v String) ENGINE = KeeperMap('/answers') PRIMARY KEY k",
+    );
     await command(stack.clickhouseUrl, 'INSERT INTO state FORMAT JSONEachRow', { data: '{"k":"a","v":"1"}' });
     expect(await query(stack.clickhouseUrl, 'SELECT * FROM state')).toEqual([{ k: 'a', v: '1' }]);
   });
@@ -46,19 +49,31 @@ describe('a stack', () => {
     await command(stack.clickhouseUrl, 'SYSTEM FLUSH LOGS query_log, part_log');
     const parts = await query(stack.clickhouseUrl, "SELECT event_type FROM system.part_log WHERE table = 'logged'");
     expect(parts).toEqual([{ event_type: 'NewPart' }]);
-    const queries = await query(stack.clickhouseUrl, "SELECT 1 FROM system.query_log WHERE query LIKE 'INSERT INTO logged%'");
+    const queries = await query(
+      stack.clickhouseUrl,
+      "SELECT 1 FROM system.query_log WHERE query LIKE 'INSERT INTO logged%'",
+    );
     expect(queries).not.toHaveLength(0);
   });
 
   test('keeps a topic through a SIGKILL of Kafka', async () => {
     const { kafka, brokers } = stack;
     await createTopic(brokers, 'kept', { partitions: 2, config: { 'retention.ms': '-1' } });
-    await produce(brokers, 'kept', [{ value: 'a', partition: 0 }, { value: 'b', partition: 1 }, { value: 'c', partition: 1 }]);
+    await produce(brokers, 'kept', [
+      { value: 'a', partition: 0 },
+      { value: 'b', partition: 1 },
+      { value: 'c', partition: 1 },
+    ]);
     const pid = kafka?.pid;
     await kafka?.kill();
     await kafka?.start();
     expect(kafka?.pid).not.toBe(pid);
-    expect(await topicEnd(brokers, 'kept')).toEqual(new Map([[0, 1n], [1, 2n]]));
+    expect(await topicEnd(brokers, 'kept')).toEqual(
+      new Map([
+        [0, 1n],
+        [1, 2n],
+      ]),
+    );
     await produce(brokers, 'kept', [{ value: 'd', partition: 0 }]);
     expect((await topicEnd(brokers, 'kept')).get(0)).toBe(2n);
   });
@@ -95,23 +110,30 @@ describe('a stack', () => {
     expect(await query(stack.clickhouseUrl, 'SELECT 1 AS one')).toEqual([{ one: 1 }]);
   });
 
-  test.skipIf(replicationFaultHere() !== undefined)('has replicated tables: a token is known in Keeper, also after a SIGKILL of ClickHouse, and ZooKeeper away is told', async () => {
-    const { clickhouseUrl: url, clickhouse, zookeeper: keeper } = stack;
-    const insert = (token: string) => command(url, `INSERT INTO replicated SETTINGS insert_deduplication_token = '${token}', insert_keeper_max_retries = 1 VALUES (1)`);
-    const rows = () => query(url, 'SELECT count() AS n FROM replicated');
-    await command(url, `CREATE TABLE replicated (n UInt64) ENGINE = ${replicated.engine('ORDER BY n')}`);
-    for (const token of ['a', 'a', 'b']) await insert(token);
-    expect(await rows()).toEqual([{ n: 2 }]);
-    await clickhouse?.kill();
-    await clickhouse?.start();
-    await vi.waitFor(() => insert('a'), { timeout: 60_000, interval: 100 });
-    expect(await rows()).toEqual([{ n: 2 }]);
-    await keeper?.kill();
-    await expect(insert('c')).rejects.toThrow('code 242');
-    await keeper?.start();
-    await vi.waitFor(() => insert('c'), { timeout: 60_000, interval: 100 });
-    expect(await rows()).toEqual([{ n: 3 }]);
-  });
+  test.skipIf(replicationFaultHere() !== undefined)(
+    'has replicated tables: a token is known in Keeper, also after a SIGKILL of ClickHouse, and ZooKeeper away is told',
+    async () => {
+      const { clickhouseUrl: url, clickhouse, zookeeper: keeper } = stack;
+      const insert = (token: string) =>
+        command(
+          url,
+          `INSERT INTO replicated SETTINGS insert_deduplication_token = '${token}', insert_keeper_max_retries = 1 VALUES (1)`,
+        );
+      const rows = () => query(url, 'SELECT count() AS n FROM replicated');
+      await command(url, `CREATE TABLE replicated (n UInt64) ENGINE = ${replicated.engine('ORDER BY n')}`);
+      for (const token of ['a', 'a', 'b']) await insert(token);
+      expect(await rows()).toEqual([{ n: 2 }]);
+      await clickhouse?.kill();
+      await clickhouse?.start();
+      await vi.waitFor(() => insert('a'), { timeout: 60_000, interval: 100 });
+      expect(await rows()).toEqual([{ n: 2 }]);
+      await keeper?.kill();
+      await expect(insert('c')).rejects.toThrow('code 242');
+      await keeper?.start();
+      await vi.waitFor(() => insert('c'), { timeout: 60_000, interval: 100 });
+      expect(await rows()).toEqual([{ n: 3 }]);
+    },
+  );
 
   test("an error of ClickHouse carries the server's own words", async () => {
     await expect(query(stack.clickhouseUrl, 'SELECT * FROM nowhere')).rejects.toThrow(/code 60.*nowhere/s);
@@ -182,7 +204,11 @@ test('servers named in the environment are used, and none is started', async () 
   vi.stubEnv('CLICKHOUSE_URL', 'http://four:8123');
   onTestFinished(() => void vi.unstubAllEnvs());
   const stack = await startStack();
-  expect(stack).toMatchObject({ brokers: ['one:9092', 'two:9092'], keeperConnect: 'three:2181', clickhouseUrl: 'http://four:8123' });
+  expect(stack).toMatchObject({
+    brokers: ['one:9092', 'two:9092'],
+    keeperConnect: 'three:2181',
+    clickhouseUrl: 'http://four:8123',
+  });
   expect([stack.kafka, stack.zookeeper, stack.clickhouse]).toEqual([undefined, undefined, undefined]);
   await stack.stop();
 });
@@ -217,7 +243,9 @@ async function inZookeeper<T>(connect: string, use: (client: Client) => Promise<
 
 function create(client: Client, path: string, value: string): Promise<string> {
   return new Promise((resolve, reject) => {
-    client.create(path, Buffer.from(value), zookeeper.CreateMode.PERSISTENT, (error, made) => (error ? reject(new Error(String(error))) : resolve(made)));
+    client.create(path, Buffer.from(value), zookeeper.CreateMode.PERSISTENT, (error, made) =>
+      error ? reject(new Error(String(error))) : resolve(made),
+    );
   });
 }
 

@@ -9,10 +9,12 @@ import { zookeeperServer, type ZookeeperOptions } from './zookeeper.js';
 
 export interface StackOptions {
   /** @default true */
-  readonly kafka?: boolean | (KafkaOptions & {
-    /** 3: a cluster in which one may fail. @default 1 */
-    readonly brokers?: 1 | 3;
-  });
+  readonly kafka?:
+    | boolean
+    | (KafkaOptions & {
+        /** 3: a cluster in which one may fail. @default 1 */
+        readonly brokers?: 1 | 3;
+      });
   /** @default true */
   readonly keeper?: boolean | ZookeeperOptions;
   /** @default true */
@@ -50,15 +52,21 @@ export async function startStack(options: StackOptions = {}): Promise<Stack> {
   const given = options.useEnvironment === false ? {} : process.env;
   const root = options.root ?? mkdtempSync(join(tmpdir(), 'kafka-clickhouse-stack-'));
   mkdirSync(root, { recursive: true });
-  const kafkas = given['KAFKA_BROKERS'] ? undefined : wanted(options.kafka, async (own) => {
-    const dir = join(root, 'kafka');
-    return own?.brokers === 3 ? kafkaCluster(dir, own) : [await kafkaServer(dir, own)];
-  });
-  const zookeeper = given['KEEPER_CONNECT'] ? undefined : wanted(options.keeper, (own) => zookeeperServer(join(root, 'zookeeper'), own));
+  const kafkas = given['KAFKA_BROKERS']
+    ? undefined
+    : wanted(options.kafka, async (own) => {
+        const dir = join(root, 'kafka');
+        return own?.brokers === 3 ? kafkaCluster(dir, own) : [await kafkaServer(dir, own)];
+      });
+  const zookeeper = given['KEEPER_CONNECT']
+    ? undefined
+    : wanted(options.keeper, (own) => zookeeperServer(join(root, 'zookeeper'), own));
   const keeper = (await zookeeper)?.address ?? given['KEEPER_CONNECT'];
   const clickhouse = given['CLICKHOUSE_URL']
     ? undefined
-    : wanted(options.clickhouse, (own) => clickhouseServer(join(root, 'clickhouse'), { ...(keeper ? { keeper } : {}), ...own }));
+    : wanted(options.clickhouse, (own) =>
+        clickhouseServer(join(root, 'clickhouse'), { ...(keeper ? { keeper } : {}), ...own }),
+      );
   const brokers = (await kafkas) ?? [];
   const servers = { kafka: brokers[0], zookeeper: await zookeeper, clickhouse: await clickhouse };
   const all = [...brokers, servers.zookeeper, servers.clickhouse].filter((server) => server !== undefined);
@@ -76,7 +84,10 @@ export async function startStack(options: StackOptions = {}): Promise<Stack> {
   }
   return {
     root,
-    brokers: kafkas === undefined ? (given['KAFKA_BROKERS'] ?? '').split(',').filter(Boolean) : brokers.map(({ address }) => address),
+    brokers:
+      kafkas === undefined
+        ? (given['KAFKA_BROKERS'] ?? '').split(',').filter(Boolean)
+        : brokers.map(({ address }) => address),
     kafkas: brokers,
     clickhouseUrl: servers.clickhouse?.address ?? given['CLICKHOUSE_URL'] ?? '',
     keeperConnect: keeper ?? '',

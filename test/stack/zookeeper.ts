@@ -30,18 +30,33 @@ export async function zookeeperServer(dir: string, options: ZookeeperOptions = {
     ...options.config,
   };
   mkdirSync(dataDir, { recursive: true });
-  writeFileSync(configFile, Object.entries(config).map(([key, value]) => `${key}=${value}\n`).join(''));
+  writeFileSync(
+    configFile,
+    Object.entries(config)
+      .map(([key, value]) => `${key}=${value}\n`)
+      .join(''),
+  );
   return new ServerProcess({
     name: 'ZooKeeper',
     address: `127.0.0.1:${port}`,
     dataDir,
     logFile: join(dir, 'zookeeper.log'),
     command: [
-      java(), '-Xms32m', '-Xmx128m', '-XX:+UseSerialGC', '-XX:TieredStopAtLevel=1', '-Xshare:auto',
-      '-Dorg.slf4j.simpleLogger.defaultLogLevel=warn', '-Dorg.slf4j.simpleLogger.showDateTime=true',
+      java(),
+      '-Xms32m',
+      '-Xmx128m',
+      '-XX:+UseSerialGC',
+      '-XX:TieredStopAtLevel=1',
+      '-Xshare:auto',
+      '-Dorg.slf4j.simpleLogger.defaultLogLevel=warn',
+      '-Dorg.slf4j.simpleLogger.showDateTime=true',
       // A killed process loses nothing of the page cache, so waiting for the disk would only cost time.
-      '-Dzookeeper.forceSync=no', '-Dzookeeper.preAllocSize=1024',
-      '-cp', join(lib, '*'), 'org.apache.zookeeper.server.ZooKeeperServerMain', configFile,
+      '-Dzookeeper.forceSync=no',
+      '-Dzookeeper.preAllocSize=1024',
+      '-cp',
+      join(lib, '*'),
+      'org.apache.zookeeper.server.ZooKeeperServerMain',
+      configFile,
     ],
     ready: async () => {
       const answer = await fourLetterWord(port, 'srvr');

@@ -7,7 +7,11 @@ import { keeperStore } from '../../src/state/keeper.js';
 const [connect = '', moment = ''] = process.argv.slice(2);
 const store = keeperStore({ connect, path: '/close-and-exit', sessionTimeoutMs: 30_000, operationTimeoutMs: 20_000 });
 const key = { cluster: 'cluster', group: 'group', topic: 'topic', partition: process.pid };
-const tell = (outcome: Promise<unknown>) => outcome.then(() => console.log('done'), (error: Error) => console.log(error.message));
+const tell = (outcome: Promise<unknown>) =>
+  outcome.then(
+    () => console.log('done'),
+    (error: Error) => console.log(error.message),
+  );
 
 const claiming = lastValueFrom(from(store.claim(key, 'owner')));
 if (moment === 'opening') {

@@ -36,7 +36,26 @@ export interface ContractConfig {
   readonly lastOffset?: number;
 }
 
-const oddNames = ['a', 'a/b', 'a%2Fb', 'a%b', '.', '..', '%2E', '', '%', 'a.b', 'a b', 'ä', 'A', 'zookeeper', '\u0000', "it's", '"', '\\'];
+const oddNames = [
+  'a',
+  'a/b',
+  'a%2Fb',
+  'a%b',
+  '.',
+  '..',
+  '%2E',
+  '',
+  '%',
+  'a.b',
+  'a b',
+  'ä',
+  'A',
+  'zookeeper',
+  '\u0000',
+  "it's",
+  '"',
+  '\\',
+];
 
 /** The one value, as a promise. */
 export function valueOf<T>(call: ObservableInput<T>): Promise<T> {
@@ -49,7 +68,10 @@ export async function stateIn(store: StateStore, key: StateKey): Promise<Partiti
 }
 
 export async function failureOf(call: ObservableInput<unknown>): Promise<IngestError> {
-  const outcome: unknown = await valueOf(call).then((value) => ({ value }), (error: unknown) => error);
+  const outcome: unknown = await valueOf(call).then(
+    (value) => ({ value }),
+    (error: unknown) => error,
+  );
   if (outcome instanceof IngestError) return outcome;
   throw new Error('expected an IngestError', { cause: outcome });
 }
@@ -72,7 +94,15 @@ export function freshKey(): StateKey {
 }
 
 export function intent(first: number, last: number, excluded: readonly number[] = []): Intent {
-  return { first, last, rows: last - first + 1, atMs: 1_795_000_000_000, settings: 'f00d', tables: ['db.events'], excluded };
+  return {
+    first,
+    last,
+    rows: last - first + 1,
+    atMs: 1_795_000_000_000,
+    settings: 'f00d',
+    tables: ['db.events'],
+    excluded,
+  };
 }
 
 export function settledAt(settled: number, ...pending: Intent[]): PartitionState {
@@ -91,7 +121,11 @@ export function pause(ms: number): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, ms));
 }
 
-export function stateStoreContract(name: string, make: () => Promise<StoreUnderTest>, config: ContractConfig = {}): void {
+export function stateStoreContract(
+  name: string,
+  make: () => Promise<StoreUnderTest>,
+  config: ContractConfig = {},
+): void {
   describe(`${name} keeps the contract of a state store`, () => {
     let world: StoreUnderTest;
     beforeAll(async () => void (world = await make()));
@@ -104,7 +138,8 @@ export function stateStoreContract(name: string, make: () => Promise<StoreUnderT
     }
 
     // What ships for the stores of others holds for ours.
-    for (const { name: what, run } of shippedContract(open, config.keys === undefined ? {} : { keys: config.keys })) test(what, run);
+    for (const { name: what, run } of shippedContract(open, config.keys === undefined ? {} : { keys: config.keys }))
+      test(what, run);
 
     test('what was written is read by the next claim and by a plain read', async () => {
       const [store, other] = [open(), open()];
@@ -147,23 +182,27 @@ export function stateStoreContract(name: string, make: () => Promise<StoreUnderT
       let claims = 0;
       let landed = 0;
       let refused = 0;
-      await Promise.all(stores.map(async (store, index) => {
-        for (let turn = 0; turn < 10; turn++) {
-          let claim = await valueOf(store.claim(key, `owner ${index}`));
-          claims++;
-          for (let writes = 0; writes < 5; writes++) {
-            // Each state counts on from the one the claim stands on: a write that is lost or doubled breaks the count.
-            const next = await valueOf(store.write(claim, settledAt((claim.state.settled ?? -1) + 1))).catch((error: unknown) => error);
-            if (next instanceof IngestError) {
-              expect(next.code).toBe('KCR_FENCED');
-              refused++;
-              break;
+      await Promise.all(
+        stores.map(async (store, index) => {
+          for (let turn = 0; turn < 10; turn++) {
+            let claim = await valueOf(store.claim(key, `owner ${index}`));
+            claims++;
+            for (let writes = 0; writes < 5; writes++) {
+              // Each state counts on from the one the claim stands on: a write that is lost or doubled breaks the count.
+              const next = await valueOf(store.write(claim, settledAt((claim.state.settled ?? -1) + 1))).catch(
+                (error: unknown) => error,
+              );
+              if (next instanceof IngestError) {
+                expect(next.code).toBe('KCR_FENCED');
+                refused++;
+                break;
+              }
+              claim = next as Claim;
+              landed++;
             }
-            claim = next as Claim;
-            landed++;
           }
-        }
-      }));
+        }),
+      );
       expect(claims).toBe(40);
       // One that had landed before the claim which fenced it may be told as refused: as if its writer had died then.
       const { settled = -1 } = await stateIn(stores[0]!, key);
@@ -222,9 +261,25 @@ export function stateStoreContract(name: string, make: () => Promise<StoreUnderT
       const key = freshKey();
       await valueOf(store.claim(key, 'first'));
       const range = { first: 0, last: 99, rows: 58, atMs: 1_795_000_000_000, settings: 'f00d', tables: ['db.events'] };
-      await world.poke(key, JSON.stringify({ v: 2, owner: 'someone older', write: 'x', settled: -1, incarnation: 1, topicId: 'A', pending: [{ ...range, excluded: '43,50-52' }] }));
+      await world.poke(
+        key,
+        JSON.stringify({
+          v: 2,
+          owner: 'someone older',
+          write: 'x',
+          settled: -1,
+          incarnation: 1,
+          topicId: 'A',
+          pending: [{ ...range, excluded: '43,50-52' }],
+        }),
+      );
       const claim = await valueOf(store.claim(key, 'second'));
-      expect(claim.state).toStrictEqual({ settled: -1, incarnation: 1, topicId: 'A', pending: [{ ...range, excluded: [43, 50, 51, 52] }] });
+      expect(claim.state).toStrictEqual({
+        settled: -1,
+        incarnation: 1,
+        topicId: 'A',
+        pending: [{ ...range, excluded: [43, 50, 51, 52] }],
+      });
       await valueOf(store.write(claim, { ...claim.state, settled: 99, pending: [] }));
       expect(await stateIn(store, key)).toMatchObject({ settled: 99, pending: [] });
     });
@@ -233,8 +288,19 @@ export function stateStoreContract(name: string, make: () => Promise<StoreUnderT
       const store = open();
       const key = freshKey();
       const claim = await valueOf(store.claim(key, 'first'));
-      const written = { id: '2057c3d3-b2a4-43fb-bc9b-b39db421d703', columns: 'tpo-1f3c9a', shape: '90aa31c4', alteredS: 1_794_990_000, mutation: 7 };
-      const pending: Intent[] = [10, 20, 30].map((first) => ({ ...intent(first, first + 9), ...(first === 10 ? {} : { floor: 10 }), written, tokenForm: 2 }));
+      const written = {
+        id: '2057c3d3-b2a4-43fb-bc9b-b39db421d703',
+        columns: 'tpo-1f3c9a',
+        shape: '90aa31c4',
+        alteredS: 1_794_990_000,
+        mutation: 7,
+      };
+      const pending: Intent[] = [10, 20, 30].map((first) => ({
+        ...intent(first, first + 9),
+        ...(first === 10 ? {} : { floor: 10 }),
+        written,
+        tokenForm: 2,
+      }));
       await valueOf(store.write(claim, settledAt(9, ...pending)));
       expect(await stateIn(store, key)).toStrictEqual(settledAt(9, ...pending));
     });
@@ -257,7 +323,10 @@ export function stateStoreContract(name: string, make: () => Promise<StoreUnderT
       let claim = await valueOf(store.write(await valueOf(store.claim(key, 'first')), fits));
       expect(await stateIn(store, key)).toStrictEqual(fits);
       const scattered = run.map((offset) => offset * 2 - 1000);
-      const error = await expectFailure(store.write(claim, settledAt(0, intent(1, 99_999, scattered))), 'KCR_STATE_INVALID');
+      const error = await expectFailure(
+        store.write(claim, settledAt(0, intent(1, 99_999, scattered))),
+        'KCR_STATE_INVALID',
+      );
       expect(error.message).toContain('5000 excluded offsets');
       expect(await stateIn(store, key)).toStrictEqual(fits);
       claim = await valueOf(store.write(claim, settledAt(9999)));
@@ -313,7 +382,9 @@ export function stateStoreContract(name: string, make: () => Promise<StoreUnderT
             } else if (mine === undefined) {
               continue;
             } else if (what === 'write') {
-              const outcome = await valueOf(stores[who]!.write(mine.claim, settledAt(index))).catch((error: unknown) => error);
+              const outcome = await valueOf(stores[who]!.write(mine.claim, settledAt(index))).catch(
+                (error: unknown) => error,
+              );
               if (!mine.isCurrent) {
                 expect(outcome).toMatchObject({ code: 'KCR_FENCED' });
                 continue;
@@ -355,7 +426,8 @@ export function stateStoreOutages(name: string, make: () => Promise<NetworkStore
       return { store, direct, proxy, key, claim };
     }
 
-    const hasSettled = async (store: StateStore, key: StateKey, settled: number) => (await stateIn(store, key)).settled === settled;
+    const hasSettled = async (store: StateStore, key: StateKey, settled: number) =>
+      (await stateIn(store, key)).settled === settled;
 
     test('the reply to a write is lost: the write is found and counts once', async () => {
       const { store, direct, proxy, key, claim } = await setUp();
@@ -439,21 +511,30 @@ export function stateStoreOutages(name: string, make: () => Promise<NetworkStore
       expect(await failureOf(store.write(claim, settledAt(1)))).toMatchObject({ code: 'KCR_FENCED' });
     });
 
-    test.each(['down', 'pause'] as const)('the network is away (%s): every call says so in time, then works again', async (fault) => {
-      const { store, proxy, key, claim } = await setUp();
-      proxy[fault]();
-      for (const call of [() => store.write(claim, settledAt(1)), () => store.claim(freshKey(), 'x'), () => store.read(key)]) {
-        // In time by a timer that a busy machine delays as well.
-        const late = pause(world.patienceMs).then(() => Promise.reject(new Error(`nothing was said within ${world.patienceMs} ms`)));
-        const error = await Promise.race([expectFailure(call(), 'KCR_STORE_UNREACHABLE'), late]);
-        expect(error.retryable).toBe(true);
-        expect(error.message).toContain(proxy.address);
-        expect(error.message).toContain('What to do');
-      }
-      proxy.heal();
-      const next = await valueOf(store.write(claim, settledAt(1)));
-      expect((await valueOf(store.write(next, settledAt(2)))).state).toStrictEqual(settledAt(2));
-    });
+    test.each(['down', 'pause'] as const)(
+      'the network is away (%s): every call says so in time, then works again',
+      async (fault) => {
+        const { store, proxy, key, claim } = await setUp();
+        proxy[fault]();
+        for (const call of [
+          () => store.write(claim, settledAt(1)),
+          () => store.claim(freshKey(), 'x'),
+          () => store.read(key),
+        ]) {
+          // In time by a timer that a busy machine delays as well.
+          const late = pause(world.patienceMs).then(() =>
+            Promise.reject(new Error(`nothing was said within ${world.patienceMs} ms`)),
+          );
+          const error = await Promise.race([expectFailure(call(), 'KCR_STORE_UNREACHABLE'), late]);
+          expect(error.retryable).toBe(true);
+          expect(error.message).toContain(proxy.address);
+          expect(error.message).toContain('What to do');
+        }
+        proxy.heal();
+        const next = await valueOf(store.write(claim, settledAt(1)));
+        expect((await valueOf(store.write(next, settledAt(2)))).state).toStrictEqual(settledAt(2));
+      },
+    );
 
     test('a claim that nobody waits for any more is not made later: it would fence the new owner', async () => {
       const { store, direct, proxy, key } = await setUp();
@@ -496,14 +577,16 @@ export function stateStoreOutages(name: string, make: () => Promise<NetworkStore
         }
       })();
       const partitions = Array.from({ length: 8 }, (_, partition) => ({ ...freshKey(), partition }));
-      await Promise.all(partitions.map(async (key) => {
-        let claim = await insist(() => store.claim(key, 'owner'));
-        for (let settled = 0; settled < 60; settled++) {
-          const held = claim;
-          claim = await insist(() => store.write(held, settledAt(settled)));
-          if (settled % 10 === 0) await pause(20);
-        }
-      }));
+      await Promise.all(
+        partitions.map(async (key) => {
+          let claim = await insist(() => store.claim(key, 'owner'));
+          for (let settled = 0; settled < 60; settled++) {
+            const held = claim;
+            claim = await insist(() => store.write(held, settledAt(settled)));
+            if (settled % 10 === 0) await pause(20);
+          }
+        }),
+      );
       await cutting;
       for (const key of partitions) expect((await stateIn(direct, key)).settled).toBe(59);
     });

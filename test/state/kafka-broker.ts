@@ -18,9 +18,10 @@ type Place = Pick<StateKey, 'group' | 'topic' | 'partition'>;
 
 /** A broker that was just started knows of new topics late. */
 export async function makeTopic(brokers: readonly string[], topic: string, partitions: number): Promise<void> {
-  const make = () => createTopic(brokers, topic, { partitions }).catch((error: unknown) => {
-    if (!String(error).includes('already exists')) throw error;
-  });
+  const make = () =>
+    createTopic(brokers, topic, { partitions }).catch((error: unknown) => {
+      if (!String(error).includes('already exists')) throw error;
+    });
   await vi.waitFor(make, { timeout: 30_000, interval: 200 });
 }
 
@@ -41,7 +42,10 @@ export class BrokerGroups {
     const groups = new BrokerGroups(brokers);
     await groups.#wire.cluster.connect();
     // The offsets topic is made when it is first asked for.
-    await vi.waitFor(() => groups.committed({ group: 'any', topic: 'any', partition: 0 }), { timeout: 20_000, interval: 100 });
+    await vi.waitFor(() => groups.committed({ group: 'any', topic: 'any', partition: 0 }), {
+      timeout: 20_000,
+      interval: 100,
+    });
     return groups;
   }
 
@@ -58,9 +62,15 @@ export class BrokerGroups {
       assignmentOf: (topic, partition) => assignments.get(`${topic}/${partition}`)?.assignment,
       committed: ({ topic, partition }) => defer(() => this.committed({ group, topic, partition })),
       commitOnce: (assignment, next, metadata) =>
-        defer(() => membership.commitOnce(sessions.get(assignment)!, { ...assignment, next, metadata: metadata ?? null }).catch((thrown: unknown) => {
-          throw thrown instanceof UnknownOutcome ? new IngestError('KCR_FENCED', `not known: ${thrown.message}`, { topic: assignment.topic }) : thrown;
-        })),
+        defer(() =>
+          membership
+            .commitOnce(sessions.get(assignment)!, { ...assignment, next, metadata: metadata ?? null })
+            .catch((thrown: unknown) => {
+              throw thrown instanceof UnknownOutcome
+                ? new IngestError('KCR_FENCED', `not known: ${thrown.message}`, { topic: assignment.topic })
+                : thrown;
+            }),
+        ),
       events: NEVER,
       cluster: () => of('cluster'),
       log: () => of({ start: 0, end: Number.MAX_SAFE_INTEGER }),
@@ -76,7 +86,13 @@ export class BrokerGroups {
     const join = async (topic: string, partition: number): Promise<Assignment> => {
       const session = await this.#join(group, topic);
       const { next } = await this.committed({ group, topic, partition });
-      const assignment: Assignment = Object.freeze({ topic, partition, epoch: ++epochs, generation: session.generation, startOffset: next ?? 0 });
+      const assignment: Assignment = Object.freeze({
+        topic,
+        partition,
+        epoch: ++epochs,
+        generation: session.generation,
+        startOffset: next ?? 0,
+      });
       sessions.set(assignment, session);
       assignments.clear();
       assignments.set(`${topic}/${partition}`, { assignment, session });
@@ -94,7 +110,12 @@ export class BrokerGroups {
   /** As a member of another program or version does, which then leaves. */
   async put({ group, topic, partition }: Place, next: number, metadata: string): Promise<void> {
     const session = await this.#join(group, topic);
-    await new Membership(this.#wire, this.#settings(group, topic)).commitOnce(session, { topic, partition, next, metadata });
+    await new Membership(this.#wire, this.#settings(group, topic)).commitOnce(session, {
+      topic,
+      partition,
+      next,
+      metadata,
+    });
     await this.empty(group);
   }
 
@@ -103,7 +124,9 @@ export class BrokerGroups {
     if (present === undefined) return;
     this.#present.delete(group);
     const membership = new Membership(this.#wire, this.#settings(group, 'any'));
-    await membership.ask((coordinator) => coordinator.leaveGroup({ groupId: group, memberId: present.memberId })).catch(() => undefined);
+    await membership
+      .ask((coordinator) => coordinator.leaveGroup({ groupId: group, memberId: present.memberId }))
+      .catch(() => undefined);
   }
 
   #join(group: string, topic: string): Promise<Session> {
@@ -115,12 +138,21 @@ export class BrokerGroups {
       this.#present.set(group, session);
       return session;
     });
-    this.#joining.set(group, joining.catch(() => undefined));
+    this.#joining.set(
+      group,
+      joining.catch(() => undefined),
+    );
     return joining;
   }
 
   #settings(groupId: string, topic: string): SourceSettings {
     // Nobody sends heartbeats.
-    return sourceSettings({ brokers: this.#brokers, groupId, topics: [topic], sessionTimeoutMs: 1_500_000, rebalanceTimeoutMs: 60_000 });
+    return sourceSettings({
+      brokers: this.#brokers,
+      groupId,
+      topics: [topic],
+      sessionTimeoutMs: 1_500_000,
+      rebalanceTimeoutMs: 60_000,
+    });
   }
 }

@@ -22,7 +22,11 @@ export class FakeCoordinator {
   commits = 0;
 
   group(name: string): Group {
-    const group = this.#groups.get(name) ?? { generation: 0, member: undefined, offsets: new Map<string, CommittedOffset>() };
+    const group = this.#groups.get(name) ?? {
+      generation: 0,
+      member: undefined,
+      offsets: new Map<string, CommittedOffset>(),
+    };
     this.#groups.set(name, group);
     return group;
   }
@@ -81,12 +85,22 @@ export class FakeMember implements OffsetSource {
   ) {}
 
   /** Like the source: where nothing was committed the group's place is chosen, and committed without a state. */
-  join(topic: string, partition: number, { commitsStart = false, start = 0 }: { readonly commitsStart?: boolean; readonly start?: number } = {}): Assignment {
+  join(
+    topic: string,
+    partition: number,
+    { commitsStart = false, start = 0 }: { readonly commitsStart?: boolean; readonly start?: number } = {},
+  ): Assignment {
     const group = this.coordinator.group(this.groupName);
     group.generation += 1;
     group.member = this;
     const { next } = this.coordinator.offset({ group: this.groupName, topic, partition });
-    const assignment: Assignment = { topic, partition, epoch: ++epochs, generation: group.generation, startOffset: next ?? start };
+    const assignment: Assignment = {
+      topic,
+      partition,
+      epoch: ++epochs,
+      generation: group.generation,
+      startOffset: next ?? start,
+    };
     this.#assignments = new Map([[`${topic}/${partition}`, assignment]]);
     if (next === undefined && commitsStart) this.coordinator.commit(this, assignment, { next: start, metadata: '' });
     return assignment;

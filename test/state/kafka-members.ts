@@ -20,7 +20,10 @@ export interface MembershipsConfig {
 
 /** What a Kafka cluster's groups and topics can be called, all of one cluster. */
 export const kafkaKeys = (base: StateKey): readonly StateKey[] => [
-  ...['', 'a', 'a/b', 'a%2Fb', '.', '..', '%', 'a b', 'ä', 'A', "it's", '"', '\\'].map((name) => ({ ...base, group: base.group + name })),
+  ...['', 'a', 'a/b', 'a%2Fb', '.', '..', '%', 'a b', 'ä', 'A', "it's", '"', '\\'].map((name) => ({
+    ...base,
+    group: base.group + name,
+  })),
   ...['a.b', 'a-b', 'A.b', '...'].map((topic) => ({ ...base, topic })),
   ...[0, 1, 10].map((partition) => ({ ...base, partition })),
 ];

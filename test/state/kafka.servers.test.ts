@@ -14,7 +14,18 @@ import { kafkaStore } from '../../src/state/kafka.js';
 import { Watch, type Behaviour } from '../kafka/watch.js';
 import { createTopic, withAdmin } from '../stack/clients.js';
 import { startStack, type Stack } from '../stack/stack.js';
-import { containing, failureOf, freshKey, insist, intent, pause, settledAt, stateIn, stateStoreContract, valueOf } from './contract.js';
+import {
+  containing,
+  failureOf,
+  freshKey,
+  insist,
+  intent,
+  pause,
+  settledAt,
+  stateIn,
+  stateStoreContract,
+  valueOf,
+} from './contract.js';
 import { BrokerGroups, makeTopic } from './kafka-broker.js';
 import { kafkaKeys, memberStore } from './kafka-members.js';
 
@@ -30,17 +41,32 @@ afterAll(async () => {
   await stack?.stop();
 });
 
-stateStoreContract('the store in Kafka\'s offsets', async () => ({
-  open: () => memberStore({ member: (group) => groups.member(group), committed: (key) => groups.committed(key) }),
-  peek: async (key) => (await groups.committed(key)).metadata || undefined,
-  poke: (key, text) => groups.put(key, 0, text),
-  stop: async () => undefined,
-}), { keys: kafkaKeys, lastOffset: Number.MAX_SAFE_INTEGER - 1 });
+stateStoreContract(
+  "the store in Kafka's offsets",
+  async () => ({
+    open: () => memberStore({ member: (group) => groups.member(group), committed: (key) => groups.committed(key) }),
+    peek: async (key) => (await groups.committed(key)).metadata || undefined,
+    poke: (key, text) => groups.put(key, 0, text),
+    stop: async () => undefined,
+  }),
+  { keys: kafkaKeys, lastOffset: Number.MAX_SAFE_INTEGER - 1 },
+);
 
 /** Rebalances are seen within 200 ms. */
-const QUICK = { heartbeatIntervalMs: 200, sessionTimeoutMs: 6000, rebalanceTimeoutMs: 20_000, requestTimeoutMs: 2000, connectTimeoutMs: 1000 } as const;
+const QUICK = {
+  heartbeatIntervalMs: 200,
+  sessionTimeoutMs: 6000,
+  rebalanceTimeoutMs: 20_000,
+  requestTimeoutMs: 2000,
+  connectTimeoutMs: 1000,
+} as const;
 /** A member that does not notice that it was expelled. */
-const ASLEEP = { ...QUICK, heartbeatIntervalMs: 60_000, sessionTimeoutMs: 120_000, rebalanceTimeoutMs: 300_000 } as const;
+const ASLEEP = {
+  ...QUICK,
+  heartbeatIntervalMs: 60_000,
+  sessionTimeoutMs: 120_000,
+  rebalanceTimeoutMs: 300_000,
+} as const;
 
 async function oneTopic(partitions = 1): Promise<StateKey> {
   const topic = freshKey().group;
@@ -49,9 +75,16 @@ async function oneTopic(partitions = 1): Promise<StateKey> {
 }
 
 /** A process: the real source with the store that goes with it. */
-function member({ group, topic, partition }: StateKey, options: Partial<KafkaSourceOptions> = QUICK, behaviour: Behaviour = {}) {
+function member(
+  { group, topic, partition }: StateKey,
+  options: Partial<KafkaSourceOptions> = QUICK,
+  behaviour: Behaviour = {},
+) {
   const told: IngestEvent[] = [];
-  const watch = new Watch({ brokers: stack.brokers, topics: [topic], groupId: group, fromBeginning: true, stateDecides: true, ...options }, behaviour);
+  const watch = new Watch(
+    { brokers: stack.brokers, topics: [topic], groupId: group, fromBeginning: true, stateDecides: true, ...options },
+    behaviour,
+  );
   const { store, source } = kafkaStore(watch.source, { group, onEvent: (event) => told.push(event) });
   const stop = async () => {
     watch.unsubscribe();
@@ -101,7 +134,10 @@ describe('with the real source', () => {
     const before = await groups.committed(key);
     // It still believes in its assignment: the broker does not.
     expect(zombie.watch.source.assignmentOf(key.topic, 0)).toBeDefined();
-    expect(await failureOf(zombie.store.write(old, marked(2)))).toMatchObject({ code: 'KCR_FENCED', message: containing('heir has taken the partition over') });
+    expect(await failureOf(zombie.store.write(old, marked(2)))).toMatchObject({
+      code: 'KCR_FENCED',
+      message: containing('heir has taken the partition over'),
+    });
     expect(await groups.committed(key)).toEqual(before);
     // It joins again now, as the group goes on without it; the heir's commits are taken until that is done.
     zombie.watch.unsubscribe();
@@ -114,10 +150,17 @@ describe('with the real source', () => {
     let onRevoked: (event: Revoked) => void = ({ release }) => release();
     const first = member(key, QUICK, { onRevoked: (event) => onRevoked(event) });
     await first.assigned();
-    const claim = await valueOf(first.store.write(await valueOf(first.store.claim(key, 'first')), { ...marked(1), pending: [intent(0, 9)] }));
+    const claim = await valueOf(
+      first.store.write(await valueOf(first.store.claim(key, 'first')), { ...marked(1), pending: [intent(0, 9)] }),
+    );
     const drained = new Promise<void>((resolve) => {
       onRevoked = ({ release }) => {
-        void sleep(500).then(() => valueOf(first.store.write(claim, { ...settledAt(9), incarnation: 1 }))).then(() => { release(); resolve(); });
+        void sleep(500)
+          .then(() => valueOf(first.store.write(claim, { ...settledAt(9), incarnation: 1 })))
+          .then(() => {
+            release();
+            resolve();
+          });
       };
     });
     first.watch.source.drain();
@@ -151,7 +194,7 @@ describe('with the real source', () => {
     let unknown: PartitionState[] = [];
     const tally = { claims: 0, writes: 0, unknown: 0 };
     const owner = async () => {
-      for (let count = 1; !isOver; ) {
+      for (let count = 1; !isOver;) {
         try {
           await watch.until(() => watch.source.assignmentOf(key.topic, 0) !== undefined);
           let claim = await insist(() => store.claim(key, `owner ${tally.claims}`));
@@ -195,7 +238,9 @@ describe('with the real source', () => {
     await valueOf(first.store.write(claim, { ...claim.state, settled: 99, pending: [intent(100, 109)] }));
     first.watch.source.drain();
     await first.watch.until(({ isComplete }) => isComplete);
-    await withAdmin(stack.brokers, (admin) => admin.setOffsets({ groupId: key.group, topic: key.topic, partitions: [{ partition: 0, offset: '40' }] }));
+    await withAdmin(stack.brokers, (admin) =>
+      admin.setOffsets({ groupId: key.group, topic: key.topic, partitions: [{ partition: 0, offset: '40' }] }),
+    );
     expect(await groups.committed(key)).toEqual({ next: 40, metadata: '' });
     await pause(1000);
     const second = member(key);
@@ -203,7 +248,13 @@ describe('with the real source', () => {
     const { state } = await valueOf(second.store.claim(key, 'second'));
     expect(state).toMatchObject({ settled: 39, pending: [] });
     expect(state.incarnation).toBeGreaterThan(claim.state.incarnation);
-    expect(second.told).toMatchObject([{ kind: 'kafka', level: 'info', fields: { topic: key.topic, partition: 0, next: 40, incarnation: state.incarnation } }]);
+    expect(second.told).toMatchObject([
+      {
+        kind: 'kafka',
+        level: 'info',
+        fields: { topic: key.topic, partition: 0, next: 40, incarnation: state.incarnation },
+      },
+    ]);
   });
 
   test('a topic that is deleted takes its state along: the one created anew is a beginning, under a new incarnation', async () => {
@@ -235,7 +286,10 @@ test('a commit pinned to a generation that the same member has left is refused',
   const after = (await membership.join(signal))!;
   expect(after).toMatchObject({ memberId: before.memberId, generation: before.generation + 1 });
   const commit = { topic: key.topic, partition: 0, next: 1, metadata: 'late' };
-  await expect(membership.commitOnce(before, commit)).rejects.toMatchObject({ code: 'KCR_FENCED', fields: { serverCode: 'ILLEGAL_GENERATION' } });
+  await expect(membership.commitOnce(before, commit)).rejects.toMatchObject({
+    code: 'KCR_FENCED',
+    fields: { serverCode: 'ILLEGAL_GENERATION' },
+  });
   expect(await groups.committed(key)).toEqual({ next: undefined, metadata: '' });
 });
 
@@ -243,7 +297,15 @@ test('the longest state that may be written fits beside an offset, and is read b
   const key = freshKey();
   const store = memberStore({ member: (group) => groups.member(group), committed: (of) => groups.committed(of) });
   const owner = 'ä'.repeat(stateLimits.ownerBytes / 2);
-  const stateWith = (count: number): PartitionState => settledAt(-1, intent(0, 99_999, Array.from({ length: count }, (_, index) => index * 2)));
+  const stateWith = (count: number): PartitionState =>
+    settledAt(
+      -1,
+      intent(
+        0,
+        99_999,
+        Array.from({ length: count }, (_, index) => index * 2),
+      ),
+    );
   const fits = (count: number): boolean => {
     try {
       return encodeState({ state: stateWith(count), owner, write: 'w'.repeat(stateLimits.writeBytes) }, key) !== '';

@@ -104,7 +104,9 @@ describe('opening', () => {
   });
 
   test('a server that is no Keeper is given up', async () => {
-    const server = await scriptedServer({ session: Buffer.from('HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n') });
+    const server = await scriptedServer({
+      session: Buffer.from('HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n'),
+    });
     await expect(open(server.port)).rejects.toMatchObject(unreachable('gave no session'));
   });
 
@@ -159,7 +161,7 @@ describe('a request', () => {
     await expect(connection.get('/a')).rejects.toMatchObject(unreachable('closed the connection'));
   });
 
-  test('in doubt by the server\'s own word is in doubt', async () => {
+  test("in doubt by the server's own word is in doubt", async () => {
     for (const code of [-4, -7, -112]) {
       const server = await scriptedServer({ answer: (xid) => reply(xid, code) });
       const connection = await open(server.port);
@@ -178,7 +180,10 @@ test('a user and password that are refused are not tried again', async () => {
   const authFailed = -115;
   const server = await scriptedServer({ answer: (xid) => (xid === -4 ? reply(xid, authFailed) : undefined) });
   const connection = await open(server.port, { auth: 'user:password' });
-  await expect(connection.get('/a')).rejects.toMatchObject({ code: 'KCR_STORE', message: containing('refused the user') });
+  await expect(connection.get('/a')).rejects.toMatchObject({
+    code: 'KCR_STORE',
+    message: containing('refused the user'),
+  });
 });
 
 test('half a reply does not spoil the next connection', async () => {
@@ -196,7 +201,9 @@ test('half a reply does not spoil the next connection', async () => {
 });
 
 test('a server that is silent after the session was given: the call goes on with a new connection', async () => {
-  const server = await scriptedServer({ answer: (xid, connection) => (connection > 0 ? reply(xid, noNode) : undefined) });
+  const server = await scriptedServer({
+    answer: (xid, connection) => (connection > 0 ? reply(xid, noNode) : undefined),
+  });
   const store = keeperStore({ connect: server.address, operationTimeoutMs: 900 });
   onTestFinished(() => valueOf(store.close()));
   expect(await stateIn(store, freshKey())).toStrictEqual(emptyState);
@@ -276,6 +283,8 @@ describe('the configuration', () => {
   });
 
   test('the password is not shown', () => {
-    expect(() => keeperStore({ connect: 'a:1', auth: 'secret' })).toThrow(expect.objectContaining({ message: expect.not.stringContaining('secret') as unknown }));
+    expect(() => keeperStore({ connect: 'a:1', auth: 'secret' })).toThrow(
+      expect.objectContaining({ message: expect.not.stringContaining('secret') as unknown }),
+    );
   });
 });

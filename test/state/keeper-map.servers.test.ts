@@ -13,7 +13,20 @@ import { command, query } from '../stack/clients.js';
 import { freePort } from '../stack/process.js';
 import { startStack, type Stack } from '../stack/stack.js';
 import { TcpProxy } from '../support/tcp-proxy.js';
-import { containing, failureOf, freshKey, insist, pause, settledAt, stateIn, stateStoreContract, stateStoreOutages, until, valueOf, type NetworkStoreUnderTest } from './contract.js';
+import {
+  containing,
+  failureOf,
+  freshKey,
+  insist,
+  pause,
+  settledAt,
+  stateIn,
+  stateStoreContract,
+  stateStoreOutages,
+  until,
+  valueOf,
+  type NetworkStoreUnderTest,
+} from './contract.js';
 
 const table = 'states';
 const path = '/states';
@@ -39,7 +52,10 @@ const rowKeyOf = ({ cluster, group, topic, partition }: StateKey) => JSON.string
 const literal = (text: string) => `'${text.replaceAll('\\', '\\\\').replaceAll("'", "\\'")}'`;
 
 async function rowOf(key: StateKey): Promise<{ value: string; version: number } | undefined> {
-  const [row] = await query<{ value: string; version: number }>(url, `SELECT value, _version AS version FROM ${table} WHERE key = ${literal(rowKeyOf(key))}`);
+  const [row] = await query<{ value: string; version: number }>(
+    url,
+    `SELECT value, _version AS version FROM ${table} WHERE key = ${literal(rowKeyOf(key))}`,
+  );
   return row;
 }
 
@@ -56,7 +72,9 @@ async function makeWorld(): Promise<NetworkStoreUnderTest> {
     openThroughProxy: () => keeperMapStore({ url: `http://${proxy.address}`, table, path, operationTimeoutMs }),
     peek: async (key) => (await rowOf(key))?.value,
     poke: async (key, value) => {
-      await command(url, `INSERT INTO ${table} VALUES (${literal(rowKeyOf(key))}, ${literal(value)})`, { settings: { async_insert: 0 } });
+      await command(url, `INSERT INTO ${table} VALUES (${literal(rowKeyOf(key))}, ${literal(value)})`, {
+        settings: { async_insert: 0 },
+      });
     },
     stop: () => proxy.stop(),
   };
@@ -102,13 +120,21 @@ async function openMeddler(meddle: (exchange: Exchange) => Promise<Answer>): Pro
     const forward = async (to = request.url!): Promise<Answer> => {
       const answer = await fetch(new URL(to, url), { method: 'POST', body: statement });
       const code = answer.headers.get('x-clickhouse-exception-code');
-      return { status: answer.status, headers: code === null ? {} : { 'x-clickhouse-exception-code': code }, text: await answer.text() };
+      return {
+        status: answer.status,
+        headers: code === null ? {} : { 'x-clickhouse-exception-code': code },
+        text: await answer.text(),
+      };
     };
     return meddle({ statement, forward });
   };
   const server = createServer((request, response) => {
     const id = new URL(request.url!, url).searchParams.get('query_id') ?? '';
-    void serve(request).then(({ status, headers, text, isForeign }) => response.writeHead(status, { ...(isForeign ? {} : { 'x-clickhouse-query-id': id }), ...headers }).end(text), () => response.destroy());
+    void serve(request).then(
+      ({ status, headers, text, isForeign }) =>
+        response.writeHead(status, { ...(isForeign ? {} : { 'x-clickhouse-query-id': id }), ...headers }).end(text),
+      () => response.destroy(),
+    );
   });
   server.listen(0, '127.0.0.1');
   await once(server, 'listening');
@@ -126,7 +152,27 @@ const keeperError = (what: string): Answer => ({
 });
 
 stateStoreContract('the KeeperMap store', makeWorld, {
-  oddNames: ['a', 'a/b', 'a%2Fb', '.', '..', '', '%', 'a b', 'ä', 'A', '\u0000', "it's", '"', '\\', "\\'", '","', '???>>>', '\ud800', '{x:String}'],
+  oddNames: [
+    'a',
+    'a/b',
+    'a%2Fb',
+    '.',
+    '..',
+    '',
+    '%',
+    'a b',
+    'ä',
+    'A',
+    '\u0000',
+    "it's",
+    '"',
+    '\\',
+    "\\'",
+    '","',
+    '???>>>',
+    '\ud800',
+    '{x:String}',
+  ],
 });
 stateStoreOutages('the KeeperMap store', makeWorld);
 
@@ -136,7 +182,11 @@ describe('the KeeperMap store', () => {
     const rivals = Array.from({ length: 8 }, () => open());
     for (let round = 0; round < 8; round++) {
       const claims = await Promise.all(rivals.map((store, index) => valueOf(store.claim(key, `rival ${index}`))));
-      const writes = await Promise.all(claims.map((claim, index) => valueOf(rivals[index]!.write(claim, settledAt(round * 8 + index))).catch((error: unknown) => error)));
+      const writes = await Promise.all(
+        claims.map((claim, index) =>
+          valueOf(rivals[index]!.write(claim, settledAt(round * 8 + index))).catch((error: unknown) => error),
+        ),
+      );
       const live = writes.flatMap((outcome, index) => (outcome instanceof Error ? [] : [index]));
       expect(live).toHaveLength(1);
       for (const outcome of writes) if (outcome instanceof Error) expect(outcome).toMatchObject({ code: 'KCR_FENCED' });
@@ -148,9 +198,14 @@ describe('the KeeperMap store', () => {
     const key = freshKey();
     const store = open();
     const held = await valueOf(store.write(await valueOf(store.claim(key, 'owner')), settledAt(3)));
-    const then = await command(url, `SELECT value, _version AS version FROM ${table} WHERE key = ${literal(rowKeyOf(key))} FORMAT JSON`);
+    const then = await command(
+      url,
+      `SELECT value, _version AS version FROM ${table} WHERE key = ${literal(rowKeyOf(key))} FORMAT JSON`,
+    );
     await valueOf(store.write(held, settledAt(4)));
-    const meddled = await openMeddler(({ statement }) => Promise.resolve({ status: 200, text: statement.includes('SELECT value') ? then : '', isForeign: true }));
+    const meddled = await openMeddler(({ statement }) =>
+      Promise.resolve({ status: 200, text: statement.includes('SELECT value') ? then : '', isForeign: true }),
+    );
     const through = open({ url: meddled, operationTimeoutMs: 4 * operationTimeoutMs });
     // Both the read and the write are answered 200 by something else now: the read with what was there before.
     const why = { code: 'KCR_STORE_UNREACHABLE', message: containing('X-ClickHouse-Query-Id') };
@@ -209,29 +264,38 @@ describe('the KeeperMap store', () => {
     const key = freshKey();
     await valueOf(open().claim(key, 'owner'));
     for (let round = 0; round < 100; round++) {
-      await command(url, `ALTER TABLE ${table} UPDATE value = '${round}' WHERE key = ${literal(rowKeyOf(key))}`, { settings: { mutations_sync: 0 } });
+      await command(url, `ALTER TABLE ${table} UPDATE value = '${round}' WHERE key = ${literal(rowKeyOf(key))}`, {
+        settings: { mutations_sync: 0 },
+      });
       expect(await rowOf(key)).toMatchObject({ value: String(round) });
     }
     expect(await query(url, 'SELECT * FROM system.mutations')).toStrictEqual([]);
   });
 
-  test.each(['claim', 'first claim'])('the reply to a %s is lost: the partition is claimed all the same', async (which) => {
-    let lost = 0;
-    const meddler = await openMeddler(async ({ statement, forward }) => {
-      const answer = await forward();
-      if (/^(INSERT|ALTER)/.test(statement) && lost++ === 0) throw new Error('the connection breaks');
-      return answer;
-    });
-    const [store, direct] = [open({ url: meddler }), open()];
-    const key = freshKey();
-    const former = which === 'claim' ? await valueOf(direct.write(await valueOf(direct.claim(key, 'former')), settledAt(41))) : undefined;
-    const claim = await valueOf(store.claim(key, 'after'));
-    expect(lost).toBe(1);
-    expect(claim).toMatchObject({ owner: 'after', state: former?.state ?? emptyState });
-    if (former !== undefined) expect(await failureOf(direct.write(former, settledAt(42)))).toMatchObject({ code: 'KCR_FENCED' });
-    await valueOf(store.write(claim, settledAt(43)));
-    expect(await stateIn(direct, key)).toStrictEqual(settledAt(43));
-  });
+  test.each(['claim', 'first claim'])(
+    'the reply to a %s is lost: the partition is claimed all the same',
+    async (which) => {
+      let lost = 0;
+      const meddler = await openMeddler(async ({ statement, forward }) => {
+        const answer = await forward();
+        if (/^(INSERT|ALTER)/.test(statement) && lost++ === 0) throw new Error('the connection breaks');
+        return answer;
+      });
+      const [store, direct] = [open({ url: meddler }), open()];
+      const key = freshKey();
+      const former =
+        which === 'claim'
+          ? await valueOf(direct.write(await valueOf(direct.claim(key, 'former')), settledAt(41)))
+          : undefined;
+      const claim = await valueOf(store.claim(key, 'after'));
+      expect(lost).toBe(1);
+      expect(claim).toMatchObject({ owner: 'after', state: former?.state ?? emptyState });
+      if (former !== undefined)
+        expect(await failureOf(direct.write(former, settledAt(42)))).toMatchObject({ code: 'KCR_FENCED' });
+      await valueOf(store.write(claim, settledAt(43)));
+      expect(await stateIn(direct, key)).toStrictEqual(settledAt(43));
+    },
+  );
 
   test('ClickHouse stumbles over its own first request to Keeper: "Bad version" and "Node exists" are not believed', async () => {
     const meddler = await openMeddler(async ({ statement, forward }) => {
@@ -263,26 +327,30 @@ describe('the KeeperMap store', () => {
     await valueOf(store.write(claim, settledAt(2)));
   });
 
-  test.each(['an older row', 'no row'])('a server that is behind shows %s: not taken for fencing or deletion', async (shown) => {
-    const older: Answer[] = [];
-    let times = 0;
-    const meddler = await openMeddler(async ({ statement, forward }) => {
-      if (statement.startsWith('SELECT value') && times-- > 0) return older[0]!;
-      return forward();
-    });
-    const store = open({ url: meddler });
-    const [key, absent] = [freshKey(), freshKey()];
-    const select = (of: StateKey) => `SELECT value, _version AS version FROM ${table} WHERE key = ${literal(rowKeyOf(of))} FORMAT JSON`;
-    const former = await valueOf(store.claim(key, 'former'));
-    older.push({ status: 200, text: await command(url, select(shown === 'no row' ? absent : key)) });
-    await valueOf(store.write(former, settledAt(1)));
-    const claim = await valueOf(store.claim(key, 'owner'));
-    times = 2;
-    const next = await valueOf(store.write(claim, settledAt(2)));
-    expect(times).toBeLessThan(1);
-    await valueOf(store.write(next, settledAt(3)));
-    expect(await stateIn(open(), key)).toStrictEqual(settledAt(3));
-  });
+  test.each(['an older row', 'no row'])(
+    'a server that is behind shows %s: not taken for fencing or deletion',
+    async (shown) => {
+      const older: Answer[] = [];
+      let times = 0;
+      const meddler = await openMeddler(async ({ statement, forward }) => {
+        if (statement.startsWith('SELECT value') && times-- > 0) return older[0]!;
+        return forward();
+      });
+      const store = open({ url: meddler });
+      const [key, absent] = [freshKey(), freshKey()];
+      const select = (of: StateKey) =>
+        `SELECT value, _version AS version FROM ${table} WHERE key = ${literal(rowKeyOf(of))} FORMAT JSON`;
+      const former = await valueOf(store.claim(key, 'former'));
+      older.push({ status: 200, text: await command(url, select(shown === 'no row' ? absent : key)) });
+      await valueOf(store.write(former, settledAt(1)));
+      const claim = await valueOf(store.claim(key, 'owner'));
+      times = 2;
+      const next = await valueOf(store.write(claim, settledAt(2)));
+      expect(times).toBeLessThan(1);
+      await valueOf(store.write(next, settledAt(3)));
+      expect(await stateIn(open(), key)).toStrictEqual(settledAt(3));
+    },
+  );
 
   test('a row that was deleted under its owner is not written again', async () => {
     const key = freshKey();
@@ -307,7 +375,10 @@ describe('the KeeperMap store', () => {
     await removeRow(key);
     const current = await valueOf(heir.claim(key, 'heir'));
     expect((await rowOf(key))?.version).toBe(0);
-    expect(await failureOf(zombie.write(old, settledAt(1)))).toMatchObject({ code: 'KCR_FENCED', message: containing('heir') });
+    expect(await failureOf(zombie.write(old, settledAt(1)))).toMatchObject({
+      code: 'KCR_FENCED',
+      message: containing('heir'),
+    });
     await valueOf(heir.write(current, settledAt(2)));
   });
 
@@ -368,7 +439,11 @@ describe('the KeeperMap store', () => {
     await pause(50);
     await valueOf(store.close());
     await valueOf(store.close());
-    for (const error of [await writing, await failureOf(store.write(claim, settledAt(1))), await failureOf(store.read(freshKey()))]) {
+    for (const error of [
+      await writing,
+      await failureOf(store.write(claim, settledAt(1))),
+      await failureOf(store.read(freshKey())),
+    ]) {
       expect(error).toMatchObject({ code: 'KCR_STORE', message: containing('closed') });
     }
     await until('its connections are closed', () => proxy.connections === 0);
@@ -380,7 +455,9 @@ describe('the KeeperMap store', () => {
     const key = freshKey();
     expect(await stateIn(store, key)).toStrictEqual(emptyState);
     expect(await query(url, `SELECT name FROM system.tables WHERE name = '${fresh.table}'`)).toStrictEqual([]);
-    const claims = await Promise.all([1, 2, 3, 4].map((partition) => valueOf(open(fresh).claim({ ...key, partition }, 'owner'))));
+    const claims = await Promise.all(
+      [1, 2, 3, 4].map((partition) => valueOf(open(fresh).claim({ ...key, partition }, 'owner'))),
+    );
     await Promise.all(claims.map((claim) => valueOf(store.write(claim, settledAt(claim.key.partition)))));
   });
 
@@ -409,7 +486,11 @@ describe('checkKeeperMap', () => {
   test('says which server answered and where states are kept, and leaves no row behind', async () => {
     const own = { url, table: 'it`s a "table"', path: "/it's" };
     const check = await checkKeeperMap(own);
-    expect(check).toMatchObject({ server: url, version: expect.stringMatching(/^\d+\.\d+/) as unknown, table: `default.${own.table}` });
+    expect(check).toMatchObject({
+      server: url,
+      version: expect.stringMatching(/^\d+\.\d+/) as unknown,
+      table: `default.${own.table}`,
+    });
     expect(await checkKeeperMap(own)).toStrictEqual(check);
     expect(await query(url, 'SELECT key FROM "it`s a \\"table\\""')).toStrictEqual([]);
     await valueOf(open(own).claim(freshKey(), 'owner'));
@@ -417,17 +498,25 @@ describe('checkKeeperMap', () => {
 
   test('says what to add where KeeperMap is not enabled, as does a claim', async () => {
     const bare = await startClickhouse('bare', {});
-    for (const call of [() => checkKeeperMap({ url: bare }), () => valueOf(open({ url: bare }).claim(freshKey(), 'owner'))]) {
+    for (const call of [
+      () => checkKeeperMap({ url: bare }),
+      () => valueOf(open({ url: bare }).claim(freshKey(), 'owner')),
+    ]) {
       const error = (await call().catch((thrown: unknown) => thrown)) as Error;
       expect(error).toMatchObject({ code: 'KCR_STORE', retryable: false });
-      expect(error.message).toContain('<clickhouse><keeper_map_path_prefix>/kafka_clickhouse_rx</keeper_map_path_prefix></clickhouse>');
+      expect(error.message).toContain(
+        '<clickhouse><keeper_map_path_prefix>/kafka_clickhouse_rx</keeper_map_path_prefix></clickhouse>',
+      );
       expect(error.message).toContain('<zookeeper>');
     }
   });
 
   test('says that Keeper is missing where only the prefix was configured', async () => {
     const half = await startClickhouse('half', { config: '<keeper_map_path_prefix>/x</keeper_map_path_prefix>' });
-    await expect(checkKeeperMap({ url: half })).rejects.toMatchObject({ code: 'KCR_STORE', message: containing('<zookeeper>') });
+    await expect(checkKeeperMap({ url: half })).rejects.toMatchObject({
+      code: 'KCR_STORE',
+      message: containing('<zookeeper>'),
+    });
   });
 
   test('names the address when nobody answers', async () => {
@@ -440,12 +529,18 @@ describe('checkKeeperMap', () => {
 
   test('says which grants are missing; with them it is content', async () => {
     await valueOf(open().claim(freshKey(), 'makes the table'));
-    const error = await checkKeeperMap({ url, table, path, username: 'reader', password: 'secret' }).catch((thrown: unknown) => thrown as Error);
+    const error = await checkKeeperMap({ url, table, path, username: 'reader', password: 'secret' }).catch(
+      (thrown: unknown) => thrown as Error,
+    );
     expect(error).toMatchObject({ code: 'KCR_STORE', fields: { serverCode: 497 } });
     expect((error as Error).message).toContain('INSERT(key, value) ON default.states');
-    expect((error as Error).message).toContain('GRANT CREATE TABLE, SELECT, INSERT, ALTER UPDATE, ALTER DELETE ON `default`.`states` TO `reader`');
+    expect((error as Error).message).toContain(
+      'GRANT CREATE TABLE, SELECT, INSERT, ALTER UPDATE, ALTER DELETE ON `default`.`states` TO `reader`',
+    );
     const half = { url, table: 'granted_state', path: '/granted', username: 'half', password: 'secret' };
-    await expect(checkKeeperMap(half)).rejects.toMatchObject({ message: containing('What to do: GRANT TABLE ENGINE ON KeeperMap TO `half`') });
+    await expect(checkKeeperMap(half)).rejects.toMatchObject({
+      message: containing('What to do: GRANT TABLE ENGINE ON KeeperMap TO `half`'),
+    });
     const granted = { url, table: 'granted_state', path: '/granted', username: 'granted', password: 'secret' };
     expect(await checkKeeperMap(granted)).toMatchObject({ table: 'default.granted_state' });
     const store = open(granted);
@@ -453,7 +548,9 @@ describe('checkKeeperMap', () => {
   });
 
   test('says that the password is wrong, without showing it', async () => {
-    const error = await checkKeeperMap({ url, username: 'reader', password: 'guessed' }).catch((thrown: unknown) => thrown as Error);
+    const error = await checkKeeperMap({ url, username: 'reader', password: 'guessed' }).catch(
+      (thrown: unknown) => thrown as Error,
+    );
     expect(error).toMatchObject({ code: 'KCR_STORE', message: containing('`password`') });
     expect((error as Error).message).not.toContain('guessed');
   });
@@ -467,17 +564,31 @@ describe('checkKeeperMap', () => {
 
   test('a table of that name with other rows is refused', async () => {
     await expect(checkKeeperMap({ url, table, path: '/elsewhere' })).rejects.toMatchObject({
-      code: 'KCR_STORE', message: expect.stringMatching(/keeps its rows at \/states in Keeper, not at \/elsewhere.*set `path`/) as unknown,
+      code: 'KCR_STORE',
+      message: expect.stringMatching(/keeps its rows at \/states in Keeper, not at \/elsewhere.*set `path`/) as unknown,
     });
     await command(url, 'CREATE TABLE other_engine (key String, value String) ENGINE = MergeTree ORDER BY key');
-    await command(url, "CREATE TABLE other_columns (key String, state UInt8) ENGINE = KeeperMap('/other_columns') PRIMARY KEY key");
-    for (const given of [{ table: 'other_engine' }, { table: 'other_columns' }, { table: 'unused', path: '/other_columns' }]) {
-      await expect(checkKeeperMap({ url, ...given })).rejects.toMatchObject({ code: 'KCR_STORE', message: containing('another `table` or `path`') });
+    await command(
+      url,
+      "CREATE TABLE other_columns (key String, state UInt8) ENGINE = KeeperMap('/other_columns') PRIMARY KEY key",
+    );
+    for (const given of [
+      { table: 'other_engine' },
+      { table: 'other_columns' },
+      { table: 'unused', path: '/other_columns' },
+    ]) {
+      await expect(checkKeeperMap({ url, ...given })).rejects.toMatchObject({
+        code: 'KCR_STORE',
+        message: containing('another `table` or `path`'),
+      });
     }
     expect(await query(url, 'SELECT * FROM other_engine')).toStrictEqual([]);
   });
 
   test('a database that is not there', async () => {
-    await expect(checkKeeperMap({ url, database: 'nowhere' })).rejects.toMatchObject({ code: 'KCR_STORE', message: containing('CREATE DATABASE `nowhere`') });
+    await expect(checkKeeperMap({ url, database: 'nowhere' })).rejects.toMatchObject({
+      code: 'KCR_STORE',
+      message: containing('CREATE DATABASE `nowhere`'),
+    });
   });
 });

@@ -12,7 +12,20 @@ import { checkKeeper, keeperStore, type KeeperStoreConfig } from '../../src/stat
 import { startStack, type Stack } from '../stack/stack.js';
 import { freePort } from '../stack/process.js';
 import { TcpProxy } from '../support/tcp-proxy.js';
-import { containing, failureOf, freshKey, insist, pause, settledAt, stateIn, stateStoreContract, stateStoreOutages, until, valueOf, type NetworkStoreUnderTest } from './contract.js';
+import {
+  containing,
+  failureOf,
+  freshKey,
+  insist,
+  pause,
+  settledAt,
+  stateIn,
+  stateStoreContract,
+  stateStoreOutages,
+  until,
+  valueOf,
+  type NetworkStoreUnderTest,
+} from './contract.js';
 
 const path = '/test/states';
 const operationTimeoutMs = 1500;
@@ -26,7 +39,8 @@ afterAll(() => stack?.stop());
 async function makeWorld(): Promise<NetworkStoreUnderTest> {
   const proxy = await TcpProxy.start({ to: stack.keeperConnect });
   const raw = await connectTo(stack.keeperConnect);
-  const nodeOf = ({ cluster, group, topic, partition }: StateKey) => `${path}/${cluster}/${group}/${topic}/${partition}`;
+  const nodeOf = ({ cluster, group, topic, partition }: StateKey) =>
+    `${path}/${cluster}/${group}/${topic}/${partition}`;
   return {
     proxy,
     patienceMs: operationTimeoutMs * 2,
@@ -126,7 +140,10 @@ describe('the Keeper store', () => {
     const key = freshKey();
     const claim = await valueOf(store.write(await valueOf(store.claim(key, 'owner')), settledAt(1)));
     await stack.zookeeper!.kill();
-    expect(await failureOf(store.write(claim, settledAt(2)))).toMatchObject({ code: 'KCR_STORE_UNREACHABLE', retryable: true });
+    expect(await failureOf(store.write(claim, settledAt(2)))).toMatchObject({
+      code: 'KCR_STORE_UNREACHABLE',
+      retryable: true,
+    });
     await stack.zookeeper!.start();
     // Time may be up before a server that has just started gives a session.
     expect((await insist(() => store.read(key))).state).toStrictEqual(settledAt(1));
@@ -152,7 +169,9 @@ describe('the Keeper store', () => {
   test('calls share one connection', async () => {
     const proxy = await openProxy();
     const store = open({ connect: proxy.address });
-    await Promise.all(Array.from({ length: 50 }, (_, partition) => valueOf(store.claim({ ...freshKey(), partition }, 'owner'))));
+    await Promise.all(
+      Array.from({ length: 50 }, (_, partition) => valueOf(store.claim({ ...freshKey(), partition }, 'owner'))),
+    );
     expect(proxy.connections).toBe(1);
   });
 
@@ -186,7 +205,9 @@ describe('the Keeper store', () => {
     const error = await failureOf(open({ path: own.path }).claim(key, 'stranger'));
     expect(error).toMatchObject({ code: 'KCR_STORE', retryable: false });
     expect(error.message).toContain('auth');
-    expect(await failureOf(open({ path: own.path, auth: 'me:guessed' }).claim(key, 'stranger'))).toMatchObject({ code: 'KCR_STORE' });
+    expect(await failureOf(open({ path: own.path, auth: 'me:guessed' }).claim(key, 'stranger'))).toMatchObject({
+      code: 'KCR_STORE',
+    });
     await valueOf(store.write(claim, settledAt(1)));
     expect(await stateIn(open(own), key)).toStrictEqual(settledAt(1));
   });
@@ -270,7 +291,9 @@ async function sessions(): Promise<string[]> {
 
 async function runAndExit(address: string, moment: string): Promise<string> {
   const program = fileURLToPath(new URL('close-and-exit.ts', import.meta.url));
-  const child = spawn(process.execPath, ['--import', 'tsx', program, address, moment], { stdio: ['ignore', 'pipe', 'pipe'] });
+  const child = spawn(process.execPath, ['--import', 'tsx', program, address, moment], {
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
   const output = Promise.all([text(child.stdout), text(child.stderr)]);
   // Long before the time-outs that it was given, 20 and 30 seconds.
   const killer = setTimeout(() => child.kill('SIGKILL'), 12_000);

@@ -32,19 +32,29 @@ export function aroundPorts(ports: OpenPorts, around: Around): OpenPorts {
   return {
     source: {
       ...source,
-      commit: (assignment, next) => around({ what: 'commit', topic: assignment.topic, partition: assignment.partition, detail: `${next}` }, () => source.commit(assignment, next)),
+      commit: (assignment, next) =>
+        around({ what: 'commit', topic: assignment.topic, partition: assignment.partition, detail: `${next}` }, () =>
+          source.commit(assignment, next),
+        ),
     },
     sink: {
       describe: (topic) => sink.describe(topic),
       freeze: (batch) => {
-        const { assignment: { topic, partition }, afterOffset, lastOffset } = batch;
+        const {
+          assignment: { topic, partition },
+          afterOffset,
+          lastOffset,
+        } = batch;
         return frozenOf(sink.freeze(batch), { topic, partition, detail: `${afterOffset + 1}-${lastOffset}` });
       },
       close: () => sink.close(),
     },
     store: store && {
       ...store,
-      claim: (key, owner) => around({ what: 'claim', topic: key.topic, partition: key.partition, detail: owner }, () => store.claim(key, owner)),
+      claim: (key, owner) =>
+        around({ what: 'claim', topic: key.topic, partition: key.partition, detail: owner }, () =>
+          store.claim(key, owner),
+        ),
       write: (claim, state) => around(writeOf(claim, state), () => store.write(claim, state)),
     },
     close: () => ports.close(),

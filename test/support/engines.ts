@@ -17,8 +17,11 @@ interface EngineOptions {
   readonly settings?: string;
 }
 
-const withSettings = (family: Pick<EngineFamily, 'window'>, keys: string, { window = 10_000, settings = '' }: EngineOptions = {}): string =>
-  `${keys} SETTINGS ${family.window} = ${window}${settings === '' ? '' : `, ${settings}`}`;
+const withSettings = (
+  family: Pick<EngineFamily, 'window'>,
+  keys: string,
+  { window = 10_000, settings = '' }: EngineOptions = {},
+): string => `${keys} SETTINGS ${family.window} = ${window}${settings === '' ? '' : `, ${settings}`}`;
 
 export const plain: EngineFamily = {
   name: 'plain',
@@ -30,7 +33,8 @@ export const plain: EngineFamily = {
 export const replicated: EngineFamily = {
   name: 'replicated',
   window: 'replicated_deduplication_window',
-  engine: (keys, options) => `ReplicatedMergeTree('/tables/${randomUUID()}', 'one') ${withSettings(replicated, keys, options)}`,
+  engine: (keys, options) =>
+    `ReplicatedMergeTree('/tables/${randomUUID()}', 'one') ${withSettings(replicated, keys, options)}`,
 };
 
 export const families: readonly EngineFamily[] = [plain, replicated];

@@ -9,7 +9,8 @@ import { command } from '../stack/clients.js';
 import { jars, java } from '../stack/jars.js';
 
 /** The columns of such an event. */
-export const eventColumns = 'id UInt64, at UInt64, user UInt32, kind LowCardinality(String), url String, agent String, amount Float64';
+export const eventColumns =
+  'id UInt64, at UInt64, user UInt32, kind LowCardinality(String), url String, agent String, amount Float64';
 
 export interface EventsConfig {
   readonly brokers: readonly string[];
@@ -34,9 +35,25 @@ export class EventProducer {
   }
 
   /** Resolves when the first record was acknowledged. */
-  static async start({ brokers, topic, partitions, records = noEnd, perSecond = 0 }: EventsConfig): Promise<EventProducer> {
-    const options = ['-Xmx512m', '-XX:+UseSerialGC', '-Dorg.slf4j.simpleLogger.defaultLogLevel=error', '-cp', join(await jars('kafka'), '*')];
-    const child = spawn(java(), [...options, program, brokers.join(','), topic, ...[partitions, records, perSecond].map(String)], { stdio: ['pipe', 'pipe', 'inherit'] });
+  static async start({
+    brokers,
+    topic,
+    partitions,
+    records = noEnd,
+    perSecond = 0,
+  }: EventsConfig): Promise<EventProducer> {
+    const options = [
+      '-Xmx512m',
+      '-XX:+UseSerialGC',
+      '-Dorg.slf4j.simpleLogger.defaultLogLevel=error',
+      '-cp',
+      join(await jars('kafka'), '*'),
+    ];
+    const child = spawn(
+      java(),
+      [...options, program, brokers.join(','), topic, ...[partitions, records, perSecond].map(String)],
+      { stdio: ['pipe', 'pipe', 'inherit'] },
+    );
     const endWithUs = (): void => void child.kill('SIGKILL');
     process.once('exit', endWithUs);
     let last = '';

@@ -30,10 +30,14 @@ const texts: Readonly<Record<string, readonly string[]>> = {
 };
 
 /** Of settings that end, slow down or log the try itself, and nothing else. */
-const untried = /^(sleep|ast_fuzzer|send_logs_level$|function_sleep|max_network_bandwidth|max_local_(read|write)_bandwidth|max_execution_speed|s3queue|http_response_headers$|http_zlib|enable_http_compression$|output_format_|format_|log_|trace_|memory_profiler|query_profiler|jemalloc|metrics_perf|opentelemetry)/;
+const untried =
+  /^(sleep|ast_fuzzer|send_logs_level$|function_sleep|max_network_bandwidth|max_local_(read|write)_bandwidth|max_execution_speed|s3queue|http_response_headers$|http_zlib|enable_http_compression$|output_format_|format_|log_|trace_|memory_profiler|query_profiler|jemalloc|metrics_perf|opentelemetry)/;
 
 export async function settingsToTry(url: string, pinned: Readonly<Record<string, string>>): Promise<readonly Tried[]> {
-  const rows = await query<Setting>(url, "SELECT name, type, value FROM system.settings WHERE NOT is_obsolete ORDER BY name");
+  const rows = await query<Setting>(
+    url,
+    'SELECT name, type, value FROM system.settings WHERE NOT is_obsolete ORDER BY name',
+  );
   const found: Tried[] = [];
   for (const setting of rows) {
     const { name } = setting;
@@ -46,10 +50,17 @@ export async function settingsToTry(url: string, pinned: Readonly<Record<string,
 async function valuesOf(url: string, { name, type, value }: Setting): Promise<readonly string[]> {
   if (texts[name] !== undefined) return texts[name];
   if (type === 'Bool') return [value === '1' ? '0' : '1'];
-  if (/^(UInt64|Int64|Int32|Float|Double|Seconds|Milliseconds|MaxThreads|NonZeroUInt64|UInt64Auto|FloatAuto|BoolAuto|.*Seconds)$/.test(type)) return ['0', '1', '2'];
+  if (
+    /^(UInt64|Int64|Int32|Float|Double|Seconds|Milliseconds|MaxThreads|NonZeroUInt64|UInt64Auto|FloatAuto|BoolAuto|.*Seconds)$/.test(
+      type,
+    )
+  )
+    return ['0', '1', '2'];
   if (type === 'String' || type === 'Map' || type === 'Char') return [];
   // An enumeration: the server names what there is.
-  const refusal = await command(url, 'SELECT 1', { settings: { [name]: 'no such value' } }).catch((error: unknown) => String(error));
+  const refusal = await command(url, 'SELECT 1', { settings: { [name]: 'no such value' } }).catch((error: unknown) =>
+    String(error),
+  );
   const list = /Must be one of \[([^\]]*)\]/.exec(refusal)?.[1] ?? '';
   return [...list.matchAll(/'([^']*)'/g)].map((match) => match[1] ?? '');
 }
@@ -61,7 +72,11 @@ export interface Answered {
 }
 
 /** Sends it again, with other parameters beside its own or in their place. */
-export function sendAgain(url: string, { path, body }: Sent, params: Readonly<Record<string, string>>): Promise<Answered> {
+export function sendAgain(
+  url: string,
+  { path, body }: Sent,
+  params: Readonly<Record<string, string>>,
+): Promise<Answered> {
   const target = new URL(path, url);
   for (const [name, value] of Object.entries(params)) target.searchParams.set(name, value);
   return new Promise((resolve) => {
@@ -70,7 +85,13 @@ export function sendAgain(url: string, { path, body }: Sent, params: Readonly<Re
       incoming.setEncoding('utf8');
       incoming.on('data', (part: string) => (text += part));
       incoming.on('error', () => resolve({ status: 0, code: 'cut', text }));
-      incoming.on('end', () => resolve({ status: incoming.statusCode ?? 0, code: incoming.headers['x-clickhouse-exception-code'] as string | undefined, text }));
+      incoming.on('end', () =>
+        resolve({
+          status: incoming.statusCode ?? 0,
+          code: incoming.headers['x-clickhouse-exception-code'] as string | undefined,
+          text,
+        }),
+      );
     });
     outgoing.on('timeout', () => outgoing.destroy(new Error('no answer')));
     // Some settings make the server hang up.

@@ -35,7 +35,12 @@ export interface ExactnessConfig {
 }
 
 /** Offsets begin at 0 and have no holes: nobody produces in transactions. */
-export async function exactness(brokers: readonly string[], url: string, topic: string, { table: name = topic, acknowledged }: ExactnessConfig = {}): Promise<Exactness> {
+export async function exactness(
+  brokers: readonly string[],
+  url: string,
+  topic: string,
+  { table: name = topic, acknowledged }: ExactnessConfig = {},
+): Promise<Exactness> {
   const [ends, table] = await Promise.all([topicEnd(brokers, topic), rowsByPartition(url, name)]);
   let [produced, missing, doubled] = [0, 0, 0];
   const differences: string[] = [];
@@ -45,15 +50,22 @@ export async function exactness(brokers: readonly string[], url: string, topic: 
     produced += end;
     missing += Math.max(0, end - offsets);
     doubled += rows - offsets;
-    if (rows !== end || offsets !== end || last !== end - 1) differences.push(`${partition}: ${end} records, ${rows} rows of ${offsets} offsets up to ${last}`);
+    if (rows !== end || offsets !== end || last !== end - 1)
+      differences.push(`${partition}: ${end} records, ${rows} rows of ${offsets} offsets up to ${last}`);
     const sent = acknowledged?.[partition];
-    if (sent !== undefined && sent !== end) differences.push(`${partition}: ${sent} records were acknowledged, the log has ${end}`);
+    if (sent !== undefined && sent !== end)
+      differences.push(`${partition}: ${sent} records were acknowledged, the log has ${end}`);
   }
   return { produced, missing, doubled, differences };
 }
 
 /** Waits until the table has a row for each record, however many it has too many. */
-export async function untilComplete(brokers: readonly string[], url: string, name: string, limitMs: number): Promise<void> {
+export async function untilComplete(
+  brokers: readonly string[],
+  url: string,
+  name: string,
+  limitMs: number,
+): Promise<void> {
   const goal = [...(await topicEnd(brokers, name)).values()].reduce((sum, end) => sum + Number(end), 0);
   for (const endMs = performance.now() + limitMs; ; await sleep(200)) {
     const [row] = await query<{ rows: number }>(url, `SELECT count() AS rows FROM ${name}`);

@@ -1,6 +1,18 @@
 // Ports for marble tests. Each call plays a script, `'--k'`: it takes two frames and ends as `k` says (see `endings`);
 // `'--'` never answers, `'--|'` ends without a value. The last script of a list is played again and again. Every call is noted with its frame.
-import { EMPTY, NEVER, asyncScheduler, concatMap, defer, finalize, of, tap, throwError, timer, type Observable } from 'rxjs';
+import {
+  EMPTY,
+  NEVER,
+  asyncScheduler,
+  concatMap,
+  defer,
+  finalize,
+  of,
+  tap,
+  throwError,
+  timer,
+  type Observable,
+} from 'rxjs';
 import { fitOf } from '../../src/clickhouse/block-limits.js';
 import { IngestError, type ErrorCode, type ErrorFields } from '../../src/errors.js';
 import type { Delivered, IngestEvent } from '../../src/events.js';
@@ -11,7 +23,19 @@ import type { PartitionLedger } from '../../src/ledger.js';
 import { emptyState, type Intent, type PartitionState } from '../../src/model/state.js';
 import type { BufferedBatch, CommittedBatch, RecordedBatch } from '../../src/stages.js';
 import type {
-  PreparingSink, Claim, FrozenInsert, GroupSource, InsertBatch, InsertResult, LogEnds, Partition, ReadBack, SourceEvent, StateKey, StateStore, Stored,
+  PreparingSink,
+  Claim,
+  FrozenInsert,
+  GroupSource,
+  InsertBatch,
+  InsertResult,
+  LogEnds,
+  Partition,
+  ReadBack,
+  SourceEvent,
+  StateKey,
+  StateStore,
+  Stored,
 } from '../../src/ports.js';
 
 // --- values
@@ -35,16 +59,41 @@ export interface ChunkShape {
 }
 
 /** Covers `(afterOffset, lastOffset]`. */
-export function chunk(afterOffset: number, lastOffset: number, { of: assignment = p0, holes = [] }: ChunkShape = {}): Chunk & BufferedBatch {
+export function chunk(
+  afterOffset: number,
+  lastOffset: number,
+  { of: assignment = p0, holes = [] }: ChunkShape = {},
+): Chunk & BufferedBatch {
   const offsets = Array.from({ length: lastOffset - afterOffset }, (_, i) => afterOffset + 1 + i);
   const records = offsets.filter((offset) => !holes.includes(offset)).map((offset) => record(offset));
-  return { assignment, afterOffset, lastOffset, records, bytes: bytesOf(records), highWatermark: lastOffset + 1 } as Chunk as Chunk & BufferedBatch;
+  return {
+    assignment,
+    afterOffset,
+    lastOffset,
+    records,
+    bytes: bytesOf(records),
+    highWatermark: lastOffset + 1,
+  } as Chunk as Chunk & BufferedBatch;
 }
 
-export function insertBatch(afterOffset: number, lastOffset: number, fields: Partial<InsertBatch> & ChunkShape = {}): RecordedBatch {
+export function insertBatch(
+  afterOffset: number,
+  lastOffset: number,
+  fields: Partial<InsertBatch> & ChunkShape = {},
+): RecordedBatch {
   const { of: tenureOf = p0, holes = [], ...rest } = fields;
   const { assignment, records, bytes } = chunk(afterOffset, lastOffset, { of: tenureOf, holes });
-  return { assignment, afterOffset, lastOffset, records, bytes, intent: undefined, token: undefined, replay: false, ...rest } as RecordedBatch;
+  return {
+    assignment,
+    afterOffset,
+    lastOffset,
+    records,
+    bytes,
+    intent: undefined,
+    token: undefined,
+    replay: false,
+    ...rest,
+  } as RecordedBatch;
 }
 
 /** As reconcileWithState gives it: the ledger that has its range goes along. */
@@ -68,11 +117,23 @@ export function handleOf(source: Parameters<typeof partitionOf>[0], assignment: 
 }
 
 export function intent(first: number, last: number, fields: Partial<Intent> = {}): Intent {
-  return { first, last, rows: last - first + 1, atMs: 0, settings: 's1', tables: ['db.clicks'], excluded: [], ...fields };
+  return {
+    first,
+    last,
+    rows: last - first + 1,
+    atMs: 0,
+    settings: 's1',
+    tables: ['db.clicks'],
+    excluded: [],
+    ...fields,
+  };
 }
 
 /** `settled` of -1: nothing was ever settled. */
-export function stateOf(settled: number, ...pending: readonly (readonly [first: number, last: number])[]): PartitionState {
+export function stateOf(
+  settled: number,
+  ...pending: readonly (readonly [first: number, last: number])[]
+): PartitionState {
   return {
     ...emptyState,
     settled: settled < 0 ? undefined : settled,
@@ -82,7 +143,13 @@ export function stateOf(settled: number, ...pending: readonly (readonly [first: 
 
 // --- values as text
 
-export function range({ afterOffset, lastOffset }: { readonly afterOffset: number; readonly lastOffset: number }): string {
+export function range({
+  afterOffset,
+  lastOffset,
+}: {
+  readonly afterOffset: number;
+  readonly lastOffset: number;
+}): string {
   return afterOffset + 1 === lastOffset ? `${lastOffset}` : `${afterOffset + 1}-${lastOffset}`;
 }
 
@@ -218,7 +285,10 @@ export class FakeSource implements GroupSource {
   }
 
   seek({ partition }: Assignment, offset: number): Observable<void> {
-    return this.journal.call(`seek ${partition}:${offset}`, defer(() => this.#player.play('seek', () => undefined)));
+    return this.journal.call(
+      `seek ${partition}:${offset}`,
+      defer(() => this.#player.play('seek', () => undefined)),
+    );
   }
 
   /** Of each claim it was told of: up to which offset there was something in doubt. */
@@ -229,11 +299,17 @@ export class FakeSource implements GroupSource {
   }
 
   commit({ partition }: Assignment, nextOffset: number): Observable<void> {
-    return this.journal.call(`commit ${partition}:${nextOffset}`, defer(() => this.#player.play('commit', () => undefined)));
+    return this.journal.call(
+      `commit ${partition}:${nextOffset}`,
+      defer(() => this.#player.play('commit', () => undefined)),
+    );
   }
 
   commitOnce({ partition }: Assignment, nextOffset: number): Observable<void> {
-    return this.journal.call(`commitOnce ${partition}:${nextOffset}`, defer(() => this.#player.play('commitOnce', () => undefined)));
+    return this.journal.call(
+      `commitOnce ${partition}:${nextOffset}`,
+      defer(() => this.#player.play('commitOnce', () => undefined)),
+    );
   }
 
   done({ partition }: Assignment, lastOffset: number): void {
@@ -274,7 +350,10 @@ export class FakeStore implements StateStore {
   }
 
   claim(key: StateKey, owner: string): Observable<Claim> {
-    return this.journal.call(`claim ${key.partition}`, defer(() => this.#player.play('claim', () => this.#put(key, owner, this.#of(key.partition).state))));
+    return this.journal.call(
+      `claim ${key.partition}`,
+      defer(() => this.#player.play('claim', () => this.#put(key, owner, this.#of(key.partition).state))),
+    );
   }
 
   write(claim: Claim, state: PartitionState): Observable<Claim> {
@@ -358,7 +437,8 @@ export class FakeSink implements PreparingSink {
 
   freeze(batch: InsertBatch): FrozenInsert {
     const { readBackWhenInDoubt = false, poison = [], tokenDoubt, refuses = [] } = this.config;
-    const offsetIn = (offsets: readonly number[]) => batch.records.find(({ offset }) => offsets.includes(offset))?.offset;
+    const offsetIn = (offsets: readonly number[]) =>
+      batch.records.find(({ offset }) => offsets.includes(offset))?.offset;
     const unfit = offsetIn(typeof poison === 'number' ? [poison] : poison);
     if (unfit !== undefined) throw failure('KCR_POISON', { offset: unfit });
     this.#expectFit(batch);
@@ -366,11 +446,17 @@ export class FakeSink implements PreparingSink {
     const { excluded = [] } = batch.intent ?? {};
     const without = excluded.length === 0 ? '' : ` without ${excluded.join(',')}`;
     const call = <T>(name: string, more: string, succeed: () => T): Observable<T> =>
-      this.journal.call(`${name} ${where}${without}${more}`, defer(() => this.#player.play(`${name} ${where}`, succeed)));
+      this.journal.call(
+        `${name} ${where}${without}${more}`,
+        defer(() => this.#player.play(`${name} ${where}`, succeed)),
+      );
     const result = (rows: number): InsertResult => ({ rows, bytes: 10 * rows });
     const insert = (): InsertResult => {
       this.#attempts += 1;
-      const refusal = this.config.refusal?.([...batch.records].map(({ offset }) => offset), this.#attempts);
+      const refusal = this.config.refusal?.(
+        [...batch.records].map(({ offset }) => offset),
+        this.#attempts,
+      );
       if (refusal !== undefined) throw refusal;
       const refused = offsetIn(refuses);
       if (refused !== undefined) throw failure('KCR_POISON', { offset: refused });
@@ -381,8 +467,14 @@ export class FakeSink implements PreparingSink {
       tokenDoubt: (nowMs) => (typeof tokenDoubt === 'function' ? tokenDoubt(batch, nowMs) : tokenDoubt),
       readBackWhenInDoubt,
       insert: () => call('insert', '', insert),
-      insertMissing: (missing) => call('insert', ` with ${missing.join(',')}`, () => (this.tokens.push(batch.token), result(missing.length))),
-      readBack: (why) => call('readBack', why === undefined ? '' : ` since ${why}`, () => ({ missing: [], doubled: [], ...this.#readBacks.shift() })),
+      insertMissing: (missing) =>
+        call('insert', ` with ${missing.join(',')}`, () => (this.tokens.push(batch.token), result(missing.length))),
+      readBack: (why) =>
+        call('readBack', why === undefined ? '' : ` since ${why}`, () => ({
+          missing: [],
+          doubled: [],
+          ...this.#readBacks.shift(),
+        })),
       fill: (missing) => call('fill', ` with ${missing.join(',')}`, () => result(missing.length)),
       release: () => this.journal.note(`release ${where}${without}`),
     };
@@ -409,9 +501,17 @@ export class FakeSink implements PreparingSink {
 
 export const assigned = (assignment: Assignment): SourceEvent => ({ kind: 'assigned', assignment });
 export const lost = (assignment: Assignment): SourceEvent => ({ kind: 'lost', assignment });
-export const failed = (assignment: Assignment, error: IngestError): SourceEvent => ({ kind: 'failed', assignment, error });
+export const failed = (assignment: Assignment, error: IngestError): SourceEvent => ({
+  kind: 'failed',
+  assignment,
+  error,
+});
 export const fetched = (batch: Chunk): SourceEvent => ({ kind: 'fetched', assignment: batch.assignment, chunk: batch });
-export const revoked = (assignment: Assignment, release: () => void = () => undefined): SourceEvent => ({ kind: 'revoked', assignment, release });
+export const revoked = (assignment: Assignment, release: () => void = () => undefined): SourceEvent => ({
+  kind: 'revoked',
+  assignment,
+  release,
+});
 
 /** `assigned of 0@1`, `10-14 of 0@1`: what, of which partition and epoch. */
 export function briefEvent(event: SourceEvent): string {

@@ -17,7 +17,9 @@ export interface Proxied {
 export type OnAnswer = (of: Proxied) => Promise<'lose' | 'pass' | { readonly text: string }>;
 
 /** In the server's place, which then knows of nothing; `pass`: the server is asked. */
-export type OnRequest = (of: Proxied) => 'pass' | { readonly status: number; readonly headers?: Readonly<Record<string, string>>; readonly text: string };
+export type OnRequest = (
+  of: Proxied,
+) => 'pass' | { readonly status: number; readonly headers?: Readonly<Record<string, string>>; readonly text: string };
 
 export interface HttpProxy {
   readonly url: string;
@@ -31,7 +33,10 @@ export interface HttpProxy {
 }
 
 /** `drops`: headers that its answers do not have. */
-export async function httpProxy(to: string, { drops = [] }: { readonly drops?: readonly string[] } = {}): Promise<HttpProxy> {
+export async function httpProxy(
+  to: string,
+  { drops = [] }: { readonly drops?: readonly string[] } = {},
+): Promise<HttpProxy> {
   const target = new URL(to);
   const held: (() => Promise<{ readonly answer: IncomingMessage }>)[] = [];
   const server = createServer((incoming, outgoing) => void forward(incoming, outgoing).catch(() => outgoing.destroy()));
@@ -39,12 +44,23 @@ export async function httpProxy(to: string, { drops = [] }: { readonly drops?: r
     const body = await read(incoming);
     const { searchParams } = new URL(incoming.url ?? '/', 'http://proxy');
     const insert = searchParams.get('query');
-    const of = { sql: insert ?? body.toString(), isInsert: insert?.startsWith('INSERT') === true, path: incoming.url ?? '/', body };
+    const of = {
+      sql: insert ?? body.toString(),
+      isInsert: insert?.startsWith('INSERT') === true,
+      path: incoming.url ?? '/',
+      body,
+    };
     const answered = proxy.onRequest(of);
     if (answered !== 'pass') return void outgoing.writeHead(answered.status, answered.headers).end(answered.text);
     const { 'transfer-encoding': _, ...headers } = incoming.headers;
     const pass = async (): Promise<{ readonly answer: IncomingMessage; readonly text: Buffer }> => {
-      const passed = request({ host: target.hostname, port: target.port, method: incoming.method, path: incoming.url, headers: { ...headers, host: target.host, 'content-length': body.length } });
+      const passed = request({
+        host: target.hostname,
+        port: target.port,
+        method: incoming.method,
+        path: incoming.url,
+        headers: { ...headers, host: target.host, 'content-length': body.length },
+      });
       passed.end(body);
       const [answer] = (await once(passed, 'response')) as [IncomingMessage];
       return { answer, text: await read(answer) };

@@ -30,15 +30,24 @@ export class Ingester {
   readonly pid: number;
   readonly startedMs = Date.now();
   readonly lines: Logged[] = [];
-  readonly ended: Promise<{ readonly code: number | null; readonly signal: NodeJS.Signals | null; readonly atMs: number }>;
+  readonly ended: Promise<{
+    readonly code: number | null;
+    readonly signal: NodeJS.Signals | null;
+    readonly atMs: number;
+  }>;
   rows = 0;
   readonly #child: ChildProcess;
 
-  constructor(config: object, readonly name = 'worker') {
+  constructor(
+    config: object,
+    readonly name = 'worker',
+  ) {
     const dir = mkdtempSync(join(tmpdir(), 'kafka-clickhouse-ingester-'));
     const configFile = join(dir, 'config.json');
     writeFileSync(configFile, JSON.stringify(config));
-    const child = spawn(process.execPath, [program, 'run', configFile, '--log-level', 'debug'], { stdio: ['ignore', 'ignore', 'pipe'] });
+    const child = spawn(process.execPath, [program, 'run', configFile, '--log-level', 'debug'], {
+      stdio: ['ignore', 'ignore', 'pipe'],
+    });
     this.#child = child;
     this.pid = child.pid!;
     const endWithUs = (): void => void child.kill('SIGKILL');
@@ -71,7 +80,9 @@ export class Ingester {
   get fed(): readonly number[] {
     return this.held.filter((held) => {
       const since = this.lines.findLastIndex(({ msg, partition }) => msg === 'assigned' && partition === held);
-      return this.lines.slice(since).some(({ msg, partition, rows = 0 }) => msg === 'delivered' && partition === held && rows > 0);
+      return this.lines
+        .slice(since)
+        .some(({ msg, partition, rows = 0 }) => msg === 'delivered' && partition === held && rows > 0);
     });
   }
 
@@ -87,7 +98,8 @@ export class Ingester {
   async drain(): Promise<void> {
     this.signal('SIGTERM');
     const { code, signal } = await this.ended;
-    if (code !== 0) throw new Error(`${this.name} did not drain, it ended with ${code ?? signal}:\n${this.lastWords()}`);
+    if (code !== 0)
+      throw new Error(`${this.name} did not drain, it ended with ${code ?? signal}:\n${this.lastWords()}`);
   }
 
   /** Memory in use now, MB; undefined where the system does not tell, or when it is gone. */
@@ -112,7 +124,10 @@ export class Ingester {
   }
 
   lastWords(): string {
-    return this.lines.slice(-30).map((line) => JSON.stringify(line)).join('\n');
+    return this.lines
+      .slice(-30)
+      .map((line) => JSON.stringify(line))
+      .join('\n');
   }
 
   #status(field: RegExp): number | undefined {
@@ -139,10 +154,17 @@ export class Ingester {
 }
 
 /** Polls until `isSo`; fails when one of the ingesters that should go on has ended, or when time is up. */
-export async function until(what: string, ingesters: readonly Ingester[], isSo: () => boolean | Promise<boolean>, limitMs = 120_000): Promise<void> {
+export async function until(
+  what: string,
+  ingesters: readonly Ingester[],
+  isSo: () => boolean | Promise<boolean>,
+  limitMs = 120_000,
+): Promise<void> {
   for (const endMs = performance.now() + limitMs; !(await isSo()); await sleep(20)) {
     const gone = ingesters.find(({ isRunning }) => !isRunning);
-    const said = (gone === undefined ? ingesters : [gone]).map((each) => `${each.name}:\n${each.lastWords()}`).join('\n');
+    const said = (gone === undefined ? ingesters : [gone])
+      .map((each) => `${each.name}:\n${each.lastWords()}`)
+      .join('\n');
     if (gone !== undefined) throw new Error(`${gone.name} ended before ${what}\n${said}`);
     if (performance.now() > endMs) throw new Error(`time was up before ${what}\n${said}`);
   }

@@ -1,6 +1,13 @@
 // rxjs-marbles for vitest, configured once. `run: true` is RxJS's own run mode: every `timer` is in virtual time, and
 // one character of a diagram is one frame.
-import { catchError, map, throwError, type MonoTypeOperatorFunction, type Observable, type OperatorFunction } from 'rxjs';
+import {
+  catchError,
+  map,
+  throwError,
+  type MonoTypeOperatorFunction,
+  type Observable,
+  type OperatorFunction,
+} from 'rxjs';
 import { configure, type Context } from 'rxjs-marbles';
 import { expect } from 'vitest';
 import { IngestError } from '../../src/errors.js';
@@ -28,5 +35,7 @@ export function asText<T>(text: (value: T) => string): OperatorFunction<T, strin
 
 /** An `IngestError` ends the diagram as its code: `#` with `'KCR_FENCED'`. */
 export function errorsAsCodes<T>(): MonoTypeOperatorFunction<T> {
-  return catchError((error: unknown): Observable<never> => throwError(() => (error instanceof IngestError ? error.code : error)));
+  return catchError((error: unknown): Observable<never> =>
+    throwError(() => (error instanceof IngestError ? error.code : error)),
+  );
 }

@@ -26,27 +26,41 @@ export interface TlsFront {
 }
 
 /** Ends TLS in front of `to`, a `host:port`, as a load balancer does. */
-export async function tlsFront(to: string, options: Issued & Pick<TlsOptions, 'requestCert' | 'ca' | 'maxVersion'>): Promise<TlsFront> {
+export async function tlsFront(
+  to: string,
+  options: Issued & Pick<TlsOptions, 'requestCert' | 'ca' | 'maxVersion'>,
+): Promise<TlsFront> {
   const sockets = new Set<Duplex>();
   const clients: TlsFront['clients'] = [];
   const [host, port] = to.split(':');
-  const server = createTlsServer({ rejectUnauthorized: options.requestCert ?? false, ...options }, (socket: TLSSocket) => {
-    clients.push({ servername: socket.servername || undefined, subject: socket.getPeerCertificate()?.subject?.CN as string | undefined });
-    const behind = connect({ host: host ?? '', port: Number(port), noDelay: true });
-    joined(socket, behind, sockets);
-  });
+  const server = createTlsServer(
+    { rejectUnauthorized: options.requestCert ?? false, ...options },
+    (socket: TLSSocket) => {
+      clients.push({
+        servername: socket.servername || undefined,
+        subject: socket.getPeerCertificate()?.subject?.CN as string | undefined,
+      });
+      const behind = connect({ host: host ?? '', port: Number(port), noDelay: true });
+      joined(socket, behind, sockets);
+    },
+  );
   server.on('tlsClientError', () => undefined);
   server.on('connection', (socket: Socket) => void sockets.add(socket.on('error', () => undefined)));
   return { port: await listening(server, sockets), clients };
 }
 
 function joined(one: Duplex, other: Duplex, sockets: Set<Duplex>): void {
-  for (const [from, to] of [[one, other], [other, one]] as const) {
+  for (const [from, to] of [
+    [one, other],
+    [other, one],
+  ] as const) {
     sockets.add(from);
-    from.on('error', () => undefined).on('close', () => {
-      sockets.delete(from);
-      to.destroy();
-    });
+    from
+      .on('error', () => undefined)
+      .on('close', () => {
+        sockets.delete(from);
+        to.destroy();
+      });
   }
   one.pipe(other).pipe(one);
 }
@@ -72,15 +86,20 @@ export interface WebProxyOptions {
 export async function webProxy({ login, refusesTunnels, certificate }: WebProxyOptions = {}): Promise<WebProxy> {
   const sockets = new Set<Duplex>();
   const [tunnels, handed]: [string[], string[]] = [[], []];
-  const isKnown = ({ headers }: IncomingMessage): boolean => login === undefined || headers['proxy-authorization'] === `Basic ${Buffer.from(login).toString('base64')}`;
+  const isKnown = ({ headers }: IncomingMessage): boolean =>
+    login === undefined || headers['proxy-authorization'] === `Basic ${Buffer.from(login).toString('base64')}`;
   const hand = (incoming: IncomingMessage, outgoing: ServerResponse): void => {
     handed.push(incoming.url ?? '');
     if (!isKnown(incoming)) return void outgoing.writeHead(407).end('<html><head><title>Login</title></head></html>');
     const { 'proxy-authorization': _, ...headers } = incoming.headers;
-    const passed = request(new URL(incoming.url ?? ''), { method: incoming.method, headers, agent: false }, (answer) => {
-      outgoing.writeHead(answer.statusCode ?? 500, answer.headers);
-      answer.pipe(outgoing);
-    });
+    const passed = request(
+      new URL(incoming.url ?? ''),
+      { method: incoming.method, headers, agent: false },
+      (answer) => {
+        outgoing.writeHead(answer.statusCode ?? 500, answer.headers);
+        answer.pipe(outgoing);
+      },
+    );
     passed.on('error', () => outgoing.destroy());
     incoming.pipe(passed);
   };

@@ -66,7 +66,12 @@ export async function runOutage(stack: Stack, config: OutageConfig): Promise<Out
   const ingester = new Ingester(configOf(stack, name, config));
   const memory = new Sampler(ingester);
   try {
-    await until('a part of the backlog was done', [ingester], () => ingester.rows >= rows * killAtShare, catchUpLimitMs);
+    await until(
+      'a part of the backlog was done',
+      [ingester],
+      () => ingester.rows >= rows * killAtShare,
+      catchUpLimitMs,
+    );
     const rowsAtKill = ingester.rows;
     await clickhouse.kill();
     memory.begin('outage');
@@ -88,8 +93,14 @@ export async function runOutage(stack: Stack, config: OutageConfig): Promise<Out
     const firstBatch = ingester.lines.find(({ atMs, msg }) => atMs >= backMs && isDone(msg));
     await ingester.drain();
     return {
-      rows, rowsAtKill, outageSeconds: rounded(outageSeconds), rssMb, ...told, group,
-      firstBatchSeconds: rounded(((firstBatch?.atMs ?? NaN) - backMs) / 1000), caughtUpSeconds: rounded((caughtUpMs - backMs) / 1000),
+      rows,
+      rowsAtKill,
+      outageSeconds: rounded(outageSeconds),
+      rssMb,
+      ...told,
+      group,
+      firstBatchSeconds: rounded(((firstBatch?.atMs ?? NaN) - backMs) / 1000),
+      caughtUpSeconds: rounded((caughtUpMs - backMs) / 1000),
       exactness: await exactness(brokers, clickhouseUrl, name, { acknowledged }),
     };
   } finally {
@@ -99,9 +110,19 @@ export async function runOutage(stack: Stack, config: OutageConfig): Promise<Out
   }
 }
 
-function configOf({ brokers, clickhouseUrl, keeperConnect }: Stack, name: string, { sessionTimeoutMs }: OutageConfig): object {
+function configOf(
+  { brokers, clickhouseUrl, keeperConnect }: Stack,
+  name: string,
+  { sessionTimeoutMs }: OutageConfig,
+): object {
   return {
-    kafka: { brokers, groupId: name, fromBeginning: true, sessionTimeoutMs, heartbeatIntervalMs: Math.floor(sessionTimeoutMs / 6) },
+    kafka: {
+      brokers,
+      groupId: name,
+      fromBeginning: true,
+      sessionTimeoutMs,
+      heartbeatIntervalMs: Math.floor(sessionTimeoutMs / 6),
+    },
     clickhouse: { url: clickhouseUrl },
     state: { store: 'keeper', connect: keeperConnect },
     delivery: 'exactly-once',
@@ -114,7 +135,8 @@ const isDone = (msg: string): boolean => msg === 'delivered' || msg === 'range t
 /** Records up to which the partitions were told to be delivered, all together. */
 function lastOffsets({ lines }: Ingester): number {
   const next = new Map<number, number>();
-  for (const { msg, partition, last } of lines) if (isDone(msg)) next.set(partition!, Math.max(next.get(partition!) ?? 0, last! + 1));
+  for (const { msg, partition, last } of lines)
+    if (isDone(msg)) next.set(partition!, Math.max(next.get(partition!) ?? 0, last! + 1));
   return [...next.values()].reduce((a, b) => a + b, 0);
 }
 
@@ -123,10 +145,15 @@ async function endedTooEarly(ingester: Ingester): Promise<never> {
   throw new Error(`the ingester ended with ${code ?? signal}:\n${ingester.lastWords()}`);
 }
 
-function toldBy(ingester: Ingester): Pick<Outage, 'joins' | 'assigned' | 'takenAway' | 'heartbeatsUnheard' | 'retries'> {
+function toldBy(
+  ingester: Ingester,
+): Pick<Outage, 'joins' | 'assigned' | 'takenAway' | 'heartbeatsUnheard' | 'retries'> {
   return {
-    joins: ingester.count('kafka: joined the group'), assigned: ingester.count('assigned'), takenAway: ingester.count('revoked') + ingester.count('lost'),
-    heartbeatsUnheard: ingester.count('kafka: no heartbeat got through'), retries: ingester.count('retry'),
+    joins: ingester.count('kafka: joined the group'),
+    assigned: ingester.count('assigned'),
+    takenAway: ingester.count('revoked') + ingester.count('lost'),
+    heartbeatsUnheard: ingester.count('kafka: no heartbeat got through'),
+    retries: ingester.count('retry'),
   };
 }
 
@@ -135,7 +162,11 @@ async function watchGroup(brokers: readonly string[], groupId: string, forMs: nu
   const states = new Set<string>();
   const members = new Set<string>();
   return withAdmin(brokers, async (admin) => {
-    for (const endMs = performance.now() + forMs; performance.now() < endMs; await sleep(Math.max(0, Math.min(250, endMs - performance.now())))) {
+    for (
+      const endMs = performance.now() + forMs;
+      performance.now() < endMs;
+      await sleep(Math.max(0, Math.min(250, endMs - performance.now())))
+    ) {
       const { groups } = await admin.describeGroups([groupId]);
       for (const group of groups) {
         states.add(group.state);
@@ -169,11 +200,18 @@ class Sampler {
     clearInterval(this.#timer);
     if (this.#ingester.isRunning) this.#sample();
     const of = (phase: Phase): number[] => this.#samples.filter((sample) => sample.phase === phase).map(({ mb }) => mb);
-    const span = (values: readonly number[]): readonly [number, number] => [Math.round(Math.min(...values)), Math.round(Math.max(...values))];
+    const span = (values: readonly number[]): readonly [number, number] => [
+      Math.round(Math.min(...values)),
+      Math.round(Math.max(...values)),
+    ];
     const outage = of('outage');
     return {
-      peak: this.#peakMb, atKill: Math.round(of('before').at(-1) ?? NaN), outage: span(outage),
-      lateOutage: span(outage.slice(Math.floor(outage.length / 2))), after: span(of('after')), samples: this.#samples.length,
+      peak: this.#peakMb,
+      atKill: Math.round(of('before').at(-1) ?? NaN),
+      outage: span(outage),
+      lateOutage: span(outage.slice(Math.floor(outage.length / 2))),
+      after: span(of('after')),
+      samples: this.#samples.length,
     };
   }
 
@@ -188,11 +226,19 @@ class Sampler {
 const rounded = (value: number): number => Math.round(value * 10) / 10;
 
 /** What went wrong, in words; empty when all was as it should be. `limitMb`: for the ingester's resident memory. */
-export function complaints({ rssMb, joins, assigned, takenAway, group, exactness: { missing, doubled, differences } }: Outage, limitMb: number, partitions = 8): string[] {
+export function complaints(
+  { rssMb, joins, assigned, takenAway, group, exactness: { missing, doubled, differences } }: Outage,
+  limitMb: number,
+  partitions = 8,
+): string[] {
   return [
     ...(rssMb.peak > limitMb ? [`the ingester used ${rssMb.peak} MB, more than ${limitMb} MB`] : []),
-    ...(joins === 1 && assigned === partitions && takenAway === 0 ? [] : [`${joins} joins, ${assigned} assigned, ${takenAway} taken away: the group was rebalanced`]),
-    ...(group.members === 1 && group.states.join() === 'Stable' ? [] : [`the group was ${group.states.join(', ')} with ${group.members} members in turn`]),
+    ...(joins === 1 && assigned === partitions && takenAway === 0
+      ? []
+      : [`${joins} joins, ${assigned} assigned, ${takenAway} taken away: the group was rebalanced`]),
+    ...(group.members === 1 && group.states.join() === 'Stable'
+      ? []
+      : [`the group was ${group.states.join(', ')} with ${group.members} members in turn`]),
     ...(missing + doubled === 0 ? [] : [`${missing} missing, ${doubled} doubled`]),
     ...differences,
   ];

@@ -14,7 +14,10 @@ export interface ProxiedBroker {
   stop(): Promise<void>;
 }
 
-export async function startProxiedBroker(name: string, properties: Readonly<Record<string, string>> = {}): Promise<ProxiedBroker> {
+export async function startProxiedBroker(
+  name: string,
+  properties: Readonly<Record<string, string>> = {},
+): Promise<ProxiedBroker> {
   const dir = mkdtempSync(join(tmpdir(), `kafka-${name}-`));
   const [proxied, plain] = [await freePort(), await freePort()];
   const server = await kafkaServer(dir, {

@@ -8,12 +8,18 @@ const PRODUCE_API = 0;
 const VERSION = 7;
 
 /** Resolves to Kafka's error code: 0 for a batch that is in the log now. */
-export async function produceRaw(brokers: readonly string[], topic: string, batch: Buffer, partition = 0): Promise<number> {
+export async function produceRaw(
+  brokers: readonly string[],
+  topic: string,
+  batch: Buffer,
+  partition = 0,
+): Promise<number> {
   const wire = openWire(sourceSettings({ brokers, groupId: 'raw', topics: [topic] }));
   try {
     await wire.cluster.connect();
     await wire.cluster.addMultipleTargetTopics([topic]);
-    const leader = wire.cluster.findTopicPartitionMetadata(topic).find(({ partitionId }) => partitionId === partition)?.leader ?? -1;
+    const leader =
+      wire.cluster.findTopicPartitionMetadata(topic).find(({ partitionId }) => partitionId === partition)?.leader ?? -1;
     const broker = await wire.cluster.findBroker({ nodeId: leader });
     return (await broker.connectionPool.send(requestOf(topic, partition, batch))) as number;
   } finally {
@@ -36,8 +42,16 @@ function requestOf(topic: string, partition: number, batch: Buffer): WireRequest
   head.writeInt32BE(batch.length, at);
   const bytes = Buffer.concat([head, batch]);
   return {
-    request: { apiKey: PRODUCE_API, apiVersion: VERSION, apiName: 'Produce', encode: async () => ({ buf: bytes, buffer: bytes, size: () => bytes.length }) },
+    request: {
+      apiKey: PRODUCE_API,
+      apiVersion: VERSION,
+      apiName: 'Produce',
+      encode: async () => ({ buf: bytes, buffer: bytes, size: () => bytes.length }),
+    },
     // Topics, the name, partitions, the partition, then its error code.
-    response: { decode: async (answer) => answer.readInt16BE(4 + 2 + name.length + 4 + 4), parse: async (code) => code },
+    response: {
+      decode: async (answer) => answer.readInt16BE(4 + 2 + name.length + 4 + 4),
+      parse: async (code) => code,
+    },
   };
 }

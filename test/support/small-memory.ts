@@ -14,8 +14,24 @@ export interface MemoryGroup {
 }
 
 const places = [
-  { root: '/sys/fs/cgroup', sign: 'cgroup.controllers', limit: 'memory.max', swap: 'memory.swap.max', noSwap: () => '0', peak: 'memory.peak', events: 'memory.events' },
-  { root: '/sys/fs/cgroup/memory', sign: 'memory.limit_in_bytes', limit: 'memory.limit_in_bytes', swap: 'memory.memsw.limit_in_bytes', noSwap: (bytes: number) => String(bytes), peak: 'memory.max_usage_in_bytes', events: 'memory.oom_control' },
+  {
+    root: '/sys/fs/cgroup',
+    sign: 'cgroup.controllers',
+    limit: 'memory.max',
+    swap: 'memory.swap.max',
+    noSwap: () => '0',
+    peak: 'memory.peak',
+    events: 'memory.events',
+  },
+  {
+    root: '/sys/fs/cgroup/memory',
+    sign: 'memory.limit_in_bytes',
+    limit: 'memory.limit_in_bytes',
+    swap: 'memory.memsw.limit_in_bytes',
+    noSwap: (bytes: number) => String(bytes),
+    peak: 'memory.max_usage_in_bytes',
+    events: 'memory.oom_control',
+  },
 ] as const;
 
 /** Undefined where none can be made; then the kernel does not let this user. */

@@ -28,7 +28,11 @@ function telling<T>(told: PortCall, call: () => ObservableInput<T>): Observable<
       tell({ ...told, ...end });
     };
     return from(call()).pipe(
-      tap({ complete: () => over({ stage: 'done' }), error: (error: unknown) => over({ stage: 'failed', detail: asIngestError(error, 'KCR_INTERNAL', 'not ours').code }) }),
+      tap({
+        complete: () => over({ stage: 'done' }),
+        error: (error: unknown) =>
+          over({ stage: 'failed', detail: asIngestError(error, 'KCR_INTERNAL', 'not ours').code }),
+      }),
       finalize(() => {
         if (!isOver) over({ stage: 'dropped' });
       }),
@@ -42,12 +46,20 @@ process.on('SIGTERM', () => ports.source.drain());
 pipelineOf(ports, config, {
   owner: `worker-${process.pid}`,
   onEvent: (event) => {
-    if (event.kind === 'assigned' || event.kind === 'lost') tell({ what: event.kind, partition: event.assignment.partition });
+    if (event.kind === 'assigned' || event.kind === 'lost')
+      tell({ what: event.kind, partition: event.assignment.partition });
   },
 }).subscribe({
   next: (outcome) => {
-    const { kind, assignment: { partition } } = outcome;
-    tell({ what: kind, partition, detail: kind === 'halted' ? outcome.error.message : `${outcome.afterOffset + 1}-${outcome.lastOffset}` });
+    const {
+      kind,
+      assignment: { partition },
+    } = outcome;
+    tell({
+      what: kind,
+      partition,
+      detail: kind === 'halted' ? outcome.error.message : `${outcome.afterOffset + 1}-${outcome.lastOffset}`,
+    });
   },
   error: (error: unknown) => {
     tell({ what: 'ended', stage: 'failed', detail: String(error) });

@@ -1,16 +1,38 @@
 // The simulated world as its users meet it: faults at port calls, time that stands still, the group, and the verdict.
-import { EMPTY, Observable, VirtualAction, VirtualTimeScheduler, catchError, concat, concatMap, filter, from, map, of, tap } from 'rxjs';
+import {
+  EMPTY,
+  Observable,
+  VirtualAction,
+  VirtualTimeScheduler,
+  catchError,
+  concat,
+  concatMap,
+  filter,
+  from,
+  map,
+  of,
+  tap,
+} from 'rxjs';
 import { describe, expect, test } from 'vitest';
 import { atLeastOnce } from '../../src/pipeline/at-least-once.js';
 import { atMostOnce } from '../../src/pipeline/at-most-once.js';
 import { exactlyOnce, type ExactlyOnceConfig } from '../../src/pipeline/exactly-once.js';
 import type { IngestError } from '../../src/errors.js';
 import type { Assignment } from '../../src/model/record.js';
-import { SimulatedWorld, checkExactlyOnce, type Fate, type Life, type Process, type WorldConfig } from '../../src/testing/index.js';
+import {
+  SimulatedWorld,
+  checkExactlyOnce,
+  type Fate,
+  type Life,
+  type Process,
+  type WorldConfig,
+} from '../../src/testing/index.js';
 
 const sizes = { batch: { count: 3, maxWaitMs: 5 }, retry: { minDelayMs: 3, jitter: 0 } } as const;
-const arranged = (more: Partial<ExactlyOnceConfig> = {}) => ({ source, store, sink, name, scheduler }: Process): Observable<unknown> =>
-  exactlyOnce(source, sink, store, { group: 'g', owner: name, ...sizes, onReset: 'restart', scheduler, ...more });
+const arranged =
+  (more: Partial<ExactlyOnceConfig> = {}) =>
+  ({ source, store, sink, name, scheduler }: Process): Observable<unknown> =>
+    exactlyOnce(source, sink, store, { group: 'g', owner: name, ...sizes, onReset: 'restart', scheduler, ...more });
 
 interface Told {
   readonly world: SimulatedWorld;
@@ -27,7 +49,11 @@ function worldOf(config: WorldConfig = {}): Told {
 }
 
 /** Lives of one process after the other, the last of which has no faults. */
-function run(config: WorldConfig, pipeline: (process: Process) => Observable<unknown>, ...lives: readonly Life[]): Told {
+function run(
+  config: WorldConfig,
+  pipeline: (process: Process) => Observable<unknown>,
+  ...lives: readonly Life[]
+): Told {
   const told = worldOf(config);
   concat(...lives.map((life) => told.world.live(pipeline, life)), told.world.live(pipeline)).subscribe();
   told.clock.flush();
@@ -35,25 +61,38 @@ function run(config: WorldConfig, pipeline: (process: Process) => Observable<unk
 }
 
 const clean = { missing: [], doubled: [], refused: [], views: {} };
-const count = (lines: readonly string[], ...words: readonly string[]) => lines.filter((line) => words.every((word) => line.includes(word))).length;
+const count = (lines: readonly string[], ...words: readonly string[]) =>
+  lines.filter((line) => words.every((word) => line.includes(word))).length;
 
 describe('a life', () => {
   test('without a fault: every record is in the table, once; the state says so, and Kafka', () => {
     const { world } = run({ partitions: [7, 4] }, arranged());
     expect(checkExactlyOnce(world)).toEqual(clean);
     expect(world.violations).toEqual([]);
-    expect([...world.group.committed]).toEqual(expect.arrayContaining([[0, 7], [1, 4]]));
-    expect([...world.nodes.values()].map(({ text }) => (JSON.parse(text) as { settled: number }).settled)).toEqual(expect.arrayContaining([6, 3]));
+    expect([...world.group.committed]).toEqual(
+      expect.arrayContaining([
+        [0, 7],
+        [1, 4],
+      ]),
+    );
+    expect([...world.nodes.values()].map(({ text }) => (JSON.parse(text) as { settled: number }).settled)).toEqual(
+      expect.arrayContaining([6, 3]),
+    );
   });
 
   test('completes when its process dies, and says nothing after it', () => {
     const { world, clock } = worldOf();
     const seen: string[] = [];
-    world.live((process) => new Observable<string>((subscriber) => {
-      process.scheduler.schedule(() => subscriber.next('first'), 5);
-      process.scheduler.schedule(() => process.kill(), 6);
-      process.scheduler.schedule(() => subscriber.next('second'), 7);
-    })).subscribe({ next: (value) => seen.push(value), complete: () => seen.push('|') });
+    world
+      .live(
+        (process) =>
+          new Observable<string>((subscriber) => {
+            process.scheduler.schedule(() => subscriber.next('first'), 5);
+            process.scheduler.schedule(() => process.kill(), 6);
+            process.scheduler.schedule(() => subscriber.next('second'), 7);
+          }),
+      )
+      .subscribe({ next: (value) => seen.push(value), complete: () => seen.push('|') });
     clock.flush();
     expect(seen).toEqual(['first', '|']);
   });
@@ -61,8 +100,16 @@ describe('a life', () => {
 
 describe('each fate of an insert', () => {
   const fates: readonly Fate[] = [
-    'die before', 'die after', 'die, lands late', 'lose reply', 'kill server',
-    { landsAfterMs: 50 }, { delayMs: 30 }, { freezeMs: 10 }, { freezeMs: 500 }, { failWith: 'KCR_INSERT_RETRIABLE' },
+    'die before',
+    'die after',
+    'die, lands late',
+    'lose reply',
+    'kill server',
+    { landsAfterMs: 50 },
+    { delayMs: 30 },
+    { freezeMs: 10 },
+    { freezeMs: 500 },
+    { failWith: 'KCR_INSERT_RETRIABLE' },
   ];
   for (const fate of fates) {
     test(`${JSON.stringify(fate)}: exactly-once holds`, () => {
@@ -74,12 +121,20 @@ describe('each fate of an insert', () => {
   }
 
   test('at-least-once doubles where the reply was lost: the verdict can fail', () => {
-    const { world } = run({ partitions: [6] }, ({ source, sink, scheduler }) => atLeastOnce(source, sink, { ...sizes, scheduler }), { faults: [{ port: 'insert', nth: 1, fate: 'lose reply' }] });
+    const { world } = run(
+      { partitions: [6] },
+      ({ source, sink, scheduler }) => atLeastOnce(source, sink, { ...sizes, scheduler }),
+      { faults: [{ port: 'insert', nth: 1, fate: 'lose reply' }] },
+    );
     expect(checkExactlyOnce(world)).toMatchObject({ missing: [], doubled: ['0:0', '0:1', '0:2'] });
   });
 
   test('at-most-once loses where the process died before: the verdict can fail', () => {
-    const { world } = run({ partitions: [6] }, ({ source, sink, scheduler }) => atMostOnce(source, sink, { ...sizes, scheduler }), { faults: [{ port: 'insert', nth: 1, fate: 'die before' }] });
+    const { world } = run(
+      { partitions: [6] },
+      ({ source, sink, scheduler }) => atMostOnce(source, sink, { ...sizes, scheduler }),
+      { faults: [{ port: 'insert', nth: 1, fate: 'die before' }] },
+    );
     expect(checkExactlyOnce(world).missing.slice(0, 3)).toEqual(['0:0', '0:1', '0:2']);
   });
 
@@ -102,7 +157,9 @@ describe('the group', () => {
 
   test('a member that is frozen for hours is taken out, wakes up with a request overdue, is told that it lost, and joins again', () => {
     const { world, clock, lines } = worldOf({ partitions: [30] });
-    world.live(arranged(), { chunkSize: 1, faults: [{ port: 'write', nth: 3, fate: { freezeMs: 3_600_000 } }] }).subscribe();
+    world
+      .live(arranged(), { chunkSize: 1, faults: [{ port: 'write', nth: 3, fate: { freezeMs: 3_600_000 } }] })
+      .subscribe();
     clock.schedule(() => world.live(arranged()).subscribe(), 100);
     clock.flush();
     expect(count(lines, 'a is taken out of the group')).toBe(1);
@@ -116,27 +173,48 @@ describe('the group', () => {
     const { world, clock } = worldOf({ partitions: [10] });
     const told: string[] = [];
     const commitOnce = ({ source }: Process, assignment: Assignment, nextOffset: number) =>
-      from(source.commitOnce!(assignment, nextOffset)).pipe(map(() => 'committed'), catchError((error: unknown) => of((error as IngestError).code)), tap((outcome) => told.push(`${nextOffset} ${outcome}`)));
-    world.live((process) => from(process.source.events).pipe(
-      filter(({ kind }) => kind !== 'fetched'),
-      tap(({ kind, assignment }) => told.push(`${kind} from ${assignment.startOffset}`)),
-      concatMap(({ kind, assignment }) => {
-        if (kind !== 'assigned') return EMPTY;
-        return assignment.epoch === 1 ? concat(commitOnce(process, assignment, 5), commitOnce(process, assignment, 7)) : commitOnce(process, assignment, 9);
-      }),
-    ), { faults: [{ port: 'commit', nth: 1, fate: { landsAfterMs: 200 } }] }).subscribe();
+      from(source.commitOnce!(assignment, nextOffset)).pipe(
+        map(() => 'committed'),
+        catchError((error: unknown) => of((error as IngestError).code)),
+        tap((outcome) => told.push(`${nextOffset} ${outcome}`)),
+      );
+    world
+      .live(
+        (process) =>
+          from(process.source.events).pipe(
+            filter(({ kind }) => kind !== 'fetched'),
+            tap(({ kind, assignment }) => told.push(`${kind} from ${assignment.startOffset}`)),
+            concatMap(({ kind, assignment }) => {
+              if (kind !== 'assigned') return EMPTY;
+              return assignment.epoch === 1
+                ? concat(commitOnce(process, assignment, 5), commitOnce(process, assignment, 7))
+                : commitOnce(process, assignment, 9);
+            }),
+          ),
+        { faults: [{ port: 'commit', nth: 1, fate: { landsAfterMs: 200 } }] },
+      )
+      .subscribe();
     clock.flush();
-    expect(told).toEqual(['assigned from 0', 'lost from 0', '5 KCR_FENCED', '7 KCR_FENCED', 'assigned from 0', '9 committed']);
+    expect(told).toEqual([
+      'assigned from 0',
+      'lost from 0',
+      '5 KCR_FENCED',
+      '7 KCR_FENCED',
+      'assigned from 0',
+      '9 committed',
+    ]);
     expect([...world.group.committed]).toEqual([[0, 9]]);
   });
 
   test('a drain releases everything and completes', () => {
     const { world, clock, lines } = worldOf({ partitions: [4] });
     let isComplete = false;
-    world.live((process) => {
-      clock.schedule(() => process.source.drain(), 12);
-      return arranged()(process);
-    }).subscribe({ complete: () => (isComplete = true) });
+    world
+      .live((process) => {
+        clock.schedule(() => process.source.drain(), 12);
+        return arranged()(process);
+      })
+      .subscribe({ complete: () => (isComplete = true) });
     clock.flush();
     expect(isComplete).toBe(true);
     expect(count(lines, 'a releases 0')).toBe(1);
@@ -193,11 +271,19 @@ describe('servers that do not answer', () => {
 describe('the verdict', () => {
   test('counts the rows a transform makes, and the targets of views', () => {
     const { world } = run({ partitions: [2], table: { views: ['v'] }, rowsOf: () => 2 }, arranged());
-    expect(checkExactlyOnce(world)).toEqual({ missing: ['0:0', '0:1'], doubled: [], refused: [], views: { v: { missing: ['0:0', '0:1'], doubled: [] } } });
+    expect(checkExactlyOnce(world)).toEqual({
+      missing: ['0:0', '0:1'],
+      doubled: [],
+      refused: [],
+      views: { v: { missing: ['0:0', '0:1'], doubled: [] } },
+    });
   });
 
   test('tells records that the table refuses apart from those that are missing', () => {
-    const { world } = run({ partitions: [5], table: { isPoison: ({ offset }) => offset === 1 } }, arranged({ onPoison: 'exclude' }));
+    const { world } = run(
+      { partitions: [5], table: { isPoison: ({ offset }) => offset === 1 } },
+      arranged({ onPoison: 'exclude' }),
+    );
     expect(checkExactlyOnce(world)).toEqual({ ...clean, refused: ['0:1'] });
     expect(world.violations).toEqual([]);
   });

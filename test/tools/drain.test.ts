@@ -5,13 +5,20 @@ import type { Assignment } from '../../src/model/record.js';
 import { DrainProgress } from '../../src/tools/drain.js';
 import type { PartitionLook } from '../../src/tools/look.js';
 
-const of = (partition: number, epoch: number): Assignment => ({ topic: 't', partition, epoch, generation: 1, startOffset: 0 });
+const of = (partition: number, epoch: number): Assignment => ({
+  topic: 't',
+  partition,
+  epoch,
+  generation: 1,
+  startOffset: 0,
+});
 const poison = new IngestError('KCR_POISON', 'bad', { topic: 't', partition: 1, offset: 3 });
 
 function watch() {
   const through = vi.fn<() => void>();
   const progress = new DrainProgress(through);
-  const on = (kind: 'assigned' | 'finished' | 'lost' | 'released', assignment: Assignment) => progress.event({ kind, assignment });
+  const on = (kind: 'assigned' | 'finished' | 'lost' | 'released', assignment: Assignment) =>
+    progress.event({ kind, assignment });
   return { through, progress, on };
 }
 
@@ -50,7 +57,12 @@ describe('a drain is through', () => {
 
   test('when the group has nothing for this process', () => {
     const { through, progress } = watch();
-    progress.event({ kind: 'kafka', level: 'info', message: 'joined the group', fields: { generation: 3, partitions: 0 } });
+    progress.event({
+      kind: 'kafka',
+      level: 'info',
+      message: 'joined the group',
+      fields: { generation: 3, partitions: 0 },
+    });
     expect(through).toHaveBeenCalledTimes(1);
   });
 
@@ -70,7 +82,13 @@ describe('its exit code', () => {
     ['something left in doubt', [], false, [1], 5],
     ['time was up', [], true, [], 7],
     ['a record that cannot be inserted', [{ topic: 't', partition: 1, error: poison }], true, [1], 4],
-    ['a range that could not be verified', [{ topic: 't', partition: 1, error: new IngestError('KCR_READ_BACK', 'no') }], false, [1], 5],
+    [
+      'a range that could not be verified',
+      [{ topic: 't', partition: 1, error: new IngestError('KCR_READ_BACK', 'no') }],
+      false,
+      [1],
+      5,
+    ],
   ])('%s', (_name, halted, isLate, left, code) => {
     expect(exitCodeOf({ halted, isLate }, left)).toBe(code);
   });
@@ -79,12 +97,34 @@ describe('its exit code', () => {
 test('what is left belongs to others, and is listed with its owner', () => {
   const intent = { first: 10, last: 19, rows: 10, atMs: 0, settings: '', tables: [], excluded: [] };
   const look = (partition: number, isInDoubt: boolean): PartitionLook => ({
-    key: { cluster: 'c', group: 'g', topic: 't', partition }, topic: 't', partition, logStart: 0, logEnd: 40, stableEnd: 40, committed: 10,
-    stored: { state: { settled: 9, pending: isInDoubt ? [intent] : [], incarnation: 0, topicId: undefined }, owner: 'other:7' },
+    key: { cluster: 'c', group: 'g', topic: 't', partition },
+    topic: 't',
+    partition,
+    logStart: 0,
+    logEnd: 40,
+    stableEnd: 40,
+    committed: 10,
+    stored: {
+      state: { settled: 9, pending: isInDoubt ? [intent] : [], incarnation: 0, topicId: undefined },
+      owner: 'other:7',
+    },
   });
-  const resolved = { kind: 'delivered', assignment: of(0, 1), afterOffset: 4, lastOffset: 9, rows: 5, bytes: 50, replay: true } as const;
+  const resolved = {
+    kind: 'delivered',
+    assignment: of(0, 1),
+    afterOffset: 4,
+    lastOffset: 9,
+    rows: 5,
+    bytes: 50,
+    replay: true,
+  } as const;
   const drained = { resolved: [resolved], given: [{ topic: 't', partition: 0 }], halted: [], isLate: false };
-  const text = drainText(drained, { cluster: 'c', group: 'g', members: ['m'], transactions: [], partitions: [look(0, false), look(1, true)] }, [look(1, true)], 61_000);
+  const text = drainText(
+    drained,
+    { cluster: 'c', group: 'g', members: ['m'], transactions: [], partitions: [look(0, false), look(1, true)] },
+    [look(1, true)],
+    61_000,
+  );
   expect(text).toMatch(/^t\/0: 5-9 was in doubt and is settled/);
   expect(text).toMatch(/1 partition of 2 looked after[^]*belong to 1 other member/);
   expect(text).toMatch(/t\/1: 10-19 is STILL IN DOUBT \(1 min old, owner other:7\)$/);

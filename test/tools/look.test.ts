@@ -5,8 +5,15 @@ import { lagOf, selectPartitions, selectTopics, type PartitionLook } from '../..
 
 const config = (more: Partial<IngestConfig> = {}) =>
   checkConfig({
-    kafka: { brokers: ['127.0.0.1:1'], groupId: 'g' }, clickhouse: { url: 'http://127.0.0.1:1' }, delivery: 'exactly-once',
-    state: { store: 'keeper', connect: '127.0.0.1:1' }, routes: [{ topic: 'a', table: 'a' }, { topic: 'b', table: 'b' }], ...more,
+    kafka: { brokers: ['127.0.0.1:1'], groupId: 'g' },
+    clickhouse: { url: 'http://127.0.0.1:1' },
+    delivery: 'exactly-once',
+    state: { store: 'keeper', connect: '127.0.0.1:1' },
+    routes: [
+      { topic: 'a', table: 'a' },
+      { topic: 'b', table: 'b' },
+    ],
+    ...more,
   });
 
 describe('what cannot be looked at is refused in words', () => {
@@ -24,7 +31,9 @@ describe('what cannot be looked at is refused in words', () => {
 });
 
 test.each(['keeper', 'keeper-map', 'kafka'] as const)('%s is a store that can be looked at', async (store) => {
-  const state = { keeper: { store, connect: '127.0.0.1:1' }, 'keeper-map': { store }, kafka: { store } }[store] as NonNullable<IngestConfig['state']>;
+  const state = { keeper: { store, connect: '127.0.0.1:1' }, 'keeper-map': { store }, kafka: { store } }[
+    store
+  ] as NonNullable<IngestConfig['state']>;
   const access = openStateAccess(config({ state }));
   expect(access.name).toBe(store);
   await access.close();
@@ -35,13 +44,31 @@ test('topics and partitions that are meant', () => {
   expect(selectTopics(config(), {})).toEqual(['a', 'b']);
   expect(selectTopics(config(), { topic: 'b' })).toEqual(['b']);
   expect(selectPartitions(all, {})).toEqual(all);
-  expect(selectPartitions(all, { partition: 1 })).toEqual([{ topic: 'a', partition: 1 }, { topic: 'b', partition: 1 }]);
+  expect(selectPartitions(all, { partition: 1 })).toEqual([
+    { topic: 'a', partition: 1 },
+    { topic: 'b', partition: 1 },
+  ]);
 });
 
 const intent = { first: 30, last: 39, rows: 10, atMs: 0, settings: '', tables: [], excluded: [] };
 const at = (settled: number | undefined, more: Partial<PartitionLook> = {}): PartitionLook => ({
-  key: { cluster: 'c', group: 'g', topic: 'a', partition: 0 }, topic: 'a', partition: 0, logStart: 10, logEnd: 50, stableEnd: 50, committed: 20,
-  stored: { state: { settled, pending: settled === undefined ? [] : [{ ...intent, first: settled + 1 }], incarnation: 0, topicId: undefined }, owner: 'o' }, ...more,
+  key: { cluster: 'c', group: 'g', topic: 'a', partition: 0 },
+  topic: 'a',
+  partition: 0,
+  logStart: 10,
+  logEnd: 50,
+  stableEnd: 50,
+  committed: 20,
+  stored: {
+    state: {
+      settled,
+      pending: settled === undefined ? [] : [{ ...intent, first: settled + 1 }],
+      incarnation: 0,
+      topicId: undefined,
+    },
+    owner: 'o',
+  },
+  ...more,
 });
 
 test.each([

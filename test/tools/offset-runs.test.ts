@@ -18,10 +18,22 @@ describe('expected runs against found ones', () => {
     ['a row in a hole', [run(0, 3), run(6, 9)], [run(0, 9)], { unexpected: { count: 2, first: [4, 5] } }],
     ['rows beyond', [run(0, 3)], [run(0, 5)], { unexpected: { count: 2, first: [4, 5] } }],
     ['rows before', [run(4, 5)], [run(0, 5)], { unexpected: { count: 4, first: [0, 1] } }],
-    ['of several rows of a record one is missing', [run(0, 9, 3)], [run(0, 4, 3), run(5, 5, 2), run(6, 9, 3)], { missing: { count: 1, first: [5] } }],
-    ['of several rows of a record one is too many', [run(0, 1, 3)], [run(0, 0, 3), run(1, 1, 4)], { doubled: { count: 1, first: [1] } }],
     [
-      'all kinds at once', [run(0, 2), run(5, 8)], [run(1, 1), run(2, 2, 2), run(3, 3), run(5, 8)],
+      'of several rows of a record one is missing',
+      [run(0, 9, 3)],
+      [run(0, 4, 3), run(5, 5, 2), run(6, 9, 3)],
+      { missing: { count: 1, first: [5] } },
+    ],
+    [
+      'of several rows of a record one is too many',
+      [run(0, 1, 3)],
+      [run(0, 0, 3), run(1, 1, 4)],
+      { doubled: { count: 1, first: [1] } },
+    ],
+    [
+      'all kinds at once',
+      [run(0, 2), run(5, 8)],
+      [run(1, 1), run(2, 2, 2), run(3, 3), run(5, 8)],
       { missing: { count: 1, first: [0] }, doubled: { count: 1, first: [2] }, unexpected: { count: 1, first: [3] } },
     ],
   ])('%s', (_name, expected, found, difference) => {
@@ -37,7 +49,11 @@ describe('expected runs against found ones', () => {
     };
     fc.assert(
       fc.property(counts, counts, (expected, found) => {
-        const offsets = Array.from({ length: Math.max(expected.length, found.length) }, (_, offset) => ({ offset, should: expected[offset] ?? 0, has: found[offset] ?? 0 }));
+        const offsets = Array.from({ length: Math.max(expected.length, found.length) }, (_, offset) => ({
+          offset,
+          should: expected[offset] ?? 0,
+          has: found[offset] ?? 0,
+        }));
         const found_ = (kind: (each: (typeof offsets)[number]) => boolean) => {
           const all = offsets.filter(kind).map(({ offset }) => offset);
           return { count: all.length, first: all.slice(0, 3) };
@@ -57,14 +73,27 @@ describe('expected runs against found ones', () => {
 
   test('differences of two windows are joined, and no more offsets are kept than are shown', () => {
     const [a, b] = [compareRuns([run(0, 2)], [], 2), compareRuns([run(5, 5)], [run(5, 5, 2)], 2)];
-    expect(joinDifferences(joinDifferences(a, b, 2), a, 2)).toEqual({ missing: { count: 6, first: [0, 1] }, doubled: { count: 1, first: [5] }, unexpected: none });
+    expect(joinDifferences(joinDifferences(a, b, 2), a, 2)).toEqual({
+      missing: { count: 6, first: [0, 1] },
+      doubled: { count: 1, first: [5] },
+      unexpected: none,
+    });
     expect(joinDifferences(noDifference, noDifference, 2)).toEqual(noDifference);
   });
 });
 
 test('the builder makes as few runs as there can be, and leaves out what has no row', () => {
   const builder = new RunBuilder();
-  for (const [offset, rows] of [[0, 1], [1, 1], [2, 0], [3, 1], [4, 2], [5, 2], [9, 2]] as const) builder.add(offset, rows);
+  for (const [offset, rows] of [
+    [0, 1],
+    [1, 1],
+    [2, 0],
+    [3, 1],
+    [4, 2],
+    [5, 2],
+    [9, 2],
+  ] as const)
+    builder.add(offset, rows);
   expect(builder.take()).toEqual([run(0, 1), run(3, 3), run(4, 5, 2), run(9, 9, 2)]);
   expect(builder.take()).toEqual([]);
 });

@@ -6,11 +6,25 @@ import type { StateAccess } from '../../src/state-access.js';
 import type { PartitionLook } from '../../src/tools/look.js';
 import { applyReset, meaningOf, planReset, type ResetMeaning } from '../../src/tools/reset.js';
 
-const intent = (first: number, last: number) => ({ first, last, rows: last - first + 1, atMs: 1_000, settings: 's', tables: ['d.t'], excluded: [] });
+const intent = (first: number, last: number) => ({
+  first,
+  last,
+  rows: last - first + 1,
+  atMs: 1_000,
+  settings: 's',
+  tables: ['d.t'],
+  excluded: [],
+});
 const settled9: PartitionState = { settled: 9, pending: [], incarnation: 4, topicId: 'id' };
 const doubt: PartitionState = { ...settled9, pending: [intent(10, 14), intent(15, 19)] };
 const at = (state: PartitionState | undefined, committed?: number): PartitionLook => ({
-  key: { cluster: 'c', group: 'g', topic: 't', partition: 3 }, topic: 't', partition: 3, logStart: 2, logEnd: 40, stableEnd: 40, committed,
+  key: { cluster: 'c', group: 'g', topic: 't', partition: 3 },
+  topic: 't',
+  partition: 3,
+  logStart: 2,
+  logEnd: 40,
+  stableEnd: 40,
+  committed,
   stored: state === undefined ? undefined : { state, owner: 'vm:1' },
 });
 const range = (first: number, last: number) => ({ first, last });
@@ -28,22 +42,49 @@ describe('what going on elsewhere means', () => {
     ['no state, committed 10, back', emptyState, 10, 4, { twice: range(4, 9) }],
     ['no state, committed 10, on', emptyState, 10, 12, { skipped: range(10, 11) }],
     ['no state, nothing committed', emptyState, undefined, 12, {}],
-    ['nothing settled, 10-14 in doubt, back', { ...emptyState, pending: [intent(10, 14)] }, 3, 4, { twice: range(4, 9), perhapsTwice: range(10, 14) }],
+    [
+      'nothing settled, 10-14 in doubt, back',
+      { ...emptyState, pending: [intent(10, 14)] },
+      3,
+      4,
+      { twice: range(4, 9), perhapsTwice: range(10, 14) },
+    ],
   ])('%s', (_name, before, committed, to, expected) => {
     expect(meaningOf(before, committed, to)).toEqual({
-      forgotten: before.pending, twice: undefined, perhapsTwice: undefined, skipped: undefined, perhapsLost: undefined, ...expected,
+      forgotten: before.pending,
+      twice: undefined,
+      perhapsTwice: undefined,
+      skipped: undefined,
+      perhapsLost: undefined,
+      ...expected,
     });
   });
 });
 
 describe('a reset', () => {
   test('gives the next incarnation, nothing in doubt, and the topic id is learnt anew', () => {
-    expect(planReset(at(doubt), { kind: 'offset', offset: 12 }).after).toEqual({ settled: 11, pending: [], incarnation: 5, topicId: undefined, isAnew: true });
-    expect(planReset(at(undefined), { kind: 'beginning' }).after).toEqual({ settled: 1, pending: [], incarnation: 1, topicId: undefined, isAnew: true });
+    expect(planReset(at(doubt), { kind: 'offset', offset: 12 }).after).toEqual({
+      settled: 11,
+      pending: [],
+      incarnation: 5,
+      topicId: undefined,
+      isAnew: true,
+    });
+    expect(planReset(at(undefined), { kind: 'beginning' }).after).toEqual({
+      settled: 1,
+      pending: [],
+      incarnation: 1,
+      topicId: undefined,
+      isAnew: true,
+    });
   });
 
   test.each([
-    [{ kind: 'beginning' }, 2], [{ kind: 'end' }, 40], [{ kind: 'committed' }, 10], [{ kind: 'offset', offset: 2 }, 2], [{ kind: 'offset', offset: 40 }, 40],
+    [{ kind: 'beginning' }, 2],
+    [{ kind: 'end' }, 40],
+    [{ kind: 'committed' }, 10],
+    [{ kind: 'offset', offset: 2 }, 2],
+    [{ kind: 'offset', offset: 40 }, 40],
   ] as const)('%j is offset %i', (target, to) => {
     expect(planReset(at(settled9, 10), target).to).toBe(to);
   });
@@ -55,11 +96,16 @@ describe('a reset', () => {
   });
 
   test('to what is committed, where nothing is', () => {
-    expect(thrownBy(() => planReset(at(settled9), { kind: 'committed' })).message).toMatch(/group g has committed nothing.*partition 3/);
+    expect(thrownBy(() => planReset(at(settled9), { kind: 'committed' })).message).toMatch(
+      /group g has committed nothing.*partition 3/,
+    );
   });
 
   test('on a claim that found something else than the look before is planned on what it found', () => {
-    expect(planReset(at(settled9, 10), { kind: 'offset', offset: 20 }, doubt)).toMatchObject({ perhapsLost: range(10, 19), skipped: undefined });
+    expect(planReset(at(settled9, 10), { kind: 'offset', offset: 20 }, doubt)).toMatchObject({
+      perhapsLost: range(10, 19),
+      skipped: undefined,
+    });
   });
 });
 
@@ -70,14 +116,21 @@ describe('doing it', () => {
 
   test('writes what was planned on the claimed state, and tells that plan', async () => {
     const written: PartitionState[] = [];
-    const done = await applyReset(claiming({ ...doubt, incarnation: 8 }, written) as StateAccess, at(settled9), { kind: 'offset', offset: 12 }, 'me');
+    const done = await applyReset(
+      claiming({ ...doubt, incarnation: 8 }, written) as StateAccess,
+      at(settled9),
+      { kind: 'offset', offset: 12 },
+      'me',
+    );
     expect(written).toEqual([{ settled: 11, pending: [], incarnation: 9, topicId: undefined, isAnew: true }]);
     expect(done).toMatchObject({ perhapsLost: range(10, 11), perhapsTwice: range(12, 19) });
   });
 
   test('an offset is of one partition; an end is of each', () => {
     const both = { partitions: [at(settled9), at(settled9)] };
-    expect(() => demandOnePartition(both, { kind: 'offset', offset: 4 })).toThrow(/2 partitions are meant.*--partition/);
+    expect(() => demandOnePartition(both, { kind: 'offset', offset: 4 })).toThrow(
+      /2 partitions are meant.*--partition/,
+    );
     expect(() => demandOnePartition({ partitions: [at(settled9)] }, { kind: 'offset', offset: 4 })).not.toThrow();
     expect(() => demandOnePartition(both, { kind: 'end' })).not.toThrow();
   });
@@ -92,7 +145,9 @@ describe('in words', () => {
       'forgotten: 10-14 was in doubt (1 min old, into d.t)',
       'forgotten: 15-19 was in doubt (1 min old, into d.t)',
     ]);
-    expect(meaning(planReset(at(settled9), { kind: 'offset', offset: 10 }), false, 0)).toEqual(['no row is lost or doubled by it']);
+    expect(meaning(planReset(at(settled9), { kind: 'offset', offset: 10 }), false, 0)).toEqual([
+      'no row is lost or doubled by it',
+    ]);
     const text = resetText([plan], { members: [], group: 'g' }, false, 61_000);
     expect(text).toMatch(/^t\/3: settled 9 → goes on at offset 25, incarnation 4 → 5\n {2}LOST/);
     expect(text).toMatch(/Nothing was changed\. Add --apply to do it\.$/);
@@ -100,12 +155,17 @@ describe('in words', () => {
   });
 
   test('that a process runs, and what becomes of it', () => {
-    expect(resetText([planReset(at(settled9), { kind: 'end' })], { members: ['a'], group: 'g' }, true, 0)).toMatch(/Group g has a member\. A process that runs was fenced[^]*Done\.$/);
+    expect(resetText([planReset(at(settled9), { kind: 'end' })], { members: ['a'], group: 'g' }, true, 0)).toMatch(
+      /Group g has a member\. A process that runs was fenced[^]*Done\.$/,
+    );
   });
 
-  test.each([{}, { toOffset: 1, toEnd: true }, { toBeginning: true, toCommitted: true }])('%j is not one target', (options) => {
-    expect(() => targetOf(options)).toThrow(/Expected one of --to-offset/);
-  });
+  test.each([{}, { toOffset: 1, toEnd: true }, { toBeginning: true, toCommitted: true }])(
+    '%j is not one target',
+    (options) => {
+      expect(() => targetOf(options)).toThrow(/Expected one of --to-offset/);
+    },
+  );
 });
 
 function thrownBy(run: () => unknown): IngestError {

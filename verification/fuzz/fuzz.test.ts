@@ -18,7 +18,12 @@ const PATIENCE_MS = 120_000;
 /** In a thread that is ended when a case does not end. */
 async function violationsOf(name: KindName, cases: number): Promise<Found[]> {
   const found: Found[] = [];
-  const result = await watchKind(name, { seed: SEED, control: false, shrink: false }, { from: 0, to: cases, runMs: Infinity }, (each) => found.push(each));
+  const result = await watchKind(
+    name,
+    { seed: SEED, control: false, shrink: false },
+    { from: 0, to: cases, runMs: Infinity },
+    (each) => found.push(each),
+  );
   expect(result.cases).toBe(cases);
   return found.filter((each) => !isOpen(name, each));
 }
@@ -36,28 +41,45 @@ async function findingsOf(name: KindName, cases: number, control = false, from =
 const kindsOf = (found: readonly Found[]): string[] => [...new Set(found.map(signatureOf))].sort();
 
 describe('nothing that the oracle refuses is taken, and nothing that it takes is refused', () => {
-  test('values: what may be sent is what JSON.parse takes, but for what the documents say', async () => {
-    expect(kindsOf(await violationsOf('values', 12_000))).toEqual([]);
-  }, PATIENCE_MS);
+  test(
+    'values: what may be sent is what JSON.parse takes, but for what the documents say',
+    async () => {
+      expect(kindsOf(await violationsOf('values', 12_000))).toEqual([]);
+    },
+    PATIENCE_MS,
+  );
 
-  test('record batches: no wrong record, no missing one, no exception that is not ours', async () => {
-    expect(kindsOf(await violationsOf('batches', 4_000))).toEqual([]);
-  }, PATIENCE_MS);
+  test(
+    'record batches: no wrong record, no missing one, no exception that is not ours',
+    async () => {
+      expect(kindsOf(await violationsOf('batches', 4_000))).toEqual([]);
+    },
+    PATIENCE_MS,
+  );
 
-  test('answers: a bad one costs its connection, and none counts as delivered that proves no success', async () => {
-    expect(kindsOf(await violationsOf('answers', 1_200))).toEqual([]);
-  }, PATIENCE_MS);
+  test(
+    'answers: a bad one costs its connection, and none counts as delivered that proves no success',
+    async () => {
+      expect(kindsOf(await violationsOf('answers', 1_200))).toEqual([]);
+    },
+    PATIENCE_MS,
+  );
 });
 
 describe('the fuzzers can fail', () => {
   test('A1: a check that leaves what is wrong inside of the braces to the server is found', async () => {
     expect(kindsOf(await findingsOf('values', 500, true))).toEqual(
-      expect.arrayContaining(['a value is sent although JSON.parse refuses it', 'a value is sent although it names a provenance column']),
+      expect.arrayContaining([
+        'a value is sent although JSON.parse refuses it',
+        'a value is sent although it names a provenance column',
+      ]),
     );
   });
 
   test('D3: a reader that believes damaged bytes is found', async () => {
-    expect(kindsOf(await findingsOf('batches', 500, true))).toContain('a batch is taken although its checksum is wrong');
+    expect(kindsOf(await findingsOf('batches', 500, true))).toContain(
+      'a batch is taken although its checksum is wrong',
+    );
   });
 
   const signatures = async (kind: Kind): Promise<string[]> => {
@@ -70,14 +92,19 @@ describe('the fuzzers can fail', () => {
   };
 
   test('an implementation that names another byte than its twin, and one that refuses what may be sent, are found', async () => {
-    const changed = (change: (text: string) => string): ValueCheck[] => valueChecks([]).map((check, index) => ({
-      name: check.name,
-      first: (places) => {
-        const refusal = check.first(places);
-        return refusal === undefined || index === 0 ? refusal : { ...refusal, text: change(refusal.text) };
-      },
-    }));
-    const elsewhere = valuesOf(SEED, () => changed((text) => text.replace(/\d+$/, (at) => String(Number(at) + 1))), false);
+    const changed = (change: (text: string) => string): ValueCheck[] =>
+      valueChecks([]).map((check, index) => ({
+        name: check.name,
+        first: (places) => {
+          const refusal = check.first(places);
+          return refusal === undefined || index === 0 ? refusal : { ...refusal, text: change(refusal.text) };
+        },
+      }));
+    const elsewhere = valuesOf(
+      SEED,
+      () => changed((text) => text.replace(/\d+$/, (at) => String(Number(at) + 1))),
+      false,
+    );
     expect(await signatures(elsewhere)).toContainEqual(expect.stringMatching(/^the kernel and the twin differ/));
     const strict = valuesOf(SEED, () => [{ name: 'strict', first: () => ({ index: 0, text: 'is refused' }) }], false);
     expect(await signatures(strict)).toContain('a value that may be sent is refused: it is refused');
@@ -94,8 +121,14 @@ describe('the fuzzers can fail', () => {
       const read = await readAsShipped(piece);
       return { ...read, records: read.records.slice(0, -1) };
     };
-    const foreign: LogSubject = async (piece) => ({ ...(await readAsShipped(piece)), error: { isOurs: false, text: 'RangeError' } });
-    const greedy: LogSubject = async (piece) => ({ ...(await readAsShipped(piece)), skippable: { first: 0, last: Number.MAX_SAFE_INTEGER } });
+    const foreign: LogSubject = async (piece) => ({
+      ...(await readAsShipped(piece)),
+      error: { isOurs: false, text: 'RangeError' },
+    });
+    const greedy: LogSubject = async (piece) => ({
+      ...(await readAsShipped(piece)),
+      skippable: { first: 0, last: Number.MAX_SAFE_INTEGER },
+    });
     expect(await broken(greedy)).toContain('to pass over a damaged batch passes over sound records of others');
     expect(await broken(shifted)).toContain('a record has offset # instead of #');
     expect(await broken(dropping)).toContain('# records are missing');
@@ -112,18 +145,34 @@ describe('the fuzzers can fail', () => {
     );
   });
 
-  test('D4: a case that never ends is reported with its number, and the others go on', async () => {
-    const found: Found[] = [];
-    const result = await watchKind('batches', { seed: SEED, control: false, loopsAtMarkers: true }, { from: 20, to: 26, runMs: 60_000, hangMs: 1_000 }, (each) => found.push(each));
-    expect(found.map(({ what }) => what)).toContain('the case does not end');
-    expect(found.map(({ caseNumber }) => caseNumber)).toContain(21);
-    expect(result.cases).toBe(6);
-  }, PATIENCE_MS);
+  test(
+    'D4: a case that never ends is reported with its number, and the others go on',
+    async () => {
+      const found: Found[] = [];
+      const result = await watchKind(
+        'batches',
+        { seed: SEED, control: false, loopsAtMarkers: true },
+        { from: 20, to: 26, runMs: 60_000, hangMs: 1_000 },
+        (each) => found.push(each),
+      );
+      expect(found.map(({ what }) => what)).toContain('the case does not end');
+      expect(found.map(({ caseNumber }) => caseNumber)).toContain(21);
+      expect(result.cases).toBe(6);
+    },
+    PATIENCE_MS,
+  );
 });
 
 describe('a finding can be played again', () => {
   test('the same seed and case make the same numbers, others make others', () => {
-    const draw = (...path: (string | number)[]): number[] => Array.from({ length: 5 }, ((random) => () => random.next())(new Random(...path)));
+    const draw = (...path: (string | number)[]): number[] =>
+      Array.from(
+        { length: 5 },
+        (
+          (random) => () =>
+            random.next()
+        )(new Random(...path)),
+      );
     expect(draw(1, 'values', 3)).toEqual(draw(1, 'values', 3));
     expect(draw(1, 'values', 3)).not.toEqual(draw(1, 'values', 4));
     expect(draw(1, 'values', 3)).not.toEqual(draw(2, 'values', 3));
@@ -135,9 +184,14 @@ describe('a finding can be played again', () => {
     expect(await findingsOf('values', 1, true, first!.caseNumber)).toEqual([first]);
   });
 
-  test.each(openFindings.filter(({ kind }) => kind !== 'neighbourhoods'))('an open finding of $kind is still one, or is to be taken off the list', async ({ kind, what, seed, caseNumber }) => {
-    expect((await findingsOf(kind, 1, false, caseNumber, seed)).map(signatureOf)).toEqual([expect.stringMatching(what)]);
-  });
+  test.each(openFindings.filter(({ kind }) => kind !== 'neighbourhoods'))(
+    'an open finding of $kind is still one, or is to be taken off the list',
+    async ({ kind, what, seed, caseNumber }) => {
+      expect((await findingsOf(kind, 1, false, caseNumber, seed)).map(signatureOf)).toEqual([
+        expect.stringMatching(what),
+      ]);
+    },
+  );
 
   test('an input is made as short as it can be and still fails', async () => {
     const short = await shrinkBytes(Buffer.from('{"n":1,"text":"abc","a":[}'), (bytes) => bytes.includes('[}'));

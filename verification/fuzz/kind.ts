@@ -4,7 +4,12 @@ export const kindNames = ['values', 'neighbourhoods', 'batches', 'answers'] as c
 export type KindName = (typeof kindNames)[number];
 
 /** How long no case may end before the one under way is looked at as a hang, milliseconds. A suspect is tried again alone. */
-export const hangMs: Readonly<Record<KindName, number>> = { values: 5_000, batches: 8_000, answers: 15_000, neighbourhoods: 120_000 };
+export const hangMs: Readonly<Record<KindName, number>> = {
+  values: 5_000,
+  batches: 8_000,
+  answers: 15_000,
+  neighbourhoods: 120_000,
+};
 
 /** One case in which the product and the oracle differ. */
 export interface Finding {

@@ -22,8 +22,13 @@ const MOST_PRINTED_BYTES = 6_000;
 
 const { values } = parseArgs({
   options: {
-    seconds: { type: 'string' }, cases: { type: 'string' }, seed: { type: 'string', default: '1' }, only: { type: 'string', default: kindNames.join(',') },
-    case: { type: 'string' }, control: { type: 'boolean', default: false }, json: { type: 'boolean', default: false },
+    seconds: { type: 'string' },
+    cases: { type: 'string' },
+    seed: { type: 'string', default: '1' },
+    only: { type: 'string', default: kindNames.join(',') },
+    case: { type: 'string' },
+    control: { type: 'boolean', default: false },
+    json: { type: 'boolean', default: false },
   },
 });
 
@@ -67,7 +72,9 @@ function tell(kind: KindName, found: Found): void {
   const input = found.input.length > MOST_PRINTED_BYTES ? `${found.input.slice(0, MOST_PRINTED_BYTES)}…` : found.input;
   console.error(`violation ${kind} seed ${seed} case ${found.caseNumber}: ${found.what}`);
   if (input !== '') console.error(`  input ${input}`);
-  console.error(`  replay npm run fuzz -- --only ${kind} --seed ${seed} --case ${found.caseNumber}${values.control ? ' --control' : ''}`);
+  console.error(
+    `  replay npm run fuzz -- --only ${kind} --seed ${seed} --case ${found.caseNumber}${values.control ? ' --control' : ''}`,
+  );
 }
 
 function progress(text: string): void {
@@ -82,7 +89,13 @@ try {
   if (kinds.includes('neighbourhoods')) stack = await startStack({ kafka: false, keeper: false });
   for (const kind of kinds) {
     const options = { seed, control: values.control, clickhouseUrl: stack?.clickhouseUrl };
-    const result = await watchKind(kind, options, { from, to: from + cases, runMs }, (found) => tell(kind, found), (count) => progress(`${kind} ${count}`));
+    const result = await watchKind(
+      kind,
+      options,
+      { from, to: from + cases, runMs },
+      (found) => tell(kind, found),
+      (count) => progress(`${kind} ${count}`),
+    );
     done[kind] = result.cases;
     maxRssBytes = Math.max(maxRssBytes, result.maxRssBytes);
   }
@@ -92,5 +105,14 @@ try {
 }
 for (const [signature, count] of alike) if (count > PRINTED_ALIKE) console.error(`${count} like: ${signature}`);
 const tookSeconds = Math.round((performance.now() - begunMs) / 100) / 10;
-console.log(JSON.stringify({ seed, seconds: tookSeconds, ...done, violations, open, maxRssMb: Math.round(maxRssBytes / 1024 / 1024) }));
+console.log(
+  JSON.stringify({
+    seed,
+    seconds: tookSeconds,
+    ...done,
+    violations,
+    open,
+    maxRssMb: Math.round(maxRssBytes / 1024 / 1024),
+  }),
+);
 process.exitCode = violations > 0 ? 1 : 0;

@@ -5,9 +5,18 @@ import { isOpen, openFindings } from './open-findings.js';
 import { runCases, type Found } from './run-cases.js';
 
 async function findingsOf(cases: number, control: boolean, from = 0, seed = 2026): Promise<Found[]> {
-  const kind = await openKind('neighbourhoods', { seed, control, shrink: false, clickhouseUrl: sharedStack().clickhouseUrl });
+  const kind = await openKind('neighbourhoods', {
+    seed,
+    control,
+    shrink: false,
+    clickhouseUrl: sharedStack().clickhouseUrl,
+  });
   const found: Found[] = [];
-  const done = await runCases(kind, { from, to: from + cases, isOver: () => false }, { began: () => undefined, ended: () => undefined, found: (each) => void found.push(each) });
+  const done = await runCases(
+    kind,
+    { from, to: from + cases, isOver: () => false },
+    { began: () => undefined, ended: () => undefined, found: (each) => void found.push(each) },
+  );
   await kind.close?.();
   expect(done).toBe(cases);
   return found;
@@ -24,9 +33,12 @@ describe('neighbourhoods of good and bad records in a real ClickHouse', () => {
     expect(found.map(({ what, input }) => `${what}: ${input}`)).toEqual([]);
   });
 
-  test.each(openFindings.filter(({ kind }) => kind === 'neighbourhoods'))('an open finding is still one, or is to be taken off the list', async ({ what, seed, caseNumber }) => {
-    expect((await findingsOf(1, false, caseNumber, seed)).map(signatureOf)).toEqual([expect.stringMatching(what)]);
-  });
+  test.each(openFindings.filter(({ kind }) => kind === 'neighbourhoods'))(
+    'an open finding is still one, or is to be taken off the list',
+    async ({ what, seed, caseNumber }) => {
+      expect((await findingsOf(1, false, caseNumber, seed)).map(signatureOf)).toEqual([expect.stringMatching(what)]);
+    },
+  );
 
   test('A3: a sink that blames the record behind the one at fault is found', async () => {
     const signatures = (await findingsOf(60, true)).map(signatureOf);

@@ -46,7 +46,8 @@ async function run(kind: Kind, caseNumber: number): Promise<Finding | undefined>
     const finding = kind.run(caseNumber);
     return finding instanceof Promise ? await finding : finding;
   } catch (thrown) {
-    const text = thrown instanceof Error ? (thrown.stack ?? thrown.message).split('\n').slice(0, 4).join(' | ') : String(thrown);
+    const text =
+      thrown instanceof Error ? (thrown.stack ?? thrown.message).split('\n').slice(0, 4).join(' | ') : String(thrown);
     return { what: `the case threw ${text}`, input: '' };
   }
 }

@@ -4,10 +4,13 @@
 const MOST_TRIES = 3000;
 
 /** Takes pieces of the bytes out, large ones first. `fails` must be true of what is given. */
-export async function shrinkBytes(bytes: Buffer, fails: (bytes: Buffer) => boolean | Promise<boolean>): Promise<Buffer> {
+export async function shrinkBytes(
+  bytes: Buffer,
+  fails: (bytes: Buffer) => boolean | Promise<boolean>,
+): Promise<Buffer> {
   let best = bytes;
   let tries = 0;
-  for (let size = Math.ceil(best.length / 2); size >= 1 && tries < MOST_TRIES; ) {
+  for (let size = Math.ceil(best.length / 2); size >= 1 && tries < MOST_TRIES;) {
     let isShorter = false;
     for (let at = 0; at < best.length && tries < MOST_TRIES; tries++) {
       const candidate = Buffer.concat([best.subarray(0, at), best.subarray(at + size)]);
@@ -20,7 +23,10 @@ export async function shrinkBytes(bytes: Buffer, fails: (bytes: Buffer) => boole
 }
 
 /** Leaves items out for as long as it still fails. */
-export async function shrinkList<T>(items: readonly T[], fails: (items: readonly T[]) => Promise<boolean>): Promise<readonly T[]> {
+export async function shrinkList<T>(
+  items: readonly T[],
+  fails: (items: readonly T[]) => Promise<boolean>,
+): Promise<readonly T[]> {
   let best = items;
   for (let at = best.length - 1; at >= 0; at--) {
     const candidate = best.filter((_, index) => index !== at);

@@ -38,11 +38,16 @@ export async function watchKind(
   let [cases, maxRssBytes, hangs, from] = [0, 0, 0, limits.from];
   while (from < limits.to && (performance.now() < endMs || from === limits.from) && hangs < MOST_HANGS) {
     const before = cases;
-    const end = await runThread({ name, options, from, to: limits.to, endMs, hangMs }, found, (done) => tick(before + done));
+    const end = await runThread({ name, options, from, to: limits.to, endMs, hangMs }, found, (done) =>
+      tick(before + done),
+    );
     cases += end.cases;
     maxRssBytes = Math.max(maxRssBytes, end.maxRssBytes);
     if (end.stuckAt === undefined) break;
-    const again = await runThread({ name, options, from: end.stuckAt, to: end.stuckAt + 1, endMs: Infinity, hangMs: hangMs * CONFIRM_FACTOR }, found);
+    const again = await runThread(
+      { name, options, from: end.stuckAt, to: end.stuckAt + 1, endMs: Infinity, hangMs: hangMs * CONFIRM_FACTOR },
+      found,
+    );
     cases += 1;
     if (again.stuckAt !== undefined) {
       hangs += 1;
@@ -69,7 +74,11 @@ interface ThreadEnd extends WatchResult {
   readonly died: string | undefined;
 }
 
-async function runThread({ name, options, from, to, endMs, hangMs }: ThreadRun, found: (found: Found) => void, tick: (cases: number) => void = () => undefined): Promise<ThreadEnd> {
+async function runThread(
+  { name, options, from, to, endMs, hangMs }: ThreadRun,
+  found: (found: Found) => void,
+  tick: (cases: number) => void = () => undefined,
+): Promise<ThreadEnd> {
   const progress = new SharedArrayBuffer(12);
   const counters = new Int32Array(progress);
   const workerData: ThreadInput = { kind: name, options, from, to, progress };

@@ -84,7 +84,8 @@ export class LineWriter {
   #next(): Buffer {
     let count = 0;
     let bytes = 0;
-    while (count < this.#waiting.length && (count === 0 || bytes < WRITE_BYTES)) bytes += this.#waiting[count++]!.length;
+    while (count < this.#waiting.length && (count === 0 || bytes < WRITE_BYTES))
+      bytes += this.#waiting[count++]!.length;
     return Buffer.concat(this.#waiting.splice(0, count));
   }
 
@@ -101,7 +102,9 @@ export class LineWriter {
     const isFull = (thrown as NodeJS.ErrnoException).code === 'EAGAIN';
     this.#isBroken = !isFull;
     if (this.#isBroken) this.#settled();
-    await new Promise((resolve) => void setTimeout(resolve, isFull ? this.#config.fullPauseMs : this.#config.brokenPauseMs).unref());
+    await new Promise(
+      (resolve) => void setTimeout(resolve, isFull ? this.#config.fullPauseMs : this.#config.brokenPauseMs).unref(),
+    );
   }
 }
 

@@ -28,7 +28,8 @@ export function outcomeLine(outcome: Outcome): Line {
   const { assignment, afterOffset, lastOffset, rows, bytes, replay } = outcome;
   const { topic, partition } = assignment;
   const fields = { topic, partition, first: afterOffset + 1, last: lastOffset, rows, bytes };
-  if (replay) return { level: 'info', message: 'range that was in doubt is settled', fields, kind: 'settled', place: assignment };
+  if (replay)
+    return { level: 'info', message: 'range that was in doubt is settled', fields, kind: 'settled', place: assignment };
   return { level: 'debug', message: 'delivered', fields };
 }
 
@@ -40,7 +41,11 @@ function haltText(healsInMs: number | undefined): string {
 
 export function errorLine(error: IngestError, what: string): Line {
   const { topic, partition, offset, first, last, table } = error.fields;
-  return { level: 'error', message: `${what}: ${error.message}`, fields: { code: error.code, topic, partition, offset, first, last, table } };
+  return {
+    level: 'error',
+    message: `${what}: ${error.message}`,
+    fields: { code: error.code, topic, partition, offset, first, last, table },
+  };
 }
 
 export function eventLine(event: IngestEvent): Line {
@@ -78,10 +83,31 @@ const levels: Partial<Readonly<Record<IngestEvent['kind'], Level>>> = {
   abandoned: 'warn',
 };
 
-function heldBackLine({ assignment, stableEnd, logEnd, sinceMs, producerId, transactionalId }: Extract<IngestEvent, { kind: 'heldBack' }>): Line {
+function heldBackLine({
+  assignment,
+  stableEnd,
+  logEnd,
+  sinceMs,
+  producerId,
+  transactionalId,
+}: Extract<IngestEvent, { kind: 'heldBack' }>): Line {
   const { topic, partition } = assignment;
-  const fields = { topic, partition, first: stableEnd, last: logEnd - 1, since: new Date(sinceMs).toISOString(), producerId, transactionalId };
-  return { level: 'warn', message: 'an open transaction holds records back', fields, kind: 'heldBack', place: assignment };
+  const fields = {
+    topic,
+    partition,
+    first: stableEnd,
+    last: logEnd - 1,
+    since: new Date(sinceMs).toISOString(),
+    producerId,
+    transactionalId,
+  };
+  return {
+    level: 'warn',
+    message: 'an open transaction holds records back',
+    fields,
+    kind: 'heldBack',
+    place: assignment,
+  };
 }
 
 function kafkaLine({ level, message, fields }: Extract<IngestEvent, { kind: 'kafka' }>): Line {
@@ -91,13 +117,21 @@ function kafkaLine({ level, message, fields }: Extract<IngestEvent, { kind: 'kaf
 }
 
 function tableLine({ table, change, level, message, hint }: Extract<IngestEvent, { kind: 'tableChanged' }>): Line {
-  return { level, message: `table changed: ${message}`, fields: { table, change, todo: hint }, kind: `table ${table} ${change}` };
+  return {
+    level,
+    message: `table changed: ${message}`,
+    fields: { table, change, todo: hint },
+    kind: `table ${table} ${change}`,
+  };
 }
 
 function dividedLine({ assignment, first, last, error }: Extract<IngestEvent, { kind: 'divided' }>): Line {
   const { topic, partition } = assignment;
   const fields = { topic, partition, first, last, code: error.code, error: error.detail };
-  const why = error.fields.oversized === undefined ? 'batch refused, and no record named' : 'batch is more than one insert may have';
+  const why =
+    error.fields.oversized === undefined
+      ? 'batch refused, and no record named'
+      : 'batch is more than one insert may have';
   return { level: 'warn', message: `${why}: inserting it in parts`, fields, kind: 'divided', place: assignment };
 }
 
@@ -106,12 +140,27 @@ function stuckLine({ assignment, first, last, attempts, error }: Extract<IngestE
   const what = first === last ? 'the record at this offset' : 'the records of these offsets';
   const todo = `compare ${what} and the table with what the server says: its columns, constraints, DEFAULT, MATERIALIZED, key and TTL expressions, its disks; it is tried until the table takes it`;
   const fields = { topic, partition, first, last, attempts, code: error.code, error: error.detail, todo };
-  return { level: 'warn', message: 'refused again and again, and nobody knows whether a record is at fault', fields, kind: 'stuck', place: assignment };
+  return {
+    level: 'warn',
+    message: 'refused again and again, and nobody knows whether a record is at fault',
+    fields,
+    kind: 'stuck',
+    place: assignment,
+  };
 }
 
 /** With the record, since it is nowhere else any more once retention has taken it. So each is written. */
-function excludedLine({ assignment: { topic, partition }, record, error, replay }: Extract<IngestEvent, { kind: 'excluded' }>): Line {
+function excludedLine({
+  assignment: { topic, partition },
+  record,
+  error,
+  replay,
+}: Extract<IngestEvent, { kind: 'excluded' }>): Line {
   const value = record?.value?.toString('utf8', 0, LOGGED_VALUE_BYTES);
   const fields = { topic, partition, offset: error.fields.offset, code: error.code, error: error.detail, value };
-  return { level: 'warn', message: replay ? 'record left out of its batch, as was recorded before' : 'record left out of its batch', fields };
+  return {
+    level: 'warn',
+    message: replay ? 'record left out of its batch, as was recorded before' : 'record left out of its batch',
+    fields,
+  };
 }

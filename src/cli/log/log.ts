@@ -24,7 +24,8 @@ export class Log {
   readonly #look: NodeJS.Timeout;
 
   constructor({ level, output = standardError(), maxBytes }: LogConfig) {
-    const lostLine = (lines: number) => `${JSON.stringify({ level: 40, time: new Date().toISOString(), lines, msg: 'log lines were lost: nobody took them' })}\n`;
+    const lostLine = (lines: number) =>
+      `${JSON.stringify({ level: 40, time: new Date().toISOString(), lines, msg: 'log lines were lost: nobody took them' })}\n`;
     this.#writer = new LineWriter({ output, lostLine, maxBytes });
     this.#logger = pino({ level, base: null, timestamp: pino.stdTimeFunctions.isoTime }, this.#writer);
     this.#look = setInterval(() => this.#tellCounted(performance.now()), LOOK_MS).unref();
@@ -62,7 +63,10 @@ export class Log {
   #tellCounted(nowMs: number): void {
     for (const { times, partitions, names, last } of this.#repeats.due(nowMs)) {
       const { topic: _topic, partition: _partition, ...fields } = last.fields;
-      this.#logger[last.level]({ ...fields, times, ...(partitions === 0 ? {} : { partitions, names }) }, `${last.message} (as before, counted)`);
+      this.#logger[last.level](
+        { ...fields, times, ...(partitions === 0 ? {} : { partitions, names }) },
+        `${last.message} (as before, counted)`,
+      );
     }
   }
 }

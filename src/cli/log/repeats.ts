@@ -56,7 +56,14 @@ export class Repeats<Line> {
     let known = this.#kinds.get(kind);
     if (known === undefined) {
       if (this.#kinds.size >= this.#maxKinds) return true;
-      known = { windowMs: this.#windowMs, endMs: nowMs + this.#windowMs, inFullLeft: inFull, times: 0, places: new Map(), last: undefined };
+      known = {
+        windowMs: this.#windowMs,
+        endMs: nowMs + this.#windowMs,
+        inFullLeft: inFull,
+        times: 0,
+        places: new Map(),
+        last: undefined,
+      };
       this.#kinds.set(kind, known);
     }
     if (known.inFullLeft > 0) {
@@ -82,7 +89,14 @@ export class Repeats<Line> {
         return [];
       }
       const windowMs = Math.min(this.#maxWindowMs, kind.windowMs * 2);
-      Object.assign(kind, { windowMs, endMs: nowMs + windowMs, inFullLeft: 0, times: 0, places: new Map(), last: undefined });
+      Object.assign(kind, {
+        windowMs,
+        endMs: nowMs + windowMs,
+        inFullLeft: 0,
+        times: 0,
+        places: new Map(),
+        last: undefined,
+      });
       const partitions = [...places.values()].reduce((sum, { size }) => sum + size, 0);
       return [{ times, partitions, names: namesOf(places), last }];
     });
@@ -90,7 +104,9 @@ export class Repeats<Line> {
 }
 
 function namesOf(places: ReadonlyMap<string, ReadonlySet<number>>): string {
-  const names = [...places].flatMap(([topic, partitions]) => runsOf([...partitions].sort((a, b) => a - b)).map((run) => `${topic}/${run}`));
+  const names = [...places].flatMap(([topic, partitions]) =>
+    runsOf([...partitions].sort((a, b) => a - b)).map((run) => `${topic}/${run}`),
+  );
   return names.length <= MAX_NAMES ? names.join(', ') : `${names.slice(0, MAX_NAMES).join(', ')}, …`;
 }
 

@@ -7,7 +7,13 @@ import type { Ask } from '../queries.js';
 
 export function askOver(client: ClickHouseClient): Ask {
   return async ({ sql, queryId, values, settings, format, signal }) => {
-    const params = { query: sql, query_id: queryId, query_params: values, clickhouse_settings: settings, ...(signal === undefined ? {} : { abort_signal: signal }) };
+    const params = {
+      query: sql,
+      query_id: queryId,
+      query_params: values,
+      clickhouse_settings: settings,
+      ...(signal === undefined ? {} : { abort_signal: signal }),
+    };
     if (format === undefined) {
       const { stream, response_headers: headers } = await client.exec(params);
       return { headers, text: await readText(stream) };

@@ -34,12 +34,21 @@ const byCode: Readonly<Record<string, ConnectionFault>> = {
   CERT_UNTRUSTED: untrusted,
   CERT_REJECTED: untrusted,
   INVALID_CA: untrusted,
-  CERT_HAS_EXPIRED: { what: 'its certificate, or one it rests on, has expired', hint: 'renew it at the server; where it is right, look at the clock of this machine and at clickhouse.tls.ca' },
-  CERT_NOT_YET_VALID: { what: 'its certificate is not valid yet', hint: 'look at the clocks of this machine and of the server' },
+  CERT_HAS_EXPIRED: {
+    what: 'its certificate, or one it rests on, has expired',
+    hint: 'renew it at the server; where it is right, look at the clock of this machine and at clickhouse.tls.ca',
+  },
+  CERT_NOT_YET_VALID: {
+    what: 'its certificate is not valid yet',
+    hint: 'look at the clocks of this machine and of the server',
+  },
   CERT_REVOKED: { what: 'its certificate was revoked', hint: 'renew it at the server' },
   ERR_SSL_TLSV13_ALERT_CERTIFICATE_REQUIRED: clientWanted,
   // What TLS 1.2 says for it, among other things.
-  ERR_SSL_SSLV3_ALERT_HANDSHAKE_FAILURE: { what: 'it broke the handshake off', hint: 'it may want a client certificate (clickhouse.tls.cert and .key), or another version of TLS' },
+  ERR_SSL_SSLV3_ALERT_HANDSHAKE_FAILURE: {
+    what: 'it broke the handshake off',
+    hint: 'it may want a client certificate (clickhouse.tls.cert and .key), or another version of TLS',
+  },
   ERR_SSL_SSLV3_ALERT_BAD_CERTIFICATE: clientRefused,
   ERR_SSL_SSLV3_ALERT_UNSUPPORTED_CERTIFICATE: clientRefused,
   ERR_SSL_SSLV3_ALERT_CERTIFICATE_REVOKED: clientRefused,
@@ -47,8 +56,14 @@ const byCode: Readonly<Record<string, ConnectionFault>> = {
   ERR_SSL_SSLV3_ALERT_CERTIFICATE_UNKNOWN: clientRefused,
   ERR_SSL_TLSV1_ALERT_UNKNOWN_CA: clientRefused,
   ERR_SSL_TLSV1_ALERT_DECRYPT_ERROR: clientRefused,
-  ERR_SSL_TLSV1_ALERT_PROTOCOL_VERSION: { what: 'it speaks another version of TLS', hint: 'let it speak TLS 1.2 or 1.3' },
-  ERR_SSL_TLSV1_UNRECOGNIZED_NAME: { what: 'it does not know the name it was asked for', hint: 'give the name it has as clickhouse.tls.serverName' },
+  ERR_SSL_TLSV1_ALERT_PROTOCOL_VERSION: {
+    what: 'it speaks another version of TLS',
+    hint: 'let it speak TLS 1.2 or 1.3',
+  },
+  ERR_SSL_TLSV1_UNRECOGNIZED_NAME: {
+    what: 'it does not know the name it was asked for',
+    hint: 'give the name it has as clickhouse.tls.serverName',
+  },
   ERR_SSL_WRONG_VERSION_NUMBER: notTls,
   ERR_SSL_PACKET_LENGTH_TOO_LONG: notTls,
   ERR_SSL_RECORD_LAYER_FAILURE: notTls,
@@ -71,14 +86,23 @@ export function handshakeCode(error: Error): string {
   return reason === undefined ? code : `ERR_SSL_${reason.toUpperCase().replaceAll(' ', '_')}`;
 }
 
-export const portOfTls: ConnectionFault = { what: 'this port speaks TLS, and was asked without', hint: 'write https://, or give the port without TLS (8123)' };
+export const portOfTls: ConnectionFault = {
+  what: 'this port speaks TLS, and was asked without',
+  hint: 'write https://, or give the port without TLS (8123)',
+};
 
 const MAX_NAMES_LENGTH = 200;
 
 function otherName(error: Error): ConnectionFault {
-  const { host, cert } = error as { readonly host?: string; readonly cert?: { readonly subjectaltname?: string; readonly subject?: { readonly CN?: string } } };
+  const { host, cert } = error as {
+    readonly host?: string;
+    readonly cert?: { readonly subjectaltname?: string; readonly subject?: { readonly CN?: string } };
+  };
   const names = (cert?.subjectaltname ?? `CN:${cert?.subject?.CN ?? '?'}`).slice(0, MAX_NAMES_LENGTH);
-  return { what: `its certificate is not for ${host ?? 'this name'}, but for ${names}`, hint: 'write such a name in clickhouse.url, or give it as clickhouse.tls.serverName' };
+  return {
+    what: `its certificate is not for ${host ?? 'this name'}, but for ${names}`,
+    hint: 'write such a name in clickhouse.url, or give it as clickhouse.tls.serverName',
+  };
 }
 
 /** An alert of TLS: type 21, version 3. */

@@ -32,8 +32,19 @@ export interface ClickHouseAddress {
 }
 
 /** What of larger options says how ClickHouse is reached. */
-export function addressOf({ url, database, username, password, connectTimeoutMs, tls, headers, proxy }: ClickHouseAddress): ClickHouseAddress {
-  const optional = Object.entries({ database, username, password, connectTimeoutMs, tls, headers, proxy }).filter(([, value]) => value !== undefined);
+export function addressOf({
+  url,
+  database,
+  username,
+  password,
+  connectTimeoutMs,
+  tls,
+  headers,
+  proxy,
+}: ClickHouseAddress): ClickHouseAddress {
+  const optional = Object.entries({ database, username, password, connectTimeoutMs, tls, headers, proxy }).filter(
+    ([, value]) => value !== undefined,
+  );
   return { url, ...(Object.fromEntries(optional) as Omit<ClickHouseAddress, 'url'>) };
 }
 
@@ -42,11 +53,23 @@ const CONNECT_TIMEOUT_MS = 10_000;
 const IDLE_MS = 2_500;
 
 /** The options of a connection that cannot be used; undefined: they can. Nothing is connected to. */
-export function addressFault({ url, tls, headers = {}, proxy, password = '' }: ClickHouseAddress): OptionFault | undefined {
+export function addressFault({
+  url,
+  tls,
+  headers = {},
+  proxy,
+  password = '',
+}: ClickHouseAddress): OptionFault | undefined {
   const isSecure = url.startsWith('https:');
-  if (tls !== undefined && !isSecure && proxy?.url.startsWith('https:') !== true) return { option: 'tls', what: 'without effect: the url is http://', hint: 'write https:// and the port for TLS (8443), or take it out' };
+  if (tls !== undefined && !isSecure && proxy?.url.startsWith('https:') !== true)
+    return {
+      option: 'tls',
+      what: 'without effect: the url is http://',
+      hint: 'write https:// and the port for TLS (8443), or take it out',
+    };
   const isTokenGiven = Object.keys(headers).some((name) => name.toLowerCase() === 'authorization');
-  if (isTokenGiven && (password !== '' || tls?.certificateLogin === true)) return { option: 'headers.authorization', what: 'there is another login beside it', hint: 'give one of the two' };
+  if (isTokenGiven && (password !== '' || tls?.certificateLogin === true))
+    return { option: 'headers.authorization', what: 'there is another login beside it', hint: 'give one of the two' };
   return (tls && tlsFault(tls)) ?? headersFault(headers) ?? (proxy && proxyFault(proxy, isSecure));
 }
 
@@ -69,7 +92,8 @@ export class Endpoint {
   constructor(options: ClickHouseAddress) {
     const url = parseUrl(options.url);
     const fault = addressFault(options);
-    if (fault !== undefined) throw new IngestError('KCR_CONFIG', `\`${fault.option}\`: ${fault.what}`, { hint: fault.hint });
+    if (fault !== undefined)
+      throw new IngestError('KCR_CONFIG', `\`${fault.option}\`: ${fault.what}`, { hint: fault.hint });
     this.origin = url.origin;
     this.pathname = url.pathname === '/' ? '' : url.pathname;
     this.isSecure = url.protocol === 'https:';
@@ -105,12 +129,22 @@ export class Endpoint {
   agent({ maxSockets = Infinity }: { readonly maxSockets?: number } = {}): http.Agent {
     const { tls = {}, connectTimeoutMs = CONNECT_TIMEOUT_MS } = this.#options;
     const options = { keepAlive: true, timeout: IDLE_MS, scheduling: 'lifo', maxSockets } as const;
-    if (this.forwarding !== undefined) return limited(new ForwardingAgent(options, this.forwarding, proxyTls(tls)), this.forwarding.isSecure, connectTimeoutMs);
+    if (this.forwarding !== undefined)
+      return limited(
+        new ForwardingAgent(options, this.forwarding, proxyTls(tls)),
+        this.forwarding.isSecure,
+        connectTimeoutMs,
+      );
     const agent = this.isSecure ? new https.Agent({ ...options, ...connectTls(tls) }) : new http.Agent(options);
     const proxy = this.#proxy;
     if (proxy === undefined) return limited(agent, this.isSecure, connectTimeoutMs);
     const to = `${this.host.includes(':') ? `[${this.host}]` : this.host}:${this.port}`;
-    return tunnelled(agent, (signal) => openTunnel(proxy, { to, tls: proxyTls(tls), signal }), this.isSecure, connectTimeoutMs);
+    return tunnelled(
+      agent,
+      (signal) => openTunnel(proxy, { to, tls: proxyTls(tls), signal }),
+      this.isSecure,
+      connectTimeoutMs,
+    );
   }
 }
 
@@ -134,7 +168,12 @@ function limited(agent: http.Agent, isSecure: boolean, limitMs: number): http.Ag
 }
 
 /** Connections of the agent go through a tunnel, which counts as part of connecting. */
-function tunnelled(agent: http.Agent, open: (signal: AbortSignal) => Promise<Socket>, isSecure: boolean, limitMs: number): http.Agent {
+function tunnelled(
+  agent: http.Agent,
+  open: (signal: AbortSignal) => Promise<Socket>,
+  isSecure: boolean,
+  limitMs: number,
+): http.Agent {
   const connect = agent.createConnection.bind(agent);
   const opening = new Set<AbortController>();
   agent.createConnection = (options: http.ClientRequestArgs, onConnected?: OnConnected) => {
@@ -190,7 +229,9 @@ class ForwardingAgent extends http.Agent {
       if (refused !== undefined) request.destroy(refused);
     });
     const { host, port } = this.#proxy;
-    const base = http.Agent.prototype as unknown as { addRequest(request: http.ClientRequest, options: http.RequestOptions): void };
+    const base = http.Agent.prototype as unknown as {
+      addRequest(request: http.ClientRequest, options: http.RequestOptions): void;
+    };
     base.addRequest.call(this, request, { ...options, host, port });
   }
 
@@ -219,7 +260,9 @@ function parseUrl(text: string): URL {
     throw new IngestError('KCR_CONFIG', `Expected \`url\` to be an http: or https: url, got ${withoutPassword(text)}`);
   }
   if (url.search !== '' || url.hash !== '') {
-    throw new IngestError('KCR_CONFIG', `Expected \`url\` to have no query string, got ${withoutPassword(text)}`, { hint: 'give settings in `clickhouseSettings`' });
+    throw new IngestError('KCR_CONFIG', `Expected \`url\` to have no query string, got ${withoutPassword(text)}`, {
+      hint: 'give settings in `clickhouseSettings`',
+    });
   }
   return url;
 }

@@ -40,13 +40,22 @@ export class ProxyFailure extends Error {
   }
 }
 
-export function proxyFault({ url: text, tunnel = true }: ProxyOptions, isTargetSecure: boolean): OptionFault | undefined {
+export function proxyFault(
+  { url: text, tunnel = true }: ProxyOptions,
+  isTargetSecure: boolean,
+): OptionFault | undefined {
   const url = URL.canParse(text) ? new URL(text) : undefined;
   if (url === undefined || (url.protocol !== 'http:' && url.protocol !== 'https:')) {
-    return { option: 'proxy.url', what: 'expected an http:// or https:// address', hint: 'it says how the proxy is reached, mostly http://host:3128' };
+    return {
+      option: 'proxy.url',
+      what: 'expected an http:// or https:// address',
+      hint: 'it says how the proxy is reached, mostly http://host:3128',
+    };
   }
-  if (url.pathname !== '/' || url.search !== '' || url.hash !== '') return { option: 'proxy.url', what: 'expected no path', hint: 'give host and port alone' };
-  if (isTargetSecure && !tunnel) return { option: 'proxy.tunnel', what: 'an https:// server is reached through a tunnel only', hint: 'take it out' };
+  if (url.pathname !== '/' || url.search !== '' || url.hash !== '')
+    return { option: 'proxy.url', what: 'expected no path', hint: 'give host and port alone' };
+  if (isTargetSecure && !tunnel)
+    return { option: 'proxy.tunnel', what: 'an https:// server is reached through a tunnel only', hint: 'take it out' };
   return undefined;
 }
 
@@ -60,7 +69,10 @@ export function proxyOf({ url: text, username, password }: ProxyOptions): Proxy 
     isSecure,
     host: url.hostname.replace(/^\[(.*)\]$/, '$1'),
     port: url.port === '' ? (isSecure ? 443 : 80) : Number(url.port),
-    headers: user === '' && secret === '' ? {} : { 'proxy-authorization': `Basic ${Buffer.from(`${user}:${secret}`).toString('base64')}` },
+    headers:
+      user === '' && secret === ''
+        ? {}
+        : { 'proxy-authorization': `Basic ${Buffer.from(`${user}:${secret}`).toString('base64')}` },
   };
 }
 
@@ -77,7 +89,15 @@ export interface TunnelConfig {
 export function openTunnel(proxy: Proxy, { to, tls, signal }: TunnelConfig): Promise<Socket> {
   return new Promise((resolve, reject) => {
     const { request } = proxy.isSecure ? https : http;
-    const asked = request({ ...tls, host: proxy.host, port: proxy.port, method: 'CONNECT', path: to, headers: { host: to, ...proxy.headers }, agent: false });
+    const asked = request({
+      ...tls,
+      host: proxy.host,
+      port: proxy.port,
+      method: 'CONNECT',
+      path: to,
+      headers: { host: to, ...proxy.headers },
+      agent: false,
+    });
     const aborted = (): void => void asked.destroy(signal.reason as Error);
     signal.addEventListener('abort', aborted, { once: true });
     asked.once('close', () => signal.removeEventListener('abort', aborted));
@@ -93,7 +113,13 @@ export function openTunnel(proxy: Proxy, { to, tls, signal }: TunnelConfig): Pro
     asked.once('error', (error) => {
       if (signal.aborted) return reject(signal.reason as Error);
       const reason = error.message === '' ? ((error as NodeJS.ErrnoException).code ?? error.name) : error.message;
-      reject(new ProxyFailure(`the proxy ${proxy.address} cannot be reached: ${reason}`, 'check clickhouse.proxy.url, http:// or https:// included', error));
+      reject(
+        new ProxyFailure(
+          `the proxy ${proxy.address} cannot be reached: ${reason}`,
+          'check clickhouse.proxy.url, http:// or https:// included',
+          error,
+        ),
+      );
     });
     asked.end();
     if (signal.aborted) aborted();
@@ -101,12 +127,16 @@ export function openTunnel(proxy: Proxy, { to, tls, signal }: TunnelConfig): Pro
 }
 
 function refusal(address: string, to: string, said: string): ProxyFailure {
-  return new ProxyFailure(`the proxy ${address} refuses a tunnel to ${to}: ${said}`, refusalHint(Number.parseInt(said, 10)));
+  return new ProxyFailure(
+    `the proxy ${address} refuses a tunnel to ${to}: ${said}`,
+    refusalHint(Number.parseInt(said, 10)),
+  );
 }
 
 function refusalHint(status: number): string {
   if (status === 407) return 'it wants a login: give clickhouse.proxy.username and .password, or check them';
-  if (status >= 500) return 'the proxy itself cannot reach ClickHouse: check the host and port of clickhouse.url from there';
+  if (status >= 500)
+    return 'the proxy itself cannot reach ClickHouse: check the host and port of clickhouse.url from there';
   return 'allow CONNECT to that host and port in the proxy; an http:// ClickHouse can do without: clickhouse.proxy.tunnel false';
 }
 

@@ -17,7 +17,9 @@ const ZSTD_LEVEL = 100;
 
 /** Why this Node cannot compress so; undefined: it can. */
 export function encodingFault(encoding: 'none' | Encoding): string | undefined {
-  return encoding === 'zstd' && createZstdCompress === undefined ? `zstd needs Node 22.15 or later, this is ${process.version}: take gzip` : undefined;
+  return encoding === 'zstd' && createZstdCompress === undefined
+    ? `zstd needs Node 22.15 or later, this is ${process.version}: take gzip`
+    : undefined;
 }
 
 /** Writes of a body that may be under way at once: as many as there are pieces. */
@@ -62,7 +64,10 @@ export class Sending {
 
   #compressed(encoding: Encoding): Writable {
     // The fastest levels: inserts are many, and what they save is the network's, not the disk's.
-    const packer = encoding === 'zstd' && createZstdCompress !== undefined ? createZstdCompress({ params: { [ZSTD_LEVEL]: 1 } }) : zlib.createGzip({ level: 1 });
+    const packer =
+      encoding === 'zstd' && createZstdCompress !== undefined
+        ? createZstdCompress({ params: { [ZSTD_LEVEL]: 1 } })
+        : zlib.createGzip({ level: 1 });
     packer.on('data', (packed: Buffer) => (this.bytes += packed.length));
     packer.on('error', (error) => this.#request.destroy(error));
     this.#request.once('close', () => packer.destroy());

@@ -15,8 +15,15 @@ export function tlsWarnings(tls: TlsOptions = {}, nowMs: number = Date.now()): r
   const told = (detail: string, todo: string): TlsWarning => ({ level: 'warning', what: 'TLS', detail, todo });
   return [
     ...(tls.insecureSkipVerify === true
-      ? [told('the certificate of ClickHouse is not verified: whoever stands between can read and change what is sent, the password included', 'take out clickhouse.tls.insecureSkipVerify, and give the authority as clickhouse.tls.ca')]
+      ? [
+          told(
+            'the certificate of ClickHouse is not verified: whoever stands between can read and change what is sent, the password included',
+            'take out clickhouse.tls.insecureSkipVerify, and give the authority as clickhouse.tls.ca',
+          ),
+        ]
       : []),
-    ...(endMs !== undefined && endMs < nowMs ? [told('our client certificate has expired', 'renew clickhouse.tls.cert')] : []),
+    ...(endMs !== undefined && endMs < nowMs
+      ? [told('our client certificate has expired', 'renew clickhouse.tls.cert')]
+      : []),
   ];
 }

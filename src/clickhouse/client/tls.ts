@@ -35,16 +35,35 @@ const PEM_HINT = 'give the text itself, from "-----BEGIN" on; of a file by ${fil
 
 export function tlsFault(tls: TlsOptions): OptionFault | undefined {
   const { cert, key, passphrase, certificateLogin = false, insecureSkipVerify = false, ca } = tls;
-  if (cert !== undefined && key === undefined) return { option: 'tls.key', what: 'missing beside tls.cert', hint: 'give the private key of the certificate' };
-  if (key !== undefined && cert === undefined) return { option: 'tls.cert', what: 'missing beside tls.key', hint: 'give the certificate of the key' };
-  if (passphrase !== undefined && key === undefined) return { option: 'tls.passphrase', what: 'there is no tls.key that it could open', hint: 'give the key, or take it out' };
-  if (certificateLogin && cert === undefined) return { option: 'tls.certificateLogin', what: 'there is no tls.cert to log in with', hint: 'give tls.cert and tls.key' };
-  if (insecureSkipVerify && ca !== undefined) return { option: 'tls.insecureSkipVerify', what: 'with it tls.ca is not looked at', hint: 'take one of the two out' };
+  if (cert !== undefined && key === undefined)
+    return { option: 'tls.key', what: 'missing beside tls.cert', hint: 'give the private key of the certificate' };
+  if (key !== undefined && cert === undefined)
+    return { option: 'tls.cert', what: 'missing beside tls.key', hint: 'give the certificate of the key' };
+  if (passphrase !== undefined && key === undefined)
+    return {
+      option: 'tls.passphrase',
+      what: 'there is no tls.key that it could open',
+      hint: 'give the key, or take it out',
+    };
+  if (certificateLogin && cert === undefined)
+    return {
+      option: 'tls.certificateLogin',
+      what: 'there is no tls.cert to log in with',
+      hint: 'give tls.cert and tls.key',
+    };
+  if (insecureSkipVerify && ca !== undefined)
+    return {
+      option: 'tls.insecureSkipVerify',
+      what: 'with it tls.ca is not looked at',
+      hint: 'take one of the two out',
+    };
   return caFault(ca) ?? (cert === undefined ? undefined : pairFault(cert, key ?? '', passphrase));
 }
 
 function caFault(ca: string | undefined): OptionFault | undefined {
-  return ca === undefined || certificatesOf(ca) !== undefined ? undefined : { option: 'tls.ca', what: 'expected certificates in PEM', hint: PEM_HINT };
+  return ca === undefined || certificatesOf(ca) !== undefined
+    ? undefined
+    : { option: 'tls.ca', what: 'expected certificates in PEM', hint: PEM_HINT };
 }
 
 function pairFault(cert: string, key: string, passphrase: string | undefined): OptionFault | undefined {
@@ -56,7 +75,13 @@ function pairFault(cert: string, key: string, passphrase: string | undefined): O
     const hint = passphrase === undefined ? 'give tls.passphrase where it is encrypted' : 'look at tls.passphrase';
     return { option: 'tls.key', what: 'the private key cannot be read', hint };
   }
-  return leaf.checkPrivateKey(opened) ? undefined : { option: 'tls.key', what: 'it is not the key of tls.cert', hint: 'the certificate that was issued for this key comes first in tls.cert' };
+  return leaf.checkPrivateKey(opened)
+    ? undefined
+    : {
+        option: 'tls.key',
+        what: 'it is not the key of tls.cert',
+        hint: 'the certificate that was issued for this key comes first in tls.cert',
+      };
 }
 
 function privateKey(key: string, passphrase: string | undefined): KeyObject | undefined {
@@ -69,7 +94,9 @@ function privateKey(key: string, passphrase: string | undefined): KeyObject | un
 
 /** Undefined where there is none, or one that cannot be read. */
 function certificatesOf(pem: string): readonly X509Certificate[] | undefined {
-  const found = pem.match(/-----BEGIN (?:TRUSTED |X509 )?CERTIFICATE-----[^-]*-----END (?:TRUSTED |X509 )?CERTIFICATE-----/g);
+  const found = pem.match(
+    /-----BEGIN (?:TRUSTED |X509 )?CERTIFICATE-----[^-]*-----END (?:TRUSTED |X509 )?CERTIFICATE-----/g,
+  );
   try {
     return found?.map((one) => new X509Certificate(one));
   } catch {

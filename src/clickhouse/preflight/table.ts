@@ -26,7 +26,14 @@ export async function checkGrants(http: ClickHouseHttp, table: Table): Promise<F
   };
   const findings: Finding[] = [];
   if (!(await granted('INSERT'))) {
-    findings.push(refusal('KCR_PREFLIGHT', `grants on ${nameOf(table)}`, 'the user may not INSERT', `GRANT INSERT ON ${quoted(table)} TO …`));
+    findings.push(
+      refusal(
+        'KCR_PREFLIGHT',
+        `grants on ${nameOf(table)}`,
+        'the user may not INSERT',
+        `GRANT INSERT ON ${quoted(table)} TO …`,
+      ),
+    );
   }
   if (!(await granted('SELECT'))) {
     const detail = 'the user may not SELECT, so a range in doubt cannot be read back';
@@ -39,14 +46,24 @@ export function checkEngine(table: Table): Finding {
   const what = `table ${nameOf(table)}`;
   if (table.family !== 'none') return ok(what, table.engine);
   const detail = `engine ${table.engine} keeps no dedup tokens, so a repeated insert would double its rows`;
-  return refusal('KCR_TABLE_UNSUITABLE', what, detail, 'insert into a table of the MergeTree family, or choose at-least-once');
+  return refusal(
+    'KCR_TABLE_UNSUITABLE',
+    what,
+    detail,
+    'insert into a table of the MergeTree family, or choose at-least-once',
+  );
 }
 
 /**
  * The window forgets by count, so it has to hold what comes while a token is relied on: at most a batch of each Kafka
  * partition in each `maxWaitMs`. A part that several inserts made together takes an entry for each of them.
  */
-function checkTokens({ needs, options }: CheckContext, table: Table, { window, seconds }: { readonly window: number; readonly seconds: number | undefined }, what: string): Finding | undefined {
+function checkTokens(
+  { needs, options }: CheckContext,
+  table: Table,
+  { window, seconds }: { readonly window: number; readonly seconds: number | undefined },
+  what: string,
+): Finding | undefined {
   const { kafkaPartitions = 1, partitionsPerBatch = 1, batchMaxWaitMs = 1000 } = needs;
   const perSecond = (kafkaPartitions * partitionsPerBatch * 1000) / batchMaxWaitMs;
   const budgetS = budgetWithin(options.dedupBudgetMs ?? DEDUP_BUDGET_MS, seconds) / 1000;
@@ -54,8 +71,15 @@ function checkTokens({ needs, options }: CheckContext, table: Table, { window, s
   if (window >= needed) return undefined;
   const heldS = Math.floor(window / perSecond);
   const detail = `it is ${window} entries, and each of up to ${Math.ceil(perSecond)} inserts a second takes its own, also of those that make a part together: it may hold the tokens of ${heldS} s, and they are relied on for ${budgetS} s`;
-  const then = readBackFault(table) === undefined ? '; beyond that the table is asked before a range is sent again' : '; beyond that a range in doubt halts its partition, since the table cannot be asked';
-  return warning(what, detail + then, `ALTER TABLE ${quoted(table)} MODIFY SETTING ${windowSetting(table)} = ${needed}, or set dedupBudgetMs to ${Math.max(1, heldS) * 1000} or less`);
+  const then =
+    readBackFault(table) === undefined
+      ? '; beyond that the table is asked before a range is sent again'
+      : '; beyond that a range in doubt halts its partition, since the table cannot be asked';
+  return warning(
+    what,
+    detail + then,
+    `ALTER TABLE ${quoted(table)} MODIFY SETTING ${windowSetting(table)} = ${needed}, or set dedupBudgetMs to ${Math.max(1, heldS) * 1000} or less`,
+  );
 }
 
 function windowSetting({ family }: Table): string {
@@ -65,29 +89,44 @@ function windowSetting({ family }: Table): string {
 export function checkWindow(context: CheckContext, table: Table, role: 'table' | 'view target'): Finding {
   const { needs, defaults } = context;
   const setting = windowSetting(table);
-  const window = tableSetting(table, setting) ?? (table.family === 'plain' ? defaults.window : defaults.replicatedWindow);
+  const window =
+    tableSetting(table, setting) ?? (table.family === 'plain' ? defaults.window : defaults.replicatedWindow);
   const what = `dedup window of ${nameOf(table)}`;
   const { maxPending, kafkaPartitions = 1, partitionsPerBatch = 1 } = needs;
   const least = maxPending * kafkaPartitions * partitionsPerBatch;
   const roomy = Math.max(SMALL_WINDOW, least * WINDOW_ROOM);
   const todo = `ALTER TABLE ${quoted(table)} MODIFY SETTING ${setting} = ${Math.max(WINDOW, roomy)}`;
-  if (window === undefined) return warning(what, 'cannot be seen; if it is 0, repeated inserts double their rows', todo);
+  if (window === undefined)
+    return warning(what, 'cannot be seen; if it is 0, repeated inserts double their rows', todo);
   if (window === 0) {
     const whose = role === 'table' ? 'the table forgets every token' : 'a materialized view writes into it';
     return refusal('KCR_DEDUP_WINDOW', what, `it is 0: ${whose}, and a repeated insert doubles its rows`, todo);
   }
   const sum = `${maxPending} batches in doubt of each of ${kafkaPartitions} Kafka partitions, over ${partitionsPerBatch} ClickHouse partitions each`;
-  if (window < least) return refusal('KCR_DEDUP_WINDOW', what, `it is ${window} entries, less than the ${least} that may be needed at once (${sum})`, todo);
+  if (window < least)
+    return refusal(
+      'KCR_DEDUP_WINDOW',
+      what,
+      `it is ${window} entries, less than the ${least} that may be needed at once (${sum})`,
+      todo,
+    );
   if (window < roomy) {
     const detail = `it is ${window} entries, all Kafka partitions together: what is replayed after more than that is doubled; ${least} may be needed at once (${sum})`;
     return warning(what, detail, todo);
   }
-  const seconds = table.family === 'plain' ? undefined : (tableSetting(table, 'replicated_deduplication_window_seconds') ?? defaults.replicatedSeconds);
+  const seconds =
+    table.family === 'plain'
+      ? undefined
+      : (tableSetting(table, 'replicated_deduplication_window_seconds') ?? defaults.replicatedSeconds);
   const tokens = checkTokens(context, table, { window, seconds }, what);
   if (tokens !== undefined) return tokens;
   if (seconds !== undefined && seconds < SHORT_WINDOW_S) {
     const detail = `tokens are kept for ${seconds} s: a replay after a longer outage doubles its rows`;
-    return warning(what, detail, `ALTER TABLE ${quoted(table)} MODIFY SETTING replicated_deduplication_window_seconds = 604800`);
+    return warning(
+      what,
+      detail,
+      `ALTER TABLE ${quoted(table)} MODIFY SETTING replicated_deduplication_window_seconds = 604800`,
+    );
   }
   return ok(what, `${window} entries${seconds === undefined ? '' : `, ${seconds} s`}`);
 }
@@ -108,15 +147,27 @@ export function checkVolatile(table: Table): Finding[] {
     const todo = `ALTER TABLE ${quoted(table)} MODIFY COLUMN ${plainName(name)} REMOVE ${defaultKind}, and let every record bring it (_timestamp, of type DateTime, is filled with the record's own time)`;
     return always ? refusal('KCR_TABLE_UNSUITABLE', what, detail, todo) : warning(what, detail, todo);
   });
-  const others = columns.filter(({ column }) => !column.inPartitionKey).map(({ column, because }) => `${column.name} by ${because}`);
+  const others = columns
+    .filter(({ column }) => !column.inPartitionKey)
+    .map(({ column, because }) => `${column.name} by ${because}`);
   if (others.length === 0) return findings;
-  return [...findings, ok(what, `${others.join(', ')}: rows that are inserted again by a fill get new values; harmless for which rows there are`)];
+  return [
+    ...findings,
+    ok(
+      what,
+      `${others.join(', ')}: rows that are inserted again by a fill get new values; harmless for which rows there are`,
+    ),
+  ];
 }
 
 /** The provenance columns: every row brings them. */
 export function filledColumns({ provenance }: Table): ReadonlySet<string> {
   const { topic, partition, offset, timestamp, key, headers } = provenance;
-  return new Set(Object.entries({ topic, partition, offset, timestamp, key, headers }).flatMap(([name, filled]) => (filled === undefined || filled === false ? [] : [`_${name}`])));
+  return new Set(
+    Object.entries({ topic, partition, offset, timestamp, key, headers }).flatMap(([name, filled]) =>
+      filled === undefined || filled === false ? [] : [`_${name}`],
+    ),
+  );
 }
 
 /** A column that is made up cannot become one that is stored by being modified. */
@@ -144,7 +195,8 @@ export async function checkRowPolicies(http: ClickHouseHttp, table: Table): Prom
   // A user who may not SELECT is told so elsewhere.
   if (names.length === 0 && !(await hidesRows(http, table))) return [];
   const named = names.length === 0 ? '' : ` (${names.join(', ')})`;
-  const then = 'a range in doubt cannot be looked for: where its token cannot be relied on the Kafka partition halts, and "verify" refuses';
+  const then =
+    'a range in doubt cannot be looked for: where its token cannot be relied on the Kafka partition halts, and "verify" refuses';
   return [warning(`row policies of ${nameOf(table)}`, `${HIDDEN}${named}: ${then}`, SEES_ALL)];
 }
 

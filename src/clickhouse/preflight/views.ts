@@ -18,16 +18,27 @@ export async function checkViews(context: CheckContext, table: Table): Promise<F
   const { version } = context.server;
   if (table.views.length > 0 && isBefore(version, OLDEST_WITH_VIEWS)) {
     const detail = `ClickHouse ${version} makes the tokens of materialized views in another way than ${OLDEST_WITH_VIEWS.join('.')} and later: their rows may be lost or doubled when an insert is repeated`;
-    findings.push(refusal('KCR_PREFLIGHT', `views of ${nameOf(table)}`, detail, 'upgrade the server, or choose at-least-once'));
+    findings.push(
+      refusal('KCR_PREFLIGHT', `views of ${nameOf(table)}`, detail, 'upgrade the server, or choose at-least-once'),
+    );
   }
   const seen = new Set<string>([nameOf(table)]);
-  const queue: { readonly view: TableName; readonly source: Table }[] = table.views.map((view) => ({ view, source: table }));
+  const queue: { readonly view: TableName; readonly source: Table }[] = table.views.map((view) => ({
+    view,
+    source: table,
+  }));
   for (let next = queue.shift(); next !== undefined; next = queue.shift()) {
     const { view } = next;
     const name = await findTarget(context.http, view);
     const target = name === undefined ? undefined : await findTable(context.http, name);
     if (target === undefined) {
-      findings.push(warning(`view ${nameOf(view)}`, 'its target cannot be seen, so neither can its dedup window', 'GRANT SHOW TABLES on its database'));
+      findings.push(
+        warning(
+          `view ${nameOf(view)}`,
+          'its target cannot be seen, so neither can its dedup window',
+          'GRANT SHOW TABLES on its database',
+        ),
+      );
       continue;
     }
     if (seen.has(nameOf(target))) continue;
@@ -36,8 +47,11 @@ export async function checkViews(context: CheckContext, table: Table): Promise<F
     queue.push(...target.views.map((further) => ({ view: further, source: target })));
   }
   if (table.family === 'plain' && table.views.length > 0) {
-    const detail = 'after ClickHouse was killed during an insert the table itself is read back, the targets of its views are not';
-    findings.push(warning(`views of ${nameOf(table)}`, detail, 'use replicated tables where a view must survive that too'));
+    const detail =
+      'after ClickHouse was killed during an insert the table itself is read back, the targets of its views are not';
+    findings.push(
+      warning(`views of ${nameOf(table)}`, detail, 'use replicated tables where a view must survive that too'),
+    );
   }
   return findings;
 }
@@ -57,5 +71,7 @@ function checkTarget(context: CheckContext, view: TableName, target: Table): Fin
   // Nothing is kept in a Null table; what counts is behind it.
   if (target.engine === 'Null') return [ok(`view ${nameOf(view)}`, `writes into ${nameOf(target)}, engine Null`)];
   const detail = `writes into ${nameOf(target)}, whose engine ${target.engine} keeps no dedup tokens: a repeated insert doubles its rows there`;
-  return [refusal('KCR_TABLE_UNSUITABLE', `view ${nameOf(view)}`, detail, 'give the view a target of the MergeTree family')];
+  return [
+    refusal('KCR_TABLE_UNSUITABLE', `view ${nameOf(view)}`, detail, 'give the view a target of the MergeTree family'),
+  ];
 }

@@ -52,9 +52,17 @@ const names: Readonly<Record<number, readonly [status: number, name: string, tex
   216: [500, 'QUERY_WITH_SAME_ID_IS_ALREADY_RUNNING', 'Query is already running'],
   241: [500, 'MEMORY_LIMIT_EXCEEDED', '(total) memory limit exceeded'],
   242: [500, 'TABLE_IS_READ_ONLY', 'Table is in readonly mode due to connection loss'],
-  252: [500, 'TOO_MANY_PARTS', 'Too many parts (3000 with average size of 431.00 B). Merges are processing significantly slower than inserts'],
-  319: [500, 'UNKNOWN_STATUS_OF_INSERT', 'Unknown status of part all_149_149_0 (Reason: Session expired). Data was written locally but we don\'t know the status in keeper'],
-  395: [500, 'FUNCTION_THROW_IF_VALUE_IS_NON_ZERO', 'Value passed to \'throwIf\' function is non-zero'],
+  252: [
+    500,
+    'TOO_MANY_PARTS',
+    'Too many parts (3000 with average size of 431.00 B). Merges are processing significantly slower than inserts',
+  ],
+  319: [
+    500,
+    'UNKNOWN_STATUS_OF_INSERT',
+    "Unknown status of part all_149_149_0 (Reason: Session expired). Data was written locally but we don't know the status in keeper",
+  ],
+  395: [500, 'FUNCTION_THROW_IF_VALUE_IS_NON_ZERO', "Value passed to 'throwIf' function is non-zero"],
   469: [500, 'VIOLATED_CONSTRAINT', 'Constraint `c` for table is violated'],
   497: [403, 'ACCESS_DENIED', 'Not enough privileges'],
   745: [500, 'SERVER_OVERLOADED', 'CPU is overloaded'],
@@ -67,7 +75,10 @@ export function exception(code: number, queryId: string | undefined, said?: stri
   const [status, name, usual] = names[code] ?? [500, 'UNKNOWN', 'An error'];
   return {
     status,
-    headers: { 'x-clickhouse-exception-code': String(code), ...(queryId === undefined ? {} : { 'x-clickhouse-query-id': queryId }) },
+    headers: {
+      'x-clickhouse-exception-code': String(code),
+      ...(queryId === undefined ? {} : { 'x-clickhouse-query-id': queryId }),
+    },
     text: `Code: ${code}. DB::Exception: ${said ?? usual}. (${name}) (version 26.7.2.1)`,
   };
 }

@@ -89,10 +89,15 @@ export class SimulatedClickHouse {
   }
 
   /** A request reaches it. */
-  receive(request: Request, done: Done, { killed, fault }: { readonly killed?: Killed; readonly fault?: ServerFault | undefined } = {}): void {
+  receive(
+    request: Request,
+    done: Done,
+    { killed, fault }: { readonly killed?: Killed; readonly fault?: ServerFault | undefined } = {},
+  ): void {
     if (this.#nowMs() < this.#downUntilMs) return done({ error: new Broken('connecting') });
     if (fault?.kind === 'balancer') return done({ value: { status: 200, headers: {}, text: '' } });
-    if (fault?.kind === 'page') return done({ value: { status: fault.status, headers: {}, text: '<html><body>gateway</body></html>' } });
+    if (fault?.kind === 'page')
+      return done({ value: { status: fault.status, headers: {}, text: '<html><body>gateway</body></html>' } });
     if (request.kind === 'insert') return this.#insert(request, done, killed, fault);
     if (fault?.kind === 'answer') return done({ value: exception(fault.code, request.queryId) });
     if (fault?.kind === 'die' || killed !== undefined) {
@@ -112,8 +117,14 @@ export class SimulatedClickHouse {
 
   #asked(): Asked {
     return {
-      table: this.table, profile: this.config.profile ?? {}, nowMs: this.#nowMs(), startedMs: this.startedMs, version: '26.7.2.1', unknownParts: this.#unknownParts,
-      running: [...this.#running].map(({ queryId }) => queryId), queued: this.#waiting.map(({ queryId }) => queryId),
+      table: this.table,
+      profile: this.config.profile ?? {},
+      nowMs: this.#nowMs(),
+      startedMs: this.startedMs,
+      version: '26.7.2.1',
+      unknownParts: this.#unknownParts,
+      running: [...this.#running].map(({ queryId }) => queryId),
+      queued: this.#waiting.map(({ queryId }) => queryId),
     };
   }
 
@@ -133,11 +144,17 @@ export class SimulatedClickHouse {
     const rows = this.#parse(insert, effective);
     const token = effective.keepsTokens ? settings['insert_deduplication_token'] : undefined;
     if (token !== undefined) this.watch.arrived(token, rows.length, effective.blockRows);
-    if (effective.text('async_insert') === '1' && token !== undefined) return this.#wait({ queryId, token, rows, killed, done, timer: undefined }, effective);
+    if (effective.text('async_insert') === '1' && token !== undefined)
+      return this.#wait({ queryId, token, rows, killed, done, timer: undefined }, effective);
     const refused = rows.findIndex((row) => this.table.isPoison(row));
     if (refused >= 0) return answer(this.#refusal(queryId, refused + 1));
     if (effective.breaksOff && fault?.kind === 'slow') return answer(this.#success(queryId, 0));
-    const work = new Work(this.table.blocksOf(rows, effective.blockRows), token, { killed, fault, isPlain: this.table.config.family !== 'replicated', feedsViewsAgain: effective.text('deduplicate_blocks_in_dependent_materialized_views') !== '1' });
+    const work = new Work(this.table.blocksOf(rows, effective.blockRows), token, {
+      killed,
+      fault,
+      isPlain: this.table.config.family !== 'replicated',
+      feedsViewsAgain: effective.text('deduplicate_blocks_in_dependent_materialized_views') !== '1',
+    });
     this.#begin({ queryId, done, timer: undefined }, work, rows.length);
   }
 
@@ -145,7 +162,8 @@ export class SimulatedClickHouse {
     this.#running.add(running);
     this.table.busy += 1;
     const { fault } = work.how;
-    if (fault?.kind === 'slow') running.timer = this.scheduler.schedule(() => this.#next(running, work, rows), fault.ms);
+    if (fault?.kind === 'slow')
+      running.timer = this.scheduler.schedule(() => this.#next(running, work, rows), fault.ms);
     else this.#next(running, work, rows);
   }
 
@@ -164,7 +182,11 @@ export class SimulatedClickHouse {
       return this.kill();
     }
     if (block !== undefined && !isStopped) {
-      const isUnknown = fault?.kind === 'unknown part' && !isPlain && this.table.views.size === 0 && !(token !== undefined && this.table.knownBlocks().includes(`${token}|${block[0]}`));
+      const isUnknown =
+        fault?.kind === 'unknown part' &&
+        !isPlain &&
+        this.table.views.size === 0 &&
+        !(token !== undefined && this.table.knownBlocks().includes(`${token}|${block[0]}`));
       if (isUnknown) this.#landUnknown(block, token, fault.isKept);
       else this.table.land(block, token, { nowMs: this.#nowMs(), feedsViewsAgain });
       work.done += 1;
@@ -206,7 +228,8 @@ export class SimulatedClickHouse {
     this.table.busy += 1;
     if (insert.killed === 'early') return this.kill();
     this.#flush ??= this.scheduler.schedule(() => this.#write(), effective.number('async_insert_busy_timeout_max_ms'));
-    if (effective.text('wait_for_async_insert') !== '1') insert.done({ value: this.#success(insert.queryId, insert.rows.length) });
+    if (effective.text('wait_for_async_insert') !== '1')
+      insert.done({ value: this.#success(insert.queryId, insert.rows.length) });
   }
 
   /** What waits, as one block for each ClickHouse partition. */
@@ -219,7 +242,10 @@ export class SimulatedClickHouse {
     const isPlain = this.table.config.family !== 'replicated';
     const isTorn = killedAt >= 0 && isPlain;
     if (isTorn) for (const { token } of together.slice(0, killedAt + 1)) this.watch.torn(token);
-    const refusedRow = this.table.insertTogether(together, { nowMs: this.#nowMs(), ...(isTorn ? { dieAtInsert: killedAt } : {}) });
+    const refusedRow = this.table.insertTogether(together, {
+      nowMs: this.#nowMs(),
+      ...(isTorn ? { dieAtInsert: killedAt } : {}),
+    });
     if (killedAt >= 0 && refusedRow === undefined) {
       this.kill();
       for (const { done } of together) done({ error: new Broken('sent') });
@@ -230,35 +256,69 @@ export class SimulatedClickHouse {
         this.watch.landed(token);
         this.watch.took(token);
       }
-      done({ value: refusedRow === undefined ? this.#success(queryId, rows.length) : this.#refusal(queryId, refusedRow) });
+      done({
+        value: refusedRow === undefined ? this.#success(queryId, rows.length) : this.#refusal(queryId, refusedRow),
+      });
     }
   }
 
   /** Each line is one row. What a row says of its provenance must be so. */
   #parse({ body }: Insert, effective: Effective): readonly Row[] {
     const allowed = effective.number('input_format_allow_errors_num');
-    const rows = body.split('\n').filter((line) => line !== '').map((line): Row => {
-      const { id, p, o, _topic, _partition, _offset } = JSON.parse(line) as { id: number; p: number; o: number; _topic?: string; _partition?: number; _offset?: number };
-      const isBlank = _partition === undefined || _offset === undefined || (_topic === undefined && this.table.config.hasTopic !== false);
-      if ((_offset ?? o) !== o || (_partition ?? p) !== p) this.oddities.push(`the row of ${p}:${o} says that it is of ${_partition}:${_offset}`);
-      return { topic: _topic ?? 'simulated', partition: p, offset: o, timestampMs: id, value: null, ...(isBlank ? { isBlank } : {}) };
-    });
+    const rows = body
+      .split('\n')
+      .filter((line) => line !== '')
+      .map((line): Row => {
+        const { id, p, o, _topic, _partition, _offset } = JSON.parse(line) as {
+          id: number;
+          p: number;
+          o: number;
+          _topic?: string;
+          _partition?: number;
+          _offset?: number;
+        };
+        const isBlank =
+          _partition === undefined ||
+          _offset === undefined ||
+          (_topic === undefined && this.table.config.hasTopic !== false);
+        if ((_offset ?? o) !== o || (_partition ?? p) !== p)
+          this.oddities.push(`the row of ${p}:${o} says that it is of ${_partition}:${_offset}`);
+        return {
+          topic: _topic ?? 'simulated',
+          partition: p,
+          offset: o,
+          timestampMs: id,
+          value: null,
+          ...(isBlank ? { isBlank } : {}),
+        };
+      });
     return allowed > 0 ? rows.filter((row) => !this.table.isPoison(row)) : rows;
   }
 
   #refusal(queryId: string, row: number): Response {
     switch (this.config.refuses ?? 'row') {
       case 'row':
-        return exception(117, queryId, `Cannot read JSON field here: '{"n":oops}': (while reading the value of key n): (at row ${row})\n`);
+        return exception(
+          117,
+          queryId,
+          `Cannot read JSON field here: '{"n":oops}': (while reading the value of key n): (at row ${row})\n`,
+        );
       case 'constraint':
-        return exception(469, queryId, `Constraint \`c\` for table default.t is violated at row ${row}. Expression: (n < 7)`);
+        return exception(
+          469,
+          queryId,
+          `Constraint \`c\` for table default.t is violated at row ${row}. Expression: (n < 7)`,
+        );
       case 'nameless':
         return exception(190, queryId);
     }
   }
 
   #success(queryId: string, rows: number): Response {
-    const summary = JSON.stringify({ read_rows: String(rows * (1 + this.table.views.size)), written_rows: String(rows) });
+    const summary = JSON.stringify({
+      read_rows: String(rows * (1 + this.table.views.size)),
+      written_rows: String(rows),
+    });
     return { status: 200, headers: { 'x-clickhouse-query-id': queryId, 'x-clickhouse-summary': summary }, text: '' };
   }
 

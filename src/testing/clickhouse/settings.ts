@@ -7,10 +7,22 @@ export type Settings = Readonly<Record<string, string>>;
 
 /** As version 26.7 has them, where something here depends on them. */
 const defaults: Settings = {
-  async_insert: '1', wait_for_async_insert: '1', async_insert_busy_timeout_max_ms: '200', deduplicate_insert: 'enable', insert_deduplicate: '1',
-  deduplicate_blocks_in_dependent_materialized_views: '1', max_insert_block_size: '1048449', min_insert_block_size_rows: '1048449',
-  input_format_allow_errors_num: '0', materialized_views_ignore_errors: '0', max_execution_time: '0', timeout_overflow_mode: 'throw',
-  max_rows_to_group_by: '0', group_by_overflow_mode: 'throw', max_rows_to_read: '0', read_overflow_mode: 'throw',
+  async_insert: '1',
+  wait_for_async_insert: '1',
+  async_insert_busy_timeout_max_ms: '200',
+  deduplicate_insert: 'enable',
+  insert_deduplicate: '1',
+  deduplicate_blocks_in_dependent_materialized_views: '1',
+  max_insert_block_size: '1048449',
+  min_insert_block_size_rows: '1048449',
+  input_format_allow_errors_num: '0',
+  materialized_views_ignore_errors: '0',
+  max_execution_time: '0',
+  timeout_overflow_mode: 'throw',
+  max_rows_to_group_by: '0',
+  group_by_overflow_mode: 'throw',
+  max_rows_to_read: '0',
+  read_overflow_mode: 'throw',
 };
 
 /** Of a request, by name: the server's own, the profile's, the request's. */

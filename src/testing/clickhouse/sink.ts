@@ -66,9 +66,24 @@ export interface ShippedConfig {
 }
 
 /** Opens the sink that ships in a simulated process. Never settles where the process dies meanwhile. */
-export async function openShippedSink(process: SimulatedProcess, server: SimulatedClickHouse, tokens: Tokens, watch: Watch, { options = {}, timeoutMs, tampering, topic }: ShippedConfig): Promise<PreparingSink> {
-  const wire = new SimulatedWire(process, server, { timeoutMs, tampering, partitionOf: (token) => tokens.batchOf(token)?.assignment.partition });
-  const sink = await openSinkOver(wire, { url: wire.address, routes: [{ topic, table: TABLE }], ...options }, () => process.scheduler.now(), rarely(process));
+export async function openShippedSink(
+  process: SimulatedProcess,
+  server: SimulatedClickHouse,
+  tokens: Tokens,
+  watch: Watch,
+  { options = {}, timeoutMs, tampering, topic }: ShippedConfig,
+): Promise<PreparingSink> {
+  const wire = new SimulatedWire(process, server, {
+    timeoutMs,
+    tampering,
+    partitionOf: (token) => tokens.batchOf(token)?.assignment.partition,
+  });
+  const sink = await openSinkOver(
+    wire,
+    { url: wire.address, routes: [{ topic, table: TABLE }], ...options },
+    () => process.scheduler.now(),
+    rarely(process),
+  );
   return overlay(sink, {
     freeze: (batch) => {
       tokens.remember(batch);
@@ -76,7 +91,8 @@ export async function openShippedSink(process: SimulatedProcess, server: Simulat
       return overlay(frozen, {
         insert: () => defer(() => (watch.inserting('insert', batch), from(frozen.insert()))),
         readBack: (asked) => defer(() => (watch.inserting('readBack', batch), from(frozen.readBack(asked)))),
-        insertMissing: (missing) => defer(() => (watch.inserting('insert in part', batch), from(frozen.insertMissing(missing)))),
+        insertMissing: (missing) =>
+          defer(() => (watch.inserting('insert in part', batch), from(frozen.insertMissing(missing)))),
         fill: (missing) => defer(() => (watch.filling(batch), from(frozen.fill(missing)))),
       });
     },
@@ -86,7 +102,10 @@ export async function openShippedSink(process: SimulatedProcess, server: Simulat
 /** Its values say which records they are, so that the verdict over the table rests on nothing that the sink adds. */
 function identified(batch: InsertBatch): InsertBatch {
   const { partition } = batch.assignment;
-  const records = batch.records.map((record) => ({ ...record, value: Buffer.from(JSON.stringify({ id: record.timestampMs, p: partition, o: record.offset })) }));
+  const records = batch.records.map((record) => ({
+    ...record,
+    value: Buffer.from(JSON.stringify({ id: record.timestampMs, p: partition, o: record.offset })),
+  }));
   return { ...batch, records };
 }
 

@@ -3,7 +3,14 @@
  * an answer, and of what broke, is said by the code that ships. Processes and that code may enter.
  */
 import { Subscription } from 'rxjs';
-import { answerOf, ConnectionFailure, type Answer, type ClickHouseWire, type Exchange, type HttpRequest } from '../../clickhouse/http.js';
+import {
+  answerOf,
+  ConnectionFailure,
+  type Answer,
+  type ClickHouseWire,
+  type Exchange,
+  type HttpRequest,
+} from '../../clickhouse/http.js';
 import { Queries, type Query, type QueryAnswer } from '../../clickhouse/queries.js';
 import { IngestError } from '../../errors.js';
 import type { PortName } from '../faults.js';
@@ -45,19 +52,36 @@ export class SimulatedWire implements ClickHouseWire {
     for (let isOver = false; !isOver; isOver = body.isOver) pieces.push(Buffer.from(body.next()));
     const whole = Buffer.concat(pieces);
     const settings: Settings = Object.fromEntries(Object.entries(params).filter(([name]) => !notSettings.has(name)));
-    const insert: Insert = { kind: 'insert', text: params['query'] ?? '', queryId: params['query_id'] ?? '', settings, body: whole.toString('utf8') };
+    const insert: Insert = {
+      kind: 'insert',
+      text: params['query'] ?? '',
+      queryId: params['query_id'] ?? '',
+      settings,
+      body: whole.toString('utf8'),
+    };
     const port = insert.queryId.endsWith('-fill1') ? 'fill' : 'insert';
-    const answer = this.#exchange(insert, port, signal).then((response): Answer => answerOf(insert.queryId, response, true));
+    const answer = this.#exchange(insert, port, signal).then((response): Answer =>
+      answerOf(insert.queryId, response, true),
+    );
     return { answer, bodyFree: Promise.resolve(), sentBytes: () => whole.byteLength };
   }
 
-  select<Row>(sql: string, values: Readonly<Record<string, string | number>> = {}, signal?: AbortSignal, settings?: Settings): Promise<Row[]> {
+  select<Row>(
+    sql: string,
+    values: Readonly<Record<string, string | number>> = {},
+    signal?: AbortSignal,
+    settings?: Settings,
+  ): Promise<Row[]> {
     return this.#queries.select<Row>(sql, values, signal, settings);
   }
 
   async #ask({ sql: text, queryId, values, settings, signal }: Query): Promise<QueryAnswer> {
     const isLook = text.includes('_offset');
-    const { status, headers, text: said } = await this.#exchange({ kind: 'select', text, queryId, values, settings }, isLook ? 'readBack' : 'ask', signal);
+    const {
+      status,
+      headers,
+      text: said,
+    } = await this.#exchange({ kind: 'select', text, queryId, values, settings }, isLook ? 'readBack' : 'ask', signal);
     if (headers['x-clickhouse-exception-code'] !== undefined || status !== 200) throw new Error(said);
     return { headers, text: said };
   }
@@ -87,31 +111,36 @@ export class SimulatedWire implements ClickHouseWire {
       waiting.add(() => signal?.removeEventListener('abort', aborted));
       waiting.add(this.process.later(() => failed('sent', `no answer within ${timeoutMs} ms`), timeoutMs));
       const call = this.process.call<Response>({
-        port, token, ...(partition === undefined ? {} : { partition }),
+        port,
+        token,
+        ...(partition === undefined ? {} : { partition }),
         what: () => whatOf(request),
         effect: () => exception(TOO_MANY_QUERIES, undefined),
         queue: (killed, done, fault) => this.server.receive(request, done, { killed, fault }),
       });
-      waiting.add(call.subscribe({
-        next: (response) => {
-          waiting.unsubscribe();
-          resolve(tampering?.response?.(request, response) ?? response);
-        },
-        error: (thrown: unknown) => {
-          if (thrown instanceof Broken) return failed(thrown.phase, thrown.message);
-          // What the plan of faults says: refused before it was looked at, or a reply that got lost.
-          const isRefused = thrown instanceof IngestError && thrown.code === 'KCR_INSERT_RETRIABLE';
-          if (!isRefused) return failed('sent', 'socket hang up');
-          waiting.unsubscribe();
-          resolve(exception(TOO_MANY_QUERIES, request.queryId));
-        },
-      }));
+      waiting.add(
+        call.subscribe({
+          next: (response) => {
+            waiting.unsubscribe();
+            resolve(tampering?.response?.(request, response) ?? response);
+          },
+          error: (thrown: unknown) => {
+            if (thrown instanceof Broken) return failed(thrown.phase, thrown.message);
+            // What the plan of faults says: refused before it was looked at, or a reply that got lost.
+            const isRefused = thrown instanceof IngestError && thrown.code === 'KCR_INSERT_RETRIABLE';
+            if (!isRefused) return failed('sent', 'socket hang up');
+            waiting.unsubscribe();
+            resolve(exception(TOO_MANY_QUERIES, request.queryId));
+          },
+        }),
+      );
     });
   }
 }
 
 function whatOf(request: Request): string {
-  if (request.kind === 'insert') return `${request.settings['insert_deduplication_token'] ?? 'without a token'}, ${request.body.split('\n').filter((line) => line !== '').length} rows`;
+  if (request.kind === 'insert')
+    return `${request.settings['insert_deduplication_token'] ?? 'without a token'}, ${request.body.split('\n').filter((line) => line !== '').length} rows`;
   const { text, values } = request;
   const short = text.replaceAll(/\s+/g, ' ').slice(0, 60);
   return Object.keys(values).length === 0 ? short : `${short} ${JSON.stringify(values)}`;

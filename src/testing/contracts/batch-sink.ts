@@ -28,14 +28,23 @@ export interface SinkContractConfig {
 }
 
 /** Checks for `open`, which gives a sink over a place without rows. */
-export function batchSinkContract(open: () => SinkUnderTest | Promise<SinkUnderTest>, config: SinkContractConfig = {}): readonly ContractCheck[] {
+export function batchSinkContract(
+  open: () => SinkUnderTest | Promise<SinkUnderTest>,
+  config: SinkContractConfig = {},
+): readonly ContractCheck[] {
   const make = batches(config);
-  const check = (name: string, run: (under: SinkUnderTest) => Promise<void>): ContractCheck => ({ name, run: async () => run(await open()) });
+  const check = (name: string, run: (under: SinkUnderTest) => Promise<void>): ContractCheck => ({
+    name,
+    run: async () => run(await open()),
+  });
   return [
     check('each record of a batch is one row once the insert has ended, and the result counts them', async (under) => {
       const result = await insert(under, make(0, 10, 14));
       expectSame(result.rows, 5, 'rows of the result');
-      expectThat(Number.isFinite(result.bytes) && result.bytes >= 0, `expected bytes to be a number, got ${result.bytes}`);
+      expectThat(
+        Number.isFinite(result.bytes) && result.bytes >= 0,
+        `expected bytes to be a number, got ${result.bytes}`,
+      );
       await expectOffsets(under, 0, [10, 11, 12, 13, 14]);
     }),
     check('offsets without a record make no row', async (under) => {
@@ -55,23 +64,39 @@ export function batchSinkContract(open: () => SinkUnderTest | Promise<SinkUnderT
 
 type Make = ReturnType<typeof batches>;
 
-function looking(make: Make, check: (name: string, run: (under: SinkUnderTest) => Promise<void>) => ContractCheck): readonly ContractCheck[] {
+function looking(
+  make: Make,
+  check: (name: string, run: (under: SinkUnderTest) => Promise<void>) => ContractCheck,
+): readonly ContractCheck[] {
   const ifItLooks = (name: string, run: (under: SinkUnderTest) => Promise<void>): ContractCheck =>
-    check(name, async (under) => ('freeze' in under.sink || under.sink.verification !== undefined ? run(under) : undefined));
+    check(name, async (under) =>
+      'freeze' in under.sink || under.sink.verification !== undefined ? run(under) : undefined,
+    );
   return [
     ifItLooks('a look finds nothing of a batch that was not inserted, and all of one that was', async (under) => {
       await insert(under, make(0, 0, 4));
       expectSame(await look(under, make(0, 0, 4)), { missing: [], doubled: [] }, 'a look for what is there');
-      expectSame(await look(under, make(0, 5, 9)), { missing: [5, 6, 7, 8, 9], doubled: [] }, 'a look for another range');
-      expectSame(await look(under, make(1, 0, 4)), { missing: [0, 1, 2, 3, 4], doubled: [] }, 'a look for another partition');
+      expectSame(
+        await look(under, make(0, 5, 9)),
+        { missing: [5, 6, 7, 8, 9], doubled: [] },
+        'a look for another range',
+      );
+      expectSame(
+        await look(under, make(1, 0, 4)),
+        { missing: [0, 1, 2, 3, 4], doubled: [] },
+        'a look for another partition',
+      );
     }),
-    ifItLooks('a batch that is inserted once more under its token adds nothing, or a look sees that it is there', async (under) => {
-      await insert(under, make(0, 0, 4));
-      const replay = { ...make(0, 0, 4), replay: true };
-      const { missing } = await look(under, replay);
-      if (missing.length > 0) await insert(under, replay);
-      await expectOffsets(under, 0, [0, 1, 2, 3, 4]);
-    }),
+    ifItLooks(
+      'a batch that is inserted once more under its token adds nothing, or a look sees that it is there',
+      async (under) => {
+        await insert(under, make(0, 0, 4));
+        const replay = { ...make(0, 0, 4), replay: true };
+        const { missing } = await look(under, replay);
+        if (missing.length > 0) await insert(under, replay);
+        await expectOffsets(under, 0, [0, 1, 2, 3, 4]);
+      },
+    ),
   ];
 }
 
@@ -103,17 +128,44 @@ async function look(under: SinkUnderTest, batch: InsertBatch) {
 
 async function expectOffsets(under: SinkUnderTest, partition: number, expected: readonly number[]): Promise<void> {
   const rows = (await under.rows()).filter((row) => row.partition === partition);
-  expectSame(rows.map(({ offset }) => offset).sort((a, b) => a - b), expected, `offsets in partition ${partition}`);
+  expectSame(
+    rows.map(({ offset }) => offset).sort((a, b) => a - b),
+    expected,
+    `offsets in partition ${partition}`,
+  );
 }
 
 /** As they are recorded by reconcileWithState. */
 function batches({ topic = 'events', value = (offset) => `{"n":${offset}}` }: SinkContractConfig) {
   return (partition: number, first: number, last: number): InsertBatch => {
-    const records = Array.from({ length: last - first + 1 }, (_, i): KafkaRecord => ({ offset: first + i, timestampMs: 1_700_000_000_000, key: null, value: Buffer.from(value(first + i)), headers: [] }));
+    const records = Array.from({ length: last - first + 1 }, (_, i): KafkaRecord => ({
+      offset: first + i,
+      timestampMs: 1_700_000_000_000,
+      key: null,
+      value: Buffer.from(value(first + i)),
+      headers: [],
+    }));
     const bytes = records.reduce((sum, record) => sum + (record.value?.length ?? 0), 0);
     const assignment = { topic, partition, epoch: 1, generation: 1, startOffset: 0 };
-    const intent = { first, last, rows: records.length, atMs: Date.now(), settings: '', tables: [topic], excluded: [], tokenForm: 2 as const };
-    const token = dedupToken({ cluster: 'contract', group: 'contract', topic, topicId: undefined, partition, incarnation: 0, intent });
+    const intent = {
+      first,
+      last,
+      rows: records.length,
+      atMs: Date.now(),
+      settings: '',
+      tables: [topic],
+      excluded: [],
+      tokenForm: 2 as const,
+    };
+    const token = dedupToken({
+      cluster: 'contract',
+      group: 'contract',
+      topic,
+      topicId: undefined,
+      partition,
+      incarnation: 0,
+      intent,
+    });
     return { assignment, afterOffset: first - 1, lastOffset: last, records, bytes, intent, token, replay: false };
   };
 }

@@ -27,7 +27,11 @@ export function expectSame(got: unknown, expected: unknown, what: string): void 
   expectThat(is === should, `${what}: expected ${should}, got ${is}`);
 }
 
-export async function expectFailure(call: () => ObservableInput<unknown>, code: ErrorCode, what: string): Promise<void> {
+export async function expectFailure(
+  call: () => ObservableInput<unknown>,
+  code: ErrorCode,
+  what: string,
+): Promise<void> {
   let got: unknown;
   try {
     got = await valueOf(call());
@@ -35,7 +39,10 @@ export async function expectFailure(call: () => ObservableInput<unknown>, code: 
     if (thrown instanceof IngestError && thrown.code === code) return;
     got = thrown;
   }
-  throw new Error(`${what}: expected an IngestError ${code}, got ${got instanceof Error ? String(got) : JSON.stringify(got)}`, { cause: got });
+  throw new Error(
+    `${what}: expected an IngestError ${code}, got ${got instanceof Error ? String(got) : JSON.stringify(got)}`,
+    { cause: got },
+  );
 }
 
 /** Waits until it holds, for some seconds. */
@@ -48,5 +55,11 @@ export async function until(what: string, holds: () => boolean, limitMs = 5_000)
 }
 
 function canonical(value: unknown): string {
-  return JSON.stringify(value, (_, one: unknown) => (typeof one === 'object' && one !== null && !Array.isArray(one) ? Object.fromEntries(Object.entries(one).sort(([a], [b]) => (a < b ? -1 : 1))) : one)) ?? 'undefined';
+  return (
+    JSON.stringify(value, (_, one: unknown) =>
+      typeof one === 'object' && one !== null && !Array.isArray(one)
+        ? Object.fromEntries(Object.entries(one).sort(([a], [b]) => (a < b ? -1 : 1)))
+        : one,
+    ) ?? 'undefined'
+  );
 }

@@ -85,23 +85,41 @@ function telling(check: Check): readonly ContractCheck[] {
           last = event.assignment.epoch;
           open.add(last);
         }
-        if (event.kind === 'fetched') expectThat(open.has(event.assignment.epoch), `a chunk came under epoch ${event.assignment.epoch}, which was not assigned`);
+        if (event.kind === 'fetched')
+          expectThat(
+            open.has(event.assignment.epoch),
+            `a chunk came under epoch ${event.assignment.epoch}, which was not assigned`,
+          );
       }
     }),
-    check('chunks of an assignment are contiguous from its start on, with records that ascend within their range', async (listen) => {
-      const listener = listen();
-      await until('two chunks or three records were delivered', () => listener.error !== undefined || listener.chunks.length > 1 || (listener.chunks[0]?.chunk.records.length ?? 0) > 2);
-      const next = new Map(listener.of('assigned').map(({ assignment }: Assigned) => [assignment.epoch, assignment.startOffset]));
-      for (const { assignment, chunk } of listener.chunks) {
-        expectSame(chunk.afterOffset + 1, next.get(assignment.epoch), 'where a chunk begins');
-        let before = chunk.afterOffset;
-        for (const { offset } of chunk.records) {
-          expectThat(offset > before && offset <= chunk.lastOffset, `offset ${offset} is behind ${before}, in a chunk of ${chunk.afterOffset + 1}-${chunk.lastOffset}`);
-          before = offset;
+    check(
+      'chunks of an assignment are contiguous from its start on, with records that ascend within their range',
+      async (listen) => {
+        const listener = listen();
+        await until(
+          'two chunks or three records were delivered',
+          () =>
+            listener.error !== undefined ||
+            listener.chunks.length > 1 ||
+            (listener.chunks[0]?.chunk.records.length ?? 0) > 2,
+        );
+        const next = new Map(
+          listener.of('assigned').map(({ assignment }: Assigned) => [assignment.epoch, assignment.startOffset]),
+        );
+        for (const { assignment, chunk } of listener.chunks) {
+          expectSame(chunk.afterOffset + 1, next.get(assignment.epoch), 'where a chunk begins');
+          let before = chunk.afterOffset;
+          for (const { offset } of chunk.records) {
+            expectThat(
+              offset > before && offset <= chunk.lastOffset,
+              `offset ${offset} is behind ${before}, in a chunk of ${chunk.afterOffset + 1}-${chunk.lastOffset}`,
+            );
+            before = offset;
+          }
+          next.set(assignment.epoch, chunk.lastOffset + 1);
         }
-        next.set(assignment.epoch, chunk.lastOffset + 1);
-      }
-    }),
+      },
+    ),
     check('nothing is told any more once it is unsubscribed from', async (listen) => {
       const listener = listen();
       await listener.first();
@@ -122,7 +140,8 @@ function asking(check: Check): readonly ContractCheck[] {
       await done(listener.source.commit(assignment, nextOffset));
       listener.leave();
       const heir = listen();
-      const isIt = (event: Assigned) => event.assignment.topic === assignment.topic && event.assignment.partition === assignment.partition;
+      const isIt = (event: Assigned) =>
+        event.assignment.topic === assignment.topic && event.assignment.partition === assignment.partition;
       await until('the next one was assigned the partition', () => heir.of('assigned').some(isIt));
       expectSame(heir.of('assigned').find(isIt)?.assignment.startOffset, nextOffset, 'where it begins');
     }),
@@ -130,7 +149,11 @@ function asking(check: Check): readonly ContractCheck[] {
       const listener = listen();
       const { assignment, chunk } = await listener.first();
       listener.leave();
-      await expectFailure(() => listener.source.commit(assignment, chunk.lastOffset + 1), 'KCR_FENCED', 'a commit after it has left');
+      await expectFailure(
+        () => listener.source.commit(assignment, chunk.lastOffset + 1),
+        'KCR_FENCED',
+        'a commit after it has left',
+      );
     }),
     check('where it can seek, the next chunk begins there', async (listen) => {
       const listener = listen();
@@ -139,7 +162,10 @@ function asking(check: Check): readonly ContractCheck[] {
       const before = listener.chunks.length;
       const offset = chunk.afterOffset + 2;
       await done(listener.source.seek(assignment, offset));
-      const next = () => listener.chunks.slice(before).find((event) => event.assignment.epoch === assignment.epoch && event.chunk.afterOffset + 1 === offset);
+      const next = () =>
+        listener.chunks
+          .slice(before)
+          .find((event) => event.assignment.epoch === assignment.epoch && event.chunk.afterOffset + 1 === offset);
       await until('a chunk began where it was sent to', () => next() !== undefined);
     }),
     check('where it drains, partitions are revoked, and it completes once they are released', async (listen) => {
@@ -147,7 +173,10 @@ function asking(check: Check): readonly ContractCheck[] {
       await listener.first();
       if (listener.source.drain === undefined) return;
       listener.source.drain();
-      await until('every assignment was revoked', () => listener.of('revoked').length === listener.of('assigned').length);
+      await until(
+        'every assignment was revoked',
+        () => listener.of('revoked').length === listener.of('assigned').length,
+      );
       expectThat(!listener.isComplete, 'it completed before it was released');
       for (const { release } of listener.of('revoked')) release();
       await until('it completed', () => listener.isComplete);
@@ -156,10 +185,14 @@ function asking(check: Check): readonly ContractCheck[] {
       const listener = listen();
       const { assignment, chunk } = await listener.first();
       const { source } = listener;
-      if (source.cluster !== undefined) expectThat((await valueOf(source.cluster())).length > 0, 'the cluster has no name');
+      if (source.cluster !== undefined)
+        expectThat((await valueOf(source.cluster())).length > 0, 'the cluster has no name');
       if (source.log === undefined) return;
       const { start, end } = await valueOf(source.log(assignment));
-      expectThat(start <= chunk.afterOffset + 1 && end > chunk.lastOffset, `the log holds ${start} up to ${end}, and ${chunk.afterOffset + 1}-${chunk.lastOffset} was delivered`);
+      expectThat(
+        start <= chunk.afterOffset + 1 && end > chunk.lastOffset,
+        `the log holds ${start} up to ${end}, and ${chunk.afterOffset + 1}-${chunk.lastOffset} was delivered`,
+      );
     }),
   ];
 }

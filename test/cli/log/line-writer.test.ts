@@ -33,7 +33,15 @@ test('G1: what a pipe does not take is kept up to the limit, the rest is counted
   let open: () => void = () => undefined;
   const opened = new Promise<void>((resolve) => (open = resolve));
   let text = '';
-  const writer = new LineWriter({ ...config, maxBytes: 40, output: async (bytes) => { await opened; text += Buffer.from(bytes).toString(); return bytes.length; } });
+  const writer = new LineWriter({
+    ...config,
+    maxBytes: 40,
+    output: async (bytes) => {
+      await opened;
+      text += Buffer.from(bytes).toString();
+      return bytes.length;
+    },
+  });
   for (let i = 0; i < 10; i++) writer.write(`line ${i} is\n`);
   open();
   await closed(writer);
@@ -43,19 +51,28 @@ test('G1: what a pipe does not take is kept up to the limit, the rest is counted
   expect(text).toMatch(/6 lost\nafter\n$/);
 });
 
-test.each(['ENOSPC', 'EPIPE', 'EIO'])('G2: %s ends nothing: the same line is tried again, and written when there is room', async (code) => {
-  const { output, text } = outputOf(code, code, code);
-  const writer = new LineWriter({ ...config, output });
-  writer.write('one\n');
-  writer.write('two\n');
-  await expect.poll(text).toBe('one\ntwo\n');
-});
+test.each(['ENOSPC', 'EPIPE', 'EIO'])(
+  'G2: %s ends nothing: the same line is tried again, and written when there is room',
+  async (code) => {
+    const { output, text } = outputOf(code, code, code);
+    const writer = new LineWriter({ ...config, output });
+    writer.write('one\n');
+    writer.write('two\n');
+    await expect.poll(text).toBe('one\ntwo\n');
+  },
+);
 
 test('G2: closing waits for nobody whose writes fail, and no longer than its limit for who does not read', async () => {
-  const broken = new LineWriter({ ...config, output: () => Promise.reject(Object.assign(new Error('full'), { code: 'ENOSPC' })) });
+  const broken = new LineWriter({
+    ...config,
+    output: () => Promise.reject(Object.assign(new Error('full'), { code: 'ENOSPC' })),
+  });
   broken.write('one\n');
   await closed(broken, 1_000_000);
-  const unread = new LineWriter({ ...config, output: () => Promise.reject(Object.assign(new Error('unread'), { code: 'EAGAIN' })) });
+  const unread = new LineWriter({
+    ...config,
+    output: () => Promise.reject(Object.assign(new Error('unread'), { code: 'EAGAIN' })),
+  });
   unread.write('one\n');
   await closed(unread, 20);
 });

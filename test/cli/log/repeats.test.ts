@@ -25,7 +25,15 @@ test('G3: 300 partitions, 30 s of retries: seven lines, of which those that coun
 test('G3: a kind that was silent for a while is told in full again', () => {
   const repeats = new Repeats<string>({ windowMs: 100, maxWindowMs: 100 });
   const tell = (ms: number) => repeats.isWritten('a', 'x', at(0), 1, ms);
-  expect([tell(0), tell(1), repeats.due(100).length, tell(150), repeats.due(200).length, repeats.due(300).length, tell(301)]).toEqual([true, false, 1, false, 1, 0, true]);
+  expect([
+    tell(0),
+    tell(1),
+    repeats.due(100).length,
+    tell(150),
+    repeats.due(200).length,
+    repeats.due(300).length,
+    tell(301),
+  ]).toEqual([true, false, 1, false, 1, 0, true]);
 });
 
 test('E5: what goes on for an hour is told later and later, up to every two minutes: no log is filled by one outage', () => {
@@ -49,9 +57,20 @@ test('the names of partitions are runs, and no endless list', () => {
   expect(names(...Array.from({ length: 50 }, (_, i) => at(2 * i)))).toMatch(/^flights\/0, .*flights\/38, …$/);
 });
 
-const assignment = (partition: number) => ({ ...at(partition), epoch: partition, generation: 1, startOffset: 0, topicId: undefined });
+const assignment = (partition: number) => ({
+  ...at(partition),
+  epoch: partition,
+  generation: 1,
+  startOffset: 0,
+  topicId: undefined,
+});
 const retry = (partition: number): IngestEvent => ({
-  kind: 'retry', call: 'insert', assignment: assignment(partition), attempt: 1, delayMs: 100, error: new IngestError('KCR_INSERT_RETRIABLE', 'ClickHouse answered 503', at(partition)),
+  kind: 'retry',
+  call: 'insert',
+  assignment: assignment(partition),
+  attempt: 1,
+  delayMs: 100,
+  error: new IngestError('KCR_INSERT_RETRIABLE', 'ClickHouse answered 503', at(partition)),
 });
 
 async function logged(level: string, tell: (log: Log) => void): Promise<readonly Record<string, unknown>[]> {
@@ -59,7 +78,10 @@ async function logged(level: string, tell: (log: Log) => void): Promise<readonly
   const log = new Log({ level, output: async (bytes) => ((text += Buffer.from(bytes).toString()), bytes.length) });
   tell(log);
   await log.close(5_000);
-  return text.trimEnd().split('\n').map((line) => JSON.parse(line) as Record<string, unknown>);
+  return text
+    .trimEnd()
+    .split('\n')
+    .map((line) => JSON.parse(line) as Record<string, unknown>);
 }
 
 test('G3: the log tells the first lines of a kind, and what was counted at its end; kinds do not hide each other', async () => {
@@ -69,15 +91,40 @@ test('G3: the log tells the first lines of a kind, and what was counted at its e
     log.line(outcomeLine({ kind: 'halted', assignment: assignment(1), error: new IngestError('KCR_POISON', 'bad') }));
   });
   expect(lines.filter(({ msg }) => msg === 'retry')).toHaveLength(5);
-  expect(lines.at(-1)).toMatchObject({ msg: 'retry (as before, counted)', times: 295, partitions: 295, names: 'flights/5-299', code: 'KCR_INSERT_RETRIABLE' });
-  expect(lines.map(({ msg }) => msg)).toEqual(expect.arrayContaining(['assigned', expect.stringMatching(/^partition halted/)]));
+  expect(lines.at(-1)).toMatchObject({
+    msg: 'retry (as before, counted)',
+    times: 295,
+    partitions: 295,
+    names: 'flights/5-299',
+    code: 'KCR_INSERT_RETRIABLE',
+  });
+  expect(lines.map(({ msg }) => msg)).toEqual(
+    expect.arrayContaining(['assigned', expect.stringMatching(/^partition halted/)]),
+  );
 });
 
 test('of what happens again and again, be it good, a kind takes a screen of lines and no more', async () => {
   const lines = await logged('info', (log) => {
     for (let range = 0; range < 300; range++) {
-      log.line(outcomeLine({ kind: 'delivered', assignment: assignment(range % 4), afterOffset: range, lastOffset: range + 1, rows: 1, bytes: 1, replay: true }));
-      log.line(outcomeLine({ kind: 'halted', assignment: assignment(range % 4), error: new IngestError('KCR_INSERT_FATAL', 'refused'), healsInMs: 1000 }));
+      log.line(
+        outcomeLine({
+          kind: 'delivered',
+          assignment: assignment(range % 4),
+          afterOffset: range,
+          lastOffset: range + 1,
+          rows: 1,
+          bytes: 1,
+          replay: true,
+        }),
+      );
+      log.line(
+        outcomeLine({
+          kind: 'halted',
+          assignment: assignment(range % 4),
+          error: new IngestError('KCR_INSERT_FATAL', 'refused'),
+          healsInMs: 1000,
+        }),
+      );
     }
   });
   // The first ten of a kind, and one that counts the rest.
@@ -85,11 +132,21 @@ test('of what happens again and again, be it good, a kind takes a screen of line
 });
 
 test('who asks for debug gets every line', async () => {
-  const lines = await logged('debug', (log) => Array.from({ length: 300 }, (_, partition) => log.line(eventLine(retry(partition)))));
+  const lines = await logged('debug', (log) =>
+    Array.from({ length: 300 }, (_, partition) => log.line(eventLine(retry(partition)))),
+  );
   expect(lines).toHaveLength(300);
 });
 
 test('a record that is left out is told each time: it is nowhere else', async () => {
-  const event: IngestEvent = { kind: 'excluded', assignment: assignment(0), record: undefined, error: new IngestError('KCR_POISON', 'bad', { offset: 1 }), replay: false };
-  expect(await logged('info', (log) => Array.from({ length: 200 }, () => log.line(eventLine(event))))).toHaveLength(200);
+  const event: IngestEvent = {
+    kind: 'excluded',
+    assignment: assignment(0),
+    record: undefined,
+    error: new IngestError('KCR_POISON', 'bad', { offset: 1 }),
+    replay: false,
+  };
+  expect(await logged('info', (log) => Array.from({ length: 200 }, () => log.line(eventLine(event))))).toHaveLength(
+    200,
+  );
 });

@@ -1,7 +1,7 @@
 // Imports: the cluster, the network, the bytes. One broker's end of each connection: it answers what was sent over one
 // in order, one request after the other, unless the weather does something to the request or to its answer.
 import { answerTo, apiName, isFlexible, isFlexibleHead, type Reply } from './answers.js';
-import type { AnswerWriter} from './bytes.js';
+import type { AnswerWriter } from './bytes.js';
 import { RequestReader } from './bytes.js';
 import type { VirtualClock, Owner } from './clock.js';
 import { PORT, type BrokerState, type Cluster } from './cluster.js';
@@ -61,7 +61,8 @@ class BrokerPeer implements Peer {
 
   request(bytes: Buffer): void {
     if (!this.broker.isUp || !this.connection.isOpen) return;
-    if (this.config.clock.nowMs < this.#mutedUntilMs && !this.#isBusy) this.config.reply.counters.count('asked while muted');
+    if (this.config.clock.nowMs < this.#mutedUntilMs && !this.#isBusy)
+      this.config.reply.counters.count('asked while muted');
     this.#waiting.push(bytes);
     this.#next();
   }
@@ -70,7 +71,9 @@ class BrokerPeer implements Peer {
   closed(): void {
     this.#waiting.length = 0;
     this.gone();
-    this.config.clock.after(Math.max(0, this.broker.frozenUntilMs - this.config.clock.nowMs), undefined, () => this.connection.close('end'));
+    this.config.clock.after(Math.max(0, this.broker.frozenUntilMs - this.config.clock.nowMs), undefined, () =>
+      this.connection.close('end'),
+    );
   }
 
   cut(how: 'reset' | 'end' | 'silent'): void {
@@ -112,7 +115,12 @@ class BrokerPeer implements Peer {
     };
     const take = (): void => {
       if (!this.broker.isUp) return;
-      answerTo(request, api, { ...reply, broker: this.broker.id, owner: this.owner, mute: (ms) => (this.#mutedUntilMs = clock.nowMs + ms) }, answer);
+      answerTo(
+        request,
+        api,
+        { ...reply, broker: this.broker.id, owner: this.owner, mute: (ms) => (this.#mutedUntilMs = clock.nowMs + ms) },
+        answer,
+      );
     };
     // The client hears nothing, and what it asked for is done much later.
     if (fate.kind === 'late') this.cut('reset');

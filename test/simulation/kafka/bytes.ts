@@ -8,7 +8,10 @@ export class RequestReader {
   readonly correlation: number;
   readonly #isFlexible: boolean;
 
-  constructor(private readonly bytes: Buffer, isFlexible: (apiKey: number, version: number) => boolean) {
+  constructor(
+    private readonly bytes: Buffer,
+    isFlexible: (apiKey: number, version: number) => boolean,
+  ) {
     this.apiKey = this.int16();
     this.version = this.int16();
     this.correlation = this.int32();

@@ -21,7 +21,10 @@ function cpuSeconds(): number {
   return (user + system) / 1e6;
 }
 
-export async function kafkaCampaign(limits: CampaignLimits, { theme, ...options }: KafkaCampaignOptions = {}): Promise<KafkaCampaign> {
+export async function kafkaCampaign(
+  limits: CampaignLimits,
+  { theme, ...options }: KafkaCampaignOptions = {},
+): Promise<KafkaCampaign> {
   const counters = new Counters();
   const play = async (seed: number) => {
     const scenario = kafkaScenarioOf(seed);
@@ -44,11 +47,25 @@ export interface KafkaHunt {
 }
 
 /** Is a sabotage found, and by which seed? Only what shows it counts. */
-export async function kafkaHunt(name: string, { from = 1, maxSeconds = 60 }: { readonly from?: number; readonly maxSeconds?: number } = {}): Promise<KafkaHunt> {
+export async function kafkaHunt(
+  name: string,
+  { from = 1, maxSeconds = 60 }: { readonly from?: number; readonly maxSeconds?: number } = {},
+): Promise<KafkaHunt> {
   const sabotage = kafkaSabotages[name];
-  if (sabotage === undefined) throw new RangeError(`Expected a sabotage of ${Object.keys(kafkaSabotages).join(', ')}, got ${name}`);
+  if (sabotage === undefined)
+    throw new RangeError(`Expected a sabotage of ${Object.keys(kafkaSabotages).join(', ')}, got ${name}`);
   const counts = ({ kind }: Finding): boolean => sabotage.shows.includes(kind);
-  const { lives, failures, seconds } = await kafkaCampaign({ from, seeds: Infinity, maxSeconds, maxFailures: 1, counts }, { theme: sabotage.theme, sabotage });
+  const { lives, failures, seconds } = await kafkaCampaign(
+    { from, seeds: Infinity, maxSeconds, maxFailures: 1, counts },
+    { theme: sabotage.theme, sabotage },
+  );
   const [failure] = failures;
-  return { sabotage: name, found: failure !== undefined, seed: failure?.seed, lives, cpuSeconds: seconds, by: failure?.findings[0] };
+  return {
+    sabotage: name,
+    found: failure !== undefined,
+    seed: failure?.seed,
+    lives,
+    cpuSeconds: seconds,
+    by: failure?.findings[0],
+  };
 }

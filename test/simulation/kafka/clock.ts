@@ -23,7 +23,17 @@ const EPOCH_MS = 1_790_000_000_000;
 /** Events at one moment; more is a spin that time never gets out of. */
 const MAX_EVENTS_AT_ONCE = 50_000;
 
-const real = { setTimeout, clearTimeout, setInterval, clearInterval, setImmediate, clearImmediate, dateNow: Date.now, performanceNow: performance.now.bind(performance), random: Math.random };
+const real = {
+  setTimeout,
+  clearTimeout,
+  setInterval,
+  clearInterval,
+  setImmediate,
+  clearImmediate,
+  dateNow: Date.now,
+  performanceNow: performance.now.bind(performance),
+  random: Math.random,
+};
 
 export class VirtualClock {
   nowMs = 0;
@@ -75,7 +85,11 @@ export class VirtualClock {
       const action = this.#world.actions[0];
       if (action !== undefined && (event === undefined || action.delay <= event.atMs)) {
         this.#world.actions.shift();
-        return { atMs: Math.max(this.nowMs, action.delay), owner: undefined, run: () => void action.execute(action.state, action.delay) };
+        return {
+          atMs: Math.max(this.nowMs, action.delay),
+          owner: undefined,
+          run: () => void action.execute(action.state, action.delay),
+        };
       }
       if (event === undefined) return undefined;
       this.#heap.pop();
@@ -91,9 +105,12 @@ export class VirtualClock {
     const timer = (run: () => void, delayMs: number, isRepeated: boolean) => this.#timer(run, delayMs, isRepeated);
     const off = (handle: unknown) => (handle as Timer | undefined)?.off?.();
     const globals = globalThis as unknown as Record<string, unknown>;
-    globals['setTimeout'] = (run: (...args: unknown[]) => void, delayMs = 0, ...args: unknown[]) => timer(() => run(...args), delayMs, false);
-    globals['setInterval'] = (run: (...args: unknown[]) => void, delayMs = 0, ...args: unknown[]) => timer(() => run(...args), delayMs, true);
-    globals['setImmediate'] = (run: (...args: unknown[]) => void, ...args: unknown[]) => timer(() => run(...args), 0, false);
+    globals['setTimeout'] = (run: (...args: unknown[]) => void, delayMs = 0, ...args: unknown[]) =>
+      timer(() => run(...args), delayMs, false);
+    globals['setInterval'] = (run: (...args: unknown[]) => void, delayMs = 0, ...args: unknown[]) =>
+      timer(() => run(...args), delayMs, true);
+    globals['setImmediate'] = (run: (...args: unknown[]) => void, ...args: unknown[]) =>
+      timer(() => run(...args), 0, false);
     for (const name of ['clearTimeout', 'clearInterval', 'clearImmediate']) globals[name] = off;
     Date.now = () => EPOCH_MS + Math.floor(this.nowMs);
     performance.now = () => this.nowMs;
@@ -139,7 +156,7 @@ class Heap {
   push(event: Event): void {
     const events = this.#events;
     events.push(event);
-    for (let at = events.length - 1; at > 0; ) {
+    for (let at = events.length - 1; at > 0;) {
       const parent = (at - 1) >> 1;
       if (!isBefore(events[at]!, events[parent]!)) return;
       [events[at], events[parent]] = [events[parent]!, events[at]!];
@@ -152,9 +169,10 @@ class Heap {
     const last = events.pop();
     if (last === undefined || events.length === 0) return;
     events[0] = last;
-    for (let at = 0; ; ) {
+    for (let at = 0; ;) {
       let least = at;
-      for (const child of [2 * at + 1, 2 * at + 2]) if (child < events.length && isBefore(events[child]!, events[least]!)) least = child;
+      for (const child of [2 * at + 1, 2 * at + 2])
+        if (child < events.length && isBefore(events[child]!, events[least]!)) least = child;
       if (least === at) return;
       [events[at], events[least]] = [events[least]!, events[at]!];
       at = least;

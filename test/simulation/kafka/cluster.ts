@@ -58,7 +58,12 @@ export class Cluster {
 
   constructor(config: ClusterConfig) {
     this.#config = config;
-    this.brokers = Array.from({ length: config.brokers }, (_, i) => ({ id: i + 1, isUp: true, frozenUntilMs: 0, lagMs: config.lagMs() }));
+    this.brokers = Array.from({ length: config.brokers }, (_, i) => ({
+      id: i + 1,
+      isUp: true,
+      frozenUntilMs: 0,
+      lagMs: config.lagMs(),
+    }));
     this.coordinator = new Coordinator(config.clock, config.events, config.firstDelayMs);
   }
 
@@ -70,7 +75,8 @@ export class Cluster {
   grow(name: string, partitions: number): void {
     const topic = this.topics.get(name)!;
     topic.log.grow(partitions);
-    while (topic.partitions.length < partitions) topic.partitions.push({ leader: 1 + (topic.partitions.length % this.brokers.length), isOrphan: false });
+    while (topic.partitions.length < partitions)
+      topic.partitions.push({ leader: 1 + (topic.partitions.length % this.brokers.length), isOrphan: false });
     this.changed();
   }
 
@@ -156,11 +162,19 @@ export class Cluster {
 
   /** Something may be different for those who wait. */
   changed(): void {
-    const topics = new Map([...this.topics].map(([name, { log, partitions }]) => [name, { id: log.topicId, leaders: partitions.map(({ leader }) => leader) }]));
+    const topics = new Map(
+      [...this.topics].map(([name, { log, partitions }]) => [
+        name,
+        { id: log.topicId, leaders: partitions.map(({ leader }) => leader) },
+      ]),
+    );
     const { nowMs } = this.#config.clock;
     // What stands before time begins is known to all.
     if (nowMs === 0) this.#views = [];
-    this.#views.push({ atMs: nowMs, view: { brokers: this.brokers.filter(({ isUp }) => isUp).map(({ id }) => id), topics } });
+    this.#views.push({
+      atMs: nowMs,
+      view: { brokers: this.brokers.filter(({ isUp }) => isUp).map(({ id }) => id), topics },
+    });
     if (this.#views.length > VIEWS_KEPT) this.#views = this.#views.slice(-VIEWS_KEPT / 2);
     this.wake();
   }

@@ -76,14 +76,19 @@ export class Coordinator {
   #persisted: Persisted = { generation: 0, leader: '', members: [] };
   #endPreparing: () => void = () => undefined;
 
-  constructor(private readonly clock: VirtualClock, private readonly events: CoordinatorEvents, private readonly firstDelayMs: number) {}
+  constructor(
+    private readonly clock: VirtualClock,
+    private readonly events: CoordinatorEvents,
+    private readonly firstDelayMs: number,
+  ) {}
 
   get members(): readonly string[] {
     return [...this.#members.keys()];
   }
 
   join(request: JoinRequest, reply: (answer: JoinAnswer) => void): void {
-    const refuse = (code: number, memberId = request.memberId) => reply({ code, memberId, generation: -1, leader: '', protocol: '', members: [] });
+    const refuse = (code: number, memberId = request.memberId) =>
+      reply({ code, memberId, generation: -1, leader: '', protocol: '', members: [] });
     if (request.memberId === '') {
       const id = `member-${++this.#ids}`;
       this.#promised.add(id);
@@ -92,7 +97,15 @@ export class Coordinator {
     const known = this.#members.get(request.memberId);
     if (known === undefined) {
       if (!this.#promised.delete(request.memberId)) return refuse(UNKNOWN_MEMBER_ID);
-      const member: Member = { id: request.memberId, request, assignment: NOTHING, joining: reply, syncing: undefined, isSynced: false, endSession: () => undefined };
+      const member: Member = {
+        id: request.memberId,
+        request,
+        assignment: NOTHING,
+        joining: reply,
+        syncing: undefined,
+        isSynced: false,
+        endSession: () => undefined,
+      };
       this.#members.set(member.id, member);
       this.#renew(member);
       return this.#prepare();
@@ -101,14 +114,20 @@ export class Coordinator {
     const isLeader = known.id === this.#leader;
     known.request = request;
     this.#renew(known);
-    if (this.state === 'stable' && !(this.dealer === undefined ? isChanged || isLeader : false)) return reply(this.#joined(known));
+    if (this.state === 'stable' && !(this.dealer === undefined ? isChanged || isLeader : false))
+      return reply(this.#joined(known));
     if (this.state === 'completing' && !isChanged) return reply(this.#joined(known));
     // A second request of the same member takes the place of the first.
     known.joining = reply;
     this.#prepare();
   }
 
-  sync(memberId: string, generation: number, assignments: ReadonlyMap<string, Buffer>, reply: (answer: SyncAnswer) => void): void {
+  sync(
+    memberId: string,
+    generation: number,
+    assignments: ReadonlyMap<string, Buffer>,
+    reply: (answer: SyncAnswer) => void,
+  ): void {
     const member = this.#members.get(memberId);
     if (member === undefined) return reply({ code: UNKNOWN_MEMBER_ID, assignment: NOTHING });
     if (generation !== this.generation) return reply({ code: ILLEGAL_GENERATION, assignment: NOTHING });
@@ -160,7 +179,14 @@ export class Coordinator {
     this.#endPreparing();
     for (const member of this.#members.values()) {
       member.endSession();
-      member.joining?.({ code: NOT_COORDINATOR, memberId: member.id, generation: -1, leader: '', protocol: '', members: [] });
+      member.joining?.({
+        code: NOT_COORDINATOR,
+        memberId: member.id,
+        generation: -1,
+        leader: '',
+        protocol: '',
+        members: [],
+      });
       member.syncing?.({ code: NOT_COORDINATOR, assignment: NOTHING });
     }
     this.#members.clear();
@@ -169,7 +195,15 @@ export class Coordinator {
     this.generation = generation;
     this.#leader = leader;
     for (const { id, request, assignment } of members) {
-      const member: Member = { id, request, assignment, joining: undefined, syncing: undefined, isSynced: true, endSession: () => undefined };
+      const member: Member = {
+        id,
+        request,
+        assignment,
+        joining: undefined,
+        syncing: undefined,
+        isSynced: true,
+        endSession: () => undefined,
+      };
       this.#members.set(id, member);
       this.#renew(member);
     }
@@ -218,7 +252,8 @@ export class Coordinator {
     if (!this.#members.has(this.#leader)) this.#leader = [...this.#members.keys()][0]!;
     this.state = 'completing';
     const members = [...this.#members.values()];
-    if (this.dealer !== undefined) this.#assign(this.dealer(members.map(({ id, request }) => ({ memberId: id, metadata: request.metadata }))));
+    if (this.dealer !== undefined)
+      this.#assign(this.dealer(members.map(({ id, request }) => ({ memberId: id, metadata: request.metadata }))));
     for (const member of members) {
       const { joining } = member;
       member.joining = undefined;
@@ -228,7 +263,9 @@ export class Coordinator {
     }
     const { generation } = this;
     // Who was told and does not come is given up.
-    this.clock.after(Math.max(...members.map(({ request }) => request.rebalanceMs)), undefined, () => this.#expectSynced(generation));
+    this.clock.after(Math.max(...members.map(({ request }) => request.rebalanceMs)), undefined, () =>
+      this.#expectSynced(generation),
+    );
   }
 
   #expectSynced(generation: number): void {
@@ -238,8 +275,17 @@ export class Coordinator {
 
   #joined(member: Member): JoinAnswer {
     const isLeader = this.dealer === undefined && member.id === this.#leader;
-    const members = isLeader ? [...this.#members.values()].map(({ id, request }) => ({ memberId: id, metadata: request.metadata })) : [];
-    return { code: OK, memberId: member.id, generation: this.generation, leader: this.dealer === undefined ? this.#leader : '', protocol: member.request.protocol, members };
+    const members = isLeader
+      ? [...this.#members.values()].map(({ id, request }) => ({ memberId: id, metadata: request.metadata }))
+      : [];
+    return {
+      code: OK,
+      memberId: member.id,
+      generation: this.generation,
+      leader: this.dealer === undefined ? this.#leader : '',
+      protocol: member.request.protocol,
+      members,
+    };
   }
 
   #assign(assignments: ReadonlyMap<string, Buffer>): void {
@@ -255,7 +301,8 @@ export class Coordinator {
 
   #persist(): void {
     this.#persisted = {
-      generation: this.generation, leader: this.#leader,
+      generation: this.generation,
+      leader: this.#leader,
       members: [...this.#members.values()].map(({ id, request, assignment }) => ({ id, request, assignment })),
     };
   }

@@ -38,7 +38,14 @@ export function fetch(request: RequestReader, reply: Reply, send: Send): void {
   const whole = weather.refusalOfWholeFetch();
   if (whole !== 0) {
     counters.count(`Fetch ${whole} (whole)`);
-    return send(new AnswerWriter(true).int32(0).int16(whole).int32(0).list([], () => undefined).tags());
+    return send(
+      new AnswerWriter(true)
+        .int32(0)
+        .int16(whole)
+        .int32(0)
+        .list([], () => undefined)
+        .tags(),
+    );
   }
   // One refusal for the request, told at once.
   const refusal = weather.refusalOf('Fetch');
@@ -46,13 +53,19 @@ export function fetch(request: RequestReader, reply: Reply, send: Send): void {
   const endMs = clock.nowMs + asked.maxWaitMs;
   const look = (): void => {
     if (isOver) return;
-    const found = asked.topics.map(({ id, partitions }) => ({ id, partitions: partitions.map((each) => lookUp(id, each, refusal, reply)) }));
-    const isReady = found.some(({ partitions }) => partitions.some(({ code, bytes }) => code !== 0 || bytes.data.length > 0));
+    const found = asked.topics.map(({ id, partitions }) => ({
+      id,
+      partitions: partitions.map((each) => lookUp(id, each, refusal, reply)),
+    }));
+    const isReady = found.some(({ partitions }) =>
+      partitions.some(({ code, bytes }) => code !== 0 || bytes.data.length > 0),
+    );
     if (!isReady && clock.nowMs < endMs) return;
     isOver = true;
     leave();
     off();
-    for (const { partitions } of found) for (const { code } of partitions) if (code !== 0) counters.count(`Fetch ${code}`);
+    for (const { partitions } of found)
+      for (const { code } of partitions) if (code !== 0) counters.count(`Fetch ${code}`);
     const throttleMs = reply.throttleMs();
     if (throttleMs > 0) {
       counters.count('Fetch throttled');
@@ -91,7 +104,12 @@ function decode(request: RequestReader): Fetch {
   return { maxWaitMs, maxBytes, topics };
 }
 
-function lookUp(id: string, { partition, offset, maxBytes }: AskedPartition, refusal: number, { cluster, broker }: Reply): Found {
+function lookUp(
+  id: string,
+  { partition, offset, maxBytes }: AskedPartition,
+  refusal: number,
+  { cluster, broker }: Reply,
+): Found {
   const refused = (code: number): Found => ({ partition, code, end: -1, stable: -1, start: -1, bytes: NONE });
   if (refusal !== 0) return refused(refusal);
   const topic = cluster.topicById(id);
@@ -101,10 +119,21 @@ function lookUp(id: string, { partition, offset, maxBytes }: AskedPartition, ref
   if (leader !== broker) return refused(NOT_LEADER);
   const { start, end } = topic.log.ends(partition);
   if (offset < start || offset > end) return refused(OFFSET_OUT_OF_RANGE);
-  return { partition, code: 0, end, start, stable: topic.log.lastStable(partition), bytes: topic.log.bytesFrom(partition, offset, maxBytes) };
+  return {
+    partition,
+    code: 0,
+    end,
+    start,
+    stable: topic.log.lastStable(partition),
+    bytes: topic.log.bytesFrom(partition, offset, maxBytes),
+  };
 }
 
-function encode(found: readonly { readonly id: string; readonly partitions: readonly Found[] }[], maxBytes: number, throttleMs: number): AnswerWriter {
+function encode(
+  found: readonly { readonly id: string; readonly partitions: readonly Found[] }[],
+  maxBytes: number,
+  throttleMs: number,
+): AnswerWriter {
   const body = new AnswerWriter(true).int32(throttleMs).int16(0).int32(0);
   let left = maxBytes;
   let isFirst = true;

@@ -56,7 +56,11 @@ const acts: Acts = {
   transaction: ({ partition, records, isAborted, ms }, stage) => {
     const { log, cluster } = stage;
     if (partition >= log.partitions || !stage.isBegun(partition)) return;
-    const end = log.begin(partition, Array.from({ length: records }, (_, n) => ({ partition, n })), isAborted);
+    const end = log.begin(
+      partition,
+      Array.from({ length: records }, (_, n) => ({ partition, n })),
+      isAborted,
+    );
     stage.counters.count(isAborted ? 'transactions aborted' : 'transactions committed');
     later(stage, ms, () => {
       end();
@@ -88,7 +92,8 @@ const acts: Acts = {
     stage.brokers.disconnect(broker, stage.dice.of('reset', 'end', 'silent'));
     later(stage, ms, () => stage.cluster.up(broker));
   },
-  'broker freezes': ({ broker, ms }, stage) => stage.cluster.freeze(broker, Math.min(ms, stage.scenario.healMs - stage.clock.nowMs)),
+  'broker freezes': ({ broker, ms }, stage) =>
+    stage.cluster.freeze(broker, Math.min(ms, stage.scenario.healMs - stage.clock.nowMs)),
   weather: ({ weather: bad, ms }, stage) => {
     const { weather } = stage;
     weather.config = bad;
@@ -108,7 +113,8 @@ const acts: Acts = {
   grow: ({ topic, partitions, records }, stage) => {
     const before = stage.grow(topic, partitions);
     stage.counters.count('topics grown');
-    if (topic === READ) for (let partition = before; partition < partitions; partition++) stage.produce(partition, records);
+    if (topic === READ)
+      for (let partition = before; partition < partitions; partition++) stage.produce(partition, records);
   },
   retain: ({ partition }, stage) => {
     const { log } = stage;
@@ -133,10 +139,17 @@ const acts: Acts = {
     world.nodes.clear();
     for (const [key, node] of remembered ?? []) world.nodes.set(key, node);
     stage.isSetBack = true;
-    stage.begin({ startMs: 0, topics: [READ], batch: { count: 2, bytes: 10_000, maxWaitMs: 10 }, budgetBytes: 100_000 });
+    stage.begin({
+      startMs: 0,
+      topics: [READ],
+      batch: { count: 2, bytes: 10_000, maxWaitMs: 10 },
+      budgetBytes: 100_000,
+    });
   },
   'expect delivered': ({ except }, stage) => {
-    const others = Array.from({ length: stage.log.partitions }, (_, partition) => partition).filter((partition) => !except.includes(partition));
+    const others = Array.from({ length: stage.log.partitions }, (_, partition) => partition).filter(
+      (partition) => !except.includes(partition),
+    );
     const open = stage.openIn(others);
     if (open.length > 0) stage.found('held up', `${open.join(' ')} wait for ${except.join(', ')}`);
   },

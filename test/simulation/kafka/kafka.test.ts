@@ -13,7 +13,14 @@ describe('a group over a simulated cluster', () => {
     const { failures, counters } = await kafkaCampaign({ from: 100, seeds: 15 });
     expect(failures).toEqual([]);
     // A world that reaches nothing proves nothing.
-    for (const name of ['generations', 'Heartbeat 27', 'Fetch 6', 'JoinGroup 79', 'sessions that ran out', 'transactions aborted']) {
+    for (const name of [
+      'generations',
+      'Heartbeat 27',
+      'Fetch 6',
+      'JoinGroup 79',
+      'sessions that ran out',
+      'transactions aborted',
+    ]) {
       expect([name, counters.of(name)]).toEqual([name, expect.toSatisfy((count: number) => count > 0)]);
     }
   });
@@ -42,10 +49,32 @@ describe('a group over a simulated cluster', () => {
 
 describe('sabotage: a line of the source that is taken out is found', () => {
   /** Those that are found within some lives; the others by hand, with `--sabotage`. */
-  const quick = ['J3 grown', 'J4 lanes', 'J5 throttle', 'J6 all or none', 'J7 watch', 'J8 whole', 'J9 committed', 'J10 listeners'];
+  const quick = [
+    'J3 grown',
+    'J4 lanes',
+    'J5 throttle',
+    'J6 all or none',
+    'J7 watch',
+    'J8 whole',
+    'J9 committed',
+    'J10 listeners',
+  ];
 
   test('there is one for each of what a group may be hurt by', () => {
-    expect(Object.keys(kafkaSabotages)).toEqual(['J2 demand', 'J3 grown', 'J4 lanes', 'J5 throttle', 'J5 cut', 'J6 all or none', 'J7 watch', 'J8 whole', 'J9 committed', 'J10 listeners', 'in turn', 'wake']);
+    expect(Object.keys(kafkaSabotages)).toEqual([
+      'J2 demand',
+      'J3 grown',
+      'J4 lanes',
+      'J5 throttle',
+      'J5 cut',
+      'J6 all or none',
+      'J7 watch',
+      'J8 whole',
+      'J9 committed',
+      'J10 listeners',
+      'in turn',
+      'wake',
+    ]);
   });
 
   test.each(quick)('%s', async (name) => {

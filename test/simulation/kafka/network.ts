@@ -72,7 +72,11 @@ export class ClientSocket extends EventEmitter {
   #sent = Buffer.alloc(0);
   #lastArrivalMs = 0;
 
-  constructor(network: Network, { port, onread }: { readonly port: number; readonly onread: unknown }, onConnect: () => void) {
+  constructor(
+    network: Network,
+    { port, onread }: { readonly port: number; readonly onread: unknown },
+    onConnect: () => void,
+  ) {
     super();
     this.#network = network;
     this.#onread = onread as never;
@@ -83,7 +87,8 @@ export class ClientSocket extends EventEmitter {
       if (peer === 'lost') return;
       network.clock.after(network.latencyMs(), this.owner, () => {
         if (this.destroyed) return peer?.closed();
-        if (peer === undefined) return this.destroy(Object.assign(new Error(`connect ECONNREFUSED ${port}`), { code: 'ECONNREFUSED' }));
+        if (peer === undefined)
+          return this.destroy(Object.assign(new Error(`connect ECONNREFUSED ${port}`), { code: 'ECONNREFUSED' }));
         this.#peer = peer;
         this.emit('connect');
         onConnect();
@@ -101,7 +106,8 @@ export class ClientSocket extends EventEmitter {
     // What a process that was killed would still like to say, it cannot.
     if (this.destroyed || this.owner?.isDead === true) return false;
     // As Node has it: told where it was ended, and not a word where it was destroyed.
-    if (this.writableEnded) return this.destroy(Object.assign(new Error('write after end'), { code: 'ERR_STREAM_WRITE_AFTER_END' })), false;
+    if (this.writableEnded)
+      return (this.destroy(Object.assign(new Error('write after end'), { code: 'ERR_STREAM_WRITE_AFTER_END' })), false);
     this.#sent = Buffer.concat([this.#sent, bytes]);
     while (this.#sent.length >= 4 && this.#sent.length >= 4 + this.#sent.readInt32BE(0)) {
       const request = this.#sent.subarray(4, 4 + this.#sent.readInt32BE(0));
@@ -133,7 +139,7 @@ export class ClientSocket extends EventEmitter {
 
   /** What came, in pieces as a network makes them. */
   receive(bytes: Buffer): void {
-    for (let at = 0; at < bytes.length && !this.destroyed; ) {
+    for (let at = 0; at < bytes.length && !this.destroyed;) {
       const { buffer } = this.#onread;
       const room = typeof buffer === 'function' ? buffer() : buffer;
       const length = Math.min(room.length, bytes.length - at);

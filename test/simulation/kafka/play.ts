@@ -24,7 +24,10 @@ import { Weather } from './weather.js';
 export interface KafkaPlayOptions {
   readonly tell?: (line: string) => void;
   /** A sabotage's: what is broken while the run lasts. Gives back what mends it. */
-  readonly sabotage?: { readonly changeSource?: (source: KafkaSource) => KafkaSource; readonly install?: () => () => void };
+  readonly sabotage?: {
+    readonly changeSource?: (source: KafkaSource) => KafkaSource;
+    readonly install?: () => () => void;
+  };
 }
 
 export interface KafkaPlayed {
@@ -81,26 +84,50 @@ class KafkaRun implements Stage {
   readonly #added = new Set<number>();
   readonly #network: Network;
 
-  constructor(readonly scenario: KafkaScenario, readonly clock: VirtualClock, readonly dice: Dice, private readonly options: KafkaPlayOptions) {
+  constructor(
+    readonly scenario: KafkaScenario,
+    readonly clock: VirtualClock,
+    readonly dice: Dice,
+    private readonly options: KafkaPlayOptions,
+  ) {
     const { records, firstDelayMs, brokers } = scenario;
     this.log = new KafkaLog(READ, records.length);
-    this.world = new SimulatedWorld({ log: this.log, scheduler: clock.scheduler, partitions: [], ...(options.tell === undefined ? {} : { tell: options.tell }) });
+    this.world = new SimulatedWorld({
+      log: this.log,
+      scheduler: clock.scheduler,
+      partitions: [],
+      ...(options.tell === undefined ? {} : { tell: options.tell }),
+    });
     this.weather = new Weather(new Dice(scenario.seed + 17));
     const events = { expired: (id: string) => this.#expired(id), generation: () => this.counters.count('generations') };
     this.cluster = new Cluster({
-      clock, brokers, failoverMs: 600, loadingMs: dice.int(0, 600), firstDelayMs, lagMs: () => dice.of(0, 0, 20, 300), events, tell: (line) => this.tell(line),
+      clock,
+      brokers,
+      failoverMs: 600,
+      loadingMs: dice.int(0, 600),
+      firstDelayMs,
+      lagMs: () => dice.of(0, 0, 20, 300),
+      events,
+      tell: (line) => this.tell(line),
     });
     this.cluster.add(this.log);
     this.cluster.add(new KafkaLog(OTHER, 2));
     this.brokers = new Brokers({
-      clock, cluster: this.cluster, weather: this.weather,
+      clock,
+      cluster: this.cluster,
+      weather: this.weather,
       asked: (api, broker) => {
         this.counters.count(`asked ${api}`);
         if (api !== 'Fetch' && api !== 'Heartbeat') this.tell(`broker ${broker} is asked ${api}`);
       },
       reply: {
-        clock, cluster: this.cluster, weather: this.weather, counters: this.counters,
-        serviceMs: (api) => (api === 'OffsetCommit' ? this.commitMs : 0), committed: (commit) => this.#committed(commit), throttleMs: () => this.throttleMs,
+        clock,
+        cluster: this.cluster,
+        weather: this.weather,
+        counters: this.counters,
+        serviceMs: (api) => (api === 'OffsetCommit' ? this.commitMs : 0),
+        committed: (commit) => this.#committed(commit),
+        throttleMs: () => this.throttleMs,
       },
     });
     this.#network = { clock, latencyMs: () => this.dice.int(1, 4), listener: this.brokers };
@@ -123,7 +150,8 @@ class KafkaRun implements Stage {
       return doneAtMs !== undefined && clock.nowMs > doneAtMs + quietMs;
     };
     await clock.run(scenario.healMs + LIVENESS_MS, isOver);
-    if (doneAtMs === undefined) this.found('stuck', `not delivered within ${LIVENESS_MS} ms: ${this.#open().join(', ')}`);
+    if (doneAtMs === undefined)
+      this.found('stuck', `not delivered within ${LIVENESS_MS} ms: ${this.#open().join(', ')}`);
   }
 
   tell(line: string): void {
@@ -140,13 +168,25 @@ class KafkaRun implements Stage {
     const { scenario, clock, world } = this;
     const { tell } = this.options;
     const member = memberOf(plan, this.members.length, {
-      clock, world, openSocket: openOver(this.#network), scenario, found: (kind, what) => this.found(kind, what), tell, changeSource: this.options.sabotage?.changeSource,
+      clock,
+      world,
+      openSocket: openOver(this.#network),
+      scenario,
+      found: (kind, what) => this.found(kind, what),
+      tell,
+      changeSource: this.options.sabotage?.changeSource,
     });
     this.members.push(member);
     this.tell(`${member.process.name} begins, reads ${plan.topics.join(', ')}`);
     clock.current = member.owner;
     const config = {
-      group: 'g', owner: member.process.name, scheduler: member.process.scheduler, batch: plan.batch, maxPending: scenario.maxPending, onGap: 'continue' as const, onReset: 'restart' as const,
+      group: 'g',
+      owner: member.process.name,
+      scheduler: member.process.scheduler,
+      batch: plan.batch,
+      maxPending: scenario.maxPending,
+      onGap: 'continue' as const,
+      onReset: 'restart' as const,
       retry: { minDelayMs: 20, maxDelayMs: 500, random: this.dice.draw },
     };
     const over = (): void => void (member.isOver = true);
@@ -156,7 +196,10 @@ class KafkaRun implements Stage {
       },
       error: (error: unknown) => {
         over();
-        this.found('crash', `${member.process.name}: ${error instanceof IngestError ? `${error.code} ${error.message}` : String(error)}`);
+        this.found(
+          'crash',
+          `${member.process.name}: ${error instanceof IngestError ? `${error.code} ${error.message}` : String(error)}`,
+        );
       },
       complete: over,
     });
@@ -181,7 +224,11 @@ class KafkaRun implements Stage {
 
   /** What comes now is for the group: it has chosen where to begin, or will find that the partition was added since. */
   isBegun(partition: number): boolean {
-    return this.scenario.fromBeginning || this.#added.has(partition) || this.cluster.coordinator.committed.has(`${READ}/${partition}`);
+    return (
+      this.scenario.fromBeginning ||
+      this.#added.has(partition) ||
+      this.cluster.coordinator.committed.has(`${READ}/${partition}`)
+    );
   }
 
   grow(topic: string, partitions: number): number {
@@ -209,12 +256,18 @@ class KafkaRun implements Stage {
     if (lost.length > 0) this.found('missing', lost.join(' '));
     if (doubled.length > 0) this.found('doubled', doubled.join(' '));
     const { isSetBack } = this;
-    for (const [partition, code] of this.#halted) if (!isSetBack || code !== 'KCR_STATE_BEHIND') this.found('halted', `partition ${partition}: ${code}`);
-    if (this.scenario.isHarmless && this.counters.of('asked while muted') > 0) this.found('muted', 'a broker was asked over a connection that it had muted');
+    for (const [partition, code] of this.#halted)
+      if (!isSetBack || code !== 'KCR_STATE_BEHIND') this.found('halted', `partition ${partition}: ${code}`);
+    if (this.scenario.isHarmless && this.counters.of('asked while muted') > 0)
+      this.found('muted', 'a broker was asked over a connection that it had muted');
     this.counters.count('halts', this.#halted.size);
     return {
-      findings: [...this.#findings].map(([kind, what]) => ({ kind, what })), lives: this.world.lives, rows: this.world.table.rows.length,
-      events: this.clock.events, virtualMs: this.clock.nowMs, counters: this.counters,
+      findings: [...this.#findings].map(([kind, what]) => ({ kind, what })),
+      lives: this.world.lives,
+      rows: this.world.table.rows.length,
+      events: this.clock.events,
+      virtualMs: this.clock.nowMs,
+      counters: this.counters,
     };
   }
 
@@ -229,9 +282,17 @@ class KafkaRun implements Stage {
     this.throttleMs = 0;
     this.commitMs = 0;
     for (const { id, isUp } of this.cluster.brokers) if (!isUp) this.cluster.up(id);
-    for (const [name, { partitions }] of this.cluster.topics) for (const [partition, { isOrphan }] of partitions.entries()) if (isOrphan) this.cluster.orphan(name, partition, false);
+    for (const [name, { partitions }] of this.cluster.topics)
+      for (const [partition, { isOrphan }] of partitions.entries())
+        if (isOrphan) this.cluster.orphan(name, partition, false);
     const isRead = this.members.some(({ isOver, plan }) => !isOver && plan.topics.includes(READ));
-    if (!isRead) this.begin({ startMs: 0, topics: [READ], batch: { count: 5, bytes: 10_000, maxWaitMs: 10 }, budgetBytes: 100_000 });
+    if (!isRead)
+      this.begin({
+        startMs: 0,
+        topics: [READ],
+        batch: { count: 5, bytes: 10_000, maxWaitMs: 10 },
+        budgetBytes: 100_000,
+      });
   }
 
   #isDone(): boolean {
@@ -239,7 +300,10 @@ class KafkaRun implements Stage {
   }
 
   #open(): string[] {
-    const { log, world: { watch } } = this;
+    const {
+      log,
+      world: { watch },
+    } = this;
     const open: string[] = [];
     for (let partition = 0; partition < log.partitions; partition++) {
       if (this.#halted.has(partition)) continue;
@@ -249,7 +313,9 @@ class KafkaRun implements Stage {
       // Set back to nothing a store says no more than the group's offset.
       if (!this.isSetBack && settled < last) open.push(`partition ${partition} ends at ${last}, settled ${settled}`);
     }
-    const all = Array.from({ length: log.partitions }, (_, partition) => partition).filter((partition) => !this.#halted.has(partition));
+    const all = Array.from({ length: log.partitions }, (_, partition) => partition).filter(
+      (partition) => !this.#halted.has(partition),
+    );
     return [...open, ...this.openIn(all).map((name) => `${name} is missing`)];
   }
 
@@ -269,7 +335,10 @@ class KafkaRun implements Stage {
     this.tell(`${topic}/${partition} is committed at ${offset}`);
     if (topic !== READ || metadata === chosenOffset) return;
     if (this.scenario.store === 'simulated') {
-      this.world.watch.committing({ partition, topicId: this.log.topicId, topic, epoch: 0, generation: 0, startOffset: 0 }, offset);
+      this.world.watch.committing(
+        { partition, topicId: this.log.topicId, topic, epoch: 0, generation: 0, startOffset: 0 },
+        offset,
+      );
       return;
     }
     // Each write has a text of its own: one that comes back has overwritten what came behind it.
@@ -277,7 +346,8 @@ class KafkaRun implements Stage {
     const seen = this.#texts.get(key) ?? new Set();
     this.#texts.set(key, seen);
     const text = metadata ?? '';
-    if (seen.has(text) && [...seen].at(-1) !== text) this.found('overwritten', `partition ${partition}: an older state came back, at ${offset}`);
+    if (seen.has(text) && [...seen].at(-1) !== text)
+      this.found('overwritten', `partition ${partition}: an older state came back, at ${offset}`);
     seen.add(text);
   }
 }

@@ -47,16 +47,30 @@ export function memberOf(plan: LifePlan, index: number, surroundings: Surroundin
   };
   const source = kafkaSourceOver(
     {
-      brokers: Array.from({ length: scenario.brokers }, (_, i) => `broker-${i + 1}:${PORT + i + 1}`), groupId: 'g', topics: plan.topics, fromBeginning: scenario.fromBeginning,
-      clientId: given.name, sessionTimeoutMs: SESSION_MS, rebalanceTimeoutMs: 6000, heartbeatIntervalMs: 400, drainTimeoutMs: 2000, maxWaitMs: 400, metadataMaxAgeMs: 3000,
-      connectTimeoutMs: 800, requestTimeoutMs: scenario.requestTimeoutMs, budgetBytes: plan.budgetBytes, onReset: 'restart',
+      brokers: Array.from({ length: scenario.brokers }, (_, i) => `broker-${i + 1}:${PORT + i + 1}`),
+      groupId: 'g',
+      topics: plan.topics,
+      fromBeginning: scenario.fromBeginning,
+      clientId: given.name,
+      sessionTimeoutMs: SESSION_MS,
+      rebalanceTimeoutMs: 6000,
+      heartbeatIntervalMs: 400,
+      drainTimeoutMs: 2000,
+      maxWaitMs: 400,
+      metadataMaxAgeMs: 3000,
+      connectTimeoutMs: 800,
+      requestTimeoutMs: scenario.requestTimeoutMs,
+      budgetBytes: plan.budgetBytes,
+      onReset: 'restart',
       onOutOfRange: ({ wanted, logStart }) => (wanted < logStart ? logStart : undefined),
-      log: (level, message, fields) => level !== 'debug' && tell?.(`${clock.nowMs} ${given.name} ${level}: ${message} ${JSON.stringify(fields)}`),
+      log: (level, message, fields) =>
+        level !== 'debug' && tell?.(`${clock.nowMs} ${given.name} ${level}: ${message} ${JSON.stringify(fields)}`),
     },
     { openSocket, epochsFrom: (index + 1) * 1_000_000 },
   );
   const entered = entering(changeSource?.(source) ?? source, () => (clock.current = owner));
-  const ports = scenario.store === 'kafka' ? overOffsets(entered, surroundings) : { source: entered, store: beside(given.store) };
+  const ports =
+    scenario.store === 'kafka' ? overOffsets(entered, surroundings) : { source: entered, store: beside(given.store) };
   const process: Process = { ...given, source: watched(ports.source, surroundings), store: ports.store };
   return { process, self, owner, plan, isOver: false, drain: () => entered.drain() };
 }
@@ -68,10 +82,12 @@ function entering(source: KafkaSource, enter: () => void): KafkaSource {
       enter();
       return from(call());
     });
-  const at = <Args extends unknown[], T>(call: (...args: Args) => T) => (...args: Args): T => {
-    enter();
-    return call(...args);
-  };
+  const at =
+    <Args extends unknown[], T>(call: (...args: Args) => T) =>
+    (...args: Args): T => {
+      enter();
+      return call(...args);
+    };
   return {
     events: deferred(() => source.events),
     cluster: () => deferred(() => source.cluster()),
@@ -86,7 +102,9 @@ function entering(source: KafkaSource, enter: () => void): KafkaSource {
     claimed: at((...args: Parameters<NonNullable<typeof source.claimed>>) => source.claimed?.(...args)),
     done: at((...args: Parameters<typeof source.done>) => source.done(...args)),
     halt: at((...args: Parameters<typeof source.halt>) => source.halt(...args)),
-    pause: at(() => source.pause()), resume: at(() => source.resume()), drain: at(() => source.drain()),
+    pause: at(() => source.pause()),
+    resume: at(() => source.resume()),
+    drain: at(() => source.drain()),
     get outstandingBytes() {
       return source.outstandingBytes;
     },
@@ -104,7 +122,10 @@ function beside(store: StateStore): StateStore {
 }
 
 /** The store in the group's offsets, seen by the watcher as the simulated one is. */
-function overOffsets(member: KafkaSource, { clock, world: { watch } }: Surroundings): { readonly source: GroupSource; readonly store: StateStore } {
+function overOffsets(
+  member: KafkaSource,
+  { clock, world: { watch } }: Surroundings,
+): { readonly source: GroupSource; readonly store: StateStore } {
   const { source, store } = kafkaStore(member, { group: 'g', nowMs: () => 1_790_000_000_000 + clock.nowMs });
   return {
     source,
@@ -132,18 +153,23 @@ function watched(source: GroupSource, { world: { watch }, found }: Surroundings)
   const see = (event: SourceEvent): void => {
     watch.told(event);
     if (event.kind !== 'fetched') return;
-    const { assignment: { epoch, partition }, chunk } = event;
+    const {
+      assignment: { epoch, partition },
+      chunk,
+    } = event;
     const expected = next.get(epoch);
-    if (expected !== undefined && chunk.afterOffset + 1 !== expected) found('order', `partition ${partition}: a chunk begins at ${chunk.afterOffset + 1}, expected ${expected}`);
+    if (expected !== undefined && chunk.afterOffset + 1 !== expected)
+      found('order', `partition ${partition}: a chunk begins at ${chunk.afterOffset + 1}, expected ${expected}`);
     next.set(epoch, chunk.lastOffset + 1);
   };
   return {
     ...source,
     events: from(source.events).pipe(tap(see)),
-    commit: (assignment: Assignment, nextOffset: number) => defer(() => {
-      watch.asked('commit', assignment);
-      return source.commit(assignment, nextOffset);
-    }),
+    commit: (assignment: Assignment, nextOffset: number) =>
+      defer(() => {
+        watch.asked('commit', assignment);
+        return source.commit(assignment, nextOffset);
+      }),
     seek: (assignment: Assignment, offset: number) => {
       watch.asked('seek', assignment);
       next.delete(assignment.epoch);

@@ -24,7 +24,11 @@ export interface KafkaSabotage {
 }
 
 /** Replaces a method of every instance, and gives back what puts it back. */
-function replacing<Type extends object, Name extends keyof Type>(prototype: Type, name: Name, change: (method: Type[Name]) => Type[Name]): () => () => void {
+function replacing<Type extends object, Name extends keyof Type>(
+  prototype: Type,
+  name: Name,
+  change: (method: Type[Name]) => Type[Name],
+): () => () => void {
   return () => {
     const method = prototype[name];
     prototype[name] = change(method);
@@ -55,36 +59,67 @@ interface SendingConnection {
   send(request: unknown): Promise<unknown>;
 }
 
-const { prototype: connection } = createRequire(import.meta.url)('kafkajs/src/network/connection') as { readonly prototype: SendingConnection };
+const { prototype: connection } = createRequire(import.meta.url)('kafkajs/src/network/connection') as {
+  readonly prototype: SendingConnection;
+};
 
 /** What comes over any connection, changed before anybody sees it. */
-function changingAnswers(answered: (answer: unknown) => unknown, failed: (thrown: unknown) => unknown): () => () => void {
-  return replacing(connection, 'send', (send) => function (this: SendingConnection, request) {
-    return send.call(this, request).then(answered, (thrown: unknown) => {
-      throw failed(thrown);
-    });
-  });
+function changingAnswers(
+  answered: (answer: unknown) => unknown,
+  failed: (thrown: unknown) => unknown,
+): () => () => void {
+  return replacing(
+    connection,
+    'send',
+    (send) =>
+      function (this: SendingConnection, request) {
+        return send.call(this, request).then(answered, (thrown: unknown) => {
+          throw failed(thrown);
+        });
+      },
+  );
 }
 
 export const kafkaSabotages: Readonly<Record<string, KafkaSabotage>> = {
   'J2 demand': {
-    means: 'a commit whose outcome is not known is followed by no new generation', theme: 'converted', shows: ['overwritten', 'doubled', 'missing', 'I1', 'I4'],
+    means: 'a commit whose outcome is not known is followed by no new generation',
+    theme: 'converted',
+    shows: ['overwritten', 'doubled', 'missing', 'I1', 'I4'],
     install: replacing(Membership.prototype, 'demandGeneration', () => () => undefined),
   },
   'J3 grown': {
-    means: 'a partition that was added begins at its end', theme: 'growth', shows: ['stuck', 'missing'],
-    install: replacing(Membership.prototype, 'join', (join) => async function (this: Membership, signal) {
-      const session = await join.call(this, signal);
-      return session === undefined ? undefined : { ...session, grown: new Set() };
-    }),
+    means: 'a partition that was added begins at its end',
+    theme: 'growth',
+    shows: ['stuck', 'missing'],
+    install: replacing(
+      Membership.prototype,
+      'join',
+      (join) =>
+        async function (this: Membership, signal) {
+          const session = await join.call(this, signal);
+          return session === undefined ? undefined : { ...session, grown: new Set() };
+        },
+    ),
   },
-  'J4 lanes': { means: 'commits go over the connection of the heartbeats', theme: 'slow commits', shows: ['expired', 'stuck'], install: oneLane },
+  'J4 lanes': {
+    means: 'commits go over the connection of the heartbeats',
+    theme: 'slow commits',
+    shows: ['expired', 'stuck'],
+    install: oneLane,
+  },
   'J5 throttle': {
-    means: 'the throttle time of a fetch is ignored', theme: 'quota', shows: ['muted'],
-    install: changingAnswers((answer) => (typeof answer === 'object' && answer !== null && 'throttleMs' in answer ? { ...answer, throttleMs: 0 } : answer), (thrown) => thrown),
+    means: 'the throttle time of a fetch is ignored',
+    theme: 'quota',
+    shows: ['muted'],
+    install: changingAnswers(
+      (answer) =>
+        typeof answer === 'object' && answer !== null && 'throttleMs' in answer ? { ...answer, throttleMs: 0 } : answer,
+      (thrown) => thrown,
+    ),
   },
   'J5 cut': {
-    means: 'a fetch that is not answered cuts the connection of the heartbeats instead of its own', shows: ['stuck', 'expired'],
+    means: 'a fetch that is not answered cuts the connection of the heartbeats instead of its own',
+    shows: ['stuck', 'expired'],
     install: () => {
       const lanes = LANES as { fetch: number };
       const before = lanes.fetch;
@@ -93,42 +128,79 @@ export const kafkaSabotages: Readonly<Record<string, KafkaSabotage>> = {
     },
   },
   'J6 all or none': {
-    means: 'a partition without a leader keeps the others from beginning', theme: 'orphan', shows: ['held up'],
-    install: replacing(Places.prototype, 'of', (of) => async function (this: Places, ...args) {
-      const found = await of.apply(this, args);
-      if (found.missing.length > 0) throw new IngestError('KCR_KAFKA_UNREACHABLE', 'one partition is missing');
-      return found;
-    }),
+    means: 'a partition without a leader keeps the others from beginning',
+    theme: 'orphan',
+    shows: ['held up'],
+    install: replacing(
+      Places.prototype,
+      'of',
+      (of) =>
+        async function (this: Places, ...args) {
+          const found = await of.apply(this, args);
+          if (found.missing.length > 0) throw new IngestError('KCR_KAFKA_UNREACHABLE', 'one partition is missing');
+          return found;
+        },
+    ),
   },
   'J7 watch': {
-    means: 'who deals does not watch the topics', theme: 'growth', shows: ['stuck', 'missing'],
-    install: replacing(Membership.prototype, 'join', (join) => async function (this: Membership, signal) {
-      const session = await join.call(this, signal);
-      return session === undefined ? undefined : { ...session, dealt: undefined };
-    }),
+    means: 'who deals does not watch the topics',
+    theme: 'growth',
+    shows: ['stuck', 'missing'],
+    install: replacing(
+      Membership.prototype,
+      'join',
+      (join) =>
+        async function (this: Membership, signal) {
+          const session = await join.call(this, signal);
+          return session === undefined ? undefined : { ...session, dealt: undefined };
+        },
+    ),
   },
   'J8 whole': {
-    means: 'an error for a whole fetch ends the source', shows: ['crash'],
-    install: changingAnswers((answer) => answer, (thrown) =>
-      thrown instanceof Error && /^error /.test(String((thrown as { type?: unknown }).type)) ? Object.assign(thrown, { type: 'UNSUPPORTED_VERSION' }) : thrown,
+    means: 'an error for a whole fetch ends the source',
+    shows: ['crash'],
+    install: changingAnswers(
+      (answer) => answer,
+      (thrown) =>
+        thrown instanceof Error && /^error /.test(String((thrown as { type?: unknown }).type))
+          ? Object.assign(thrown, { type: 'UNSUPPORTED_VERSION' })
+          : thrown,
     ),
   },
   'J9 committed': {
-    means: 'the claim is not told what the group has committed', theme: 'set back', shows: ['doubled'],
+    means: 'the claim is not told what the group has committed',
+    theme: 'set back',
+    shows: ['doubled'],
     changeSource: (source) => ({
       ...source,
-      events: from(source.events).pipe(map((event) => (event.kind === 'assigned' ? { ...event, assignment: { ...event.assignment, committed: undefined } } : event))),
+      events: from(source.events).pipe(
+        map((event) =>
+          event.kind === 'assigned' ? { ...event, assignment: { ...event.assignment, committed: undefined } } : event,
+        ),
+      ),
     }),
   },
-  'J10 listeners': { means: 'signals that many wait on warn of a leak', theme: 'recreated', shows: ['leak'], install: warnsOfListeners },
+  'J10 listeners': {
+    means: 'signals that many wait on warn of a leak',
+    theme: 'recreated',
+    shows: ['leak'],
+    install: warnsOfListeners,
+  },
   'in turn': {
-    means: 'a commit whose outcome is not known is taken for refused, and the next one follows in the same generation', shows: ['overwritten', 'doubled', 'missing', 'I1', 'I4'],
-    install: replacing(Committing.prototype, 'commitOnce', () => function (this: Committing, ...args) {
-      return this.commit(...args);
-    }),
+    means: 'a commit whose outcome is not known is taken for refused, and the next one follows in the same generation',
+    shows: ['overwritten', 'doubled', 'missing', 'I1', 'I4'],
+    install: replacing(
+      Committing.prototype,
+      'commitOnce',
+      () =>
+        function (this: Committing, ...args) {
+          return this.commit(...args);
+        },
+    ),
   },
   wake: {
-    means: 'a claim wakes nobody, and room that was made neither', shows: ['stuck', 'held up'],
+    means: 'a claim wakes nobody, and room that was made neither',
+    shows: ['stuck', 'held up'],
     install: () => {
       const claimed = replacing(Fetcher.prototype, 'claimed', () => () => undefined)();
       const made = replacing(Fetcher.prototype, 'roomMade', () => () => undefined)();

@@ -3,7 +3,18 @@ import { Dice } from '../scenario.js';
 import type { WeatherConfig } from './weather.js';
 
 /** What a world is about. `general` draws from everything; the others put one trouble into an otherwise calm world. */
-export const themes = ['general', 'orphan', 'quota', 'growth', 'converted', 'set back', 'generations', 'slow commits', 'recreated', 'coordinator'] as const;
+export const themes = [
+  'general',
+  'orphan',
+  'quota',
+  'growth',
+  'converted',
+  'set back',
+  'generations',
+  'slow commits',
+  'recreated',
+  'coordinator',
+] as const;
 export type Theme = (typeof themes)[number];
 
 export const READ = 'simulated';
@@ -19,15 +30,36 @@ export interface LifePlan {
 
 export type Happening =
   | { readonly kind: 'produce'; readonly atMs: number; readonly partition: number; readonly records: number }
-  | { readonly kind: 'transaction'; readonly atMs: number; readonly partition: number; readonly records: number; readonly isAborted: boolean; readonly ms: number }
+  | {
+      readonly kind: 'transaction';
+      readonly atMs: number;
+      readonly partition: number;
+      readonly records: number;
+      readonly isAborted: boolean;
+      readonly ms: number;
+    }
   | { readonly kind: 'kill' | 'drain'; readonly atMs: number; readonly life: number }
   | { readonly kind: 'freeze' | 'isolate'; readonly atMs: number; readonly life: number; readonly ms: number }
-  | { readonly kind: 'broker down' | 'broker freezes'; readonly atMs: number; readonly broker: number; readonly ms: number }
+  | {
+      readonly kind: 'broker down' | 'broker freezes';
+      readonly atMs: number;
+      readonly broker: number;
+      readonly ms: number;
+    }
   | { readonly kind: 'weather'; readonly atMs: number; readonly ms: number; readonly weather: WeatherConfig }
   | { readonly kind: 'move leader'; readonly atMs: number; readonly partition: number }
-  | { readonly kind: 'move coordinator' | 'rebalance' | 'recreate' | 'convert' | 'set back' | 'remember'; readonly atMs: number }
+  | {
+      readonly kind: 'move coordinator' | 'rebalance' | 'recreate' | 'convert' | 'set back' | 'remember';
+      readonly atMs: number;
+    }
   | { readonly kind: 'orphan'; readonly atMs: number; readonly partition: number; readonly ms: number }
-  | { readonly kind: 'grow'; readonly atMs: number; readonly topic: string; readonly partitions: number; readonly records: number }
+  | {
+      readonly kind: 'grow';
+      readonly atMs: number;
+      readonly topic: string;
+      readonly partitions: number;
+      readonly records: number;
+    }
   | { readonly kind: 'retain'; readonly atMs: number; readonly partition: number }
   | { readonly kind: 'quota'; readonly atMs: number; readonly ms: number; readonly throttleMs: number }
   | { readonly kind: 'slow commits'; readonly atMs: number; readonly ms: number; readonly commitMs: number }
@@ -61,18 +93,35 @@ export function kafkaScenarioOf(seed: number): KafkaScenario {
   const brokers = dice.int(1, 3);
   const records = dice.list(dice.int(1, 5), () => dice.int(0, 25));
   const plain: KafkaScenario = {
-    seed, theme, brokers, records, store: dice.chance(0.35) ? 'kafka' : 'simulated', fromBeginning: true, maxPending: dice.int(1, 3), requestTimeoutMs: 1500,
-    firstDelayMs: dice.of(0, 0, 300), lives: dice.list(dice.int(1, 3), () => life(dice)), happenings: [], healMs: 12 * SECOND, isHarmless: false,
+    seed,
+    theme,
+    brokers,
+    records,
+    store: dice.chance(0.35) ? 'kafka' : 'simulated',
+    fromBeginning: true,
+    maxPending: dice.int(1, 3),
+    requestTimeoutMs: 1500,
+    firstDelayMs: dice.of(0, 0, 300),
+    lives: dice.list(dice.int(1, 3), () => life(dice)),
+    happenings: [],
+    healMs: 12 * SECOND,
+    isHarmless: false,
   };
   const { happenings, ...drawn } = byTheme[theme](plain, dice);
   const lives = drawn.lives ?? plain.lives;
-  const healMs = Math.max(...happenings.map((each) => each.atMs + ('ms' in each ? each.ms : 0)), ...lives.map(({ startMs }) => startMs)) + 300;
+  const healMs =
+    Math.max(
+      ...happenings.map((each) => each.atMs + ('ms' in each ? each.ms : 0)),
+      ...lives.map(({ startMs }) => startMs),
+    ) + 300;
   return { ...plain, ...drawn, healMs, happenings: [...happenings].sort((a, b) => a.atMs - b.atMs) };
 }
 
 function life(dice: Dice, topics: readonly string[] = [READ]): LifePlan {
   return {
-    startMs: dice.int(0, 3000), topics: dice.chance(0.25) ? [READ, OTHER] : topics, batch: { count: dice.int(1, 9), bytes: dice.of(60, 10_000), maxWaitMs: dice.int(5, 120) },
+    startMs: dice.int(0, 3000),
+    topics: dice.chance(0.25) ? [READ, OTHER] : topics,
+    batch: { count: dice.int(1, 9), bytes: dice.of(60, 10_000), maxWaitMs: dice.int(5, 120) },
     budgetBytes: dice.of(2000, 20_000, 1_000_000),
   };
 }
@@ -86,7 +135,12 @@ function traffic(dice: Dice, partitions: number, untilMs: number): Happening[] {
 }
 
 function weather(dice: Dice, only?: readonly string[]): WeatherConfig {
-  return { lost: dice.of(0, 1, 3, 8), refused: dice.of(0, 1, 3, 8), longestMs: dice.of(200, 2000, 6000), ...(only === undefined ? {} : { only }) };
+  return {
+    lost: dice.of(0, 1, 3, 8),
+    refused: dice.of(0, 1, 3, 8),
+    longestMs: dice.of(200, 2000, 6000),
+    ...(only === undefined ? {} : { only }),
+  };
 }
 
 function trouble(dice: Dice, { brokers, records, lives }: KafkaScenario, untilMs: number): Happening {
@@ -106,7 +160,13 @@ function trouble(dice: Dice, { brokers, records, lives }: KafkaScenario, untilMs
     () => ({ kind: 'move coordinator', atMs }),
     () => ({ kind: 'rebalance', atMs }),
     () => ({ kind: 'orphan', atMs, partition, ms: dice.int(200, 5000) }),
-    () => ({ kind: 'grow', atMs, topic: dice.of(READ, OTHER), partitions: records.length + dice.int(1, 2), records: dice.int(0, 5) }),
+    () => ({
+      kind: 'grow',
+      atMs,
+      topic: dice.of(READ, OTHER),
+      partitions: records.length + dice.int(1, 2),
+      records: dice.int(0, 5),
+    }),
     () => ({ kind: 'quota', atMs, ms: dice.int(500, 4000), throttleMs: dice.of(50, 500, 2500) }),
     () => ({ kind: 'slow commits', atMs, ms: dice.int(500, 4000), commitMs: dice.of(50, 700) }),
     () => ({ kind: 'retain', atMs, partition }),
@@ -116,14 +176,22 @@ function trouble(dice: Dice, { brokers, records, lives }: KafkaScenario, untilMs
 const byTheme: Readonly<Record<Theme, (plain: KafkaScenario, dice: Dice) => Drawn>> = {
   general: (plain, dice) => ({
     fromBeginning: dice.chance(0.7),
-    happenings: [...traffic(dice, plain.records.length, 9 * SECOND), ...dice.list(dice.int(1, 8), () => trouble(dice, plain, 9 * SECOND))],
+    happenings: [
+      ...traffic(dice, plain.records.length, 9 * SECOND),
+      ...dice.list(dice.int(1, 8), () => trouble(dice, plain, 9 * SECOND)),
+    ],
   }),
   orphan: (_, dice) => {
     const records = dice.list(dice.int(2, 5), () => dice.int(1, 12));
     const partition = dice.int(0, records.length - 1);
     return {
-      records, isHarmless: true, fromBeginning: true, happenings: [
-        { kind: 'orphan', atMs: 0, partition, ms: 10 * SECOND }, ...traffic(dice, records.length, 3 * SECOND), { kind: 'rebalance', atMs: 4 * SECOND },
+      records,
+      isHarmless: true,
+      fromBeginning: true,
+      happenings: [
+        { kind: 'orphan', atMs: 0, partition, ms: 10 * SECOND },
+        ...traffic(dice, records.length, 3 * SECOND),
+        { kind: 'rebalance', atMs: 4 * SECOND },
         { kind: 'expect delivered', atMs: 9.5 * SECOND, except: [partition] },
       ],
     };
@@ -131,8 +199,12 @@ const byTheme: Readonly<Record<Theme, (plain: KafkaScenario, dice: Dice) => Draw
   quota: (_, dice) => {
     const records = dice.list(dice.int(1, 4), () => dice.int(5, 20));
     return {
-      records, isHarmless: true,
-      happenings: [...traffic(dice, records.length, 10 * SECOND), { kind: 'quota', atMs: dice.int(3000, 5000), ms: 5 * SECOND, throttleMs: dice.of(300, 2500, 4000) }],
+      records,
+      isHarmless: true,
+      happenings: [
+        ...traffic(dice, records.length, 10 * SECOND),
+        { kind: 'quota', atMs: dice.int(3000, 5000), ms: 5 * SECOND, throttleMs: dice.of(300, 2500, 4000) },
+      ],
     };
   },
   growth: (_, dice) => {
@@ -144,46 +216,92 @@ const byTheme: Readonly<Record<Theme, (plain: KafkaScenario, dice: Dice) => Draw
     const dealer = { ...life(dice), topics: isAlone ? [OTHER] : dice.of([OTHER], [READ], [READ, OTHER]), startMs: 0 };
     const reader = { ...life(dice), topics: [READ], startMs: dice.int(800, 2000) };
     return {
-      records: dice.list(first, () => dice.int(1, 5)), fromBeginning, isHarmless: true, lives: [dealer, reader, ...later],
+      records: dice.list(first, () => dice.int(1, 5)),
+      fromBeginning,
+      isHarmless: true,
+      lives: [dealer, reader, ...later],
       happenings: [
-        ...traffic(dice, first, 4 * SECOND), { kind: 'grow', atMs: 5 * SECOND, topic: READ, partitions: first + dice.int(1, 2), records: dice.int(1, 4) }, ...traffic(dice, first + 1, 9 * SECOND).map((each) => ({ ...each, atMs: each.atMs + 5 * SECOND })),
+        ...traffic(dice, first, 4 * SECOND),
+        { kind: 'grow', atMs: 5 * SECOND, topic: READ, partitions: first + dice.int(1, 2), records: dice.int(1, 4) },
+        ...traffic(dice, first + 1, 9 * SECOND).map((each) => ({ ...each, atMs: each.atMs + 5 * SECOND })),
       ],
     };
   },
   converted: (plain, dice) => ({
     store: 'kafka',
     happenings: [
-      { kind: 'convert', atMs: dice.int(0, 3000) }, ...traffic(dice, plain.records.length, 10 * SECOND),
-      { kind: 'weather', atMs: 4 * SECOND, ms: 6 * SECOND, weather: { lost: 25, refused: 0, longestMs: 5000, only: ['OffsetCommit'] } },
+      { kind: 'convert', atMs: dice.int(0, 3000) },
+      ...traffic(dice, plain.records.length, 10 * SECOND),
+      {
+        kind: 'weather',
+        atMs: 4 * SECOND,
+        ms: 6 * SECOND,
+        weather: { lost: 25, refused: 0, longestMs: 5000, only: ['OffsetCommit'] },
+      },
     ],
   }),
   'set back': (_, dice) => {
     const records = dice.list(dice.int(1, 3), () => dice.int(5, 15));
     const [rememberMs, backMs] = [dice.int(1500, 4500), dice.int(6000, 8000)];
-    return { store: 'simulated', records, happenings: [...traffic(dice, records.length, 5.5 * SECOND), { kind: 'remember', atMs: rememberMs }, { kind: 'set back', atMs: backMs },
-      // The sessions of those that were killed have run out by then, and the next one reads.
-      { kind: 'produce', atMs: backMs + 5 * SECOND, partition: 0, records: 1 }] };
+    return {
+      store: 'simulated',
+      records,
+      happenings: [
+        ...traffic(dice, records.length, 5.5 * SECOND),
+        { kind: 'remember', atMs: rememberMs },
+        { kind: 'set back', atMs: backMs },
+        // The sessions of those that were killed have run out by then, and the next one reads.
+        { kind: 'produce', atMs: backMs + 5 * SECOND, partition: 0, records: 1 },
+      ],
+    };
   },
   generations: (plain, dice) => ({
-    isHarmless: true, happenings: [...traffic(dice, plain.records.length, 11 * SECOND), ...Array.from({ length: 18 }, (_, i): Happening => ({ kind: 'rebalance', atMs: 3000 + i * 480 }))],
+    isHarmless: true,
+    happenings: [
+      ...traffic(dice, plain.records.length, 11 * SECOND),
+      ...Array.from({ length: 18 }, (_, i): Happening => ({ kind: 'rebalance', atMs: 3000 + i * 480 })),
+    ],
   }),
   'slow commits': (_, dice) => {
     const records = dice.list(6, () => dice.int(5, 20));
     return {
-      records, isHarmless: true, requestTimeoutMs: 12 * SECOND,
-      happenings: [...traffic(dice, records.length, 9 * SECOND), ...traffic(dice, records.length, 9 * SECOND), { kind: 'slow commits', atMs: 3500, ms: 6 * SECOND, commitMs: dice.of(1000, 3500) }],
+      records,
+      isHarmless: true,
+      requestTimeoutMs: 12 * SECOND,
+      happenings: [
+        ...traffic(dice, records.length, 9 * SECOND),
+        ...traffic(dice, records.length, 9 * SECOND),
+        { kind: 'slow commits', atMs: 3500, ms: 6 * SECOND, commitMs: dice.of(1000, 3500) },
+      ],
     };
   },
   recreated: (plain, dice) => ({
     // More partitions than Node lets listen to one signal without a word.
     ...(dice.chance(0.3) ? { records: dice.list(14, () => dice.int(1, 4)) } : {}),
-    happenings: [...traffic(dice, plain.records.length, 9 * SECOND), { kind: 'recreate', atMs: dice.int(2000, 6000) }, ...dice.list(dice.int(0, 2), () => trouble(dice, plain, 8 * SECOND))],
+    happenings: [
+      ...traffic(dice, plain.records.length, 9 * SECOND),
+      { kind: 'recreate', atMs: dice.int(2000, 6000) },
+      ...dice.list(dice.int(0, 2), () => trouble(dice, plain, 8 * SECOND)),
+    ],
   }),
   coordinator: (plain, dice) => ({
     brokers: dice.int(2, 3),
     happenings: [
-      ...traffic(dice, plain.records.length, 9 * SECOND), ...dice.list(dice.int(1, 5), (): Happening => ({ kind: 'move coordinator', atMs: dice.int(500, 9000) })),
-      { kind: 'weather', atMs: dice.int(500, 4000), ms: 6 * SECOND, weather: weather(dice, ['FindCoordinator', 'JoinGroup', 'SyncGroup', 'Heartbeat', 'OffsetCommit', 'OffsetFetch']) },
+      ...traffic(dice, plain.records.length, 9 * SECOND),
+      ...dice.list(dice.int(1, 5), (): Happening => ({ kind: 'move coordinator', atMs: dice.int(500, 9000) })),
+      {
+        kind: 'weather',
+        atMs: dice.int(500, 4000),
+        ms: 6 * SECOND,
+        weather: weather(dice, [
+          'FindCoordinator',
+          'JoinGroup',
+          'SyncGroup',
+          'Heartbeat',
+          'OffsetCommit',
+          'OffsetFetch',
+        ]),
+      },
     ],
   }),
 };

@@ -64,7 +64,8 @@ export class KafkaLog extends SimulatedLog {
   }
 
   override produce(partition: number, ...values: readonly Value[]): void {
-    for (let i = 0; i < values.length; i += MAX_BATCH_RECORDS) this.#append(partition, values.slice(i, i + MAX_BATCH_RECORDS), undefined);
+    for (let i = 0; i < values.length; i += MAX_BATCH_RECORDS)
+      this.#append(partition, values.slice(i, i + MAX_BATCH_RECORDS), undefined);
   }
 
   /** A transaction begins. Its records are seen by nobody before it ends. Aborted, they are a hole. */
@@ -76,20 +77,35 @@ export class KafkaLog extends SimulatedLog {
     state.transactions.push(transaction);
     if (isAborted) {
       this.leaveHole(partition, values.length);
-      state.batches.push({ base: first, last: first + values.length - 1, producer, control: undefined, isAborted, bytes: undefined });
+      state.batches.push({
+        base: first,
+        last: first + values.length - 1,
+        producer,
+        control: undefined,
+        isAborted,
+        bytes: undefined,
+      });
     } else this.#append(partition, values, producer);
     return () => {
       if (transaction.marker !== undefined || this.#of(partition) !== state) return;
       const at = this.ends(partition).end;
       transaction.marker = at;
       this.leaveHole(partition, 1);
-      state.batches.push({ base: at, last: at, producer, control: isAborted ? 'abort' : 'commit', isAborted, bytes: undefined });
+      state.batches.push({
+        base: at,
+        last: at,
+        producer,
+        control: isAborted ? 'abort' : 'commit',
+        isAborted,
+        bytes: undefined,
+      });
     };
   }
 
   override compact(partition: number, offset: number): void {
     super.compact(partition, offset);
-    for (const batch of this.#of(partition).batches) if (batch.base <= offset && offset <= batch.last) batch.bytes = undefined;
+    for (const batch of this.#of(partition).batches)
+      if (batch.base <= offset && offset <= batch.last) batch.bytes = undefined;
   }
 
   override retainFrom(partition: number, offset: number): void {
@@ -100,7 +116,9 @@ export class KafkaLog extends SimulatedLog {
 
   /** Behind it lie records of transactions that are open. */
   lastStable(partition: number): number {
-    const open = this.#of(partition).transactions.filter(({ marker }) => marker === undefined).map(({ first }) => first);
+    const open = this.#of(partition)
+      .transactions.filter(({ marker }) => marker === undefined)
+      .map(({ first }) => first);
     return Math.min(this.ends(partition).end, ...open);
   }
 
@@ -119,14 +137,23 @@ export class KafkaLog extends SimulatedLog {
       size += bytes.length;
       last = batch.last;
     }
-    const aborted = transactions.filter(({ isAborted, marker, first }) => isAborted && marker !== undefined && marker >= offset && first <= last);
+    const aborted = transactions.filter(
+      ({ isAborted, marker, first }) => isAborted && marker !== undefined && marker >= offset && first <= last,
+    );
     return { data: Buffer.concat(parts), aborted: aborted.map(({ producer, first }) => ({ producer, first })) };
   }
 
   #append(partition: number, values: readonly Value[], producer: ProducerId | undefined): void {
     const base = this.ends(partition).end;
     super.produce(partition, ...values);
-    this.#of(partition).batches.push({ base, last: base + values.length - 1, producer, control: undefined, isAborted: false, bytes: undefined });
+    this.#of(partition).batches.push({
+      base,
+      last: base + values.length - 1,
+      producer,
+      control: undefined,
+      isAborted: false,
+      bytes: undefined,
+    });
   }
 
   #encoded(partition: number, batch: StoredBatch): Buffer {
@@ -138,14 +165,24 @@ export class KafkaLog extends SimulatedLog {
     const transactional = { producerId: BigInt(producer ?? -1), transactional: producer !== undefined };
     if (control !== undefined) return encodeBatch({ base, records: [], control, ...transactional, count: 1 });
     if (isAborted) {
-      const records = Array.from({ length: last - base + 1 }, (_, delta) => ({ delta, value: Buffer.from('{"aborted":true}') }));
+      const records = Array.from({ length: last - base + 1 }, (_, delta) => ({
+        delta,
+        value: Buffer.from('{"aborted":true}'),
+      }));
       return encodeBatch({ base, records, lastDelta: last - base, ...transactional });
     }
     const records = this.records(partition).filter(({ offset }) => offset >= base && offset <= last);
     const firstMs = records[0]?.timestampMs ?? 0;
     return encodeBatch({
-      base, lastDelta: last - base, firstTimestampMs: BigInt(firstMs), ...transactional,
-      records: records.map(({ offset, timestampMs, value }) => ({ delta: offset - base, timestampDelta: timestampMs - firstMs, value })),
+      base,
+      lastDelta: last - base,
+      firstTimestampMs: BigInt(firstMs),
+      ...transactional,
+      records: records.map(({ offset, timestampMs, value }) => ({
+        delta: offset - base,
+        timestampDelta: timestampMs - firstMs,
+        value,
+      })),
     });
   }
 

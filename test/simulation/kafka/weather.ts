@@ -51,7 +51,16 @@ export class Weather {
   fateOf(api: string): Fate {
     const { lost, longestMs } = this.config;
     if (lost === 0 || !this.#isMeant(api) || !this.dice.chance(lost / 100)) return NONE;
-    const kind = this.dice.of('cut before', 'cut after', 'cut after', 'silent before', 'silent after', 'late', 'late', 'slow');
+    const kind = this.dice.of(
+      'cut before',
+      'cut after',
+      'cut after',
+      'silent before',
+      'silent after',
+      'late',
+      'late',
+      'slow',
+    );
     return kind === 'late' || kind === 'slow' ? { kind, ms: this.dice.int(1, longestMs) } : { kind };
   }
 
@@ -64,7 +73,9 @@ export class Weather {
 
   refusalOfWholeFetch(): number {
     const { refused } = this.config;
-    return refused > 0 && this.#isMeant('Fetch') && this.dice.chance(refused / 200) ? this.dice.of(...FETCH_REFUSALS) : 0;
+    return refused > 0 && this.#isMeant('Fetch') && this.dice.chance(refused / 200)
+      ? this.dice.of(...FETCH_REFUSALS)
+      : 0;
   }
 
   /** Of an answer with code 7: was it done all the same? */

@@ -16,9 +16,14 @@ const source = (name: string): string => fileURLToPath(new URL(name, import.meta
 /** The compiled graft; a sentence where it cannot be used. */
 export function graftFor(libchdb: string, graft: Graft): { readonly library: string } | { readonly fault: string } {
   if (process.platform !== 'linux' || process.arch !== 'x64') return { fault: 'made for Linux on x64 only' };
-  if (!head(libchdb).includes(Buffer.from(BUILD_ID, 'hex'))) return { fault: 'libchdb.so is another build than the one that the grafts know' };
+  if (!head(libchdb).includes(Buffer.from(BUILD_ID, 'hex')))
+    return { fault: 'libchdb.so is another build than the one that the grafts know' };
   const file = source(`${graft}.c`);
-  const digest = createHash('sha256').update(readFileSync(file)).update(readFileSync(source('graft.h'))).digest('hex').slice(0, 16);
+  const digest = createHash('sha256')
+    .update(readFileSync(file))
+    .update(readFileSync(source('graft.h')))
+    .digest('hex')
+    .slice(0, 16);
   const library = join(tmpdir(), `kafka-clickhouse-${graft}-${digest}.so`);
   if (existsSync(library)) return { library };
   const made = `${library}.${process.pid}`;

@@ -12,7 +12,12 @@ export interface ChdbCommand {
 }
 
 /** `needs`: throws where these cannot be grafted in. `wants`: it does without where they cannot. */
-export function chdbCommand(configFile: string, dataDir: string, httpPort: number, { needs, wants }: Record<'needs' | 'wants', readonly Graft[]>): ChdbCommand {
+export function chdbCommand(
+  configFile: string,
+  dataDir: string,
+  httpPort: number,
+  { needs, wants }: Record<'needs' | 'wants', readonly Graft[]>,
+): ChdbCommand {
   const library = libchdb();
   const grafts = [...needs, ...wants].flatMap((graft) => {
     const made = graftFor(library, graft);
@@ -22,11 +27,18 @@ export function chdbCommand(configFile: string, dataDir: string, httpPort: numbe
   });
   return {
     command: [
-      process.execPath, HOST, library,
-      `--config-file=${configFile}`, `--path=${dataDir}`, '--log-level=warning',
-      '--listen_host=127.0.0.1', `--http_port=${httpPort}`,
+      process.execPath,
+      HOST,
+      library,
+      `--config-file=${configFile}`,
+      `--path=${dataDir}`,
+      '--log-level=warning',
+      '--listen_host=127.0.0.1',
+      `--http_port=${httpPort}`,
       // This query never ends, for standard input does not: it keeps the server up.
-      '--structure=l String', '--input-format=LineAsString', '--table=lifeline',
+      '--structure=l String',
+      '--input-format=LineAsString',
+      '--table=lifeline',
       '--query=SYSTEM START LISTEN HTTP; SELECT count() FROM lifeline FORMAT Null',
     ],
     env: { CHDB_GRAFTS: grafts.join(delimiter) },

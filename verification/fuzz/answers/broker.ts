@@ -8,9 +8,13 @@ import type { AnswerSubject } from './subject.js';
 const fetchVersions = [4, 5, 7, 10, 11, 13] as const;
 const topicNames = ['orders', '', 'é', 'a.b-c_d'] as const;
 const ids = [Buffer.alloc(16), Buffer.alloc(16, 1), Buffer.from('0123456789abcdef')] as const;
-const nameOfId = (id: string | undefined): string | undefined => (id === undefined ? undefined : `topic-${id.slice(0, 4)}`);
+const nameOfId = (id: string | undefined): string | undefined =>
+  id === undefined ? undefined : `topic-${id.slice(0, 4)}`;
 
-export async function brokerFault(random: Random, subject: AnswerSubject): Promise<{ readonly what: string | undefined; readonly bytes: Buffer }> {
+export async function brokerFault(
+  random: Random,
+  subject: AnswerSubject,
+): Promise<{ readonly what: string | undefined; readonly bytes: Buffer }> {
   const version = random.pick(fetchVersions);
   const isFetch = random.chance(0.7);
   const name = isFetch ? `Fetch ${version}` : 'Metadata';
@@ -20,10 +24,12 @@ export async function brokerFault(random: Random, subject: AnswerSubject): Promi
   const read = await attempt(() => (isFetch ? subject.fetch(bytes, version, nameOfId) : subject.metadata(bytes)));
   const what = ((): string | undefined => {
     if (read.error !== undefined) {
-      if (should.error === undefined && !should.mayBeRefused) return `a sound answer to ${name} is refused: ${said(read.error)}`;
+      if (should.error === undefined && !should.mayBeRefused)
+        return `a sound answer to ${name} is refused: ${said(read.error)}`;
       return contained(read.error) ? undefined : `an answer to ${name} ends the source: ${said(read.error)}`;
     }
-    if (should.error !== undefined) return `an answer to ${name} is read although it is ${should.error instanceof Error ? should.error.message : 'broken'}`;
+    if (should.error !== undefined)
+      return `an answer to ${name} is read although it is ${should.error instanceof Error ? should.error.message : 'broken'}`;
     return text(read.value) === text(should.value) ? undefined : `an answer to ${name} is read as another one`;
   })();
   return { what, bytes };
@@ -44,7 +50,9 @@ type Attempt = { readonly value: unknown; readonly error: unknown; readonly mayB
 async function attempt(read: () => Promise<unknown>): Promise<Attempt> {
   try {
     const value = await read();
-    return value instanceof Read ? { value: value.value, error: undefined, mayBeRefused: value.mayBeRefused } : { value, error: undefined, mayBeRefused: false };
+    return value instanceof Read
+      ? { value: value.value, error: undefined, mayBeRefused: value.mayBeRefused }
+      : { value, error: undefined, mayBeRefused: false };
   } catch (error) {
     return { value: undefined, error: error ?? 'nothing', mayBeRefused: true };
   }
@@ -67,8 +75,16 @@ function damaged(random: Random, sound: Buffer): Buffer {
   for (let left = 1 + random.small(2); left > 0; left--) {
     const at = random.int(data.length + 1);
     const rest = data.subarray(at + 1 + random.small(4));
-    const middle = random.pick([Buffer.from([(data[at] ?? 0) ^ (1 << random.int(8))]), Buffer.from([0xff, 0xff, 0xff, 0x7f]), Buffer.alloc(0), random.bytes(3), Buffer.alloc(6, 0xff)]);
-    data = random.chance(0.3) ? data.subarray(0, at) : Buffer.concat([data.subarray(0, at), middle, random.chance(0.5) ? data.subarray(at + middle.length) : rest]);
+    const middle = random.pick([
+      Buffer.from([(data[at] ?? 0) ^ (1 << random.int(8))]),
+      Buffer.from([0xff, 0xff, 0xff, 0x7f]),
+      Buffer.alloc(0),
+      random.bytes(3),
+      Buffer.alloc(6, 0xff),
+    ]);
+    data = random.chance(0.3)
+      ? data.subarray(0, at)
+      : Buffer.concat([data.subarray(0, at), middle, random.chance(0.5) ? data.subarray(at + middle.length) : rest]);
   }
   return data;
 }
@@ -88,12 +104,18 @@ function fetchAnswer(random: Random, version: number): Buffer {
 }
 
 function fetchedPartition(random: Random, version: number, writer: Writer): void {
-  writer.int32(random.int(9)).int16(random.chance(0.2) ? random.between(-1, 110) : 0).int64(random.bigint(40)).int64(random.bigint(40));
+  writer
+    .int32(random.int(9))
+    .int16(random.chance(0.2) ? random.between(-1, 110) : 0)
+    .int64(random.bigint(40))
+    .int64(random.bigint(40));
   if (version >= 5) writer.int64(0n);
   const aborted = random.chance(0.3) ? Array.from({ length: random.small(3) }) : null;
   writer.array(aborted, () => writer.int64(random.bigint(64)).int64(random.bigint(40)).tags());
   if (version >= 11) writer.int32(-1);
-  writer.bytes(random.chance(0.1) ? null : random.bytes(random.small(60))).tags(random.chance(0.1) ? [[1, random.bytes(3)]] : []);
+  writer
+    .bytes(random.chance(0.1) ? null : random.bytes(random.small(60)))
+    .tags(random.chance(0.1) ? [[1, random.bytes(3)]] : []);
 }
 
 function readFetch(bytes: Buffer, version: number): Read {
@@ -146,10 +168,21 @@ function metadataAnswer(random: Random): Buffer {
   const numbers = (): number[] => Array.from({ length: random.small(3) }, () => random.int(5));
   const brokers = Array.from({ length: random.small(3) }, (_, id) => id);
   writer.tags().int32(0);
-  writer.array(brokers, (id) => writer.int32(id).string('host').int32(9092).string(random.chance(0.5) ? null : 'rack').tags());
+  writer.array(brokers, (id) =>
+    writer
+      .int32(id)
+      .string('host')
+      .int32(9092)
+      .string(random.chance(0.5) ? null : 'rack')
+      .tags(),
+  );
   writer.string(random.chance(0.1) ? null : 'cluster').int32(1);
   writer.array(Array.from({ length: random.small(3) }), () => {
-    writer.int16(random.chance(0.2) ? random.int(40) : 0).string(random.pick(topicNames)).raw(random.pick(ids)).int8(0);
+    writer
+      .int16(random.chance(0.2) ? random.int(40) : 0)
+      .string(random.pick(topicNames))
+      .raw(random.pick(ids))
+      .int8(0);
     writer.array(numbers(), (id) => {
       writer.int16(0).int32(id).int32(random.between(-1, 3)).int32(0);
       for (let lists = 3; lists > 0; lists--) writer.array(numbers(), (node) => writer.int32(node));
@@ -165,7 +198,12 @@ function readMetadata(bytes: Buffer): Read {
   reader.tags();
   reader.int32();
   const brokers = reader.array(() => {
-    const broker = { nodeId: reader.int32(), host: reader.string(), port: reader.int32(), rack: reader.string() || null };
+    const broker = {
+      nodeId: reader.int32(),
+      host: reader.string(),
+      port: reader.int32(),
+      rack: reader.string() || null,
+    };
     reader.tags();
     return broker;
   });

@@ -24,7 +24,9 @@ export async function openAnswers({ seed, control }: KindOptions): Promise<Kind>
       const shape = random.int(10);
       if (shape < 5) return brokerFault(random, decode).then(inBase64);
       if (shape < 8) return inBase64(frameFault(random, cut));
-      return clickhouse.fault(random, caseNumber).then(({ what, input }) => (what === undefined ? undefined : { what, input }));
+      return clickhouse
+        .fault(random, caseNumber)
+        .then(({ what, input }) => (what === undefined ? undefined : { what, input }));
     },
     close: () => clickhouse.close(),
   };

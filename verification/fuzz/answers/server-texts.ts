@@ -22,8 +22,22 @@ export interface ServerText {
 
 /** Words of other errors, which a record may hold; in quotes they decide nothing. */
 const treacherous = [
-  '(at row 1)', '(at row 99)', 'is violated at row 1', "while pushing to view default.mv (7b2c)", 'Too many partitions for single INSERT block', 'Code: 60. DB::Exception: Table does not exist',
-  'Code: 210. DB::NetException', '(version 26.7.2.1)', ': (at row 2)\n', "', '", 'x', '', '{"n":1}', 'Duplicate field found while parsing JSONEachRow format: _offset', '\u0000', '\r\n\r\nHTTP/1.1 200 OK',
+  '(at row 1)',
+  '(at row 99)',
+  'is violated at row 1',
+  'while pushing to view default.mv (7b2c)',
+  'Too many partitions for single INSERT block',
+  'Code: 60. DB::Exception: Table does not exist',
+  'Code: 210. DB::NetException',
+  '(version 26.7.2.1)',
+  ': (at row 2)\n',
+  "', '",
+  'x',
+  '',
+  '{"n":1}',
+  'Duplicate field found while parsing JSONEachRow format: _offset',
+  '\u0000',
+  '\r\n\r\nHTTP/1.1 200 OK',
 ] as const;
 
 const parseCodes: readonly (readonly [code: number, status: number, name: string, words: string])[] = [
@@ -37,13 +51,30 @@ const parseCodes: readonly (readonly [code: number, status: number, name: string
 
 /** Codes after which some or all of the insert may be there, or may come. */
 const doubtful: readonly (readonly [code: number, status: number, name: string])[] = [
-  [159, 408, 'TIMEOUT_EXCEEDED'], [209, 500, 'SOCKET_TIMEOUT'], [210, 500, 'NETWORK_ERROR'], [216, 500, 'QUERY_WITH_SAME_ID_IS_ALREADY_RUNNING'], [241, 500, 'MEMORY_LIMIT_EXCEEDED'],
-  [242, 500, 'TABLE_IS_READ_ONLY'], [319, 500, 'UNKNOWN_STATUS_OF_INSERT'], [394, 500, 'QUERY_WAS_CANCELLED'], [999, 500, 'KEEPER_EXCEPTION'],
+  [159, 408, 'TIMEOUT_EXCEEDED'],
+  [209, 500, 'SOCKET_TIMEOUT'],
+  [210, 500, 'NETWORK_ERROR'],
+  [216, 500, 'QUERY_WITH_SAME_ID_IS_ALREADY_RUNNING'],
+  [241, 500, 'MEMORY_LIMIT_EXCEEDED'],
+  [242, 500, 'TABLE_IS_READ_ONLY'],
+  [319, 500, 'UNKNOWN_STATUS_OF_INSERT'],
+  [394, 500, 'QUERY_WAS_CANCELLED'],
+  [999, 500, 'KEEPER_EXCEPTION'],
 ];
 /** Codes that name nobody. */
 const others: readonly (readonly [code: number, status: number, name: string])[] = [
-  [60, 404, 'UNKNOWN_TABLE'], [81, 404, 'UNKNOWN_DATABASE'], [202, 500, 'TOO_MANY_SIMULTANEOUS_QUERIES'], [252, 500, 'TOO_MANY_PARTS'], [16, 404, 'NO_SUCH_COLUMN_IN_TABLE'], [516, 403, 'AUTHENTICATION_FAILED'],
-  [497, 500, 'ACCESS_DENIED'], [164, 500, 'READONLY'], [62, 400, 'SYNTAX_ERROR'], [33, 500, 'CANNOT_READ_ALL_DATA'], [0, 500, 'OK'], [9999, 500, 'NOT_YET_KNOWN'],
+  [60, 404, 'UNKNOWN_TABLE'],
+  [81, 404, 'UNKNOWN_DATABASE'],
+  [202, 500, 'TOO_MANY_SIMULTANEOUS_QUERIES'],
+  [252, 500, 'TOO_MANY_PARTS'],
+  [16, 404, 'NO_SUCH_COLUMN_IN_TABLE'],
+  [516, 403, 'AUTHENTICATION_FAILED'],
+  [497, 500, 'ACCESS_DENIED'],
+  [164, 500, 'READONLY'],
+  [62, 400, 'SYNTAX_ERROR'],
+  [33, 500, 'CANNOT_READ_ALL_DATA'],
+  [0, 500, 'OK'],
+  [9999, 500, 'NOT_YET_KNOWN'],
 ];
 
 export function serverText(random: Random, rows: number): ServerText {
@@ -53,22 +84,46 @@ export function serverText(random: Random, rows: number): ServerText {
     case 0:
     case 1: {
       const [code, status, name, words] = random.pick(parseCodes);
-      const stage = random.pick(['', ': While executing ParallelParsingBlockInputFormat', ': While executing JSONEachRowRowInputFormat']);
-      const text = exception(code, 'ParsingException', `${words.replace('Q', () => quoted)}: (while reading the value of key s): (at row ${row})\n${stage}`, name);
+      const stage = random.pick([
+        '',
+        ': While executing ParallelParsingBlockInputFormat',
+        ': While executing JSONEachRowRowInputFormat',
+      ]);
+      const text = exception(
+        code,
+        'ParsingException',
+        `${words.replace('Q', () => quoted)}: (while reading the value of key s): (at row ${row})\n${stage}`,
+        name,
+      );
       return { status, code, text, truth: { kind: 'poison', row } };
     }
     case 2: {
       const values = `Column values: n = 7, s = '${quoted.replaceAll("'", "\\'")}'`;
-      const text = exception(469, 'Exception', `Constraint \`c\` for table default.t (0f3c) is violated at row ${row}. Expression: (n != 7). ${values}`, 'VIOLATED_CONSTRAINT');
+      const text = exception(
+        469,
+        'Exception',
+        `Constraint \`c\` for table default.t (0f3c) is violated at row ${row}. Expression: (n != 7). ${values}`,
+        'VIOLATED_CONSTRAINT',
+      );
       return { status: 500, code: 469, text, truth: { kind: 'poison', row } };
     }
     case 3: {
       const words = `Value passed to 'throwIf' function is non-zero: '${quoted}': while executing 'FUNCTION throwIf(equals(n, 7) : 2) -> 1': while pushing to view default.mv (7b2c1d)`;
-      return { status: 500, code: 395, text: exception(395, 'Exception', words, 'FUNCTION_THROW_IF_VALUE_IS_NON_ZERO'), truth: { kind: 'in doubt' } };
+      return {
+        status: 500,
+        code: 395,
+        text: exception(395, 'Exception', words, 'FUNCTION_THROW_IF_VALUE_IS_NON_ZERO'),
+        truth: { kind: 'in doubt' },
+      };
     }
     case 4: {
       const [code, status, name] = random.pick(doubtful);
-      return { status, code, text: exception(code, 'Exception', `It did not go well. ${quoted.replaceAll(/\(at row \d+\)/g, '')}`, name), truth: { kind: 'in doubt' } };
+      return {
+        status,
+        code,
+        text: exception(code, 'Exception', `It did not go well. ${quoted.replaceAll(/\(at row \d+\)/g, '')}`, name),
+        truth: { kind: 'in doubt' },
+      };
     }
     default: {
       const [code, status, name] = random.pick(others);

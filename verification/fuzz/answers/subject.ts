@@ -33,7 +33,7 @@ export const cutAsShipped: FrameSubject = (pieces) => {
   });
   for (const piece of pieces) {
     // As Node does: into the room that is offered, as much as there is.
-    for (let at = 0; at < piece.length; ) {
+    for (let at = 0; at < piece.length;) {
       const room = reader.room();
       if (room.length === 0) throw new Error('no room is offered');
       const length = piece.copy(room, 0, at, Math.min(piece.length, at + room.length));
@@ -72,14 +72,25 @@ const broker = ((): WireBroker => {
     getConnection: async () => ({ chunks: [], send: async () => undefined }),
     send: async ({ response }: Pick<WireRequest, 'response'>) => response.parse(await response.decode(sent)),
   };
-  const pool = { metadata: null, createBroker: () => ({ nodeId: 1, connectionPool }) as unknown as WireBroker } satisfies WireBrokerPool;
+  const pool = {
+    metadata: null,
+    createBroker: () => ({ nodeId: 1, connectionPool }) as unknown as WireBroker,
+  } satisfies WireBrokerPool;
   containAnswers(pool, () => undefined);
   return pool.createBroker();
 })();
 let sent = Buffer.alloc(0);
 
-function answered(apiKey: number, apiVersion: number, payload: Buffer, decode: (bytes: Buffer) => unknown): Promise<unknown> {
+function answered(
+  apiKey: number,
+  apiVersion: number,
+  payload: Buffer,
+  decode: (bytes: Buffer) => unknown,
+): Promise<unknown> {
   sent = Buffer.from(payload);
   const request = { apiKey, apiVersion, apiName: `api ${apiKey}`, encode: () => Promise.reject(new Error('not sent')) };
-  return broker.connectionPool.send({ request, response: { decode: async (bytes) => decode(bytes), parse: async (decoded) => decoded } });
+  return broker.connectionPool.send({
+    request,
+    response: { decode: async (bytes) => decode(bytes), parse: async (decoded) => decoded },
+  });
 }

@@ -13,7 +13,9 @@ import type { Random } from '../random.js';
  */
 export async function compressionReady(): Promise<void> {
   registerCodecs();
-  const codec = kafkajs.CompressionCodecs[kafkajs.CompressionTypes.ZSTD] as () => { compress(encoder: { buffer: Buffer }): Promise<Buffer> };
+  const codec = kafkajs.CompressionCodecs[kafkajs.CompressionTypes.ZSTD] as () => {
+    compress(encoder: { buffer: Buffer }): Promise<Buffer>;
+  };
   await codec().compress({ buffer: Buffer.from('ready') });
 }
 
@@ -69,7 +71,9 @@ function zstdStored(plain: Buffer, random: Random): Buffer {
   const size = Math.min(ZSTD_BLOCK_BYTES, random.pick([ZSTD_BLOCK_BYTES, 13, 100]));
   const blocks: Buffer[] = [];
   for (let at = 0; at < plain.length || at === 0; at += size) blocks.push(plain.subarray(at, at + size));
-  return zstdFrame(blocks.map((block) => (isOneByte(block) ? { repeat: block.length, byte: block[0]! } : { stored: block })));
+  return zstdFrame(
+    blocks.map((block) => (isOneByte(block) ? { repeat: block.length, byte: block[0]! } : { stored: block })),
+  );
 }
 
 type ZstdBlock = { readonly stored: Buffer } | { readonly repeat: number; readonly byte: number };
@@ -79,7 +83,8 @@ function zstdFrame(blocks: readonly ZstdBlock[]): Buffer {
   const parts: Buffer[] = [Buffer.from([0x28, 0xb5, 0x2f, 0xfd, 0x00, 0x38])];
   blocks.forEach((block, index) => {
     const isLast = index === blocks.length - 1 ? 1 : 0;
-    const [type, size, content] = 'stored' in block ? [0, block.stored.length, block.stored] : [1, block.repeat, Buffer.from([block.byte])];
+    const [type, size, content] =
+      'stored' in block ? [0, block.stored.length, block.stored] : [1, block.repeat, Buffer.from([block.byte])];
     const head = Buffer.alloc(3);
     head.writeUIntLE(isLast | (type << 1) | (size << 3), 0, 3);
     parts.push(head, content);
@@ -93,5 +98,8 @@ function isOneByte(block: Buffer): boolean {
 
 /** A few hundred bytes that unpack to `blocks` times 128 KiB: between `head` and nothing. */
 export function zstdBomb(head: Buffer, blocks: number): Buffer {
-  return zstdFrame([{ stored: head }, ...Array.from({ length: blocks }, () => ({ repeat: ZSTD_BLOCK_BYTES, byte: 0x20 }))]);
+  return zstdFrame([
+    { stored: head },
+    ...Array.from({ length: blocks }, () => ({ repeat: ZSTD_BLOCK_BYTES, byte: 0x20 })),
+  ]);
 }

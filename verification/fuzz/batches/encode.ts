@@ -14,7 +14,16 @@ export interface RecordFields {
 }
 
 /** Numbers of a record that can be written otherwise, as varints. */
-export const recordNumbers = ['length', 'timestamp', 'delta', 'keyLength', 'valueLength', 'headerCount', 'headerKeyLength', 'headerValueLength'] as const;
+export const recordNumbers = [
+  'length',
+  'timestamp',
+  'delta',
+  'keyLength',
+  'valueLength',
+  'headerCount',
+  'headerKeyLength',
+  'headerValueLength',
+] as const;
 export type RecordNumber = (typeof recordNumbers)[number];
 
 export interface BatchFields {
@@ -44,7 +53,7 @@ export function encodeBatch(fields: BatchFields, body: Buffer): Buffer {
   data.writeInt32BE(data.length - LENGTH_END, 8);
   data.writeInt32BE(fields.leaderEpoch, 12);
   data.writeInt8(fields.magic, 16);
-  data.writeInt16BE(fields.attributes << 16 >> 16, CRC_FROM);
+  data.writeInt16BE((fields.attributes << 16) >> 16, CRC_FROM);
   data.writeInt32BE(fields.lastDelta, 23);
   data.writeBigInt64BE(BigInt.asIntN(64, fields.firstTimestamp), 27);
   data.writeBigInt64BE(BigInt.asIntN(64, fields.maxTimestamp), 35);
@@ -62,8 +71,19 @@ export function withCrc(batch: Buffer): Buffer {
   return batch;
 }
 
-export function encodeRecord({ delta, timestampDelta, key, value, headers, attributes = 0, lies = {} }: RecordFields): Buffer {
-  const text = (bytes: Buffer | null, lie: Buffer | undefined): Buffer[] => [lie ?? varint(BigInt(bytes === null ? -1 : bytes.length)), bytes ?? Buffer.alloc(0)];
+export function encodeRecord({
+  delta,
+  timestampDelta,
+  key,
+  value,
+  headers,
+  attributes = 0,
+  lies = {},
+}: RecordFields): Buffer {
+  const text = (bytes: Buffer | null, lie: Buffer | undefined): Buffer[] => [
+    lie ?? varint(BigInt(bytes === null ? -1 : bytes.length)),
+    bytes ?? Buffer.alloc(0),
+  ];
   const inner = Buffer.concat([
     Buffer.from([attributes]),
     lies.timestamp ?? varint(timestampDelta),
@@ -71,7 +91,10 @@ export function encodeRecord({ delta, timestampDelta, key, value, headers, attri
     ...text(key, lies.keyLength),
     ...text(value, lies.valueLength),
     lies.headerCount ?? varint(BigInt(headers.length)),
-    ...headers.flatMap(([name, content]) => [...text(name, lies.headerKeyLength), ...text(content, lies.headerValueLength)]),
+    ...headers.flatMap(([name, content]) => [
+      ...text(name, lies.headerKeyLength),
+      ...text(content, lies.headerValueLength),
+    ]),
   ]);
   return Buffer.concat([lies.length ?? varint(BigInt(inner.length)), inner]);
 }

@@ -18,7 +18,9 @@ export interface LogPlan {
 
 const firstOffsets = [0n, 0n, 1n, 7n, 1_000_000n, 2n ** 31n - 2n, 2n ** 32n - 1n, 2n ** 40n, 2n ** 53n - 60n] as const;
 const producers = [-1n, 7n, 8n, 2n ** 62n] as const;
-const texts = ['', 'k', '{}', '{"n":1}', '{"n":1,"s":"text"}', '\0', 'é', 'x'.repeat(130), 'long'.repeat(90)].map((text) => Buffer.from(text));
+const texts = ['', 'k', '{}', '{"n":1}', '{"n":1,"s":"text"}', '\0', 'é', 'x'.repeat(130), 'long'.repeat(90)].map(
+  (text) => Buffer.from(text),
+);
 const headerNames = ['', 'h', 'trace', 'é', 'h'].map((text) => Buffer.from(text));
 const times = [1_790_000_000_000n, 1_790_000_000_000n, 0n, -1n, 1_790_000_000_000_000n, 2n ** 53n - 100n] as const;
 
@@ -33,7 +35,11 @@ export function logPlan(random: Random): LogPlan {
     if (next > 2n ** 53n - 40n) break;
   }
   const fromOffset = Number(first) + (random.chance(0.5) ? 0 : random.small(Number(next - first)));
-  return { batches, aborted: random.chance(0.5) ? [] : abortedOf(random, batches), fromOffset: Math.min(fromOffset, Number.MAX_SAFE_INTEGER) };
+  return {
+    batches,
+    aborted: random.chance(0.5) ? [] : abortedOf(random, batches),
+    fromOffset: Math.min(fromOffset, Number.MAX_SAFE_INTEGER),
+  };
 }
 
 /** The bytes. `random` decides how well they are compressed, nothing else. */
@@ -67,12 +73,32 @@ function markerPlan(random: Random, base: bigint): BatchPlan {
   const attributes = attributeBits.control | attributeBits.transactional;
   // What compaction leaves of a marker is a batch without records.
   const records = random.chance(0.1) ? [] : [record];
-  return { fields: fieldsOf(random, { base, attributes, lastDelta: 0, producerId: random.pick(producers.slice(1)), count: records.length }), records };
+  return {
+    fields: fieldsOf(random, {
+      base,
+      attributes,
+      lastDelta: 0,
+      producerId: random.pick(producers.slice(1)),
+      count: records.length,
+    }),
+    records,
+  };
 }
 
-function fieldsOf(random: Random, own: Pick<BatchFields, 'base' | 'attributes' | 'lastDelta' | 'producerId' | 'count'>): BatchFields {
+function fieldsOf(
+  random: Random,
+  own: Pick<BatchFields, 'base' | 'attributes' | 'lastDelta' | 'producerId' | 'count'>,
+): BatchFields {
   const firstTimestamp = random.pick(times);
-  return { ...own, leaderEpoch: random.int(5), magic: 2, firstTimestamp, maxTimestamp: firstTimestamp + BigInt(random.int(1000)), producerEpoch: random.int(3), baseSequence: random.int(100) };
+  return {
+    ...own,
+    leaderEpoch: random.int(5),
+    magic: 2,
+    firstTimestamp,
+    maxTimestamp: firstTimestamp + BigInt(random.int(1000)),
+    producerEpoch: random.int(3),
+    baseSequence: random.int(100),
+  };
 }
 
 function recordPlan(random: Random, delta: bigint): RecordFields {
@@ -80,8 +106,12 @@ function recordPlan(random: Random, delta: bigint): RecordFields {
     if (random.chance(0.15)) return null;
     return random.chance(0.8) ? random.pick(texts) : random.bytes(random.small(300));
   };
-  const headers = random.chance(0.7) ? [] : Array.from({ length: 1 + random.small(3) }, () => [random.pick(headerNames), text()] as const);
-  const timestampDelta = random.chance(0.8) ? BigInt(random.int(2000)) : random.pick([-1n, -(2n ** 31n), 2n ** 33n, 2n ** 45n]);
+  const headers = random.chance(0.7)
+    ? []
+    : Array.from({ length: 1 + random.small(3) }, () => [random.pick(headerNames), text()] as const);
+  const timestampDelta = random.chance(0.8)
+    ? BigInt(random.int(2000))
+    : random.pick([-1n, -(2n ** 31n), 2n ** 33n, 2n ** 45n]);
   return { delta, timestampDelta, key: text(), value: text(), headers };
 }
 
@@ -90,5 +120,8 @@ function abortedOf(random: Random, batches: readonly BatchPlan[]): OracleAborted
   const isTransactional = ({ attributes }: BatchFields): boolean => (attributes & attributeBits.transactional) !== 0;
   return batches
     .filter(({ fields }) => isTransactional(fields) && random.chance(0.6))
-    .map(({ fields }) => ({ producerId: fields.producerId, firstOffset: Math.max(0, Number(fields.base) - (random.chance(0.2) ? random.small(10) : 0)) }));
+    .map(({ fields }) => ({
+      producerId: fields.producerId,
+      firstOffset: Math.max(0, Number(fields.base) - (random.chance(0.2) ? random.small(10) : 0)),
+    }));
 }

@@ -5,7 +5,14 @@ import { compressionReady } from './compress.js';
 import { logPlan, type LogPlan } from './generate.js';
 import { damagedLog, type Damaged } from './mutate.js';
 import { readLog, type OracleBatch, type OracleRecord } from './oracle.js';
-import { readAsShipped, readForEver, readWithoutChecksum, type LogPiece, type LogSubject, type ReadLog } from './subject.js';
+import {
+  readAsShipped,
+  readForEver,
+  readWithoutChecksum,
+  type LogPiece,
+  type LogSubject,
+  type ReadLog,
+} from './subject.js';
 
 const limits = [1, 2_000, 100_000, 64 * 1024 * 1024] as const;
 /** Memory that one bomb may take for as long as it is read. */
@@ -24,9 +31,17 @@ export function batchesOf(seed: number, subject: LogSubject): Kind {
       const random = new Random(seed, 'batches', caseNumber);
       const plan = logPlan(random);
       const damaged = damagedLog(random, plan);
-      const piece: LogPiece = { data: damaged.data, fromOffset: plan.fromOffset, aborted: plan.aborted, limitBytes: random.pick(limits) };
+      const piece: LogPiece = {
+        data: damaged.data,
+        fromOffset: plan.fromOffset,
+        aborted: plan.aborted,
+        limitBytes: random.pick(limits),
+      };
       const read = damaged.isBomb ? undefined : await subject(piece);
-      const what = read === undefined ? await bombFault(piece, subject) : (faultOf(read, oracleOf(piece, damaged), piece.fromOffset) ?? skipFault(read, plan, damaged));
+      const what =
+        read === undefined
+          ? await bombFault(piece, subject)
+          : (faultOf(read, oracleOf(piece, damaged), piece.fromOffset) ?? skipFault(read, plan, damaged));
       return what === undefined ? undefined : { what, input: inputOf(piece) };
     },
   };
@@ -40,7 +55,8 @@ async function bombFault(piece: LogPiece, subject: LogSubject): Promise<string |
   const before = process.memoryUsage.rss();
   const { error } = await subject(piece);
   const grown = process.memoryUsage.rss() - before;
-  if (grown > MOST_BOMB_BYTES) return `a batch of ${piece.data.length} bytes took ${Math.round(grown / 1024 / 1024)} MB of memory`;
+  if (grown > MOST_BOMB_BYTES)
+    return `a batch of ${piece.data.length} bytes took ${Math.round(grown / 1024 / 1024)} MB of memory`;
   return error !== undefined && !error.isOurs ? `an exception that is not ours: ${error.text}` : undefined;
 }
 
@@ -64,7 +80,8 @@ function faultOf(read: ReadLog, batches: readonly OracleBatch[], fromOffset: num
   if (read.error !== undefined && !read.error.isOurs) return `an exception that is not ours: ${read.error.text}`;
   const wrong = firstDifference(read.records, expected);
   if (wrong !== undefined) return wrong;
-  if (read.error !== undefined) return refusable === undefined ? `sound batches are refused: ${read.error.text}` : undefined;
+  if (read.error !== undefined)
+    return refusable === undefined ? `sound batches are refused: ${read.error.text}` : undefined;
   if (batches.some((batch) => batch.kind === 'invalid' && batch.mayBePassedOver !== true)) return undefined;
   if (read.records.length < expected.length) return `${expected.length - read.records.length} records are missing`;
   if (read.lastOffset !== lastOffset) return `it says it has read up to ${read.lastOffset}, which is ${lastOffset}`;
@@ -78,7 +95,8 @@ function skipFault({ skippable }: ReadLog, { batches }: LogPlan, { target }: Dam
   const next = batches[target + 1]?.fields.base;
   const before = batches[target - 1];
   const reachesOn = next !== undefined && BigInt(skippable.last) >= next;
-  const reachesBack = before !== undefined && BigInt(skippable.first) <= before.fields.base + BigInt(before.fields.lastDelta);
+  const reachesBack =
+    before !== undefined && BigInt(skippable.first) <= before.fields.base + BigInt(before.fields.lastDelta);
   return reachesOn || reachesBack ? 'to pass over a damaged batch passes over sound records of others' : undefined;
 }
 
@@ -87,9 +105,15 @@ function firstDifference(read: readonly OracleRecord[], expected: readonly Oracl
     const should = expected[index];
     if (should === undefined) return 'a record is delivered that nobody sent';
     if (record.offset !== should.offset) return `a record has offset ${record.offset} instead of ${should.offset}`;
-    if (should.timestampMs !== undefined && record.timestampMs !== should.timestampMs) return `a record has the time ${record.timestampMs} instead of ${should.timestampMs}`;
-    if (!isSame(record.key, should.key) || !isSame(record.value, should.value)) return 'a record has another key or value';
-    const isHeadersSame = record.headers.length === should.headers.length && record.headers.every(([name, value], i) => name === should.headers[i]![0] && isSame(value, should.headers[i]![1]));
+    if (should.timestampMs !== undefined && record.timestampMs !== should.timestampMs)
+      return `a record has the time ${record.timestampMs} instead of ${should.timestampMs}`;
+    if (!isSame(record.key, should.key) || !isSame(record.value, should.value))
+      return 'a record has another key or value';
+    const isHeadersSame =
+      record.headers.length === should.headers.length &&
+      record.headers.every(
+        ([name, value], i) => name === should.headers[i]![0] && isSame(value, should.headers[i]![1]),
+      );
     if (!isHeadersSame) return 'a record has other headers';
   }
   return undefined;
@@ -103,4 +127,3 @@ function inputOf({ data, fromOffset, aborted, limitBytes }: LogPiece): string {
   const transactions = aborted.map(({ producerId, firstOffset }) => `${producerId}@${firstOffset}`).join(' ');
   return `fromOffset ${fromOffset}, limitBytes ${limitBytes}, aborted [${transactions}], base64 ${data.toString('base64')}`;
 }
-

@@ -2,7 +2,17 @@
 // fits.
 import type { Random } from '../random.js';
 import { compress, zstdBomb } from './compress.js';
-import { encodeBatch, encodeRecord, HEAD_BYTES, recordNumbers, unsignedVarint, varint, withCrc, type BatchFields, type RecordFields } from './encode.js';
+import {
+  encodeBatch,
+  encodeRecord,
+  HEAD_BYTES,
+  recordNumbers,
+  unsignedVarint,
+  varint,
+  withCrc,
+  type BatchFields,
+  type RecordFields,
+} from './encode.js';
 import { encodePlan, type BatchPlan, type LogPlan } from './generate.js';
 
 export interface Damaged {
@@ -19,7 +29,8 @@ const whole = { isPackingDamaged: false, isBomb: false } as const;
 export function damagedLog(random: Random, plan: LogPlan): Damaged {
   const encode = (batches: readonly BatchPlan[]): Buffer[] => batches.map((batch) => encodePlan(batch, random));
   const at = random.int(plan.batches.length);
-  const replaced = (batch: Buffer): Buffer => Buffer.concat(encode(plan.batches).map((bytes, index) => (index === at ? batch : bytes)));
+  const replaced = (batch: Buffer): Buffer =>
+    Buffer.concat(encode(plan.batches).map((bytes, index) => (index === at ? batch : bytes)));
   const target = plan.batches[at]!;
   const shape = random.int(100);
   if (shape < 12) return { ...whole, data: Buffer.concat(encode(plan.batches)) };
@@ -27,24 +38,42 @@ export function damagedLog(random: Random, plan: LogPlan): Damaged {
   if (shape < 52) return { ...whole, target: at, data: replaced(encodePlan(lyingRecord(random, target), random)) };
   if (shape < 60) return { ...whole, target: at, data: replaced(damagedBody(random, target)) };
   if (shape < 66) return { ...whole, target: at, data: replaced(flipped(random, encodePlan(target, random))) };
-  if (shape < 74) return { ...whole, isPackingDamaged: true, target: at, data: replaced(damagedPacking(random, target)) };
+  if (shape < 74)
+    return { ...whole, isPackingDamaged: true, target: at, data: replaced(damagedPacking(random, target)) };
   if (shape < 92) return { ...whole, data: damagedBytes(random, Buffer.concat(encode(plan.batches))) };
   if (shape < 99) return { ...whole, data: Buffer.concat(otherOrder(random, encode(plan.batches))) };
-  return random.chance(0.02) ? { ...whole, isBomb: true, data: replaced(bomb(random, target)) } : { ...whole, data: replaced(damagedBody(random, target)) };
+  return random.chance(0.02)
+    ? { ...whole, isBomb: true, data: replaced(bomb(random, target)) }
+    : { ...whole, data: replaced(damagedBody(random, target)) };
 }
 
 const lies32 = [-2147483648, -1, 0, 1, 2, 3, 7, 100, 65_536, 100_000_000, 2147483647];
 
 /** The head says another thing than the records. */
 function lyingFields(random: Random, { fields, records }: BatchPlan): BatchPlan {
-  const near = (value: number): number => (random.chance(0.5) ? value + random.pick([-2, -1, 1, 2]) : random.pick(lies32)) | 0;
-  const lie = random.pick(['count', 'lastDelta', 'attributes', 'magic', 'base', 'firstTimestamp', 'maxTimestamp', 'producerId', 'count', 'lastDelta', 'attributes'] as const);
+  const near = (value: number): number =>
+    (random.chance(0.5) ? value + random.pick([-2, -1, 1, 2]) : random.pick(lies32)) | 0;
+  const lie = random.pick([
+    'count',
+    'lastDelta',
+    'attributes',
+    'magic',
+    'base',
+    'firstTimestamp',
+    'maxTimestamp',
+    'producerId',
+    'count',
+    'lastDelta',
+    'attributes',
+  ] as const);
   const changed: Partial<Record<keyof BatchFields, number | bigint>> = {
     count: near(fields.count),
     lastDelta: near(fields.lastDelta),
     attributes: fields.attributes ^ (1 << random.int(16)),
     magic: random.pick([0, 1, 3, -1, 127]),
-    base: random.chance(0.5) ? fields.base + BigInt(random.pick([-3, -1, 1, 1000])) : random.pick([-1n, 2n ** 53n - 1n, 2n ** 53n, 2n ** 63n - 1n, -(2n ** 63n)]),
+    base: random.chance(0.5)
+      ? fields.base + BigInt(random.pick([-3, -1, 1, 1000]))
+      : random.pick([-1n, 2n ** 53n - 1n, 2n ** 53n, 2n ** 63n - 1n, -(2n ** 63n)]),
     firstTimestamp: random.bigint(64),
     maxTimestamp: random.bigint(64),
     producerId: random.bigint(64),
@@ -57,18 +86,32 @@ function lyingRecord(random: Random, { fields, records }: BatchPlan): BatchPlan 
   if (records.length === 0) return lyingFields(random, { fields, records });
   const at = random.int(records.length);
   const record = records[at]!;
-  const changed = random.chance(0.4) ? otherDelta(random, record) : { ...record, lies: { [random.pick(recordNumbers)]: lyingVarint(random) } };
+  const changed = random.chance(0.4)
+    ? otherDelta(random, record)
+    : { ...record, lies: { [random.pick(recordNumbers)]: lyingVarint(random) } };
   return { fields, records: records.map((each, index) => (index === at ? changed : each)) };
 }
 
 function otherDelta(random: Random, record: RecordFields): RecordFields {
-  return { ...record, delta: random.chance(0.6) ? record.delta + BigInt(random.pick([-3, -2, -1, 1, 2, 3])) : BigInt(random.pick([...lies32, -100_000, 150_000])) };
+  return {
+    ...record,
+    delta: random.chance(0.6)
+      ? record.delta + BigInt(random.pick([-3, -2, -1, 1, 2, 3]))
+      : BigInt(random.pick([...lies32, -100_000, 150_000])),
+  };
 }
 
 function lyingVarint(random: Random): Buffer {
   if (random.chance(0.4)) return varint(BigInt(random.pick([...lies32, -2, -5, 10, 63, 64, 127, 128])));
   if (random.chance(0.5)) return unsignedVarint(BigInt(random.int(20)), random.between(2, 12));
-  return random.pick([Buffer.alloc(5, 0xff), Buffer.alloc(10, 0xff), Buffer.alloc(11, 0x80), Buffer.from([0xff, 0xff, 0xff, 0xff, 0x7f]), Buffer.from([0x80, 0x80, 0x80, 0x80, 0x10]), random.bytes(4)]);
+  return random.pick([
+    Buffer.alloc(5, 0xff),
+    Buffer.alloc(10, 0xff),
+    Buffer.alloc(11, 0x80),
+    Buffer.from([0xff, 0xff, 0xff, 0xff, 0x7f]),
+    Buffer.from([0x80, 0x80, 0x80, 0x80, 0x10]),
+    random.bytes(4),
+  ]);
 }
 
 function damagedBody(random: Random, { fields, records }: BatchPlan): Buffer {
@@ -101,7 +144,8 @@ function damagedBytes(random: Random, bytes: Buffer): Buffer {
 
 function damage(random: Random, data: Buffer): Buffer {
   const at = random.chance(0.4) ? random.int(Math.min(data.length, HEAD_BYTES) + 1) : random.int(data.length + 1);
-  const splice = (from: number, to: number, middle: Buffer): Buffer => Buffer.concat([data.subarray(0, from), middle, data.subarray(to)]);
+  const splice = (from: number, to: number, middle: Buffer): Buffer =>
+    Buffer.concat([data.subarray(0, from), middle, data.subarray(to)]);
   switch (random.int(7)) {
     case 0:
     case 1:
@@ -138,5 +182,10 @@ function otherOrder(random: Random, batches: readonly Buffer[]): Buffer[] {
 /** Between 16 MB and 512 MB of spaces, from less than 20 KB. */
 function bomb(random: Random, { fields, records }: BatchPlan): Buffer {
   const attributes = (fields.attributes & ~7) | 4;
-  return withCrc(encodeBatch({ ...fields, attributes }, zstdBomb(Buffer.concat(records.map(encodeRecord)), random.pick([128, 1024, 4096]))));
+  return withCrc(
+    encodeBatch(
+      { ...fields, attributes },
+      zstdBomb(Buffer.concat(records.map(encodeRecord)), random.pick([128, 1024, 4096])),
+    ),
+  );
 }

@@ -14,7 +14,12 @@ export interface OracleRecord {
 
 /** One batch of the piece, in its order. */
 export type OracleBatch =
-  | { readonly kind: 'records'; readonly lastOffset: number; readonly records: readonly OracleRecord[]; readonly mayBeRefused: boolean }
+  | {
+      readonly kind: 'records';
+      readonly lastOffset: number;
+      readonly records: readonly OracleRecord[];
+      readonly mayBeRefused: boolean;
+    }
   /** Must be refused, with nothing of it delivered; nothing behind it is looked at, unless it lies before what was asked for. */
   | { readonly kind: 'invalid'; readonly why: string; readonly mayBePassedOver?: boolean }
   /** The broker cut it short: the next fetch brings it. */
@@ -45,9 +50,10 @@ export function readLog({ data, fromOffset, aborted, isPackingDamaged }: OracleS
   const batches: OracleBatch[] = [];
   const abortMarkers: { producerId: bigint; lastOffset: number }[] = [];
   let before = -1n;
-  for (let at = 0; at < data.length; ) {
+  for (let at = 0; at < data.length;) {
     const rest = data.subarray(at);
-    if (rest.length < HEAD_BYTES) return [...batches, { kind: 'partial', mayBeRefused: rest.length >= 17 && rest[16] !== 2 }];
+    if (rest.length < HEAD_BYTES)
+      return [...batches, { kind: 'partial', mayBeRefused: rest.length >= 17 && rest[16] !== 2 }];
     const length = 12 + rest.readInt32BE(8);
     const isOdd = rest[16] !== 2 || length > LARGEST_PARTIAL_BYTES;
     if (length >= HEAD_BYTES && length > rest.length) return [...batches, { kind: 'partial', mayBeRefused: isOdd }];
@@ -55,13 +61,19 @@ export function readLog({ data, fromOffset, aborted, isPackingDamaged }: OracleS
       demand(rest[16] === 2, 'its magic is not 2');
       demand(length >= HEAD_BYTES, 'it is shorter than its head');
       const batch = new BatchReader(rest.subarray(0, length), before);
-      const isAborted = batch.isTransactional && !batch.isControl && aborted.some(({ producerId, firstOffset }) => {
-        const isEnded = abortMarkers.some((marker) => marker.producerId === producerId && marker.lastOffset >= firstOffset);
-        return producerId === batch.producerId && firstOffset <= batch.lastOffset && !isEnded;
-      });
+      const isAborted =
+        batch.isTransactional &&
+        !batch.isControl &&
+        aborted.some(({ producerId, firstOffset }) => {
+          const isEnded = abortMarkers.some(
+            (marker) => marker.producerId === producerId && marker.lastOffset >= firstOffset,
+          );
+          return producerId === batch.producerId && firstOffset <= batch.lastOffset && !isEnded;
+        });
       const { records, isAbortMarker, mayBeRefused } = batch.read(fromOffset, isAborted, isPackingDamaged);
       // A broker lists what is aborted from the wanted offset on: a marker before it ends none of that.
-      if (isAbortMarker && batch.lastOffset >= fromOffset) abortMarkers.push({ producerId: batch.producerId, lastOffset: batch.lastOffset });
+      if (isAbortMarker && batch.lastOffset >= fromOffset)
+        abortMarkers.push({ producerId: batch.producerId, lastOffset: batch.lastOffset });
       batches.push({ kind: 'records', lastOffset: batch.lastOffset, records, mayBeRefused });
       before = BigInt(batch.lastOffset);
     } catch (thrown) {
@@ -109,7 +121,11 @@ class BatchReader {
     this.lastOffset = Number(last);
   }
 
-  read(fromOffset: number, isAborted: boolean, isPackingDamaged: boolean): { records: OracleRecord[]; isAbortMarker: boolean; mayBeRefused: boolean } {
+  read(
+    fromOffset: number,
+    isAborted: boolean,
+    isPackingDamaged: boolean,
+  ): { records: OracleRecord[]; isAbortMarker: boolean; mayBeRefused: boolean } {
     const codec = this.#attributes & 0x07;
     const body = this.#data.subarray(HEAD_BYTES);
     const none = { records: [], isAbortMarker: false };
@@ -124,9 +140,12 @@ class BatchReader {
       demand(this.#count === 1 && codec === 0, 'it is a marker of more than one record, or compressed');
     }
     const reader = new RecordsReader(unpacked(codec, body));
-    const records = reader.all(this.#count, this.#base, this.#lastDelta, (timestampDelta) => this.#timestamp(timestampDelta));
+    const records = reader.all(this.#count, this.#base, this.#lastDelta, (timestampDelta) =>
+      this.#timestamp(timestampDelta),
+    );
     const mayBeRefused = reader.isLoose || (isPackingDamaged && codec !== 0);
-    if (!this.isControl) return { records: records.filter(({ offset }) => offset >= fromOffset), isAbortMarker: false, mayBeRefused };
+    if (!this.isControl)
+      return { records: records.filter(({ offset }) => offset >= fromOffset), isAbortMarker: false, mayBeRefused };
     const key = records[0]?.key ?? null;
     demand(key !== null && key.length >= 4, 'its marker has no type');
     // A version below 0 is none; a type that is not known yet ends nothing.
@@ -138,7 +157,11 @@ class BatchReader {
     const isAppendTime = (this.#attributes & attributeBits.appendTime) !== 0;
     const time = isAppendTime ? this.#data.readBigInt64BE(35) : this.#data.readBigInt64BE(27) + delta;
     const number = Number(time);
-    return Number.isSafeInteger(number) && Number.isSafeInteger(Number(this.#data.readBigInt64BE(27))) && Number.isSafeInteger(Number(delta)) ? number : undefined;
+    return Number.isSafeInteger(number) &&
+      Number.isSafeInteger(Number(this.#data.readBigInt64BE(27))) &&
+      Number.isSafeInteger(Number(delta))
+      ? number
+      : undefined;
   }
 }
 

@@ -35,17 +35,27 @@ export const readAsShipped: LogSubject = async ({ data, fromOffset, aborted, lim
     const reader = new LogReader({ data, fromOffset, aborted, maxBatchBytes: MAX_BATCH_BYTES });
     while (!reader.isOver) {
       const range = await reader.next(limitBytes);
-      for (const { offset, timestampMs, key, value, headers } of range.records) records.push({ offset, timestampMs, key, value, headers });
+      for (const { offset, timestampMs, key, value, headers } of range.records)
+        records.push({ offset, timestampMs, key, value, headers });
       lastOffset = range.lastOffset;
       bytes += range.bytes;
     }
     const { damage } = reader;
     if (damage === undefined) return { records, lastOffset, bytes, error: undefined };
     const error = damageError(damage, { topic: 'orders', partition: 0 });
-    return { records, lastOffset, bytes, error: { isOurs: true, text: `${error.code} ${error.detail}` }, skippable: damage.bounds };
+    return {
+      records,
+      lastOffset,
+      bytes,
+      error: { isOurs: true, text: `${error.code} ${error.detail}` },
+      skippable: damage.bounds,
+    };
   } catch (thrown) {
     const isOurs = thrown instanceof IngestError;
-    const text = thrown instanceof Error ? `${thrown.constructor.name} ${isOurs ? thrown.code : ''} ${thrown.message}` : String(thrown);
+    const text =
+      thrown instanceof Error
+        ? `${thrown.constructor.name} ${isOurs ? thrown.code : ''} ${thrown.message}`
+        : String(thrown);
     return { records, lastOffset, bytes, error: { isOurs, text } };
   }
 };
@@ -53,7 +63,7 @@ export const readAsShipped: LogSubject = async ({ data, fromOffset, aborted, lim
 /** Broken on purpose: believes whatever the checksum says, since it gives every batch the one that fits. */
 export const readWithoutChecksum: LogSubject = (piece) => {
   const data = Buffer.from(piece.data);
-  for (let at = 0; at + 61 <= data.length; ) {
+  for (let at = 0; at + 61 <= data.length;) {
     const length = 12 + data.readInt32BE(at + 8);
     if (length < 61 || at + length > data.length) break;
     withCrc(data.subarray(at, at + length));

@@ -30,7 +30,7 @@ const XERIAL_HEADER_BYTES = 16;
 function snappy(data: Buffer): Buffer {
   if (data.length < XERIAL_HEADER_BYTES || !data.subarray(0, 8).equals(XERIAL)) return snappyBlock(data);
   const parts: Buffer[] = [];
-  for (let at = XERIAL_HEADER_BYTES; at < data.length; ) {
+  for (let at = XERIAL_HEADER_BYTES; at < data.length;) {
     const length = data.readInt32BE(at);
     parts.push(snappyBlock(exactly(data, at + 4, length)));
     at += 4 + length;
@@ -130,7 +130,8 @@ class Output {
   repeat(distance: number, length: number): void {
     if (distance === 0 || distance > this.#filled) throw new Error('a copy from before the beginning');
     this.#room(length);
-    for (let left = length; left > 0; left--, this.#filled++) this.#data[this.#filled] = this.#data[this.#filled - distance]!;
+    for (let left = length; left > 0; left--, this.#filled++)
+      this.#data[this.#filled] = this.#data[this.#filled - distance]!;
   }
 
   soFar(): Buffer {

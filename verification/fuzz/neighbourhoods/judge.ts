@@ -31,20 +31,41 @@ export function storedColumns({ more, read }: FuzzTable): string {
 
 export function storedRows(table: FuzzTable, body: Buffer): StoredRow[] {
   return linesOf(body).map((line) => {
-    const [topic, partition, offset, n, timestampMs, key] = JSON.parse(line) as [string, number, number | string, number, number | string, string | null];
+    const [topic, partition, offset, n, timestampMs, key] = JSON.parse(line) as [
+      string,
+      number,
+      number | string,
+      number,
+      number | string,
+      string | null,
+    ];
     const isFull = table.more !== '';
-    return { topic, partition, offset: Number(offset), n, timestampMs: isFull ? Number(timestampMs) : undefined, key: isFull ? key : undefined, v: restOf(line, 6) };
+    return {
+      topic,
+      partition,
+      offset: Number(offset),
+      n,
+      timestampMs: isFull ? Number(timestampMs) : undefined,
+      key: isFull ? key : undefined,
+      v: restOf(line, 6),
+    };
   });
 }
 
 /** What is wrong; undefined: nothing. */
-export function faultOf(one: Neighbourhood, { excluded, error }: Ingested, rows: readonly StoredRow[], verdictOf: (record: FuzzRecord) => Verdict): string | undefined {
+export function faultOf(
+  one: Neighbourhood,
+  { excluded, error }: Ingested,
+  rows: readonly StoredRow[],
+  verdictOf: (record: FuzzRecord) => Verdict,
+): string | undefined {
   const records = one.batches.flat();
   const judged = records.map((record) => ({ record, ...judge(record, one.table, verdictOf) }));
   const strange = judged.find(({ row, verdict }) => row === undefined && verdict.rows.length > 1);
   if (error !== undefined) {
     const only = judged.find(({ isServerOnly }) => isServerOnly);
-    const why = only === undefined ? '' : ` although a record alone is refused by the server with code ${only.verdict.code}`;
+    const why =
+      only === undefined ? '' : ` although a record alone is refused by the server with code ${only.verdict.code}`;
     return `the partition stops with ${error.code}${why}`;
   }
   for (const { record, row, why } of judged) {
@@ -54,14 +75,17 @@ export function faultOf(one: Neighbourhood, { excluded, error }: Ingested, rows:
     const found = rows.filter(({ offset }) => offset === record.offset);
     if (row === undefined && found.length > 0) return 'a record is left out and in the table';
     if (row === undefined) continue;
-    if (found.length === 0) return `a good record is not in the table${strange === undefined ? '' : ' (beside one that is several rows)'}`;
+    if (found.length === 0)
+      return `a good record is not in the table${strange === undefined ? '' : ' (beside one that is several rows)'}`;
     if (found.length > 1) return 'a record is in the table more than once';
     const wrong = difference(found[0]!, row, record, one);
     if (wrong !== undefined) return wrong;
     if (!one.table.isReadable(found[0]!.v)) return 'a value is stored that the server itself cannot read';
   }
   if (excluded.length !== new Set(excluded).size) return 'a record is left out twice';
-  return rows.length > judged.filter(({ row }) => row !== undefined).length ? 'there are rows under offsets that no record has' : undefined;
+  return rows.length > judged.filter(({ row }) => row !== undefined).length
+    ? 'there are rows under offsets that no record has'
+    : undefined;
 }
 
 interface Judged {
@@ -81,9 +105,21 @@ function judge(record: FuzzRecord, table: FuzzTable, verdictOf: (record: FuzzRec
   const verdict = verdictOf(record);
   const [alone] = verdict.rows;
   // A null for an Enum without a 0: it is taken, and from then on no SELECT of the column succeeds.
-  if (alone !== undefined && verdict.rows.length === 1 && !table.isReadable(alone.v)) return { row: undefined, why: `alone it is stored as ${alone.v}, which the server cannot read`, verdict, isServerOnly: false };
+  if (alone !== undefined && verdict.rows.length === 1 && !table.isReadable(alone.v))
+    return {
+      row: undefined,
+      why: `alone it is stored as ${alone.v}, which the server cannot read`,
+      verdict,
+      isServerOnly: false,
+    };
   if (verdict.rows.length === 1) return { row: alone, why: '', verdict, isServerOnly: false };
-  if (verdict.rows.length === 0) return { row: undefined, why: `the server refuses it alone with code ${verdict.code}`, verdict, isServerOnly: true };
+  if (verdict.rows.length === 0)
+    return {
+      row: undefined,
+      why: `the server refuses it alone with code ${verdict.code}`,
+      verdict,
+      isServerOnly: true,
+    };
   return { row: undefined, why: `by itself it is ${verdict.rows.length} rows`, verdict, isServerOnly: false };
 }
 
@@ -92,15 +128,25 @@ export function needsVerdict(record: FuzzRecord, table: FuzzTable): boolean {
   return expected(record.value, provenanceNames(table)).kind === 'taken';
 }
 
-function difference(found: StoredRow, row: Row, record: FuzzRecord, { topic, partition, table }: Neighbourhood): string | undefined {
+function difference(
+  found: StoredRow,
+  row: Row,
+  record: FuzzRecord,
+  { topic, partition, table }: Neighbourhood,
+): string | undefined {
   if (found.topic !== topic || found.partition !== partition) return 'a row has the provenance of another record';
-  if (found.n !== row.n || (found.v !== row.v && table.isReadAlone)) return `a row differs from what its record is alone: ${JSON.stringify(`${found.n},${found.v}`)} ${JSON.stringify(`${row.n},${row.v}`)}`;
+  if (found.n !== row.n || (found.v !== row.v && table.isReadAlone))
+    return `a row differs from what its record is alone: ${JSON.stringify(`${found.n},${found.v}`)} ${JSON.stringify(`${row.n},${row.v}`)}`;
   if (table.more === '') return undefined;
   if (found.timestampMs !== record.timestampMs) return 'a row has another time than its record';
-  return found.key === (record.key === null ? null : record.key.toString('hex').toUpperCase()) ? undefined : 'a row has another key than its record';
+  return found.key === (record.key === null ? null : record.key.toString('hex').toUpperCase())
+    ? undefined
+    : 'a row has another key than its record';
 }
 
 export function inputOf({ table, batches }: Neighbourhood, error: Ingested['error']): string {
-  const lines = batches.map((records) => records.map(({ offset, value }) => `${offset}: ${escaped(value)}`).join('\n    '));
+  const lines = batches.map((records) =>
+    records.map(({ offset, value }) => `${offset}: ${escaped(value)}`).join('\n    '),
+  );
   return `${table.type}${error === undefined ? '' : `\n    ${error.detail}`}\n    ${lines.join('\n    (next batch)\n    ')}`;
 }

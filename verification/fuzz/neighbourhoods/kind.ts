@@ -4,7 +4,15 @@ import type { PreparingSink } from '../../../src/ports.js';
 import type { Finding, Kind, KindOptions } from '../kind.js';
 import { Random } from '../random.js';
 import { shrinkList } from '../shrink.js';
-import { faultOf, inputOf, needsVerdict, storedColumns, storedRows, type Neighbourhood, type StoredRow } from './judge.js';
+import {
+  faultOf,
+  inputOf,
+  needsVerdict,
+  storedColumns,
+  storedRows,
+  type Neighbourhood,
+  type StoredRow,
+} from './judge.js';
 import { Probes } from './probes.js';
 import { recordsOf, type FuzzRecord } from './records.js';
 import { PlainServer } from './server.js';
@@ -37,10 +45,15 @@ export async function openNeighbourhoods({ seed, control, clickhouseUrl, shrink 
   const nameOf = ({ name }: FuzzTable): string => `${prefix}_${name}`;
   for (const table of tables) {
     const provenance = `_topic LowCardinality(String), _partition UInt32, _offset UInt64${table.more}`;
-    await server.run(`CREATE OR REPLACE TABLE ${nameOf(table)} (n UInt32, v ${table.type}, ${provenance}) ENGINE = Memory`);
+    await server.run(
+      `CREATE OR REPLACE TABLE ${nameOf(table)} (n UInt32, v ${table.type}, ${provenance}) ENGINE = Memory`,
+    );
     await probes.createTwin(table);
   }
-  const shipped = await openSink(clickhouseUrl, tables.map((table) => ({ topic: topicOf(table), table: nameOf(table) })));
+  const shipped = await openSink(
+    clickhouseUrl,
+    tables.map((table) => ({ topic: topicOf(table), table: nameOf(table) })),
+  );
   const rounds = new Rounds(server, probes, control ? blamesTheNext(shipped) : shipped, nameOf);
   let shortened = 0;
   return {
@@ -54,7 +67,10 @@ export async function openNeighbourhoods({ seed, control, clickhouseUrl, shrink 
     },
     close: async () => {
       await shipped.close();
-      for (const table of tables) await server.run(`DROP TABLE IF EXISTS ${nameOf(table)}`).then(() => server.run(`DROP TABLE IF EXISTS ${nameOf(table)}_twin`));
+      for (const table of tables)
+        await server
+          .run(`DROP TABLE IF EXISTS ${nameOf(table)}`)
+          .then(() => server.run(`DROP TABLE IF EXISTS ${nameOf(table)}_twin`));
       server.close();
     },
   };
@@ -76,9 +92,11 @@ function neighbourhoodOf(random: Random, caseNumber: number): Neighbourhood {
 let spare = 2_000_000_000;
 
 async function shorter(one: Neighbourhood, finding: Finding, rounds: Rounds): Promise<Finding> {
-  const kindOf = (text: string | undefined): string | undefined => text?.replace(/\d+|"(?:[^"\\]|\\.)*"/g, '#').slice(0, 60);
+  const kindOf = (text: string | undefined): string | undefined =>
+    text?.replace(/\d+|"(?:[^"\\]|\\.)*"/g, '#').slice(0, 60);
   const rest = (records: readonly FuzzRecord[]): Neighbourhood => ({ ...one, partition: ++spare, batches: [records] });
-  const fails = async (records: readonly FuzzRecord[]): Promise<boolean> => kindOf((await rounds.judge(rest(records))).what) === kindOf(finding.what);
+  const fails = async (records: readonly FuzzRecord[]): Promise<boolean> =>
+    kindOf((await rounds.judge(rest(records))).what) === kindOf(finding.what);
   const all = one.batches.flat();
   if (!(await fails(all))) return finding;
   const short = rest(await shrinkList(all, fails));
@@ -134,18 +152,25 @@ class Rounds {
     }
   }
 
-  async #answer({ one, done, resolve }: Waiting, rows: readonly StoredRow[], foreign: readonly StoredRow[]): Promise<void> {
+  async #answer(
+    { one, done, resolve }: Waiting,
+    rows: readonly StoredRow[],
+    foreign: readonly StoredRow[],
+  ): Promise<void> {
     const ingested = await done;
     const own = rows.filter(({ partition, topic }) => partition === one.partition && topic === one.topic);
     // Whose row it is that has a stranger's provenance cannot be told: by its number, as a rule.
     const forged = foreign.find(({ n }) => one.batches.flat().some((record) => record.n === n));
     const { error } = ingested;
-    if (forged !== undefined) return resolve({ what: `a row has a provenance that no record has: ${JSON.stringify(forged)}`, error });
+    if (forged !== undefined)
+      return resolve({ what: `a row has a provenance that no record has: ${JSON.stringify(forged)}`, error });
     resolve({ what: faultOf(one, ingested, own, (record) => this.#probes.verdict(one.table, record)), error });
   }
 
   async #take(table: FuzzTable): Promise<StoredRow[]> {
-    const body = await this.#server.run(`SELECT ${storedColumns(table)} FROM ${this.#nameOf(table)} FORMAT JSONCompactEachRow`);
+    const body = await this.#server.run(
+      `SELECT ${storedColumns(table)} FROM ${this.#nameOf(table)} FORMAT JSONCompactEachRow`,
+    );
     await this.#server.run(`TRUNCATE TABLE ${this.#nameOf(table)}`);
     return storedRows(table, body);
   }

@@ -47,7 +47,9 @@ export class Probes {
   }
 
   async createTwin(table: FuzzTable): Promise<void> {
-    await this.#server.run(`CREATE OR REPLACE TABLE ${this.#twin(table)} (n UInt32, v ${table.type}, probe String DEFAULT queryID()) ENGINE = Memory`);
+    await this.#server.run(
+      `CREATE OR REPLACE TABLE ${this.#twin(table)} (n UInt32, v ${table.type}, probe String DEFAULT queryID()) ENGINE = Memory`,
+    );
   }
 
   /** Begins to ask, unless it is known or asked already. */
@@ -65,11 +67,18 @@ export class Probes {
   async settle(all: readonly FuzzTable[]): Promise<void> {
     const running = [...this.#running];
     this.#running.clear();
-    const answers = await Promise.all(running.map(async ([key, { id, answer }]) => ({ key, id, answer: await answer })));
+    const answers = await Promise.all(
+      running.map(async ([key, { id, answer }]) => ({ key, id, answer: await answer })),
+    );
     const rows = new Map<string, Row[]>();
     const asked = all.filter((table) => running.some(([key]) => key.startsWith(`${table.name} `)));
-    for (const table of asked) for (const [id, row] of await this.#read(table)) rows.set(id, [...(rows.get(id) ?? []), row]);
-    for (const { key, id, answer } of answers) this.#verdicts.set(key, answer.isGood ? { rows: rows.get(id) ?? [], code: undefined } : { rows: [], code: answer.code });
+    for (const table of asked)
+      for (const [id, row] of await this.#read(table)) rows.set(id, [...(rows.get(id) ?? []), row]);
+    for (const { key, id, answer } of answers)
+      this.#verdicts.set(
+        key,
+        answer.isGood ? { rows: rows.get(id) ?? [], code: undefined } : { rows: [], code: answer.code },
+      );
   }
 
   /** Of a value that was begun and settled. */
@@ -86,7 +95,9 @@ export class Probes {
   }
 
   async #read(table: FuzzTable): Promise<(readonly [string, Row])[]> {
-    const body = await this.#server.run(`SELECT probe, n, ${table.read} FROM ${this.#twin(table)} FORMAT JSONCompactEachRow`);
+    const body = await this.#server.run(
+      `SELECT probe, n, ${table.read} FROM ${this.#twin(table)} FORMAT JSONCompactEachRow`,
+    );
     await this.#server.run(`TRUNCATE TABLE ${this.#twin(table)}`);
     return linesOf(body).map((line) => {
       const [probe, n] = JSON.parse(line) as [string, number];
@@ -105,7 +116,10 @@ function keyOf({ name }: FuzzTable, { template, value }: FuzzRecord): string {
 
 /** Bytes as letters: what is no UTF-8 can be compared, too. */
 export function linesOf(body: Buffer): string[] {
-  return body.toString('latin1').split('\n').filter((line) => line !== '');
+  return body
+    .toString('latin1')
+    .split('\n')
+    .filter((line) => line !== '');
 }
 
 /** What a line holds behind its first `skip` values, none of which has a comma. */

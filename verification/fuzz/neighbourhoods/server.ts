@@ -23,16 +23,19 @@ export class PlainServer {
     return new Promise((resolve, reject) => {
       const path = `/?${new URLSearchParams(params).toString()}`;
       const headers = { 'content-length': body.length };
-      const request = http.request({ method: 'POST', host: this.#url.hostname, port: this.#url.port, path, agent: this.#agent, headers }, (response) => {
-        const chunks: Buffer[] = [];
-        response.on('data', (chunk: Buffer) => chunks.push(chunk));
-        response.on('error', reject);
-        response.on('end', () => {
-          const code = response.headers['x-clickhouse-exception-code'];
-          const isGood = response.statusCode === 200 && code === undefined;
-          resolve({ isGood, code: code === undefined ? undefined : Number(code), body: Buffer.concat(chunks) });
-        });
-      });
+      const request = http.request(
+        { method: 'POST', host: this.#url.hostname, port: this.#url.port, path, agent: this.#agent, headers },
+        (response) => {
+          const chunks: Buffer[] = [];
+          response.on('data', (chunk: Buffer) => chunks.push(chunk));
+          response.on('error', reject);
+          response.on('end', () => {
+            const code = response.headers['x-clickhouse-exception-code'];
+            const isGood = response.statusCode === 200 && code === undefined;
+            resolve({ isGood, code: code === undefined ? undefined : Number(code), body: Buffer.concat(chunks) });
+          });
+        },
+      );
       request.on('error', reject);
       request.end(body);
     });

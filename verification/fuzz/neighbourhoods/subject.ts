@@ -20,13 +20,26 @@ export interface Ingested {
 }
 
 const retry = { minDelayMs: 20, maxDelayMs: 500, maxAttempts: 8, jitter: 0 } as const;
-const source = { commit: () => of(undefined), cluster: () => of('fuzz'), log: () => of({ start: 0, end: Number.MAX_SAFE_INTEGER }), seek: () => of(undefined) };
+const source = {
+  commit: () => of(undefined),
+  cluster: () => of('fuzz'),
+  log: () => of({ start: 0, end: Number.MAX_SAFE_INTEGER }),
+  seek: () => of(undefined),
+};
 
-export function openSink(url: string, routes: readonly { readonly topic: string; readonly table: string }[]): Promise<PreparingSink> {
+export function openSink(
+  url: string,
+  routes: readonly { readonly topic: string; readonly table: string }[],
+): Promise<PreparingSink> {
   return openClickHouseSink({ url, routes, maxInFlight: 12 });
 }
 
-export async function ingest(sink: PreparingSink, topic: string, partition: number, batches: readonly (readonly FuzzRecord[])[]): Promise<Ingested> {
+export async function ingest(
+  sink: PreparingSink,
+  topic: string,
+  partition: number,
+  batches: readonly (readonly FuzzRecord[])[],
+): Promise<Ingested> {
   const first = batches[0]?.[0]?.offset ?? 0;
   const assignment: Assignment = { topic, partition, epoch: 1, generation: 1, startOffset: first };
   const ledger = new Ledger(memoryStore(), source, { group: 'fuzz', owner: 'fuzz', maxPending: 16 });
@@ -52,7 +65,13 @@ function batchesOf(assignment: Assignment, batches: readonly (readonly FuzzRecor
       assignment,
       afterOffset,
       lastOffset: records.at(-1)?.offset ?? afterOffset,
-      records: records.map(({ offset, timestampMs, key, value, headers }): KafkaRecord => ({ offset, timestampMs, key, value, headers })),
+      records: records.map(({ offset, timestampMs, key, value, headers }): KafkaRecord => ({
+        offset,
+        timestampMs,
+        key,
+        value,
+        headers,
+      })),
       bytes: records.reduce((sum, { value, key }) => sum + value.length + (key?.length ?? 0), 0),
     };
     afterOffset = batch.lastOffset;
@@ -81,7 +100,10 @@ export function blamesTheNext(sink: PreparingSink): PreparingSink {
       } catch (thrown) {
         if (!(thrown instanceof IngestError)) throw thrown;
         const index = batch.records.map(({ offset }) => offset).indexOf(thrown.fields.offset ?? -1);
-        throw new IngestError(thrown.code, thrown.detail, { ...thrown.fields, offset: batch.records.at(index + 1)?.offset ?? thrown.fields.offset });
+        throw new IngestError(thrown.code, thrown.detail, {
+          ...thrown.fields,
+          offset: batch.records.at(index + 1)?.offset ?? thrown.fields.offset,
+        });
       }
     },
   };

@@ -3,15 +3,83 @@ import type { Random } from '../random.js';
 
 /** Fields that provenance columns take, in every spelling that a server without case or with escapes decoded may read as one. */
 const provenanceNames = ['_topic', '_partition', '_offset', '_timestamp', '_key', '_headers'] as const;
-const plainNames = ['id', 'n', 'a', 's', 'v', '', 'a.b', '_', '_offsets', '_offse', 'offset', '__proto__', 'ключ', 'é', '\u2028', 'a\u0000b'] as const;
+const plainNames = [
+  'id',
+  'n',
+  'a',
+  's',
+  'v',
+  '',
+  'a.b',
+  '_',
+  '_offsets',
+  '_offse',
+  'offset',
+  '__proto__',
+  'ключ',
+  'é',
+  '\u2028',
+  'a\u0000b',
+] as const;
 const spaces = ['', '', '', '', ' ', '\n', '\t', '\r\n', '  \n ', '\u0020\u0009'] as const;
 const numbers = [
-  '0', '-0', '1', '-1', '1.5', '1e5', '1E+5', '1e-5', '0.0', '-0.0e0', '18446744073709551615', '18446744073709551616', '9007199254740993',
-  '1e400', '-1e400', '1e-400', '123456789012345678901234567890123456789012345678901234567890', '0.1234567890123456789012345678901234567890', '4e0',
+  '0',
+  '-0',
+  '1',
+  '-1',
+  '1.5',
+  '1e5',
+  '1E+5',
+  '1e-5',
+  '0.0',
+  '-0.0e0',
+  '18446744073709551615',
+  '18446744073709551616',
+  '9007199254740993',
+  '1e400',
+  '-1e400',
+  '1e-400',
+  '123456789012345678901234567890123456789012345678901234567890',
+  '0.1234567890123456789012345678901234567890',
+  '4e0',
 ] as const;
 const pieces = [
-  'a', 'x', 'plain text', '{', '}', '[', ']', ',', ':', '},{', '"}'.slice(1), "'", '/', '\\"', '\\\\', '\\/', '\\b', '\\f', '\\n', '\\r', '\\t',
-  '\\u0000', '\\u0022', '\\u005c', '\\u005C', '\\uD83D\\uDE00', '\\ud800', '\\udc00x', '\\uFFFF', 'é', '日本', '😀', '\u007f', '\u2028', '(at row 3)', '_offset',
+  'a',
+  'x',
+  'plain text',
+  '{',
+  '}',
+  '[',
+  ']',
+  ',',
+  ':',
+  '},{',
+  '"}'.slice(1),
+  "'",
+  '/',
+  '\\"',
+  '\\\\',
+  '\\/',
+  '\\b',
+  '\\f',
+  '\\n',
+  '\\r',
+  '\\t',
+  '\\u0000',
+  '\\u0022',
+  '\\u005c',
+  '\\u005C',
+  '\\uD83D\\uDE00',
+  '\\ud800',
+  '\\udc00x',
+  '\\uFFFF',
+  'é',
+  '日本',
+  '😀',
+  '\u007f',
+  '\u2028',
+  '(at row 3)',
+  '_offset',
 ] as const;
 
 export class Grammar {
@@ -25,7 +93,10 @@ export class Grammar {
   }
 
   object(depth: number): string {
-    const fields = Array.from({ length: this.#random.small(5) }, () => `${this.#space()}${this.#name()}${this.#space()}:${this.value(depth - 1)}`);
+    const fields = Array.from(
+      { length: this.#random.small(5) },
+      () => `${this.#space()}${this.#name()}${this.#space()}:${this.value(depth - 1)}`,
+    );
     return `{${fields.length === 0 ? this.#space() : fields.join(',')}}`;
   }
 
@@ -43,7 +114,9 @@ export class Grammar {
     const random = this.#random;
     if (random.chance(0.5)) return random.pick(numbers);
     const fraction = random.chance(0.3) ? `.${random.next()}` : '';
-    const exponent = random.chance(0.2) ? `${random.pick(['e', 'E'])}${random.pick(['', '+', '-'])}${random.int(40)}` : '';
+    const exponent = random.chance(0.2)
+      ? `${random.pick(['e', 'E'])}${random.pick(['', '+', '-'])}${random.int(40)}`
+      : '';
     return `${random.chance(0.3) ? '-' : ''}${random.int(10 ** random.int(9))}${fraction}${exponent}`;
   }
 

@@ -7,9 +7,28 @@ import { expected } from './oracle.js';
 import { brokenChecks, valueChecks, type ValueCheck, type ValuePlace } from './subject.js';
 
 /** The provenance columns of the table that the values are for. */
-const filledNames = [[], ['_topic', '_partition', '_offset'], ['_offset'], ['_topic', '_partition', '_offset', '_timestamp', '_key', '_headers']] as const;
+const filledNames = [
+  [],
+  ['_topic', '_partition', '_offset'],
+  ['_offset'],
+  ['_topic', '_partition', '_offset', '_timestamp', '_key', '_headers'],
+] as const;
 /** What lies between values in the memory they came in: a check that reads beyond a value's end is misled by it. */
-const between = ['', '"', '\\', '}', '{"a":1}', ']', '\n', '"_offset":', '\\u00', ' }', 'e5', 'k'.repeat(300), 'h'.repeat(2000)].map((text) => Buffer.from(text));
+const between = [
+  '',
+  '"',
+  '\\',
+  '}',
+  '{"a":1}',
+  ']',
+  '\n',
+  '"_offset":',
+  '\\u00',
+  ' }',
+  'e5',
+  'k'.repeat(300),
+  'h'.repeat(2000),
+].map((text) => Buffer.from(text));
 
 interface Variant {
   readonly names: readonly string[];
@@ -48,14 +67,20 @@ export function valuesOf(seed: number, checksFor: ChecksFor, shrink: boolean): K
 /** As a rule one; some that fit and one behind them; now and then more than one call of the kernel takes. */
 function packed(random: Random): Packed[] {
   const pack = (value: Buffer): Packed => ({ value, before: random.pick(between), isApart: random.chance(0.2) });
-  const fitting = Buffer.from(random.pick(['{"n":1}', '{}', '{"a":"text","b":[1,{"c":null}]}', `{"long":"${'x'.repeat(250)}"}`, ' {"n":1}\n']));
+  const fitting = Buffer.from(
+    random.pick(['{"n":1}', '{}', '{"a":"text","b":[1,{"c":null}]}', `{"long":"${'x'.repeat(250)}"}`, ' {"n":1}\n']),
+  );
   const ahead = random.chance(0.6) ? 0 : random.chance(0.02) ? random.small(3000) : random.small(12);
-  return [...Array.from({ length: ahead }, () => pack(fitting)), pack(valueOf(random)), ...(random.chance(0.2) ? [pack(valueOf(random))] : [])];
+  return [
+    ...Array.from({ length: ahead }, () => pack(fitting)),
+    pack(valueOf(random)),
+    ...(random.chance(0.2) ? [pack(valueOf(random))] : []),
+  ];
 }
 
 function placesOf(values: readonly Packed[]): ValuePlace[] {
   const places: ValuePlace[] = [];
-  for (let from = 0; from < values.length; ) {
+  for (let from = 0; from < values.length;) {
     let to = from + 1;
     while (to < values.length && !values[to]!.isApart) to++;
     const group = values.slice(from, to);
@@ -75,7 +100,8 @@ function faultOf(values: readonly Packed[], { names, checks }: Variant): string 
   const places = placesOf(values);
   const [answer, ...others] = checks.map((check) => check.first(places));
   const other = others.findIndex((each) => each?.index !== answer?.index || each?.text !== answer?.text);
-  if (other >= 0) return `${checks[0]?.name} and ${checks[other + 1]?.name} differ: ${JSON.stringify(answer ?? 'taken')}, ${JSON.stringify(others[other] ?? 'taken')}`;
+  if (other >= 0)
+    return `${checks[0]?.name} and ${checks[other + 1]?.name} differ: ${JSON.stringify(answer ?? 'taken')}, ${JSON.stringify(others[other] ?? 'taken')}`;
   const index = values.findIndex(({ value }) => expected(value, names).kind === 'refused');
   const should = index < 0 ? undefined : expected(values[index]!.value, names);
   if (answer === undefined) return should?.kind === 'refused' ? `a value is sent although ${should.why}` : undefined;
@@ -94,5 +120,8 @@ async function shortened(values: readonly Packed[], what: string, variant: Varia
 }
 
 function inputOf(values: readonly Packed[]): string {
-  return values.slice(-5).map(({ value }) => escaped(value)).join(' | ');
+  return values
+    .slice(-5)
+    .map(({ value }) => escaped(value))
+    .join(' | ');
 }

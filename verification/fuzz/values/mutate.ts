@@ -4,19 +4,68 @@ import type { Random } from '../random.js';
 /** Bytes that mean something in JSON, or that look as if they did. */
 const telling = Buffer.from('{}[]",:\\/\'0123456789-+.eEtfnul \t\n\r\0\b\f\v\u0007\u001f', 'latin1');
 const texts = [
-  '}', '{', ']', '[', '"', '\\', ',', ':', '},{', '[}', '{]', '\\"', '\\u', '\\u00', '\\u12G4', '\\x41', '\\\n', 'NaN', 'Infinity', '-Infinity', 'nan', 'tru', 'nulll', 'True',
-  '01', '1.', '.5', '-', '+1', '1e', '1e+', '0x10', '1_000', "'a'", '/**/', '//', '{}', '[]', '""', '\u00a0', '\u2028', '\ufeff',
+  '}',
+  '{',
+  ']',
+  '[',
+  '"',
+  '\\',
+  ',',
+  ':',
+  '},{',
+  '[}',
+  '{]',
+  '\\"',
+  '\\u',
+  '\\u00',
+  '\\u12G4',
+  '\\x41',
+  '\\\n',
+  'NaN',
+  'Infinity',
+  '-Infinity',
+  'nan',
+  'tru',
+  'nulll',
+  'True',
+  '01',
+  '1.',
+  '.5',
+  '-',
+  '+1',
+  '1e',
+  '1e+',
+  '0x10',
+  '1_000',
+  "'a'",
+  '/**/',
+  '//',
+  '{}',
+  '[]',
+  '""',
+  '\u00a0',
+  '\u2028',
+  '\ufeff',
 ].map((text) => Buffer.from(text));
 /** No UTF-8: lone continuation, overlong, a surrogate's encoding, cut off, beyond the last code point. */
-const notUtf8 = [[0x80], [0xc0, 0xaf], [0xed, 0xa0, 0x80], [0xe2, 0x82], [0xf0, 0x9f, 0x98], [0xff], [0xfe, 0xff], [0xf4, 0x90, 0x80, 0x80], [0xc3, 0x22]].map((bytes) =>
-  Buffer.from(bytes),
-);
+const notUtf8 = [
+  [0x80],
+  [0xc0, 0xaf],
+  [0xed, 0xa0, 0x80],
+  [0xe2, 0x82],
+  [0xf0, 0x9f, 0x98],
+  [0xff],
+  [0xfe, 0xff],
+  [0xf4, 0x90, 0x80, 0x80],
+  [0xc3, 0x22],
+].map((bytes) => Buffer.from(bytes));
 const brackets = '{}[]';
 
 /** `other` is cut into the bytes now and then. */
 export function mutated(random: Random, bytes: Buffer, other: Buffer): Buffer {
   const at = random.int(bytes.length + 1);
-  const splice = (from: number, to: number, ...middle: readonly Buffer[]): Buffer => Buffer.concat([bytes.subarray(0, from), ...middle, bytes.subarray(to)]);
+  const splice = (from: number, to: number, ...middle: readonly Buffer[]): Buffer =>
+    Buffer.concat([bytes.subarray(0, from), ...middle, bytes.subarray(to)]);
   switch (random.int(11)) {
     case 0:
       return splice(at, at + 1, Buffer.from([(bytes[at] ?? 0) ^ (1 << random.int(8))]));

@@ -46,7 +46,9 @@ function asciiLower(name: string): string {
 function levelsOf(value: object): number {
   let levels = 0;
   for (let level: object[] = [value]; level.length > 0; levels++) {
-    level = level.flatMap((each) => Object.values(each).filter((inner): inner is object => typeof inner === 'object' && inner !== null));
+    level = level.flatMap((each) =>
+      Object.values(each).filter((inner): inner is object => typeof inner === 'object' && inner !== null),
+    );
   }
   return levels;
 }
@@ -66,7 +68,7 @@ function hasLone(text: string): boolean {
 }
 
 function hasLoneSurrogate(value: object): boolean {
-  for (let level: unknown[] = [value]; level.length > 0; ) {
+  for (let level: unknown[] = [value]; level.length > 0;) {
     const next: unknown[] = [];
     for (const each of level) {
       if (typeof each === 'string' && hasLone(each)) return true;

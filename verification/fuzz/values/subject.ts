@@ -1,5 +1,13 @@
 // The product's check of values. The only file of this kind that knows where it is.
-import { checkByTwin, checkValues, faultText, hasKernel, type ProvenanceName, reservedNames, type ValueCursor } from '../../../src/kernel/index.js';
+import {
+  checkByTwin,
+  checkValues,
+  faultText,
+  hasKernel,
+  type ProvenanceName,
+  reservedNames,
+  type ValueCursor,
+} from '../../../src/kernel/index.js';
 
 /** Where a value lies. */
 export interface ValuePlace {
@@ -27,11 +35,15 @@ export function valueChecks(names: readonly ProvenanceName[]): readonly ValueChe
   const reserved = reservedNames(names);
   const by = (check: typeof checkValues) => (places: readonly ValuePlace[]) => {
     const { fault, bytes } = check(cursorOver(places), reserved);
-    if (fault === undefined) return bytes === bytesOf(places) ? undefined : { index: -1, text: `counts ${bytes} bytes` };
+    if (fault === undefined)
+      return bytes === bytesOf(places) ? undefined : { index: -1, text: `counts ${bytes} bytes` };
     const { data, start, end } = places[fault.index]!;
     return { index: fault.index, text: faultText(fault, data, start, end) };
   };
-  return [{ name: 'the kernel', first: by(checkValues) }, { name: 'the twin', first: by(checkByTwin) }];
+  return [
+    { name: 'the kernel', first: by(checkValues) },
+    { name: 'the twin', first: by(checkByTwin) },
+  ];
 }
 
 function cursorOver(places: readonly ValuePlace[]): ValueCursor {
