@@ -24,7 +24,10 @@ module.exports = {
       comment: 'an operator imports rxjs, ports, the model and what is pure; never a client library or an adapter',
       severity: 'error',
       from: { path: '^operators/' },
-      to: { pathNot: '^(operators/|src/(model/|ports|errors|events|ledger|retry|stages)|node_modules/rxjs|node:stream)', dependencyTypesNot: ['core'] },
+      to: {
+        pathNot: '^(operators/|src/(model/|ports|errors|events|ledger|retry|stages)|node_modules/rxjs|node:stream)',
+        dependencyTypesNot: ['core'],
+      },
     },
     {
       name: 'stages-do-not-know-each-other',
@@ -37,7 +40,10 @@ module.exports = {
       comment: 'src/clickhouse/client is how a ClickHouse is reached: the store keeper-map reaches one too',
       severity: 'error',
       from: { path: '^src/(kafka|clickhouse|state)/' },
-      to: { path: '^(src/(kafka|clickhouse|state|cli|testing|tools)/|operators/)', pathNot: '^src/($1|clickhouse/client)/' },
+      to: {
+        path: '^(src/(kafka|clickhouse|state|cli|testing|tools)/|operators/)',
+        pathNot: '^src/($1|clickhouse/client)/',
+      },
     },
     {
       name: 'kafka-knows-no-clickhouse',
@@ -64,8 +70,23 @@ module.exports = {
       from: { path: '^(src|operators)/', pathNot: '^src/(cli|tools|index)' },
       to: { path: '^src/tools/' },
     },
-    { name: 'nothing-shipped-knows-tests', severity: 'error', from: { path: '^(src|operators)/' }, to: { path: '^(test|examples)/' } },
-    { name: 'no-undeclared', severity: 'error', from: { path: '^(src|operators)/' }, to: { dependencyTypes: ['npm-no-pkg', 'npm-dev', 'unknown'], pathNot: 'node_modules/rxjs' } },
+    {
+      name: 'nothing-shipped-knows-tests',
+      severity: 'error',
+      from: { path: '^(src|operators)/' },
+      to: { path: '^(test|examples)/' },
+    },
+    {
+      name: 'no-undeclared',
+      severity: 'error',
+      from: { path: '^(src|operators)/' },
+      to: { dependencyTypes: ['npm-no-pkg', 'npm-dev', 'unknown'], pathNot: 'node_modules/rxjs' },
+    },
   ],
-  options: { tsConfig: { fileName: 'tsconfig.json' }, tsPreCompilationDeps: true, doNotFollow: { path: 'node_modules' }, exclude: '^(dist|src/kernel/(assembly|build))' },
+  options: {
+    tsConfig: { fileName: 'tsconfig.json' },
+    tsPreCompilationDeps: true,
+    doNotFollow: { path: 'node_modules' },
+    exclude: '^(dist|src/kernel/(assembly|build))',
+  },
 };

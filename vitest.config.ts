@@ -16,7 +16,17 @@ export default defineConfig({
   },
   test: {
     projects: [
-      { extends: true, test: { name: 'unit', include: ['{test,verification}/**/*.test.ts', 'examples/**/*.test.ts'], exclude: servers, maxWorkers: 2, testTimeout: 30_000, sequence: { groupOrder: 0 } } },
+      {
+        extends: true,
+        test: {
+          name: 'unit',
+          include: ['{test,verification}/**/*.test.ts', 'examples/**/*.test.ts'],
+          exclude: servers,
+          maxWorkers: 2,
+          testTimeout: 30_000,
+          sequence: { groupOrder: 0 },
+        },
+      },
       {
         extends: true,
         test: {

@@ -9,7 +9,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { Command } from 'commander';
-import { noProvenance, RowEncoder } from '../src/clickhouse/encode.js';
+import { noProvenance, RowEncoder } from '../src/clickhouse/insert/encode.js';
 import { checkByTwin, checkValues, reservedNames } from '../src/kernel/index.js';
 import { cursorOver, PackedRecords, PartBuilder } from '../src/model/packed-records.js';
 import { median, whole } from './machine.js';

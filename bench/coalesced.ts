@@ -14,7 +14,7 @@ import { parseArgs } from 'node:util';
 import { fileURLToPath } from 'node:url';
 import { Partitioners } from 'kafkajs';
 import { ingest } from '../src/pipeline/ingest.js';
-import type { IngestConfig } from '../src/config.js';
+import type { IngestConfig } from '../src/config/config.js';
 import { coalescingFaultHere } from '../test/stack/clickhouse.js';
 import { command, createTopic, kafkaClient, query } from '../test/stack/clients.js';
 import { startStack, type Stack } from '../test/stack/stack.js';
@@ -244,7 +244,7 @@ function serverCpuSeconds({ clickhouse }: Stack): number {
 async function main(partitions: number, seconds: number): Promise<void> {
   const fault = coalescingFaultHere();
   if (fault !== undefined) throw new Error(`inserts cannot wait for others here: ${fault}`);
-  const stack = await startStack({ useEnvironment: false, clickhouse: { coalesces: true } });
+  const stack = await startStack({ useEnvironment: false, clickhouse: { asyncInserts: true } });
   try {
     const measured: Measured[] = [];
     for (const way of ways) {

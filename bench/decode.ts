@@ -9,8 +9,8 @@ import { gzipSync } from 'node:zlib';
 import { compress as zstdCompress } from '@bokuweb/zstd-wasm';
 import { compressFrameSync } from 'lz4-napi';
 import { compressSync as snappyCompressSync } from 'snappy';
-import { decompress } from '../src/kafka/codecs.js';
-import { LogReader } from '../src/kafka/records.js';
+import { decompress } from '../src/kafka/fetch/codecs.js';
+import { LogReader } from '../src/kafka/fetch/records.js';
 import { encodeBatch } from '../test/kafka/bytes.js';
 
 const { values: options } = parseArgs({
@@ -79,7 +79,7 @@ async function cpuSecondsPerMillion(reader: ReaderClass, data: readonly Buffer[]
 
 const contenders: (readonly [string, ReaderClass])[] = [['here', LogReader]];
 if (options.against !== undefined) {
-  const other = (await import(pathToFileURL(resolve(options.against, 'src/kafka/records.ts')).href)) as {
+  const other = (await import(pathToFileURL(resolve(options.against, 'src/kafka/fetch/records.ts')).href)) as {
     LogReader: ReaderClass;
   };
   contenders.push(['there', other.LogReader]);

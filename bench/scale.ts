@@ -16,7 +16,7 @@ import { Command } from 'commander';
 import { Partitioners } from 'kafkajs';
 import { of } from 'rxjs';
 import { exactlyOnce } from '../src/pipeline/exactly-once.js';
-import { fairScheduler } from '../src/fair-scheduler.js';
+import { fairScheduler } from '../src/pipeline/fair-scheduler.js';
 import { kafkaSource } from '../src/kafka/source.js';
 import type { PreparingSink, InsertBatch } from '../src/ports.js';
 import { memoryStore } from '../src/state/memory.js';
@@ -95,7 +95,7 @@ class Requests {
 }
 
 const sink: PreparingSink = {
-  freeze: (batch: InsertBatch) => ({
+  prepare: (batch: InsertBatch) => ({
     insert: () => of({ rows: batch.records.length, bytes: batch.bytes }),
     tokenDoubt: () => undefined,
     readBackWhenInDoubt: false,

@@ -4,7 +4,7 @@
  */
 import { randomUUID } from 'node:crypto';
 import { defer, from, tap } from 'rxjs';
-import { checkConfig } from '../src/config.js';
+import { checkConfig } from '../src/config/config.js';
 import { openPorts, pipelineOf, type OpenPorts } from '../src/pipeline/ingest.js';
 import { aroundPorts, type PortCall } from '../test/support/around-ports.js';
 import { command, createTopic, produce } from '../test/stack/clients.js';

@@ -26,7 +26,7 @@ const { marbles } = configure({
   assertDeepEqual: (a: unknown, e: unknown) => expect(a).toStrictEqual(e),
 });
 
-const assignment: Assignment = { topic: 'clicks', partition: 0, epoch: 1, generation: 1, startOffset: 0 };
+const assignment: Assignment = { topic: 'clicks', partition: 0, assignmentId: 1, generation: 1, startOffset: 0 };
 const chunk = (first: number, last: number): Chunk => ({
   assignment,
   afterOffset: first - 1,
@@ -50,9 +50,9 @@ function life(store: StateStore, chunks: Observable<Chunk>, sent: string[], isAn
     seek: () => of(undefined),
     commit: () => of(undefined),
   };
-  const sink: Pick<PreparingSink, 'freeze' | 'describe'> = {
+  const sink: Pick<PreparingSink, 'prepare' | 'describe'> = {
     describe: () => ({ tables: ['clicks'], settings: 's1' }),
-    freeze: ({ token, records }) => ({
+    prepare: ({ token, records }) => ({
       insert: () => (
         sent.push(`${token}: ${records.length} rows`),
         isAnswered ? of({ rows: records.length, bytes: 0 }) : NEVER

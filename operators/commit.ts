@@ -20,7 +20,7 @@ import {
   type SchedulerLike,
 } from 'rxjs';
 import { asIngestError } from '../src/errors.js';
-import { noReport, type Delivered, type Report } from '../src/events.js';
+import { ignoreEvents, type Delivered, type OnEvent } from '../src/events.js';
 import type { Ledger } from '../src/ledger.js';
 import type { Partition } from '../src/ports.js';
 import { retryRetryable, type RetryConfig } from '../src/retry.js';
@@ -29,7 +29,7 @@ import type { Committable, CommittedFrom, Inserted } from '../src/stages.js';
 export interface CommitConfig {
   /** Of commits before the insert: for those that had no effect and will have none. */
   readonly retry?: RetryConfig;
-  readonly onEvent?: Report;
+  readonly onEvent?: OnEvent;
   /** @default asyncScheduler */
   readonly scheduler?: SchedulerLike;
 }
@@ -78,7 +78,7 @@ function committing(
   ledger: Ledger | undefined,
   config: CommitConfig = {},
 ): OperatorFunction<Committed, unknown> {
-  const { onEvent: report = noReport, retry = {}, scheduler = asyncScheduler } = config;
+  const { onEvent = ignoreEvents, retry = {}, scheduler = asyncScheduler } = config;
   const { assignment } = partition;
   const first = (batch: Committed): Observable<unknown> =>
     concat(committed$(batch.lastOffset, true), of({ ...batch, isCommitted: true }));
@@ -91,7 +91,7 @@ function committing(
   const call = (nextOffset: number, isFirst: boolean): Observable<void> => {
     if (!isFirst || partition.commitOnce === undefined) return defer(() => from(partition.commit(nextOffset)));
     return defer(() => from(partition.commitOnce!(nextOffset))).pipe(
-      retryRetryable(retry, scheduler, (notice) => report({ kind: 'retry', call: 'commit', assignment, ...notice })),
+      retryRetryable(retry, scheduler, (notice) => onEvent({ kind: 'retry', call: 'commit', assignment, ...notice })),
     );
   };
   const committed$ = (offset: number, isFirst: boolean): Observable<never> =>
@@ -103,7 +103,7 @@ function committing(
           offset,
         });
         if (isFirst) return throwError(() => error);
-        report({ kind: 'commitFailed', assignment, error });
+        onEvent({ kind: 'commitFailed', assignment, error });
         return EMPTY;
       }),
     );

@@ -25,36 +25,36 @@ import type { RecordSource, SourceEvent } from '../src/ports.js';
  */
 export function consume(source: RecordSource): Observable<SourceEvent> {
   return defer(() => {
-    const tenures: Tenures = { current: new Map(), lastEpoch: -Infinity };
+    const openPartitions: OpenPartitions = { current: new Map(), lastEpoch: -Infinity };
     // concatMap keeps the order even when passing an event makes the source emit the next one.
-    return source.events.pipe(concatMap((event) => guard(tenures, event)));
+    return source.events.pipe(concatMap((event) => guard(openPartitions, event)));
   });
 }
 
-interface Tenures {
+interface OpenPartitions {
   readonly current: Map<string, Assignment>;
   lastEpoch: number;
 }
 
 /** What may pass of an event, given the tenures that are under way; keeps those up to date. */
-function guard(tenures: Tenures, event: SourceEvent): readonly SourceEvent[] {
-  const { current } = tenures;
+function guard(openPartitions: OpenPartitions, event: SourceEvent): readonly SourceEvent[] {
+  const { current } = openPartitions;
   const { assignment } = event;
   const key = `${assignment.partition}@${assignment.topic}`;
-  const tenure = current.get(key);
-  const isCurrent = tenure?.epoch === assignment.epoch;
+  const opened = current.get(key);
+  const isCurrent = opened?.assignmentId === assignment.assignmentId;
   switch (event.kind) {
     case 'assigned':
-      if (assignment.epoch <= tenures.lastEpoch) {
+      if (assignment.assignmentId <= openPartitions.lastEpoch) {
         throw new IngestError(
           'KCR_INTERNAL',
-          `the source used epoch ${assignment.epoch} after ${tenures.lastEpoch}`,
+          `the source used epoch ${assignment.assignmentId} after ${openPartitions.lastEpoch}`,
           assignment,
         );
       }
-      tenures.lastEpoch = assignment.epoch;
+      openPartitions.lastEpoch = assignment.assignmentId;
       current.set(key, assignment);
-      return tenure === undefined ? [event] : [{ kind: 'lost', assignment: tenure }, event];
+      return opened === undefined ? [event] : [{ kind: 'lost', assignment: opened }, event];
     case 'lost':
       if (!isCurrent) return [];
       current.delete(key);
@@ -64,7 +64,7 @@ function guard(tenures: Tenures, event: SourceEvent): readonly SourceEvent[] {
       return isCurrent ? [event] : [];
     case 'revoked': {
       const release = () => {
-        if (current.get(key)?.epoch === assignment.epoch) current.delete(key);
+        if (current.get(key)?.assignmentId === assignment.assignmentId) current.delete(key);
         event.release();
       };
       if (isCurrent) return [{ ...event, release }];

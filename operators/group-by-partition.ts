@@ -13,7 +13,7 @@ import {
   type Subscription,
 } from 'rxjs';
 import { IngestError, asIngestError, hasCode, mayHeal, type ErrorFields } from '../src/errors.js';
-import { noReport, type Halted, type Report } from '../src/events.js';
+import { ignoreEvents, type Halted, type OnEvent } from '../src/events.js';
 import type { Assignment, Chunk } from '../src/model/record.js';
 import type { Partition, SourceEvent } from '../src/ports.js';
 import type { stage } from '../src/stages.js';
@@ -41,7 +41,7 @@ export interface GroupByPartitionConfig {
    * while; `false`: it stays halted, like one that halts for a record. @default {}
    */
   readonly heal?: HealConfig | false;
-  readonly onEvent?: Report;
+  readonly onEvent?: OnEvent;
 }
 
 /**
@@ -73,23 +73,23 @@ export function groupByPartition<T extends Covered>(
   project: (partition: Partition) => ObservableInput<T>,
   config: GroupByPartitionConfig = {},
 ): OperatorFunction<SourceEvent, T | Halted> {
-  const { onEvent = noReport, heal = {} } = config;
+  const { onEvent = ignoreEvents, heal = {} } = config;
   return (events) =>
     new Observable<T | Halted>((subscriber) => {
-      const tenures = new Tenures(source, project, { onEvent, heal }, subscriber);
+      const openPartitions = new OpenPartitions(source, project, { onEvent, heal }, subscriber);
       const outer = events.subscribe({
-        next: (event) => tenures.on(event),
+        next: (event) => openPartitions.on(event),
         error: (error: unknown) => subscriber.error(error),
-        complete: () => tenures.completeAll(),
+        complete: () => openPartitions.completeAll(),
       });
       return () => {
         outer.unsubscribe();
-        tenures.discardAll();
+        openPartitions.discardAll();
       };
     });
 }
 
-interface Tenure {
+interface OpenPartition {
   readonly assignment: Assignment;
   readonly handle: OwnPartition;
   readonly chunks: Subject<Chunk>;
@@ -105,12 +105,12 @@ interface Tenure {
   doneUpTo: number | undefined;
 }
 
-class Tenures<T extends Covered> {
-  readonly #open = new Map<number, Tenure>();
+class OpenPartitions<T extends Covered> {
+  readonly #open = new Map<number, OpenPartition>();
   /** How often partitions have halted without a batch being delivered since, by their names. */
   readonly #halts = new Map<string, number>();
-  /** Tenures that have halted, until `onHalt` has ended. */
-  readonly #halting = new Map<number, Tenure>();
+  /** OpenPartitions that have halted, until `onHalt` has ended. */
+  readonly #halting = new Map<number, OpenPartition>();
   #isSourceDone = false;
 
   constructor(
@@ -121,38 +121,38 @@ class Tenures<T extends Covered> {
   ) {}
 
   on(event: SourceEvent): void {
-    const tenure = this.#open.get(event.assignment.epoch);
+    const opened = this.#open.get(event.assignment.assignmentId);
     if (event.kind !== 'fetched') this.config.onEvent({ kind: event.kind, assignment: event.assignment });
     switch (event.kind) {
       case 'assigned':
         return this.#begin(event.assignment);
       case 'fetched':
-        return tenure === undefined ? undefined : this.#deliver(tenure, event.chunk);
+        return opened === undefined ? undefined : this.#deliver(opened, event.chunk);
       case 'failed':
-        return tenure === undefined ? undefined : this.#halt(tenure, event.error);
+        return opened === undefined ? undefined : this.#halt(opened, event.error);
       case 'revoked':
-        return tenure === undefined
-          ? this.#revokeHalted(event.assignment.epoch, event.release)
-          : this.#finish(tenure, event.release);
+        return opened === undefined
+          ? this.#revokeHalted(event.assignment.assignmentId, event.release)
+          : this.#finish(opened, event.release);
       case 'lost':
-        if (tenure !== undefined) this.#discard(tenure);
-        this.#endHalting(event.assignment.epoch);
+        if (opened !== undefined) this.#discard(opened);
+        this.#endHalting(event.assignment.assignmentId);
         return this.#completeWhenEmpty();
     }
   }
 
   completeAll(): void {
     this.#isSourceDone = true;
-    for (const tenure of [...this.#open.values()]) {
+    for (const opened of [...this.#open.values()]) {
       // One that is being revoked keeps its release: the source may still wait for it.
-      if (tenure.release === undefined) this.#finish(tenure, () => undefined);
+      if (opened.release === undefined) this.#finish(opened, () => undefined);
     }
     this.#completeWhenEmpty();
   }
 
   discardAll(): void {
-    for (const tenure of [...this.#open.values()]) this.#discard(tenure);
-    for (const epoch of [...this.#halting.keys()]) this.#endHalting(epoch);
+    for (const opened of [...this.#open.values()]) this.#discard(opened);
+    for (const assignmentId of [...this.#halting.keys()]) this.#endHalting(assignmentId);
   }
 
   #begin(assignment: Assignment): void {
@@ -161,11 +161,11 @@ class Tenures<T extends Covered> {
       this.source,
       assignment,
       defer(() => {
-        tenure.isHeard = true;
+        opened.isHeard = true;
         return chunks;
       }),
     );
-    const tenure: Tenure = {
+    const opened: OpenPartition = {
       assignment,
       handle,
       chunks,
@@ -174,105 +174,105 @@ class Tenures<T extends Covered> {
       taken: undefined,
       doneUpTo: undefined,
     };
-    this.#open.set(assignment.epoch, tenure);
+    this.#open.set(assignment.assignmentId, opened);
     const inner$ = new Observable<T>((inner) => from(this.project(handle)).subscribe(inner));
     const inner = inner$.subscribe({
       next: (value) => {
-        if (tenure.isOver) return;
-        tenure.doneUpTo = value.lastOffset;
+        if (opened.isOver) return;
+        opened.doneUpTo = value.lastOffset;
         handle.done(value.lastOffset);
         this.#healed(assignment);
         this.subscriber.next(value);
       },
-      error: (thrown: unknown) => this.#halt(tenure, thrown),
+      error: (thrown: unknown) => this.#halt(opened, thrown),
       complete: () => {
-        const isByItself = tenure.release === undefined && !tenure.isOver;
+        const isByItself = opened.release === undefined && !opened.isOver;
         if (isByItself) handle.halt();
-        this.#end(tenure);
+        this.#end(opened);
         if (isByItself) this.config.onEvent({ kind: 'finished', assignment });
       },
     });
-    tenure.inner = inner;
-    if (tenure.isOver) inner.unsubscribe();
+    opened.inner = inner;
+    if (opened.isOver) inner.unsubscribe();
   }
 
-  #deliver(tenure: Tenure, chunk: Chunk): void {
-    if (tenure.release !== undefined) return;
-    if (tenure.chunks.observed) {
-      tenure.taken ??= { afterOffset: chunk.afterOffset, lastOffset: chunk.lastOffset };
-      tenure.taken.lastOffset = chunk.lastOffset;
-      return tenure.chunks.next(chunk);
+  #deliver(opened: OpenPartition, chunk: Chunk): void {
+    if (opened.release !== undefined) return;
+    if (opened.chunks.observed) {
+      opened.taken ??= { afterOffset: chunk.afterOffset, lastOffset: chunk.lastOffset };
+      opened.taken.lastOffset = chunk.lastOffset;
+      return opened.chunks.next(chunk);
     }
     // A pipeline that has left its chunks, by an error or of its own will, finishes what it took and wants no more.
-    if (tenure.isHeard) return tenure.handle.halt();
+    if (opened.isHeard) return opened.handle.halt();
     this.#halt(
-      tenure,
+      opened,
       new IngestError('KCR_INTERNAL', 'the project has not subscribed to its chunks', {
-        ...tenure.assignment,
+        ...opened.assignment,
         hint: 'subscribe to partition.chunks when the project is called; chunks are not kept for later',
       }),
     );
   }
 
-  #finish(tenure: Tenure, release: () => void): void {
-    tenure.release = release;
-    tenure.chunks.complete();
+  #finish(opened: OpenPartition, release: () => void): void {
+    opened.release = release;
+    opened.chunks.complete();
   }
 
-  #halt(tenure: Tenure, thrown: unknown): void {
-    const { assignment } = tenure;
-    if (tenure.isOver) return;
+  #halt(opened: OpenPartition, thrown: unknown): void {
+    const { assignment } = opened;
+    if (opened.isOver) return;
     const error = asIngestError(
       thrown,
       'KCR_TRANSFORM',
       'an operator in the pipeline of this partition threw',
-      underWay(tenure),
+      underWay(opened),
     );
-    tenure.handle.halt();
+    opened.handle.halt();
     if (hasCode(error, 'KCR_FENCED')) {
-      this.#discard(tenure);
-      this.#release(tenure);
+      this.#discard(opened);
+      this.#release(opened);
       // Is it ours nevertheless, somebody must claim it again: a claim that came late belongs to a process that is gone.
-      if (tenure.release === undefined) tenure.handle.reassign();
+      if (opened.release === undefined) opened.handle.reassign();
       return this.#completeWhenEmpty();
     }
-    const healsInMs = this.#healsIn(error, tenure);
+    const healsInMs = this.#healsIn(error, opened);
     const halted: Halted = { kind: 'halted', assignment, error, ...(healsInMs === undefined ? {} : { healsInMs }) };
-    this.#halting.set(assignment.epoch, tenure);
+    this.#halting.set(assignment.assignmentId, opened);
     let isToldOrNoted = false;
     const afterBoth = () => {
       const isFirst = !isToldOrNoted;
       isToldOrNoted = true;
-      if (isFirst || !this.#halting.delete(assignment.epoch)) return;
-      const isRevoked = tenure.release !== undefined;
-      this.#release(tenure);
-      if (healsInMs !== undefined && !isRevoked) tenure.handle.reassign(healsInMs);
+      if (isFirst || !this.#halting.delete(assignment.assignmentId)) return;
+      const isRevoked = opened.release !== undefined;
+      this.#release(opened);
+      if (healsInMs !== undefined && !isRevoked) opened.handle.reassign(healsInMs);
       this.#completeWhenEmpty();
     };
     // Before the discard: what it writes comes behind a write that is under way, which would be given up otherwise.
-    tenure.note = tenure.handle
+    opened.note = opened.handle
       .noteHalt(halted, healsInMs !== undefined)
       .subscribe({ error: afterBoth, complete: afterBoth });
-    this.#discard(tenure);
+    this.#discard(opened);
     // Told before the release, which may let the source complete: after that nothing can be told.
     this.subscriber.next(halted);
     afterBoth();
   }
 
   /** Released only when it has been noted that it halted; nothing of it is left to finish. */
-  #revokeHalted(epoch: number, release: () => void): void {
-    const tenure = this.#halting.get(epoch);
-    if (tenure === undefined) return release();
-    tenure.release = release;
+  #revokeHalted(assignmentId: number, release: () => void): void {
+    const opened = this.#halting.get(assignmentId);
+    if (opened === undefined) return release();
+    opened.release = release;
   }
 
-  #endHalting(epoch: number): void {
-    const tenure = this.#halting.get(epoch);
-    this.#halting.delete(epoch);
-    tenure?.note?.unsubscribe();
+  #endHalting(assignmentId: number): void {
+    const opened = this.#halting.get(assignmentId);
+    this.#halting.delete(assignmentId);
+    opened?.note?.unsubscribe();
   }
 
-  #healsIn(error: IngestError, { assignment, release }: Tenure): number | undefined {
+  #healsIn(error: IngestError, { assignment, release }: OpenPartition): number | undefined {
     const { heal } = this.config;
     if (heal === false || !mayHeal(error)) return undefined;
     if (release !== undefined) return 0;
@@ -290,24 +290,24 @@ class Tenures<T extends Covered> {
   }
 
   /** The inner stream completed by itself. */
-  #end(tenure: Tenure): void {
-    if (tenure.isOver) return;
-    tenure.isOver = true;
-    this.#open.delete(tenure.assignment.epoch);
-    this.#release(tenure);
+  #end(opened: OpenPartition): void {
+    if (opened.isOver) return;
+    opened.isOver = true;
+    this.#open.delete(opened.assignment.assignmentId);
+    this.#release(opened);
     this.#completeWhenEmpty();
   }
 
-  #release({ assignment, release }: Tenure): void {
+  #release({ assignment, release }: OpenPartition): void {
     if (release === undefined) return;
     release();
     this.config.onEvent({ kind: 'released', assignment });
   }
 
-  #discard(tenure: Tenure): void {
-    tenure.isOver = true;
-    this.#open.delete(tenure.assignment.epoch);
-    tenure.inner?.unsubscribe();
+  #discard(opened: OpenPartition): void {
+    opened.isOver = true;
+    this.#open.delete(opened.assignment.assignmentId);
+    opened.inner?.unsubscribe();
   }
 
   #completeWhenEmpty(): void {
@@ -316,7 +316,7 @@ class Tenures<T extends Covered> {
 }
 
 /** What was taken and has not come out: somewhere in it the operator threw. */
-function underWay({ assignment: { topic, partition }, taken, doneUpTo }: Tenure): ErrorFields {
+function underWay({ assignment: { topic, partition }, taken, doneUpTo }: OpenPartition): ErrorFields {
   if (taken === undefined) return { topic, partition };
   return {
     topic,

@@ -21,6 +21,6 @@ export { partitionOf } from './internal/partition.js';
 
 /** One's own code between them. */
 export { ExactNumber, parseExact, stringifyExact } from '../src/model/exact-json.js';
-export { transformRows, type Row, type Transform, type TransformConfig } from './transform-rows.js';
-export { transformBatches } from './transform-batches.js';
-export { transformThrough } from './transform-through.js';
+export { transformRows, type Row, type Transform, type TransformConfig } from './between/transform-rows.js';
+export { transformBatches } from './between/transform-batches.js';
+export { transformThrough } from './between/transform-through.js';

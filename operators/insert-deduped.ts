@@ -13,7 +13,7 @@ import {
   type SchedulerLike,
 } from 'rxjs';
 import { IngestError, asIngestError, hasCode } from '../src/errors.js';
-import { noReport, type Delivered, type Report } from '../src/events.js';
+import { ignoreEvents, type Delivered, type OnEvent } from '../src/events.js';
 import type { PartitionLedger } from '../src/ledger.js';
 import { bytesOf, indexAfter } from '../src/model/batch.js';
 import { cursorOver } from '../src/model/packed-records.js';
@@ -46,7 +46,7 @@ export interface InsertConfig {
    * counts them. @default as `onPoison` says: 'skip' for 'exclude'
    */
   readonly onTombstone?: 'halt' | 'skip' | undefined;
-  readonly onEvent?: Report;
+  readonly onEvent?: OnEvent;
   /** @default asyncScheduler */
   readonly scheduler?: SchedulerLike;
 }
@@ -91,7 +91,7 @@ export function insertDeduped<B extends InsertableBatch>(
     retry = {},
     onPoison = 'halt',
     onTombstone = onPoison === 'exclude' ? 'skip' : 'halt',
-    onEvent: report = noReport,
+    onEvent = ignoreEvents,
     scheduler = asyncScheduler,
   } = config;
   if (!Number.isInteger(concurrency) || concurrency < 1) {
@@ -100,11 +100,11 @@ export function insertDeduped<B extends InsertableBatch>(
   const shared = { sink: preparing(sink), onPoison, retry, scheduler };
   // A former owner stops at once; behind any other error what is under way is finished.
   const isUrgent = (error: unknown) => hasCode(error, 'KCR_FENCED');
-  const insert = (telling: Report) =>
+  const insert = (telling: OnEvent) =>
     mapInOrder(
       (given: Given) => {
         const { ledger, isCommitted, batch } = unpacked(given);
-        const stage: Stage = { ...shared, report: telling, ledger, whenInDoubt: isCommitted ? 'abandon' : 'retry' };
+        const stage: Stage = { ...shared, onEvent: telling, ledger, whenInDoubt: isCommitted ? 'abandon' : 'retry' };
         const kind = isCommitted ? 'delivered' : 'inserted';
         return deliver(onTombstone === 'skip' ? withoutTombstones(batch, telling) : batch, stage).pipe(
           map((delivered) => ({ ...delivered, kind })),
@@ -114,7 +114,7 @@ export function insertDeduped<B extends InsertableBatch>(
       isUrgent,
     );
   return (batches) =>
-    batches.pipe(unbroken<Given>(), countAbandoned(insert, report)) as unknown as Observable<InsertedFrom<B>>;
+    batches.pipe(unbroken<Given>(), countAbandoned(insert, onEvent)) as unknown as Observable<InsertedFrom<B>>;
 }
 
 /** Any of the three, as it comes. */
@@ -151,12 +151,12 @@ function lost(error: IngestError, batch: InsertBatch): IngestError {
   );
 }
 
-function withoutTombstones(batch: InsertBatch, report: Report): InsertBatch {
+function withoutTombstones(batch: InsertBatch, onEvent: OnEvent): InsertBatch {
   const { assignment, afterOffset, lastOffset, replay } = batch;
   let count = 0;
   for (const cursor = cursorOver(batch.records); cursor.next();) if (cursor.valueLength < 0) count += 1;
   if (count === 0) return batch;
-  report({ kind: 'tombstones', assignment, first: afterOffset + 1, last: lastOffset, records: count, replay });
+  onEvent({ kind: 'tombstones', assignment, first: afterOffset + 1, last: lastOffset, records: count, replay });
   const records = batch.records.filter(({ value }) => value !== null);
   return { ...batch, records, bytes: bytesOf(records) };
 }
@@ -167,7 +167,7 @@ function deliver(batch: InsertBatch, stage: Stage): Observable<Delivered> {
   const abandoned = (error: IngestError): Part => {
     const { records } = batch;
     const rest = { ...batch, afterOffset: upTo, records: records.slice(indexAfter(records, upTo)) };
-    stage.report({
+    stage.onEvent({
       kind: 'abandoned',
       assignment,
       first: upTo + 1,

@@ -24,7 +24,7 @@ import {
   type SchedulerLike,
 } from 'rxjs';
 import { IngestError } from '../src/errors.js';
-import { noReport, type IngestEvent, type Report } from '../src/events.js';
+import { ignoreEvents, type IngestEvent, type OnEvent } from '../src/events.js';
 import type { Ledger, PartitionLedger } from '../src/ledger.js';
 import { beginProgress, reconcile, type Decision } from '../src/model/reconcile.js';
 import type { Assignment, Batch, KafkaRecord } from '../src/model/record.js';
@@ -56,7 +56,7 @@ export interface ReconcileConfig {
   readonly transformVersion?: string | undefined;
   /** Let only ranges pass that are in doubt, then complete: for a drain before an upgrade. @default false */
   readonly onlyInDoubt?: boolean;
-  readonly onEvent?: Report;
+  readonly onEvent?: OnEvent;
   /** Its clock says when a range was recorded. @default asyncScheduler */
   readonly scheduler?: SchedulerLike;
 }
@@ -66,7 +66,7 @@ interface Stage {
   readonly partition: Partition;
   readonly ledger: Ledger;
   readonly sink: ReconcileSink;
-  readonly report: Report;
+  readonly onEvent: OnEvent;
 }
 
 /**
@@ -109,7 +109,7 @@ export function reconcileWithState(
   config: ReconcileConfig = {},
 ): OperatorFunction<BufferedBatch, RecordedBatch> {
   checkTransformVersion(config.transformVersion);
-  const stage: Stage = { partition, ledger, sink, report: config.onEvent ?? noReport };
+  const stage: Stage = { partition, ledger, sink, onEvent: config.onEvent ?? ignoreEvents };
   return (batches) =>
     new Observable<RecordedBatch>((subscriber) => {
       const resolved = new Subject<void>();
@@ -139,7 +139,7 @@ export function reconcileWithState(
 function openAndSeek({
   ledger,
   partition,
-  report,
+  onEvent,
 }: Stage): Observable<{ readonly opened: PartitionLedger; readonly sought: boolean }> {
   const { assignment } = partition;
   return ledger.open(assignment).pipe(
@@ -149,7 +149,7 @@ function openAndSeek({
       // Chunks that came before the claim stay valid when the source is where the state resumes.
       if (offset === undefined || offset === assignment.startOffset)
         return of({ opened, sought: false }).pipe(tap(claimed));
-      report({ kind: 'resumed', assignment, committed: assignment.startOffset, resume: offset });
+      onEvent({ kind: 'resumed', assignment, committed: assignment.startOffset, resume: offset });
       return defer(() => from(partition.seek(offset))).pipe(
         ignoreElements(),
         endWith({ opened, sought: true }),
@@ -164,7 +164,7 @@ function openAndSeek({
 function decider(
   opened: PartitionLedger,
   sought: boolean,
-  { sink, partition: { assignment }, report }: Stage,
+  { sink, partition: { assignment }, onEvent }: Stage,
   {
     onGap = 'halt',
     transformVersion,
@@ -179,7 +179,7 @@ function decider(
     switch (decision.kind) {
       case 'skip': {
         const { afterOffset, lastOffset } = decision.batch;
-        report({ kind: 'skipped', assignment, first: afterOffset + 1, last: lastOffset });
+        onEvent({ kind: 'skipped', assignment, first: afterOffset + 1, last: lastOffset });
         return of({ ...recordedBy(opened, decision.batch), records: [], bytes: 0 });
       }
       case 'replay':
@@ -187,7 +187,7 @@ function decider(
         if (decision.intent.transformVersion !== undefined && decision.intent.transformVersion !== transformVersion)
           return throwError(() => otherTransform(assignment, decision.intent, transformVersion));
         inDoubt -= 1;
-        for (const offset of decision.intent.excluded) report(leftOut(assignment, offset, decision.excluded));
+        for (const offset of decision.intent.excluded) onEvent(leftOut(assignment, offset, decision.excluded));
         return concat(
           of(withIntent(opened, decision.batch, decision.intent, true)),
           defer(() => (inDoubt === 0 ? (onResolved(), EMPTY) : EMPTY)),
@@ -202,13 +202,13 @@ function decider(
       }
       case 'gap':
         if (onGap === 'continue') return EMPTY;
-        report({ kind: 'gap', assignment, expected: decision.expected, found: decision.found });
+        onEvent({ kind: 'gap', assignment, expected: decision.expected, found: decision.found });
         return throwError(() => gapError(assignment, decision));
     }
   };
   const tellGaps = (decisions: readonly Decision[]): void => {
     for (const gap of decisions)
-      if (gap.kind === 'gap') report({ kind: 'gap', assignment, expected: gap.expected, found: gap.found });
+      if (gap.kind === 'gap') onEvent({ kind: 'gap', assignment, expected: gap.expected, found: gap.found });
   };
   return (batch) => {
     const reconciled = reconcile(progress, batch);
@@ -227,13 +227,13 @@ function decider(
 }
 
 function withIntent(opened: PartitionLedger, batch: Batch, intent: Intent, replay: boolean): RecordedBatch {
-  const { isAnew } = opened.state;
+  const { isOffsetReused } = opened.state;
   return {
     ...recordedBy(opened, batch),
     intent,
     token: opened.token(intent),
     replay,
-    ...(isAnew === true ? { isAnew } : {}),
+    ...(isOffsetReused === true ? { isOffsetReused } : {}),
   };
 }
 

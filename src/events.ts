@@ -215,6 +215,6 @@ export type IngestEvent =
     };
 
 /** Called synchronously; must not throw. */
-export type Report = (event: IngestEvent) => void;
+export type OnEvent = (event: IngestEvent) => void;
 
-export const noReport: Report = () => undefined;
+export const ignoreEvents: OnEvent = () => undefined;

@@ -64,14 +64,14 @@ export function fromRecords(
 ): SeekableSource & Required<Pick<GroupSource, 'halt' | 'reassign' | 'drain'>> {
   const { topic, partition = 0, cluster = 'records', startOffset = 0, commit } = config;
   let committed: number | undefined;
-  let epochs = 0;
+  let assignmentIds = 0;
   let current: Reading | undefined;
 
-  const isCurrent = ({ epoch }: Assignment): boolean => current?.assignment.epoch === epoch;
+  const isCurrent = ({ assignmentId }: Assignment): boolean => current?.assignment.assignmentId === assignmentId;
   const assignmentAt = (): Assignment => ({
     topic,
     partition,
-    epoch: ++epochs,
+    assignmentId: ++assignmentIds,
     generation: 1,
     startOffset: committed ?? startOffset,
     committed,

@@ -6,8 +6,8 @@ export { exactlyOnce, type ExactlyOnceConfig } from './pipeline/exactly-once.js'
 export { atLeastOnce, type AtLeastOnceConfig } from './pipeline/at-least-once.js';
 export { atMostOnce, type AtMostOnceConfig } from './pipeline/at-most-once.js';
 export type { Delivery, PipelineConfig } from './pipeline/config.js';
-export { preflight } from './preflight.js';
-export { checkConfig, type CheckedConfig, type IngestConfig } from './config.js';
+export { preflight } from './preflight/preflight.js';
+export { checkConfig, type CheckedConfig, type IngestConfig } from './config/config.js';
 export { Ledger, type LedgerConfig, type PartitionLedger } from './ledger.js';
 export { toReadable } from './node-streams.js';
 export { fromRecords, type FromRecordsConfig, type PlainRecord } from './from-records.js';
@@ -46,5 +46,5 @@ export type { Assignment, Batch, Chunk, KafkaRecord, RecordHeaders, Records } fr
 export { emptyState, type Intent, type PartitionState } from './model/state.js';
 export { decodeState, encodeState, type StateName, type StoredState } from './model/state-codec.js';
 export type { RetryConfig } from './retry.js';
-export type { Delivered, Halted, IngestEvent, Outcome, Report } from './events.js';
+export type { Delivered, Halted, IngestEvent, Outcome, OnEvent } from './events.js';
 export { IngestError, asIngestError, errorCodes, hasCode, type ErrorCode, type ErrorFields } from './errors.js';

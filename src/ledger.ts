@@ -30,9 +30,9 @@ import {
   type Subscription,
 } from 'rxjs';
 import { IngestError, asIngestError, hasCode, type ErrorCode } from './errors.js';
-import { noReport, type Report } from './events.js';
+import { ignoreEvents, type OnEvent } from './events.js';
 import type { Assignment } from './model/record.js';
-import { isBehind, standing, type Standing } from './model/standing.js';
+import { isBehind, compareWithLog, type LogCheck } from './model/compare-with-log.js';
 import {
   lastKnownOffset,
   resumeOffset,
@@ -59,7 +59,7 @@ export interface LedgerConfig {
   readonly onReset?: 'halt' | 'restart';
   /** For calls to the store. */
   readonly retry?: RetryConfig;
-  readonly onEvent?: Report;
+  readonly onEvent?: OnEvent;
   /** @default asyncScheduler */
   readonly scheduler?: SchedulerLike;
 }
@@ -67,7 +67,7 @@ export interface LedgerConfig {
 type LedgerSource = Pick<SeekableSource, 'cluster' | 'log' | 'stateDecides'>;
 
 /** As it is within. */
-type Settings = Required<Omit<LedgerConfig, 'onEvent'>> & { readonly report: Report };
+type Settings = Required<Omit<LedgerConfig, 'onEvent'>> & { readonly onEvent: OnEvent };
 
 /** A new leader may tell too early an end at first, until it has caught up: a truncation is believed when it stays. */
 const truncationLooks = { count: 5, everyMs: 1000 };
@@ -91,7 +91,7 @@ export class Ledger {
       maxPending = 2,
       onReset = 'halt',
       retry = {},
-      onEvent: report = noReport,
+      onEvent = ignoreEvents,
       scheduler = asyncScheduler,
     } = config;
     if (!Number.isInteger(maxPending) || maxPending < 1 || maxPending > 16) {
@@ -100,28 +100,30 @@ export class Ledger {
     this.#store = store;
     this.#source = source;
     source.stateDecides?.();
-    this.#config = { group, owner, maxPending, onReset, retry, report, scheduler };
+    this.#config = { group, owner, maxPending, onReset, retry, onEvent, scheduler };
   }
 
   /** Claims the partition's state for this tenure. Emits once; waits for a store that does not answer. */
   open(assignment: Assignment): Observable<PartitionLedger> {
-    const { group, owner, retry, report, scheduler } = this.#config;
-    const { topic, partition, epoch } = assignment;
+    const { group, owner, retry, onEvent, scheduler } = this.#config;
+    const { topic, partition, assignmentId } = assignment;
     return defer(() => from(this.#source.cluster())).pipe(
       concatMap((cluster) =>
-        defer(() => from(this.#store.claim({ cluster, group, topic, partition }, `${owner}#${epoch}`))).pipe(last()),
+        defer(() => from(this.#store.claim({ cluster, group, topic, partition }, `${owner}#${assignmentId}`))).pipe(
+          last(),
+        ),
       ),
-      retryRetryable(retry, scheduler, (notice) => report({ kind: 'retry', call: 'claim', assignment, ...notice })),
+      retryRetryable(retry, scheduler, (notice) => onEvent({ kind: 'retry', call: 'claim', assignment, ...notice })),
       tap((claim) => this.#claimed.set(assignment, new PartitionLedger(this.#store, claim, assignment, this.#config))),
       concatMap((claim) =>
         this.#stand(claim, assignment).pipe(
-          map((standing) => new PartitionLedger(this.#store, standing, assignment, this.#config)),
+          map((compareWithLog) => new PartitionLedger(this.#store, compareWithLog, assignment, this.#config)),
         ),
       ),
       tap((opened) => {
         this.#open.set(assignment, opened);
         const { settled, pending } = opened.state;
-        report({ kind: 'claimed', assignment, settled, inDoubt: pending.length });
+        onEvent({ kind: 'claimed', assignment, settled, inDoubt: pending.length });
       }),
     );
   }
@@ -131,7 +133,7 @@ export class Ledger {
    * is stored before it is told: who comes next may find a log in which the difference does not show any more.
    */
   #stand(claim: Claim, assignment: Assignment): Observable<Claim> {
-    const { onReset, report } = this.#config;
+    const { onReset, onEvent } = this.#config;
     const { state } = claim;
     return this.#look(state, assignment, truncationLooks.count).pipe(
       concatMap((found) => {
@@ -151,7 +153,7 @@ export class Ledger {
         const { settled, pending } = state;
         return this.#decide(claim, restarted, assignment).pipe(
           tap(() =>
-            report({
+            onEvent({
               kind: 'restarted',
               assignment,
               reason: found.kind,
@@ -166,11 +168,13 @@ export class Ledger {
   }
 
   #decide(claim: Claim, state: PartitionState, assignment: Assignment): Observable<Claim> {
-    const { retry, report, scheduler } = this.#config;
+    const { retry, onEvent, scheduler } = this.#config;
     return defer(() => from(this.#store.write(claim, state))).pipe(
       last(),
-      retryRetryable(retry, scheduler, (notice) => report({ kind: 'retry', call: 'write', assignment, ...notice })),
-      tap({ error: (error: unknown) => hasCode(error, 'KCR_FENCED') && report({ kind: 'fenced', assignment, error }) }),
+      retryRetryable(retry, scheduler, (notice) => onEvent({ kind: 'retry', call: 'write', assignment, ...notice })),
+      tap({
+        error: (error: unknown) => hasCode(error, 'KCR_FENCED') && onEvent({ kind: 'fenced', assignment, error }),
+      }),
     );
   }
 
@@ -178,13 +182,13 @@ export class Ledger {
     state: PartitionState,
     assignment: Assignment,
     looksLeft: number,
-  ): Observable<Standing & { readonly end: number }> {
-    const { retry, report, scheduler } = this.#config;
+  ): Observable<LogCheck & { readonly end: number }> {
+    const { retry, onEvent, scheduler } = this.#config;
     return defer(() => from(this.#source.log(assignment))).pipe(
       last(),
-      retryRetryable(retry, scheduler, (notice) => report({ kind: 'retry', call: 'log', assignment, ...notice })),
+      retryRetryable(retry, scheduler, (notice) => onEvent({ kind: 'retry', call: 'log', assignment, ...notice })),
       concatMap((log) => {
-        const found = standing(state, { topicId: assignment.topicId, ...log });
+        const found = compareWithLog(state, { topicId: assignment.topicId, ...log });
         if (found.kind !== 'truncated' || looksLeft <= 1) return of({ ...found, end: log.end });
         return timer(truncationLooks.everyMs, scheduler).pipe(
           concatMap(() => this.#look(state, assignment, looksLeft - 1)),
@@ -238,7 +242,7 @@ function behindError(state: PartitionState, { topic, partition, committed = 0 }:
 
 function resetError(
   { topic, partition, topicId }: Assignment,
-  found: Exclude<Standing, { kind: 'same' }> & { readonly end: number },
+  found: Exclude<LogCheck, { kind: 'same' }> & { readonly end: number },
 ): IngestError {
   if (found.kind === 'recreated') {
     return new IngestError(
@@ -512,11 +516,11 @@ export class PartitionLedger {
   }
 
   #write(next: PartitionState, waiters: readonly Waiter<unknown>[]): void {
-    const { retry, report, scheduler } = this.#config;
+    const { retry, onEvent, scheduler } = this.#config;
     const assignment = this.#assignment;
     const write$ = defer(() => from(this.#store.write(this.#claim, next))).pipe(
       last(),
-      retryRetryable(retry, scheduler, (notice) => report({ kind: 'retry', call: 'write', assignment, ...notice })),
+      retryRetryable(retry, scheduler, (notice) => onEvent({ kind: 'retry', call: 'write', assignment, ...notice })),
     );
     let isDone = false;
     const writing = write$.subscribe({
@@ -530,14 +534,14 @@ export class PartitionLedger {
         this.#recuts = this.#recuts.filter((waiter) => !gone.has(waiter));
         this.#intents = this.#intents.filter((waiter) => !gone.has(waiter));
         if (this.#halt !== undefined && gone.has(this.#halt)) this.#halt = undefined;
-        report({ kind: 'stateWritten', assignment, pending: next.pending.length });
+        onEvent({ kind: 'stateWritten', assignment, pending: next.pending.length });
         for (const waiter of waiters) waiter.stored();
         this.#pump();
       },
       error: (thrown: unknown) => {
         isDone = true;
         const error = asIngestError(thrown, 'KCR_STORE', 'the state could not be written');
-        if (error.code === 'KCR_FENCED') report({ kind: 'fenced', assignment, error });
+        if (error.code === 'KCR_FENCED') onEvent({ kind: 'fenced', assignment, error });
         this.#fail(error);
       },
     });

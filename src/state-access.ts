@@ -3,13 +3,13 @@
  */
 import { randomUUID } from 'node:crypto';
 import { firstValueFrom, from } from 'rxjs';
-import type { CheckedConfig } from './config.js';
+import type { CheckedConfig } from './config/config.js';
 import { IngestError } from './errors.js';
-import { commitToEmptyGroup, groupNow, type GroupPartition } from './kafka/group.js';
+import { commitToEmptyGroup, groupNow, type GroupPartition } from './kafka/group-admin.js';
 import { encodeState } from './model/state-codec.js';
 import { resumeOffset, type PartitionState } from './model/state.js';
 import type { StateKey, StateStore, Stored } from './ports.js';
-import { keeperMapConfig } from './adapter-options.js';
+import { keeperMapConfig } from './config/adapter-options.js';
 import { stateFromOffset } from './state/kafka.js';
 import { keeperMapStore } from './state/keeper-map.js';
 import { keeperStore } from './state/keeper.js';

@@ -501,12 +501,10 @@ describe('I16: recording ranges in doubt in other parts', () => {
   const refused = ['0 told recut: KCR_INTERNAL'];
   const cut = (initial: PartitionState, ...parts: readonly Intent[]): string[] => {
     const setup = claimed(initial);
-    setup.book
-      .recut(parts)
-      .subscribe({
-        next: () => setup.journal.note('told recut'),
-        error: (error: { code: string }) => setup.journal.note(`told recut: ${error.code}`),
-      });
+    setup.book.recut(parts).subscribe({
+      next: () => setup.journal.note('told recut'),
+      error: (error: { code: string }) => setup.journal.note(`told recut: ${error.code}`),
+    });
     return [...writes(setup), ...setup.journal.of('told')];
   };
 
@@ -637,7 +635,7 @@ describe('a state that does not speak of the log that is there', () => {
       m.expect(opened).toBeObservable('(s|)', { s: 'settled -1 of B@1' });
       m.flush();
       expect(journal.of('event', 'write')).toEqual(['0 write 0: settled -1', '0 event restarted', '0 event claimed']);
-      expect(store.stateOf()).toEqual({ settled: -1, pending: [], incarnation: 1, topicId: 'B', isAnew: true });
+      expect(store.stateOf()).toEqual({ settled: -1, pending: [], incarnation: 1, topicId: 'B', isOffsetReused: true });
     }),
   );
 
@@ -898,7 +896,7 @@ describe('J9: a state that was set back', () => {
   });
 
   test('J9: a partition that was begun anew, or reset by a person, is not halted by what was committed of before', () => {
-    expect(claimedAt(500, { ...hundred, isAnew: true }).outcome).toBe(99);
+    expect(claimedAt(500, { ...hundred, isOffsetReused: true }).outcome).toBe(99);
   });
 
   test('J9: a topic that was created anew restarts, though the group had committed of the old one', () => {

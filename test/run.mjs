@@ -11,6 +11,7 @@ const report = join(scratch, 'report.json');
 const checks = [
   ['lock file', 'npm', 'ci', '--dry-run', '--ignore-scripts', '--silent'],
   ['build', 'npm', 'run', '--silent', 'build'],
+  ['format', 'npm', 'run', '--silent', 'format'],
   ['types', 'npm', 'run', '--silent', 'typecheck'],
   ['lint', 'npm', 'run', '--silent', 'lint'],
   ['directions', 'npm', 'run', '--silent', 'directions'],

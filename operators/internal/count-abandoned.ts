@@ -4,7 +4,7 @@
  */
 import { Observable, type OperatorFunction } from 'rxjs';
 import { IngestError, asIngestError } from '../../src/errors.js';
-import type { Delivered, IngestEvent, Report } from '../../src/events.js';
+import type { Delivered, IngestEvent, OnEvent } from '../../src/events.js';
 import { indexAfter } from '../../src/model/batch.js';
 import type { Batch } from '../../src/model/record.js';
 
@@ -17,16 +17,16 @@ import type { Batch } from '../../src/model/record.js';
 export function countAbandoned<
   T extends Batch & { readonly isCommitted?: true },
   D extends Pick<Delivered, 'lastOffset'>,
->(deliver: (report: Report) => OperatorFunction<T, D>, report: Report): OperatorFunction<T, D> {
+>(deliver: (onEvent: OnEvent) => OperatorFunction<T, D>, onEvent: OnEvent): OperatorFunction<T, D> {
   return (committed) =>
     new Observable<D>((subscriber) => {
       const waiting = new Waiting();
-      const telling: Report = (event) => {
+      const telling: OnEvent = (event) => {
         if (event.kind === 'abandoned') waiting.told(event);
-        report(event);
+        onEvent(event);
       };
       const tellRest = (error: IngestError): void => {
-        for (const rest of waiting.take(error)) report(rest);
+        for (const rest of waiting.take(error)) onEvent(rest);
       };
       const batches = new Observable<T>((inner) =>
         committed.subscribe({

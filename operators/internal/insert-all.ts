@@ -21,7 +21,7 @@ import { IngestError, asIngestError, hasCode } from '../../src/errors.js';
 import type { PartitionLedger } from '../../src/ledger.js';
 import { bytesOf, countOffsets, indexAfter } from '../../src/model/batch.js';
 import type { Intent } from '../../src/model/state.js';
-import type { FrozenInsert, InsertBatch, InsertResult } from '../../src/ports.js';
+import type { PreparedInsert, InsertBatch, InsertResult } from '../../src/ports.js';
 import { insertInParts, type Part, type Searched } from './insert-in-parts.js';
 import { insertToFit } from './insert-to-fit.js';
 import type { Preparing } from './preparing.js';
@@ -35,7 +35,7 @@ export interface Stage extends Effects {
 }
 
 /** How far one batch has come; its records become fewer, and with them its intent and token others. */
-interface Course {
+interface BatchAttempt {
   readonly batch: InsertBatch;
   readonly doubt: Doubt;
   /** Records that may still be left out. */
@@ -69,32 +69,35 @@ export function insertAll(batch: InsertBatch, stage: Stage): Observable<Part> {
   );
 }
 
-function insertRest(course: Course, stage: Stage): Observable<Part> {
-  return attempt(course, stage).pipe(
+function insertRest(batchAttempt: BatchAttempt, stage: Stage): Observable<Part> {
+  return attempt(batchAttempt, stage).pipe(
     concatMap((tried): Observable<Part> => {
       switch (tried.kind) {
         case 'inserted':
-          return of({ batch: course.batch, result: tried.result });
+          return of({ batch: batchAttempt.batch, result: tried.result });
         case 'unsent':
-          return renew(course, tried.wasTried, stage);
+          return renew(batchAttempt, tried.wasTried, stage);
         case 'refused':
-          if (tried.error.fields.oversized !== undefined) return cutToFit(tried.error, course, stage);
+          if (tried.error.fields.oversized !== undefined) return cutToFit(tried.error, batchAttempt, stage);
           return tried.error.fields.divisible === undefined
-            ? exclude(tried.error, course, stage)
-            : inParts(tried.error, course, stage);
+            ? exclude(tried.error, batchAttempt, stage)
+            : inParts(tried.error, batchAttempt, stage);
       }
     }),
   );
 }
 
 /** Emits `refused` where something can be done about it: a record left out, or looked for, or the batch cut. */
-function attempt({ batch, doubt, renewals, isPatient }: Course, stage: Stage): Observable<Tried> {
+function attempt({ batch, doubt, renewals, isPatient }: BatchAttempt, stage: Stage): Observable<Tried> {
   const { ledger, onPoison } = stage;
   if (batch.records.length === 0) return of({ kind: 'inserted', result: nothing });
   const canRecord = batch.intent === undefined || ledger !== undefined;
-  return whileFrozen(batch, stage, (frozen): Observable<Tried> => {
+  return whilePrepared(batch, stage, (preparedInsert): Observable<Tried> => {
     const mayBeUnsent = ledger !== undefined && batch.intent !== undefined && renewals < MOST_RENEWALS;
-    return new VerifiedInsert(frozen, batch, stage, doubt, noteDownOf(batch, stage)).insert(mayBeUnsent, isPatient);
+    return new VerifiedInsert(preparedInsert, batch, stage, doubt, noteDownOf(batch, stage)).insert(
+      mayBeUnsent,
+      isPatient,
+    );
   }).pipe(
     catchError((thrown: unknown) => {
       const isExcluded =
@@ -111,21 +114,21 @@ function attempt({ batch, doubt, renewals, isPatient }: Course, stage: Stage): O
 }
 
 /** Freezes, and gives the bytes back once what is done with them has ended, or nobody waits for it any more. */
-function whileFrozen<T>(
+function whilePrepared<T>(
   batch: InsertBatch,
   { sink }: Stage,
-  use: (frozen: FrozenInsert) => Observable<T>,
+  use: (preparedInsert: PreparedInsert) => Observable<T>,
 ): Observable<T> {
   return defer(() => {
-    const frozen = sink.freeze(batch);
+    const preparedInsert = sink.prepare(batch);
     let isReleased = false;
     const release = (): void => {
-      if (!isReleased) frozen.release();
+      if (!isReleased) preparedInsert.release();
       isReleased = true;
     };
     return using(
       () => ({ unsubscribe: release }),
-      () => use(frozen).pipe(last(), tap(release)),
+      () => use(preparedInsert).pipe(last(), tap(release)),
     );
   });
 }
@@ -134,13 +137,13 @@ function whileFrozen<T>(
  * Of a range that was recorded long ago but never sent only another owner can have sent something. That there is none
  * the state store tells, by taking a write; where there is one this is KCR_FENCED. No table needs to be asked.
  */
-function renew(course: Course, wasTried: boolean, stage: Stage): Observable<Part> {
-  return renewed(course, wasTried, stage).pipe(concatMap((next) => insertRest(next, stage)));
+function renew(batchAttempt: BatchAttempt, wasTried: boolean, stage: Stage): Observable<Part> {
+  return renewed(batchAttempt, wasTried, stage).pipe(concatMap((next) => insertRest(next, stage)));
 }
 
-function renewed(course: Course, wasTried: boolean, stage: Stage): Observable<Course> {
-  return record(course.batch, [], stage).pipe(
-    map((batch) => ({ ...course, batch, renewals: wasTried ? 1 : course.renewals + 1 })),
+function renewed(batchAttempt: BatchAttempt, wasTried: boolean, stage: Stage): Observable<BatchAttempt> {
+  return record(batchAttempt.batch, [], stage).pipe(
+    map((batch) => ({ ...batchAttempt, batch, renewals: wasTried ? 1 : batchAttempt.renewals + 1 })),
   );
 }
 
@@ -175,8 +178,8 @@ function exclusionsOf({ records, intent }: InsertBatch): number {
 }
 
 /** The batch without the record at fault is another batch (I12): recorded as such first, then inserted under its own token. */
-function exclude(error: IngestError, course: Course, stage: Stage): Observable<Part> {
-  const { batch, doubt, exclusions } = course;
+function exclude(error: IngestError, batchAttempt: BatchAttempt, stage: Stage): Observable<Part> {
+  const { batch, doubt, exclusions } = batchAttempt;
   const { offset } = error.fields;
   const poison = batch.records.find((one) => one.offset === offset);
   if (offset === undefined || poison === undefined)
@@ -198,10 +201,10 @@ function exclude(error: IngestError, course: Course, stage: Stage): Observable<P
       return record(rest, [offset], stage);
     }),
     concatMap((next) => {
-      stage.report({ kind: 'excluded', assignment: batch.assignment, record: poison, error, replay: false });
+      stage.onEvent({ kind: 'excluded', assignment: batch.assignment, record: poison, error, replay: false });
       exclusions.left -= 1;
       // Nothing was ever sent under the new token.
-      return insertRest({ ...course, batch: { ...next, replay: false }, doubt: noDoubt(), renewals: 0 }, stage);
+      return insertRest({ ...batchAttempt, batch: { ...next, replay: false }, doubt: noDoubt(), renewals: 0 }, stage);
     }),
   );
 }
@@ -226,8 +229,8 @@ function isAbsent(batch: InsertBatch, error: IngestError, stage: Stage): Observa
  */
 function looksAbsent(batch: InsertBatch, stage: Stage): Observable<boolean> {
   if (batch.records.length === 0) return of(true);
-  return whileFrozen(batch, stage, (frozen) =>
-    new VerifiedInsert(frozen, batch, stage, { isInDoubt: true, isUnanswered: true }).isAbsent(),
+  return whilePrepared(batch, stage, (preparedInsert) =>
+    new VerifiedInsert(preparedInsert, batch, stage, { isInDoubt: true, isUnanswered: true }).isAbsent(),
   ).pipe(
     catchError((thrown: unknown) => {
       if (!(thrown instanceof IngestError)) return throwError(() => thrown);
@@ -261,13 +264,13 @@ function kept(error: IngestError, why: string): IngestError {
 }
 
 /** Looks for what is refused by inserting the batch in parts; which record is at fault is decided here. */
-function inParts(error: IngestError, course: Course, stage: Stage): Observable<Part> {
-  const { batch } = course;
+function inParts(error: IngestError, batchAttempt: BatchAttempt, stage: Stage): Observable<Part> {
+  const { batch } = batchAttempt;
   // A range that is recorded again as it was before has the token that it had, and with it what is known of its attempts.
-  const doubts = new Map<string, Doubt>([[rangeOf(batch), course.doubt]]);
-  const courseOf = (part: InsertBatch, doubt = doubts.get(rangeOf(part)) ?? noDoubt()): Course => {
+  const doubts = new Map<string, Doubt>([[rangeOf(batch), batchAttempt.doubt]]);
+  const courseOf = (part: InsertBatch, doubt = doubts.get(rangeOf(part)) ?? noDoubt()): BatchAttempt => {
     doubts.set(rangeOf(part), doubt);
-    return { ...course, batch: doubt.isInDoubt ? { ...part, replay: true } : part, doubt, renewals: 0 };
+    return { ...batchAttempt, batch: doubt.isInDoubt ? { ...part, replay: true } : part, doubt, renewals: 0 };
   };
   const searched: Searched = {
     attempt: (part) => tried(courseOf(part), stage),
@@ -290,23 +293,23 @@ function inParts(error: IngestError, course: Course, stage: Stage): Observable<P
   };
   const { assignment, afterOffset, lastOffset } = batch;
   if (countOffsets(batch.records) > 1)
-    stage.report({ kind: 'divided', assignment, first: afterOffset + 1, last: lastOffset, error });
-  return insertInParts(batch, { error, ...course.doubt }, searched);
+    stage.onEvent({ kind: 'divided', assignment, first: afterOffset + 1, last: lastOffset, error });
+  return insertInParts(batch, { error, ...batchAttempt.doubt }, searched);
 }
 
 /** With what is known of its attempts by then. */
-function tried(course: Course, stage: Stage): ReturnType<Searched['attempt']> {
-  return sent(course, stage).pipe(
-    map((outcome) => (outcome.kind === 'inserted' ? outcome : { ...course.doubt, ...outcome })),
+function tried(batchAttempt: BatchAttempt, stage: Stage): ReturnType<Searched['attempt']> {
+  return sent(batchAttempt, stage).pipe(
+    map((outcome) => (outcome.kind === 'inserted' ? outcome : { ...batchAttempt.doubt, ...outcome })),
   );
 }
 
 /** Recorded again until it was sent: what was not is no refusal. */
-function sent(course: Course, stage: Stage): Observable<Exclude<Tried, { kind: 'unsent' }>> {
-  return attempt(course, stage).pipe(
+function sent(batchAttempt: BatchAttempt, stage: Stage): Observable<Exclude<Tried, { kind: 'unsent' }>> {
+  return attempt(batchAttempt, stage).pipe(
     concatMap((tried) =>
       tried.kind === 'unsent'
-        ? renewed(course, tried.wasTried, stage).pipe(concatMap((next) => sent(next, stage)))
+        ? renewed(batchAttempt, tried.wasTried, stage).pipe(concatMap((next) => sent(next, stage)))
         : of(tried),
     ),
   );
@@ -317,20 +320,20 @@ export function rangeOf({ afterOffset, lastOffset }: InsertBatch): string {
 }
 
 /** What is more than one block is inserted as several. */
-function cutToFit(error: IngestError, course: Course, stage: Stage): Observable<Part> {
-  const { batch } = course;
+function cutToFit(error: IngestError, batchAttempt: BatchAttempt, stage: Stage): Observable<Part> {
+  const { batch } = batchAttempt;
   const { oversized } = error.fields;
   if (oversized === undefined) return throwError(() => error);
   const { assignment, afterOffset, lastOffset } = batch;
-  stage.report({ kind: 'divided', assignment, first: afterOffset + 1, last: lastOffset, error });
+  stage.onEvent({ kind: 'divided', assignment, first: afterOffset + 1, last: lastOffset, error });
   return insertToFit(error, oversized, {
     isAbsent: () => looksAbsent(batch, stage),
     waitFor: (delayMs, why) => {
-      stage.report({ kind: 'retry', call: 'readBack', assignment, attempt: 1, delayMs, error: why });
+      stage.onEvent({ kind: 'retry', call: 'readBack', assignment, attempt: 1, delayMs, error: why });
       return timer(delayMs, stage.scheduler);
     },
     recut: (cuts) => recut(batch, cuts, stage),
-    insertRest: (part) => insertRest({ ...course, batch: part, doubt: noDoubt(), renewals: 0 }, stage),
+    insertRest: (part) => insertRest({ ...batchAttempt, batch: part, doubt: noDoubt(), renewals: 0 }, stage),
   });
 }
 

@@ -17,16 +17,16 @@ import {
   type SchedulerLike,
 } from 'rxjs';
 import { IngestError } from '../../src/errors.js';
-import type { Report } from '../../src/events.js';
+import type { OnEvent } from '../../src/events.js';
 import { countOffsets, placeOf } from '../../src/model/batch.js';
 import type { IntentNotes } from '../../src/model/state.js';
-import type { FrozenInsert, InsertBatch, InsertResult, ReadBack } from '../../src/ports.js';
+import type { PreparedInsert, InsertBatch, InsertResult, ReadBack } from '../../src/ports.js';
 import { retryRetryable, type RetryConfig, type RetryNotice } from '../../src/retry.js';
 
 export interface Effects {
   readonly retry: RetryConfig;
   readonly whenInDoubt: 'retry' | 'abandon';
-  readonly report: Report;
+  readonly onEvent: OnEvent;
   readonly scheduler: SchedulerLike;
 }
 
@@ -97,7 +97,7 @@ type PortCall = 'insert' | 'readBack' | 'fill';
  * What this rests on: no attempt is on its way for longer than the table remembers its token.
  */
 export class VerifiedInsert {
-  readonly #frozen: FrozenInsert;
+  readonly #preparedInsert: PreparedInsert;
   readonly #batch: InsertBatch;
   readonly #effects: Effects;
   readonly #doubt: Doubt;
@@ -105,8 +105,8 @@ export class VerifiedInsert {
   #isPatient = true;
 
   /** `noteDown` of undefined: nothing is recorded of the batch, so nothing can be added. */
-  constructor(frozen: FrozenInsert, batch: InsertBatch, effects: Effects, doubt: Doubt, noteDown?: NoteDown) {
-    this.#frozen = frozen;
+  constructor(preparedInsert: PreparedInsert, batch: InsertBatch, effects: Effects, doubt: Doubt, noteDown?: NoteDown) {
+    this.#preparedInsert = preparedInsert;
     this.#batch = batch;
     this.#effects = effects;
     this.#doubt = doubt;
@@ -130,7 +130,7 @@ export class VerifiedInsert {
           last(),
           map((result): Attempted => ({ kind, result })),
         );
-      const whole = () => send('sent', () => this.#frozen.insert());
+      const whole = () => send('sent', () => this.#preparedInsert.insert());
       const isUnseen = this.#batch.intent?.isUnseen === true;
       const why = isUnseen ? 'a fill of it was answered and not seen' : this.#tokenDoubt();
       if (why === undefined) return whole();
@@ -145,7 +145,7 @@ export class VerifiedInsert {
           return this.#asOwner(
             missing.length === countOffsets(this.#batch.records)
               ? whole()
-              : send('sent in part', () => this.#frozen.insertMissing(missing)),
+              : send('sent in part', () => this.#preparedInsert.insertMissing(missing)),
           );
         }),
       );
@@ -155,7 +155,7 @@ export class VerifiedInsert {
         if (attempted.kind === 'unsent') return of(attempted);
         if (attempted.kind === 'found') return this.#complete(attempted.found, undefined);
         const { kind, result } = attempted;
-        const mustLook = kind === 'sent in part' || (this.#doubt.isInDoubt && this.#frozen.readBackWhenInDoubt);
+        const mustLook = kind === 'sent in part' || (this.#doubt.isInDoubt && this.#preparedInsert.readBackWhenInDoubt);
         return mustLook ? this.#verify(result) : of({ kind: 'inserted', result });
       }),
     );
@@ -220,7 +220,7 @@ export class VerifiedInsert {
       const filling = (offsets: readonly number[]) =>
         defer(() => {
           calling('fill');
-          return from(this.#frozen.fill(offsets));
+          return from(this.#preparedInsert.fill(offsets));
         }).pipe(last());
       const why = isFirst ? undefined : this.#tokenDoubt();
       isFirst = false;
@@ -249,15 +249,15 @@ export class VerifiedInsert {
   }
 
   #tokenDoubt(): string | undefined {
-    return this.#frozen.tokenDoubt(this.#effects.scheduler.now());
+    return this.#preparedInsert.tokenDoubt(this.#effects.scheduler.now());
   }
 
   #readBack(why?: string): Observable<ReadBack> {
     const { assignment, afterOffset, lastOffset } = this.#batch;
-    return defer(() => from(this.#frozen.readBack(why))).pipe(
+    return defer(() => from(this.#preparedInsert.readBack(why))).pipe(
       last(),
       tap(({ missing }) =>
-        this.#effects.report({
+        this.#effects.onEvent({
           kind: 'verified',
           assignment,
           first: afterOffset + 1,
@@ -270,7 +270,7 @@ export class VerifiedInsert {
 
   /** Makes the calls of `port` again until they succeed; `calling` says which one is under way. */
   #attempt<T>(port: (calling: (call: PortCall) => void) => ObservableInput<T>): Observable<T> {
-    const { retry, scheduler, report, whenInDoubt } = this.#effects;
+    const { retry, scheduler, onEvent, whenInDoubt } = this.#effects;
     let call: PortCall = 'insert';
     let fewLeft = FEW_ATTEMPTS;
     return defer(() => from(port((next) => void (call = next)))).pipe(
@@ -279,7 +279,7 @@ export class VerifiedInsert {
         retry,
         scheduler,
         (notice) => {
-          report({ kind: 'retry', call, assignment: this.#batch.assignment, ...notice });
+          onEvent({ kind: 'retry', call, assignment: this.#batch.assignment, ...notice });
           if (this.#isPatient && notice.error.fields.divisible === 'perhaps') this.#tellStuck(notice);
         },
         (error) => {
@@ -300,7 +300,7 @@ export class VerifiedInsert {
   #tellStuck({ attempt, error }: RetryNotice): void {
     if (attempt % STUCK_EVERY !== FEW_ATTEMPTS) return;
     const { assignment, records } = this.#batch;
-    this.#effects.report({
+    this.#effects.onEvent({
       kind: 'stuck',
       assignment,
       first: records.at(0)!.offset,

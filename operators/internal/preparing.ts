@@ -6,7 +6,7 @@ import { IngestError, hasCode } from '../../src/errors.js';
 import { placeOf } from '../../src/model/batch.js';
 import type {
   BatchSink,
-  FrozenInsert,
+  PreparedInsert,
   InsertBatch,
   InsertResult,
   IntentTarget,
@@ -15,7 +15,7 @@ import type {
 } from '../../src/ports.js';
 
 /** `describe` says what an intent that is renewed records. */
-export type Preparing = Pick<PreparingSink, 'freeze'> & Partial<Pick<PreparingSink, 'describe'>>;
+export type Preparing = Pick<PreparingSink, 'prepare'> & Partial<Pick<PreparingSink, 'describe'>>;
 
 /** What `insertDeduped` takes. */
 export type InsertSink = BatchSink | Preparing;
@@ -24,8 +24,8 @@ export type InsertSink = BatchSink | Preparing;
 export type ReconcileSink = VerifiableSink | Pick<PreparingSink, 'describe'>;
 
 export function preparing(sink: InsertSink): Preparing {
-  if ('freeze' in sink) return sink;
-  return { freeze: (batch) => unprepared(sink, batch), describe: (topic) => describe(sink, topic) };
+  if ('prepare' in sink) return sink;
+  return { prepare: (batch) => unprepared(sink, batch), describe: (topic) => describe(sink, topic) };
 }
 
 export function describeOf(sink: ReconcileSink, topic: string): IntentTarget {
@@ -37,7 +37,7 @@ function describe({ verification }: BatchSink, topic: string): IntentTarget {
 }
 
 /** Nothing is made once: each attempt inserts the batch. */
-function unprepared(sink: BatchSink, batch: InsertBatch): FrozenInsert {
+function unprepared(sink: BatchSink, batch: InsertBatch): PreparedInsert {
   const { verification } = sink;
   if (batch.intent !== undefined && verification === undefined)
     throw failed('KCR_CONFIG', batch, 'the sink has no `verification`, and exactly-once cannot do without');

@@ -1,10 +1,10 @@
 /**
  * Room: the command `check`: the findings of the preflight, a line each or as JSON, and an exit code by the worst.
  */
-import type { CheckedConfig } from '../config.js';
+import type { CheckedConfig } from '../config/config.js';
 import { errorCodes } from '../errors.js';
-import { refusalOf, type Finding } from '../finding.js';
-import { preflight } from '../preflight.js';
+import { refusalOf, type Finding } from '../preflight/finding.js';
+import { preflight } from '../preflight/preflight.js';
 
 const marks = { ok: 'ok      ', warning: 'warning ', refusal: 'REFUSED ' } as const;
 

@@ -2,12 +2,12 @@
  * Room: the command `drain`: resolves what is in doubt, says what became of it, and lists what is left.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { CheckedConfig } from '../config.js';
+import type { CheckedConfig } from '../config/config.js';
 import { errorCodes } from '../errors.js';
 import type { IngestEvent } from '../events.js';
 import { openStateAccess } from '../state-access.js';
 import { drain, type Drained } from '../tools/drain.js';
-import { look, type Look, type PartitionLook } from '../tools/look.js';
+import { look, type PipelineStatus, type PartitionStatus } from '../tools/status.js';
 import { exitCodeOnceBegun } from './tally.js';
 import { durationText, plural, rangeText, wrap } from './text.js';
 
@@ -36,7 +36,11 @@ export async function drainCommand(
 const LATE_LOOK_MS = 2000;
 
 /** Late or not, what is left is looked at; but when nobody answers, not for long. */
-async function lookInTime(looking: Promise<Look>, isLate: boolean, endMs: number): Promise<Look | undefined> {
+async function lookInTime(
+  looking: Promise<PipelineStatus>,
+  isLate: boolean,
+  endMs: number,
+): Promise<PipelineStatus | undefined> {
   const limit = new AbortController();
   const late = sleep(Math.max(LATE_LOOK_MS, endMs - performance.now()), undefined, { signal: limit.signal });
   late.catch(() => undefined);
@@ -47,7 +51,7 @@ async function lookInTime(looking: Promise<Look>, isLate: boolean, endMs: number
   }
 }
 
-const inDoubt = ({ stored }: PartitionLook) => stored?.state.pending ?? [];
+const inDoubt = ({ stored }: PartitionStatus) => stored?.state.pending ?? [];
 
 /** Troubles on the way, for who waits: a server that does not answer. Once for each call: others have it too. */
 function tellOnce(): (event: IngestEvent) => void {
@@ -71,8 +75,8 @@ export function exitCodeOf({ halted, isLate }: Pick<Drained, 'halted' | 'isLate'
 
 export function drainText(
   { resolved, given, halted, isLate }: Drained,
-  after: Look | undefined,
-  left: readonly PartitionLook[],
+  after: PipelineStatus | undefined,
+  left: readonly PartitionStatus[],
   nowMs: number,
 ): string {
   const lines = resolved.map(({ assignment, afterOffset, lastOffset, rows }) => {
@@ -104,7 +108,10 @@ export function drainText(
   return [...lines, ...halts, wrap(`${mine}${others}.`), ...rest, ...(end === '' ? [] : [end])].join('\n');
 }
 
-function drainJson({ resolved, given, halted, isLate }: Drained, left: readonly PartitionLook[] | undefined): unknown {
+function drainJson(
+  { resolved, given, halted, isLate }: Drained,
+  left: readonly PartitionStatus[] | undefined,
+): unknown {
   return {
     resolved: resolved.map(({ assignment: { topic, partition }, afterOffset, lastOffset, rows }) => ({
       topic,

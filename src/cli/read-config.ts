@@ -5,7 +5,7 @@ import { execFile } from 'node:child_process';
 import { readFile } from 'node:fs/promises';
 import { extname, resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
-import { checkConfig, type CheckedConfig } from '../config.js';
+import { checkConfig, type CheckedConfig } from '../config/config.js';
 import { BadSyntax, parseJson, parseYaml } from '../config/syntax.js';
 import { IngestError } from '../errors.js';
 

@@ -2,11 +2,11 @@
  * Room: the command `run`: an ingestion with signals, log lines and an exit code.
  */
 import { catchError, lastValueFrom, of, tap } from 'rxjs';
-import type { CheckedConfig } from '../config.js';
+import type { CheckedConfig } from '../config/config.js';
 import { asIngestError } from '../errors.js';
 import { ingest } from '../pipeline/ingest.js';
 import { DRAIN_TIMEOUT_MS } from '../kafka/options.js';
-import { budgetHere, mib } from '../memory-budget.js';
+import { budgetHere, mib } from '../pipeline/memory-budget.js';
 import { errorLine, eventLine, outcomeLine } from './log/lines.js';
 import { Log } from './log/log.js';
 import { notDrained, Tally } from './tally.js';

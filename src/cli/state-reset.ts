@@ -2,10 +2,10 @@
  * Room: the command `state reset`: what it would mean, in words, and with --apply done.
  */
 import { hostname } from 'node:os';
-import type { CheckedConfig } from '../config.js';
+import type { CheckedConfig } from '../config/config.js';
 import { IngestError } from '../errors.js';
 import { openStateAccess, type StateAccess } from '../state-access.js';
-import { look, type Look, type Selection } from '../tools/look.js';
+import { look, type PipelineStatus, type Selection } from '../tools/status.js';
 import { applyReset, planReset, type ResetPlan, type ResetTarget } from '../tools/reset.js';
 import { durationText, offsetsText, rangeText, wrap } from './text.js';
 
@@ -55,7 +55,7 @@ export function targetOf({ toOffset, toBeginning, toEnd, toCommitted }: StateRes
 }
 
 /** @throws `KCR_CONFIG`: an offset means something in one partition only. */
-export function demandOnePartition({ partitions }: Pick<Look, 'partitions'>, target: ResetTarget): void {
+export function demandOnePartition({ partitions }: Pick<PipelineStatus, 'partitions'>, target: ResetTarget): void {
   if (target.kind !== 'offset' || partitions.length === 1) return;
   throw new IngestError(
     'KCR_CONFIG',
@@ -66,7 +66,11 @@ export function demandOnePartition({ partitions }: Pick<Look, 'partitions'>, tar
   );
 }
 
-async function applyAll(access: StateAccess, { partitions }: Look, target: ResetTarget): Promise<ResetPlan[]> {
+async function applyAll(
+  access: StateAccess,
+  { partitions }: PipelineStatus,
+  target: ResetTarget,
+): Promise<ResetPlan[]> {
   const done: ResetPlan[] = [];
   for (const at of partitions)
     done.push(await applyReset(access, at, target, `${hostname()}:${process.pid}:state-reset`));
@@ -75,7 +79,7 @@ async function applyAll(access: StateAccess, { partitions }: Look, target: Reset
 
 export function resetText(
   plans: readonly ResetPlan[],
-  { members, group }: Pick<Look, 'members' | 'group'>,
+  { members, group }: Pick<PipelineStatus, 'members' | 'group'>,
   isApplied: boolean,
   nowMs: number,
 ): string {

@@ -1,12 +1,12 @@
 /**
  * Room: the command `state show`: what is known of each partition, as a table or as JSON.
  */
-import type { CheckedConfig } from '../config.js';
+import type { CheckedConfig } from '../config/config.js';
 import { errorCodes, type ErrorCode } from '../errors.js';
 import { transactionText } from '../kafka/open-transactions.js';
 import { resumeOffset, type HaltNote, type PartitionState } from '../model/state.js';
 import { openStateAccess } from '../state-access.js';
-import { heldBackOf, lagOf, look, type Look, type PartitionLook, type Selection } from '../tools/look.js';
+import { heldBackOf, lagOf, look, type PipelineStatus, type PartitionStatus, type Selection } from '../tools/status.js';
 import { absent, durationText, plural, rangeText, table, wrap } from './text.js';
 
 export async function stateShow(
@@ -25,7 +25,7 @@ export async function stateShow(
   }
 }
 
-export function stateText({ partitions, group, members, transactions }: Look, nowMs: number): string {
+export function stateText({ partitions, group, members, transactions }: PipelineStatus, nowMs: number): string {
   const rows = partitions.map((at) => {
     const state = at.stored?.state;
     const doubt = (state?.pending ?? []).map(
@@ -83,22 +83,22 @@ function haltText({ code, atMs, heals }: HaltNote, nowMs: number): string {
 }
 
 /** A group that was set elsewhere by hand changes nothing: people wonder why. */
-function overriddenText({ topic, partition, committed, stored }: PartitionLook, isAtWork: boolean): string[] {
+function overriddenText({ topic, partition, committed, stored }: PartitionStatus, isAtWork: boolean): string[] {
   const resume = stored === undefined ? undefined : resumeOffset(stored.state);
   if (resume === undefined || committed === undefined || committed === resume) return [];
   const where = `${topic}/${partition}: the group says ${committed}, the state says ${resume}`;
   // While members are at work the group lags behind the state by a batch or two.
   if (committed < resume && isAtWork) return [];
   return [
-    committed > resume && stored?.state.isAnew !== true
+    committed > resume && stored?.state.isOffsetReused !== true
       ? `${where}: it is behind the group, and run halts the partition (KCR_STATE_BEHIND).`
       : `${where}: run goes on at ${resume}.`,
   ];
 }
 
 function heldText(
-  { topic, partition, stableEnd, logEnd }: PartitionLook,
-  transactions: Look['transactions'],
+  { topic, partition, stableEnd, logEnd }: PartitionStatus,
+  transactions: PipelineStatus['transactions'],
   nowMs: number,
 ): string {
   const open = transactions.find((each) => each.topic === topic && each.partition === partition);
@@ -110,7 +110,7 @@ function settledText(state: PartitionState | undefined): string {
   return state?.settled === -1 ? 'none' : String(state?.settled ?? absent);
 }
 
-function totalsText(partitions: readonly PartitionLook[], nowMs: number): string {
+function totalsText(partitions: readonly PartitionStatus[], nowMs: number): string {
   const { withoutState, inDoubt, lag, held, halted } = totals(partitions);
   const oldestMs = inDoubt.reduce((oldest, { atMs }) => Math.min(oldest, atMs), Infinity);
   const offsets = inDoubt.reduce((sum, { first, last }) => sum + last - first + 1, 0);
@@ -124,7 +124,7 @@ function totalsText(partitions: readonly PartitionLook[], nowMs: number): string
   ].join(', ');
 }
 
-function totals(partitions: readonly PartitionLook[]) {
+function totals(partitions: readonly PartitionStatus[]) {
   return {
     withoutState: partitions.filter(({ stored }) => stored === undefined).length,
     inDoubt: partitions.flatMap(({ stored }) => stored?.state.pending ?? []),
@@ -135,7 +135,7 @@ function totals(partitions: readonly PartitionLook[]) {
 }
 
 export function stateJson(
-  { cluster, group, members, transactions, partitions }: Look,
+  { cluster, group, members, transactions, partitions }: PipelineStatus,
   store: string,
   nowMs: number,
 ): unknown {

@@ -64,7 +64,7 @@ export class Tally {
     switch (event.kind) {
       case 'assigned':
         this.#hasBegun = true;
-        this.#going.add(event.assignment.epoch);
+        this.#going.add(event.assignment.assignmentId);
         // What this member had been given before may be another's now.
         for (const [name, generation] of this.#healing)
           if (generation < event.assignment.generation) this.#healing.delete(name);
@@ -79,10 +79,10 @@ export class Tally {
         break;
       case 'lost':
         if (isDraining) this.fail(notDrained(event.assignment));
-        this.#end(event.assignment.epoch);
+        this.#end(event.assignment.assignmentId);
         break;
       case 'released':
-        this.#end(event.assignment.epoch);
+        this.#end(event.assignment.assignmentId);
         break;
       case 'retry':
         this.totals.retries += 1;
@@ -118,18 +118,18 @@ export class Tally {
     }
   }
 
-  #end(epoch: number): void {
-    this.#going.delete(epoch);
-    this.#halted.delete(epoch);
+  #end(assignmentId: number): void {
+    this.#going.delete(assignmentId);
+    this.#halted.delete(assignmentId);
   }
 
   outcome(outcome: Outcome): void {
     if (outcome.kind === 'halted') {
       this.totals.halted += 1;
-      this.#going.delete(outcome.assignment.epoch);
+      this.#going.delete(outcome.assignment.assignmentId);
       if (outcome.healsInMs !== undefined)
         return void this.#healing.set(nameOf(outcome.assignment), outcome.assignment.generation);
-      this.#halted.add(outcome.assignment.epoch);
+      this.#halted.add(outcome.assignment.assignmentId);
       this.fail(outcome.error);
       return;
     }

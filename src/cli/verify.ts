@@ -1,8 +1,8 @@
 /**
  * Room: the command `verify`: the topic against the table, as a table of counts and the first offsets of each kind.
  */
-import type { Extent } from '../clickhouse/provenance-scan.js';
-import type { CheckedConfig } from '../config.js';
+import type { Extent } from '../clickhouse/verify/provenance-scan.js';
+import type { CheckedConfig } from '../config/config.js';
 import { openStateAccess } from '../state-access.js';
 import type { Found } from '../tools/offset-runs.js';
 import {

@@ -2,7 +2,7 @@
  * Imports: this room. The way into ClickHouse's tables for who composes the pipeline by hand: what `ingest` checks of them
  * before a record is taken is checked here, too.
  */
-import { expectNoRefusal, type Finding } from '../finding.js';
+import { expectNoRefusal, type Finding } from '../preflight/finding.js';
 import type { PreparingSink } from '../ports.js';
 import type { ClickHouseSinkOptions } from './options.js';
 import { checkClickHouse, type Needs } from './preflight.js';

@@ -6,7 +6,7 @@
  * option `zkDatabase` is the table's name. The key is `<topic>-<partition>`, both offsets are included.
  */
 import { IngestError } from '../errors.js';
-import { ClickHouseHttp, quotedTable, type ClickHouseConnection } from './http.js';
+import { ClickHouseHttp, quotedTable, type ClickHouseConnection } from './client/http.js';
 
 /** What the connector was about to do, or has done, with the range. */
 export type ConnectPhase = 'NONE' | 'BEFORE_PROCESSING' | 'AFTER_PROCESSING';

@@ -2,10 +2,10 @@
  * Room: what a user says about ClickHouse, and whether it can be used. No connection may enter.
  */
 import { IngestError } from '../errors.js';
-import type { Report } from '../events.js';
+import type { OnEvent } from '../events.js';
 import { type Encoding, encodingFault } from './client/sending.js';
-import { type ClickHouseConnection, REQUEST_TIMEOUT_MS } from './http.js';
-import { type InsertMode, insertSettings } from './settings.js';
+import { type ClickHouseConnection, REQUEST_TIMEOUT_MS } from './client/http.js';
+import { type InsertMode, insertSettings } from './insert/settings.js';
 
 /** Which table a topic's records go into. */
 export interface Route {
@@ -46,7 +46,7 @@ export interface ClickHouseSinkOptions extends ClickHouseConnection {
    */
   readonly dedupBudgetMs?: number;
   /** Told when a table is altered while it is in use: the event `tableChanged`. @default nobody */
-  readonly onEvent?: Report;
+  readonly onEvent?: OnEvent;
   /**
    * Of the rows on their way. Worth its processor time only where the network is the bottleneck; `zstd` needs Node 22.15.
    * @default 'none'
@@ -56,7 +56,7 @@ export interface ClickHouseSinkOptions extends ClickHouseConnection {
 
 export const MAX_IN_FLIGHT = 4;
 /** What waits costs a connection and a small buffer each, and ClickHouse's usual limit is 1,000 queries at a time. */
-export const MAX_COALESCED_IN_FLIGHT = 400;
+export const MAX_ASYNC_IN_FLIGHT = 400;
 export const COALESCE_MS = 200;
 export const COALESCE_BYTES = 262_144;
 const MOST_COALESCE_MS = 10_000;

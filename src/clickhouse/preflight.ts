@@ -3,9 +3,9 @@
  * are in the order people would ask.
  */
 import { hasCode } from '../errors.js';
-import { type Finding, ok, refusal, refusalOf } from '../finding.js';
+import { type Finding, ok, refusal, refusalOf } from '../preflight/finding.js';
 import { tlsWarnings } from './client/tls-findings.js';
-import { ClickHouseHttp } from './http.js';
+import { ClickHouseHttp } from './client/http.js';
 import { checkOptions, type ClickHouseSinkOptions, databaseOf, type Route } from './options.js';
 import type { CheckContext, Needs } from './preflight/context.js';
 import { checkLimits, checkMode, checkServer, checkSettings, readDefaults } from './preflight/server.js';
@@ -19,10 +19,10 @@ import {
   nameOf,
 } from './preflight/table.js';
 import { checkViews } from './preflight/views.js';
-import { plainTable, type Table } from './table.js';
-import { requireTable } from './tables.js';
+import { plainTable, type Table } from './schema/table.js';
+import { requireTable } from './schema/tables.js';
 
-export { type Finding, refusalOf } from '../finding.js';
+export { type Finding, refusalOf } from '../preflight/finding.js';
 export type { Needs } from './preflight/context.js';
 
 /**

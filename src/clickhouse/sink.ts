@@ -2,28 +2,28 @@
  * Room: the way into ClickHouse's tables: what is shared by all batches. What one batch needs is in `frozen-batch.ts`.
  */
 import { IngestError } from '../errors.js';
-import { noReport, type Report } from '../events.js';
-import type { PreparingSink, FrozenInsert, InsertBatch } from '../ports.js';
-import { checkRecords, checkTable } from './check-batch.js';
-import { FrozenBatch } from './frozen-batch.js';
+import { ignoreEvents, type OnEvent } from '../events.js';
+import type { PreparingSink, PreparedInsert, InsertBatch } from '../ports.js';
+import { checkRecords, checkTable } from './insert/check-batch.js';
+import { PreparedBatch } from './insert/prepared-batch.js';
 import type { Encoding } from './client/sending.js';
-import type { Coalescing, SinkContext, TargetTable } from './sink-context.js';
-import { ClickHouseHttp, type ClickHouseWire } from './http.js';
-import { coalescingFault } from './coalescing.js';
+import type { AsyncInsert, SinkContext, TargetTable } from './insert/sink-context.js';
+import { ClickHouseHttp, type ClickHouseWire } from './client/http.js';
+import { asyncInsertFault } from './insert/async-insert.js';
 import {
   checkOptions,
   type ClickHouseSinkOptions,
   COALESCE_BYTES,
   coalesceMsOf,
   databaseOf,
-  MAX_COALESCED_IN_FLIGHT,
+  MAX_ASYNC_IN_FLIGHT,
   MAX_IN_FLIGHT,
 } from './options.js';
-import { fingerprintOf, type InsertSettings, insertSettings, type ServerIdentity } from './settings.js';
-import { InsertSlots } from './slots.js';
-import { readServer, readServerIdentity, requireTable } from './tables.js';
-import { budgetWithin, DEDUP_BUDGET_MS } from './token-doubt.js';
-import { refreshAll, WatchedTable } from './watched-table.js';
+import { fingerprintOf, type InsertSettings, insertSettings, type ServerIdentity } from './insert/settings.js';
+import { InsertSlots } from './insert/slots.js';
+import { readServer, readServerIdentity, requireTable } from './schema/tables.js';
+import { budgetWithin, DEDUP_BUDGET_MS } from './insert/token-doubt.js';
+import { refreshAll, WatchedTable } from './schema/watched-table.js';
 
 /** Of the bodies of inserts that wait for others: hundreds are in flight, most of them a few kilobytes. */
 const SMALL_PIECE_BYTES = 16 * 1024;
@@ -71,10 +71,10 @@ export async function openSinkOver(
   try {
     const server = await readServer(http);
     const settings = insertSettings(options.clickhouseSettings ?? {}, server.knownSettings, coalesceMsOf(options));
-    const fault = settings.coalesced === undefined ? undefined : coalescingFault(server.version);
+    const fault = settings.asyncInsert === undefined ? undefined : asyncInsertFault(server.version);
     if (fault !== undefined) throw new IngestError('KCR_PREFLIGHT', fault.detail, { hint: fault.todo });
     const tables = new Map<string, TargetTable>();
-    const around = { report: options.onEvent ?? noReport, now, isCoalesced: settings.coalesced !== undefined };
+    const around = { onEvent: options.onEvent ?? ignoreEvents, now, isAsyncInsert: settings.asyncInsert !== undefined };
     const watched = new Map<string, WatchedTable>();
     for (const route of options.routes) {
       const table = await requireTable(http, { database: databaseOf(options, route), table: route.table });
@@ -100,12 +100,12 @@ class ClickHouseSink implements PreparingSink, SinkContext {
   readonly http: ClickHouseWire;
   readonly settings: InsertSettings;
   readonly slots: InsertSlots;
-  readonly coalescing: Coalescing | undefined;
+  readonly asyncInsert: AsyncInsert | undefined;
   readonly encoding: Encoding | undefined;
   readonly unknownUntilMs = new Map<string, number>();
   readonly #tables: ReadonlyMap<string, TargetTable>;
   #server: ServerIdentity;
-  readonly report: Report;
+  readonly onEvent: OnEvent;
   readonly #stopLooking: () => void;
   #refreshing = false;
   /** The server could not be asked, or has been up for too short a time. */
@@ -117,7 +117,7 @@ class ClickHouseSink implements PreparingSink, SinkContext {
       maxInFlight,
       coalesceBytes = COALESCE_BYTES,
       compression = 'none',
-      onEvent: report = noReport,
+      onEvent = ignoreEvents,
     }: ClickHouseSinkOptions,
     settings: InsertSettings,
     tables: ReadonlyMap<string, TargetTable>,
@@ -125,18 +125,18 @@ class ClickHouseSink implements PreparingSink, SinkContext {
     readonly now: () => number,
     every: Every,
   ) {
-    this.report = report;
+    this.onEvent = onEvent;
     this.http = http;
     this.settings = settings;
-    const { coalesced } = settings;
+    const { asyncInsert } = settings;
     const direct = maxInFlight ?? MAX_IN_FLIGHT;
-    this.slots = new InsertSlots(coalesced === undefined ? direct : Math.min(direct, MAX_IN_FLIGHT));
-    this.coalescing =
-      coalesced === undefined
+    this.slots = new InsertSlots(asyncInsert === undefined ? direct : Math.min(direct, MAX_IN_FLIGHT));
+    this.asyncInsert =
+      asyncInsert === undefined
         ? undefined
         : {
-            settings: coalesced,
-            slots: new InsertSlots(maxInFlight ?? MAX_COALESCED_IN_FLIGHT, SMALL_PIECE_BYTES),
+            settings: asyncInsert,
+            slots: new InsertSlots(maxInFlight ?? MAX_ASYNC_IN_FLIGHT, SMALL_PIECE_BYTES),
             maxBytes: coalesceBytes,
           };
     this.encoding = compression === 'none' ? undefined : compression;
@@ -157,7 +157,7 @@ class ClickHouseSink implements PreparingSink, SinkContext {
     return this.#server;
   }
 
-  freeze(batch: InsertBatch): FrozenInsert {
+  prepare(batch: InsertBatch): PreparedInsert {
     const { topic } = batch.assignment;
     const destination = this.#destination(topic);
     checkTable(batch, destination.target.table);
@@ -165,7 +165,7 @@ class ClickHouseSink implements PreparingSink, SinkContext {
       budgetMs: destination.dedupBudgetMs,
       settings: this.settings.fingerprint,
     });
-    return new FrozenBatch(this, destination, batch);
+    return new PreparedBatch(this, destination, batch);
   }
 
   describe(topic: string): ReturnType<PreparingSink['describe']> {
@@ -176,7 +176,7 @@ class ClickHouseSink implements PreparingSink, SinkContext {
       settings: fingerprintOf(
         this.#server,
         this.settings.fingerprint,
-        this.coalescing === undefined ? 'direct' : 'coalesced',
+        this.asyncInsert === undefined ? 'direct' : 'coalesced',
       ),
     };
   }

@@ -3,7 +3,7 @@
  * `config.schema.json`; a test sees that the file is what is made here.
  */
 import { z } from 'zod';
-import { configSchema } from '../config.js';
+import { configSchema } from './config.js';
 
 type JsonSchema = Record<string, unknown>;
 

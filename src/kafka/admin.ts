@@ -5,10 +5,10 @@
 import type { Admin } from 'kafkajs';
 import { within } from '../abort.js';
 import { IngestError } from '../errors.js';
-import { groupPositions } from './group-positions.js';
+import { groupPositions } from './group/group-offsets.js';
 import { clientSettings, type ClientSettings, type KafkaClientOptions } from './options.js';
-import { isLoginFailure, kafkaError, kafkaType, reasonOf, troubleOf } from './trouble.js';
-import { openAdmin, type WireCluster } from './wire.js';
+import { isLoginFailure, kafkaError, kafkaType, reasonOf, classifyError } from './connection/classify-error.js';
+import { openAdmin, type KafkajsCluster } from './connection/kafka-connection.js';
 
 /** For one broker of the list; as much again for a second and a third, should the first be silent. */
 const ADMIN_LIMIT_MS = 10_000;
@@ -21,7 +21,7 @@ const CLOSE_LIMIT_MS = 500;
 export async function withAdmin<T>(
   settings: ClientSettings,
   doing: string,
-  use: (admin: Admin, cluster: WireCluster) => Promise<T>,
+  use: (admin: Admin, cluster: KafkajsCluster) => Promise<T>,
   limitMs = adminLimitMs(settings),
 ): Promise<T> {
   // Half of what there is for each: one that is silent leaves time for the next.
@@ -88,7 +88,7 @@ function adminError(
       },
     );
   }
-  if (thrown !== undefined && troubleOf(thrown) === 'fatal') return kafkaError(thrown, doing);
+  if (thrown !== undefined && classifyError(thrown) === 'fatal') return kafkaError(thrown, doing);
   if (kafkaType(thrown) !== undefined) {
     // A broker that has just been started, or an election: the same call may succeed later.
     return new IngestError('KCR_KAFKA_UNREACHABLE', `${doing} failed: ${reasonOf(thrown)}`, {

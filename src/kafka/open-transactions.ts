@@ -2,13 +2,13 @@
  * Imports: this room. Who holds a partition's readers back: open transactions, by their producers and since when. Asks
  * the leaders (Kafka 2.8 and later) and the coordinators (3.0 and later); what no broker tells stays unknown.
  */
-import type { TopicPartition } from './assignor.js';
-import { checkedBroker, maxVersion, type WireBroker, type WireCluster } from './broker.js';
-import type { GroupPosition } from './group-positions.js';
-import { overLane } from './lanes.js';
-import { byTopic, entryOf } from './positions.js';
-import { AnswerReader, FlexibleWriter, type EncodedRequest } from './protocol.js';
-import { knownLeader } from './topic-ids.js';
+import type { TopicPartition } from './group/assignor.js';
+import { checkedBroker, maxVersion, type KafkajsBroker, type KafkajsCluster } from './connection/broker.js';
+import type { GroupPosition } from './group/group-offsets.js';
+import { overLane } from './connection/lanes.js';
+import { byTopic, entryOf } from './connection/list-offsets.js';
+import { AnswerReader, FlexibleWriter, type EncodedRequest } from './connection/protocol.js';
+import { knownLeader } from './connection/metadata.js';
 
 export interface OpenTransaction extends TopicPartition {
   /** Its first record: readers of committed records get no further. */
@@ -26,7 +26,7 @@ const MOST_TRANSACTIONS = 100;
 
 /** Of the partitions whose readable end lies before the log's end, the oldest one each. Throws nothing: it is told beside other things. */
 export async function openTransactions(
-  cluster: WireCluster,
+  cluster: KafkajsCluster,
   positions: readonly GroupPosition[],
 ): Promise<readonly OpenTransaction[]> {
   const held = positions.filter(({ stableEnd, logEnd }) => stableEnd < logEnd).slice(0, MOST_TRANSACTIONS);
@@ -66,7 +66,7 @@ interface Named {
 
 /** By producer id. Each coordinator knows its own. */
 async function transactionsOf(
-  cluster: WireCluster,
+  cluster: KafkajsCluster,
   producerIds: readonly string[],
 ): Promise<ReadonlyMap<string, Named>> {
   const brokers = cluster.brokerPool.metadata?.brokers ?? [];
@@ -95,7 +95,7 @@ async function transactionsOf(
   return new Map(found.flat());
 }
 
-async function brokerOf(cluster: WireCluster, nodeId: number): Promise<WireBroker> {
+async function brokerOf(cluster: KafkajsCluster, nodeId: number): Promise<KafkajsBroker> {
   return overLane(checkedBroker(await cluster.findBroker({ nodeId })), 'offsets');
 }
 
@@ -104,7 +104,7 @@ async function orNone<T>(ask: () => Promise<readonly T[]>): Promise<readonly T[]
 }
 
 async function send<T>(
-  broker: WireBroker,
+  broker: KafkajsBroker,
   apiKey: number,
   encode: (writer: FlexibleWriter) => EncodedRequest,
   decode: (reader: AnswerReader) => readonly T[],
@@ -120,7 +120,7 @@ async function send<T>(
 type Producer = Omit<OpenTransaction, 'transactionalId'>;
 
 /** https://kafka.apache.org/protocol#The_Messages_DescribeProducers, version 0. */
-function describeProducers(broker: WireBroker, partitions: readonly TopicPartition[]): Promise<readonly Producer[]> {
+function describeProducers(broker: KafkajsBroker, partitions: readonly TopicPartition[]): Promise<readonly Producer[]> {
   const encode = (writer: FlexibleWriter): EncodedRequest =>
     writer
       .array(byTopic(partitions), ({ topic, partitions: list }) =>
@@ -168,7 +168,7 @@ function decodeProducer(reader: AnswerReader, where: TopicPartition): Producer {
 
 /** https://kafka.apache.org/protocol#The_Messages_ListTransactions, version 0. */
 async function listTransactions(
-  broker: WireBroker,
+  broker: KafkajsBroker,
   producerIds: readonly string[],
 ): Promise<readonly { readonly producerId: string; readonly transactionalId: string }[]> {
   const encode = (writer: FlexibleWriter): EncodedRequest =>
@@ -193,7 +193,7 @@ async function listTransactions(
 
 /** https://kafka.apache.org/protocol#The_Messages_DescribeTransactions, version 0. When each began, by its id. */
 async function describeTransactions(
-  broker: WireBroker,
+  broker: KafkajsBroker,
   ids: readonly string[],
 ): Promise<readonly [string, number | undefined][]> {
   const encode = (writer: FlexibleWriter): EncodedRequest =>

@@ -4,8 +4,8 @@
  */
 import type { ConnectionOptions } from 'node:tls';
 import { IngestError } from '../errors.js';
-import { noReport, type Report } from '../events.js';
-import type { OpenSocket } from './sockets.js';
+import { ignoreEvents, type OnEvent } from '../events.js';
+import type { OpenSocket } from './connection/sockets.js';
 
 export type LogLevel = 'error' | 'warn' | 'info' | 'debug';
 
@@ -54,7 +54,7 @@ export interface KafkaSourceOptions extends KafkaClientOptions {
   readonly groupId: string;
   readonly topics: readonly string[];
   /** Told of what `log` is told, but for details. @default nobody */
-  readonly onEvent?: Report | undefined;
+  readonly onEvent?: OnEvent | undefined;
   /**
    * Where a group that never committed begins: at the earliest record, or only with what comes from now on. The place
    * is committed at once, so that it is chosen only once. @default false
@@ -148,7 +148,7 @@ export interface SourceSettings extends ClientSettings {
   readonly onReset: 'halt' | 'restart';
   readonly onCorruptBatch: 'halt' | 'skip';
   readonly stateDecides: boolean;
-  readonly report: Report;
+  readonly onEvent: OnEvent;
 }
 
 /** With leaving and closing a drain stays well below the half minute after which supervisors kill. */
@@ -196,7 +196,7 @@ export function sourceSettings(options: KafkaSourceOptions): SourceSettings {
     onReset: options.onReset ?? 'halt',
     onCorruptBatch: options.onCorruptBatch ?? 'halt',
     stateDecides: options.stateDecides ?? false,
-    report: options.onEvent ?? noReport,
+    onEvent: options.onEvent ?? ignoreEvents,
   };
   check(settings);
   return settings;

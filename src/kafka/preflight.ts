@@ -4,7 +4,7 @@
 import { IngestError } from '../errors.js';
 import { withAdmin } from './admin.js';
 import { clientSettings, type KafkaClientOptions } from './options.js';
-import { isGone } from './topic-ids.js';
+import { isGone } from './connection/metadata.js';
 
 export { lagOf, type PartitionLag } from './admin.js';
 

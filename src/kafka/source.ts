@@ -3,14 +3,14 @@
  */
 import { Observable, defer, from, of, throwError, type ObservableInput } from 'rxjs';
 import { IngestError } from '../errors.js';
-import { noReport } from '../events.js';
+import { ignoreEvents } from '../events.js';
 import type { Assignment } from '../model/record.js';
 import type { GroupSource, SourceEvent } from '../ports.js';
 import { clusterId } from './admin.js';
 import { sourceSettings, type KafkaLog, type KafkaSourceOptions, type SourceSettings } from './options.js';
-import type { Committed } from './positions.js';
-import { Run } from './run.js';
-import type { OpenSocket } from './sockets.js';
+import type { Committed } from './connection/list-offsets.js';
+import { Run } from './group/run.js';
+import type { OpenSocket } from './connection/sockets.js';
 
 export type { KafkaSourceOptions, OutOfRange, SaslOptions } from './options.js';
 
@@ -65,7 +65,7 @@ export function kafkaSourceOver(
     log: logAndReport(options),
     openSocket,
   };
-  let epochs = epochsFrom;
+  let assignmentIds = epochsFrom;
   let run: Run | undefined;
   let cluster: Promise<string> | undefined;
 
@@ -81,7 +81,7 @@ export function kafkaSourceOver(
     }
     let mine: Run;
     try {
-      mine = new Run(settings, subscriber, () => ++epochs);
+      mine = new Run(settings, subscriber, () => ++assignmentIds);
     } catch (thrown) {
       subscriber.error(thrown);
       return undefined;
@@ -124,9 +124,9 @@ export function kafkaSourceOver(
     seek: (assignment, offset) =>
       defer(() => {
         checkOffset('offset', offset);
-        const tenure = run?.get(assignment);
-        if (run === undefined || tenure === undefined) return throwError(() => notOurs(assignment));
-        run.seek(tenure, offset);
+        const assigned = run?.get(assignment);
+        if (run === undefined || assigned === undefined) return throwError(() => notOurs(assignment));
+        run.seek(assigned, offset);
         return of(undefined);
       }),
     stateDecides: () => void (settings.stateDecides = true),
@@ -134,7 +134,7 @@ export function kafkaSourceOver(
       defer(() =>
         run?.get(assignment) === undefined ? throwError(() => notOurs(assignment)) : from(run.log(assignment)),
       ),
-    reassign: (assignment, afterMs) => run?.renew(assignment, afterMs),
+    reassign: (assignment, afterMs) => run?.reassign(assignment, afterMs),
     claimed: (assignment, inDoubtUpTo) => run?.claimed(assignment, inDoubtUpTo),
     done: (assignment, lastOffset) => run?.done(assignment, lastOffset),
     halt: (assignment) => run?.halt(assignment),
@@ -147,7 +147,7 @@ export function kafkaSourceOver(
   };
 }
 
-function logAndReport({ log, onEvent = noReport }: KafkaSourceOptions): KafkaLog {
+function logAndReport({ log, onEvent = ignoreEvents }: KafkaSourceOptions): KafkaLog {
   return (level, message, fields) => {
     log?.(level, message, fields);
     if (level !== 'debug') onEvent({ kind: 'kafka', level, message, fields });

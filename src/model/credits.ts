@@ -56,20 +56,26 @@ export class Credits {
     return this.#outstanding;
   }
 
-  open(epoch: number): void {
-    this.#accounts.set(epoch, { outstanding: 0, needs: -1, paused: false, ratio: FIRST_GUESS_RATIO, chunks: [] });
+  open(assignmentId: number): void {
+    this.#accounts.set(assignmentId, {
+      outstanding: 0,
+      needs: -1,
+      paused: false,
+      ratio: FIRST_GUESS_RATIO,
+      chunks: [],
+    });
   }
 
   /** Nothing of it is held any more, or it is not ours to count: revoked, lost, halted. */
-  close(epoch: number): void {
-    this.forget(epoch);
-    this.#accounts.delete(epoch);
-    this.#unpacking.delete(epoch);
-    if (this.#exceeding === epoch) this.#exceeding = undefined;
+  close(assignmentId: number): void {
+    this.forget(assignmentId);
+    this.#accounts.delete(assignmentId);
+    this.#unpacking.delete(assignmentId);
+    if (this.#exceeding === assignmentId) this.#exceeding = undefined;
   }
 
-  delivered(epoch: number, { lastOffset, held, fetched }: Delivery): void {
-    const account = this.#accounts.get(epoch);
+  delivered(assignmentId: number, { lastOffset, held, fetched }: Delivery): void {
+    const account = this.#accounts.get(assignmentId);
     if (account === undefined) return;
     account.chunks.push({ lastOffset, held });
     account.outstanding += held;
@@ -79,8 +85,8 @@ export class Credits {
   }
 
   /** Chunks that end at or before the offset are done. Tells whether that let a partition, or all, go on. */
-  done(epoch: number, lastOffset: number): boolean {
-    const account = this.#accounts.get(epoch);
+  done(assignmentId: number, lastOffset: number): boolean {
+    const account = this.#accounts.get(assignmentId);
     if (account === undefined) return false;
     let count = 0;
     let freed = 0;
@@ -91,7 +97,7 @@ export class Credits {
     }
     if (count === 0) return false;
     account.chunks.splice(0, count);
-    const isRelieved = this.#exceeding === epoch && lastOffset >= account.needs;
+    const isRelieved = this.#exceeding === assignmentId && lastOffset >= account.needs;
     if (isRelieved) this.#exceeding = undefined;
     const isAwaited = this.#hasRefused;
     this.#hasRefused = false;
@@ -99,28 +105,28 @@ export class Credits {
   }
 
   /** Nothing of it will be done before everything up to `lastOffset` was delivered. */
-  need(epoch: number, lastOffset: number): void {
-    const account = this.#accounts.get(epoch);
+  need(assignmentId: number, lastOffset: number): void {
+    const account = this.#accounts.get(assignmentId);
     if (account !== undefined) account.needs = lastOffset;
   }
 
   /** What was delivered of it is thrown away: a seek. */
-  forget(epoch: number): void {
-    const account = this.#accounts.get(epoch);
+  forget(assignmentId: number): void {
+    const account = this.#accounts.get(assignmentId);
     if (account === undefined) return;
     account.chunks.length = 0;
     this.#release(account, account.outstanding);
   }
 
   /** `next`: the offset it goes on at. */
-  mayFetch(epoch: number, next: number): boolean {
-    const account = this.#accounts.get(epoch);
+  mayFetch(assignmentId: number, next: number): boolean {
+    const account = this.#accounts.get(assignmentId);
     if (account === undefined) return false;
     this.#decide(account);
     if (account.outstanding === 0 || (!account.paused && !this.#full)) return true;
     if (next > account.needs) return false;
-    this.#exceeding ??= epoch;
-    return this.#exceeding === epoch;
+    this.#exceeding ??= assignmentId;
+    return this.#exceeding === assignmentId;
   }
 
   /**
@@ -128,31 +134,32 @@ export class Credits {
    * within what is left of the budget, always. Beyond it one at a time may, of a partition that holds nothing: it could
    * never go on otherwise.
    */
-  mayUnpack(epoch: number, bytes: number, next: number): boolean {
-    const account = this.#accounts.get(epoch);
+  mayUnpack(assignmentId: number, bytes: number, next: number): boolean {
+    const account = this.#accounts.get(assignmentId);
     if (account === undefined) return false;
     const isNeeded = account.outstanding === 0 || next <= account.needs;
     const isAllowed =
-      this.#fits(account, bytes) || (isNeeded && (this.#exceeding === undefined || this.#exceeding === epoch));
+      this.#fits(account, bytes) || (isNeeded && (this.#exceeding === undefined || this.#exceeding === assignmentId));
     if (!isAllowed) this.#hasRefused = true;
     return isAllowed;
   }
 
   /** It is being unpacked, and ends at `lastOffset`. `unpacked` follows. */
-  unpacks(epoch: number, bytes: number, lastOffset: number): void {
-    const account = this.#accounts.get(epoch);
+  unpacks(assignmentId: number, bytes: number, lastOffset: number): void {
+    const account = this.#accounts.get(assignmentId);
     if (account === undefined) return;
     if (!this.#fits(account, bytes)) {
-      this.#exceeding ??= epoch;
+      this.#exceeding ??= assignmentId;
       account.needs = Math.max(account.needs, lastOffset);
     }
-    this.#unpacking.set(epoch, bytes);
+    this.#unpacking.set(assignmentId, bytes);
   }
 
   /** It was, and what was delivered of it is counted; or nothing came of it. */
-  unpacked(epoch: number): void {
-    this.#unpacking.delete(epoch);
-    if (this.#exceeding === epoch && this.#accounts.get(epoch)?.outstanding === 0) this.#exceeding = undefined;
+  unpacked(assignmentId: number): void {
+    this.#unpacking.delete(assignmentId);
+    if (this.#exceeding === assignmentId && this.#accounts.get(assignmentId)?.outstanding === 0)
+      this.#exceeding = undefined;
   }
 
   #fits({ outstanding }: Account, bytes: number): boolean {
@@ -162,9 +169,9 @@ export class Credits {
   }
 
   /** How many bytes to ask for, at most `limit`. */
-  fetchBytes(epoch: number, limit: number): number {
-    const account = this.#accounts.get(epoch);
-    if (account === undefined || this.#exceeding === epoch) return limit;
+  fetchBytes(assignmentId: number, limit: number): number {
+    const account = this.#accounts.get(assignmentId);
+    if (account === undefined || this.#exceeding === assignmentId) return limit;
     const room = (this.share - account.outstanding) / account.ratio;
     return Math.floor(Math.min(limit, Math.max(room, MIN_FETCH_BYTES)));
   }

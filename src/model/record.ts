@@ -46,7 +46,7 @@ export interface Assignment {
   readonly topic: string;
   readonly partition: number;
   /** Grows with every assignment this process is given; never used twice. */
-  readonly epoch: number;
+  readonly assignmentId: number;
   /** The consumer group's generation under which it was given; commits are pinned to it. */
   readonly generation: number;
   /** Where the source begins, unless it is told to seek: the group's committed offset, or what stands for none. */

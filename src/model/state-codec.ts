@@ -70,7 +70,7 @@ export function encodeState(stored: StoredState, name: StateName): string {
     refuse(`the owner's name takes more than ${stateLimits.ownerBytes} bytes`);
   if (jsonBytes(write) > stateLimits.writeBytes)
     refuse(`the write's name takes more than ${stateLimits.writeBytes} bytes`);
-  const { settled = null, incarnation, topicId, isAnew, began, halted } = state;
+  const { settled = null, incarnation, topicId, isOffsetReused, began, halted } = state;
   const text = (note?: HaltNote) =>
     JSON.stringify({
       v: stateFormat,
@@ -79,7 +79,7 @@ export function encodeState(stored: StoredState, name: StateName): string {
       settled,
       incarnation,
       topicId,
-      isAnew,
+      isAnew: isOffsetReused,
       began,
       halted: note,
       ...toStored(state.pending),
@@ -123,7 +123,7 @@ export function decodeState(text: string, name: StateName): StoredState {
     pending: fromStored(value, v, refuse),
     incarnation,
     topicId,
-    ...(isAnew === true ? { isAnew } : {}),
+    ...(isAnew === true ? { isOffsetReused: isAnew } : {}),
     ...(began === undefined ? {} : { began }),
     ...(halted === undefined ? {} : { halted }),
   } as PartitionState;

@@ -45,7 +45,7 @@ export interface Intent {
   /** Which form the token has (see `dedupToken`); undefined: the first, which does not name the group. */
   readonly tokenForm?: 2;
   /**
-   * A fill may have been sent (see `FrozenInsert.fill`): from then on what is missing goes out under the fill's token only.
+   * A fill may have been sent (see `PreparedInsert.fill`): from then on what is missing goes out under the fill's token only.
    * @default false
    */
   readonly isFilling?: true;
@@ -92,7 +92,7 @@ export interface PartitionState {
    * The partition was begun anew: the table may have other rows under the same offsets, so that it cannot be asked
    * which of a range are there.
    */
-  readonly isAnew?: true;
+  readonly isOffsetReused?: true;
   /** Where the first owner began, above 0: what lies before it was never to be ingested. Undefined: at 0, or nobody noted it. */
   readonly began?: number;
   /** Undefined: it has not halted, has gone on since, or its halt could not be stored. */

@@ -5,7 +5,7 @@ import type { Observable } from 'rxjs';
 import { commit } from '../../operators/commit.js';
 import { insertDeduped, type InsertSink } from '../../operators/insert-deduped.js';
 import { countAbandoned } from '../../operators/internal/count-abandoned.js';
-import { noReport, type Outcome } from '../events.js';
+import { ignoreEvents, type Outcome } from '../events.js';
 import type { RecordSource } from '../ports.js';
 import type { CommittedBatch } from '../stages.js';
 import { insertConfigOf, sharedOf, transformOf, type PipelineConfig } from './config.js';
@@ -29,7 +29,7 @@ export function atMostOnce(source: RecordSource, sink: InsertSink, config: AtMos
             transformOf(config, partition.topic),
             insertDeduped(sink, { ...insertConfigOf(config), onEvent }),
           ),
-        config.onEvent ?? noReport,
+        config.onEvent ?? ignoreEvents,
       ),
     ),
   );

@@ -4,8 +4,8 @@
 import type { MonoTypeOperatorFunction, Observable, SchedulerLike } from 'rxjs';
 import type { BufferConfig } from '../../operators/buffer-count-or-time.js';
 import type { HealConfig } from '../../operators/group-by-partition.js';
-import { transformBatches } from '../../operators/transform-batches.js';
-import type { Report } from '../events.js';
+import { transformBatches } from '../../operators/between/transform-batches.js';
+import type { OnEvent } from '../events.js';
 import type { RetryConfig } from '../retry.js';
 import type { InsertableBatch } from '../stages.js';
 
@@ -30,7 +30,7 @@ export interface PipelineConfig<B extends InsertableBatch> {
   readonly heal?: HealConfig | false;
   /** For calls of the ports that fail. @default {} */
   readonly retry?: RetryConfig;
-  readonly onEvent?: Report;
+  readonly onEvent?: OnEvent;
   /** Where all of it reads the time. @default asyncScheduler */
   readonly scheduler?: SchedulerLike;
 }

@@ -5,21 +5,21 @@
 import { randomUUID } from 'node:crypto';
 import { hostname } from 'node:os';
 import { Observable, type MonoTypeOperatorFunction } from 'rxjs';
-import { transformRows } from '../../operators/transform-rows.js';
+import { transformRows } from '../../operators/between/transform-rows.js';
 import { limitOf, orAborted } from '../abort.js';
-import { clickHouseOptions, keeperMapConfig, topicsOf } from '../adapter-options.js';
+import { clickHouseOptions, keeperMapConfig, topicsOf } from '../config/adapter-options.js';
 import { openClickHouseSink } from '../clickhouse/sink.js';
-import { checkConfig, type CheckedConfig, type IngestConfig } from '../config.js';
+import { checkConfig, type CheckedConfig, type IngestConfig } from '../config/config.js';
 import { IngestError } from '../errors.js';
-import { noReport, type Outcome, type Report } from '../events.js';
-import { expectNoRefusal, type Finding } from '../finding.js';
-import { fairScheduler } from '../fair-scheduler.js';
+import { ignoreEvents, type Outcome, type OnEvent } from '../events.js';
+import { expectNoRefusal, type Finding } from '../preflight/finding.js';
+import { fairScheduler } from './fair-scheduler.js';
 import { kafkaSource, type OutOfRange } from '../kafka/source.js';
-import { budgetHere } from '../memory-budget.js';
+import { budgetHere } from './memory-budget.js';
 import type { InsertSink } from '../../operators/insert-deduped.js';
 import type { ReconcileSink } from '../../operators/reconcile-with-state.js';
 import type { GroupSource, PreparingSink, SeekableSource, StateStore } from '../ports.js';
-import { preflight, START_LIMIT_MS } from '../preflight.js';
+import { preflight, START_LIMIT_MS } from '../preflight/preflight.js';
 import { kafkaStore } from '../state/kafka.js';
 import { keeperMapStore } from '../state/keeper-map.js';
 import { keeperStore } from '../state/keeper.js';
@@ -38,7 +38,7 @@ export interface IngestOptions {
    */
   readonly signal?: AbortSignal;
   /** Called with what happens on the way: assignments, retries, state writes. */
-  readonly onEvent?: Report;
+  readonly onEvent?: OnEvent;
   /** Called with what the checks before the start found to be doubtful but not refused. */
   readonly onFinding?: (finding: Finding) => void;
 }
@@ -155,7 +155,7 @@ async function openWith(own: OwnPorts, config: CheckedConfig, options: IngestOpt
 async function openChecked(
   own: OwnPorts,
   config: CheckedConfig,
-  { onEvent = noReport, onFinding, signal }: IngestOptions,
+  { onEvent = ignoreEvents, onFinding, signal }: IngestOptions,
 ): Promise<MixedPorts> {
   const isOwn = { source: own.source !== undefined, sink: own.sink !== undefined, store: own.store !== undefined };
   expectNoRefusal(await preflight(config, { signal, records: 'start', own: isOwn }), onFinding);
@@ -170,7 +170,7 @@ async function openChecked(
 
 async function openSink(
   config: CheckedConfig,
-  onEvent: Report,
+  onEvent: OnEvent,
   signal: AbortSignal | undefined,
 ): Promise<PreparingSink> {
   const limitS = START_LIMIT_MS / 1000;
@@ -187,7 +187,7 @@ async function openSink(
 }
 
 /** The source, and the store to be used with it. */
-function openSource(own: OwnPorts, config: CheckedConfig, onEvent: Report): Pick<MixedPorts, 'source' | 'store'> {
+function openSource(own: OwnPorts, config: CheckedConfig, onEvent: OnEvent): Pick<MixedPorts, 'source' | 'store'> {
   if (own.source !== undefined) return { source: own.source, store: own.store ?? storeBeside(config) };
   // Under `continue` what retention took is passed over; a log that ends too early is a reset.
   const onOutOfRange = ({ wanted, logStart }: OutOfRange) =>
@@ -268,7 +268,7 @@ export function pipelineOf(
 function ingestFrom(
   ports: MixedPorts,
   config: CheckedConfig,
-  { signal, onEvent = noReport }: IngestOptions,
+  { signal, onEvent = ignoreEvents }: IngestOptions,
 ): Observable<Outcome> {
   const outcomes = pipelineOf(ports, config, { onEvent, scheduler: fairScheduler() });
   return new Observable<Outcome>((subscriber) => {

@@ -1,7 +1,7 @@
 /**
  * A configuration that names less, since ports of one's own take the place of what it would name. Imports: config, ports.
  */
-import { checkConfig, type CheckedConfig, type IngestConfig } from '../config.js';
+import { checkConfig, type CheckedConfig, type IngestConfig } from '../config/config.js';
 import { IngestError } from '../errors.js';
 import type { InsertSink } from '../../operators/insert-deduped.js';
 import type { ReconcileSink } from '../../operators/reconcile-with-state.js';

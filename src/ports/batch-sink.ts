@@ -14,7 +14,7 @@ export interface InsertBatch extends Batch {
   /** The range was in doubt when this process took the partition over. */
   readonly replay: boolean;
   /** The table may have other rows under the same offsets: of the topic as it was, or of an earlier reading. */
-  readonly isAnew?: boolean;
+  readonly isOffsetReused?: boolean;
 }
 
 export interface InsertResult {
@@ -37,7 +37,7 @@ export interface ReadBack {
  * One batch with its bytes made once; every attempt sends the same bytes with the same token and settings.
  * Calls error with `KCR_INSERT_RETRIABLE`, `KCR_INSERT_IN_DOUBT`, `KCR_POISON`, `KCR_SCHEMA`, `KCR_INSERT_FATAL`.
  */
-export interface FrozenInsert {
+export interface PreparedInsert {
   /** Completes with one result once the server's answer was read to its end. */
   insert(): ObservableInput<InsertResult>;
   /**
@@ -112,7 +112,7 @@ export type IntentTarget = Pick<Intent, 'tables' | 'settings' | 'written'>;
  */
 export interface PreparingSink {
   /** Throws `KCR_POISON` for a record that is not one JSON object. */
-  freeze(batch: InsertBatch): FrozenInsert;
+  prepare(batch: InsertBatch): PreparedInsert;
   /**
    * What a new intent for this topic records: the tables, what identifies them and how rows are sent to them, and the
    * fingerprint of the settings.

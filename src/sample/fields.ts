@@ -1,8 +1,8 @@
 /**
  * Imports: the ClickHouse adapter's pure parts. Fields of some records against the columns of their table. Pure.
  */
-import { isInsertable } from '../clickhouse/row-trial.js';
-import type { Column, Table } from '../clickhouse/table.js';
+import { isInsertable } from '../clickhouse/insert/row-trial.js';
+import type { Column, Table } from '../clickhouse/schema/table.js';
 
 export type Row = Readonly<Record<string, unknown>>;
 

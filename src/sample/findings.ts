@@ -2,16 +2,16 @@
  * Imports: the adapters, the rest of this room. Would the records that are there become the rows that are meant? Reads some
  * of them, and asks ClickHouse what it would make of them; inserts nothing.
  */
-import { rowsOfRecord, type Transform } from '../../operators/transform-rows.js';
-import { reservedBy } from '../clickhouse/check-batch.js';
-import { ClickHouseHttp } from '../clickhouse/http.js';
+import { rowsOfRecord, type Transform } from '../../operators/between/transform-rows.js';
+import { reservedBy } from '../clickhouse/insert/check-batch.js';
+import { ClickHouseHttp } from '../clickhouse/client/http.js';
 import { type ClickHouseSinkOptions, databaseOf, type Route } from '../clickhouse/options.js';
-import { RowTrial, rowsOf } from '../clickhouse/row-trial.js';
-import { insertSettings, type Settings } from '../clickhouse/settings.js';
-import type { Table } from '../clickhouse/table.js';
-import { readServer, requireTable } from '../clickhouse/tables.js';
+import { RowTrial, rowsOf } from '../clickhouse/insert/row-trial.js';
+import { insertSettings, type Settings } from '../clickhouse/insert/settings.js';
+import type { Table } from '../clickhouse/schema/table.js';
+import { readServer, requireTable } from '../clickhouse/schema/tables.js';
 import { asIngestError, type IngestError } from '../errors.js';
-import { type Finding, ok, warning } from '../finding.js';
+import { type Finding, ok, warning } from '../preflight/finding.js';
 import type { KafkaRecord } from '../model/record.js';
 import { judge, type Judged, type UnparsedRow } from './judge.js';
 import { type Unusable, unusableValue } from './payload.js';
@@ -152,7 +152,13 @@ function transformed(
   if (transform === undefined) return { rows: [record] };
   try {
     return {
-      rows: rowsOfRecord(transform, record, { topic, partition, epoch: 0, generation: 0, startOffset: record.offset }),
+      rows: rowsOfRecord(transform, record, {
+        topic,
+        partition,
+        assignmentId: 0,
+        generation: 0,
+        startOffset: record.offset,
+      }),
     };
   } catch (thrown) {
     const { reason, fields } = thrown as IngestError;

@@ -2,9 +2,9 @@
  * Imports: the rest of this room. What some records show of a topic and its table, as findings with what to do. The server
  * is asked for the types of fields only.
  */
-import type { RowTrial } from '../clickhouse/row-trial.js';
-import { plainName, plainTable, type Table } from '../clickhouse/table.js';
-import { type Finding, ok, refusal, warning } from '../finding.js';
+import type { RowTrial } from '../clickhouse/insert/row-trial.js';
+import { plainName, plainTable, type Table } from '../clickhouse/schema/table.js';
+import { type Finding, ok, refusal, warning } from '../preflight/finding.js';
 import { envelopeOf, innerWith } from './envelope.js';
 import { columnFor, type FieldReport, isRenamable, likelyMeant, reportFields, type Row } from './fields.js';
 import type { Unusable } from './payload.js';

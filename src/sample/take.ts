@@ -3,9 +3,9 @@
  * Bounded in records, bytes and time; what could be read until then is what there is.
  */
 import { orAborted, within } from '../abort.js';
-import type { GroupPosition } from '../kafka/group-positions.js';
+import type { GroupPosition } from '../kafka/group/group-offsets.js';
 import type { KafkaSourceOptions } from '../kafka/options.js';
-import { LogScan } from '../kafka/scan.js';
+import { LogScan } from '../kafka/fetch/scan.js';
 import type { KafkaRecord } from '../model/record.js';
 
 export interface SampledRecord {

@@ -33,7 +33,7 @@
 import { randomBytes } from 'node:crypto';
 import { catchError, defer, from, lastValueFrom, map, of, throwError, timeout, type ObservableInput } from 'rxjs';
 import { IngestError, asIngestError, hasCode } from '../errors.js';
-import { noReport, type Report } from '../events.js';
+import { ignoreEvents, type OnEvent } from '../events.js';
 import type { Assignment } from '../model/record.js';
 import {
   chosenOffset,
@@ -45,7 +45,7 @@ import {
 } from '../model/state-codec.js';
 import { resumeOffset, type PartitionState } from '../model/state.js';
 import type { Claim, GroupSource, StateKey, StateStore, Stored } from '../ports.js';
-import { asStored, fencedBy, nextText, untilUnsubscribed, type Mark } from './tenure.js';
+import { asStored, fencedBy, nextText, untilUnsubscribed, type Mark } from './write-marks.js';
 
 /** What the group has committed for one partition. */
 export interface CommittedOffset {
@@ -76,7 +76,7 @@ export interface KafkaStoreConfig {
   /** Milliseconds since the epoch. @default Date.now */
   readonly nowMs?: () => number;
   /** Told (as `kafka`) when an offset without a state was taken as a beginning. */
-  readonly onEvent?: Report;
+  readonly onEvent?: OnEvent;
 }
 
 export interface KafkaStore {
@@ -156,10 +156,7 @@ export function offsetOf(state: PartitionState, stood: number): number {
 /** What is asked of a cluster to find out whether states can be kept in it; kafkajs's admin client is one. */
 export interface OffsetsAdmin {
   describeCluster(): Promise<{ readonly clusterId: string; readonly brokers: readonly { readonly nodeId: number }[] }>;
-  fetchOffsets(of: {
-    groupId: string;
-    topics: string[];
-  }): Promise<
+  fetchOffsets(of: { groupId: string; topics: string[] }): Promise<
     readonly {
       readonly topic: string;
       readonly partitions: readonly {
@@ -260,7 +257,7 @@ function decoded(metadata: string, key: StateKey): StoredState {
 class OffsetBook {
   readonly #source: OffsetSource;
   readonly #config: Required<Omit<KafkaStoreConfig, 'committed' | 'onEvent'>> &
-    Pick<KafkaStoreConfig, 'committed'> & { readonly report: Report };
+    Pick<KafkaStoreConfig, 'committed'> & { readonly onEvent: OnEvent };
   readonly #held = new Map<string, Held>();
   /** The last call of each partition in its generation; settles when its outcome is known, never rejects. */
   readonly #turns = new Map<string, { readonly generation: number; readonly last: Promise<unknown> }>();
@@ -268,12 +265,9 @@ class OffsetBook {
   readonly #over = new WeakSet<Assignment>();
   #isClosed = false;
 
-  constructor(
-    source: OffsetSource,
-    { group, committed, nowMs = Date.now, onEvent: report = noReport }: KafkaStoreConfig,
-  ) {
+  constructor(source: OffsetSource, { group, committed, nowMs = Date.now, onEvent = ignoreEvents }: KafkaStoreConfig) {
     this.#source = source;
-    this.#config = { group, nowMs, report, ...(committed === undefined ? {} : { committed }) };
+    this.#config = { group, nowMs, onEvent, ...(committed === undefined ? {} : { committed }) };
   }
 
   claim(key: StateKey, owner: string, signal: AbortSignal): Promise<Claim> {
@@ -285,13 +279,13 @@ class OffsetBook {
       const { state } = stateFromOffset(next, metadata, key, nowMs);
       const stood = next ?? assignment.startOffset;
       const mark: TenureMark = {
-        version: assignment.epoch,
-        tenure: randomBytes(9).toString('base64url'),
+        version: assignment.assignmentId,
+        claimId: randomBytes(9).toString('base64url'),
         writes: 0,
         assignment,
         stood,
       };
-      const text = encodeState({ state, owner, write: `${mark.tenure}-0` }, key);
+      const text = encodeState({ state, owner, write: `${mark.claimId}-0` }, key);
       this.#demandCurrent(key, owner, assignment);
       await this.#commit(key, mark, state, text);
       // It may have taken long: a claim under the next assignment must not be undone.
@@ -308,7 +302,7 @@ class OffsetBook {
     return this.#inTurn(key, mark.assignment, signal, async () => {
       const held = this.#held.get(nameOf(key));
       if (held === undefined) throw over(key, owner, 'it was not given by this store');
-      const isNext = held.mark.tenure === mark.tenure && (held.mark.writes === mark.writes || held.text === text);
+      const isNext = held.mark.claimId === mark.claimId && (held.mark.writes === mark.writes || held.text === text);
       if (!isNext) throw fencedBy(key, owner, mark, held.text);
       try {
         this.#demandCurrent(key, owner, mark.assignment);
@@ -340,7 +334,7 @@ class OffsetBook {
 
   /** Has this very tenure been claimed through us? */
   holds(assignment: Assignment): boolean {
-    return this.#held.get(nameOf(assignment))?.mark.assignment.epoch === assignment.epoch;
+    return this.#held.get(nameOf(assignment))?.mark.assignment.assignmentId === assignment.assignmentId;
   }
 
   async close(): Promise<void> {
@@ -373,7 +367,8 @@ class OffsetBook {
   #demandCurrent(key: StateKey, owner: string, assignment: Assignment): void {
     const current = this.#source.assignmentOf(key.topic, key.partition);
     if (this.#over.has(assignment)) throw over(key, owner, 'a write failed for good under its assignment');
-    if (current?.epoch !== assignment.epoch) throw over(key, owner, 'its assignment is not the current one');
+    if (current?.assignmentId !== assignment.assignmentId)
+      throw over(key, owner, 'its assignment is not the current one');
   }
 
   /** One at a time in a generation, in the order of the calls, each when the outcome of the one before is known. */
@@ -419,7 +414,7 @@ class OffsetBook {
     const look = defer(() => this.#committed(mark.assignment)).pipe(
       timeout(lookLimitMs),
       map(({ metadata }) => (isNoState(metadata) ? undefined : decodeState(metadata, key))),
-      map((found) => (found === undefined || found.write.startsWith(`${mark.tenure}-`) ? undefined : found)),
+      map((found) => (found === undefined || found.write.startsWith(`${mark.claimId}-`) ? undefined : found)),
       catchError(() => of(undefined)),
     );
     const found = await lastValueFrom(look, { defaultValue: undefined });
@@ -430,7 +425,7 @@ class OffsetBook {
   #tellBeginning({ group, topic, partition }: StateKey, next: number, { incarnation }: PartitionState): void {
     const message =
       'the committed offset had no state beside it: taken as a beginning, with nothing in doubt, under tokens that were never used';
-    this.#config.report({
+    this.#config.onEvent({
       kind: 'kafka',
       level: 'info',
       message,

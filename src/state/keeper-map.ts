@@ -47,12 +47,12 @@ import { type ClickHouseClient, ClickHouseError, ClickHouseLogLevel, createClien
 import { connectionFault } from '../clickhouse/client/connection-fault.js';
 import { type ClickHouseAddress, Endpoint } from '../clickhouse/client/connection.js';
 import { IngestError, type ErrorFields } from '../errors.js';
-import { PinnedLooks } from '../look-settings.js';
+import { PinnedLooks } from '../clickhouse/client/look-settings.js';
 import { decodeState, encodeState, neverStored } from '../model/state-codec.js';
 import type { PartitionState } from '../model/state.js';
 import type { Claim, StateKey, StateStore, Stored } from '../ports.js';
-import { foreignAnswer, isAnswerOf } from '../query-answer.js';
-import { asStored, fencedBy, nextText, untilUnsubscribed, type Mark } from './tenure.js';
+import { foreignAnswer, isAnswerOf } from '../clickhouse/client/query-answer.js';
+import { asStored, fencedBy, nextText, untilUnsubscribed, type Mark } from './write-marks.js';
 
 export interface KeeperMapStoreConfig extends ClickHouseAddress {
   /** Made by the first claim when absent. @default 'kafka_clickhouse_rx_state' */
@@ -191,13 +191,13 @@ function claim(map: KeeperMap, key: StateKey, owner: string, signal: AbortSignal
   return map.call('Claiming', key, signal, async (table) => {
     const before = await table.select(rowKey);
     const { state } = before === undefined ? neverStored : decodeState(before.text, key);
-    const tenure = randomBytes(9).toString('base64url');
-    const text = encodeState({ state, owner, write: `${tenure}-0` }, key);
+    const claimId = randomBytes(9).toString('base64url');
+    const text = encodeState({ state, owner, write: `${claimId}-0` }, key);
     const failure =
       before === undefined ? await table.insert(rowKey, text) : await table.replace(rowKey, before.text, text);
     const row = await readBack(table, rowKey, failure);
     if (row?.text === text)
-      return { key, owner, state, version: { version: row.version, tenure, writes: 0, text } satisfies TextMark };
+      return { key, owner, state, version: { version: row.version, claimId, writes: 0, text } satisfies TextMark };
     // Somebody was quicker, or it is not known yet: the later claim wins, so claim again over what is there then.
     throw new NotYet(failure ?? map.unreachable('Claiming', key, 'others wrote the state in between, again and again'));
   });

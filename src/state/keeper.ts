@@ -36,7 +36,7 @@ import { decodeState, encodeState, neverStored } from '../model/state-codec.js';
 import type { PartitionState } from '../model/state.js';
 import type { Claim, StateKey, StateStore, Stored } from '../ports.js';
 import { KeeperConnection, isKeeperError, keeperErrors, type KeeperServer } from './keeper-connection.js';
-import { asStored, fencedBy, nextText, untilUnsubscribed, type Mark } from './tenure.js';
+import { asStored, fencedBy, nextText, untilUnsubscribed, type Mark } from './write-marks.js';
 
 export interface KeeperStoreConfig {
   /** Servers as `host:port,host:port`, with a path that everything goes beneath if one follows: `host:port/path`. */
@@ -98,18 +98,18 @@ export async function checkKeeper(config: KeeperStoreConfig): Promise<KeeperChec
 
 function claim(keeper: Keeper, key: StateKey, owner: string, signal: AbortSignal): Promise<Claim> {
   const path = pathOf(keeper.root, key);
-  const tenure = randomBytes(9).toString('base64url');
+  const claimId = randomBytes(9).toString('base64url');
 
   return keeper.call('Claiming', key, async (connection) => {
     for (let round = 1; round <= maxClaimRounds; round++) {
       const node = await connection.get(path);
       const { state } = node === undefined || node.text === '' ? neverStored : decodeState(node.text, key);
-      const text = encodeState({ state, owner, write: `${tenure}-0` }, key);
+      const text = encodeState({ state, owner, write: `${claimId}-0` }, key);
       const claimed = (version: number): Claim => ({
         key,
         owner,
         state,
-        version: { version, tenure, writes: 0 } satisfies Mark,
+        version: { version, claimId, writes: 0 } satisfies Mark,
       });
       signal.throwIfAborted();
       try {

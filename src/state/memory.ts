@@ -5,7 +5,7 @@ import { defer, of } from 'rxjs';
 import { IngestError } from '../errors.js';
 import { decodeState, encodeState, neverStored } from '../model/state-codec.js';
 import type { Claim, StateKey, StateStore } from '../ports.js';
-import { asStored, fencedBy, nextText, type Mark } from './tenure.js';
+import { asStored, fencedBy, nextText, type Mark } from './write-marks.js';
 
 /** What a memory store holds: text by key, with the number of writes it has seen. */
 export type MemoryNodes = Map<string, { readonly text: string; readonly version: number }>;
@@ -29,9 +29,9 @@ export function memoryStore(nodes: MemoryNodes = new Map()): StateStore {
       defer(() => {
         const { state } = stored(key);
         // Of one key's claims no two have the same version. No counter: the same calls leave the same text.
-        const tenure = `m${(nodes.get(nameOf(key))?.version ?? 0) + 1}`;
-        const version = put(key, encodeState({ state, owner, write: `${tenure}-0` }, key));
-        return of<Claim>({ key, owner, state, version: { version, tenure, writes: 0 } satisfies Mark });
+        const claimId = `m${(nodes.get(nameOf(key))?.version ?? 0) + 1}`;
+        const version = put(key, encodeState({ state, owner, write: `${claimId}-0` }, key));
+        return of<Claim>({ key, owner, state, version: { version, claimId, writes: 0 } satisfies Mark });
       }),
 
     write: ({ key, owner, version }, state) =>

@@ -24,7 +24,7 @@ export interface GroupWatch {
   asked(call: string, assignment: Assignment): void;
 }
 
-interface Tenure {
+interface AssignedPartition {
   readonly assignment: Assignment;
   readonly member: Member;
   position: number;
@@ -43,12 +43,12 @@ export class ConsumerGroup {
   /** Nobody rebalances but by `give`: an exhaustive search decides who owns what. */
   isManual = false;
   readonly committed = new Map<number, number>();
-  readonly current = new Map<number, Tenure>();
+  readonly current = new Map<number, AssignedPartition>();
   generation = 0;
   /** Tenures that were given so far. */
-  epochs = 0;
+  assignmentIds = 0;
   readonly #members: Member[] = [];
-  #preparing: { readonly waiting: Set<Tenure>; readonly timer: Subscription } | undefined;
+  #preparing: { readonly waiting: Set<AssignedPartition>; readonly timer: Subscription } | undefined;
 
   constructor(readonly world: GroupSurroundings) {}
 
@@ -69,8 +69,8 @@ export class ConsumerGroup {
     if (at < 0) return;
     this.#members.splice(at, 1);
     this.world.note(() => `${member.process.name} ${isSilent ? 'is taken out of' : 'leaves'} the group`);
-    for (const tenure of this.#preparing?.waiting ?? [])
-      if (tenure.member === member) this.#preparing?.waiting.delete(tenure);
+    for (const assigned of this.#preparing?.waiting ?? [])
+      if (assigned.member === member) this.#preparing?.waiting.delete(assigned);
     if (this.#preparing === undefined) this.rebalance();
     else this.#completeWhenReleased();
   }
@@ -79,13 +79,13 @@ export class ConsumerGroup {
   rebalance(): void {
     if (this.#preparing !== undefined || this.isManual) return;
     const waiting = new Set(
-      [...this.current.values()].filter((tenure) => this.has(tenure.member) && tenure.state !== 'over'),
+      [...this.current.values()].filter((assigned) => this.has(assigned.member) && assigned.state !== 'over'),
     );
     const timer = this.world.scheduler.schedule(() => this.#complete(), this.world.timing.drainMs);
     this.#preparing = { waiting, timer };
-    for (const tenure of waiting) {
-      tenure.member.revoke(tenure, () => {
-        this.#preparing?.waiting.delete(tenure);
+    for (const assigned of waiting) {
+      assigned.member.revoke(assigned, () => {
+        this.#preparing?.waiting.delete(assigned);
         this.#completeWhenReleased();
       });
     }
@@ -95,21 +95,21 @@ export class ConsumerGroup {
   /** All partitions to one member at once; the former owners are not asked, and learn of it by a step of their own. */
   give(member: Member): void {
     this.generation += 1;
-    for (const tenure of this.current.values()) if (tenure.state !== 'over') tenure.member.lose(tenure);
+    for (const assigned of this.current.values()) if (assigned.state !== 'over') assigned.member.lose(assigned);
     for (let partition = 0; partition < this.world.log.partitions; partition++) this.#give(member, partition);
   }
 
   commit(assignment: Assignment, nextOffset: number): void {
-    const tenure = this.current.get(assignment.partition);
-    if (tenure?.assignment !== assignment) throw notOurs(assignment);
+    const assigned = this.current.get(assignment.partition);
+    if (assigned?.assignment !== assignment) throw notOurs(assignment);
     this.world.watch.committing(assignment, nextOffset);
     this.committed.set(assignment.partition, nextOffset);
   }
 
   /** Given again under the same generation, if nobody else has been given it meanwhile. */
-  giveAgain(tenure: Tenure): void {
-    if (this.current.get(tenure.assignment.partition) === tenure && this.#preparing === undefined)
-      this.#give(tenure.member, tenure.assignment.partition);
+  giveAgain(assigned: AssignedPartition): void {
+    if (this.current.get(assigned.assignment.partition) === assigned && this.#preparing === undefined)
+      this.#give(assigned.member, assigned.assignment.partition);
   }
 
   #completeWhenReleased(): void {
@@ -125,8 +125,8 @@ export class ConsumerGroup {
     // Who did not come back in time is out; it learns of it when it wakes up.
     for (const member of [...this.#members])
       if (member.process.isFrozen || member.process.isDead) this.#members.splice(this.#members.indexOf(member), 1);
-    for (const tenure of this.current.values())
-      if (tenure.state !== 'over' && this.has(tenure.member)) tenure.member.lose(tenure);
+    for (const assigned of this.current.values())
+      if (assigned.state !== 'over' && this.has(assigned.member)) assigned.member.lose(assigned);
     this.current.clear();
     const { log } = this.world;
     const count = this.#members.length;
@@ -143,13 +143,13 @@ export class ConsumerGroup {
     const assignment: Assignment = {
       topic: log.topic,
       partition,
-      epoch: ++this.epochs,
+      assignmentId: ++this.assignmentIds,
       generation: this.generation,
       startOffset,
       committed,
       topicId: log.topicId,
     };
-    const tenure: Tenure = {
+    const assigned: AssignedPartition = {
       assignment,
       member,
       position: startOffset,
@@ -157,14 +157,14 @@ export class ConsumerGroup {
       isHalted: false,
       isFetching: false,
     };
-    this.current.set(partition, tenure);
-    member.begin(tenure);
+    this.current.set(partition, assigned);
+    member.begin(assigned);
   }
 }
 
 /** One process in the group. */
 export class Member {
-  readonly #tenures = new Map<number, Tenure>();
+  readonly #allAssigned = new Map<number, AssignedPartition>();
   #told = new Subject<SourceEvent>();
   #isListening = false;
   #isPaused = false;
@@ -219,7 +219,7 @@ export class Member {
         catchError((error: unknown) => {
           if (!hasCode(error, unknownOutcome.commit)) return throwError(() => error);
           // Nothing more may follow it under this assignment, and once the partition was given anew a late one is refused.
-          this.#renew(this.#tenures.get(assignment.epoch));
+          this.#reassign(this.#allAssigned.get(assignment.assignmentId));
           return throwError(
             () =>
               new IngestError('KCR_FENCED', 'the outcome of a commit is not known', {
@@ -230,20 +230,20 @@ export class Member {
           );
         }),
       ),
-    claimed: ({ epoch }, inDoubtUpTo) => {
+    claimed: ({ assignmentId }, inDoubtUpTo) => {
       if (inDoubtUpTo === undefined) return;
-      this.#credits.need(epoch, inDoubtUpTo);
+      this.#credits.need(assignmentId, inDoubtUpTo);
       this.fetchOn();
     },
-    done: ({ epoch }, lastOffset) => {
-      if (this.#credits.done(epoch, lastOffset)) this.fetchOn();
+    done: ({ assignmentId }, lastOffset) => {
+      if (this.#credits.done(assignmentId, lastOffset)) this.fetchOn();
     },
-    halt: ({ epoch }) => {
-      const tenure = this.#tenures.get(epoch);
-      if (tenure !== undefined) tenure.isHalted = true;
-      this.#release(epoch);
+    halt: ({ assignmentId }) => {
+      const assigned = this.#allAssigned.get(assignmentId);
+      if (assigned !== undefined) assigned.isHalted = true;
+      this.#release(assignmentId);
     },
-    reassign: ({ epoch }, afterMs) => this.#renew(this.#tenures.get(epoch), afterMs),
+    reassign: ({ assignmentId }, afterMs) => this.#reassign(this.#allAssigned.get(assignmentId), afterMs),
     pause: () => void (this.#isPaused = true),
     resume: () => {
       this.#isPaused = false;
@@ -252,77 +252,77 @@ export class Member {
     drain: () => this.#drain(),
   };
 
-  begin(tenure: Tenure): void {
-    this.#event('assigned', tenure, () => {
-      if (tenure.state !== 'given' || this.#isDraining) return;
-      tenure.state = 'active';
-      this.#tenures.set(tenure.assignment.epoch, tenure);
-      this.#credits.open(tenure.assignment.epoch);
-      this.#tell({ kind: 'assigned', assignment: tenure.assignment });
-      this.#fetch(tenure);
+  begin(assigned: AssignedPartition): void {
+    this.#event('assigned', assigned, () => {
+      if (assigned.state !== 'given' || this.#isDraining) return;
+      assigned.state = 'active';
+      this.#allAssigned.set(assigned.assignment.assignmentId, assigned);
+      this.#credits.open(assigned.assignment.assignmentId);
+      this.#tell({ kind: 'assigned', assignment: assigned.assignment });
+      this.#fetch(assigned);
     });
   }
 
-  revoke(tenure: Tenure, released: () => void): void {
-    if (tenure.state === 'given') {
-      tenure.state = 'over';
+  revoke(assigned: AssignedPartition, released: () => void): void {
+    if (assigned.state === 'given') {
+      assigned.state = 'over';
       return released();
     }
-    this.#event('revoked', tenure, () => {
-      if (tenure.state !== 'active') return;
-      tenure.state = 'draining';
+    this.#event('revoked', assigned, () => {
+      if (assigned.state !== 'active') return;
+      assigned.state = 'draining';
       const release = () => {
-        if (tenure.state !== 'draining') return;
-        this.group.world.note(() => `${this.process.name} releases ${tenure.assignment.partition}`);
-        tenure.state = 'over';
-        this.#tenures.delete(tenure.assignment.epoch);
-        this.#release(tenure.assignment.epoch);
+        if (assigned.state !== 'draining') return;
+        this.group.world.note(() => `${this.process.name} releases ${assigned.assignment.partition}`);
+        assigned.state = 'over';
+        this.#allAssigned.delete(assigned.assignment.assignmentId);
+        this.#release(assigned.assignment.assignmentId);
         released();
         this.#completeWhenDrained();
       };
-      this.#tell({ kind: 'revoked', assignment: tenure.assignment, release });
+      this.#tell({ kind: 'revoked', assignment: assigned.assignment, release });
     });
   }
 
-  lose(tenure: Tenure): void {
-    const wasKnown = tenure.state !== 'given';
+  lose(assigned: AssignedPartition): void {
+    const wasKnown = assigned.state !== 'given';
     // A process does not know yet that it lost a partition: until it is told it works on.
-    if (!wasKnown) tenure.state = 'over';
-    else this.#event('lost', tenure, () => this.#tellLost(tenure));
+    if (!wasKnown) assigned.state = 'over';
+    else this.#event('lost', assigned, () => this.#tellLost(assigned));
   }
 
   /** After having been frozen: what was missed. */
   catchUp(): void {
-    for (const tenure of [...this.#tenures.values()])
-      if (this.group.current.get(tenure.assignment.partition) !== tenure) this.#tellLost(tenure);
+    for (const assigned of [...this.#allAssigned.values()])
+      if (this.group.current.get(assigned.assignment.partition) !== assigned) this.#tellLost(assigned);
     if (this.#isListening && !this.#isDraining && !this.group.isManual) this.group.join(this);
   }
 
   /** Something may have come that can be fetched. */
   fetchOn(): void {
-    for (const tenure of this.#tenures.values()) this.#fetch(tenure);
+    for (const assigned of this.#allAssigned.values()) this.#fetch(assigned);
   }
 
-  #tellLost(tenure: Tenure): void {
-    if (tenure.state === 'over') return;
-    tenure.state = 'over';
-    this.#tenures.delete(tenure.assignment.epoch);
-    this.#release(tenure.assignment.epoch);
-    this.#tell({ kind: 'lost', assignment: tenure.assignment });
+  #tellLost(assigned: AssignedPartition): void {
+    if (assigned.state === 'over') return;
+    assigned.state = 'over';
+    this.#allAssigned.delete(assigned.assignment.assignmentId);
+    this.#release(assigned.assignment.assignmentId);
+    this.#tell({ kind: 'lost', assignment: assigned.assignment });
     this.#completeWhenDrained();
   }
 
-  #seek({ epoch }: Assignment, offset: number): void {
-    const tenure = this.#tenures.get(epoch);
-    if (tenure === undefined) return;
-    tenure.position = offset;
-    this.#credits.forget(epoch);
-    this.#fetch(tenure);
+  #seek({ assignmentId }: Assignment, offset: number): void {
+    const assigned = this.#allAssigned.get(assignmentId);
+    if (assigned === undefined) return;
+    assigned.position = offset;
+    this.#credits.forget(assignmentId);
+    this.#fetch(assigned);
   }
 
   /** What it held is room for the others. */
-  #release(epoch: number): void {
-    this.#credits.close(epoch);
+  #release(assignmentId: number): void {
+    this.#credits.close(assignmentId);
     if (this.policy.room !== Infinity) this.fetchOn();
   }
 
@@ -330,71 +330,73 @@ export class Member {
     return new Observable<void>((subscriber) => {
       this.group.world.watch.asked('commit', assignment);
       // As the Kafka source: for a tenure that it knows to be over nothing is sent.
-      if (!this.#tenures.has(assignment.epoch)) return subscriber.error(notOurs(assignment));
+      if (!this.#allAssigned.has(assignment.assignmentId)) return subscriber.error(notOurs(assignment));
       return this.process
         .call({
           port: 'commit',
           partition: assignment.partition,
           what: () => `${assignment.partition}:${nextOffset}`,
-          detail: () => `@${assignment.epoch}`,
+          detail: () => `@${assignment.assignmentId}`,
           effect: () => this.group.commit(assignment, nextOffset),
         })
         .subscribe(subscriber);
     });
   }
 
-  #renew(tenure: Tenure | undefined, afterMs = this.group.world.timing.fetchMs * 5): void {
-    if (tenure === undefined || tenure.state === 'over') return;
-    this.#tellLost(tenure);
-    this.process.later(() => this.group.giveAgain(tenure), afterMs);
+  #reassign(assigned: AssignedPartition | undefined, afterMs = this.group.world.timing.fetchMs * 5): void {
+    if (assigned === undefined || assigned.state === 'over') return;
+    this.#tellLost(assigned);
+    this.process.later(() => this.group.giveAgain(assigned), afterMs);
   }
 
   #drain(): void {
     if (this.#isDraining) return;
     this.#isDraining = true;
-    for (const tenure of this.#tenures.values()) this.revoke(tenure, () => undefined);
+    for (const assigned of this.#allAssigned.values()) this.revoke(assigned, () => undefined);
     this.#completeWhenDrained();
   }
 
   /** What is being released already is waited for as well. */
   #completeWhenDrained(): void {
-    if (!this.#isDraining || this.#tenures.size > 0) return;
+    if (!this.#isDraining || this.#allAssigned.size > 0) return;
     this.group.leave(this);
     this.#told.complete();
   }
 
-  #fetch(tenure: Tenure): void {
+  #fetch(assigned: AssignedPartition): void {
     const { log, timing } = this.group.world;
-    const { assignment } = tenure;
-    const { epoch } = assignment;
+    const { assignment } = assigned;
+    const { assignmentId } = assignment;
     const isWanted = () =>
-      tenure.state === 'active' &&
-      !tenure.isHalted &&
+      assigned.state === 'active' &&
+      !assigned.isHalted &&
       !this.#isPaused &&
-      this.#credits.mayFetch(epoch, tenure.position);
-    const isThere = () => tenure.position !== log.ends(assignment.partition).end || assignment.topicId !== log.topicId;
-    if (tenure.isFetching || !isWanted() || !isThere()) return;
-    tenure.isFetching = true;
+      this.#credits.mayFetch(assignmentId, assigned.position);
+    const isThere = () =>
+      assigned.position !== log.ends(assignment.partition).end || assignment.topicId !== log.topicId;
+    if (assigned.isFetching || !isWanted() || !isThere()) return;
+    assigned.isFetching = true;
     this.#event(
       'fetch',
-      tenure,
+      assigned,
       () => {
-        tenure.isFetching = false;
+        assigned.isFetching = false;
         if (!isWanted() || !isThere()) return;
         const { start, end } = log.ends(assignment.partition);
-        if (tenure.position < start && this.policy.onGap === 'continue') return this.#coverGap(tenure, { start, end });
+        if (assigned.position < start && this.policy.onGap === 'continue')
+          return this.#coverGap(assigned, { start, end });
         // Beyond the end, or another topic: under `restart` the state says where to go on, and a seek comes.
-        const isBeyond = tenure.position > end || assignment.topicId !== log.topicId;
+        const isBeyond = assigned.position > end || assignment.topicId !== log.topicId;
         if (isBeyond && this.policy.onReset === 'restart') return;
-        if (isBeyond || tenure.position < start) return this.#fail(tenure);
-        const chunk = log.fetch(assignment, tenure.position, this.chunkSize);
+        if (isBeyond || assigned.position < start) return this.#fail(assigned);
+        const chunk = log.fetch(assignment, assigned.position, this.chunkSize);
         if (chunk === undefined) return;
-        tenure.position = chunk.lastOffset + 1;
+        assigned.position = chunk.lastOffset + 1;
         const held = chunk.lastOffset - chunk.afterOffset;
-        this.#credits.delivered(epoch, { lastOffset: chunk.lastOffset, held, fetched: held });
-        const isLastForNow = !this.#credits.mayFetch(epoch, tenure.position);
+        this.#credits.delivered(assignmentId, { lastOffset: chunk.lastOffset, held, fetched: held });
+        const isLastForNow = !this.#credits.mayFetch(assignmentId, assigned.position);
         this.#tell({ kind: 'fetched', assignment, chunk: isLastForNow ? { ...chunk, isLastForNow } : chunk });
-        this.#fetch(tenure);
+        this.#fetch(assigned);
       },
       timing.fetchMs,
     );
@@ -411,9 +413,9 @@ export class Member {
   }
 
   /** What retention took is covered by a chunk without records: chunks stay contiguous, whoever waits for the position. */
-  #coverGap(tenure: Tenure, { start, end }: LogEnds): void {
-    const { assignment, position } = tenure;
-    tenure.position = start;
+  #coverGap(assigned: AssignedPartition, { start, end }: LogEnds): void {
+    const { assignment, position } = assigned;
+    assigned.position = start;
     this.#tell({
       kind: 'fetched',
       assignment,
@@ -426,18 +428,18 @@ export class Member {
         highWatermark: end,
       },
     });
-    this.#fetch(tenure);
+    this.#fetch(assigned);
   }
 
-  #fail(tenure: Tenure): void {
-    tenure.isHalted = true;
-    const { topic, partition } = tenure.assignment;
+  #fail(assigned: AssignedPartition): void {
+    assigned.isHalted = true;
+    const { topic, partition } = assigned.assignment;
     const error = new IngestError('KCR_OFFSET_RANGE', 'the offset is not in the log', {
       topic,
       partition,
-      offset: tenure.position,
+      offset: assigned.position,
     });
-    this.#tell({ kind: 'failed', assignment: tenure.assignment, error });
+    this.#tell({ kind: 'failed', assignment: assigned.assignment, error });
   }
 
   #tell(event: SourceEvent): void {
@@ -447,7 +449,7 @@ export class Member {
     world.watch.told(event);
   }
 
-  #event(name: string, { assignment: { partition } }: Tenure, work: () => void, delayMs = 1): void {
+  #event(name: string, { assignment: { partition } }: AssignedPartition, work: () => void, delayMs = 1): void {
     this.group.world.pace.step(
       { process: this.process, name: `${name} ${partition}`, partition, isEvent: true, take: work },
       delayMs,
@@ -456,14 +458,14 @@ export class Member {
 }
 
 function nameOf(event: SourceEvent): string {
-  const { partition, epoch } = event.assignment;
+  const { partition, assignmentId } = event.assignment;
   const what =
     event.kind === 'fetched'
       ? `${event.chunk.afterOffset + 1}-${event.chunk.lastOffset}`
       : event.kind === 'failed'
         ? `failed ${event.error.code}`
         : event.kind;
-  return `${what} of ${partition}@${epoch}`;
+  return `${what} of ${partition}@${assignmentId}`;
 }
 
 function notOurs({ topic, partition }: Assignment): IngestError {

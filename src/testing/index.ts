@@ -10,7 +10,7 @@ export { type Ignored } from './sink.js';
 export { type Alteration } from './alteration.js';
 export { type Refusal } from './refusal.js';
 export { SimulatedTable, type InsertOptions, type Row, type TableConfig } from './table.js';
-export { type Invariant, type Violation } from './watch.js';
+export { type Invariant, type Violation } from './invariant-checker.js';
 export { type ConsumerGroup, type Member } from './group.js';
 export { type Outcome, type Pace, type SimulatedProcess, type Step } from './process.js';
 

@@ -9,7 +9,7 @@ import type { InsertBatch } from '../ports.js';
 import type { Killed } from './faults.js';
 import type { Outcome } from './process.js';
 import type { Row, SimulatedTable } from './table.js';
-import type { Watch } from './watch.js';
+import type { InvariantChecker } from './invariant-checker.js';
 
 export interface Waiting {
   readonly batch: InsertBatch;
@@ -30,7 +30,7 @@ export class InsertQueue {
     private readonly scheduler: SchedulerLike,
     private readonly waitMs: number,
     private readonly table: SimulatedTable,
-    private readonly watch: Watch,
+    private readonly watch: InvariantChecker,
   ) {}
 
   push(insert: Waiting): void {

@@ -3,8 +3,8 @@
  * adapter may enter.
  */
 import { catchError, map, tap, throwError, type Observable } from 'rxjs';
-import { afterRefusal } from '../clickhouse/coalescing.js';
-import { allOffsets, compareRows } from '../clickhouse/compare-rows.js';
+import { afterRefusal } from '../clickhouse/insert/async-insert.js';
+import { allOffsets, compareRows } from '../clickhouse/verify/compare-rows.js';
 import {
   evidenceOf,
   isSameTable,
@@ -14,24 +14,24 @@ import {
   type Evidence,
   type TableDoubt,
   type TableNow,
-} from '../clickhouse/evidence.js';
-import { fingerprintOf, parseFingerprint, sameRun, type ServerIdentity } from '../clickhouse/settings.js';
-import { DEDUP_BUDGET_MS, budgetWithin, sendingDoubt } from '../clickhouse/token-doubt.js';
+} from '../clickhouse/verify/evidence.js';
+import { fingerprintOf, parseFingerprint, sameRun, type ServerIdentity } from '../clickhouse/insert/settings.js';
+import { DEDUP_BUDGET_MS, budgetWithin, sendingDoubt } from '../clickhouse/insert/token-doubt.js';
 import { hasCode, IngestError } from '../errors.js';
 import { bytesOf } from '../model/batch.js';
 import type { Records } from '../model/record.js';
 import type { Intent, TableRecord } from '../model/state.js';
-import type { PreparingSink, FrozenInsert, InsertBatch, InsertResult, ReadBack } from '../ports.js';
+import type { PreparingSink, PreparedInsert, InsertBatch, InsertResult, ReadBack } from '../ports.js';
 import type { Killed, PortName } from './faults.js';
 import type { SimulatedProcess } from './process.js';
 import type { InsertQueue } from './queue.js';
 import { unknownRefusal } from './refusal.js';
 import { rowOf, type Row, type SimulatedTable } from './table.js';
-import type { Watch } from './watch.js';
+import type { InvariantChecker } from './invariant-checker.js';
 
 export interface SinkSurroundings {
   readonly table: SimulatedTable;
-  readonly watch: Watch;
+  readonly watch: InvariantChecker;
   nowMs(): number;
   isTableDown(): boolean;
   /** Whatever is inserted is refused, by a code that nobody knows. */
@@ -49,14 +49,14 @@ export interface Sending {
   /** Rows of a block that the table makes of them. */
   readonly blockRows: number;
   /** They wait for others. */
-  readonly coalesces: boolean;
+  readonly asyncInserts: boolean;
   /** What several were refused for together is taken for what is wrong with each. */
   readonly isCredulous: boolean;
   readonly ignores: Ignored | undefined;
 }
 
 /** A batch of more rows waits for no others. */
-const MOST_COALESCED_ROWS = 4;
+const MOST_ASYNC_ROWS = 4;
 
 const settings = 'pinned';
 /** Looked up when it is asked for. */
@@ -91,7 +91,7 @@ class SeenTable {
 export function simulatedSink(process: SimulatedProcess, world: SinkSurroundings, sending: Sending): PreparingSink {
   const seen = new SeenTable(world.table);
   return {
-    freeze: (batch) => frozen(process, world, batch, sending, seen),
+    prepare: (batch) => prepareSimulated(process, world, batch, sending, seen),
     describe: () => ({
       tables: ['simulated'],
       settings: fingerprintOf(serverOf(world.table), settings),
@@ -158,13 +158,13 @@ function attemptsOf(
   };
 }
 
-function frozen(
+function prepareSimulated(
   process: SimulatedProcess,
   world: SinkSurroundings,
   batch: InsertBatch,
   sending: Sending,
   seen: SeenTable,
-): FrozenInsert {
+): PreparedInsert {
   const { table, watch } = world;
   const { blockRows } = sending;
   const {
@@ -186,7 +186,7 @@ function frozen(
   const range = `${partition}:${afterOffset + 1}-${lastOffset}`;
   const only = (offsets: readonly number[]) => records.filter(({ offset }) => offsets.includes(offset));
   const detail = (...more: unknown[]) =>
-    JSON.stringify([token, records.map(({ offset }) => offset), intent?.settings, batch.isAnew, ...more]);
+    JSON.stringify([token, records.map(({ offset }) => offset), intent?.settings, batch.isOffsetReused, ...more]);
   const insert = (sent: Records, key: string | undefined, killed: Killed): InsertResult => {
     if (world.isTableDown()) throw unreachable();
     if (world.isTableRefusing()) throw unknownRefusal(topic, partition);
@@ -217,11 +217,11 @@ function frozen(
     const call = { port, partition, token: key, detail, what, effect: (killed: Killed) => insert(sent, key, killed) };
     // A fill goes by itself, as with the sink that ships.
     const isAlone =
-      !sending.coalesces ||
+      !sending.asyncInserts ||
       port === 'fill' ||
       key === undefined ||
       blockRows !== Infinity ||
-      sent.length > MOST_COALESCED_ROWS;
+      sent.length > MOST_ASYNC_ROWS;
     if (isAlone) return noting(process.call(call));
     return noting(coalesced(process, world, batch, asSent(sent), key, { port, what })).pipe(
       // A process that was frozen meanwhile must not send what nobody was asked about: the last moment again.
@@ -340,8 +340,8 @@ function look(
   return { missing, doubled, now };
 }
 
-function evidenceFor({ isAnew, intent }: InsertBatch, now: TableNow, ignores: Ignored | undefined): Evidence {
-  if (isAnew === true) return { kind: 'none', why: 'the partition was begun anew' };
+function evidenceFor({ isOffsetReused, intent }: InsertBatch, now: TableNow, ignores: Ignored | undefined): Evidence {
+  if (isOffsetReused === true) return { kind: 'none', why: 'the partition was begun anew' };
   if (ignores === 'columns' && now.columns !== '') return { kind: 'full' };
   return evidenceOf(intent, intent === undefined ? now : overlooking(now, intent, ignores));
 }

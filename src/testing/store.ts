@@ -7,11 +7,11 @@ import { IngestError } from '../errors.js';
 import type { Claim, StateKey, StateStore } from '../ports.js';
 import { memoryStore, type MemoryNodes } from '../state/memory.js';
 import type { SimulatedProcess } from './process.js';
-import type { Watch } from './watch.js';
+import type { InvariantChecker } from './invariant-checker.js';
 
 export interface StoreSurroundings {
   readonly nodes: MemoryNodes;
-  readonly watch: Watch;
+  readonly watch: InvariantChecker;
   isStoreDown(): boolean;
 }
 

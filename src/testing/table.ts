@@ -3,7 +3,7 @@
  * targets of materialized views. Only the model and errors may enter. What was measured of the real one is in
  * `docs/guarantees.md`.
  */
-import type { TableNow } from '../clickhouse/evidence.js';
+import type { TableNow } from '../clickhouse/verify/evidence.js';
 import { IngestError } from '../errors.js';
 import type { KafkaRecord } from '../model/record.js';
 import type { Alteration, TableDefinition } from './alteration.js';

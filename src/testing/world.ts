@@ -15,7 +15,7 @@ import { InsertQueue } from './queue.js';
 import { simulatedSink, type Ignored } from './sink.js';
 import { simulatedStore } from './store.js';
 import { SimulatedTable, type SavedTable, type TableConfig } from './table.js';
-import { Watch, type SavedWatch, type Violation } from './watch.js';
+import { InvariantChecker, type SavedWatch, type Violation } from './invariant-checker.js';
 
 export interface WorldConfig {
   /** @default 'simulated' */
@@ -62,7 +62,7 @@ export interface Life {
   /** Rows of a block that the table makes of this process's inserts, as unpinned settings would. @default Infinity */
   readonly blockRows?: number;
   /** Inserts of up to four rows wait at the server for others, as with `insertMode: 'coalesced'`. @default false */
-  readonly coalesces?: boolean;
+  readonly asyncInserts?: boolean;
   /** Takes what several inserts were refused for together for what is wrong with each, as our sink does not. @default false */
   readonly isCredulous?: boolean;
   /** What a look into the table does not mind, as our sink does. @default nothing */
@@ -103,7 +103,7 @@ export class SimulatedWorld {
   lives = 0;
   readonly #queue: InsertQueue;
   /** Sees every call. */
-  readonly watch: Watch;
+  readonly watch: InvariantChecker;
   readonly #scheduler: SchedulerLike;
   readonly #members = new Map<SimulatedProcess, Member>();
   readonly #running = new Set<Step>();
@@ -142,7 +142,7 @@ export class SimulatedWorld {
     this.rowsOf = rowsOf;
     this.log = config.log ?? new SimulatedLog(topic, partitions.length);
     this.table = new SimulatedTable(table);
-    this.watch = new Watch(this.log, this.table, rowsOf);
+    this.watch = new InvariantChecker(this.log, this.table, rowsOf);
     this.#queue = new InsertQueue(scheduler, coalesceMs, this.table, this.watch);
     this.group = new ConsumerGroup({
       ...this.#surroundings(),
@@ -198,7 +198,7 @@ export class SimulatedWorld {
     onGap = 'halt',
     onReset = 'halt',
     blockRows = Infinity,
-    coalesces = false,
+    asyncInserts = false,
     isCredulous = false,
     ignores,
   }: Life = {}): { readonly process: Process; readonly self: SimulatedProcess; readonly member: Member } {
@@ -227,7 +227,7 @@ export class SimulatedWorld {
             return [...this.#running].some((step) => isOfIt(step.token)) || this.#queue.has(isOfIt);
           },
         },
-        { blockRows, coalesces, isCredulous, ignores },
+        { blockRows, asyncInserts, isCredulous, ignores },
       ),
       scheduler: self.scheduler,
       kill: () => self.kill(),

@@ -4,7 +4,7 @@
  */
 import { lastValueFrom, takeUntil, tap, timer } from 'rxjs';
 import { within } from '../abort.js';
-import type { CheckedConfig } from '../config.js';
+import type { CheckedConfig } from '../config/config.js';
 import { IngestError } from '../errors.js';
 import type { Delivered, IngestEvent, Outcome } from '../events.js';
 import { openPorts, pipelineOf, type OpenPorts } from '../pipeline/ingest.js';
@@ -82,7 +82,7 @@ async function openInTime(config: CheckedConfig, timeoutMs: number): Promise<Ope
 /** Sees when every partition of this process is through. Pure but for the call of `through`. */
 export class DrainProgress {
   readonly #through: () => void;
-  readonly #tenures = new Map<number, 'open' | 'over'>();
+  readonly #assignments = new Map<number, 'open' | 'over'>();
   readonly #given = new Map<string, { readonly topic: string; readonly partition: number }>();
   readonly #halted = new Map<string, Drained['halted'][number]>();
   readonly #resolved: Delivered[] = [];
@@ -98,21 +98,21 @@ export class DrainProgress {
   event(event: IngestEvent): void {
     // A generation that gives us nothing: the group has more members than partitions.
     if (event.kind === 'kafka')
-      return event.fields['partitions'] === 0 && this.#tenures.size === 0 ? this.#through() : undefined;
+      return event.fields['partitions'] === 0 && this.#assignments.size === 0 ? this.#through() : undefined;
     if (event.kind === 'tableChanged') return;
-    const { epoch, topic, partition } = event.assignment;
+    const { assignmentId, topic, partition } = event.assignment;
     switch (event.kind) {
       case 'assigned':
-        this.#tenures.set(epoch, 'open');
+        this.#assignments.set(assignmentId, 'open');
         this.#given.set(`${topic}/${partition}`, { topic, partition });
         this.#halted.delete(`${topic}/${partition}`);
         return;
       case 'finished':
-        return this.#over(epoch);
+        return this.#over(assignmentId);
       case 'lost':
       case 'released':
         // Given away before it was through: it will be assigned again, or to another member.
-        this.#tenures.delete(epoch);
+        this.#assignments.delete(assignmentId);
         return;
       default:
     }
@@ -124,13 +124,13 @@ export class DrainProgress {
       if (outcome.replay) this.#resolved.push(outcome);
       return;
     }
-    const { topic, partition, epoch } = assignment;
+    const { topic, partition, assignmentId } = assignment;
     this.#halted.set(`${topic}/${partition}`, { topic, partition, error: outcome.error });
-    this.#over(epoch);
+    this.#over(assignmentId);
   }
 
-  #over(epoch: number): void {
-    this.#tenures.set(epoch, 'over');
-    if ([...this.#tenures.values()].every((state) => state === 'over')) this.#through();
+  #over(assignmentId: number): void {
+    this.#assignments.set(assignmentId, 'over');
+    if ([...this.#assignments.values()].every((state) => state === 'over')) this.#through();
   }
 }

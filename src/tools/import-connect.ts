@@ -6,18 +6,18 @@
  * token, so that ClickHouse takes the insert for a repetition if it landed.
  */
 import { hostname } from 'node:os';
-import { expectNoRefusal } from '../finding.js';
+import { expectNoRefusal } from '../preflight/finding.js';
 import { connectToken, readConnectState, type ConnectRow } from '../clickhouse/connect-state.js';
-import { openProvenanceScan } from '../clickhouse/provenance-scan.js';
+import { openProvenanceScan } from '../clickhouse/verify/provenance-scan.js';
 import { openClickHouseSink } from '../clickhouse/sink.js';
-import type { CheckedConfig } from '../config.js';
+import type { CheckedConfig } from '../config/config.js';
 import { IngestError, hasCode } from '../errors.js';
-import { groupNow, type GroupNow } from '../kafka/group.js';
+import { groupNow, type GroupNow } from '../kafka/group-admin.js';
 import type { PartitionState } from '../model/state.js';
-import { clickHouseOptions, topicsOf } from '../adapter-options.js';
-import { preflight } from '../preflight.js';
+import { clickHouseOptions, topicsOf } from '../config/adapter-options.js';
+import { preflight } from '../preflight/preflight.js';
 import type { StateAccess } from '../state-access.js';
-import { isKnown, look, type Look, type PartitionLook } from './look.js';
+import { isKnown, look, type PipelineStatus, type PartitionStatus } from './status.js';
 
 export interface ImportOptions {
   /** The connector's state table: its option `zkDatabase`. */
@@ -30,7 +30,7 @@ export interface ImportOptions {
 }
 
 export interface ImportPlan {
-  readonly at: PartitionLook;
+  readonly at: PartitionStatus;
   /** Undefined: the connector has no row of it. */
   readonly row: ConnectRow | undefined;
   /** The state to be written; undefined: the import is refused. */
@@ -45,7 +45,7 @@ export interface ImportLook {
   readonly plans: readonly ImportPlan[];
   /** Rows of topics that have no route: left alone. */
   readonly ignored: readonly ConnectRow[];
-  readonly look: Look;
+  readonly look: PipelineStatus;
 }
 
 /** What the table's own columns say of a range that is BEFORE. */
@@ -69,7 +69,7 @@ export interface ImportFacts {
 const again = 'start the connector until its state is AFTER_PROCESSING, stop it, then import again';
 
 /** The state that goes on where the connector stopped. */
-export function planImport(at: PartitionLook, row: ConnectRow | undefined, facts: ImportFacts): ImportPlan {
+export function planImport(at: PartitionStatus, row: ConnectRow | undefined, facts: ImportFacts): ImportPlan {
   const plan = (after: PartitionState, ...words: readonly string[]): ImportPlan => ({
     at,
     row,
@@ -189,7 +189,11 @@ export async function lookAtConnect(
   }
 }
 
-function ignoredRows(config: CheckedConfig, rows: readonly ConnectRow[], { partitions }: Look): readonly ConnectRow[] {
+function ignoredRows(
+  config: CheckedConfig,
+  rows: readonly ConnectRow[],
+  { partitions }: PipelineStatus,
+): readonly ConnectRow[] {
   const topics = topicsOf(config);
   const stray = rows.find(
     (row) =>

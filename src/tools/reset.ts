@@ -2,10 +2,10 @@
  * Room: a partition's state set to another offset by a person: what it means, and doing it. The first half is pure.
  */
 import { IngestError } from '../errors.js';
-import { restartedAt } from '../model/standing.js';
+import { restartedAt } from '../model/compare-with-log.js';
 import { emptyState, lastKnownOffset, resumeOffset, type Intent, type PartitionState } from '../model/state.js';
 import type { StateAccess } from '../state-access.js';
-import type { PartitionLook } from './look.js';
+import type { PartitionStatus } from './status.js';
 
 export type ResetTarget =
   { readonly kind: 'beginning' | 'end' | 'committed' } | { readonly kind: 'offset'; readonly offset: number };
@@ -31,7 +31,7 @@ export interface ResetMeaning {
 }
 
 export interface ResetPlan extends ResetMeaning {
-  readonly at: PartitionLook;
+  readonly at: PartitionStatus;
   /** The offset that comes next. */
   readonly to: number;
   readonly before: PartitionState;
@@ -42,7 +42,7 @@ export interface ResetPlan extends ResetMeaning {
 
 /** @throws `KCR_OFFSET_RANGE` for an offset that the log does not hold, `KCR_CONFIG` where nothing is committed. */
 export function planReset(
-  at: PartitionLook,
+  at: PartitionStatus,
   target: ResetTarget,
   before: PartitionState = at.stored?.state ?? emptyState,
 ): ResetPlan {
@@ -52,7 +52,7 @@ export function planReset(
   return { at, to, before, after, owner: at.stored?.owner, ...meaningOf(before, at.committed, to) };
 }
 
-function offsetOf(at: PartitionLook, target: ResetTarget): number {
+function offsetOf(at: PartitionStatus, target: ResetTarget): number {
   const { topic, partition, logStart, logEnd, committed } = at;
   const to = {
     beginning: logStart,
@@ -109,7 +109,7 @@ function range(first: number | undefined, end: number | undefined): OffsetRange 
  */
 export async function applyReset(
   access: StateAccess,
-  at: PartitionLook,
+  at: PartitionStatus,
   target: ResetTarget,
   owner: string,
 ): Promise<ResetPlan> {

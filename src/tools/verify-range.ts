@@ -2,10 +2,10 @@
  * Imports: adapters, the model. One range of a partition's log against the table: how many rows each offset has, and
  * perhaps whether they hold what the records say. What is held at once is bounded.
  */
-import { rowsOfRecord, type Transform } from '../../operators/transform-rows.js';
-import type { ContentDifference, ContentScan, Unread } from '../clickhouse/content-scan.js';
-import type { ProvenanceScan } from '../clickhouse/provenance-scan.js';
-import type { LogScan, ScannedChunk } from '../kafka/scan.js';
+import { rowsOfRecord, type Transform } from '../../operators/between/transform-rows.js';
+import type { ContentDifference, ContentScan, Unread } from '../clickhouse/verify/content-scan.js';
+import type { ProvenanceScan } from '../clickhouse/verify/provenance-scan.js';
+import type { LogScan, ScannedChunk } from '../kafka/fetch/scan.js';
 import { valueFault } from '../kernel/index.js';
 import type { KafkaRecord } from '../model/record.js';
 import { compareRuns, joinDifferences, noDifference, RunBuilder, type Difference } from './offset-runs.js';
@@ -181,7 +181,7 @@ function rowsOf(
     const rows = rowsOfRecord(transform, record, {
       topic,
       partition,
-      epoch: 0,
+      assignmentId: 0,
       generation: 0,
       startOffset: record.offset,
     });

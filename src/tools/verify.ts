@@ -2,15 +2,15 @@
  * Imports: adapters, the model, the rest of this room. The topic against the table, offset by offset: what is missing, what
  * is there twice, what is not in the topic, and what could not be compared. Reads only.
  */
-import type { NotCompared } from '../clickhouse/content-scan.js';
-import { clickHouseOptions } from '../adapter-options.js';
-import { openProvenanceScan, type Extent, type ProvenanceScan } from '../clickhouse/provenance-scan.js';
-import type { CheckedConfig } from '../config.js';
-import { groupNow } from '../kafka/group.js';
-import { LogScan } from '../kafka/scan.js';
+import type { NotCompared } from '../clickhouse/verify/content-scan.js';
+import { clickHouseOptions } from '../config/adapter-options.js';
+import { openProvenanceScan, type Extent, type ProvenanceScan } from '../clickhouse/verify/provenance-scan.js';
+import type { CheckedConfig } from '../config/config.js';
+import { groupNow } from '../kafka/group-admin.js';
+import { LogScan } from '../kafka/fetch/scan.js';
 import { lastKnownOffset } from '../model/state.js';
 import type { StateAccess } from '../state-access.js';
-import { look, selectTopics, type PartitionLook } from './look.js';
+import { look, selectTopics, type PartitionStatus } from './status.js';
 import { noDifference } from './offset-runs.js';
 import { compareRange, type RangeCompared, type RangeMeans } from './verify-range.js';
 
@@ -90,7 +90,7 @@ export async function verify(
   }
 }
 
-type Place = Pick<PartitionLook, 'topic' | 'partition' | 'logStart' | 'logEnd' | 'committed' | 'stored'>;
+type Place = Pick<PartitionStatus, 'topic' | 'partition' | 'logStart' | 'logEnd' | 'committed' | 'stored'>;
 
 async function placesNow(
   config: CheckedConfig,

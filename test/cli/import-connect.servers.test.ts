@@ -1,7 +1,7 @@
 // Taking over from clickhouse-kafka-connect: its table in its very shape, on real servers.
 import { setTimeout as sleep } from 'node:timers/promises';
 import { expect, test } from 'vitest';
-import { commitToEmptyGroup } from '../../src/kafka/group.js';
+import { commitToEmptyGroup } from '../../src/kafka/group-admin.js';
 import { committedOffsets, kafkaClient, produce, withAdmin } from '../stack/clients.js';
 import { Place } from './place.js';
 import { program } from './program.js';

@@ -1,7 +1,7 @@
 // The program on real servers, as a user starts and stops it.
 import { randomUUID } from 'node:crypto';
 import { describe, expect, test } from 'vitest';
-import { commitToEmptyGroup } from '../../src/kafka/group.js';
+import { commitToEmptyGroup } from '../../src/kafka/group-admin.js';
 import { command, committedOffsets, createTopic, deleteRecordsBefore, produce, query } from '../stack/clients.js';
 import { sharedStack } from '../stack/shared.js';
 import { configFile, program, runConfig } from './program.js';

@@ -4,7 +4,7 @@ import { Tally } from '../../src/cli/tally.js';
 import { IngestError, type ErrorCode } from '../../src/errors.js';
 import type { Assignment } from '../../src/model/record.js';
 
-const assignment: Assignment = { topic: 't', partition: 0, epoch: 1, generation: 1, startOffset: 0 };
+const assignment: Assignment = { topic: 't', partition: 0, assignmentId: 1, generation: 1, startOffset: 0 };
 const failed = (code: ErrorCode) => new IngestError(code, 'it failed', { topic: 't', partition: 0 });
 
 describe('exit code 3 says that no record was taken', () => {
@@ -57,7 +57,7 @@ describe('the exit code tells a supervisor whether to start again or to call som
     tally.outcome(healing);
     tally.outcome({
       kind: 'halted',
-      assignment: { ...assignment, partition: 1, epoch: 2 },
+      assignment: { ...assignment, partition: 1, assignmentId: 2 },
       error: failed('KCR_POISON'),
     });
     expect(tally.exitCode).toBe(4);

@@ -5,7 +5,7 @@ import { verifyText } from '../../src/cli/verify.js';
 import { outcomeOf, type PartitionVerdict } from '../../src/tools/verify.js';
 import { noDifference } from '../../src/tools/offset-runs.js';
 import type { HaltNote } from '../../src/model/state.js';
-import type { PartitionLook } from '../../src/tools/look.js';
+import type { PartitionStatus } from '../../src/tools/status.js';
 
 test('columns are aligned, a cell may take several lines, and no line ends in blanks', () => {
   const columns = [{ title: 'name' }, { title: 'n', align: 'right' }, { title: 'what' }] as const;
@@ -42,7 +42,7 @@ const intent = (first: number, last: number, more = {}) => ({
   excluded: [],
   ...more,
 });
-const place = (partition: number, more: Partial<PartitionLook>): PartitionLook => ({
+const place = (partition: number, more: Partial<PartitionStatus>): PartitionStatus => ({
   key: { cluster: 'c', group: 'g', topic: 'orders', partition },
   topic: 'orders',
   partition,

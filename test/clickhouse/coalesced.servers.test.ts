@@ -74,11 +74,11 @@ const untilThere = (table: string, many: number, at = url) =>
     { timeout: 30_000, interval: 20 },
   );
 const insertAll = (sink: PreparingSink, all: readonly InsertBatch[]) =>
-  Promise.all(all.map((batch) => outcome(sink.freeze(batch).insert())));
+  Promise.all(all.map((batch) => outcome(sink.prepare(batch).insert())));
 
 describe.skipIf(fault !== undefined)('inserts that wait for others', () => {
   beforeAll(async () => {
-    stack = await startStack({ kafka: false, clickhouse: { coalesces: true } });
+    stack = await startStack({ kafka: false, clickhouse: { asyncInserts: true } });
     url = stack.clickhouseUrl;
     await command(url, `CREATE DATABASE ${database}`);
   });
@@ -127,7 +127,7 @@ describe.skipIf(fault !== undefined)('inserts that wait for others', () => {
       await insertAll(sink, [one, other]);
       // The token of the one was not noted where only the other has rows (ClickHouse issue 111031).
       await outcome(
-        sink.freeze(batchOf([record(0, { k: 0 }), record(1, { k: 1 })], { partition: 90, token: 'shared' })).insert(),
+        sink.prepare(batchOf([record(0, { k: 0 }), record(1, { k: 1 })], { partition: 90, token: 'shared' })).insert(),
       );
       expect(await count(table)).toEqual({ rows: 3, known: 3 });
       // Some known and some new in each (ClickHouse issue 110604).
@@ -153,7 +153,7 @@ describe.skipIf(fault !== undefined)('inserts that wait for others', () => {
 
   it('one of which breaks a constraint: that record is named, and not one of the others; they land', async () => {
     const sink = await tableWith('poisoned', { columns: `${COLUMNS}, CONSTRAINT c CHECK k != 21` });
-    const tries = await Promise.allSettled(batches(0, 5).map((batch) => outcome(sink.freeze(batch).insert())));
+    const tries = await Promise.allSettled(batches(0, 5).map((batch) => outcome(sink.prepare(batch).insert())));
     expect(tries.map(({ status }) => status)).toEqual(['fulfilled', 'fulfilled', 'rejected', 'fulfilled', 'fulfilled']);
     expect(tries[2]).toMatchObject({ reason: { code: 'KCR_POISON', fields: { partition: 2, offset: 1 } } });
     expect(await count('poisoned')).toEqual({ rows: 12, known: 12 });
@@ -163,7 +163,7 @@ describe.skipIf(fault !== undefined)('inserts that wait for others', () => {
     const sink = await tableWith('unparsable');
     const [first, , third] = batches(0, 3) as [InsertBatch, InsertBatch, InsertBatch];
     const bad = batchOf([record(0, { k: 10 }), record(1, '{"k":"x"}')], { partition: 1 });
-    const tries = await Promise.allSettled([first, bad, third].map((batch) => outcome(sink.freeze(batch).insert())));
+    const tries = await Promise.allSettled([first, bad, third].map((batch) => outcome(sink.prepare(batch).insert())));
     expect(tries[1]).toMatchObject({ reason: { code: 'KCR_POISON', fields: { partition: 1, offset: 1 } } });
     expect(await count('unparsable')).toEqual({ rows: 6, known: 6 });
   });
@@ -187,11 +187,11 @@ describe.skipIf(fault !== undefined)('inserts that wait for others', () => {
     'have the same tokens as direct ones: a mode that was changed doubles nothing, either way; $name table',
     async (family) => {
       const table = `changed_${family.name}`;
-      const coalesced = await tableWith(table, { engine: family.engine('ORDER BY k') });
+      const asyncInsert = await tableWith(table, { engine: family.engine('ORDER BY k') });
       const direct = await sinkFor(table, { insertMode: 'direct' });
-      await insertAll(coalesced, batches(0, 3));
+      await insertAll(asyncInsert, batches(0, 3));
       await insertAll(direct, batches(0, 5));
-      await insertAll(coalesced, [...batches(0, 5), ...batches(5, 1)]);
+      await insertAll(asyncInsert, [...batches(0, 5), ...batches(5, 1)]);
       expect(await count(table)).toEqual({ rows: 18, known: 18 });
     },
   );
@@ -199,39 +199,39 @@ describe.skipIf(fault !== undefined)('inserts that wait for others', () => {
   it('that nobody waits for any more land all the same; meanwhile the range is not looked up, and repeated they land once', async () => {
     const sink = await tableWith('given_up', {}, { coalesceMs: 3000, requestTimeoutMs: 6000 });
     const [batch] = batches(0, 1) as [InsertBatch];
-    const frozen = sink.freeze({ ...batch, intent: intentOf(sink, batch) });
-    void outcome(frozen.insert()).catch(() => undefined);
+    const preparedInsert = sink.prepare({ ...batch, intent: intentOf(sink, batch) });
+    void outcome(preparedInsert.insert()).catch(() => undefined);
     await untilThere('given_up', 1);
-    await expect(outcome(frozen.readBack())).rejects.toMatchObject({
+    await expect(outcome(preparedInsert.readBack())).rejects.toMatchObject({
       code: 'KCR_INSERT_IN_DOUBT',
       message: expect.stringContaining('still running') as string,
     });
-    await expect(outcome(frozen.insert())).rejects.toMatchObject({
+    await expect(outcome(preparedInsert.insert())).rejects.toMatchObject({
       code: 'KCR_INSERT_IN_DOUBT',
       fields: { serverCode: 216 },
     });
-    await vi.waitFor(() => expect(outcome(frozen.readBack())).resolves.toEqual({ missing: [], doubled: [] }), {
+    await vi.waitFor(() => expect(outcome(preparedInsert.readBack())).resolves.toEqual({ missing: [], doubled: [] }), {
       timeout: 30_000,
       interval: 100,
     });
-    await outcome(frozen.insert());
+    await outcome(preparedInsert.insert());
     expect(await count('given_up')).toEqual({ rows: 3, known: 3 });
   });
 
   it('whose query was killed while they waited land all the same, and are not looked up before', async () => {
     const sink = await tableWith('query_killed', {}, { coalesceMs: 3000 });
     const [batch] = batches(0, 1) as [InsertBatch];
-    const frozen = sink.freeze({ ...batch, intent: intentOf(sink, batch) });
-    const inserting = outcome(frozen.insert()).catch((error: unknown) => error);
+    const preparedInsert = sink.prepare({ ...batch, intent: intentOf(sink, batch) });
+    const inserting = outcome(preparedInsert.insert()).catch((error: unknown) => error);
     await untilThere('query_killed', 1);
     await command(url, "KILL QUERY WHERE query LIKE 'INSERT INTO %query_killed%' ASYNC");
-    await expect(outcome(frozen.readBack())).rejects.toMatchObject({ code: 'KCR_INSERT_IN_DOUBT' });
+    await expect(outcome(preparedInsert.readBack())).rejects.toMatchObject({ code: 'KCR_INSERT_IN_DOUBT' });
     await inserting;
-    await vi.waitFor(() => expect(outcome(frozen.readBack())).resolves.toEqual({ missing: [], doubled: [] }), {
+    await vi.waitFor(() => expect(outcome(preparedInsert.readBack())).resolves.toEqual({ missing: [], doubled: [] }), {
       timeout: 30_000,
       interval: 100,
     });
-    await outcome(frozen.insert());
+    await outcome(preparedInsert.insert());
     expect(await count('query_killed')).toEqual({ rows: 3, known: 3 });
   });
 
@@ -273,7 +273,7 @@ describe.skipIf(fault !== undefined)('inserts that wait for others', () => {
     'are gone when the server is killed while they wait, and repeated they land; what had landed is known still; $name table',
     async (family) => {
       const table = `killed_${family.name}`;
-      const own = await startStack({ kafka: false, useEnvironment: false, clickhouse: { coalesces: true } });
+      const own = await startStack({ kafka: false, useEnvironment: false, clickhouse: { asyncInserts: true } });
       try {
         const server = own.clickhouse!;
         await command(own.clickhouseUrl, `CREATE TABLE ${table} (${COLUMNS}) ENGINE = ${family.engine('ORDER BY k')}`);
@@ -292,7 +292,7 @@ describe.skipIf(fault !== undefined)('inserts that wait for others', () => {
           coalesceMs: 10_000,
         });
         open.push(patient);
-        const waiting = batches(3, 3).map((batch) => outcome(patient.freeze(batch).insert()));
+        const waiting = batches(3, 3).map((batch) => outcome(patient.prepare(batch).insert()));
         const answers = Promise.allSettled(waiting);
         await untilThere(table, 3, own.clickhouseUrl);
         await server.kill();

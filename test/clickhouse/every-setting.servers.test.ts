@@ -1,7 +1,7 @@
 // Which settings of a profile change what a query says? All are tried.
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { truthfulLooks, unlimitedLooks } from '../../src/look-settings.js';
-import { openProvenanceScan } from '../../src/clickhouse/provenance-scan.js';
+import { truthfulLooks, unlimitedLooks } from '../../src/clickhouse/client/look-settings.js';
+import { openProvenanceScan } from '../../src/clickhouse/verify/provenance-scan.js';
 import { type ClickHouseSinkOptions, openClickHouseSink } from '../../src/clickhouse/sink.js';
 import { command } from '../stack/clients.js';
 import { type Stack, startStack } from '../stack/stack.js';
@@ -51,17 +51,17 @@ async function statements(): Promise<readonly Sent[]> {
     numbers(41, ROWS).map((offset) => record(offset, { k: offset })),
     { partition: 1_000_000 },
   );
-  for (const each of [before, batch]) await outcome(sink.freeze({ ...each, intent: intentOf(sink, each) }).insert());
+  for (const each of [before, batch]) await outcome(sink.prepare({ ...each, intent: intentOf(sink, each) }).insert());
   const older = { ...intentOf(sink, batch), floor: 41 };
   const missing = batchOf(
     numbers(46, ROWS).map((offset) => record(offset, { k: offset })),
     { partition: 1_000_000 },
   );
-  await outcome(sink.freeze({ ...batch, replay: true, intent: older }).readBack());
+  await outcome(sink.prepare({ ...batch, replay: true, intent: older }).readBack());
   // Without what its table was: older rows of the partition are asked for.
   await outcome(
     sink
-      .freeze({
+      .prepare({
         ...missing,
         replay: true,
         intent: { ...intentOf(sink, missing), written: undefined as never, floor: 41 },

@@ -36,7 +36,7 @@ export function batchOf(records: readonly KafkaRecord[], fields: BatchFields = {
   const first = records[0]?.offset ?? 0;
   const last = records.at(-1)?.offset ?? 0;
   return {
-    assignment: { topic, partition, epoch: 1, generation: 1, startOffset: 0 },
+    assignment: { topic, partition, assignmentId: 1, generation: 1, startOffset: 0 },
     afterOffset: first - 1,
     lastOffset: last,
     records,

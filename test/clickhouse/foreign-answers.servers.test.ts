@@ -2,7 +2,7 @@
 import { randomUUID } from 'node:crypto';
 import { afterAll, afterEach, beforeAll, expect, it } from 'vitest';
 import { checkClickHouse } from '../../src/clickhouse/preflight.js';
-import { openProvenanceScan } from '../../src/clickhouse/provenance-scan.js';
+import { openProvenanceScan } from '../../src/clickhouse/verify/provenance-scan.js';
 import { type ClickHouseSinkOptions, openClickHouseSink } from '../../src/clickhouse/sink.js';
 import { command, query } from '../stack/clients.js';
 import { coalescingFaultHere } from '../stack/clickhouse.js';
@@ -50,16 +50,16 @@ it.each(families)(
   async (family) => {
     const options = await optionsFor(family.engine('ORDER BY k', { window: 1000 }));
     const sink = await openClickHouseSink(options);
-    const frozen = sink.freeze({ ...batch, intent: intentOf(sink, batch) });
+    const preparedInsert = sink.prepare({ ...batch, intent: intentOf(sink, batch) });
     proxy.onRequest = ({ isInsert }) => (isInsert ? { status: 200, text: '' } : 'pass');
-    await expect(outcome(frozen.insert())).rejects.toMatchObject({
+    await expect(outcome(preparedInsert.insert())).rejects.toMatchObject({
       code: 'KCR_INSERT_IN_DOUBT',
       message: expect.stringContaining('X-ClickHouse-Query-Id') as string,
       fields: { first: 0, last: 4 },
     });
     expect(await count(tableOf(options))).toEqual({ rows: 0, known: 0 });
     proxy.onRequest = () => 'pass';
-    await expect(outcome(frozen.insert())).resolves.toMatchObject({ rows: 5 });
+    await expect(outcome(preparedInsert.insert())).resolves.toMatchObject({ rows: 5 });
     expect(await count(tableOf(options))).toEqual({ rows: 5, known: 5 });
     await outcome(sink.close());
   },
@@ -70,7 +70,7 @@ it('I7: nor does one that names another query, as a proxy gives queries ids of i
   const sink = await openClickHouseSink(options);
   proxy.onRequest = ({ isInsert }) =>
     isInsert ? { status: 200, headers: { 'X-ClickHouse-Query-Id': randomUUID() }, text: '' } : 'pass';
-  await expect(outcome(sink.freeze(batch).insert())).rejects.toMatchObject({
+  await expect(outcome(sink.prepare(batch).insert())).rejects.toMatchObject({
     code: 'KCR_INSERT_IN_DOUBT',
     message: expect.stringContaining('another query') as string,
   });
@@ -80,8 +80,8 @@ it('I7: nor does one that names another query, as a proxy gives queries ids of i
 it('I7: a look that something else answers is no look: it is made again, and nothing is filled or settled by it', async () => {
   const options = await optionsFor();
   const sink = await openClickHouseSink(options);
-  await outcome(sink.freeze(batch).insert());
-  const replayed = sink.freeze({ ...batch, replay: true, intent: intentOf(sink, batch) });
+  await outcome(sink.prepare(batch).insert());
+  const replayed = sink.prepare({ ...batch, replay: true, intent: intentOf(sink, batch) });
   const empty = JSON.stringify({ meta: [], data: [], rows: 0 });
   proxy.onRequest = ({ sql }) => (sql.includes('groupArray') ? { status: 200, text: empty } : 'pass');
   await expect(outcome(replayed.readBack('a test'))).rejects.toMatchObject({
@@ -96,11 +96,11 @@ it('I7: a look that something else answers is no look: it is made again, and not
 it('I7: nor is what a table is believed of anybody else, at the start, before a replay, or by verify', async () => {
   const options = await optionsFor();
   const sink = await openClickHouseSink(options);
-  await outcome(sink.freeze(batch).insert());
+  await outcome(sink.prepare(batch).insert());
   const scan = await openProvenanceScan(options, 'orders');
   const empty = JSON.stringify({ meta: [], data: [], rows: 0 });
   proxy.onRequest = ({ isInsert }) => (isInsert ? 'pass' : { status: 200, text: empty });
-  const replayed = sink.freeze({ ...batch, replay: true, intent: intentOf(sink, batch) });
+  const replayed = sink.prepare({ ...batch, replay: true, intent: intentOf(sink, batch) });
   await expect(outcome(replayed.insert())).rejects.toMatchObject({
     code: 'KCR_CLICKHOUSE_UNREACHABLE',
     retryable: true,
@@ -130,15 +130,15 @@ it('I7: a proxy that takes the header out of every answer is refused before the 
 it.skipIf(coalescingFaultHere() !== undefined)(
   'I7: inserts that wait for others are answered by name too, and not delivered when they are not',
   async () => {
-    const stack: Stack = await startStack({ kafka: false, useEnvironment: false, clickhouse: { coalesces: true } });
+    const stack: Stack = await startStack({ kafka: false, useEnvironment: false, clickhouse: { asyncInserts: true } });
     const before = await httpProxy(stack.clickhouseUrl);
     try {
       await command(stack.clickhouseUrl, `CREATE DATABASE ${database}`);
       const options = await optionsFor(undefined, stack.clickhouseUrl);
       const sink = await openClickHouseSink({ ...options, url: before.url, insertMode: 'coalesced', coalesceMs: 50 });
-      await expect(outcome(sink.freeze(batch).insert())).resolves.toMatchObject({ rows: 5 });
+      await expect(outcome(sink.prepare(batch).insert())).resolves.toMatchObject({ rows: 5 });
       before.onRequest = ({ isInsert }) => (isInsert ? { status: 200, text: '' } : 'pass');
-      await expect(outcome(sink.freeze(batch).insert())).rejects.toMatchObject({ code: 'KCR_INSERT_IN_DOUBT' });
+      await expect(outcome(sink.prepare(batch).insert())).rejects.toMatchObject({ code: 'KCR_INSERT_IN_DOUBT' });
       await outcome(sink.close());
     } finally {
       await before.stop();

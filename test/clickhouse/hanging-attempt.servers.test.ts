@@ -49,12 +49,12 @@ async function halfThere(family: (typeof families)[number], table: string): Prom
     `CREATE TABLE ${table} (k UInt64, _topic LowCardinality(String), _partition Int32, _offset Int64) ENGINE = ${family.engine('PARTITION BY k % 2 ORDER BY k', { window: 1000 })}`,
   );
   const sink = await openSink(table, url);
-  await outcome(sink.freeze(ten).insert());
+  await outcome(sink.prepare(ten).insert());
   // Rows and token of the other are gone: as if the server had died before it.
   await run(`ALTER TABLE ${table} DROP PARTITION 1`);
   const held = await openSink(table, proxy.url);
   proxy.holds = ({ isInsert }) => isInsert;
-  await expect(outcome(held.freeze(ten).insert())).rejects.toMatchObject({ code: 'KCR_INSERT_IN_DOUBT' });
+  await expect(outcome(held.prepare(ten).insert())).rejects.toMatchObject({ code: 'KCR_INSERT_IN_DOUBT' });
   proxy.holds = () => false;
   return sink;
 }
@@ -77,7 +77,7 @@ describe.each(families)(
     it('would add a copy of what had been filled under another token: the control', async () => {
       const table = `filled_${family.name}`;
       const sink = await halfThere(family, table);
-      await outcome(sink.freeze(ten).fill([1, 3, 5, 7, 9]));
+      await outcome(sink.prepare(ten).fill([1, 3, 5, 7, 9]));
       expect(await counted(table)).toEqual({ n: 10, u: 10 });
       expect(await proxy.release()).toEqual([200]);
       expect(await counted(table)).toEqual({ n: 15, u: 10 });

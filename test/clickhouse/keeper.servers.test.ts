@@ -62,9 +62,9 @@ const ten = (first: number, partition = 0): InsertBatch =>
 
 /** As often as the pipeline would: the same insert until it succeeds. Adds the codes of what failed. */
 async function deliver(sink: PreparingSink, batch: InsertBatch, codes: Set<number | string>): Promise<void> {
-  for (const frozen = sink.freeze(batch); ; await sleep(50)) {
+  for (const preparedInsert = sink.prepare(batch); ; await sleep(50)) {
     try {
-      await outcome(frozen.insert());
+      await outcome(preparedInsert.insert());
       return;
     } catch (error) {
       if (!(error instanceof IngestError) || !error.retryable) throw error;
@@ -135,7 +135,7 @@ describe.skipIf(fault !== undefined)('a replicated table', () => {
     const codes = new Set<number | string>();
     await deliver(sink, ten(1000), codes);
     codes.clear();
-    stack.zookeeper!.freeze();
+    stack.zookeeper!.prepare();
     const writing = writers(sink, codes);
     try {
       await vi.waitFor(() => expect(codes).toContain('KCR_INSERT_IN_DOUBT'), { timeout: 30_000, interval: 50 });
@@ -168,15 +168,19 @@ describe.skipIf(fault !== undefined)('a replicated table', () => {
         expect(first).toBeLessThan(5000);
       }
       const doubt = 'the token may be forgotten';
-      const frozen = (by: PreparingSink) => by.freeze({ ...batch, replay: true, intent: intentOf(by, batch) });
-      await expect(outcome(frozen(sink).readBack(doubt))).rejects.toMatchObject({ code: 'KCR_INSERT_IN_DOUBT' });
+      const preparedInsert = (by: PreparingSink) => by.prepare({ ...batch, replay: true, intent: intentOf(by, batch) });
+      await expect(outcome(preparedInsert(sink).readBack(doubt))).rejects.toMatchObject({
+        code: 'KCR_INSERT_IN_DOUBT',
+      });
       // Who comes later was not told of the 319; so was who had given up waiting for the answer.
       const next = await openSink('unknown');
-      await expect(outcome(frozen(next).readBack(doubt))).rejects.toMatchObject({ code: 'KCR_INSERT_IN_DOUBT' });
+      await expect(outcome(preparedInsert(next).readBack(doubt))).rejects.toMatchObject({
+        code: 'KCR_INSERT_IN_DOUBT',
+      });
       await startAgain();
       nowMs += SIX_MINUTES_MS;
       for (const by of [sink, next])
-        await expect(outcome(frozen(by).readBack(doubt))).resolves.toEqual({ missing: [], doubled: [] });
+        await expect(outcome(preparedInsert(by).readBack(doubt))).resolves.toEqual({ missing: [], doubled: [] });
       const { n, u } = await content('unknown');
       expect(n).toBe(u);
     });

@@ -55,7 +55,7 @@ interface Attempts {
 
 /** What the pipeline does: the same insert until it succeeds, and where there was doubt, a look. */
 async function deliver(sink: PreparingSink, batch: InsertBatch, seen: Attempts): Promise<void> {
-  const frozen = sink.freeze(batch);
+  const preparedInsert = sink.prepare(batch);
   let doubt = false;
   const retried = async <T>(call: () => Promise<T>): Promise<T> => {
     for (;;) {
@@ -72,14 +72,14 @@ async function deliver(sink: PreparingSink, batch: InsertBatch, seen: Attempts):
       }
     }
   };
-  await retried(() => outcome(frozen.insert()));
-  if (!doubt || !frozen.readBackWhenInDoubt) return;
-  const { missing, doubled } = await retried(() => outcome(frozen.readBack()));
+  await retried(() => outcome(preparedInsert.insert()));
+  if (!doubt || !preparedInsert.readBackWhenInDoubt) return;
+  const { missing, doubled } = await retried(() => outcome(preparedInsert.readBack()));
   expect(doubled).toEqual([]);
   if (missing.length === 0) return;
   seen.filled += missing.length;
-  await retried(() => outcome(frozen.fill(missing)));
-  expect(await retried(() => outcome(frozen.readBack()))).toEqual({ missing: [], doubled: [] });
+  await retried(() => outcome(preparedInsert.fill(missing)));
+  expect(await retried(() => outcome(preparedInsert.readBack()))).toEqual({ missing: [], doubled: [] });
 }
 
 const content = async (table: string) => {
@@ -126,8 +126,8 @@ describe('ClickHouse killed in the middle of inserts', () => {
   it('a part that was lost although its token was kept is filled: the repeated insert alone would lose it for good', async () => {
     const sink = await sinkFor('lost_part');
     const batch = batchOf(numbers(0, 10).map((offset) => record(offset, { k: offset })));
-    const frozen = sink.freeze(batch);
-    await outcome(frozen.insert());
+    const preparedInsert = sink.prepare(batch);
+    await outcome(preparedInsert.insert());
     const [part] = await query<{ path: string }>(
       stack.clickhouseUrl,
       "SELECT path FROM system.parts WHERE table = 'lost_part' AND active AND partition = '1'",
@@ -136,24 +136,24 @@ describe('ClickHouse killed in the middle of inserts', () => {
     // The state a kill between the token's line in the log and the part's rename leaves behind.
     rmSync(part?.path.startsWith('/') ? part.path : join(server.dataDir, part?.path ?? ''), { recursive: true });
     await server.start();
-    await outcome(frozen.insert());
+    await outcome(preparedInsert.insert());
     expect(await content('lost_part')).toMatchObject({ n: 5 });
-    const { missing } = await outcome(frozen.readBack());
+    const { missing } = await outcome(preparedInsert.readBack());
     expect(missing).toEqual([1, 3, 5, 7, 9]);
-    await outcome(frozen.fill(missing));
-    await expect(outcome(frozen.readBack())).resolves.toEqual({ missing: [], doubled: [] });
+    await outcome(preparedInsert.fill(missing));
+    await expect(outcome(preparedInsert.readBack())).resolves.toEqual({ missing: [], doubled: [] });
     expect(await content('lost_part')).toMatchObject({ n: 10, u: 10 });
   });
 
   it('a table without provenance columns is not trusted any more after the restart', async () => {
     const sink = await sinkFor('restarted', { columns: 'k UInt64' });
     const batch = batchOf(numbers(0, 4).map((offset) => record(offset, { k: offset })));
-    const frozen = sink.freeze({ ...batch, intent: intentOf(sink, batch) });
-    await outcome(frozen.insert());
+    const preparedInsert = sink.prepare({ ...batch, intent: intentOf(sink, batch) });
+    await outcome(preparedInsert.insert());
     await server.kill();
     await server.start();
-    await outcome(frozen.insert());
-    await expect(outcome(frozen.readBack())).rejects.toMatchObject({
+    await outcome(preparedInsert.insert());
+    await expect(outcome(preparedInsert.readBack())).rejects.toMatchObject({
       code: 'KCR_READ_BACK',
       fields: { hint: expect.stringContaining('ALTER TABLE') as string },
     });
@@ -162,11 +162,11 @@ describe('ClickHouse killed in the middle of inserts', () => {
   it('while it is down nothing is in doubt', async () => {
     const sink = await sinkFor('down');
     await server.kill();
-    await expect(outcome(sink.freeze(batchOf([record(1, { k: 1 })])).insert())).rejects.toMatchObject({
+    await expect(outcome(sink.prepare(batchOf([record(1, { k: 1 })])).insert())).rejects.toMatchObject({
       code: 'KCR_INSERT_RETRIABLE',
     });
     await server.start();
-    await outcome(sink.freeze(batchOf([record(1, { k: 1 })])).insert());
+    await outcome(sink.prepare(batchOf([record(1, { k: 1 })])).insert());
     expect(await content('down')).toMatchObject({ n: 1 });
   });
 });
@@ -179,17 +179,17 @@ it.each(families)(
     // The time-out is short for the frozen one's sake: a busy machine may miss it anywhere.
     const inTheEnd = <T>(call: () => Promise<T>): Promise<T> => vi.waitFor(call, { timeout: 60_000, interval: 50 });
     const sink = await inTheEnd(() => openSink(table, 400));
-    await inTheEnd(() => outcome(sink.freeze(batchOf([record(0, { k: 0 })])).insert()));
-    const frozen = sink.freeze(batchOf(numbers(1, 4).map((offset) => record(offset, { k: offset }))));
-    server.freeze();
+    await inTheEnd(() => outcome(sink.prepare(batchOf([record(0, { k: 0 })])).insert()));
+    const preparedInsert = sink.prepare(batchOf(numbers(1, 4).map((offset) => record(offset, { k: offset }))));
+    server.prepare();
     try {
-      await expect(outcome(frozen.insert())).rejects.toMatchObject({ code: 'KCR_INSERT_IN_DOUBT' });
+      await expect(outcome(preparedInsert.insert())).rejects.toMatchObject({ code: 'KCR_INSERT_IN_DOUBT' });
     } finally {
       server.thaw();
     }
     // While the server is still at the first one it refuses the second.
-    await inTheEnd(() => outcome(frozen.insert()));
-    expect(await inTheEnd(() => outcome(frozen.readBack()))).toEqual({ missing: [], doubled: [] });
+    await inTheEnd(() => outcome(preparedInsert.insert()));
+    expect(await inTheEnd(() => outcome(preparedInsert.readBack()))).toEqual({ missing: [], doubled: [] });
     expect(await content(table)).toMatchObject({ n: 5, u: 5 });
   },
 );

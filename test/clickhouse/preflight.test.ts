@@ -183,14 +183,14 @@ describe('the dedup window', () => {
 });
 
 describe('the insert mode', () => {
-  const coalesced = { insertMode: 'coalesced' } as const;
+  const asyncInsert = { insertMode: 'coalesced' } as const;
   const many = { kafkaPartitions: 200 };
   const threads = async (value: number) => {
     server = await fakeClickHouse();
     server.onSelect = (sql) => (sql.includes('async_insert_threads') ? [{ value: String(value) }] : undefined);
     return of(
       await checkClickHouse(
-        { url: server.url, routes: [{ topic: 'orders', table: 't' }], ...coalesced },
+        { url: server.url, routes: [{ topic: 'orders', table: 't' }], ...asyncInsert },
         { delivery: 'exactly-once', maxPending: 2, ...many },
       ),
       'insert mode',
@@ -204,7 +204,7 @@ describe('the insert mode', () => {
   it.each(['26.7.1.1068', '26.6.2.98', '24.8.1.1'])(
     'coalesced is refused on %s, where rows of inserts that are written together may be lost',
     async (version) => {
-      const findings = await check({ fake: { version }, options: coalesced, needs: many });
+      const findings = await check({ fake: { version }, options: asyncInsert, needs: many });
       expect(of(findings, 'insert mode')).toMatchObject([
         {
           level: 'refusal',
@@ -218,11 +218,11 @@ describe('the insert mode', () => {
   );
 
   it('coalesced is for many Kafka partitions, and of no use where the server lets nothing wait', async () => {
-    expect(of(await check({ options: coalesced, needs: many }), 'insert mode')).toMatchObject([
+    expect(of(await check({ options: asyncInsert, needs: many }), 'insert mode')).toMatchObject([
       { level: 'ok', detail: expect.stringContaining('many Kafka partitions with little traffic') as string },
     ]);
     await server.close();
-    expect(of(await check({ options: coalesced, needs: { kafkaPartitions: 19 } }), 'insert mode')).toMatchObject([
+    expect(of(await check({ options: asyncInsert, needs: { kafkaPartitions: 19 } }), 'insert mode')).toMatchObject([
       { level: 'warning', detail: expect.stringContaining('here there are 19') as string },
     ]);
     await server.close();
@@ -243,7 +243,7 @@ describe('the insert mode', () => {
     async (entries, needs, level) => {
       const fake = { tableSettings: `non_replicated_deduplication_window = ${entries}` };
       expect(
-        of(await check({ fake, options: coalesced, needs: { ...many, ...needs } }), 'dedup window of default.t'),
+        of(await check({ fake, options: asyncInsert, needs: { ...many, ...needs } }), 'dedup window of default.t'),
       ).toMatchObject([{ level }]);
       await server.close();
       expect(of(await check({ fake, needs: { ...many, ...needs } }), 'dedup window of default.t')).toMatchObject([
@@ -273,7 +273,7 @@ describe('the insert mode', () => {
 
   it('coalesced says how long the window holds, and what would be enough', async () => {
     const fake = { tableSettings: 'non_replicated_deduplication_window = 10000' };
-    expect(of(await check({ fake, options: coalesced, needs: many }), 'dedup window of default.t')).toMatchObject([
+    expect(of(await check({ fake, options: asyncInsert, needs: many }), 'dedup window of default.t')).toMatchObject([
       {
         level: 'warning',
         detail: expect.stringContaining('may hold the tokens of 50 s, and they are relied on for 600 s') as string,
@@ -283,7 +283,7 @@ describe('the insert mode', () => {
     await server.close();
     expect(
       of(
-        await check({ fake, options: { ...coalesced, dedupBudgetMs: 50_000 }, needs: many }),
+        await check({ fake, options: { ...asyncInsert, dedupBudgetMs: 50_000 }, needs: many }),
         'dedup window of default.t',
       ),
     ).toMatchObject([{ level: 'ok' }]);

@@ -1,7 +1,7 @@
 // Users whose profiles end queries early, or take rows out of what they see, against a real ClickHouse.
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { checkClickHouse, type Finding } from '../../src/clickhouse/preflight.js';
-import { openProvenanceScan } from '../../src/clickhouse/provenance-scan.js';
+import { openProvenanceScan } from '../../src/clickhouse/verify/provenance-scan.js';
 import { type ClickHouseSinkOptions, openClickHouseSink } from '../../src/clickhouse/sink.js';
 import { coalescingFaultHere } from '../stack/clickhouse.js';
 import { command, query } from '../stack/clients.js';
@@ -10,7 +10,7 @@ import { batchOf, intentOf, numbers, outcome, record } from './fixtures.js';
 
 const COLUMNS = 'k UInt64, _topic LowCardinality(String), _partition UInt32, _offset UInt64';
 const ROWS = 3_000;
-const coalesces = coalescingFaultHere() === undefined;
+const asyncInserts = coalescingFaultHere() === undefined;
 
 /** Each in a profile of its own, by the name of its user. */
 const profiles = {
@@ -51,7 +51,7 @@ beforeAll(async () => {
     kafka: false,
     keeper: false,
     useEnvironment: false,
-    clickhouse: { users, settings, coalesces },
+    clickhouse: { users, settings, asyncInserts },
   });
   url = stack.clickhouseUrl;
 });
@@ -73,8 +73,8 @@ describe.each(hiding)('the profile of "%s"', (name) => {
   it('I2: does not change what a look sees: a batch that is there is not filled again, and verify counts all of it', async () => {
     const options = await tableFor(name);
     const sink = await openClickHouseSink(options);
-    await outcome(sink.freeze(large).insert());
-    const replayed = sink.freeze({ ...large, replay: true, intent: intentOf(sink, large) });
+    await outcome(sink.prepare(large).insert());
+    const replayed = sink.prepare({ ...large, replay: true, intent: intentOf(sink, large) });
     await expect(outcome(replayed.readBack())).resolves.toEqual({ missing: [], doubled: [] });
     const scan = await openProvenanceScan(options, 'orders');
     expect(await scan.extent(0)).toEqual({ rows: ROWS, first: 0, last: ROWS - 1 });
@@ -93,13 +93,13 @@ describe.each(hiding)('the profile of "%s"', (name) => {
       `CREATE MATERIALIZED VIEW view_${name} TO of_${name} AS SELECT k, count() AS n FROM t_${name}_fed GROUP BY k`,
     );
     const sink = await openClickHouseSink({ ...options, username: name });
-    await outcome(sink.freeze(large).insert());
+    await outcome(sink.prepare(large).insert());
     expect(await query(url, `SELECT count() AS keys, sum(n) AS n FROM of_${name}`)).toEqual([{ keys: ROWS, n: ROWS }]);
     await outcome(sink.close());
   });
 });
 
-it.each(coalesces ? (['direct', 'coalesced'] as const) : (['direct'] as const))(
+it.each(asyncInserts ? (['direct', 'coalesced'] as const) : (['direct'] as const))(
   'I1: an insert (%s) that takes longer than the max_execution_time of its profile is written whole, or is not answered well',
   async (insertMode) => {
     const options = await tableFor(`late_${insertMode}`, ', slow UInt8 MATERIALIZED sleepEachRow(0.5)');
@@ -110,7 +110,7 @@ it.each(coalesces ? (['direct', 'coalesced'] as const) : (['direct'] as const))(
       ...(insertMode === 'coalesced' ? { coalesceMs: 50 } : {}),
     });
     await expect(
-      outcome(sink.freeze(batchOf(numbers(0, 6).map((offset) => record(offset, { k: offset })))).insert()),
+      outcome(sink.prepare(batchOf(numbers(0, 6).map((offset) => record(offset, { k: offset })))).insert()),
     ).resolves.toMatchObject({ rows: 6 });
     expect(await count(`late_${insertMode}`)).toEqual({ rows: 6, known: 6 });
     await outcome(sink.close());
@@ -124,9 +124,9 @@ it('I2: a limit that the user may not change is left alone, where reaching it is
   const options = await tableFor('fixed');
   expect(refusals(await checkClickHouse(options, needs))).toEqual([]);
   const sink = await openClickHouseSink(options);
-  await outcome(sink.freeze(large).insert());
+  await outcome(sink.prepare(large).insert());
   await expect(
-    outcome(sink.freeze({ ...large, replay: true, intent: intentOf(sink, large) }).readBack()),
+    outcome(sink.prepare({ ...large, replay: true, intent: intentOf(sink, large) }).readBack()),
   ).resolves.toEqual({ missing: [], doubled: [] });
   await outcome(sink.close());
 });

@@ -71,12 +71,12 @@ describe.each(families)('a range whose token the server has forgotten, in a $nam
     const table = `forgotten_${family.name}`;
     const sink = await sinkFor(table, { family, window: 1 });
     const other = batchOf([record(100, { k: 1 })], { partition: 1 });
-    for (const batch of [ten, other]) await outcome(sink.freeze(batch).insert());
+    for (const batch of [ten, other]) await outcome(sink.prepare(batch).insert());
     await forget(family, table);
     await expect(deliver(sink, later(sink))).resolves.toMatchObject({ rows: 0 });
     expect(await counted(table)).toEqual({ n: 11, u: 11 });
     // The control: it was forgotten indeed.
-    await outcome(sink.freeze(ten).insert());
+    await outcome(sink.prepare(ten).insert());
     expect(await counted(table)).toEqual({ n: 21, u: 11 });
   });
 
@@ -84,14 +84,14 @@ describe.each(families)('a range whose token the server has forgotten, in a $nam
     const table = `absent_${family.name}`;
     const sink = await sinkFor(table, { family });
     await expect(deliver(sink, later(sink))).resolves.toMatchObject({ rows: 10 });
-    await outcome(sink.freeze(ten).insert());
+    await outcome(sink.prepare(ten).insert());
     expect(await counted(table)).toEqual({ n: 10, u: 10 });
   });
 
   it('of which one ClickHouse partition is there gets the others', async () => {
     const table = `partly_${family.name}`;
     const sink = await sinkFor(table, { family, key: 'PARTITION BY k % 3', window: 3 });
-    await outcome(sink.freeze(ten).insert());
+    await outcome(sink.prepare(ten).insert());
     await run(`ALTER TABLE ${table} DROP PARTITION 1`);
     await expect(deliver(sink, later(sink))).resolves.toMatchObject({ rows: 3 });
     expect(await counted(table)).toEqual({ n: 10, u: 10 });
@@ -122,7 +122,7 @@ describe('materialized views', () => {
       });
       open.push(sink);
       let isDone = false;
-      const inserting = outcome(sink.freeze(ten).insert()).finally(() => (isDone = true));
+      const inserting = outcome(sink.prepare(ten).insert()).finally(() => (isDone = true));
       const rowsOf = async (name: string) =>
         (await query<{ n: number }>(url, `SELECT count() AS n FROM ${name}`, { database }))[0]?.n ?? 0;
       const early: number[] = [];
@@ -170,7 +170,7 @@ describe.each(families)('one record among a thousand that a $name table cannot t
   /** A process over the same store, which reads the thousand. */
   async function live(store: StateStore, sink: PreparingSink) {
     const events: IngestEvent[] = [];
-    const report = (event: IngestEvent) => void events.push(event);
+    const onEvent = (event: IngestEvent) => void events.push(event);
     const ledger = new Ledger(store, source, { group: 'g', owner: 'me' });
     const batch = {
       assignment,
@@ -181,7 +181,7 @@ describe.each(families)('one record among a thousand that a $name table cannot t
     } as Batch as BufferedBatch;
     const delivered = of(batch).pipe(
       reconcileWithState(handleOf(source, assignment), ledger, sink),
-      insertDeduped(sink, { onPoison: 'exclude', onEvent: report, retry: { minDelayMs: 20 } }),
+      insertDeduped(sink, { onPoison: 'exclude', onEvent, retry: { minDelayMs: 20 } }),
     );
     const all = await lastValueFrom(delivered.pipe(toArray()));
     return {

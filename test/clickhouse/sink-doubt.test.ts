@@ -1,6 +1,6 @@
 // What the sink does about ranges whose token the server may have forgotten, on a server that misbehaves on purpose.
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { fingerprintOf } from '../../src/clickhouse/settings.js';
+import { fingerprintOf } from '../../src/clickhouse/insert/settings.js';
 import { type ClickHouseSinkOptions, openClickHouseSink } from '../../src/clickhouse/sink.js';
 import type { Intent } from '../../src/model/state.js';
 import type { PreparingSink, InsertBatch } from '../../src/ports.js';
@@ -46,9 +46,9 @@ const MINUTE = 60_000;
 
 describe('the dedup budget', () => {
   const ages = async (sink: PreparingSink): Promise<(minutes: number) => boolean> => {
-    const frozen = sink.freeze(recordedBatch(sink));
+    const preparedInsert = sink.prepare(recordedBatch(sink));
     const then = nowMs;
-    return Promise.resolve((minutes) => frozen.tokenDoubt(then + minutes * MINUTE) !== undefined);
+    return Promise.resolve((minutes) => preparedInsert.tokenDoubt(then + minutes * MINUTE) !== undefined);
   };
 
   it('is ten minutes, or what the user says', async () => {
@@ -82,45 +82,45 @@ describe('the dedup budget', () => {
 
   it('is not asked about where nothing was promised', async () => {
     const sink = await openSink();
-    expect(sink.freeze({ ...plain, token: undefined, intent: undefined }).tokenDoubt(nowMs + 1e9)).toBeUndefined();
+    expect(sink.prepare({ ...plain, token: undefined, intent: undefined }).tokenDoubt(nowMs + 1e9)).toBeUndefined();
   });
 });
 
 describe('a doubtful token', () => {
   it('is not sent by a process that was frozen since it asked: the table comes first', async () => {
     const sink = await openSink();
-    const frozen = sink.freeze(recordedBatch(sink));
-    expect(frozen.tokenDoubt(nowMs)).toBeUndefined();
+    const preparedInsert = sink.prepare(recordedBatch(sink));
+    expect(preparedInsert.tokenDoubt(nowMs)).toBeUndefined();
     nowMs += 11 * MINUTE;
-    await expect(outcome(frozen.insert())).rejects.toMatchObject({
+    await expect(outcome(preparedInsert.insert())).rejects.toMatchObject({
       code: 'KCR_INSERT_RETRIABLE',
       message: expect.stringContaining('11 minutes ago') as string,
     });
-    await expect(outcome(frozen.fill([10]))).rejects.toMatchObject({ code: 'KCR_INSERT_RETRIABLE' });
+    await expect(outcome(preparedInsert.fill([10]))).rejects.toMatchObject({ code: 'KCR_INSERT_RETRIABLE' });
     expect(server.inserts).toHaveLength(0);
-    await expect(outcome(frozen.readBack(frozen.tokenDoubt(nowMs)))).resolves.toEqual({
+    await expect(outcome(preparedInsert.readBack(preparedInsert.tokenDoubt(nowMs)))).resolves.toEqual({
       missing: [10, 12, 13],
       doubled: [],
     });
-    await outcome(frozen.insert());
+    await outcome(preparedInsert.insert());
     expect(server.inserts[0]?.params.get('insert_deduplication_token')).toBe('kcr1:test:orders:0:0:10-13:default.t');
   });
 
   it('nor a while after the look: what was seen grows old, too', async () => {
     const sink = await openSink();
-    const frozen = sink.freeze(recordedBatch(sink));
+    const preparedInsert = sink.prepare(recordedBatch(sink));
     nowMs += 11 * MINUTE;
-    await outcome(frozen.readBack('it is old'));
+    await outcome(preparedInsert.readBack('it is old'));
     nowMs += 11 * MINUTE;
-    await expect(outcome(frozen.insert())).rejects.toMatchObject({ code: 'KCR_INSERT_RETRIABLE' });
+    await expect(outcome(preparedInsert.insert())).rejects.toMatchObject({ code: 'KCR_INSERT_RETRIABLE' });
     expect(server.inserts).toHaveLength(0);
   });
 
   it('on a table without provenance columns halts with what is to be done', async () => {
     const sink = await openSink({ columns: { id: 'UInt64' } });
-    const frozen = sink.freeze(recordedBatch(sink));
-    await expect(outcome(frozen.readBack())).resolves.toEqual({ missing: [], doubled: [] });
-    await expect(outcome(frozen.readBack('it is old'))).rejects.toMatchObject({
+    const preparedInsert = sink.prepare(recordedBatch(sink));
+    await expect(outcome(preparedInsert.readBack())).resolves.toEqual({ missing: [], doubled: [] });
+    await expect(outcome(preparedInsert.readBack('it is old'))).rejects.toMatchObject({
       code: 'KCR_READ_BACK',
       fields: {
         topic: 'orders',
@@ -142,7 +142,7 @@ describe('a doubtful token', () => {
   ])('with materialized views behind the table halts when %s of the range is there', async (_, rows) => {
     const sink = await openSink({ views: ['totals'] });
     server.onSelect = found(rows);
-    await expect(outcome(sink.freeze(recordedBatch(sink)).readBack('it is old'))).rejects.toMatchObject({
+    await expect(outcome(sink.prepare(recordedBatch(sink)).readBack('it is old'))).rejects.toMatchObject({
       code: 'KCR_READ_BACK',
       message: expect.stringMatching(
         /of its 3 offsets \d are in the table, and whether the materialized views default\.totals have them cannot be verified/,
@@ -152,17 +152,17 @@ describe('a doubtful token', () => {
 
   it('the table is looked at before and after the question, and not once more for its views', async () => {
     const sink = await openSink({ views: ['totals'] });
-    const frozen = sink.freeze(recordedBatch(sink));
+    const preparedInsert = sink.prepare(recordedBatch(sink));
     server.onSelect = found({ 10: 1 });
     nowMs += 11 * MINUTE;
     const before = server.queries.length;
-    await outcome(frozen.readBack(frozen.tokenDoubt(nowMs))).catch(() => undefined);
+    await outcome(preparedInsert.readBack(preparedInsert.tokenDoubt(nowMs))).catch(() => undefined);
     expect(server.queries.slice(before).filter((sql) => sql.includes('FROM system.columns'))).toHaveLength(2);
   });
 
   it('with materialized views goes on when nothing is there: the table’s block is written before its views are fed', async () => {
     const sink = await openSink({ views: ['totals'] });
-    await expect(outcome(sink.freeze(recordedBatch(sink)).readBack('it is old'))).resolves.toEqual({
+    await expect(outcome(sink.prepare(recordedBatch(sink)).readBack('it is old'))).resolves.toEqual({
       missing: [10, 12, 13],
       doubled: [],
     });
@@ -171,7 +171,7 @@ describe('a doubtful token', () => {
   it('without one the views are no matter: the token tells', async () => {
     const sink = await openSink({ views: ['totals'] });
     server.onSelect = found({ 10: 1, 12: 1, 13: 1 });
-    await expect(outcome(sink.freeze(recordedBatch(sink)).readBack())).resolves.toEqual({ missing: [], doubled: [] });
+    await expect(outcome(sink.prepare(recordedBatch(sink)).readBack())).resolves.toEqual({ missing: [], doubled: [] });
   });
 });
 
@@ -188,10 +188,10 @@ describe('what came into the table while a slot was waited for', () => {
         : undefined;
     let answered = (): void => undefined;
     server.onInsert = ({ response }) => void (answered = () => void response.end());
-    const other = outcome(sink.freeze({ ...plain, token: undefined, intent: undefined }).insert());
+    const other = outcome(sink.prepare({ ...plain, token: undefined, intent: undefined }).insert());
     await expect.poll(() => server.inserts.length).toBe(1);
     const before = server.queries.length;
-    const replay = outcome(sink.freeze(intended).insert());
+    const replay = outcome(sink.prepare(intended).insert());
     // It has asked what the table is, and waits; or will, for what it was told of a time before.
     await expect.poll(() => server.queries.slice(before).some((sql) => sql.includes('system.parts'))).toBe(true);
     server.onInsert = ({ response }) => void response.end();
@@ -227,44 +227,44 @@ describe('another version of the server', () => {
 
   it('is noticed before a replay is sent, though the sink was opened on the one before', async () => {
     const sink = await openSink();
-    const frozen = sink.freeze(recordedBatch(sink));
-    expect(frozen.tokenDoubt(nowMs)).toBeUndefined();
+    const preparedInsert = sink.prepare(recordedBatch(sink));
+    expect(preparedInsert.tokenDoubt(nowMs)).toBeUndefined();
     server.onSelect = upgraded;
-    await expect(outcome(frozen.insert())).rejects.toMatchObject({
+    await expect(outcome(preparedInsert.insert())).rejects.toMatchObject({
       code: 'KCR_INSERT_RETRIABLE',
       message: expect.stringContaining('26.8.1.1') as string,
     });
     expect(server.inserts).toHaveLength(0);
-    expect(frozen.tokenDoubt(nowMs)).toContain('26.8.1.1');
+    expect(preparedInsert.tokenDoubt(nowMs)).toContain('26.8.1.1');
   });
 
   it('and after an attempt whose connection broke: that may have been the upgrade', async () => {
     const sink = await openSink();
-    const frozen = sink.freeze({ ...recordedBatch(sink), replay: false });
+    const preparedInsert = sink.prepare({ ...recordedBatch(sink), replay: false });
     server.onInsert = ({ socket }) => void socket.destroy();
-    await expect(outcome(frozen.insert())).rejects.toMatchObject({ code: 'KCR_INSERT_IN_DOUBT' });
+    await expect(outcome(preparedInsert.insert())).rejects.toMatchObject({ code: 'KCR_INSERT_IN_DOUBT' });
     server.onInsert = ({ response }) => void response.end();
     server.onSelect = upgraded;
-    await expect(outcome(frozen.insert())).rejects.toMatchObject({ code: 'KCR_INSERT_RETRIABLE' });
+    await expect(outcome(preparedInsert.insert())).rejects.toMatchObject({ code: 'KCR_INSERT_RETRIABLE' });
     expect(server.inserts).toHaveLength(1);
   });
 
   it('costs a first attempt no question', async () => {
     const sink = await openSink();
     const before = server.queries.length;
-    await outcome(sink.freeze({ ...recordedBatch(sink), replay: false }).insert());
+    await outcome(sink.prepare({ ...recordedBatch(sink), replay: false }).insert());
     expect(server.queries.slice(before).filter((sql) => sql.includes('version()'))).toHaveLength(0);
   });
 
   it('recorded with the range is a doubt, and so are other settings', async () => {
     const sink = await openSink();
     const old = { version: '26.6.1.1', startedMs: 0 };
-    expect(sink.freeze(recordedBatch(sink, { settings: fingerprintOf(old, 'x') })).tokenDoubt(nowMs)).toContain(
+    expect(sink.prepare(recordedBatch(sink, { settings: fingerprintOf(old, 'x') })).tokenDoubt(nowMs)).toContain(
       '26.6.1.1',
     );
     expect(
       sink
-        .freeze(recordedBatch(sink, { settings: fingerprintOf({ ...old, version: '26.7.2.1' }, 'x') }))
+        .prepare(recordedBatch(sink, { settings: fingerprintOf({ ...old, version: '26.7.2.1' }, 'x') }))
         .tokenDoubt(nowMs),
     ).toContain('settings');
   });
@@ -274,7 +274,7 @@ describe('a range that was recorded for another table', () => {
   it('is refused before anything is asked or sent, and says both names and what to do', async () => {
     const sink = await openSink();
     const before = server.queries.length;
-    expect(() => sink.freeze(recordedBatch(sink, { tables: ['default.old'] }))).toThrow(
+    expect(() => sink.prepare(recordedBatch(sink, { tables: ['default.old'] }))).toThrow(
       expect.objectContaining({
         code: 'KCR_READ_BACK',
         message: expect.stringMatching(
@@ -288,7 +288,7 @@ describe('a range that was recorded for another table', () => {
 
   it('is not refused when its table was not recorded', async () => {
     const sink = await openSink();
-    expect(() => sink.freeze(recordedBatch(sink, { tables: [] }))).not.toThrow();
+    expect(() => sink.prepare(recordedBatch(sink, { tables: [] }))).not.toThrow();
   });
 });
 
@@ -296,11 +296,11 @@ describe('a range that another program has inserted', () => {
   it('is sent under that program’s token as it stands, its fills under one of their own', async () => {
     const sink = await openSink();
     const foreign = recordedBatch(sink, { token: 'orders-0-10-13', settings: 'imported' });
-    const frozen = sink.freeze({ ...foreign, token: 'orders-0-10-13' });
-    expect(frozen.tokenDoubt(nowMs)).toBeUndefined();
-    expect(frozen.tokenDoubt(nowMs + 11 * MINUTE)).toContain('11 minutes ago');
-    await outcome(frozen.insert());
-    await outcome(frozen.fill([10]));
+    const preparedInsert = sink.prepare({ ...foreign, token: 'orders-0-10-13' });
+    expect(preparedInsert.tokenDoubt(nowMs)).toBeUndefined();
+    expect(preparedInsert.tokenDoubt(nowMs + 11 * MINUTE)).toContain('11 minutes ago');
+    await outcome(preparedInsert.insert());
+    await outcome(preparedInsert.fill([10]));
     expect(server.inserts.map(({ params }) => params.get('insert_deduplication_token'))).toEqual([
       'orders-0-10-13',
       'orders-0-10-13:fill1',
@@ -318,91 +318,91 @@ describe('after code 319 the server itself does not know for about 300 s whether
   async function afterUnknown(): Promise<{
     sink: PreparingSink;
     batch: InsertBatch;
-    frozen: ReturnType<PreparingSink['freeze']>;
+    preparedInsert: ReturnType<PreparingSink['prepare']>;
   }> {
     const sink = await openSink({ engine: 'ReplicatedMergeTree' });
     const batch = recordedBatch(sink);
-    const frozen = sink.freeze(batch);
+    const preparedInsert = sink.prepare(batch);
     server.onInsert = refuse(319);
-    await expect(outcome(frozen.insert())).rejects.toMatchObject({
+    await expect(outcome(preparedInsert.insert())).rejects.toMatchObject({
       code: 'KCR_INSERT_IN_DOUBT',
       fields: { serverCode: 319 },
     });
     server.onInsert = ({ response }) => void response.end();
-    return { sink, batch, frozen };
+    return { sink, batch, preparedInsert };
   }
 
   it.each([
     ['missing', { 10: 1, 12: 1 }, { missing: [13], doubled: [] }],
     ['doubled', { 10: 2, 12: 1, 13: 1 }, { missing: [], doubled: [10] }],
   ])('what looks %s is not believed before, and says until when', async (_, rows, verdict) => {
-    const { frozen } = await afterUnknown();
+    const { preparedInsert } = await afterUnknown();
     server.onSelect = found(rows);
-    await expect(outcome(frozen.readBack())).rejects.toMatchObject({
+    await expect(outcome(preparedInsert.readBack())).rejects.toMatchObject({
       ...unknown,
       message: expect.stringContaining(new Date(nowMs + 330_000).toISOString()) as string,
     });
     nowMs += 329_999;
-    await expect(outcome(frozen.readBack())).rejects.toMatchObject(unknown);
+    await expect(outcome(preparedInsert.readBack())).rejects.toMatchObject(unknown);
     nowMs += 1;
-    await expect(outcome(frozen.readBack())).resolves.toEqual(verdict);
+    await expect(outcome(preparedInsert.readBack())).resolves.toEqual(verdict);
   });
 
   it('the last such answer counts', async () => {
-    const { frozen } = await afterUnknown();
+    const { preparedInsert } = await afterUnknown();
     nowMs += 200_000;
     server.onInsert = refuse(319);
-    await expect(outcome(frozen.insert())).rejects.toMatchObject({ fields: { serverCode: 319 } });
+    await expect(outcome(preparedInsert.insert())).rejects.toMatchObject({ fields: { serverCode: 319 } });
     nowMs += 200_000;
-    await expect(outcome(frozen.readBack())).rejects.toMatchObject(unknown);
+    await expect(outcome(preparedInsert.readBack())).rejects.toMatchObject(unknown);
     nowMs += 130_000;
-    await expect(outcome(frozen.readBack())).resolves.toMatchObject({ missing: [10, 12, 13] });
+    await expect(outcome(preparedInsert.readBack())).resolves.toMatchObject({ missing: [10, 12, 13] });
   });
 
   it('I9: the answer says for how long, and the next process waits for what the range says of it', async () => {
     const sink = await openSink({ engine: 'ReplicatedMergeTree' });
     const batch = recordedBatch(sink);
     server.onInsert = refuse(319);
-    await expect(outcome(sink.freeze(batch).insert())).rejects.toMatchObject({ fields: { unknownForMs: 330_000 } });
+    await expect(outcome(sink.prepare(batch).insert())).rejects.toMatchObject({ fields: { unknownForMs: 330_000 } });
     const noted = { ...batch, replay: true, intent: { ...batch.intent!, unknownUntilMs: nowMs + 100_000 } };
     const next = await openSink({ engine: 'ReplicatedMergeTree' });
     server.onSelect = found({ 10: 1, 12: 1 });
     nowMs += 99_999;
-    await expect(outcome(next.freeze(noted).readBack())).rejects.toMatchObject(unknown);
+    await expect(outcome(next.prepare(noted).readBack())).rejects.toMatchObject(unknown);
     nowMs += 1;
-    await expect(outcome(next.freeze(noted).readBack())).resolves.toMatchObject({ missing: [13] });
+    await expect(outcome(next.prepare(noted).readBack())).resolves.toMatchObject({ missing: [13] });
   });
 
   it('I9: a clock that is far ahead does not make it wait for longer than a server needs', async () => {
     const sink = await openSink({ engine: 'ReplicatedMergeTree' });
     const batch = recordedBatch(sink);
-    const frozen = sink.freeze({
+    const preparedInsert = sink.prepare({
       ...batch,
       replay: true,
       intent: { ...batch.intent!, unknownUntilMs: nowMs + 86_400_000 },
     });
     server.onSelect = found({ 10: 1, 12: 1 });
-    await expect(outcome(frozen.readBack())).rejects.toMatchObject(unknown);
+    await expect(outcome(preparedInsert.readBack())).rejects.toMatchObject(unknown);
     nowMs += 330_000;
-    await expect(outcome(frozen.readBack())).resolves.toMatchObject({ missing: [13] });
+    await expect(outcome(preparedInsert.readBack())).resolves.toMatchObject({ missing: [13] });
   });
 
   it('also by whoever freezes the range anew', async () => {
     const { sink, batch } = await afterUnknown();
-    await expect(outcome(sink.freeze(batch).readBack())).rejects.toMatchObject(unknown);
+    await expect(outcome(sink.prepare(batch).readBack())).rejects.toMatchObject(unknown);
   });
 
   it('a retry with the token is right at once, and what is whole after it is believed', async () => {
-    const { frozen } = await afterUnknown();
-    await outcome(frozen.insert());
+    const { preparedInsert } = await afterUnknown();
+    await outcome(preparedInsert.insert());
     server.onSelect = found({ 10: 1, 12: 1, 13: 1 });
-    await expect(outcome(frozen.readBack())).resolves.toEqual({ missing: [], doubled: [] });
+    await expect(outcome(preparedInsert.readBack())).resolves.toEqual({ missing: [], doubled: [] });
   });
 
   it('but not what is whole before a token is trusted: the part may yet be dropped', async () => {
-    const { frozen } = await afterUnknown();
+    const { preparedInsert } = await afterUnknown();
     server.onSelect = found({ 10: 1, 12: 1, 13: 1 });
-    await expect(outcome(frozen.readBack('it is old'))).rejects.toMatchObject(unknown);
+    await expect(outcome(preparedInsert.readBack('it is old'))).rejects.toMatchObject(unknown);
   });
 });
 
@@ -423,19 +423,19 @@ describe('parts of which a replicated table does not know whether it keeps them,
     ['whole, which would settle rows that go', { 10: 1, 12: 1, 13: 1 }],
   ])('what looks %s is looked at again when it does', async (_, rows) => {
     const sink = await openSink({ engine: 'ReplicatedMergeTree' });
-    const frozen = sink.freeze(recordedBatch(sink));
+    const preparedInsert = sink.prepare(recordedBatch(sink));
     server.onSelect = unsure(rows);
-    await expect(outcome(frozen.readBack('it is old'))).rejects.toMatchObject(unknown);
+    await expect(outcome(preparedInsert.readBack('it is old'))).rejects.toMatchObject(unknown);
     server.onSelect = unsure({ 10: 1, 12: 1, 13: 1 }, 0);
-    await expect(outcome(frozen.readBack('it is old'))).resolves.toEqual({ missing: [], doubled: [] });
+    await expect(outcome(preparedInsert.readBack('it is old'))).resolves.toEqual({ missing: [], doubled: [] });
   });
 
   it('do not hold up what was answered well and is whole', async () => {
     const sink = await openSink({ engine: 'ReplicatedMergeTree' });
-    const frozen = sink.freeze(recordedBatch(sink));
-    await outcome(frozen.insert());
+    const preparedInsert = sink.prepare(recordedBatch(sink));
+    await outcome(preparedInsert.insert());
     server.onSelect = unsure({ 10: 1, 12: 1, 13: 1 });
-    await expect(outcome(frozen.readBack())).resolves.toEqual({ missing: [], doubled: [] });
+    await expect(outcome(preparedInsert.readBack())).resolves.toEqual({ missing: [], doubled: [] });
   });
 
   it('are not asked for of a plain table, and not insisted on where the user may not see them', async () => {
@@ -447,7 +447,7 @@ describe('parts of which a replicated table does not know whether it keeps them,
         asked.push(engine);
         return 497;
       };
-      await expect(outcome(sink.freeze(recordedBatch(sink)).readBack('it is old'))).resolves.toEqual({
+      await expect(outcome(sink.prepare(recordedBatch(sink)).readBack('it is old'))).resolves.toEqual({
         missing: [],
         doubled: [],
       });
@@ -460,10 +460,10 @@ describe('a partition that was begun anew', () => {
   it('has no range read back: rows of the topic as it was would be taken for its own, and its own be lost', async () => {
     const sink = await openSink();
     server.onSelect = found({ 10: 1, 12: 1, 13: 1 });
-    const frozen = sink.freeze({ ...recordedBatch(sink), isAnew: true });
+    const preparedInsert = sink.prepare({ ...recordedBatch(sink), isOffsetReused: true });
     nowMs += 11 * MINUTE;
-    const why = frozen.tokenDoubt(nowMs);
-    await expect(outcome(frozen.readBack(why))).rejects.toMatchObject({
+    const why = preparedInsert.tokenDoubt(nowMs);
+    await expect(outcome(preparedInsert.readBack(why))).rejects.toMatchObject({
       code: 'KCR_READ_BACK',
       message: expect.stringContaining('begun anew') as string,
     });
@@ -472,7 +472,7 @@ describe('a partition that was begun anew', () => {
   it('is still known by its tokens while the server is the one it was recorded for', async () => {
     const sink = await openSink();
     server.onSelect = found({ 10: 1 });
-    const frozen = sink.freeze({ ...recordedBatch(sink), isAnew: true });
-    expect(await outcome(frozen.readBack())).toEqual({ missing: [], doubled: [] });
+    const preparedInsert = sink.prepare({ ...recordedBatch(sink), isOffsetReused: true });
+    expect(await outcome(preparedInsert.readBack())).toEqual({ missing: [], doubled: [] });
   });
 });

@@ -2,9 +2,9 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { from } from 'rxjs';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
-import { RowBody } from '../../src/clickhouse/body.js';
-import { noProvenance, RowEncoder } from '../../src/clickhouse/encode.js';
-import { ClickHouseHttp } from '../../src/clickhouse/http.js';
+import { RowBody } from '../../src/clickhouse/insert/body.js';
+import { noProvenance, RowEncoder } from '../../src/clickhouse/insert/encode.js';
+import { ClickHouseHttp } from '../../src/clickhouse/client/http.js';
 import { type ClickHouseSinkOptions, openClickHouseSink } from '../../src/clickhouse/sink.js';
 import type { PreparingSink } from '../../src/ports.js';
 import { command, query } from '../stack/clients.js';
@@ -58,21 +58,21 @@ describe.each(families)('a batch for a $name table', (each) => {
 
   it('that is inserted twice lands once', async () => {
     const sink = await sinkFor('twice', `k UInt64, ${PROVENANCE}`);
-    const frozen = sink.freeze(batch);
-    await outcome(frozen.insert());
-    await expect(outcome(frozen.insert())).resolves.toMatchObject({ rows: 5 });
-    await outcome(sink.freeze(batch).insert());
+    const preparedInsert = sink.prepare(batch);
+    await outcome(preparedInsert.insert());
+    await expect(outcome(preparedInsert.insert())).resolves.toMatchObject({ rows: 5 });
+    await outcome(sink.prepare(batch).insert());
     expect(await offsets('twice')).toEqual([10, 11, 12, 13, 14]);
   });
 
   it('that is inserted by several at once lands once', async () => {
     const sink = await sinkFor('at_once', `k UInt64, ${PROVENANCE}`);
-    const tries = await Promise.allSettled(numbers(0, 8).map(() => outcome(sink.freeze(batch).insert())));
+    const tries = await Promise.allSettled(numbers(0, 8).map(() => outcome(sink.prepare(batch).insert())));
     // The server refuses to run the same query id twice at a time: that is in doubt, and settled by the next attempt.
     for (const one of tries)
       if (one.status === 'rejected')
         expect(one.reason).toMatchObject({ code: 'KCR_INSERT_IN_DOUBT', fields: { serverCode: 216 } });
-    await outcome(sink.freeze(batch).insert());
+    await outcome(sink.prepare(batch).insert());
     expect(await offsets('at_once')).toEqual([10, 11, 12, 13, 14]);
   });
 
@@ -82,7 +82,7 @@ describe.each(families)('a batch for a $name table', (each) => {
     const sink = await sinkFor('one_block', 'k UInt64', {
       clickhouseSettings: { max_insert_threads: 8, max_threads: 8 },
     });
-    await outcome(sink.freeze(large).insert());
+    await outcome(sink.prepare(large).insert());
     expect(
       await sql(`SELECT rows FROM system.parts WHERE database = '${database}' AND table = 'one_block' AND level = 0`),
     ).toEqual([{ rows: 300_000 }]);
@@ -90,8 +90,8 @@ describe.each(families)('a batch for a $name table', (each) => {
 
   it('of the same values as another one lands beside it', async () => {
     const sink = await sinkFor('same_values', 'k UInt64');
-    await outcome(sink.freeze(batchOf([record(1, { k: 1 })])).insert());
-    await outcome(sink.freeze(batchOf([record(2, { k: 1 })])).insert());
+    await outcome(sink.prepare(batchOf([record(1, { k: 1 })])).insert());
+    await outcome(sink.prepare(batchOf([record(2, { k: 1 })])).insert());
     expect(await sql('SELECT count() AS n FROM same_values')).toEqual([{ n: 2 }]);
   });
 
@@ -100,7 +100,7 @@ describe.each(families)('a batch for a $name table', (each) => {
     const sink = await sinkFor('no_token', 'k UInt64');
     await run('CREATE MATERIALIZED VIEW no_token_view TO no_token_target AS SELECT k FROM no_token');
     for (const offset of [1, 2])
-      await outcome(sink.freeze(batchOf([record(offset, { k: 1 })], { token: undefined })).insert());
+      await outcome(sink.prepare(batchOf([record(offset, { k: 1 })], { token: undefined })).insert());
     expect(
       await sql('SELECT (SELECT count() FROM no_token) AS source, (SELECT count() FROM no_token_target) AS target'),
     ).toEqual([{ source: 2, target: 2 }]);
@@ -110,15 +110,15 @@ describe.each(families)('a batch for a $name table', (each) => {
     await run(`CREATE TABLE view_target (k UInt64) ENGINE = ${family.engine('ORDER BY k')}`);
     const sink = await sinkFor('view_source', `k UInt64, ${PROVENANCE}`);
     await run('CREATE MATERIALIZED VIEW view_between TO view_target AS SELECT k FROM view_source');
-    await outcome(sink.freeze(batch).insert());
-    await outcome(sink.freeze(batch).insert());
+    await outcome(sink.prepare(batch).insert());
+    await outcome(sink.prepare(batch).insert());
     expect(await sql('SELECT count() AS n FROM view_target')).toEqual([{ n: 5 }]);
   });
 
   it('goes through compressed, too', async () => {
     const sink = await sinkFor('compressed', `k UInt64, ${PROVENANCE}`, { compression: 'gzip' });
-    await outcome(sink.freeze(batch).insert());
-    await outcome(sink.freeze(batch).insert());
+    await outcome(sink.prepare(batch).insert());
+    await outcome(sink.prepare(batch).insert());
     expect(await offsets('compressed')).toEqual([10, 11, 12, 13, 14]);
   });
 
@@ -128,16 +128,16 @@ describe.each(families)('a batch for a $name table', (each) => {
       clickhouseSettings: { function_sleep_max_microseconds_per_block: 60_000_000 },
     });
     const four = batchOf(numbers(10, 4).map((offset) => record(offset, { k: offset })));
-    const frozen = sink.freeze(four);
-    await expect(outcome(frozen.insert())).rejects.toMatchObject({
+    const preparedInsert = sink.prepare(four);
+    await expect(outcome(preparedInsert.insert())).rejects.toMatchObject({
       code: 'KCR_INSERT_IN_DOUBT',
       message: expect.stringContaining('no answer within') as string,
     });
-    await expect(outcome(frozen.insert())).rejects.toMatchObject({
+    await expect(outcome(preparedInsert.insert())).rejects.toMatchObject({
       code: 'KCR_INSERT_IN_DOUBT',
       fields: { serverCode: 216 },
     });
-    await expect(outcome(frozen.readBack())).rejects.toMatchObject({
+    await expect(outcome(preparedInsert.readBack())).rejects.toMatchObject({
       code: 'KCR_INSERT_IN_DOUBT',
       message: expect.stringContaining('still running') as string,
     });
@@ -145,7 +145,7 @@ describe.each(families)('a batch for a $name table', (each) => {
       timeout: 30_000,
       interval: 100,
     });
-    await vi.waitFor(() => expect(outcome(frozen.readBack())).resolves.toEqual({ missing: [], doubled: [] }), {
+    await vi.waitFor(() => expect(outcome(preparedInsert.readBack())).resolves.toEqual({ missing: [], doubled: [] }), {
       timeout: 30_000,
       interval: 100,
     });
@@ -156,10 +156,10 @@ describe.each(families)('a batch for a $name table', (each) => {
       clickhouseSettings: { function_sleep_max_microseconds_per_block: 60_000_000 },
     });
     const three = batchOf(numbers(10, 3).map((offset) => record(offset, { k: offset })));
-    const subscription = from(sink.freeze(three).insert()).subscribe();
+    const subscription = from(sink.prepare(three).insert()).subscribe();
     await sleep(200);
     subscription.unsubscribe();
-    await vi.waitFor(() => outcome(sink.freeze(three).insert()), { timeout: 30_000, interval: 200 });
+    await vi.waitFor(() => outcome(sink.prepare(three).insert()), { timeout: 30_000, interval: 200 });
     expect(await offsets('unsubscribed')).toEqual([10, 11, 12]);
   });
 });
@@ -204,7 +204,7 @@ describe.each(families)('a body of many pieces for a $name table', (each) => {
       http.close();
       expect(await offsets('cut_off')).toEqual([]);
     }
-    await outcome(sink.freeze(large).insert());
+    await outcome(sink.prepare(large).insert());
     expect(await offsets('cut_off')).toEqual(numbers(0, 20_000));
   });
 });
@@ -235,7 +235,7 @@ describe('a record the table cannot take', () => {
       `k UInt64, v String, a Array(UInt8), d DateTime, ${PROVENANCE}, CONSTRAINT devil CHECK k != 666`,
     );
     // What is no JSON is found before anything is sent, the rest by the server.
-    const insert = async () => outcome(sink.freeze(rows(bad)).insert());
+    const insert = async () => outcome(sink.prepare(rows(bad)).insert());
     await expect(insert()).rejects.toMatchObject({
       code: 'KCR_POISON',
       fields: { topic: 'orders', partition: 0, offset: 27, ...(serverCode === undefined ? {} : { serverCode }) },
@@ -246,7 +246,7 @@ describe('a record the table cannot take', () => {
 
   it('says so when it has a field that a provenance column takes', async () => {
     const sink = await sinkFor('own_offset', `k UInt64, ${PROVENANCE}`);
-    expect(() => sink.freeze(rows('{"_offset":1}'))).toThrow(
+    expect(() => sink.prepare(rows('{"_offset":1}'))).toThrow(
       expect.objectContaining({
         code: 'KCR_POISON',
         detail: expect.stringContaining('field "_offset" of its own') as string,
@@ -260,7 +260,7 @@ describe('a record the table cannot take', () => {
     const many = batchOf(
       numbers(1000, 100_000).map((offset) => record(offset, offset === 88_888 ? '{"k":"x"}' : { k: offset })),
     );
-    await expect(outcome(sink.freeze(many).insert())).rejects.toMatchObject({
+    await expect(outcome(sink.prepare(many).insert())).rejects.toMatchObject({
       code: 'KCR_POISON',
       fields: { offset: 88_888 },
     });
@@ -274,12 +274,12 @@ describe('a record the table cannot take', () => {
     const sink = await sinkFor('thrower', `k UInt64, ${PROVENANCE}`);
     await run('CREATE MATERIALIZED VIEW thrower_view TO thrown_target AS SELECT k + throwIf(k = 3) AS k FROM thrower');
     const batch = batchOf(numbers(1, 5).map((offset) => record(offset, { k: offset })));
-    await expect(outcome(sink.freeze(batch).insert())).rejects.toMatchObject({
+    await expect(outcome(sink.prepare(batch).insert())).rejects.toMatchObject({
       code: 'KCR_INSERT_IN_DOUBT',
       fields: { serverCode: 395 },
     });
     await run('ALTER TABLE thrower_view MODIFY QUERY SELECT k FROM thrower');
-    await outcome(sink.freeze(batch).insert());
+    await outcome(sink.prepare(batch).insert());
     expect(
       await sql('SELECT (SELECT count() FROM thrower) AS source, (SELECT count() FROM thrown_target) AS target'),
     ).toEqual([{ source: 5, target: 5 }]);
@@ -290,7 +290,7 @@ describe('what is wrong with the table', () => {
   it('a table that was dropped meanwhile', async () => {
     const sink = await sinkFor('dropped', 'k UInt64');
     await run('DROP TABLE dropped SYNC');
-    await expect(outcome(sink.freeze(batchOf([record(1, {})])).insert())).rejects.toMatchObject({
+    await expect(outcome(sink.prepare(batchOf([record(1, {})])).insert())).rejects.toMatchObject({
       code: 'KCR_INSERT_RETRIABLE',
       fields: { serverCode: 60 },
     });
@@ -299,7 +299,7 @@ describe('what is wrong with the table', () => {
   it('a batch over too many ClickHouse partitions', async () => {
     const sink = await sinkFor('partitions', 'k UInt64', { engine: 'MergeTree PARTITION BY k ORDER BY k' });
     await expect(
-      outcome(sink.freeze(batchOf(numbers(0, 101).map((k) => record(k, { k })))).insert()),
+      outcome(sink.prepare(batchOf(numbers(0, 101).map((k) => record(k, { k })))).insert()),
     ).rejects.toMatchObject({ code: 'KCR_INSERT_FATAL', fields: { serverCode: 252 } });
   });
 
@@ -308,8 +308,8 @@ describe('what is wrong with the table', () => {
       engine: 'MergeTree ORDER BY k SETTINGS parts_to_throw_insert = 1, parts_to_delay_insert = 0',
     });
     await run('SYSTEM STOP MERGES parts');
-    await outcome(sink.freeze(batchOf([record(1, { k: 1 })])).insert());
-    await expect(outcome(sink.freeze(batchOf([record(2, { k: 2 })])).insert())).rejects.toMatchObject({
+    await outcome(sink.prepare(batchOf([record(1, { k: 1 })])).insert());
+    await expect(outcome(sink.prepare(batchOf([record(2, { k: 2 })])).insert())).rejects.toMatchObject({
       code: 'KCR_INSERT_RETRIABLE',
       fields: { serverCode: 252 },
     });
@@ -375,7 +375,7 @@ describe('provenance columns', () => {
   ])('%s %s', async (column, type, expected) => {
     const table = `column_${column}_${type.replaceAll(/\W/g, '_')}`;
     const sink = await sinkFor(table, `k UInt64, ${column} ${type}`);
-    await outcome(sink.freeze(batchOf([one])).insert());
+    await outcome(sink.prepare(batchOf([one])).insert());
     const rows = await query<Record<string, unknown>>(
       url,
       `SELECT ${type.startsWith('Map') ? `toJSONString(${column})` : column} AS v FROM ${table}`,
@@ -390,7 +390,7 @@ describe('provenance columns', () => {
 
   it('a message without key or timestamp', async () => {
     const sink = await sinkFor('nothing', "k UInt64, _key Nullable(String), _timestamp DateTime64(3, 'UTC')");
-    await outcome(sink.freeze(batchOf([record(1, {}, { timestampMs: -1 })])).insert());
+    await outcome(sink.prepare(batchOf([record(1, {}, { timestampMs: -1 })])).insert());
     expect(await sql('SELECT _key, _timestamp FROM nothing')).toEqual([
       { _key: null, _timestamp: '1970-01-01 00:00:00.000' },
     ]);
@@ -406,21 +406,21 @@ describe.each(families)('reading back and filling a $name table', (each) => {
         .filter((offset) => offset % 7 !== 0)
         .map((offset) => record(offset, { k: offset })),
     );
-    const frozen = sink.freeze(batch);
-    await outcome(frozen.insert());
-    await outcome(sink.freeze(batchOf(numbers(150, 5).map((offset) => record(offset, { k: offset })))).insert());
-    await outcome(sink.freeze(batchOf([record(120, { k: 1 })], { partition: 1 })).insert());
-    await expect(outcome(frozen.readBack())).resolves.toEqual({ missing: [], doubled: [] });
+    const preparedInsert = sink.prepare(batch);
+    await outcome(preparedInsert.insert());
+    await outcome(sink.prepare(batchOf(numbers(150, 5).map((offset) => record(offset, { k: offset })))).insert());
+    await outcome(sink.prepare(batchOf([record(120, { k: 1 })], { partition: 1 })).insert());
+    await expect(outcome(preparedInsert.readBack())).resolves.toEqual({ missing: [], doubled: [] });
     await run(
       'ALTER TABLE holes DELETE WHERE _partition = 0 AND _offset IN (100, 111, 149) SETTINGS mutations_sync = 2',
     );
-    await expect(outcome(frozen.readBack())).resolves.toEqual({ missing: [100, 111, 149], doubled: [] });
+    await expect(outcome(preparedInsert.readBack())).resolves.toEqual({ missing: [100, 111, 149], doubled: [] });
     // Just what a kill between token and rename leaves behind: the repeated insert answers well, and nothing comes.
-    await outcome(frozen.insert());
-    await expect(outcome(frozen.readBack())).resolves.toEqual({ missing: [100, 111, 149], doubled: [] });
-    await expect(outcome(frozen.fill([100, 111, 149]))).resolves.toMatchObject({ rows: 3 });
-    await expect(outcome(frozen.fill([100, 111, 149]))).resolves.toMatchObject({ rows: 3 });
-    await expect(outcome(frozen.readBack())).resolves.toEqual({ missing: [], doubled: [] });
+    await outcome(preparedInsert.insert());
+    await expect(outcome(preparedInsert.readBack())).resolves.toEqual({ missing: [100, 111, 149], doubled: [] });
+    await expect(outcome(preparedInsert.fill([100, 111, 149]))).resolves.toMatchObject({ rows: 3 });
+    await expect(outcome(preparedInsert.fill([100, 111, 149]))).resolves.toMatchObject({ rows: 3 });
+    await expect(outcome(preparedInsert.readBack())).resolves.toEqual({ missing: [], doubled: [] });
     expect(await sql('SELECT count() AS n, uniqExact(_partition, _offset) AS u FROM holes')).toEqual([
       { n: 49, u: 49 },
     ]);
@@ -428,10 +428,10 @@ describe.each(families)('reading back and filling a $name table', (each) => {
 
   it('sees rows that are there twice', async () => {
     const sink = await sinkFor('doubles', `k UInt64, ${PROVENANCE}`);
-    const frozen = sink.freeze(batchOf(numbers(1, 5).map((offset) => record(offset, { k: offset }))));
-    await outcome(frozen.insert());
+    const preparedInsert = sink.prepare(batchOf(numbers(1, 5).map((offset) => record(offset, { k: offset }))));
+    await outcome(preparedInsert.insert());
     await run("INSERT INTO doubles VALUES (1, 'orders', 0, 3)");
-    await expect(outcome(frozen.readBack())).resolves.toEqual({ missing: [], doubled: [3] });
+    await expect(outcome(preparedInsert.readBack())).resolves.toEqual({ missing: [], doubled: [3] });
   });
 
   it('keeps topics apart that share a table', async () => {
@@ -446,8 +446,8 @@ describe.each(families)('reading back and filling a $name table', (each) => {
     });
     open.push(sink);
     const records = numbers(1, 3).map((offset) => record(offset, { k: offset }));
-    await outcome(sink.freeze(batchOf(records, { topic: 'other' })).insert());
-    await expect(outcome(sink.freeze(batchOf(records)).readBack())).resolves.toEqual({
+    await outcome(sink.prepare(batchOf(records, { topic: 'other' })).insert());
+    await expect(outcome(sink.prepare(batchOf(records)).readBack())).resolves.toEqual({
       missing: [1, 2, 3],
       doubled: [],
     });
@@ -458,13 +458,13 @@ describe.each(families)('reading back and filling a $name table', (each) => {
     const batch = batchOf([record(1, { k: 1 })]);
     await vi.waitFor(
       async () => {
-        await outcome(sink.freeze(batch).insert());
+        await outcome(sink.prepare(batch).insert());
         expect(sink.describe('orders').settings).not.toContain('unknown');
       },
       { timeout: 30_000, interval: 500 },
     );
-    const frozen = sink.freeze({ ...batch, intent: intentOf(sink, batch) });
-    await expect(outcome(frozen.readBack())).resolves.toEqual({ missing: [], doubled: [] });
+    const preparedInsert = sink.prepare({ ...batch, intent: intentOf(sink, batch) });
+    await expect(outcome(preparedInsert.readBack())).resolves.toEqual({ missing: [], doubled: [] });
   });
 });
 

@@ -4,7 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { gunzipSync } from 'node:zlib';
 import { from } from 'rxjs';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
-import { fingerprintOf } from '../../src/clickhouse/settings.js';
+import { fingerprintOf } from '../../src/clickhouse/insert/settings.js';
 import { type ClickHouseSinkOptions, openClickHouseSink } from '../../src/clickhouse/sink.js';
 import type { KafkaRecord } from '../../src/model/record.js';
 import type { PreparingSink } from '../../src/ports.js';
@@ -56,7 +56,7 @@ const refuse =
 describe('an insert', () => {
   it('is one request with its length, its token for this table, a query id and the pinned settings', async () => {
     const sink = await openSink();
-    const result = await outcome(sink.freeze(batch).insert());
+    const result = await outcome(sink.prepare(batch).insert());
     const { params, headers, body } = server.inserts[0] as FakeInsert;
     expect(result).toEqual({ rows: 3, bytes: body.length });
     expect(params.get('query')).toBe('INSERT INTO `default`.`t` FORMAT JSONEachRow');
@@ -72,7 +72,7 @@ describe('an insert', () => {
 
   it('is cold: nothing is sent before it is subscribed to, and every subscription is an attempt', async () => {
     const sink = await openSink();
-    const inserting = sink.freeze(batch).insert();
+    const inserting = sink.prepare(batch).insert();
     await sleep(20);
     expect(server.inserts).toHaveLength(0);
     await outcome(inserting);
@@ -82,10 +82,10 @@ describe('an insert', () => {
 
   it('repeats bytes, token, query id and settings exactly: the token stands for these bytes', async () => {
     const sink = await openSink();
-    await outcome(sink.freeze(batch).insert());
-    const frozen = sink.freeze(batch);
-    await outcome(frozen.insert());
-    await outcome(frozen.insert());
+    await outcome(sink.prepare(batch).insert());
+    const preparedInsert = sink.prepare(batch);
+    await outcome(preparedInsert.insert());
+    await outcome(preparedInsert.insert());
     const sent = server.inserts.map(({ params, body }) => `${params.toString()}\n${body.toString()}`);
     expect(new Set(sent).size).toBe(1);
   });
@@ -93,33 +93,33 @@ describe('an insert', () => {
   it('E9: without an intent each batch has a token of its own: an identical batch is meant, a second attempt is not', async () => {
     const sink = await openSink();
     const tokens = () => server.inserts.map(({ params }) => params.get('insert_deduplication_token'));
-    await outcome(sink.freeze({ ...batch, token: undefined }).insert());
-    await outcome(sink.freeze({ ...batch, token: undefined }).insert());
+    await outcome(sink.prepare({ ...batch, token: undefined }).insert());
+    await outcome(sink.prepare({ ...batch, token: undefined }).insert());
     expect(new Set(tokens()).size).toBe(2);
     expect(tokens()[0]).toMatch(/^kcr-own:/);
-    const frozen = sink.freeze({ ...batch, token: undefined });
+    const preparedInsert = sink.prepare({ ...batch, token: undefined });
     server.onInsert = ({ response }) => void response.destroy();
-    await expect(outcome(frozen.insert())).rejects.toMatchObject({ code: 'KCR_INSERT_IN_DOUBT' });
+    await expect(outcome(preparedInsert.insert())).rejects.toMatchObject({ code: 'KCR_INSERT_IN_DOUBT' });
     server.onInsert = ({ response }) => void response.end();
-    await outcome(frozen.insert()).catch(() => undefined);
+    await outcome(preparedInsert.insert()).catch(() => undefined);
     expect(tokens().at(-1)).toBe(tokens().at(-2));
   });
 
   it('does not send a setting the server does not know', async () => {
     const sink = await openSink({}, { settings: [] });
-    await outcome(sink.freeze(batch).insert());
+    await outcome(sink.prepare(batch).insert());
     expect(server.inserts[0]?.params.has('deduplicate_insert')).toBe(false);
   });
 
   it('without records asks nothing of the server', async () => {
     const sink = await openSink();
-    await expect(outcome(sink.freeze({ ...batch, records: [] }).insert())).resolves.toEqual({ rows: 0, bytes: 0 });
+    await expect(outcome(sink.prepare({ ...batch, records: [] }).insert())).resolves.toEqual({ rows: 0, bytes: 0 });
     expect(server.inserts).toHaveLength(0);
   });
 
   it('compresses its body when asked to', async () => {
     const sink = await openSink({ compression: 'gzip' });
-    await outcome(sink.freeze(batch).insert());
+    await outcome(sink.prepare(batch).insert());
     const { headers, body } = server.inserts[0] as FakeInsert;
     expect(headers['content-encoding']).toBe('gzip');
     expect(gunzipSync(body).toString()).toContain('"_offset":13}\n');
@@ -127,7 +127,7 @@ describe('an insert', () => {
 
   it('sends user, password and extra headers', async () => {
     const sink = await openSink({ username: 'me', password: 'pä:ss', headers: { 'X-Gateway': 'yes' } });
-    await outcome(sink.freeze(batch).insert());
+    await outcome(sink.prepare(batch).insert());
     const { headers } = server.inserts[0] as FakeInsert;
     expect(Buffer.from(String(headers.authorization).slice(6), 'base64').toString()).toBe('me:pä:ss');
     expect(headers['x-gateway']).toBe('yes');
@@ -138,13 +138,13 @@ describe('what does not count as success', () => {
   it('an exception under a status of 200', async () => {
     const sink = await openSink();
     server.onInsert = refuse(200, 241, 'Code: 241. DB::Exception: Memory limit exceeded');
-    await expect(outcome(sink.freeze(batch).insert())).rejects.toMatchObject(inDoubt);
+    await expect(outcome(sink.prepare(batch).insert())).rejects.toMatchObject(inDoubt);
   });
 
   it('a status of 200 with a text in it: an insert that went through says nothing', async () => {
     const sink = await openSink();
     server.onInsert = refuse(200, undefined, '<html>welcome to the proxy</html>');
-    await expect(outcome(sink.freeze(batch).insert())).rejects.toMatchObject(inDoubt);
+    await expect(outcome(sink.prepare(batch).insert())).rejects.toMatchObject(inDoubt);
   });
 
   it('an answer that is cut off', async () => {
@@ -153,7 +153,7 @@ describe('what does not count as success', () => {
       socket.write('HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc');
       socket.end();
     };
-    await expect(outcome(sink.freeze(batch).insert())).rejects.toMatchObject(inDoubt);
+    await expect(outcome(sink.prepare(batch).insert())).rejects.toMatchObject(inDoubt);
   });
 
   it('a chunked answer without its end', async () => {
@@ -162,19 +162,19 @@ describe('what does not count as success', () => {
       socket.write('HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n');
       socket.end();
     };
-    await expect(outcome(sink.freeze(batch).insert())).rejects.toMatchObject(inDoubt);
+    await expect(outcome(sink.prepare(batch).insert())).rejects.toMatchObject(inDoubt);
   });
 
   it.each(['destroy', 'resetAndDestroy'] as const)('a connection that ends without an answer (%s)', async (how) => {
     const sink = await openSink();
     server.onInsert = ({ socket }) => socket[how]();
-    await expect(outcome(sink.freeze(batch).insert())).rejects.toMatchObject(inDoubt);
+    await expect(outcome(sink.prepare(batch).insert())).rejects.toMatchObject(inDoubt);
   });
 
   it('no answer in time', async () => {
     const sink = await openSink({ requestTimeoutMs: 100 });
     server.onInsert = () => undefined;
-    await expect(outcome(sink.freeze(batch).insert())).rejects.toMatchObject({
+    await expect(outcome(sink.prepare(batch).insert())).rejects.toMatchObject({
       ...inDoubt,
       message: expect.stringContaining('no answer within 100 ms') as string,
     });
@@ -182,16 +182,16 @@ describe('what does not count as success', () => {
 
   it('a kept-alive connection that had died: what was sent on it is in doubt, the next attempt takes a new one', async () => {
     const sink = await openSink();
-    await outcome(sink.freeze(batch).insert());
+    await outcome(sink.prepare(batch).insert());
     const before = server.connections;
     // The server hangs up just when the next request is under way.
     server.onInsert = ({ socket }) => socket.resetAndDestroy();
-    await expect(outcome(sink.freeze(batch).insert())).rejects.toMatchObject({
+    await expect(outcome(sink.prepare(batch).insert())).rejects.toMatchObject({
       ...inDoubt,
       message: expect.stringContaining('kept-alive') as string,
     });
     server.onInsert = ({ response }) => response.end();
-    await outcome(sink.freeze(batch).insert());
+    await outcome(sink.prepare(batch).insert());
     expect(server.connections).toBe(before + 1);
   });
 
@@ -204,7 +204,7 @@ describe('what does not count as success', () => {
       // Without the hint of how long it waits, which Node would heed by itself.
       response.setHeader('connection', 'keep-alive').end();
     };
-    await outcome(sink.freeze(batch).insert());
+    await outcome(sink.prepare(batch).insert());
     await vi.waitFor(() => expect(closed).toBe(true), WITHIN);
   });
 
@@ -213,7 +213,7 @@ describe('what does not count as success', () => {
     const { url } = server;
     await server.close();
     await turns();
-    await expect(outcome(sink.freeze(batch).insert())).rejects.toMatchObject({
+    await expect(outcome(sink.prepare(batch).insert())).rejects.toMatchObject({
       code: 'KCR_INSERT_RETRIABLE',
       message: expect.stringContaining(url) as string,
     });
@@ -241,7 +241,7 @@ describe('what the server refuses', () => {
   it('names the record by its offset, not by its row', async () => {
     const sink = await openSink();
     server.onInsert = refuse(400, 27, poison);
-    await expect(outcome(sink.freeze(batch).insert())).rejects.toMatchObject({
+    await expect(outcome(sink.prepare(batch).insert())).rejects.toMatchObject({
       code: 'KCR_POISON',
       fields: { topic: 'orders', partition: 0, offset: 12, table: 'default.t', serverCode: 27 },
       message:
@@ -252,12 +252,12 @@ describe('what the server refuses', () => {
   it('names the range where the server does not tell the row', async () => {
     const sink = await openSink();
     server.onInsert = refuse(400, 27, 'Code: 27. DB::Exception: Cannot parse input');
-    await expect(outcome(sink.freeze(batch).insert())).rejects.toMatchObject({
+    await expect(outcome(sink.prepare(batch).insert())).rejects.toMatchObject({
       code: 'KCR_POISON',
       fields: { first: 10, last: 13 },
     });
     server.onInsert = refuse(400, 27, 'Code: 27. DB::Exception: Cannot parse input: (at row 9)');
-    await expect(outcome(sink.freeze(batch).insert())).rejects.toMatchObject({
+    await expect(outcome(sink.prepare(batch).insert())).rejects.toMatchObject({
       code: 'KCR_POISON',
       fields: { first: 10, last: 13 },
     });
@@ -275,7 +275,7 @@ describe('what the server refuses', () => {
       ] as const) {
         const sink = await openSink({}, { partitionKey });
         server.onInsert = refuse(500, serverCode, `Code: ${serverCode}. DB::Exception: ${reason}`);
-        await expect(outcome(sink.freeze(batch).insert())).rejects.toMatchObject({ code, fields: { mayHaveLanded } });
+        await expect(outcome(sink.prepare(batch).insert())).rejects.toMatchObject({ code, fields: { mayHaveLanded } });
       }
     },
   );
@@ -291,14 +291,14 @@ describe('what the server refuses', () => {
       {},
       { columns: { id: 'UInt64', kind: type, _topic: 'String', _partition: 'Int32', _offset: 'Int64' } },
     );
-    await outcome(sink.freeze(batch).insert());
+    await outcome(sink.prepare(batch).insert());
     expect(server.inserts[0]?.params.get('input_format_null_as_default') ?? null).toBe(sent);
   });
 
   it('names the record of a fill by its offset too', async () => {
     const sink = await openSink();
     server.onInsert = refuse(400, 27, poison);
-    await expect(outcome(sink.freeze(batch).fill([10, 13]))).rejects.toMatchObject({
+    await expect(outcome(sink.prepare(batch).fill([10, 13]))).rejects.toMatchObject({
       code: 'KCR_POISON',
       fields: { offset: 13 },
     });
@@ -318,7 +318,7 @@ describe('what the server refuses', () => {
   ] as const)('%i with code %s is %s, with its place and reason', async (status, code, expected) => {
     const sink = await openSink();
     server.onInsert = refuse(status, code, 'Code: 1. DB::Exception: because (version 1)');
-    await expect(outcome(sink.freeze(batch).insert())).rejects.toMatchObject({
+    await expect(outcome(sink.prepare(batch).insert())).rejects.toMatchObject({
       code: expected,
       message: expect.stringMatching(
         /^because \(topic orders, partition 0, offsets 10-13, table default.t, server code/,
@@ -332,11 +332,11 @@ describe('giving up', () => {
     const sink = await openSink({ maxInFlight: 1 });
     let hungUp = false;
     server.onInsert = ({ socket }) => socket.once('close', () => (hungUp = true));
-    const first = from(sink.freeze(batch).insert()).subscribe({
+    const first = from(sink.prepare(batch).insert()).subscribe({
       error: () => expect.unreachable('an unsubscribed insert says nothing'),
     });
     await vi.waitFor(() => expect(server.inserts).toHaveLength(1), WITHIN);
-    const second = outcome(sink.freeze(batch).insert());
+    const second = outcome(sink.prepare(batch).insert());
     await sleep(30);
     expect(server.inserts).toHaveLength(1);
     server.onInsert = ({ response }) => response.end();
@@ -348,9 +348,9 @@ describe('giving up', () => {
   it('unsubscribing while waiting for a slot sends nothing', async () => {
     const sink = await openSink({ maxInFlight: 1 });
     server.onInsert = () => undefined;
-    const first = from(sink.freeze(batch).insert()).subscribe();
+    const first = from(sink.prepare(batch).insert()).subscribe();
     await vi.waitFor(() => expect(server.inserts).toHaveLength(1), WITHIN);
-    const second = from(sink.freeze(batch).insert()).subscribe();
+    const second = from(sink.prepare(batch).insert()).subscribe();
     second.unsubscribe();
     first.unsubscribe();
     await sleep(30);
@@ -362,7 +362,7 @@ describe('giving up', () => {
     const batches = numbers(0, 20).map((n) =>
       batchOf(numbers(n * 10, 10).map((offset) => record(offset, { id: offset, pad: 'x'.repeat(n * 500) }))),
     );
-    await Promise.all(batches.map((one) => outcome(sink.freeze(one).insert())));
+    await Promise.all(batches.map((one) => outcome(sink.prepare(one).insert())));
     const offsets = server.inserts.flatMap(({ body }) =>
       body
         .toString()
@@ -381,7 +381,7 @@ describe('a record that is not one JSON object', () => {
   ])('is named before anything is sent', async (value, why) => {
     const sink = await openSink();
     const bad = batchOf([record(1, {}), record(7, value)], { partition: 4 });
-    expect(() => sink.freeze(bad)).toThrow(
+    expect(() => sink.prepare(bad)).toThrow(
       expect.objectContaining({
         code: 'KCR_POISON',
         fields: expect.objectContaining({ topic: 'orders', partition: 4, offset: 7 }) as object,
@@ -393,7 +393,7 @@ describe('a record that is not one JSON object', () => {
   it('nor is a tombstone', async () => {
     const sink = await openSink();
     const bad = batchOf([{ ...record(7, {}), value: null }]);
-    expect(() => sink.freeze(bad)).toThrow(
+    expect(() => sink.prepare(bad)).toThrow(
       expect.objectContaining({ code: 'KCR_POISON', message: expect.stringContaining('tombstone') as string }),
     );
   });
@@ -406,10 +406,10 @@ it('I8: a batch of more than one block is not sent, since its second block would
     code: 'KCR_CONFIG',
     fields: expect.objectContaining({ oversized: { cuts: [10], mayLandForMs } }) as object,
   });
-  expect(() => sink.freeze({ ...batch, records: rows })).toThrow(expect.objectContaining(told(undefined)));
+  expect(() => sink.prepare({ ...batch, records: rows })).toThrow(expect.objectContaining(told(undefined)));
   const replay = { ...batch, records: rows, replay: true, intent: intentOf(sink, batch) };
-  expect(() => sink.freeze(replay)).toThrow(expect.objectContaining(told(600_000)));
-  expect(() => sink.freeze({ ...replay, intent: { ...replay.intent, transformVersion: 'v1' } })).toThrow(
+  expect(() => sink.prepare(replay)).toThrow(expect.objectContaining(told(600_000)));
+  expect(() => sink.prepare({ ...replay, intent: { ...replay.intent, transformVersion: 'v1' } })).toThrow(
     expect.objectContaining(told(undefined)),
   );
 });
@@ -423,19 +423,19 @@ describe('reading back', () => {
   it('tells what is missing and what is there twice', async () => {
     const sink = await openSink();
     server.onSelect = found({ 10: 1, 12: 2 });
-    await expect(outcome(sink.freeze(batch).readBack())).resolves.toEqual({ missing: [13], doubled: [12] });
+    await expect(outcome(sink.prepare(batch).readBack())).resolves.toEqual({ missing: [13], doubled: [12] });
   });
 
   it('counts the rows a transform made of one record', async () => {
     const sink = await openSink();
     const several = batchOf([record(1, { id: 1 }), record(1, { id: 2 }), record(2, { id: 3 })]);
     server.onSelect = found({ 1: 2, 2: 1 });
-    await expect(outcome(sink.freeze(several).readBack())).resolves.toEqual({ missing: [], doubled: [] });
+    await expect(outcome(sink.prepare(several).readBack())).resolves.toEqual({ missing: [], doubled: [] });
     server.onSelect = found({ 1: 3 });
-    await expect(outcome(sink.freeze(several).readBack())).resolves.toEqual({ missing: [2], doubled: [1] });
+    await expect(outcome(sink.prepare(several).readBack())).resolves.toEqual({ missing: [2], doubled: [1] });
     // Which of the two is missing cannot be told: filling both would double one.
     server.onSelect = found({ 1: 1, 2: 1 });
-    await expect(outcome(sink.freeze(several).readBack())).rejects.toMatchObject({
+    await expect(outcome(sink.prepare(several).readBack())).rejects.toMatchObject({
       code: 'KCR_READ_BACK',
       fields: { offset: 1 },
     });
@@ -444,39 +444,39 @@ describe('reading back', () => {
   it('rows of the range that the log does not have any more are none of its business', async () => {
     const sink = await openSink();
     server.onSelect = found({ 10: 1, 11: 1, 12: 1, 13: 1 });
-    await expect(outcome(sink.freeze(batch).readBack())).resolves.toEqual({ missing: [], doubled: [] });
+    await expect(outcome(sink.prepare(batch).readBack())).resolves.toEqual({ missing: [], doubled: [] });
   });
 
   it('that is not allowed says what to grant; one that fails for the moment may be tried again', async () => {
     const sink = await openSink();
     server.onSelect = (sql) => (sql.includes('_offset AS o') ? 497 : undefined);
-    await expect(outcome(sink.freeze(batch).readBack())).rejects.toMatchObject({
+    await expect(outcome(sink.prepare(batch).readBack())).rejects.toMatchObject({
       code: 'KCR_READ_BACK',
       fields: { first: 10, last: 13, serverCode: 497, hint: expect.stringContaining('GRANT SELECT') as string },
     });
     server.onSelect = (sql) => (sql.includes('_offset AS o') ? 241 : undefined);
-    await expect(outcome(sink.freeze(batch).readBack())).rejects.toMatchObject({ retryable: true });
+    await expect(outcome(sink.prepare(batch).readBack())).rejects.toMatchObject({ retryable: true });
   });
 
   it('goes on without a look at what is running where that is not allowed', async () => {
     const sink = await openSink();
     server.onSelect = (sql) => (sql.includes('system.processes') ? 497 : found({ 10: 1, 12: 1, 13: 1 })(sql));
-    await expect(outcome(sink.freeze(batch).readBack())).resolves.toEqual({ missing: [], doubled: [] });
+    await expect(outcome(sink.prepare(batch).readBack())).resolves.toEqual({ missing: [], doubled: [] });
   });
 
   it('waits for an attempt that the server is still at: it would land after the look', async () => {
     const sink = await openSink();
-    const frozen = sink.freeze(batch);
+    const preparedInsert = sink.prepare(batch);
     server.onSelect = (sql) => (sql.includes('system.processes') ? [{ id: 'kcr-1' }] : undefined);
-    await expect(outcome(frozen.readBack())).rejects.toMatchObject(inDoubt);
+    await expect(outcome(preparedInsert.readBack())).rejects.toMatchObject(inDoubt);
   });
 
   it('a fill sends just those offsets, under a token and query id of its own; made again, under the same ones', async () => {
     const sink = await openSink();
-    const frozen = sink.freeze(batch);
-    await outcome(frozen.insert());
-    await expect(outcome(frozen.fill([10, 13]))).resolves.toMatchObject({ rows: 2 });
-    await outcome(frozen.fill([10, 13]));
+    const preparedInsert = sink.prepare(batch);
+    await outcome(preparedInsert.insert());
+    await expect(outcome(preparedInsert.fill([10, 13]))).resolves.toMatchObject({ rows: 2 });
+    await outcome(preparedInsert.fill([10, 13]));
     const [insert, one, two] = server.inserts as [FakeInsert, FakeInsert, FakeInsert];
     expect(one.body.toString().match(/"_offset":\d+/g)).toEqual(['"_offset":10', '"_offset":13']);
     const tokens = [insert, one, two].map(({ params }) => params.get('insert_deduplication_token'));
@@ -492,7 +492,7 @@ describe('reading back', () => {
 
   it('a table that feeds materialized views is not filled: the repeated insert has brought them every row already', async () => {
     const sink = await openSink({}, { views: ['totals'] });
-    await expect(outcome(sink.freeze(batch).fill([10]))).rejects.toMatchObject({
+    await expect(outcome(sink.prepare(batch).fill([10]))).rejects.toMatchObject({
       code: 'KCR_READ_BACK',
       message: expect.stringContaining('default.totals') as string,
     });
@@ -508,8 +508,8 @@ describe('reading back', () => {
   ])('on a %s, token %s, intent of %s: needed when in doubt is %s', async (engine, token, version, needed) => {
     const sink = await openSink({}, { engine });
     const intent = { ...intentOf(sink, batch), settings: fingerprintOf({ version, startedMs: 1 }, 'x') };
-    const frozen = sink.freeze({ ...batch, intent, token: token ? batch.token : undefined });
-    expect(frozen.readBackWhenInDoubt).toBe(needed);
+    const preparedInsert = sink.prepare({ ...batch, intent, token: token ? batch.token : undefined });
+    expect(preparedInsert.readBackWhenInDoubt).toBe(needed);
   });
 });
 
@@ -518,18 +518,18 @@ describe('a table without provenance columns', () => {
 
   it('is trusted while the server has not been restarted: only a killed one can lose what it answered for', async () => {
     const sink = await openSink({}, bare);
-    const frozen = sink.freeze({ ...batch, intent: intentOf(sink, batch) });
-    await expect(outcome(frozen.readBack())).resolves.toEqual({ missing: [], doubled: [] });
+    const preparedInsert = sink.prepare({ ...batch, intent: intentOf(sink, batch) });
+    await expect(outcome(preparedInsert.readBack())).resolves.toEqual({ missing: [], doubled: [] });
   });
 
   it('is not trusted after a restart, and says how to make it readable', async () => {
     const sink = await openSink({}, bare);
-    const frozen = sink.freeze({ ...batch, intent: intentOf(sink, batch) });
+    const preparedInsert = sink.prepare({ ...batch, intent: intentOf(sink, batch) });
     server.onSelect = (sql) =>
       sql.includes('version()')
         ? [{ version: '26.7.2.1', timezone: 'UTC', now: '1763800203000', uptime: 1000 }]
         : undefined;
-    await expect(outcome(frozen.readBack())).rejects.toMatchObject({
+    await expect(outcome(preparedInsert.readBack())).rejects.toMatchObject({
       code: 'KCR_READ_BACK',
       fields: {
         hint: expect.stringContaining(
@@ -548,8 +548,8 @@ describe('a table without provenance columns', () => {
         : undefined;
     const sink = await openSink();
     expect(sink.describe('orders').settings).toContain('started=unknown');
-    const frozen = sink.freeze({ ...batch, intent: intentOf(sink, batch) });
-    await expect(outcome(frozen.readBack())).rejects.toMatchObject({ code: 'KCR_READ_BACK' });
+    const preparedInsert = sink.prepare({ ...batch, intent: intentOf(sink, batch) });
+    await expect(outcome(preparedInsert.readBack())).rejects.toMatchObject({ code: 'KCR_READ_BACK' });
   });
 
   it('learns the start of a young server with the first insert that comes late enough', async () => {
@@ -561,7 +561,7 @@ describe('a table without provenance columns', () => {
         : undefined;
     const sink = await openSink();
     server.onSelect = () => undefined;
-    await outcome(sink.freeze(batch).insert());
+    await outcome(sink.prepare(batch).insert());
     await vi.waitFor(() => expect(sink.describe('orders').settings).toContain('started=2025-'), WITHIN);
   });
 
@@ -569,32 +569,32 @@ describe('a table without provenance columns', () => {
     const sink = await openSink({}, bare);
     const before = sink.describe('orders').settings;
     server.onInsert = ({ socket }) => socket.destroy();
-    await expect(outcome(sink.freeze(batch).insert())).rejects.toMatchObject(inDoubt);
+    await expect(outcome(sink.prepare(batch).insert())).rejects.toMatchObject(inDoubt);
     server.onInsert = ({ response }) => response.end();
     server.onSelect = (sql) =>
       sql.includes('version()')
         ? [{ version: '26.7.2.1', timezone: 'UTC', now: '1763800300000', uptime: 10 }]
         : undefined;
-    await outcome(sink.freeze(batch).insert());
+    await outcome(sink.prepare(batch).insert());
     await vi.waitFor(() => expect(sink.describe('orders').settings).not.toBe(before), WITHIN);
   });
 });
 
 it('a new connection is the occasion to look whether the server was restarted while nothing was under way', async () => {
   const sink = await openSink();
-  await outcome(sink.freeze(batch).insert()); // over the first connection, which is a new one too
+  await outcome(sink.prepare(batch).insert()); // over the first connection, which is a new one too
   await turns();
   const before = sink.describe('orders').settings;
   server.onSelect = (sql) =>
     sql.includes('version()')
       ? [{ version: '26.7.2.1', timezone: 'UTC', now: '1763800300000', uptime: 10 }]
       : undefined;
-  await outcome(sink.freeze(batch).insert());
+  await outcome(sink.prepare(batch).insert());
   await turns();
   expect(sink.describe('orders').settings).toBe(before);
   server.dropIdle();
   await turns();
-  await outcome(sink.freeze(batch).insert());
+  await outcome(sink.prepare(batch).insert());
   await vi.waitFor(() => expect(sink.describe('orders').settings).not.toBe(before), WITHIN);
 });
 
@@ -645,7 +645,7 @@ describe('opening', () => {
 
   it('a topic without a route is a mistake of the configuration', async () => {
     const sink = await openSink();
-    expect(() => sink.freeze(batchOf([record(1, {})], { topic: 'other' }))).toThrow(
+    expect(() => sink.prepare(batchOf([record(1, {})], { topic: 'other' }))).toThrow(
       expect.objectContaining({ code: 'KCR_CONFIG' }),
     );
     expect(() => sink.describe('other')).toThrow(expect.objectContaining({ code: 'KCR_CONFIG' }));

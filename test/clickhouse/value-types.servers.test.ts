@@ -103,7 +103,7 @@ const records = fields.flatMap((field, index) => [
 async function refusedIn(url: string, table: string, settings: Record<string, string>): Promise<readonly number[]> {
   const sink = await openClickHouseSink({ url, routes: [{ topic: 'orders', table }], clickhouseSettings: settings });
   const insert = (some: typeof records, token: string) =>
-    outcome(sink.freeze(batchOf(some, { token })).insert()).then(
+    outcome(sink.prepare(batchOf(some, { token })).insert()).then(
       () => undefined,
       (error: unknown) => error as IngestError,
     );
@@ -141,7 +141,7 @@ async function onlyWithoutName(
   });
   try {
     for (const one of some) {
-      const error = await outcome(sink.freeze(batchOf([one], { token: undefined })).insert()).then(
+      const error = await outcome(sink.prepare(batchOf([one], { token: undefined })).insert()).then(
         () => undefined,
         (thrown: unknown) => thrown as IngestError,
       );
@@ -259,7 +259,7 @@ describe('the same under a profile that sets everything that concerns JSON', () 
       },
     });
     const slow = batchOf(Array.from({ length: 10 }, (_, offset) => record(offset, { id: offset })));
-    await expect(outcome(sink.freeze(slow).insert())).rejects.toMatchObject({
+    await expect(outcome(sink.prepare(slow).insert())).rejects.toMatchObject({
       code: 'KCR_INSERT_IN_DOUBT',
       fields: { serverCode: 159 },
     });
@@ -277,13 +277,13 @@ describe('A5: what the server counts', () => {
     );
     const sink = await openClickHouseSink({ url, routes: [{ topic: 'orders', table }] });
     const batch = batchOf(Array.from({ length: 5 }, (_, offset) => record(offset, { id: offset })));
-    for (const _ of [1, 2]) await expect(outcome(sink.freeze(batch).insert())).resolves.toMatchObject({ rows: 5 });
+    for (const _ of [1, 2]) await expect(outcome(sink.prepare(batch).insert())).resolves.toMatchObject({ rows: 5 });
     // Made while the sink is open: it is looked for when there are more.
     await command(
       url,
       `CREATE MATERIALIZED VIEW ${table}_view ENGINE = MergeTree ORDER BY id SETTINGS non_replicated_deduplication_window = 10000 AS SELECT id FROM ${table}`,
     );
-    await expect(outcome(sink.freeze(batchOf([record(5, { id: 5 })])).insert())).resolves.toMatchObject({ rows: 1 });
+    await expect(outcome(sink.prepare(batchOf([record(5, { id: 5 })])).insert())).resolves.toMatchObject({ rows: 1 });
     await outcome(sink.close());
     expect(
       await query(url, `SELECT (SELECT count() FROM ${table}) AS own, (SELECT count() FROM ${table}_view) AS fed`),
@@ -299,10 +299,10 @@ describe('A5: what the server counts', () => {
     );
     const sink = await openClickHouseSink({ url, routes: [{ topic: 'orders', table }] });
     const value = Buffer.from('{"id":1     }');
-    const frozen = sink.freeze(batchOf([record(0, value)]));
+    const preparedInsert = sink.prepare(batchOf([record(0, value)]));
     // After the check and before the sending: what a defect of the check would be.
     value.write('{"id":1}{   }');
-    await expect(outcome(frozen.insert())).rejects.toMatchObject({
+    await expect(outcome(preparedInsert.insert())).rejects.toMatchObject({
       code: 'KCR_ROW_COUNT',
       message: expect.stringContaining('read 2 rows where 1 were sent') as string,
     });

@@ -1,7 +1,7 @@
 // Values that would reach beyond their row, or decide where they come from, through the whole pipeline on real servers.
 import { randomUUID } from 'node:crypto';
 import { describe, expect, it } from 'vitest';
-import type { Transform } from '../../operators/transform-rows.js';
+import type { Transform } from '../../operators/between/transform-rows.js';
 import type { IngestError } from '../../src/errors.js';
 import { ingest } from '../../src/pipeline/ingest.js';
 import { command, createTopic, produce, query } from '../stack/clients.js';

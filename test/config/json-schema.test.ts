@@ -3,7 +3,7 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { Ajv } from 'ajv';
 import formats from 'ajv-formats';
 import { expect, test } from 'vitest';
-import { checkConfig } from '../../src/config.js';
+import { checkConfig } from '../../src/config/config.js';
 import { configJsonSchema } from '../../src/config/json-schema.js';
 import { parseYaml } from '../../src/config/syntax.js';
 

@@ -9,7 +9,7 @@ import { fileURLToPath } from 'node:url';
 import { gzipSync } from 'node:zlib';
 import { afterAll, beforeAll, describe, expect, onTestFinished, test, vi } from 'vitest';
 import type { IngestEvent } from '../../src/events.js';
-import { LogScan, type ScannedChunk } from '../../src/kafka/scan.js';
+import { LogScan, type ScannedChunk } from '../../src/kafka/fetch/scan.js';
 import type { KafkaSourceOptions } from '../../src/kafka/source.js';
 import { createTopic } from '../stack/clients.js';
 import type { ServerProcess } from '../stack/process.js';

@@ -1,7 +1,7 @@
 // A coordinator made of answers, below the surface of kafkajs: it has connections, and each answers what was sent over it
 // in order, one request after the other.
-import type { WireBroker, WireRequest } from '../../src/kafka/broker.js';
-import type { Wire } from '../../src/kafka/wire.js';
+import type { KafkajsBroker, KafkajsRequest } from '../../src/kafka/connection/broker.js';
+import type { KafkaConnection } from '../../src/kafka/connection/kafka-connection.js';
 
 const OFFSET_COMMIT = 8;
 const HEARTBEAT = 12;
@@ -44,12 +44,12 @@ export class FakeCoordinator {
 
   readonly broker = this.#broker();
 
-  wire(): Wire {
+  kafka(): KafkaConnection {
     const cluster = { brokerPool: { metadata: null }, findGroupCoordinator: async () => this.broker };
-    return { cluster, cut: () => undefined, end: () => undefined } as unknown as Wire;
+    return { cluster, cut: () => undefined, end: () => undefined } as unknown as KafkaConnection;
   }
 
-  async answer({ request }: WireRequest): Promise<unknown> {
+  async answer({ request }: KafkajsRequest): Promise<unknown> {
     if (this.unsendable !== undefined) throw this.unsendable;
     const asked = (await request.encode()) as unknown as Asked;
     if (request.apiKey === HEARTBEAT) return void this.heartbeats++;
@@ -67,7 +67,7 @@ export class FakeCoordinator {
     };
   }
 
-  #broker(): WireBroker {
+  #broker(): KafkajsBroker {
     const lanes = this.#lanes;
     const pool = {
       host: 'h',
@@ -90,13 +90,13 @@ export class FakeCoordinator {
       }
       return decoded;
     };
-    const requestOf = (apiKey: number, asked: unknown): WireRequest =>
+    const requestOf = (apiKey: number, asked: unknown): KafkajsRequest =>
       ({
         request: { apiKey, apiVersion: 0, apiName: '', encode: async () => asked },
         response: { decode: async (payload: unknown) => payload, parse },
-      }) as unknown as WireRequest;
+      }) as unknown as KafkajsRequest;
     const call = (apiKey: number) =>
-      function (this: WireBroker, asked: unknown) {
+      function (this: KafkajsBroker, asked: unknown) {
         return this.connectionPool.send(requestOf(apiKey, asked));
       };
     const nothing = async () => undefined;
@@ -119,7 +119,7 @@ export class FakeCoordinator {
       offsetCommit: call(OFFSET_COMMIT),
       heartbeat: call(HEARTBEAT),
       leaveGroup: call(LEAVE_GROUP),
-    } as unknown as WireBroker;
+    } as unknown as KafkajsBroker;
   }
 }
 
@@ -139,7 +139,7 @@ class FakeConnection {
   getSupportAuthenticationProtocol = () => null;
   setSupportAuthenticationProtocol = () => undefined;
 
-  send(request: WireRequest): Promise<unknown> {
+  send(request: KafkajsRequest): Promise<unknown> {
     this.coordinator.sent++;
     const answer = this.#last
       .then(() => this.coordinator.answer(request))

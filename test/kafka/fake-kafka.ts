@@ -1,13 +1,13 @@
 // A Kafka made of answers, for the fetcher: one broker, in whatever time the test has.
 import { expect } from 'vitest';
 import type { IngestError } from '../../src/errors.js';
-import type { WireRequest } from '../../src/kafka/broker.js';
-import type { FetchAnswer, FetchedPartition } from '../../src/kafka/fetch.js';
-import { Fetcher } from '../../src/kafka/fetcher.js';
+import type { KafkajsRequest } from '../../src/kafka/connection/broker.js';
+import type { FetchAnswer, FetchedPartition } from '../../src/kafka/fetch/fetch-request.js';
+import { Fetcher } from '../../src/kafka/fetch/fetcher.js';
 import { sourceSettings, type KafkaSourceOptions } from '../../src/kafka/options.js';
-import type { Reset } from '../../src/kafka/places.js';
-import { newTenure, type Tenure } from '../../src/kafka/tenure.js';
-import type { Wire } from '../../src/kafka/wire.js';
+import type { Reset } from '../../src/kafka/group/start-offsets.js';
+import { newAssignedPartition, type AssignedPartition } from '../../src/kafka/group/assigned-partition.js';
+import type { KafkaConnection } from '../../src/kafka/connection/kafka-connection.js';
 import { Credits } from '../../src/model/credits.js';
 import type { Chunk } from '../../src/model/record.js';
 
@@ -30,7 +30,7 @@ export class FakeKafka {
   refreshes = 0;
   readonly events: { kind: string; partition: number; what?: unknown }[] = [];
   readonly chunks: Chunk[] = [];
-  readonly tenures: Tenure[];
+  readonly tenures: AssignedPartition[];
   readonly credits: Credits;
   readonly errors: IngestError[] = [];
   readonly fetcher: Fetcher;
@@ -46,21 +46,21 @@ export class FakeKafka {
     });
     const credits = (this.credits = new Credits(settings.budgetBytes));
     this.tell(Math.max(2, partitions));
-    const tell = (kind: string, { assignment: { partition } }: Tenure, what: unknown) =>
+    const tell = (kind: string, { assignment: { partition } }: AssignedPartition, what: unknown) =>
       this.events.push({ kind, partition, what });
     const ports = {
-      wire: this.#wire(partitions),
+      kafka: this.#kafka(partitions),
       settings,
       credits,
-      deliver: (_: Tenure, chunk: Chunk) => this.chunks.push(chunk),
-      failed: (tenure: Tenure, error: IngestError) => {
-        tenure.halted = true;
+      deliver: (_: AssignedPartition, chunk: Chunk) => this.chunks.push(chunk),
+      failed: (assigned: AssignedPartition, error: IngestError) => {
+        assigned.halted = true;
         this.errors.push(error);
-        tell('failed', tenure, error.code);
+        tell('failed', assigned, error.code);
       },
-      reset: (tenure: Tenure, reset: Reset) => {
-        tenure.state = 'ended';
-        tell('reset', tenure, reset);
+      reset: (assigned: AssignedPartition, reset: Reset) => {
+        assigned.state = 'ended';
+        tell('reset', assigned, reset);
       },
       fail: (error: IngestError) => this.events.push({ kind: 'all failed', partition: -1, what: error.code }),
     };
@@ -68,8 +68,8 @@ export class FakeKafka {
     const session = { memberId: 'm', generation: 1, leader: true, partitions: [] };
     this.tenures = Array.from({ length: partitions }, (_, partition) => {
       credits.open(partition);
-      return newTenure(
-        { topic: 't', topicId: 'id-1', partition, epoch: partition, generation: 1, startOffset: 10 },
+      return newAssignedPartition(
+        { topic: 't', topicId: 'id-1', partition, assignmentId: partition, generation: 1, startOffset: 10 },
         session,
         10,
       );
@@ -95,7 +95,7 @@ export class FakeKafka {
     };
   }
 
-  #wire(partitions: number): Wire {
+  #kafka(partitions: number): KafkaConnection {
     const nothing = async () => undefined;
     const names = [
       'isConnected',
@@ -116,7 +116,7 @@ export class FakeKafka {
         host: 'h',
         port: 1,
         getConnection: async () => ({ chunks: [], send: nothing, socket: { destroy: () => this.renewed++ } }),
-        send: (request: WireRequest) => this.#answer(request, partitions),
+        send: (request: KafkajsRequest) => this.#answer(request, partitions),
       },
       listOffsets: async ({
         topics: [first],
@@ -150,7 +150,7 @@ export class FakeKafka {
     return {
       cluster: { brokerPool, refreshMetadata, findTopicPartitionMetadata, findBroker: async () => broker },
       cut: () => undefined,
-    } as unknown as Wire;
+    } as unknown as KafkaConnection;
   }
 
   /** The next fetch is refused as a whole with this error of Kafka's; 0: none. */
@@ -162,7 +162,7 @@ export class FakeKafka {
   /** Fetches that lay unread while the broker was mute. */
   tooEarly = 0;
 
-  async #answer({ request }: WireRequest, partitions: number): Promise<FetchAnswer> {
+  async #answer({ request }: KafkajsRequest, partitions: number): Promise<FetchAnswer> {
     expect(request.apiVersion).toBe(13);
     this.fetches++;
     await new Promise((resolve) => setTimeout(resolve, this.answersAfterMs));

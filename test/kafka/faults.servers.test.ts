@@ -12,7 +12,7 @@ import { atMostOnce } from '../../src/pipeline/at-most-once.js';
 import { checkKafka } from '../../src/kafka/preflight.js';
 import { kafkaSource, type KafkaSourceOptions } from '../../src/kafka/source.js';
 import type { Assignment } from '../../src/model/record.js';
-import type { PreparingSink, FrozenInsert, InsertBatch, RecordSource } from '../../src/ports.js';
+import type { PreparingSink, PreparedInsert, InsertBatch, RecordSource } from '../../src/ports.js';
 import { createTopic, kafkaClient, withAdmin } from '../stack/clients.js';
 import type { ServerProcess } from '../stack/process.js';
 import { type ProxiedBroker, startProxiedBroker } from '../support/proxied-broker.js';
@@ -152,7 +152,7 @@ describe('a broker', () => {
     );
     const watching = watch(topic);
     await watching.until(({ records }) => records.length === 10);
-    server.freeze();
+    server.prepare();
     await sleep(4000);
     server.thaw();
     await produce(
@@ -309,7 +309,7 @@ describe('a commit in one attempt, for a state that is kept beside the offset', 
 describe('an at-most-once pipeline, when one of its commits hangs in the network while later ones are made', () => {
   /** A table that does no more than to say which offsets it was given. */
   function takingSink(taken: number[]): PreparingSink {
-    const freeze = ({ records }: InsertBatch): FrozenInsert => ({
+    const prepare = ({ records }: InsertBatch): PreparedInsert => ({
       insert: () =>
         of({ rows: records.length, bytes: 0 }).pipe(tap(() => taken.push(...records.map(({ offset }) => offset)))),
       tokenDoubt: () => undefined,
@@ -319,7 +319,7 @@ describe('an at-most-once pipeline, when one of its commits hangs in the network
       fill: () => EMPTY,
       release: () => undefined,
     });
-    return { freeze, describe: () => ({ tables: [], settings: '' }), close: async () => undefined };
+    return { prepare, describe: () => ({ tables: [], settings: '' }), close: async () => undefined };
   }
 
   /** `held`: requests hang from before its so-manieth commit on. `isAgain`: as a source would that commits until it is told. */
@@ -468,7 +468,7 @@ describe('the process', () => {
 
 describe('preflight', () => {
   test('does not hang on a broker that is frozen', async () => {
-    server.freeze();
+    server.prepare();
     onTestFinished(() => server.thaw());
     const checking = checkKafka({ brokers: direct, topics: ['t'] });
     // It says so after ten seconds; a machine that is busy needs some more.

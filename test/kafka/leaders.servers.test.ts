@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, onTestFinished, test, vi } from 'vitest';
-import { groupNow } from '../../src/kafka/group.js';
+import { groupNow } from '../../src/kafka/group-admin.js';
 import { checkKafka } from '../../src/kafka/preflight.js';
 import { configFile, program } from '../cli/program.js';
 import { command, createTopic, kafkaClient, query, withAdmin } from '../stack/clients.js';

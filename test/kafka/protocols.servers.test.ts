@@ -2,10 +2,10 @@
 // has no generations any more.
 import { randomUUID } from 'node:crypto';
 import { expect, onTestFinished, test } from 'vitest';
-import { Membership } from '../../src/kafka/membership.js';
+import { Membership } from '../../src/kafka/group/membership.js';
 import { sourceSettings } from '../../src/kafka/options.js';
-import type { Session } from '../../src/kafka/session.js';
-import { openWire } from '../../src/kafka/wire.js';
+import type { Session } from '../../src/kafka/group/session.js';
+import { openConnection } from '../../src/kafka/connection/kafka-connection.js';
 import { committedOffsets, createTopic } from '../stack/clients.js';
 import { sharedStack } from '../stack/shared.js';
 import { javaMember } from './java-member.js';
@@ -23,12 +23,12 @@ async function memberOf(topic: string) {
     rebalanceTimeoutMs: 120_000,
     log: (level, message) => log.push(`${level} ${message}`),
   });
-  const wire = openWire(settings);
-  const membership = new Membership(wire, settings);
-  await wire.cluster.connect();
+  const kafka = openConnection(settings);
+  const membership = new Membership(kafka, settings);
+  await kafka.cluster.connect();
   onTestFinished(async () => {
     await membership.leave();
-    await wire.cluster.disconnect().then(() => wire.end());
+    await kafka.cluster.disconnect().then(() => kafka.end());
   });
   const never = new AbortController().signal;
   const join = async (): Promise<Session> => (await membership.join(never))!;

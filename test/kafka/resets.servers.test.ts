@@ -39,9 +39,9 @@ const committed = (topic: string): Promise<string[]> => committedOffsets(brokers
 function byTenure(watching: Watch): string[][] {
   return watching
     .of('assigned')
-    .map(({ assignment: { epoch } }) =>
+    .map(({ assignment: { assignmentId } }) =>
       watching.chunks
-        .filter(({ assignment }) => assignment.epoch === epoch)
+        .filter(({ assignment }) => assignment.assignmentId === assignmentId)
         .flatMap(({ records }) => records.map(({ value }) => String(value))),
     );
 }
@@ -90,7 +90,7 @@ describe('a topic that is created anew while it is read', () => {
     expect(byTenure(watching)).toEqual([words('old', 5), words('new', 20)]);
     const [before, after] = watching.of('assigned').map(({ assignment }) => assignment);
     expect(after).toMatchObject({ generation: before?.generation, startOffset: 0 });
-    expect(after?.epoch).toBeGreaterThan(before?.epoch as number);
+    expect(after?.assignmentId).toBeGreaterThan(before?.assignmentId as number);
     expect(after?.topicId).not.toBe(before?.topicId);
     expect(watching.of('lost').map(({ assignment }) => assignment)).toEqual([before]);
   });
@@ -327,7 +327,7 @@ describe('the ends of the log', () => {
     await recreate(topic);
     await expect(watching.logEnds(old)).rejects.toMatchObject({ code: 'KCR_KAFKA_UNREACHABLE', retryable: true });
     watching.source.resume();
-    await watching.until(({ owned }) => owned[0] !== undefined && owned[0].epoch > old.epoch);
+    await watching.until(({ owned }) => owned[0] !== undefined && owned[0].assignmentId > old.assignmentId);
     expect(await watching.logEnds(watching.owned[0]!)).toEqual({ start: 0, end: 0 });
   });
 });

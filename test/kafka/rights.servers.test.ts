@@ -6,7 +6,7 @@ import { AclOperationTypes, AclPermissionTypes, AclResourceTypes, type Admin, Re
 import { afterAll, beforeAll, describe, expect, onTestFinished, test, vi } from 'vitest';
 import { checkKafkaStore } from '../../src/state/kafka.js';
 import { withAdmin } from '../../src/kafka/admin.js';
-import { groupNow } from '../../src/kafka/group.js';
+import { groupNow } from '../../src/kafka/group-admin.js';
 import { clientSettings } from '../../src/kafka/options.js';
 import { checkKafka, lagOf } from '../../src/kafka/preflight.js';
 import type { KafkaSourceOptions } from '../../src/kafka/source.js';

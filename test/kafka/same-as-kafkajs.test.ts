@@ -5,8 +5,8 @@ import fc from 'fast-check';
 import { compressFrameSync } from 'lz4-napi';
 import { compressSync as snappyCompressSync } from 'snappy';
 import { beforeAll, expect, test } from 'vitest';
-import { decompress, registerCodecs } from '../../src/kafka/codecs.js';
-import { LogReader } from '../../src/kafka/records.js';
+import { decompress, registerCodecs } from '../../src/kafka/fetch/codecs.js';
+import { LogReader } from '../../src/kafka/fetch/records.js';
 import { encodeBatch, type PlainBatch, type PlainRecord } from './bytes.js';
 
 // Where kafkajs's own decoder is right, ours must be it: what it loses (the order and the double names of headers, batches

@@ -1,10 +1,10 @@
 // Thousands of partitions: what is done for each of them must not go through all of them. Work is counted, not timed.
 import { describe, expect, test } from 'vitest';
-import { Assignments } from '../../src/kafka/assignments.js';
-import { Inquiries } from '../../src/kafka/inquiries.js';
-import { newTenure } from '../../src/kafka/tenure.js';
-import { knownLeader, knownTopicId } from '../../src/kafka/topic-ids.js';
-import type { Wire } from '../../src/kafka/wire.js';
+import { Assignments } from '../../src/kafka/group/assignments.js';
+import { Inquiries } from '../../src/kafka/group/inquiries.js';
+import { newAssignedPartition } from '../../src/kafka/group/assigned-partition.js';
+import { knownLeader, knownTopicId } from '../../src/kafka/connection/metadata.js';
+import type { KafkaConnection } from '../../src/kafka/connection/kafka-connection.js';
 import { Credits } from '../../src/model/credits.js';
 import type { Assignment } from '../../src/model/record.js';
 
@@ -27,14 +27,17 @@ function counted(topics: number, partitionsEach: number) {
     topicId: `id-${i}`,
     partitionMetadata,
   }));
-  return { cluster: { brokerPool: { metadata: { topicMetadata } } } as unknown as Wire['cluster'], looks: () => looks };
+  return {
+    cluster: { brokerPool: { metadata: { topicMetadata } } } as unknown as KafkaConnection['cluster'],
+    looks: () => looks,
+  };
 }
 
 const assigned = (index: number, topic = `t${index}`, partition = 0): Assignment => ({
   topic,
   partition,
   topicId: `id-${index}`,
-  epoch: index,
+  assignmentId: index,
   generation: 1,
   startOffset: 0,
 });
@@ -74,13 +77,13 @@ describe('thousands of partitions in one process', () => {
         })),
       };
     };
-    const wire = {
+    const kafka = {
       cluster: Object.assign(cluster, {
         findBroker: async () => ({ listOffsets, connectionPool: {} }),
         refreshMetadata: async () => void refreshes++,
       }),
-    } as unknown as Wire;
-    const inquiries = new Inquiries(wire, { committed: async () => [] });
+    } as unknown as KafkaConnection;
+    const inquiries = new Inquiries(kafka, { committed: async () => [] });
     const logs = await Promise.all(Array.from({ length: COUNT }, (_, i) => inquiries.log(assigned(i))));
     expect(logs.every(({ end }, i) => end === i + 1)).toBe(true);
     expect(sizes).toEqual(Array.from({ length: 10 }, () => 2000));
@@ -92,13 +95,13 @@ describe('thousands of partitions in one process', () => {
     const listOffsets = async ({ topics }: { topics: { topic: string }[] }) => ({
       responses: topics.map(({ topic }) => ({ topic, partitions: [{ partition: 0, errorCode: 0, offset: '5' }] })),
     });
-    const wire = {
+    const kafka = {
       cluster: Object.assign(cluster, {
         findBroker: async () => ({ listOffsets, connectionPool: {} }),
         refreshMetadata: async () => undefined,
       }),
-    } as unknown as Wire;
-    const inquiries = new Inquiries(wire, { committed: async () => [] });
+    } as unknown as KafkaConnection;
+    const inquiries = new Inquiries(kafka, { committed: async () => [] });
     const outcomes = await Promise.allSettled([inquiries.log(assigned(0)), inquiries.log(assigned(1, 't1', 7))]);
     expect(outcomes[0]).toEqual({ status: 'fulfilled', value: { start: 5, end: 5 } });
     expect(outcomes[1]).toMatchObject({
@@ -110,7 +113,10 @@ describe('thousands of partitions in one process', () => {
   test('J1: an assignment is found by its name while it is ours, and a later one of the same partition in its place', () => {
     const assignments = new Assignments();
     const session = { memberId: 'm', generation: 1, leader: false, partitions: [] };
-    const [first, second] = [newTenure(assigned(1, 't', 0), session, 0), newTenure(assigned(2, 't', 0), session, 0)];
+    const [first, second] = [
+      newAssignedPartition(assigned(1, 't', 0), session, 0),
+      newAssignedPartition(assigned(2, 't', 0), session, 0),
+    ];
     assignments.add(first);
     assignments.add(second);
     expect(assignments.find('t', 0)).toBe(second);
@@ -123,10 +129,10 @@ describe('thousands of partitions in one process', () => {
 
   test('J1: a partition that is paused for its share goes on when others leave, without all being looked at for each', () => {
     const credits = new Credits(1000);
-    for (let epoch = 0; epoch < COUNT; epoch++) credits.open(epoch);
+    for (let assignmentId = 0; assignmentId < COUNT; assignmentId++) credits.open(assignmentId);
     credits.delivered(0, { lastOffset: 0, held: 1, fetched: 1 });
     expect(credits.mayFetch(0, 5)).toBe(false);
-    for (let epoch = 1; epoch < COUNT; epoch++) credits.close(epoch);
+    for (let assignmentId = 1; assignmentId < COUNT; assignmentId++) credits.close(assignmentId);
     expect(credits.mayFetch(0, 5)).toBe(true);
   });
 });

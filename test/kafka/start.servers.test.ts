@@ -3,11 +3,11 @@ import { once } from 'node:events';
 import { createServer as createHttpServer } from 'node:http';
 import { connect, createServer, type AddressInfo, type Server, type Socket } from 'node:net';
 import { expect, onTestFinished, test, vi } from 'vitest';
-import { insist } from '../../src/kafka/insist.js';
-import { groupNow } from '../../src/kafka/group.js';
+import { insist } from '../../src/kafka/connection/until-coordinator.js';
+import { groupNow } from '../../src/kafka/group-admin.js';
 import { sourceSettings } from '../../src/kafka/options.js';
 import { checkKafka } from '../../src/kafka/preflight.js';
-import { openWire } from '../../src/kafka/wire.js';
+import { openConnection } from '../../src/kafka/connection/kafka-connection.js';
 import { createTopic } from '../stack/clients.js';
 import { sharedStack } from '../stack/shared.js';
 import { silentAfter } from '../support/silent-after.js';
@@ -49,9 +49,9 @@ test('G4: a broker of the list that accepts and says nothing is passed over: the
   const brokers = [silent.address, broker()];
   expect((await checkKafka({ brokers, topics: [name] })).topics).toEqual([{ topic: name, partitions: 1 }]);
   expect((await groupNow({ brokers, topics: [name], groupId: name })).partitions).toHaveLength(1);
-  const wire = openWire(sourceSettings({ brokers, topics: [name], groupId: name, requestTimeoutMs: 1_000 }));
-  onTestFinished(() => wire.end());
-  await wire.cluster.connect();
+  const kafka = openConnection(sourceSettings({ brokers, topics: [name], groupId: name, requestTimeoutMs: 1_000 }));
+  onTestFinished(() => kafka.end());
+  await kafka.cluster.connect();
   expect(silent.isSilenced).toBe(true);
 });
 

@@ -72,13 +72,13 @@ export class Watch {
   }
 
   #check(event: SourceEvent): void {
-    const { epoch, topic, partition } = event.assignment;
-    const known = this.#state.get(epoch);
-    const breach = (what: string) => this.breaches.push(`${topic}/${partition} epoch ${epoch}: ${what}`);
+    const { assignmentId, topic, partition } = event.assignment;
+    const known = this.#state.get(assignmentId);
+    const breach = (what: string) => this.breaches.push(`${topic}/${partition} epoch ${assignmentId}: ${what}`);
     if (event.kind === 'assigned') {
       if (known !== undefined) breach('assigned twice');
-      if ([...this.#state.keys()].some((earlier) => earlier >= epoch)) breach('epoch does not grow');
-      this.#state.set(epoch, { next: undefined, isOpen: true, isFailed: false });
+      if ([...this.#state.keys()].some((earlier) => earlier >= assignmentId)) breach('epoch does not grow');
+      this.#state.set(assignmentId, { next: undefined, isOpen: true, isFailed: false });
       return;
     }
     if (known === undefined) return void breach(`${event.kind} before assigned`);
@@ -106,7 +106,7 @@ export class Watch {
   /** After a seek the next chunk begins there. */
   async seek(assignment: Assignment, offset: number): Promise<void> {
     await firstValueFrom(from(this.source.seek(assignment, offset)), { defaultValue: undefined });
-    const state = this.#state.get(assignment.epoch);
+    const state = this.#state.get(assignment.assignmentId);
     if (state !== undefined) state.next = offset;
   }
 
@@ -145,11 +145,13 @@ export class Watch {
   /** The partitions that are ours now. */
   get owned(): Assignment[] {
     const gone = new Set(
-      this.events.filter(({ kind }) => kind === 'revoked' || kind === 'lost').map(({ assignment }) => assignment.epoch),
+      this.events
+        .filter(({ kind }) => kind === 'revoked' || kind === 'lost')
+        .map(({ assignment }) => assignment.assignmentId),
     );
     return this.of('assigned')
       .map(({ assignment }) => assignment)
-      .filter(({ epoch }) => !gone.has(epoch));
+      .filter(({ assignmentId }) => !gone.has(assignmentId));
   }
 
   /** Fails with what the source said when it never comes true. */

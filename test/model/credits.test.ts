@@ -36,9 +36,9 @@ describe('byte credits', () => {
 
   test('partitions whose inserts hang do not starve the others', () => {
     const credits = new Credits(8 * MIB);
-    for (const epoch of [1, 2, 3, 4]) credits.open(epoch);
+    for (const assignmentId of [1, 2, 3, 4]) credits.open(assignmentId);
     // Far more came than was asked for: it was compressed well.
-    for (const epoch of [1, 2, 3]) credits.delivered(epoch, delivery(0, 10 * MIB));
+    for (const assignmentId of [1, 2, 3]) credits.delivered(assignmentId, delivery(0, 10 * MIB));
     for (let i = 0; i < 10; i++) {
       expect(credits.mayFetch(4, further)).toBe(true);
       credits.delivered(4, delivery(i, MIB));
@@ -89,11 +89,11 @@ describe('byte credits', () => {
 
   test('a range in doubt that is larger than the share is fetched to its end, one partition at a time: else it could never be resolved', () => {
     const credits = new Credits(4 * MIB);
-    for (const epoch of [1, 2]) credits.open(epoch);
-    for (const epoch of [1, 2]) {
-      credits.delivered(epoch, delivery(9, 2 * MIB));
-      expect(credits.mayFetch(epoch, 10)).toBe(false);
-      credits.need(epoch, 29);
+    for (const assignmentId of [1, 2]) credits.open(assignmentId);
+    for (const assignmentId of [1, 2]) {
+      credits.delivered(assignmentId, delivery(9, 2 * MIB));
+      expect(credits.mayFetch(assignmentId, 10)).toBe(false);
+      credits.need(assignmentId, 29);
     }
     expect(credits.mayFetch(1, 10)).toBe(true);
     expect(credits.fetchBytes(1, 4 * MIB)).toBe(4 * MIB);
@@ -116,30 +116,31 @@ describe('byte credits', () => {
 
   test('memory stays below the budget and one delivery for each partition, whatever happens', () => {
     const act = fc.record({
-      epoch: fc.integer({ min: 1, max: 5 }),
+      assignmentId: fc.integer({ min: 1, max: 5 }),
       what: fc.constantFrom('deliver', 'deliver', 'deliver', 'done', 'forget', 'reopen'),
       size: fc.integer({ min: 1, max: MIB }),
     });
     fc.assert(
       fc.property(fc.array(act, { maxLength: 300 }), (acts) => {
         const credits = new Credits(2 * MIB);
-        for (let epoch = 1; epoch <= 5; epoch++) credits.open(epoch);
+        for (let assignmentId = 1; assignmentId <= 5; assignmentId++) credits.open(assignmentId);
         let offset = 0;
-        for (const { epoch, what, size } of acts) {
-          if (what === 'deliver' && credits.mayFetch(epoch, further))
-            credits.delivered(epoch, delivery(offset++, size));
-          if (what === 'done') credits.done(epoch, offset - 2);
-          if (what === 'forget') credits.forget(epoch);
+        for (const { assignmentId, what, size } of acts) {
+          if (what === 'deliver' && credits.mayFetch(assignmentId, further))
+            credits.delivered(assignmentId, delivery(offset++, size));
+          if (what === 'done') credits.done(assignmentId, offset - 2);
+          if (what === 'forget') credits.forget(assignmentId);
           if (what === 'reopen') {
-            credits.close(epoch);
-            credits.open(epoch);
+            credits.close(assignmentId);
+            credits.open(assignmentId);
           }
           expect(credits.outstanding).toBeGreaterThanOrEqual(0);
           expect(credits.outstanding).toBeLessThan(2 * MIB + 5 * MIB);
         }
-        for (let epoch = 1; epoch <= 5; epoch++) credits.done(epoch, offset);
+        for (let assignmentId = 1; assignmentId <= 5; assignmentId++) credits.done(assignmentId, offset);
         expect(credits.outstanding).toBe(0);
-        for (let epoch = 1; epoch <= 5; epoch++) expect(credits.mayFetch(epoch, further)).toBe(true);
+        for (let assignmentId = 1; assignmentId <= 5; assignmentId++)
+          expect(credits.mayFetch(assignmentId, further)).toBe(true);
       }),
       { numRuns: 500 },
     );
@@ -147,8 +148,8 @@ describe('byte credits', () => {
 });
 
 describe('large batches', () => {
-  const delivered = (credits: Credits, epoch: number, lastOffset: number, held: number) =>
-    credits.delivered(epoch, { lastOffset, held, fetched: held });
+  const delivered = (credits: Credits, assignmentId: number, lastOffset: number, held: number) =>
+    credits.delivered(assignmentId, { lastOffset, held, fetched: held });
 
   test('that wait for room are told of any that is made, else they would wait for ever', () => {
     const credits = new Credits(100);
@@ -175,7 +176,7 @@ describe('large batches', () => {
 
   test('beyond the budget are one at a time, and one that came to nothing holds up no other', () => {
     const credits = new Credits(100);
-    for (const epoch of [1, 2, 3]) credits.open(epoch);
+    for (const assignmentId of [1, 2, 3]) credits.open(assignmentId);
     delivered(credits, 1, 1, 80);
     expect(credits.mayUnpack(2, 90, 0)).toBe(true);
     credits.unpacks(2, 90, 0);

@@ -98,13 +98,11 @@ describe('what fitted before fits still, with all that is recorded now', () => {
   test('sixteen ranges between which the table was altered and the server restarted each time', () => {
     const { key, text } = states.find(({ title }) => title === 'sixteen ranges in doubt')!;
     const { state } = decodeState(text, key);
-    const pending = state.pending
-      .slice(0, 8)
-      .map((intent, n) => ({
-        ...now(intent),
-        settings: `${intent.settings}${n}`,
-        written: { ...written, alteredS: 1_794_990_000 + n },
-      }));
+    const pending = state.pending.slice(0, 8).map((intent, n) => ({
+      ...now(intent),
+      settings: `${intent.settings}${n}`,
+      written: { ...written, alteredS: 1_794_990_000 + n },
+    }));
     expect(() => encodeState({ state: { ...state, pending }, owner: 'o', write: 'w' }, key)).not.toThrow();
   });
 });

@@ -131,7 +131,7 @@ describe('consume', () => {
   test(
     'an epoch that another partition has already is refused too: stages know a tenure by it',
     marbles((m) => {
-      const source = m.hot<SourceEvent>('-A-X-|', { ...events, X: assigned(tenure(1, first.epoch)) });
+      const source = m.hot<SourceEvent>('-A-X-|', { ...events, X: assigned(tenure(1, first.assignmentId)) });
       m.expect(consuming(source)).toBeObservable('-A-#', named, 'KCR_INTERNAL');
     }),
   );
@@ -153,7 +153,7 @@ describe('consume and a release', () => {
       passed,
       released,
       release: () => release(),
-      revoke: (of: typeof first) => source.next(revoked(of, () => released.push(`${of.epoch}`))),
+      revoke: (of: typeof first) => source.next(revoked(of, () => released.push(`${of.assignmentId}`))),
     };
   }
 
@@ -213,9 +213,9 @@ describe('consume and a source that emits while it is being listened to', () => 
   test('a source that emits at once is left when enough was taken', () => {
     let produced = 0;
     const endless = new Observable<SourceEvent>((subscriber) => {
-      for (let epoch = 1; !subscriber.closed && epoch < 100; epoch++) {
+      for (let assignmentId = 1; !subscriber.closed && assignmentId < 100; assignmentId++) {
         produced += 1;
-        subscriber.next(assigned(tenure(epoch, epoch)));
+        subscriber.next(assigned(tenure(assignmentId, assignmentId)));
       }
     });
     consume(new FakeSource(new Journal(), endless)).pipe(take(3)).subscribe();

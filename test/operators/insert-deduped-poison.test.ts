@@ -65,14 +65,14 @@ function excluding(
   );
   const ledger = new Ledger(store, new FakeSource(journal), { group: 'g1', owner: 'me', retry });
   const sink = new FakeSink(journal, scripts, sinkConfig);
-  const report = (event: IngestEvent) => void events.push(event);
+  const onEvent = (event: IngestEvent) => void events.push(event);
   const delivered = ledger
     .open(batch.assignment)
     .pipe(
       concatMap((opened) =>
         m
           .cold('-b', { b: recordedBy(opened, batch) })
-          .pipe(insertDeduped(sink, { retry, onPoison: 'exclude', onEvent: report, ...config })),
+          .pipe(insertDeduped(sink, { retry, onPoison: 'exclude', onEvent, ...config })),
       ),
     );
   return {
@@ -392,14 +392,14 @@ describe('I12: whenever the process dies, the next one inserts the range either 
   /** A life over the same store; it reads 10-14, and dies at a frame. */
   function live(m: Marbles, store: FakeStore, sink: FakeSink, diesAtMs?: number): IngestEvent[] {
     const events: IngestEvent[] = [];
-    const report = (event: IngestEvent) => void events.push(event);
+    const onEvent = (event: IngestEvent) => void events.push(event);
     const source = new FakeSource(store.journal);
     const ledger = new Ledger(store, source, { group: 'g1', owner: 'me', retry });
     const assignment = { ...p0, startOffset: 10 };
     m.cold('-b', { b: { ...chunk(9, 14), assignment } })
       .pipe(
-        reconcileWithState(handleOf(source, assignment), ledger, sink, { onEvent: report }),
-        insertDeduped(sink, { retry, onPoison: 'exclude', onEvent: report }),
+        reconcileWithState(handleOf(source, assignment), ledger, sink, { onEvent }),
+        insertDeduped(sink, { retry, onPoison: 'exclude', onEvent }),
         diesAtMs === undefined ? take(1) : takeUntil(timer(diesAtMs)),
       )
       .subscribe();

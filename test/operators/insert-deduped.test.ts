@@ -5,7 +5,7 @@ import { IngestError } from '../../src/errors.js';
 import type { Delivered, IngestEvent } from '../../src/events.js';
 import { Ledger } from '../../src/ledger.js';
 import { emptyState } from '../../src/model/state.js';
-import type { FrozenInsert, InsertBatch, InsertResult } from '../../src/ports.js';
+import type { PreparedInsert, InsertBatch, InsertResult } from '../../src/ports.js';
 import {
   FakeSink,
   FakeSource,
@@ -183,19 +183,19 @@ describe('insertDeduped', () => {
     'takes batches without an intent: the arrangements that record nothing',
     marbles((m) => {
       const plain = chunk(9, 14);
-      const frozen: InsertBatch[] = [];
+      const preparedInsert: InsertBatch[] = [];
       const sink = new FakeSink(new Journal());
-      const freeze = sink.freeze.bind(sink);
-      sink.freeze = (batch) => {
-        frozen.push(batch);
-        return freeze(batch);
+      const prepare = sink.prepare.bind(sink);
+      sink.prepare = (batch) => {
+        preparedInsert.push(batch);
+        return prepare(batch);
       };
       m.expect(m.cold('b|', { b: plain }).pipe(insertDeduped(sink), asText(briefDelivered))).toBeObservable(
         'B|',
         legend,
       );
       m.flush();
-      expect(frozen).toEqual([{ ...plain, intent: undefined, token: undefined, replay: false }]);
+      expect(preparedInsert).toEqual([{ ...plain, intent: undefined, token: undefined, replay: false }]);
     }),
   );
 
@@ -271,7 +271,7 @@ describe('several batches', () => {
 describe('I5: a batch is delivered', () => {
   /** A sink whose answers are spelt out. */
   const answering = (insert: () => ObservableInput<InsertResult>) => ({
-    freeze: (): FrozenInsert => ({
+    prepare: (): PreparedInsert => ({
       insert,
       tokenDoubt: () => undefined,
       readBackWhenInDoubt: false,
@@ -339,17 +339,17 @@ describe('a failed insert', () => {
   test(
     'I8: is made again with bytes that were made once: made anew they might be another block',
     marbles((m) => {
-      let frozen = 0;
+      let preparedInsert = 0;
       const sink = new FakeSink(new Journal(), { 'insert 10-14': ['-t', '-d', '-k'] });
       const counting = {
-        freeze: (batch: InsertBatch) => {
-          frozen += 1;
-          return sink.freeze(batch);
+        prepare: (batch: InsertBatch) => {
+          preparedInsert += 1;
+          return sink.prepare(batch);
         },
       };
       m.hot('-b', batches).pipe(insertDeduped(counting, { retry })).subscribe();
       m.flush();
-      expect(frozen).toBe(1);
+      expect(preparedInsert).toBe(1);
     }),
   );
 
@@ -936,7 +936,7 @@ test(
   marbles((m) => {
     const failures: string[] = [];
     const sink = {
-      freeze: () => {
+      prepare: () => {
         throw new IngestError('KCR_POISON', 'bad', {
           topic: 'clicks',
           partition: 0,

@@ -81,11 +81,11 @@ function ran(
   );
   const ledger = new Ledger(store, new FakeSource(journal), { group: 'g1', owner: 'me', retry });
   const sink = new FakeSink(journal, scripts, { refusal, ...more });
-  const freeze = sink.freeze.bind(sink);
+  const prepare = sink.prepare.bind(sink);
   // A look of a part finds none of its records.
   if (isEmpty)
-    sink.freeze = (part) => ({
-      ...freeze(part),
+    sink.prepare = (part) => ({
+      ...prepare(part),
       readBack: (why) => [
         (journal.note(`look ${range(part)} ${why ?? ''}`),
         { missing: why === undefined ? [] : [...part.records].map(({ offset }) => offset), doubled: [] }),

@@ -2,7 +2,7 @@
 import { concatMap, type Observable } from 'rxjs';
 import { describe, expect, test } from 'vitest';
 import { insertDeduped, type InsertConfig } from '../../operators/insert-deduped.js';
-import { transformRows } from '../../operators/transform-rows.js';
+import { transformRows } from '../../operators/between/transform-rows.js';
 import { IngestError } from '../../src/errors.js';
 import type { IngestEvent } from '../../src/events.js';
 import { Ledger } from '../../src/ledger.js';
@@ -57,14 +57,12 @@ function setUp(
   const ledger = new Ledger(store, new FakeSource(journal), { group: 'g1', owner: 'me' });
   const sink = new FakeSink(journal, scripts, { blockRows: 7, ...sinkConfig });
   const given = insertBatch(9, 14, { intent: recorded, token: 't:10-14', ...batch });
-  const report = (event: IngestEvent) => void events.push(event);
+  const onEvent = (event: IngestEvent) => void events.push(event);
   const delivered = ledger
     .open(given.assignment)
     .pipe(
       concatMap((opened) =>
-        m
-          .cold('-b', { b: recordedBy(opened, given) })
-          .pipe(transform, insertDeduped(sink, { onEvent: report, ...config })),
+        m.cold('-b', { b: recordedBy(opened, given) }).pipe(transform, insertDeduped(sink, { onEvent, ...config })),
       ),
     );
   return { journal, store, sink, events, delivered };

@@ -4,7 +4,7 @@ import { describe, expect, test } from 'vitest';
 import { insertDeduped } from '../../operators/insert-deduped.js';
 import { Ledger } from '../../src/ledger.js';
 import { emptyState, type Intent } from '../../src/model/state.js';
-import type { FrozenInsert, InsertBatch } from '../../src/ports.js';
+import type { PreparedInsert, InsertBatch } from '../../src/ports.js';
 import {
   FakeSink,
   FakeSource,
@@ -292,10 +292,10 @@ describe('I9: until when the server does not know what becomes of an attempt', (
       call === 'fill' ? { readBackWhenInDoubt: true, readBacks: [{ missing: [11] }, {}] } : {},
       scripts,
     );
-    const freeze = setup.sink.freeze.bind(setup.sink);
+    const prepare = setup.sink.prepare.bind(setup.sink);
     let isTold = false;
-    setup.sink.freeze = (batch) => {
-      const frozen = freeze(batch);
+    setup.sink.prepare = (batch) => {
+      const preparedInsert = prepare(batch);
       const answer = <T>(real: () => ObservableInput<T>) =>
         defer((): ObservableInput<T> => {
           if (isTold) return real();
@@ -304,10 +304,10 @@ describe('I9: until when the server does not know what becomes of an attempt', (
           throw failure('KCR_INSERT_IN_DOUBT', { unknownForMs: 330_000 });
         });
       return Object.assign(
-        Object.create(frozen) as FrozenInsert,
+        Object.create(preparedInsert) as PreparedInsert,
         call === 'insert'
-          ? { insert: () => answer(() => frozen.insert()) }
-          : { fill: (missing: readonly number[]) => answer(() => frozen.fill(missing)) },
+          ? { insert: () => answer(() => preparedInsert.insert()) }
+          : { fill: (missing: readonly number[]) => answer(() => preparedInsert.fill(missing)) },
       );
     };
     return { ...setup, notes: () => setup.store.stateOf().pending.map(({ unknownUntilMs }) => unknownUntilMs) };

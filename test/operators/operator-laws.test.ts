@@ -254,9 +254,9 @@ describe('a user function that throws', () => {
       const source = m.hot<Chunk>('-a-b-|', chunks);
       const { sink } = ports({ 'insert 0': '----k' });
       const throwing = {
-        freeze: (batch: InsertBatch) => {
+        prepare: (batch: InsertBatch) => {
           if (batch.lastOffset === 1) throw new Error('no');
-          return sink.freeze(batch);
+          return sink.prepare(batch);
         },
       };
       m.expect(

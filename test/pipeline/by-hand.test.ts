@@ -110,7 +110,7 @@ for (const [name, pipeline] of Object.entries(pipelines)) {
             ...process,
             sink: {
               ...process.sink,
-              freeze: () => {
+              prepare: () => {
                 throw new TypeError('broken');
               },
             },

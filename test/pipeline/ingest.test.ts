@@ -1,7 +1,7 @@
 // ingest over ports of one's own, and its valve. Nothing of it needs a server.
 import { Subject, lastValueFrom, of, toArray } from 'rxjs';
 import { describe, expect, test } from 'vitest';
-import type { IngestConfig } from '../../src/config.js';
+import type { IngestConfig } from '../../src/config/config.js';
 import { fromRecords } from '../../src/from-records.js';
 import { toReadable } from '../../src/node-streams.js';
 import { ingest } from '../../src/pipeline/ingest.js';

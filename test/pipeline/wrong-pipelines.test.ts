@@ -136,20 +136,20 @@ describe('H6: wrong pipelines do not compile', () => {
 
   test('H6: a transform behind reconcile that changes ranges', () => {
     compiled(() =>
-      // @ts-expect-error a batch of one's own making was never recorded
       p.chunks.pipe(
         bufferCountOrTime(),
         reconcileWithState(p, ledger, sink),
+        // @ts-expect-error a batch of one's own making was never recorded
         map(({ assignment, records, bytes }) => ({ assignment, records, bytes, afterOffset: 0, lastOffset: 9 })),
         insertDeduped(sink),
         commit(p, ledger),
       ),
     );
     compiled(() =>
-      // @ts-expect-error a number is no bound of a range
       p.chunks.pipe(
         bufferCountOrTime(),
         reconcileWithState(p, ledger, sink),
+        // @ts-expect-error a number is no bound of a range
         map((batch) => ({ ...batch, lastOffset: batch.lastOffset - 1 })),
         insertDeduped(sink),
         commit(p, ledger),
@@ -161,9 +161,9 @@ describe('H6: wrong pipelines do not compile', () => {
 
   test('H6: a transform before reconcile that changes ranges', () =>
     compiled(() =>
-      // @ts-expect-error a number is no bound of a range
       p.chunks.pipe(
         bufferCountOrTime(),
+        // @ts-expect-error a number is no bound of a range
         map((batch) => ({ ...batch, afterOffset: 0 })),
         reconcileWithState(p, ledger, sink),
         insertDeduped(sink),
@@ -172,8 +172,8 @@ describe('H6: wrong pipelines do not compile', () => {
     ));
 
   test('H6: a batch that was recorded twice, or recorded after its commit', () => {
-    // @ts-expect-error recorded already
     compiled(() =>
+      // @ts-expect-error recorded already
       p.chunks.pipe(bufferCountOrTime(), reconcileWithState(p, ledger, sink), reconcileWithState(p, ledger, sink)),
     );
     // @ts-expect-error committed already
@@ -188,9 +188,9 @@ describe('H6: wrong pipelines do not compile', () => {
   });
 
   test('H6: a partition whose pipeline ends before its commit', () => {
-    // @ts-expect-error never settled: it would stand still when as much is in doubt as may be
     compiled(() =>
       groupByPartition(source, (own) =>
+        // @ts-expect-error never settled: it would stand still when as much is in doubt as may be
         own.chunks.pipe(bufferCountOrTime(), reconcileWithState(own, ledger, sink), insertDeduped(sink)),
       ),
     );

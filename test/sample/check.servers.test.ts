@@ -2,10 +2,10 @@
 import { randomUUID } from 'node:crypto';
 import kafkajs, { Kafka, logLevel, Partitioners } from 'kafkajs';
 import { describe, expect, onTestFinished, test } from 'vitest';
-import type { Finding } from '../../src/finding.js';
-import { checkConfig } from '../../src/config.js';
-import { preflight } from '../../src/preflight.js';
-import { commitToEmptyGroup } from '../../src/kafka/group.js';
+import type { Finding } from '../../src/preflight/finding.js';
+import { checkConfig } from '../../src/config/config.js';
+import { preflight } from '../../src/preflight/preflight.js';
+import { commitToEmptyGroup } from '../../src/kafka/group-admin.js';
 import { event, events, Place } from '../cli/place.js';
 import { program } from '../cli/program.js';
 import { produce } from '../stack/clients.js';

@@ -16,7 +16,7 @@ export interface ClickhouseOptions {
   /** More XML inside <profiles><default>: settings every query starts with. */
   readonly settings?: string;
   /** Inserts with async_insert=1 wait for others, as at `clickhouse server`; see `coalescingFaultHere`. */
-  readonly coalesces?: boolean;
+  readonly asyncInserts?: boolean;
 }
 
 /** Writes the configuration and chooses the ports; the caller starts it. */
@@ -31,7 +31,7 @@ export async function clickhouseServer(dir: string, options: ClickhouseOptions =
   const server = binary
     ? { command: [binary, 'server', `--config-file=${configFile}`] as const, env: {} }
     : chdbCommand(configFile, dataDir, httpPort, {
-        needs: options.coalesces ? ['async-queue'] : [],
+        needs: options.asyncInserts ? ['async-queue'] : [],
         wants: options.keeper ? ['interserver-address'] : [],
       });
   const own = binary ? serverOnly(await freePort(), await freePort(), join(dir, 'access')) : '';
@@ -90,14 +90,14 @@ function serverOnly(tcpPort: number, interserverPort: number, accessDir: string)
   </user_directories>`;
 }
 
-interface Places {
+interface StartOffsets {
   readonly httpPort: number;
   readonly dataDir: string;
   readonly usersFile: string;
   readonly own: string;
 }
 
-function configXml(options: ClickhouseOptions, { httpPort, dataDir, usersFile, own }: Places): string {
+function configXml(options: ClickhouseOptions, { httpPort, dataDir, usersFile, own }: StartOffsets): string {
   return `<clickhouse>
   <logger><level>warning</level><console>1</console></logger>
   <listen_host>127.0.0.1</listen_host>

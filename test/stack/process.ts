@@ -86,7 +86,7 @@ export class ServerProcess {
   }
 
   /** SIGSTOP: connections stay open, nothing is answered. A thread on another core goes on for a moment, which is waited for. */
-  freeze(): void {
+  prepare(): void {
     if (!this.#signal('SIGSTOP')) throw new Error(`${this.name} is not running, it cannot be frozen`);
     for (let look = 0; look < 1000 && !isStopped(this.#pid); look++)
       Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 1);

@@ -97,7 +97,7 @@ describe('a stack', () => {
 
   test('a frozen server answers nothing until it is thawed', async () => {
     const { clickhouse, clickhouseUrl } = stack;
-    clickhouse?.freeze();
+    clickhouse?.prepare();
     await expect(query(clickhouseUrl, 'SELECT 1', { timeoutMs: 500 })).rejects.toThrow('did not answer within 500 ms');
     clickhouse?.thaw();
     expect(await query(clickhouseUrl, 'SELECT 1 AS one')).toEqual([{ one: 1 }]);

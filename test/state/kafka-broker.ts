@@ -3,11 +3,11 @@
 import { defer, EMPTY, NEVER, of } from 'rxjs';
 import { vi } from 'vitest';
 import { IngestError } from '../../src/errors.js';
-import { Membership } from '../../src/kafka/membership.js';
+import { Membership } from '../../src/kafka/group/membership.js';
 import { sourceSettings, type SourceSettings } from '../../src/kafka/options.js';
-import { committedOffsets } from '../../src/kafka/positions.js';
-import { UnknownOutcome, type Session } from '../../src/kafka/session.js';
-import { openWire, type Wire } from '../../src/kafka/wire.js';
+import { committedOffsets } from '../../src/kafka/connection/list-offsets.js';
+import { UnknownOutcome, type Session } from '../../src/kafka/group/session.js';
+import { openConnection, type KafkaConnection } from '../../src/kafka/connection/kafka-connection.js';
 import type { Assignment } from '../../src/model/record.js';
 import type { StateKey } from '../../src/ports.js';
 import type { CommittedOffset, OffsetSource } from '../../src/state/kafka.js';
@@ -25,17 +25,17 @@ export async function makeTopic(brokers: readonly string[], topic: string, parti
   await vi.waitFor(make, { timeout: 30_000, interval: 200 });
 }
 
-let epochs = 0;
+let assignmentIds = 0;
 
 export class BrokerGroups {
   readonly #brokers: readonly string[];
-  readonly #wire: Wire;
+  readonly #wire: KafkaConnection;
   readonly #present = new Map<string, Session>();
   readonly #joining = new Map<string, Promise<unknown>>();
 
   private constructor(brokers: readonly string[]) {
     this.#brokers = brokers;
-    this.#wire = openWire(this.#settings('any', 'any'));
+    this.#wire = openConnection(this.#settings('any', 'any'));
   }
 
   static async open(brokers: readonly string[]): Promise<BrokerGroups> {
@@ -89,7 +89,7 @@ export class BrokerGroups {
       const assignment: Assignment = Object.freeze({
         topic,
         partition,
-        epoch: ++epochs,
+        assignmentId: ++assignmentIds,
         generation: session.generation,
         startOffset: next ?? 0,
       });

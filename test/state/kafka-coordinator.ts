@@ -64,7 +64,7 @@ export class FakeCoordinator {
   }
 }
 
-let epochs = 0;
+let assignmentIds = 0;
 
 /** One process's membership. Joining takes everything from whoever was in the group, and tells nobody. */
 export class FakeMember implements OffsetSource {
@@ -97,7 +97,7 @@ export class FakeMember implements OffsetSource {
     const assignment: Assignment = {
       topic,
       partition,
-      epoch: ++epochs,
+      assignmentId: ++assignmentIds,
       generation: group.generation,
       startOffset: next ?? start,
     };
@@ -109,7 +109,7 @@ export class FakeMember implements OffsetSource {
   /** A further tenure in the same generation. */
   again(topic: string, partition: number): Assignment {
     const before = this.assignmentOf(topic, partition)!;
-    const assignment = { ...before, epoch: ++epochs };
+    const assignment = { ...before, assignmentId: ++assignmentIds };
     this.#assignments.set(`${topic}/${partition}`, assignment);
     return assignment;
   }

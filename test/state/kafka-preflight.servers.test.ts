@@ -2,9 +2,9 @@
 import { AclOperationTypes, AclPermissionTypes, AclResourceTypes, ResourcePatternTypes } from 'kafkajs';
 import { afterAll, beforeAll, expect, test, vi } from 'vitest';
 import type { Finding } from '../../src/clickhouse/preflight.js';
-import { checkConfig } from '../../src/config.js';
+import { checkConfig } from '../../src/config/config.js';
 import { encodeState } from '../../src/model/state-codec.js';
-import { preflight } from '../../src/preflight.js';
+import { preflight } from '../../src/preflight/preflight.js';
 import { withAdmin } from '../stack/clients.js';
 import { startStack, type Stack } from '../stack/stack.js';
 import { containing, intent, settledAt } from './contract.js';

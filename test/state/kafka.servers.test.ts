@@ -3,10 +3,10 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, onTestFinished, test, vi } from 'vitest';
 import { hasCode } from '../../src/errors.js';
 import type { IngestEvent } from '../../src/events.js';
-import { Membership } from '../../src/kafka/membership.js';
+import { Membership } from '../../src/kafka/group/membership.js';
 import { sourceSettings } from '../../src/kafka/options.js';
 import type { KafkaSourceOptions } from '../../src/kafka/source.js';
-import { openWire } from '../../src/kafka/wire.js';
+import { openConnection } from '../../src/kafka/connection/kafka-connection.js';
 import { encodeState, stateLimits } from '../../src/model/state-codec.js';
 import type { PartitionState } from '../../src/model/state.js';
 import type { Revoked, StateKey } from '../../src/ports.js';
@@ -98,7 +98,7 @@ function member(
 /** As the coordinator does with one that it does not hear of. */
 async function expel({ group }: StateKey): Promise<void> {
   const { groups: described } = await withAdmin(stack.brokers, (admin) => admin.describeGroups([group]));
-  const wire = openWire(sourceSettings({ brokers: stack.brokers, topics: ['any'], groupId: group }));
+  const wire = openConnection(sourceSettings({ brokers: stack.brokers, topics: ['any'], groupId: group }));
   await wire.cluster.connect();
   const coordinator = await wire.cluster.findGroupCoordinator({ groupId: group });
   for (const { memberId } of described[0]?.members ?? []) await coordinator.leaveGroup({ groupId: group, memberId });
@@ -276,7 +276,7 @@ describe('with the real source', () => {
 test('a commit pinned to a generation that the same member has left is refused', async () => {
   const key = { ...freshKey(), partition: 0 };
   const settings = sourceSettings({ brokers: stack.brokers, topics: [key.topic], groupId: key.group });
-  const wire = openWire(settings);
+  const wire = openConnection(settings);
   await wire.cluster.connect();
   onTestFinished(() => wire.cluster.disconnect());
   const membership = new Membership(wire, settings);

@@ -433,8 +433,8 @@ describe('the source that goes with the store', () => {
     const { member, store, source } = open();
     const assignment = member.join(key.topic, key.partition, { commitsStart: true });
     let writes = 0;
-    const report = (event: IngestEvent) => void (event.kind === 'stateWritten' && writes++);
-    const ledger = new Ledger(store, source, { group: key.group, owner: 'me', maxPending: 1, onEvent: report });
+    const onEvent = (event: IngestEvent) => void (event.kind === 'stateWritten' && writes++);
+    const ledger = new Ledger(store, source, { group: key.group, owner: 'me', maxPending: 1, onEvent });
     return {
       coordinator,
       key,
@@ -478,7 +478,9 @@ describe('the source that goes with the store', () => {
     await valueOf(source.commit(assignment, 6));
     expect(coordinator.offset(key)).toMatchObject({ next: 5, metadata: containing('"owner":"me"') });
     const former = join();
-    expect(await failureOf(source.commit({ ...former, epoch: assignment.epoch - 1, generation: 0 }, 6))).toMatchObject({
+    expect(
+      await failureOf(source.commit({ ...former, assignmentId: assignment.assignmentId - 1, generation: 0 }, 6)),
+    ).toMatchObject({
       code: 'KCR_FENCED',
     });
     source.reassign(former);

@@ -403,7 +403,7 @@ describe('the KeeperMap store', () => {
     const [hasty, store] = [open({ operationTimeoutMs }), open({ operationTimeoutMs: 14_000 })];
     const key = freshKey();
     const claim = await valueOf(store.claim(key, 'owner'));
-    stack.zookeeper!.freeze();
+    stack.zookeeper!.prepare();
     try {
       const failures = await Promise.all([hasty, store].map((each) => failureOf(each.write(claim, settledAt(2)))));
       for (const error of failures) expect(error).toMatchObject({ code: 'KCR_STORE_UNREACHABLE', retryable: true });

@@ -156,7 +156,7 @@ describe('the Keeper store', () => {
     const store = open({ operationTimeoutMs });
     const key = freshKey();
     const claim = await valueOf(store.claim(key, 'owner'));
-    stack.zookeeper!.freeze();
+    stack.zookeeper!.prepare();
     try {
       expect(await failureOf(store.write(claim, settledAt(2)))).toMatchObject({ code: 'KCR_STORE_UNREACHABLE' });
     } finally {

@@ -2,7 +2,7 @@
 import type { Observable, ObservableInput } from 'rxjs';
 import type { OpenPorts } from '../../src/pipeline/ingest.js';
 import type { PartitionState } from '../../src/model/state.js';
-import type { Claim, FrozenInsert } from '../../src/ports.js';
+import type { Claim, PreparedInsert } from '../../src/ports.js';
 
 export interface PortCall {
   readonly what: 'claim' | 'write' | 'insert' | 'readBack' | 'fill' | 'commit';
@@ -18,7 +18,7 @@ export type Around = <T>(of: PortCall, call: () => ObservableInput<T>) => Observ
 
 export function aroundPorts(ports: OpenPorts, around: Around): OpenPorts {
   const { source, sink, store } = ports;
-  const frozenOf = (frozen: FrozenInsert, at: Pick<PortCall, 'topic' | 'partition' | 'detail'>): FrozenInsert => ({
+  const frozenOf = (frozen: PreparedInsert, at: Pick<PortCall, 'topic' | 'partition' | 'detail'>): PreparedInsert => ({
     insert: () => around({ what: 'insert', ...at }, () => frozen.insert()),
     tokenDoubt: (nowMs) => frozen.tokenDoubt(nowMs),
     get readBackWhenInDoubt() {
@@ -39,13 +39,13 @@ export function aroundPorts(ports: OpenPorts, around: Around): OpenPorts {
     },
     sink: {
       describe: (topic) => sink.describe(topic),
-      freeze: (batch) => {
+      prepare: (batch) => {
         const {
           assignment: { topic, partition },
           afterOffset,
           lastOffset,
         } = batch;
-        return frozenOf(sink.freeze(batch), { topic, partition, detail: `${afterOffset + 1}-${lastOffset}` });
+        return frozenOf(sink.prepare(batch), { topic, partition, detail: `${afterOffset + 1}-${lastOffset}` });
       },
       close: () => sink.close(),
     },

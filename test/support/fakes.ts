@@ -13,7 +13,7 @@ import {
   timer,
   type Observable,
 } from 'rxjs';
-import { fitOf } from '../../src/clickhouse/block-limits.js';
+import { fitOf } from '../../src/clickhouse/insert/block-limits.js';
 import { IngestError, type ErrorCode, type ErrorFields } from '../../src/errors.js';
 import type { Delivered, IngestEvent } from '../../src/events.js';
 import { bytesOf } from '../../src/model/batch.js';
@@ -25,7 +25,7 @@ import type { BufferedBatch, CommittedBatch, RecordedBatch } from '../../src/sta
 import type {
   PreparingSink,
   Claim,
-  FrozenInsert,
+  PreparedInsert,
   GroupSource,
   InsertBatch,
   InsertResult,
@@ -40,8 +40,8 @@ import type {
 
 // --- values
 
-export function tenure(partition = 0, epoch = partition + 1, startOffset = 0): Assignment {
-  return { topic: 'clicks', partition, epoch, generation: epoch, startOffset };
+export function tenure(partition = 0, assignmentId = partition + 1, startOffset = 0): Assignment {
+  return { topic: 'clicks', partition, assignmentId, generation: assignmentId, startOffset };
 }
 
 /** The tenures most tests use: of partition 0 and of partition 1. */
@@ -435,7 +435,7 @@ export class FakeSink implements PreparingSink {
     this.#readBacks = [...(config.readBacks ?? [])];
   }
 
-  freeze(batch: InsertBatch): FrozenInsert {
+  prepare(batch: InsertBatch): PreparedInsert {
     const { readBackWhenInDoubt = false, poison = [], tokenDoubt, refuses = [] } = this.config;
     const offsetIn = (offsets: readonly number[]) =>
       batch.records.find(({ offset }) => offsets.includes(offset))?.offset;
@@ -515,7 +515,7 @@ export const revoked = (assignment: Assignment, release: () => void = () => unde
 
 /** `assigned of 0@1`, `10-14 of 0@1`: what, of which partition and epoch. */
 export function briefEvent(event: SourceEvent): string {
-  const { partition, epoch } = event.assignment;
+  const { partition, assignmentId } = event.assignment;
   const what = event.kind === 'fetched' ? range(event.chunk) : event.kind;
-  return `${what} of ${partition}@${epoch}`;
+  return `${what} of ${partition}@${assignmentId}`;
 }

@@ -1,7 +1,7 @@
 // Produces record batches as they are given, which no client would send: whatever the broker takes is in its log.
 import { sourceSettings } from '../../src/kafka/options.js';
-import { openWire } from '../../src/kafka/wire.js';
-import type { WireRequest } from '../../src/kafka/broker.js';
+import { openConnection } from '../../src/kafka/connection/kafka-connection.js';
+import type { KafkajsRequest } from '../../src/kafka/connection/broker.js';
 
 const PRODUCE_API = 0;
 /** The first in which batches may be compressed with zstd. */
@@ -14,7 +14,7 @@ export async function produceRaw(
   batch: Buffer,
   partition = 0,
 ): Promise<number> {
-  const wire = openWire(sourceSettings({ brokers, groupId: 'raw', topics: [topic] }));
+  const wire = openConnection(sourceSettings({ brokers, groupId: 'raw', topics: [topic] }));
   try {
     await wire.cluster.connect();
     await wire.cluster.addMultipleTargetTopics([topic]);
@@ -28,7 +28,7 @@ export async function produceRaw(
   }
 }
 
-function requestOf(topic: string, partition: number, batch: Buffer): WireRequest {
+function requestOf(topic: string, partition: number, batch: Buffer): KafkajsRequest {
   const name = Buffer.from(topic);
   const head = Buffer.alloc(2 + 2 + 4 + 4 + 2 + name.length + 4 + 4 + 4);
   let at = head.writeInt16BE(-1, 0); // no transaction

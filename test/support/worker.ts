@@ -2,7 +2,7 @@
 // `node --import tsx test/support/worker.ts <config.json>`. Each line of its standard output is a `Told`. SIGTERM drains.
 import { readFileSync, writeSync } from 'node:fs';
 import { defer, finalize, from, tap, type Observable, type ObservableInput } from 'rxjs';
-import { checkConfig } from '../../src/config.js';
+import { checkConfig } from '../../src/config/config.js';
 import { asIngestError } from '../../src/errors.js';
 import { openPorts, pipelineOf } from '../../src/pipeline/ingest.js';
 import { aroundPorts, type PortCall } from './around-ports.js';

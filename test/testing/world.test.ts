@@ -186,7 +186,7 @@ describe('the group', () => {
             tap(({ kind, assignment }) => told.push(`${kind} from ${assignment.startOffset}`)),
             concatMap(({ kind, assignment }) => {
               if (kind !== 'assigned') return EMPTY;
-              return assignment.epoch === 1
+              return assignment.assignmentId === 1
                 ? concat(commitOnce(process, assignment, 5), commitOnce(process, assignment, 7))
                 : commitOnce(process, assignment, 9);
             }),

@@ -3,12 +3,12 @@ import { drainText, exitCodeOf } from '../../src/cli/drain.js';
 import { IngestError } from '../../src/errors.js';
 import type { Assignment } from '../../src/model/record.js';
 import { DrainProgress } from '../../src/tools/drain.js';
-import type { PartitionLook } from '../../src/tools/look.js';
+import type { PartitionStatus } from '../../src/tools/status.js';
 
-const of = (partition: number, epoch: number): Assignment => ({
+const of = (partition: number, assignmentId: number): Assignment => ({
   topic: 't',
   partition,
-  epoch,
+  assignmentId,
   generation: 1,
   startOffset: 0,
 });
@@ -96,7 +96,7 @@ describe('its exit code', () => {
 
 test('what is left belongs to others, and is listed with its owner', () => {
   const intent = { first: 10, last: 19, rows: 10, atMs: 0, settings: '', tables: [], excluded: [] };
-  const look = (partition: number, isInDoubt: boolean): PartitionLook => ({
+  const look = (partition: number, isInDoubt: boolean): PartitionStatus => ({
     key: { cluster: 'c', group: 'g', topic: 't', partition },
     topic: 't',
     partition,

@@ -3,9 +3,9 @@ import { connectRow, connectToken, type ConnectRow } from '../../src/clickhouse/
 import type { PartitionState } from '../../src/model/state.js';
 import { applyImport, planImport, type ImportFacts } from '../../src/tools/import-connect.js';
 import type { StateAccess } from '../../src/state-access.js';
-import type { PartitionLook } from '../../src/tools/look.js';
+import type { PartitionStatus } from '../../src/tools/status.js';
 
-const at = (state?: PartitionState, ends: Partial<PartitionLook> = {}): PartitionLook => ({
+const at = (state?: PartitionState, ends: Partial<PartitionStatus> = {}): PartitionStatus => ({
   key: { cluster: 'c', group: 'g', topic: 'a-b', partition: 3 },
   topic: 'a-b',
   partition: 3,
@@ -46,7 +46,7 @@ const inDoubt: PartitionState = {
 };
 
 describe("the connector's state becomes", () => {
-  test.each<[string, ConnectRow | undefined, Partial<ImportFacts>, Partial<PartitionLook>, PartitionState]>([
+  test.each<[string, ConnectRow | undefined, Partial<ImportFacts>, Partial<PartitionStatus>, PartitionState]>([
     ['settled, after processing', row('AFTER_PROCESSING'), {}, {}, settled(19)],
     ['in doubt under its token, before processing', row('BEFORE_PROCESSING'), {}, {}, inDoubt],
     [

@@ -3,7 +3,7 @@ import { demandOnePartition, meaning, resetText, targetOf } from '../../src/cli/
 import { IngestError } from '../../src/errors.js';
 import { emptyState, type PartitionState } from '../../src/model/state.js';
 import type { StateAccess } from '../../src/state-access.js';
-import type { PartitionLook } from '../../src/tools/look.js';
+import type { PartitionStatus } from '../../src/tools/status.js';
 import { applyReset, meaningOf, planReset, type ResetMeaning } from '../../src/tools/reset.js';
 
 const intent = (first: number, last: number) => ({
@@ -17,7 +17,7 @@ const intent = (first: number, last: number) => ({
 });
 const settled9: PartitionState = { settled: 9, pending: [], incarnation: 4, topicId: 'id' };
 const doubt: PartitionState = { ...settled9, pending: [intent(10, 14), intent(15, 19)] };
-const at = (state: PartitionState | undefined, committed?: number): PartitionLook => ({
+const at = (state: PartitionState | undefined, committed?: number): PartitionStatus => ({
   key: { cluster: 'c', group: 'g', topic: 't', partition: 3 },
   topic: 't',
   partition: 3,
@@ -68,14 +68,14 @@ describe('a reset', () => {
       pending: [],
       incarnation: 5,
       topicId: undefined,
-      isAnew: true,
+      isOffsetReused: true,
     });
     expect(planReset(at(undefined), { kind: 'beginning' }).after).toEqual({
       settled: 1,
       pending: [],
       incarnation: 1,
       topicId: undefined,
-      isAnew: true,
+      isOffsetReused: true,
     });
   });
 
@@ -122,7 +122,7 @@ describe('doing it', () => {
       { kind: 'offset', offset: 12 },
       'me',
     );
-    expect(written).toEqual([{ settled: 11, pending: [], incarnation: 9, topicId: undefined, isAnew: true }]);
+    expect(written).toEqual([{ settled: 11, pending: [], incarnation: 9, topicId: undefined, isOffsetReused: true }]);
     expect(done).toMatchObject({ perhapsLost: range(10, 11), perhapsTwice: range(12, 19) });
   });
 

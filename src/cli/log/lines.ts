@@ -56,9 +56,9 @@ export function eventLine(event: IngestEvent): Line {
   if (event.kind === 'stuck') return stuckLine(event);
   if (event.kind === 'heldBack') return heldBackLine(event);
   const { kind, assignment, ...rest } = event;
-  const { topic, partition, epoch, generation } = assignment;
+  const { topic, partition, assignmentId, generation } = assignment;
   const told = 'error' in rest ? { error: rest.error.message, code: rest.error.code } : {};
-  const fields = { topic, partition, epoch, generation, ...rest, ...told };
+  const fields = { topic, partition, assignmentId, generation, ...rest, ...told };
   const what = [kind, 'call' in rest ? rest.call : '', 'error' in rest ? rest.error.code : ''].join(' ');
   return { level: levels[kind] ?? 'debug', message: kind, fields, kind: what, place: assignment };
 }

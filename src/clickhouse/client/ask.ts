@@ -3,7 +3,7 @@
  */
 import { text as readText } from 'node:stream/consumers';
 import type { ClickHouseClient } from '@clickhouse/client';
-import type { Ask } from '../queries.js';
+import type { Ask } from './queries.js';
 
 export function askOver(client: ClickHouseClient): Ask {
   return async ({ sql, queryId, values, settings, format, signal }) => {

@@ -4,7 +4,7 @@
 import type { ClientRequest } from 'node:http';
 import type { Transform, Writable } from 'node:stream';
 import zlib from 'node:zlib';
-import type { BodyPieces } from '../body.js';
+import type { BodyPieces } from '../insert/body.js';
 
 export type Encoding = 'gzip' | 'zstd';
 

@@ -1,9 +1,9 @@
 /**
  * Imports: this room, types only. What the checks of one start share.
  */
-import type { ClickHouseHttp } from '../http.js';
+import type { ClickHouseHttp } from '../client/http.js';
 import type { ClickHouseSinkOptions } from '../options.js';
-import type { Server } from '../tables.js';
+import type { Server } from '../schema/tables.js';
 
 export interface Needs {
   readonly delivery: 'at-most-once' | 'at-least-once' | 'exactly-once';

@@ -2,13 +2,13 @@
  * Imports: this room. Can this server, with the rights and limits of this user, keep what was promised? Asks, changes nothing.
  */
 import { hasCode, IngestError } from '../../errors.js';
-import { type Finding, ok, refusal, warning } from '../../finding.js';
-import { classify, serverReason } from '../classify.js';
-import { coalescingFault, isBefore } from '../coalescing.js';
-import { type ClickHouseHttp, REQUEST_TIMEOUT_MS } from '../http.js';
+import { type Finding, ok, refusal, warning } from '../../preflight/finding.js';
+import { classifyError, serverReason } from '../client/classify-error.js';
+import { asyncInsertFault, isBefore } from '../insert/async-insert.js';
+import { type ClickHouseHttp, REQUEST_TIMEOUT_MS } from '../client/http.js';
 import { type ClickHouseSinkOptions, COALESCE_BYTES, coalesceMsOf } from '../options.js';
-import { insertSettings, limitSettings } from '../settings.js';
-import { readServer, type Server } from '../tables.js';
+import { insertSettings, limitSettings } from '../insert/settings.js';
+import { readServer, type Server } from '../schema/tables.js';
 import type { Defaults, Needs } from './context.js';
 
 /** What the tests of this program run against. */
@@ -69,7 +69,7 @@ export async function checkMode(
   const coalesceMs = coalesceMsOf(options);
   if (coalesceMs === undefined) return [];
   const what = 'insert mode';
-  const fault = coalescingFault(version);
+  const fault = asyncInsertFault(version);
   if (fault !== undefined) return [refusal('KCR_PREFLIGHT', what, fault.detail, fault.todo)];
   const bytes = options.coalesceBytes ?? COALESCE_BYTES;
   const detail = `coalesced: inserts of up to ${bytes} bytes wait ${coalesceMs} ms at the server for others, for many Kafka partitions with little traffic`;
@@ -148,12 +148,12 @@ export async function checkSettings(
   { delivery }: Needs,
   server: Server,
 ): Promise<Finding> {
-  const { deduplicated, plain, coalesced } = insertSettings(
+  const { deduplicated, plain, asyncInsert } = insertSettings(
     options.clickhouseSettings ?? {},
     server.knownSettings,
     coalesceMsOf(options),
   );
-  const params = delivery === 'exactly-once' ? (coalesced ?? deduplicated) : plain;
+  const params = delivery === 'exactly-once' ? (asyncInsert ?? deduplicated) : plain;
   const answer = await http.attempt('SELECT 1 FORMAT Null', params);
   if (answer === undefined) return ok('insert settings', 'the server accepts those every insert is pinned to');
   const reason = serverReason(answer.text);
@@ -165,7 +165,7 @@ export async function checkSettings(
       'take it out of `clickhouseSettings`, or upgrade the server',
     );
   }
-  const passing = ['retriable', 'in-doubt'].includes(classify({ kind: 'answer', status: 500, ...answer }));
+  const passing = ['retriable', 'in-doubt'].includes(classifyError({ kind: 'answer', status: 500, ...answer }));
   return refusal(
     passing ? 'KCR_CLICKHOUSE_UNREACHABLE' : 'KCR_PREFLIGHT',
     'insert settings',

@@ -1,14 +1,14 @@
 /**
  * Imports: this room. Can a table keep what was promised: its engine, its dedup window, its defaults, its provenance columns?
  */
-import { type Finding, ok, refusal, warning } from '../../finding.js';
-import type { ClickHouseHttp } from '../http.js';
-import { provenanceStatement, readBackFault } from '../provenance-columns.js';
-import { HIDDEN, hidesRows, namePolicies, SEES_ALL } from '../row-policies.js';
-import { plainName, plainTable, type Table, type TableName } from '../table.js';
-import { tableSetting } from '../tables.js';
-import { budgetWithin, DEDUP_BUDGET_MS } from '../token-doubt.js';
-import { volatileColumns, volatileIn } from '../volatile.js';
+import { type Finding, ok, refusal, warning } from '../../preflight/finding.js';
+import type { ClickHouseHttp } from '../client/http.js';
+import { provenanceStatement, readBackFault } from '../schema/provenance-columns.js';
+import { HIDDEN, hidesRows, namePolicies, SEES_ALL } from '../verify/row-policies.js';
+import { plainName, plainTable, type Table, type TableName } from '../schema/table.js';
+import { tableSetting } from '../schema/tables.js';
+import { budgetWithin, DEDUP_BUDGET_MS } from '../insert/token-doubt.js';
+import { volatileColumns, volatileIn } from '../schema/volatile.js';
 import type { CheckContext } from './context.js';
 
 /** Entries the window is recommended to have: it is one for the whole table, all Kafka partitions together. */

@@ -1,11 +1,11 @@
 /**
  * Imports: this room. Materialized views: what they write into must know a repeated insert too, down the chain.
  */
-import { type Finding, ok, refusal, warning } from '../../finding.js';
-import { isBefore } from '../coalescing.js';
-import type { Table, TableName } from '../table.js';
-import { findTable, findTarget } from '../tables.js';
-import { volatileIn } from '../volatile.js';
+import { type Finding, ok, refusal, warning } from '../../preflight/finding.js';
+import { isBefore } from '../insert/async-insert.js';
+import type { Table, TableName } from '../schema/table.js';
+import { findTable, findTarget } from '../schema/tables.js';
+import { volatileIn } from '../schema/volatile.js';
 import type { CheckContext } from './context.js';
 import { checkVolatile, checkWindow, nameOf } from './table.js';
 

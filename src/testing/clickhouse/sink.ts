@@ -8,7 +8,7 @@ import type { PreparingSink, InsertBatch } from '../../ports.js';
 import { overlay } from '../overlay.js';
 import type { SimulatedProcess } from '../process.js';
 import type { SimulatedTable } from '../table.js';
-import type { Watch } from '../watch.js';
+import type { InvariantChecker } from '../invariant-checker.js';
 import { identityOf, TABLE } from './questions.js';
 import type { ServerWatch, SimulatedClickHouse } from './server.js';
 import { SimulatedWire, type Tampering } from './wire.js';
@@ -19,7 +19,7 @@ export class Tokens implements ServerWatch {
 
   constructor(
     private readonly table: SimulatedTable,
-    private readonly watch: Watch,
+    private readonly watch: InvariantChecker,
   ) {}
 
   remember(batch: InsertBatch): void {
@@ -70,7 +70,7 @@ export async function openShippedSink(
   process: SimulatedProcess,
   server: SimulatedClickHouse,
   tokens: Tokens,
-  watch: Watch,
+  watch: InvariantChecker,
   { options = {}, timeoutMs, tampering, topic }: ShippedConfig,
 ): Promise<PreparingSink> {
   const wire = new SimulatedWire(process, server, {
@@ -85,15 +85,15 @@ export async function openShippedSink(
     rarely(process),
   );
   return overlay(sink, {
-    freeze: (batch) => {
+    prepare: (batch) => {
       tokens.remember(batch);
-      const frozen = sink.freeze(identified(batch));
-      return overlay(frozen, {
-        insert: () => defer(() => (watch.inserting('insert', batch), from(frozen.insert()))),
-        readBack: (asked) => defer(() => (watch.inserting('readBack', batch), from(frozen.readBack(asked)))),
+      const preparedInsert = sink.prepare(identified(batch));
+      return overlay(preparedInsert, {
+        insert: () => defer(() => (watch.inserting('insert', batch), from(preparedInsert.insert()))),
+        readBack: (asked) => defer(() => (watch.inserting('readBack', batch), from(preparedInsert.readBack(asked)))),
         insertMissing: (missing) =>
-          defer(() => (watch.inserting('insert in part', batch), from(frozen.insertMissing(missing)))),
-        fill: (missing) => defer(() => (watch.filling(batch), from(frozen.fill(missing)))),
+          defer(() => (watch.inserting('insert in part', batch), from(preparedInsert.insertMissing(missing)))),
+        fill: (missing) => defer(() => (watch.filling(batch), from(preparedInsert.fill(missing)))),
       });
     },
   });

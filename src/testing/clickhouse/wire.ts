@@ -10,8 +10,8 @@ import {
   type ClickHouseWire,
   type Exchange,
   type HttpRequest,
-} from '../../clickhouse/http.js';
-import { Queries, type Query, type QueryAnswer } from '../../clickhouse/queries.js';
+} from '../../clickhouse/client/http.js';
+import { Queries, type Query, type QueryAnswer } from '../../clickhouse/client/queries.js';
 import { IngestError } from '../../errors.js';
 import type { PortName } from '../faults.js';
 import type { SimulatedProcess } from '../process.js';

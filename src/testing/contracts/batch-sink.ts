@@ -70,7 +70,7 @@ function looking(
 ): readonly ContractCheck[] {
   const ifItLooks = (name: string, run: (under: SinkUnderTest) => Promise<void>): ContractCheck =>
     check(name, async (under) =>
-      'freeze' in under.sink || under.sink.verification !== undefined ? run(under) : undefined,
+      'prepare' in under.sink || under.sink.verification !== undefined ? run(under) : undefined,
     );
   return [
     ifItLooks('a look finds nothing of a batch that was not inserted, and all of one that was', async (under) => {
@@ -104,25 +104,25 @@ function looking(
 function prepared({ sink }: SinkUnderTest, batch: InsertBatch) {
   const prepares = preparing(sink);
   const intent = batch.intent && { ...batch.intent, ...prepares.describe?.(batch.assignment.topic) };
-  return prepares.freeze({ ...batch, intent });
+  return prepares.prepare({ ...batch, intent });
 }
 
 async function insert(under: SinkUnderTest, batch: InsertBatch) {
-  const frozen = prepared(under, batch);
+  const preparedInsert = prepared(under, batch);
   try {
-    return await valueOf(frozen.insert());
+    return await valueOf(preparedInsert.insert());
   } finally {
-    frozen.release();
+    preparedInsert.release();
   }
 }
 
 async function look(under: SinkUnderTest, batch: InsertBatch) {
-  const frozen = prepared(under, batch);
+  const preparedInsert = prepared(under, batch);
   try {
-    const { missing, doubled } = await valueOf(frozen.readBack('the contract asks'));
+    const { missing, doubled } = await valueOf(preparedInsert.readBack('the contract asks'));
     return { missing, doubled };
   } finally {
-    frozen.release();
+    preparedInsert.release();
   }
 }
 
@@ -146,7 +146,7 @@ function batches({ topic = 'events', value = (offset) => `{"n":${offset}}` }: Si
       headers: [],
     }));
     const bytes = records.reduce((sum, record) => sum + (record.value?.length ?? 0), 0);
-    const assignment = { topic, partition, epoch: 1, generation: 1, startOffset: 0 };
+    const assignment = { topic, partition, assignmentId: 1, generation: 1, startOffset: 0 };
     const intent = {
       first,
       last,

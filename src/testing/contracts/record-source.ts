@@ -81,14 +81,17 @@ function telling(check: Check): readonly ContractCheck[] {
       let last = -Infinity;
       for (const event of listener.events) {
         if (event.kind === 'assigned') {
-          expectThat(event.assignment.epoch > last, `epoch ${event.assignment.epoch} came behind ${last}`);
-          last = event.assignment.epoch;
+          expectThat(
+            event.assignment.assignmentId > last,
+            `epoch ${event.assignment.assignmentId} came behind ${last}`,
+          );
+          last = event.assignment.assignmentId;
           open.add(last);
         }
         if (event.kind === 'fetched')
           expectThat(
-            open.has(event.assignment.epoch),
-            `a chunk came under epoch ${event.assignment.epoch}, which was not assigned`,
+            open.has(event.assignment.assignmentId),
+            `a chunk came under epoch ${event.assignment.assignmentId}, which was not assigned`,
           );
       }
     }),
@@ -104,10 +107,10 @@ function telling(check: Check): readonly ContractCheck[] {
             (listener.chunks[0]?.chunk.records.length ?? 0) > 2,
         );
         const next = new Map(
-          listener.of('assigned').map(({ assignment }: Assigned) => [assignment.epoch, assignment.startOffset]),
+          listener.of('assigned').map(({ assignment }: Assigned) => [assignment.assignmentId, assignment.startOffset]),
         );
         for (const { assignment, chunk } of listener.chunks) {
-          expectSame(chunk.afterOffset + 1, next.get(assignment.epoch), 'where a chunk begins');
+          expectSame(chunk.afterOffset + 1, next.get(assignment.assignmentId), 'where a chunk begins');
           let before = chunk.afterOffset;
           for (const { offset } of chunk.records) {
             expectThat(
@@ -116,7 +119,7 @@ function telling(check: Check): readonly ContractCheck[] {
             );
             before = offset;
           }
-          next.set(assignment.epoch, chunk.lastOffset + 1);
+          next.set(assignment.assignmentId, chunk.lastOffset + 1);
         }
       },
     ),
@@ -165,7 +168,10 @@ function asking(check: Check): readonly ContractCheck[] {
       const next = () =>
         listener.chunks
           .slice(before)
-          .find((event) => event.assignment.epoch === assignment.epoch && event.chunk.afterOffset + 1 === offset);
+          .find(
+            (event) =>
+              event.assignment.assignmentId === assignment.assignmentId && event.chunk.afterOffset + 1 === offset,
+          );
       await until('a chunk began where it was sent to', () => next() !== undefined);
     }),
     check('where it drains, partitions are revoked, and it completes once they are released', async (listen) => {

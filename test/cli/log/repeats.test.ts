@@ -59,7 +59,7 @@ test('the names of partitions are runs, and no endless list', () => {
 
 const assignment = (partition: number) => ({
   ...at(partition),
-  epoch: partition,
+  assignmentId: partition,
   generation: 1,
   startOffset: 0,
   topicId: undefined,

@@ -4,7 +4,7 @@ import { describe, expect, test } from 'vitest';
 import { countAbandoned } from '../../../operators/internal/count-abandoned.js';
 import { insertDeduped } from '../../../operators/insert-deduped.js';
 import type { ErrorCode } from '../../../src/errors.js';
-import type { Delivered, IngestEvent, Report } from '../../../src/events.js';
+import type { Delivered, IngestEvent, OnEvent } from '../../../src/events.js';
 import { atMostOnce } from '../../../src/pipeline/at-most-once.js';
 import type { SourceEvent } from '../../../src/ports.js';
 import type { BufferedBatch, CommittedBatch } from '../../../src/stages.js';
@@ -38,18 +38,18 @@ function counting(
   m: Marbles,
   marbleSource: string,
   scripts: Scripts,
-  deliver?: (report: Report) => OperatorFunction<CommittedBatch, Delivered>,
+  deliver?: (onEvent: OnEvent) => OperatorFunction<CommittedBatch, Delivered>,
   code: ErrorCode = 'KCR_KAFKA',
 ) {
   const abandoned: Counted[] = [];
-  const report = (event: IngestEvent): void => {
+  const onEvent = (event: IngestEvent): void => {
     if (event.kind === 'abandoned') abandoned.push([event.first, event.last, event.rows, event.error.code]);
   };
-  const inserting = (told: Report): OperatorFunction<CommittedBatch, Delivered> =>
+  const inserting = (told: OnEvent): OperatorFunction<CommittedBatch, Delivered> =>
     insertDeduped(new FakeSink(new Journal(), scripts), { onEvent: told });
   const delivered = m
     .hot(marbleSource, batches, failure(code))
-    .pipe(countAbandoned(deliver ?? inserting, report), asText(briefDelivered));
+    .pipe(countAbandoned(deliver ?? inserting, onEvent), asText(briefDelivered));
   return { delivered, abandoned };
 }
 
@@ -192,7 +192,7 @@ test(
   'by hand, too: insertDeduped counts what came to it committed, once, however often it is counted',
   marbles((m) => {
     const told: Counted[] = [];
-    const onEvent: Report = (event) => {
+    const onEvent: OnEvent = (event) => {
       if (event.kind === 'abandoned') told.push([event.first, event.last, event.rows, event.error.code]);
     };
     const sink = (): FakeSink => new FakeSink(new Journal(), { 'insert 10-14': '---p', 'insert 15-19': '-----k' });

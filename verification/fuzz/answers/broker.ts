@@ -1,6 +1,6 @@
 // Answers to Fetch and Metadata, sound and damaged: what the product reads of them against what the protocol says.
 import { IngestError } from '../../../src/errors.js';
-import { troubleOf } from '../../../src/kafka/trouble.js';
+import { classifyError } from '../../../src/kafka/connection/classify-error.js';
 import type { Random } from '../random.js';
 import { Reader, Writer } from './kafka-bytes.js';
 import type { AnswerSubject } from './subject.js';
@@ -37,7 +37,7 @@ export async function brokerFault(
 
 /** One bad answer must cost a connection, never the source: what is final is a refusal that the broker spelled out. */
 function contained(error: unknown): boolean {
-  return troubleOf(error) !== 'fatal' || (error instanceof IngestError && error.fields.serverCode !== undefined);
+  return classifyError(error) !== 'fatal' || (error instanceof IngestError && error.fields.serverCode !== undefined);
 }
 
 function said(error: unknown): string {

@@ -87,7 +87,7 @@ export class ClickHouseAnswers {
 
   async #insert(token: string, rows: number): Promise<Outcome> {
     const records = Array.from({ length: rows }, (_, index) => record(FIRST_OFFSET + index, { id: index }));
-    const frozen = this.#sink.freeze(batchOf(records, { token }));
+    const frozen = this.#sink.prepare(batchOf(records, { token }));
     try {
       await lastValueFrom(from(frozen.insert()));
       return { isDelivered: true, error: undefined };

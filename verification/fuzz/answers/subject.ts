@@ -1,9 +1,9 @@
 // The product's side of a broker's answers. The only file of this kind that knows where it is.
-import { containAnswers, OpenRequests } from '../../../src/kafka/answers.js';
-import type { WireBroker, WireBrokerPool, WireRequest } from '../../../src/kafka/broker.js';
-import { decodeAnswer } from '../../../src/kafka/fetch.js';
-import { FrameReader, MAX_ANSWER_BYTES } from '../../../src/kafka/frames.js';
-import { decodeMetadata } from '../../../src/kafka/topic-ids.js';
+import { containAnswers, OpenRequests } from '../../../src/kafka/connection/answers.js';
+import type { KafkajsBroker, KafkajsBrokerPool, KafkajsRequest } from '../../../src/kafka/connection/broker.js';
+import { decodeAnswer } from '../../../src/kafka/fetch/fetch-request.js';
+import { FrameReader, MAX_ANSWER_BYTES } from '../../../src/kafka/connection/frames.js';
+import { decodeMetadata } from '../../../src/kafka/connection/metadata.js';
 
 export const mostAnswerBytes = MAX_ANSWER_BYTES;
 
@@ -65,17 +65,17 @@ export const decodeAsShipped: AnswerSubject = {
 };
 
 /** As the cluster asks: what is thrown at an answer is contained. */
-const broker = ((): WireBroker => {
+const broker = ((): KafkajsBroker => {
   const connectionPool = {
     host: 'fuzz',
     port: 9092,
     getConnection: async () => ({ chunks: [], send: async () => undefined }),
-    send: async ({ response }: Pick<WireRequest, 'response'>) => response.parse(await response.decode(sent)),
+    send: async ({ response }: Pick<KafkajsRequest, 'response'>) => response.parse(await response.decode(sent)),
   };
   const pool = {
     metadata: null,
-    createBroker: () => ({ nodeId: 1, connectionPool }) as unknown as WireBroker,
-  } satisfies WireBrokerPool;
+    createBroker: () => ({ nodeId: 1, connectionPool }) as unknown as KafkajsBroker,
+  } satisfies KafkajsBrokerPool;
   containAnswers(pool, () => undefined);
   return pool.createBroker();
 })();

@@ -4,7 +4,7 @@ import { compress as zstdCompress } from '@bokuweb/zstd-wasm';
 import kafkajs from 'kafkajs';
 import { compressFrameSync } from 'lz4-napi';
 import { compressSync as snappyCompress } from 'snappy';
-import { registerCodecs } from '../../../src/kafka/codecs.js';
+import { registerCodecs } from '../../../src/kafka/fetch/codecs.js';
 import type { Random } from '../random.js';
 
 /**

@@ -1,7 +1,7 @@
 // The product's reader of record batches. The only file of this kind that knows where it is.
 import { IngestError } from '../../../src/errors.js';
-import { damageError } from '../../../src/kafka/damage.js';
-import { LogReader } from '../../../src/kafka/records.js';
+import { damageError } from '../../../src/kafka/fetch/damage.js';
+import { LogReader } from '../../../src/kafka/fetch/records.js';
 import { attributeBits, withCrc } from './encode.js';
 import type { OracleAborted, OracleRecord } from './oracle.js';
 

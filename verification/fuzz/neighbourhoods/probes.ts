@@ -18,7 +18,7 @@ export interface Row {
 }
 
 /**
- * As the product's inserts are read; docs/guarantees.md and src/clickhouse/settings.ts say why. Written down here once
+ * As the product's inserts are read; docs/guarantees.md and src/clickhouse/insert/settings.ts say why. Written down here once
  * more, since the oracle takes nothing from the product.
  */
 const settings: Readonly<Record<string, string>> = {

@@ -7,7 +7,7 @@ import { openClickHouseSink } from '../../../src/clickhouse/sink.js';
 import { IngestError } from '../../../src/errors.js';
 import { Ledger } from '../../../src/ledger.js';
 import type { Assignment, Batch, KafkaRecord } from '../../../src/model/record.js';
-import type { PreparingSink, FrozenInsert, InsertBatch } from '../../../src/ports.js';
+import type { PreparingSink, PreparedInsert, InsertBatch } from '../../../src/ports.js';
 import type { BufferedBatch } from '../../../src/stages.js';
 import { memoryStore } from '../../../src/state/memory.js';
 import type { FuzzRecord } from './records.js';
@@ -41,7 +41,7 @@ export async function ingest(
   batches: readonly (readonly FuzzRecord[])[],
 ): Promise<Ingested> {
   const first = batches[0]?.[0]?.offset ?? 0;
-  const assignment: Assignment = { topic, partition, epoch: 1, generation: 1, startOffset: first };
+  const assignment: Assignment = { topic, partition, assignmentId: 1, generation: 1, startOffset: first };
   const ledger = new Ledger(memoryStore(), source, { group: 'fuzz', owner: 'fuzz', maxPending: 16 });
   const excluded: number[] = [];
   const delivered$ = from(batchesOf(assignment, batches)).pipe(
@@ -94,9 +94,9 @@ export function blamesTheNext(sink: PreparingSink): PreparingSink {
   return {
     describe: (topic) => sink.describe(topic),
     close: () => sink.close(),
-    freeze: (batch: InsertBatch): FrozenInsert => {
+    prepare: (batch: InsertBatch): PreparedInsert => {
       try {
-        return sink.freeze(batch);
+        return sink.prepare(batch);
       } catch (thrown) {
         if (!(thrown instanceof IngestError)) throw thrown;
         const index = batch.records.map(({ offset }) => offset).indexOf(thrown.fields.offset ?? -1);

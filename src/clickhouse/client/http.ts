@@ -1,0 +1,282 @@
+/**
+ * Room: ClickHouse's HTTP interface. Queries go through @clickhouse/client. Inserts go through node:http: their
+ * bodies are made in memory that is used again, so it must be known when nobody looks at a piece any more, and
+ * where a request broke (before or after it was sent) decides whether it is in doubt. Each has connections of its own:
+ * the client cuts those that it thinks idle, also while an insert waits on them. Knows nothing of batches.
+ */
+import http from 'node:http';
+import https from 'node:https';
+import { type ClickHouseClient, ClickHouseLogLevel, createClient } from '@clickhouse/client';
+import type { IngestError } from '../../errors.js';
+import { foreignAnswer, isAnswerOf } from './query-answer.js';
+import type { BodyPieces } from '../insert/body.js';
+import type { Phase } from './classify-error.js';
+import { askOver } from './ask.js';
+import { type ClickHouseAddress, Endpoint, isConnected } from './connection.js';
+import { connectionFault, portOfTls } from './connection-fault.js';
+import { type Encoding, Sending } from './sending.js';
+import { speaksTls } from './speaks-tls.js';
+import { Queries, type ServerError, unreachable } from './queries.js';
+import { readRowsOf } from '../insert/row-count.js';
+import { webPage } from './web-page.js';
+
+/** How ClickHouse is reached, and how long it is waited for. */
+export interface ClickHouseConnection extends ClickHouseAddress {
+  /**
+   * How long one request may take, from its first byte to the end of its answer. An insert that takes longer is not
+   * cancelled by it: the server goes on, which is why it then counts as in doubt.
+   * @default 120000
+   */
+  readonly requestTimeoutMs?: number;
+  /** How long a query, which inserts nothing, may take. @default as `requestTimeoutMs` */
+  readonly queryTimeoutMs?: number;
+  /** Aborted while the first questions are asked: those under way fail at once, with its reason. */
+  readonly starting?: AbortSignal | undefined;
+  /** Of queries' answers; `zstd` needs Node 22.15. @default 'none' */
+  readonly answerCompression?: 'none' | Encoding;
+}
+
+export interface Answer {
+  readonly status: number;
+  /** ClickHouse's own error code; also looked at when the status says 200. */
+  readonly code: number | undefined;
+  readonly text: string;
+  /** Rows that the server says it has read, those of materialized views included; undefined: it, or a proxy, does not say. */
+  readonly readRows: number | undefined;
+  /** It came over a connection that had been used before: the server is still the same run of itself. */
+  readonly kept: boolean;
+  /** Undefined: it names the query that was sent. Else what answered is not known, nor whether the server has got anything. */
+  readonly foreign: { readonly why: string; readonly hint: string } | undefined;
+}
+
+export interface Exchange {
+  /** Rejects with a `ConnectionFailure`, or with what making the body threw: then the server has not got all of it, and takes none. */
+  readonly answer: Promise<Answer>;
+  /** Resolves when the body's pieces are not looked at any more, by nobody. */
+  readonly bodyFree: Promise<void>;
+  /** Bytes of the body so far, as they were sent. */
+  sentBytes(): number;
+}
+
+/** The request did not come to the end of an answer. */
+export class ConnectionFailure extends Error {
+  override readonly name = 'ConnectionFailure';
+  constructor(
+    readonly phase: Phase,
+    reason: string,
+    cause?: unknown,
+    readonly hint?: string,
+  ) {
+    super(reason, cause === undefined ? undefined : { cause });
+  }
+}
+
+export interface HttpRequest {
+  /** What goes into the url: query, settings, `param_…`. */
+  readonly params: Readonly<Record<string, string>>;
+  readonly body: BodyPieces;
+  /** Compressed on the way. @default as it is */
+  readonly encoding?: Encoding | undefined;
+  readonly signal?: AbortSignal | undefined;
+}
+
+export const REQUEST_TIMEOUT_MS = 120_000;
+const CODE_HEADER = 'x-clickhouse-exception-code';
+const SUMMARY_HEADER = 'x-clickhouse-summary';
+
+export class ClickHouseHttp {
+  /** For messages: without credentials. */
+  readonly address: string;
+  readonly #endpoint: Endpoint;
+  readonly #client: ClickHouseClient;
+  readonly #agent: http.Agent;
+  readonly #queryAgent: http.Agent;
+  readonly #requestTimeoutMs: number;
+  readonly #queries: Queries;
+
+  /** @throws `KCR_CONFIG` for options that cannot be used. */
+  constructor(connection: ClickHouseConnection) {
+    const endpoint = new Endpoint(connection);
+    this.address = endpoint.address;
+    this.#endpoint = endpoint;
+    this.#agent = endpoint.agent();
+    this.#queryAgent = endpoint.agent();
+    this.#requestTimeoutMs = connection.requestTimeoutMs ?? REQUEST_TIMEOUT_MS;
+    const { answerCompression = 'none' } = connection;
+    this.#client = createClient({
+      ...endpoint.clientOptions,
+      request_timeout: connection.queryTimeoutMs ?? this.#requestTimeoutMs,
+      http_agent: this.#queryAgent,
+      ...(answerCompression === 'none' ? {} : { compression: { response: { codec: answerCompression } } }),
+      log: { level: ClickHouseLogLevel.OFF },
+    });
+    this.#queries = new Queries(askOver(this.#client), this.address, connection.starting);
+  }
+
+  /**
+   * Sends at once. Aborting the signal destroys the connection; the server may go on all the same. A body of one piece
+   * has a Content-Length, a longer one goes in chunks: cut off, either of them is refused as a whole.
+   * @throws What making the body's first piece throws.
+   */
+  send({ params, body, encoding, signal }: HttpRequest): Exchange {
+    const first = body.next();
+    const length =
+      encoding !== undefined
+        ? { 'content-encoding': encoding }
+        : body.isOver
+          ? { 'content-length': first.byteLength }
+          : {};
+    const { isSecure, host, port, pathname, headers } = this.#endpoint;
+    const request = (isSecure ? https : http).request({
+      method: 'POST',
+      host,
+      port,
+      agent: this.#agent,
+      path: `${pathname || '/'}?${new URLSearchParams(params).toString()}`,
+      headers: { 'user-agent': 'kafka-clickhouse-rx', ...headers, ...length },
+    });
+    const sending = new Sending(request, body, encoding);
+    const bodyFree = new Promise<void>((resolve) => request.once('close', resolve));
+    const answer = new Promise<Answer>((resolve, reject) => {
+      let phase: Phase = 'connecting';
+      let ended = false;
+      const failWith = (error: Error): void => {
+        if (ended) return;
+        ended = true;
+        reject(error);
+        request.destroy();
+      };
+      const fail = (reason: string, cause?: unknown, hint?: string): void =>
+        failWith(new ConnectionFailure(phase, `${this.address}: ${reason}`, cause, hint));
+      const broken = (error: Error): void => {
+        const fault = connectionFault(error);
+        fail(fault?.what ?? connectionReason(error, request.reusedSocket), error, fault?.hint);
+      };
+      const aborted = (): void => fail('the request was aborted');
+      const whole = setTimeout(() => fail(`no answer within ${this.#requestTimeoutMs} ms`), this.#requestTimeoutMs);
+      const connected = (): void => void (phase = 'sent');
+      request.once('socket', (socket) => {
+        if (isConnected(socket)) connected();
+        else socket.once(isSecure ? 'secureConnect' : 'connect', connected);
+      });
+      request.on('error', broken);
+      request.once('close', () => {
+        clearTimeout(whole);
+        signal?.removeEventListener('abort', aborted);
+        fail('the connection was closed before the answer had ended');
+      });
+      request.once('response', (response) => {
+        phase = 'answering';
+        const chunks: Buffer[] = [];
+        response.on('data', (chunk: Buffer) => chunks.push(chunk));
+        // Of an answer that is cut off Node tells here; `end` comes for a whole one only.
+        response.once('error', broken);
+        response.once('end', () => {
+          ended = true;
+          const text = Buffer.concat(chunks).toString('utf8');
+          resolve(
+            answerOf(
+              params['query_id'] ?? '',
+              { status: response.statusCode ?? 0, headers: response.headers, text },
+              request.reusedSocket,
+            ),
+          );
+          // An answer that came before the body had gone out: whatever is still being sent must not go on from a
+          // buffer that is about to be used again.
+          if (!request.writableFinished) request.destroy();
+        });
+      });
+      if (signal?.aborted === true) return aborted();
+      signal?.addEventListener('abort', aborted, { once: true });
+      sending.begin(first, failWith);
+    });
+    return { answer, bodyFree, sentBytes: () => sending.bytes };
+  }
+
+  /**
+   * Rows of a SELECT, pinned to settings under which they are true. Values go in as parameters: `{name:Type}` in the text,
+   * `name` in `values`. `settings`: besides those, or in their place.
+   * Errors: `KCR_CLICKHOUSE_UNREACHABLE`, also for an answer that is not of this query; `KCR_TABLE_MISSING`; `KCR_PREFLIGHT`
+   * with the server's code.
+   */
+  select<Row>(
+    sql: string,
+    values: Readonly<Record<string, string | number>> = {},
+    signal?: AbortSignal,
+    settings?: Readonly<Record<string, string>>,
+  ): Promise<Row[]> {
+    return this.#queries.select<Row>(sql, values, signal, settings);
+  }
+
+  /** Undefined when the statement ran, else what the server said. Errors: `KCR_CLICKHOUSE_UNREACHABLE`. */
+  attempt(sql: string, settings: Readonly<Record<string, string>> = {}): Promise<ServerError | undefined> {
+    return this.#queries.attempt(sql, settings);
+  }
+
+  /** The answer of a statement that takes no FORMAT. Errors: as `select`. */
+  text(sql: string): Promise<string> {
+    return this.#queries.text(sql);
+  }
+
+  /**
+   * What a query's failure may have meant: who is asked without TLS on a port for TLS hangs up without a word, so the
+   * port is tried. Gives the error itself where nothing better is known.
+   */
+  async explained(error: IngestError): Promise<IngestError> {
+    const { isSecure, isThroughProxy, host, port } = this.#endpoint;
+    const { cause } = error.fields;
+    const isHangUp = (cause as NodeJS.ErrnoException | undefined)?.code === 'ECONNRESET';
+    if (isSecure || isThroughProxy || !isHangUp || !(await speaksTls(host, port))) return error;
+    return unreachable(this.address, portOfTls, cause);
+  }
+
+  close(): void {
+    void this.#client.close();
+    this.#agent.destroy();
+    this.#queryAgent.destroy();
+  }
+}
+
+/** What the sink needs of a server: a simulated one stands in for it in tests. */
+export type ClickHouseWire = Pick<ClickHouseHttp, 'address' | 'send' | 'select' | 'close'>;
+
+/** What came over the wire, to its end. */
+export interface RawAnswer {
+  readonly status: number;
+  /** By names in lower case. */
+  readonly headers: http.IncomingHttpHeaders;
+  readonly text: string;
+}
+
+/** What an answer to the insert `queryId` says. `kept`: it came over a connection that had been used before. */
+export function answerOf(queryId: string, { status, headers, text }: RawAnswer, kept: boolean): Answer {
+  return {
+    status,
+    code: exceptionCode(headers[CODE_HEADER]),
+    text: webPage(text) ?? text,
+    readRows: readRowsOf(headers[SUMMARY_HEADER]),
+    kept,
+    foreign: isAnswerOf(queryId, headers) ? undefined : foreignAnswer(headers),
+  };
+}
+
+/** An identifier as ClickHouse reads it, whatever it holds. */
+export function quoteIdentifier(name: string): string {
+  return `\`${name.replaceAll('\\', '\\\\').replaceAll('`', '\\`')}\``;
+}
+
+export function quotedTable(database: string, table: string): string {
+  return `${quoteIdentifier(database)}.${quoteIdentifier(table)}`;
+}
+
+function exceptionCode(header: string | string[] | undefined): number | undefined {
+  if (header === undefined) return undefined;
+  const code = Number(header);
+  return Number.isInteger(code) ? code : 0;
+}
+
+function connectionReason(error: Error, reusedSocket: boolean): string {
+  const code = (error as NodeJS.ErrnoException).code;
+  const what = error.message === '' ? (code ?? error.name) : error.message;
+  return reusedSocket && code === 'ECONNRESET' ? `${what} (on a kept-alive connection)` : what;
+}

@@ -1,0 +1,433 @@
+/**
+ * Room: one batch on its way into its table. Its bytes are a pure function of its records, so they are made while an
+ * insert is sent, not when the batch is frozen: with ClickHouse down, batches wait without a buffer each.
+ */
+import { randomUUID } from 'node:crypto';
+import { Observable } from 'rxjs';
+import { hasCode, IngestError } from '../../errors.js';
+import type { Records } from '../../model/record.js';
+import type { PreparedInsert, InsertBatch, InsertResult, ReadBack } from '../../ports.js';
+import { orAltered } from '../schema/altered-table.js';
+import { RowBody } from './body.js';
+import { classifyError, failedInView, rowAtFault, serverReason } from '../client/classify-error.js';
+import { countTimesOutside } from './check-batch.js';
+import { afterRefusal, asyncInsertFault } from './async-insert.js';
+import { RowEncoder } from './encode.js';
+import { isSameTable, type TableDoubt, type TableNow } from '../verify/evidence.js';
+import { type Answer, ConnectionFailure } from '../client/http.js';
+import { insertParams } from './insert-statement.js';
+import type { AsyncInsert, SinkContext, TargetTable } from './sink-context.js';
+import type { Table } from '../schema/table.js';
+import { type Where, whereOf } from '../verify/look-errors.js';
+import { fatalHint, foreignHint, poisonHint, retriableHint } from './refusal-hints.js';
+import { RangeLook } from '../verify/range-look.js';
+import { refuseOtherCount } from './row-count.js';
+import { OwnToken } from './own-token.js';
+import { type InsertSettings, insertToken, queryIdOf } from './settings.js';
+import type { InsertSlots } from './slots.js';
+import { sendingDoubt } from './token-doubt.js';
+import { recordedColumns } from '../schema/watched-table.js';
+
+const UNKNOWN_STATUS_OF_INSERT = 319;
+/** Before something is sent a second time the table was asked no longer ago. */
+const SEEN_MS = 5_000;
+
+export class PreparedBatch implements PreparedInsert {
+  readonly #context: SinkContext;
+  readonly #destination: TargetTable;
+  readonly #batch: InsertBatch;
+  #encoderOf: { readonly table: Table; readonly encoder: RowEncoder } | undefined;
+  readonly #token: string | undefined;
+  readonly #queryId: string;
+  readonly #look: RangeLook;
+  /** An attempt of this process or of one before it may have landed. */
+  #mayHaveLanded: boolean;
+  /** When the table was asked for the range last, and what it was. */
+  #looked: { readonly atMs: number; readonly table: TableNow } | undefined;
+  readonly #own: OwnToken;
+  /** Waits for no others any more: together with them it was refused. */
+  #isAlone = false;
+
+  constructor(context: SinkContext, destination: TargetTable, batch: InsertBatch) {
+    const { target } = destination;
+    this.#context = context;
+    this.#destination = destination;
+    this.#batch = batch;
+    this.#token = batch.token === undefined ? undefined : this.#tokenAsSent(batch.token);
+    this.#queryId = this.#token === undefined ? `kcr-${randomUUID()}` : queryIdOf(this.#token);
+    this.#look = new RangeLook(context, target, batch, { token: this.#token, queryId: this.#queryId });
+    this.#mayHaveLanded = batch.replay;
+    this.#own = new OwnToken(context);
+  }
+
+  /**
+   * Keeper takes part and token in one step, so a replicated table needs no reading back; unless the server that is
+   * asked again is another version, which may make tokens in another context. Without a token nothing was promised.
+   */
+  get readBackWhenInDoubt(): boolean {
+    const { family } = this.#destination.target.now;
+    const otherVersion =
+      this.#batch.intent !== undefined && this.#look.recorded?.version !== this.#context.server.version;
+    return this.#token !== undefined && (family === 'plain' || (otherVersion && this.#look.canShow));
+  }
+
+  /** For the table as it was seen last, not as it was when the batch was frozen: a look goes by the columns that it has now. */
+  get #encoder(): RowEncoder {
+    const { table } = this.#destination.target;
+    if (this.#encoderOf?.table !== table) {
+      const {
+        assignment: { topic, partition },
+        intent,
+      } = this.#batch;
+      this.#encoderOf = {
+        table,
+        encoder: new RowEncoder(recordedColumns(table.provenance, intent?.written?.columns), topic, partition),
+      };
+    }
+    return this.#encoderOf.encoder;
+  }
+
+  tokenDoubt(nowMs: number): string | undefined {
+    return this.#doubt(nowMs)?.why;
+  }
+
+  #doubt(nowMs: number): TableDoubt | undefined {
+    const { intent } = this.#batch;
+    if (intent === undefined || this.#token === undefined) return undefined;
+    const { server, settings } = this.#context;
+    const { dedupBudgetMs, target } = this.#destination;
+    const known = { budgetMs: dedupBudgetMs, server, settings: settings.fingerprint };
+    return sendingDoubt(intent, known, nowMs, this.#mayHaveLanded ? target.now : undefined);
+  }
+
+  insert(): Observable<InsertResult> {
+    return abortable((signal) => this.#insert(signal));
+  }
+
+  readBack(doubt?: string): Observable<ReadBack> {
+    return abortable((signal) => this.#readBack(doubt, signal));
+  }
+
+  insertMissing(missing: readonly number[]): Observable<InsertResult> {
+    return abortable((signal) => this.#insertOnly(missing, { token: this.#token, queryId: this.#queryId }, signal));
+  }
+
+  fill(missing: readonly number[]): Observable<InsertResult> {
+    const { token } = this.#batch;
+    const fill = {
+      token: token === undefined ? undefined : this.#tokenAsSent(`${token}:fill1`),
+      queryId: `${this.#queryId}-fill1`,
+    };
+    return abortable((signal) => this.#insertOnly(missing, fill, signal));
+  }
+
+  release(): void {
+    // The bytes live in a slot only while an attempt is on its way.
+  }
+
+  async #readBack(asked: string | undefined, signal: AbortSignal): Promise<ReadBack> {
+    // Only a doubt about the token may be overruled; who asks for another reason wants to know what is there.
+    const isAboutToken = this.#doubt(this.#context.now())?.why === asked;
+    const atMs = this.#context.now();
+    const found = await this.#look.readBack(
+      asked,
+      () => isAboutToken && this.#doubt(this.#context.now())?.mayTrust !== false,
+      signal,
+    );
+    this.#looked = { atMs, table: this.#destination.target.now };
+    return found;
+  }
+
+  async #insert(signal: AbortSignal): Promise<InsertResult> {
+    await this.#identifyAgain();
+    if (this.#token !== undefined) return this.#send(this.#batch.records, this.#token, this.#queryId, signal);
+    const own = this.#destination.target.now.keepsTokens ? await this.#own.take(this.#mayHaveLanded) : undefined;
+    const result = await this.#send(this.#batch.records, own, this.#queryId, signal);
+    const why = this.#mayHaveLanded && own !== undefined ? await this.#own.fault() : undefined;
+    if (why !== undefined) throw new IngestError('KCR_INSERT_IN_DOUBT', why, this.#where());
+    return result;
+  }
+
+  /**
+   * Before anything is sent a second time. A connection that broke may have been the server's upgrade, after which it may
+   * make its tokens in another context; and the table may have been altered since.
+   */
+  async #identifyAgain(): Promise<void> {
+    if (!this.#mayHaveLanded || this.#batch.intent === undefined) return;
+    await Promise.all([this.#context.identify(), this.#destination.target.refresh()]);
+  }
+
+  async #insertOnly(
+    missing: readonly number[],
+    { token, queryId }: { readonly token: string | undefined; readonly queryId: string },
+    signal: AbortSignal,
+  ): Promise<InsertResult> {
+    await this.#identifyAgain();
+    await this.#look.refuseDoublingInViews(missing);
+    const wanted = new Set(missing);
+    // With others it could be lost by what happens to them, and there is no second fill.
+    this.#isAlone = true;
+    return this.#send(
+      this.#batch.records.filter(({ offset }) => wanted.has(offset)),
+      token,
+      queryId,
+      signal,
+    );
+  }
+
+  async #send(
+    records: Records,
+    token: string | undefined,
+    queryId: string,
+    signal: AbortSignal,
+  ): Promise<InsertResult> {
+    if (records.length === 0) return { rows: 0, bytes: 0 };
+    const { settings, slots } = this.#context;
+    const alone = async (): Promise<InsertResult> => {
+      const { target } = this.#destination;
+      const { table } = target;
+      try {
+        const result = await this.#exchange(records, slots, this.#params(token, queryId, settings), signal);
+        target.took(table);
+        return result;
+      } catch (error) {
+        const asking = { http: this.#context.http, target, settings: settings.plain, signal };
+        throw hasCode(error, 'KCR_POISON')
+          ? await orAltered(error, asking, { records, sentInto: table, where: this.#where() })
+          : error;
+      }
+    };
+    const asyncInsert = this.#asyncInsert(records);
+    if (asyncInsert === undefined) return alone();
+    try {
+      return await this.#exchange(
+        records,
+        asyncInsert.slots,
+        this.#params(token, queryId, { ...settings, deduplicated: asyncInsert.settings }),
+        signal,
+      );
+    } catch (error) {
+      const then = afterRefusal(error);
+      if (then !== 'stay') this.#isAlone = true;
+      if (then !== 'ask alone') throw error;
+      return alone().catch((thrown: unknown) => {
+        throw asAfter(error, thrown);
+      });
+    }
+  }
+
+  #asyncInsert(records: Records): AsyncInsert | undefined {
+    const { asyncInsert, server } = this.#context;
+    if (asyncInsert === undefined || this.#token === undefined || this.#isAlone) return undefined;
+    // It may have been exchanged for an older one since the start.
+    if (asyncInsertFault(server.version) !== undefined) return undefined;
+    return this.#encoder.fit(records, asyncInsert.maxBytes) ? asyncInsert : undefined;
+  }
+
+  async #exchange(
+    records: Records,
+    slots: InsertSlots,
+    params: Record<string, string>,
+    signal: AbortSignal,
+  ): Promise<InsertResult> {
+    const slot = await slots.take(signal);
+    let bodyFree: Promise<void> = Promise.resolve();
+    try {
+      signal.throwIfAborted();
+      await this.#lookAgain();
+      this.#refuseUnasked();
+      const body = new RowBody(this.#encoder.rows(records), slot.pieces);
+      const exchange = this.#context.http.send({ params, body, encoding: this.#context.encoding, signal });
+      bodyFree = exchange.bodyFree;
+      const answer = await exchange.answer;
+      if (answer.status !== 200 || answer.code !== undefined || answer.text !== '' || answer.foreign !== undefined)
+        throw this.#refused(answer, records);
+      this.#context.answered(answer.kept);
+      const { table } = this.#destination.target;
+      await refuseOtherCount(answer.readRows, records.length, this.#where(), {
+        table,
+        known: table.views,
+        look: () => this.#look.views(),
+      });
+      this.#tellOfTimes(records);
+      return { rows: records.length, bytes: exchange.sentBytes() };
+    } catch (error) {
+      const failure = error instanceof ConnectionFailure ? this.#broken(error) : error;
+      if (hasCode(failure, 'KCR_INSERT_IN_DOUBT')) this.#mayHaveLanded = true;
+      throw failure;
+    } finally {
+      void bodyFree.then(() => slot.free());
+    }
+  }
+
+  #tellOfTimes(records: Records): void {
+    const { assignment, afterOffset, lastOffset } = this.#batch;
+    const outside = this.#destination.target.table.provenance.timestamp === 'time' ? countTimesOutside(records) : 0;
+    if (outside > 0)
+      this.#context.onEvent({
+        kind: 'timesOutside',
+        assignment,
+        first: afterOffset + 1,
+        last: lastOffset,
+        records: outside,
+      });
+  }
+
+  /** What came into the table while a slot was waited for, or the process stood still, may have pushed the token out of its window. */
+  async #lookAgain(): Promise<void> {
+    if (!this.#mayHaveLanded || this.#batch.intent === undefined) return;
+    const { target } = this.#destination;
+    const isOld = (): boolean => this.#context.now() - target.askedMs > SEEN_MS;
+    if (isOld()) await target.refresh();
+    if (isOld())
+      throw new IngestError('KCR_INSERT_RETRIABLE', 'not sent: what is known of the table is too old', this.#where());
+  }
+
+  /**
+   * The last moment. Since the caller asked for a doubt there was a wait for a slot, and perhaps a process that was
+   * frozen: what it missed meanwhile (another owner's insert of this range) the server may have forgotten already.
+   */
+  #refuseUnasked(): void {
+    const nowMs = this.#context.now();
+    const doubt = this.tokenDoubt(nowMs);
+    if (doubt === undefined) return;
+    const { dedupBudgetMs, target } = this.#destination;
+    if (
+      this.#looked !== undefined &&
+      nowMs - this.#looked.atMs <= dedupBudgetMs &&
+      isSameTable(this.#looked.table, target.now)
+    )
+      return;
+    throw new IngestError('KCR_INSERT_RETRIABLE', `not sent before the table was asked: ${doubt}`, this.#where());
+  }
+
+  /** Another program's token is sent as it stands: with anything added it would be another one. */
+  #tokenAsSent(token: string): string {
+    const { database, table } = this.#destination.target.table;
+    return this.#batch.intent?.token === undefined ? insertToken(token, database, table) : token;
+  }
+
+  #params(
+    token: string | undefined,
+    queryId: string,
+    settings: Pick<InsertSettings, 'deduplicated' | 'plain'>,
+  ): Record<string, string> {
+    return {
+      ...insertParams(this.#destination.target.table),
+      query_id: queryId,
+      ...(token === undefined ? settings.plain : { ...settings.deduplicated, insert_deduplication_token: token }),
+    };
+  }
+
+  #where(): Where {
+    return whereOf(this.#batch, this.#destination.target.table);
+  }
+
+  #broken(failure: ConnectionFailure): IngestError {
+    const inDoubt = classifyError({ kind: 'network', phase: failure.phase }) === 'in-doubt';
+    return new IngestError(
+      inDoubt ? 'KCR_INSERT_IN_DOUBT' : 'KCR_INSERT_RETRIABLE',
+      inDoubt
+        ? `the connection failed after the insert was sent: ${failure.message}`
+        : `ClickHouse cannot be reached: ${failure.message}`,
+      { ...this.#where(), hint: failure.hint, cause: failure },
+    );
+  }
+
+  #refused({ status, code, text, foreign }: Answer, records: Records): IngestError {
+    if (status === 200 && code === undefined && text === '' && foreign !== undefined) {
+      return new IngestError('KCR_INSERT_IN_DOUBT', `answered 200, but ${foreign.why}`, {
+        ...this.#where(),
+        hint: foreign.hint,
+      });
+    }
+    const reason = serverReason(text) || `HTTP status ${status} without a reason`;
+    const unknownForMs = code === UNKNOWN_STATUS_OF_INSERT ? this.#look.noteUnknown() : undefined;
+    const fields = { ...this.#where(), serverCode: code ?? `HTTP ${status}`, unknownForMs };
+    switch (classifyError({ kind: 'answer', status, code, text })) {
+      case 'retriable':
+        return new IngestError('KCR_INSERT_RETRIABLE', reason, { ...fields, hint: retriableHint(code) });
+      case 'in-doubt':
+        return new IngestError('KCR_INSERT_IN_DOUBT', reason, {
+          ...fields,
+          hint: failedInView(code, text)
+            ? 'mend the materialized view; the same insert then completes it'
+            : foreignHint(code),
+        });
+      case 'unknown':
+        return new IngestError('KCR_INSERT_IN_DOUBT', reason, {
+          ...fields,
+          divisible: 'perhaps',
+          hint: foreignHint(code),
+        });
+      case 'schema':
+        return new IngestError('KCR_SCHEMA', reason, {
+          ...fields,
+          hint: 'change the table or the route; nothing of the batch is lost',
+          divisible: 'perhaps',
+          mayHaveLanded: this.#noteInPart(),
+        });
+      case 'too-large':
+        return new IngestError('KCR_INSERT_FATAL', reason, { ...fields, hint: fatalHint(code), divisible: 'surely' });
+      case 'fatal':
+        return new IngestError('KCR_INSERT_FATAL', reason, { ...fields, hint: fatalHint(code) });
+      case 'poison':
+        return this.#poisoned(code, text, reason, records);
+    }
+  }
+
+  /** An expression may have failed while a part was written: of the parts of other ClickHouse partitions some are there. */
+  #noteInPart(): boolean {
+    const mayHaveLanded = this.#destination.target.table.partitionKey !== '';
+    if (mayHaveLanded) this.#mayHaveLanded = true;
+    return mayHaveLanded;
+  }
+
+  #poisoned(code: number | undefined, text: string, reason: string, records: Records): IngestError {
+    const { topic, partition, first, last, table } = this.#where();
+    const row = rowAtFault(code, text);
+    const offset = row === undefined || row < 1 ? undefined : records.at(row - 1)?.offset;
+    if (offset !== undefined)
+      return new IngestError('KCR_POISON', reason, {
+        topic,
+        partition,
+        offset,
+        table,
+        serverCode: code,
+        hint: poisonHint(reason),
+      });
+    const mayHaveLanded = this.#noteInPart();
+    return new IngestError('KCR_POISON', reason, {
+      topic,
+      partition,
+      first,
+      last,
+      table,
+      serverCode: code,
+      divisible: 'surely',
+      mayHaveLanded,
+      hint: poisonHint(reason),
+    });
+  }
+}
+
+/** What the first of two attempts has left in the table is there whatever became of the second, which may not even have been sent. */
+function asAfter(first: unknown, second: unknown): unknown {
+  const hasLanded = first instanceof IngestError && first.fields.mayHaveLanded === true;
+  return hasLanded && second instanceof IngestError ? second.with({ mayHaveLanded: true }) : second;
+}
+
+/** A promise as a cold Observable: every subscription runs it anew, unsubscribing aborts it. */
+function abortable<T>(run: (signal: AbortSignal) => Promise<T>): Observable<T> {
+  return new Observable<T>((subscriber) => {
+    const abort = new AbortController();
+    run(abort.signal).then(
+      (value) => {
+        subscriber.next(value);
+        subscriber.complete();
+      },
+      (error: unknown) => subscriber.error(error),
+    );
+    return () => abort.abort();
+  });
+}
