@@ -41,15 +41,18 @@ describe.each(states)('a state of format 2: $title', ({ key, text, tokens }) => 
       pending,
       v: _,
       settled,
+      isAnew,
       ...rest
     } = JSON.parse(text) as {
       readonly v: number;
       readonly pending: readonly Record<string, unknown>[];
       readonly settled: number | null;
+      readonly isAnew?: true;
     };
     const { state, owner, write } = decodeState(text, key);
     expect({ ...state, owner, write }).toMatchObject(rest);
     expect(state.settled).toBe(settled ?? undefined);
+    expect(state.isOffsetReused).toBe(isAnew);
     expect(state.pending).toMatchObject(pending.map(({ excluded: __, ...range }) => range));
   });
 });
