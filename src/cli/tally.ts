@@ -4,55 +4,13 @@
 import { IngestError, errorCodes, type ErrorCode } from '../errors.js';
 import type { IngestEvent, Outcome } from '../events.js';
 import type { Assignment } from '../model/record.js';
+import { countEvent, countOutcome, noTotals, type Totals } from '../observe/totals.js';
 
 /** With which `run` ends when nothing waits for a person, but a partition had halted that is begun anew by itself. */
 const EXIT_HEALING = 9;
 
-export interface Totals {
-  batches: number;
-  rows: number;
-  bytes: number;
-  replayed: number;
-  retries: number;
-  stateWrites: number;
-  filtered: number;
-  /** Offsets that were gone before they were read. */
-  gone: number;
-  abandoned: number;
-  /** Record batches that could not be believed and were left out, as the policy for them says. */
-  corruptBatches: number;
-  /** Records left out of their batches, as the policy for poison says. */
-  excluded: number;
-  /** Records whose timestamp `_timestamp` could not hold. */
-  timesOutside: number;
-  /** Records without a value that were skipped. */
-  tombstones: number;
-  /** Partitions that began anew, their topic having been created anew or truncated. */
-  restarted: number;
-  halted: number;
-  /** Partitions that had halted and went on. */
-  healed: number;
-}
-
 export class Tally {
-  readonly totals: Totals = {
-    batches: 0,
-    rows: 0,
-    bytes: 0,
-    replayed: 0,
-    retries: 0,
-    stateWrites: 0,
-    filtered: 0,
-    gone: 0,
-    corruptBatches: 0,
-    abandoned: 0,
-    excluded: 0,
-    tombstones: 0,
-    timesOutside: 0,
-    restarted: 0,
-    halted: 0,
-    healed: 0,
-  };
+  readonly totals: Totals = noTotals();
   worst: IngestError | undefined;
   #hasBegun = false;
   readonly #going = new Set<number>();
@@ -61,6 +19,7 @@ export class Tally {
   readonly #healing = new Map<string, number>();
 
   event(event: IngestEvent, isDraining: boolean): void {
+    countEvent(this.totals, event);
     switch (event.kind) {
       case 'assigned':
         this.#hasBegun = true;
@@ -70,7 +29,6 @@ export class Tally {
           if (generation < event.assignment.generation) this.#healing.delete(name);
         break;
       case 'healed':
-        this.totals.healed += 1;
         this.#healing.delete(nameOf(event.assignment));
         break;
       case 'revoked':
@@ -84,36 +42,6 @@ export class Tally {
       case 'released':
         this.#end(event.assignment.assignmentId);
         break;
-      case 'retry':
-        this.totals.retries += 1;
-        break;
-      case 'stateWritten':
-        this.totals.stateWrites += 1;
-        break;
-      case 'filtered':
-        this.totals.filtered += event.records;
-        break;
-      case 'gap':
-        this.totals.gone += event.found - event.expected;
-        break;
-      case 'tombstones':
-        if (!event.replay) this.totals.tombstones += event.records;
-        break;
-      case 'timesOutside':
-        this.totals.timesOutside += event.records;
-        break;
-      case 'corruptBatch':
-        this.totals.corruptBatches += 1;
-        break;
-      case 'abandoned':
-        this.totals.abandoned += event.rows;
-        break;
-      case 'excluded':
-        this.totals.excluded += 1;
-        break;
-      case 'restarted':
-        this.totals.restarted += 1;
-        break;
       default:
     }
   }
@@ -124,8 +52,8 @@ export class Tally {
   }
 
   outcome(outcome: Outcome): void {
+    countOutcome(this.totals, outcome);
     if (outcome.kind === 'halted') {
-      this.totals.halted += 1;
       this.#going.delete(outcome.assignment.assignmentId);
       if (outcome.healsInMs !== undefined)
         return void this.#healing.set(nameOf(outcome.assignment), outcome.assignment.generation);
@@ -133,10 +61,6 @@ export class Tally {
       this.fail(outcome.error);
       return;
     }
-    this.totals.batches += 1;
-    this.totals.rows += outcome.rows;
-    this.totals.bytes += outcome.bytes;
-    if (outcome.replay) this.totals.replayed += 1;
   }
 
   /** The first error decides the exit code; a defect of the program outranks it. */

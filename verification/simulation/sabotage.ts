@@ -40,7 +40,7 @@ import type {
 } from '../../src/ports.js';
 import type { RecordedBatch } from '../../src/stages.js';
 import type { Ignored, Invariant, Process } from '../../src/testing/index.js';
-import { overlay } from '../../src/testing/overlay.js';
+import { overlay } from '../../src/overlay.js';
 import { configOf, withoutTombstones, type Compose } from './play.js';
 
 export interface Sabotage {

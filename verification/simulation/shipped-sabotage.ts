@@ -4,7 +4,7 @@ import { catchError, from, throwError } from 'rxjs';
 import { hasCode } from '../../src/errors.js';
 import { exception, type Request, type Response, type Tampering } from '../../src/testing/clickhouse/index.js';
 import type { Fate, Fault } from '../../src/testing/index.js';
-import { overlay } from '../../src/testing/overlay.js';
+import { overlay } from '../../src/overlay.js';
 import { asShipped } from './play.js';
 import { sabotages } from './sabotage.js';
 import { Dice, type Happening, type ServerPlan } from './scenario.js';

@@ -5,7 +5,7 @@ import { defer, from, Subscription } from 'rxjs';
 import type { ClickHouseSinkOptions } from '../../clickhouse/options.js';
 import { openSinkOver, type Every } from '../../clickhouse/sink.js';
 import type { PreparingSink, InsertBatch } from '../../ports.js';
-import { overlay } from '../overlay.js';
+import { overlay } from '../../overlay.js';
 import type { SimulatedProcess } from '../process.js';
 import type { SimulatedTable } from '../table.js';
 import type { InvariantChecker } from '../invariant-checker.js';

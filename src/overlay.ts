@@ -1,5 +1,5 @@
 /**
- * Room: an object with some of its members exchanged. Nothing may enter.
+ * An object with some of its members exchanged. Imports: nothing.
  */
 
 /** Members that are not exchanged stay those of `target`, with its private fields, also such as were added since. */
