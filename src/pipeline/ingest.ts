@@ -19,6 +19,7 @@ import { budgetHere } from './memory-budget.js';
 import type { InsertSink } from '../../operators/insert-deduped.js';
 import type { ReconcileSink } from '../../operators/reconcile-with-state.js';
 import type { GroupSource, PreparingSink, SeekableSource, StateStore } from '../ports.js';
+import { observedPorts } from '../observe/observed-ports.js';
 import { preflight, START_LIMIT_MS } from '../preflight/preflight.js';
 import { kafkaStore } from '../state/kafka.js';
 import { keeperMapStore } from '../state/keeper-map.js';
@@ -76,7 +77,7 @@ export function ingest(
 }
 
 function ingestion(own: OwnPorts, checked: CheckedConfig, options: IngestOptions = {}): Ingestion {
-  return ingestionOf((subscriber, opened) => {
+  return ingestionOf((subscriber, { meter, opened, onEvent }) => {
     const { signal } = options;
     const starting = new AbortController();
     const giveUp = () => {
@@ -90,16 +91,18 @@ function ingestion(own: OwnPorts, checked: CheckedConfig, options: IngestOptions
       starting.abort(new IngestError('KCR_PREFLIGHT', 'The start was called off'));
     });
     if (signal?.aborted === true) return giveUp();
-    openWith(own, checked, { ...options, signal: starting.signal }).then(
+    const told = { ...options, onEvent };
+    signal?.addEventListener('abort', () => meter.drain(), { once: true });
+    openWith(own, checked, { ...told, signal: starting.signal }).then(
       (ports) => {
         started();
         subscriber.add(opened(ports.source));
-        subscriber.add(ingestFrom(ports, checked, options).subscribe(subscriber));
+        subscriber.add(ingestFrom(observedPorts(ports, meter), checked, told).subscribe(subscriber));
       },
       (thrown: unknown) => subscriber.error(thrown),
     );
     return undefined;
-  });
+  }, options.onEvent);
 }
 
 /** Where records come from, where rows go, and where is written down what is in doubt. */

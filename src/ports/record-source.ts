@@ -52,6 +52,25 @@ export interface LogEnds {
   readonly end: number;
 }
 
+/** How far a source is with a partition that is assigned to it. */
+export interface SourceProgress {
+  readonly topic: string;
+  readonly partition: number;
+  /** The offset that the next record will get; undefined: not known yet. */
+  readonly logEnd: number | undefined;
+  /** From here on offsets belong to transactions that are open; undefined: not known, or all is read. */
+  readonly stableEnd: number | undefined;
+  /** The byte budget has no room for more of it before some of it is done. */
+  readonly isFull: boolean;
+}
+
+export interface SourceFacts {
+  /** One for each partition that is assigned, in any order. */
+  readonly partitions: readonly SourceProgress[];
+  /** What may be fetched and not done at once, and what is. */
+  readonly budget?: { readonly bytes: number; readonly usedBytes: number } | undefined;
+}
+
 /**
  * Where records come from. A source is `events` and `commit`; what else it can do is optional, and each thing says what
  * the pipeline does without it. Calls that give nothing back take effect when they are made.
@@ -111,6 +130,8 @@ export interface RecordSource {
   /** No more chunks of any assignment, until `resume`. For consumers that are slower than the ingestion. */
   pause?(): void;
   resume?(): void;
+  /** How far it is at this moment, for status and metrics. Without it nobody knows of a lag. */
+  progress?(): SourceFacts;
   /** Revokes every assignment with a release, then ends; `events` completes. */
   drain?(): void;
 }
