@@ -45,6 +45,10 @@ import { retryRetryable, type RetryConfig } from './retry.js';
 
 export type { PartitionLedger };
 
+/** Ranges of one partition that may be in doubt at once: the most, and what it is unless said otherwise. */
+export const MAX_PENDING = 16;
+export const MAX_PENDING_DEFAULT = 2;
+
 export interface LedgerConfig {
   /** The consumer group; part of the state's key. */
   readonly group: string;
@@ -88,14 +92,17 @@ export class Ledger {
     const {
       group,
       owner,
-      maxPending = 2,
+      maxPending = MAX_PENDING_DEFAULT,
       onReset = 'halt',
       retry = {},
       onEvent = ignoreEvents,
       scheduler = asyncScheduler,
     } = config;
-    if (!Number.isInteger(maxPending) || maxPending < 1 || maxPending > 16) {
-      throw new IngestError('KCR_CONFIG', `Expected \`maxPending\` to be an integer from 1 to 16, got ${maxPending}`);
+    if (!Number.isInteger(maxPending) || maxPending < 1 || maxPending > MAX_PENDING) {
+      throw new IngestError(
+        'KCR_CONFIG',
+        `Expected \`maxPending\` to be an integer from 1 to ${MAX_PENDING}, got ${maxPending}`,
+      );
     }
     this.#store = store;
     this.#source = source;

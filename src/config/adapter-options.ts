@@ -3,7 +3,8 @@
  */
 import { addressOf } from '../clickhouse/client/connection.js';
 import type { ClickHouseSinkOptions } from '../clickhouse/options.js';
-import { SKIP_UNKNOWN, type CheckedConfig } from './config.js';
+import { SKIP_UNKNOWN } from './cross-check.js';
+import type { CheckedConfig } from './schema.js';
 import type { KeeperMapStoreConfig } from '../state/keeper-map.js';
 
 /** As the ClickHouse adapter takes them. */
