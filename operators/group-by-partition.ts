@@ -28,6 +28,8 @@ export interface Covered {
   readonly [stage]?: never;
 }
 
+export const healDefaults = { minDelayMs: 10_000, maxDelayMs: 300_000 } as const;
+
 export interface HealConfig {
   /** Before a partition that has halted is begun anew for the first time, milliseconds. @default 10000 */
   readonly minDelayMs?: number;
@@ -276,7 +278,7 @@ class OpenPartitions<T extends Covered> {
     const { heal } = this.config;
     if (heal === false || !mayHeal(error)) return undefined;
     if (release !== undefined) return 0;
-    const { minDelayMs = 10_000, maxDelayMs = 300_000 } = heal;
+    const { minDelayMs = healDefaults.minDelayMs, maxDelayMs = healDefaults.maxDelayMs } = heal;
     const halts = this.#halts.get(nameOf(assignment)) ?? 0;
     this.#halts.set(nameOf(assignment), halts + 1);
     return Math.min(maxDelayMs, minDelayMs * 2 ** Math.min(halts, 30));

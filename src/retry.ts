@@ -17,6 +17,8 @@ export interface RetryConfig {
   readonly random?: () => number;
 }
 
+export const retryDefaults = { minDelayMs: 100, maxDelayMs: 10_000, maxAttempts: Infinity, jitter: 0.5 } as const;
+
 export interface RetryNotice {
   /** The attempt that failed, from 1. */
   readonly attempt: number;
@@ -31,7 +33,13 @@ export function retryRetryable<T>(
   onRetry: (notice: RetryNotice) => void = () => undefined,
   isWorthIt: (error: IngestError) => boolean = (error) => error.retryable,
 ): MonoTypeOperatorFunction<T> {
-  const { minDelayMs = 100, maxDelayMs = 10_000, maxAttempts = Infinity, jitter = 0.5, random = Math.random } = config;
+  const {
+    minDelayMs = retryDefaults.minDelayMs,
+    maxDelayMs = retryDefaults.maxDelayMs,
+    maxAttempts = retryDefaults.maxAttempts,
+    jitter = retryDefaults.jitter,
+    random = Math.random,
+  } = config;
   return retry({
     delay: (thrown: unknown, attempt) => {
       const error = asIngestError(thrown, 'KCR_INTERNAL', 'a port threw what is not an IngestError');

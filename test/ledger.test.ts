@@ -1,4 +1,4 @@
-import { concatWith, defer, map, of, timer, type Observable } from 'rxjs';
+import { concatWith, defer, map, of, Subscription, timer, type Observable } from 'rxjs';
 import { describe, expect, test } from 'vitest';
 import { Ledger, type LedgerConfig, type PartitionLedger } from '../src/ledger.js';
 import type { Intent, PartitionState } from '../src/model/state.js';
@@ -172,6 +172,71 @@ describe('writes', () => {
       m.flush();
       expect(setup.journal.of('told')).toEqual(['1 told intent: KCR_STORE', '5 told another: KCR_STORE']);
       expect(writes(setup)).toHaveLength(1);
+    }),
+  );
+});
+
+describe('the queue', () => {
+  test(
+    'tells each what its own write has stored, though another is told first and at once goes on to the next write',
+    marbles((m) => {
+      const setup = claimed(stateOf(9, [10, 14]), { write: ['---k', 'k'] });
+      const { book } = setup;
+      book.note(intent(10, 14), { isFilling: true }).subscribe();
+      at(1, () => book.note(intent(10, 14), { isUnseen: true }).subscribe(() => book.settle(14).subscribe()));
+      noteAt(setup, 2, 'note on it', () => book.note(intent(10, 14), { unknownUntilMs: 7 }));
+      m.flush();
+      expect(setup.journal.of('told')).toEqual(['3 told note on it']);
+    }),
+  );
+
+  test(
+    'I7: what followed a change that was given up is refused, not written behind a gap',
+    marbles((m) => {
+      const setup = claimed(stateOf(9, [10, 14]), { write: '---k' }, { maxPending: 4 });
+      setup.book.note(intent(10, 14), { isFilling: true }).subscribe();
+      const givenUp = setup.book.intend(intent(15, 19)).subscribe();
+      noteAt(setup, 0, 'follower', () => setup.book.intend(intent(20, 24)));
+      at(1, () => givenUp.unsubscribe());
+      m.flush();
+      expect(setup.journal.of('told')).toEqual(['3 told follower: KCR_INTERNAL']);
+      expect(setup.store.stateOf().pending).toEqual([intent(10, 14, { isFilling: true })]);
+    }),
+  );
+
+  test(
+    'I7: a range that is being written counts as recorded, though who asked for it waits no more',
+    marbles((m) => {
+      const setup = claimed(stateOf(9, [10, 14]), { write: '---k' }, { maxPending: 4 });
+      const givenUp = setup.book.intend(intent(15, 19)).subscribe();
+      noteAt(setup, 0, 'note', () => setup.book.note(intent(10, 14), { isFilling: true }));
+      at(1, () => givenUp.unsubscribe());
+      noteAt(setup, 2, 'the same', () => setup.book.intend(intent(15, 19)));
+      noteAt(setup, 2, 'the next', () => setup.book.intend(intent(20, 24)));
+      m.flush();
+      expect(setup.journal.of('told')).toEqual(['2 told the same: KCR_INTERNAL', '6 told note', '6 told the next']);
+      expect(setup.store.stateOf().pending.map(({ first }) => first)).toEqual([10, 15, 20]);
+    }),
+  );
+
+  test(
+    'I9: given up while the store is being called, nothing is asked of it again',
+    marbles((m) => {
+      const setup = claimed(stateOf(-1), { write: ['---k', '-u', '-k'] });
+      const givenUp = new Subscription();
+      const write = setup.store.write.bind(setup.store);
+      setup.store.write = (claim, state) => {
+        if (state.pending.length === 2) givenUp.unsubscribe();
+        return write(claim, state);
+      };
+      setup.book.intend(intent(0, 4)).subscribe();
+      at(1, () => givenUp.add(setup.book.intend(intent(5, 9)).subscribe()));
+      m.flush();
+      expect(writes(setup)).toEqual([
+        '0 write 0: settled none, in doubt 0-4',
+        '3 write 0: settled none, in doubt 0-4 5-9',
+        '3 write 0: settled none, in doubt 0-4 5-9 dropped',
+      ]);
     }),
   );
 });

@@ -5,7 +5,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { CheckedConfig } from '../config/config.js';
 import { errorCodes } from '../errors.js';
 import type { IngestEvent } from '../events.js';
-import { openStateAccess } from '../state-access.js';
+import { openStateAccess } from '../stores/stores.js';
 import { drain, type Drained } from '../tools/drain.js';
 import { look, type PipelineStatus, type PartitionStatus } from '../tools/status.js';
 import { exitCodeOnceBegun } from './tally.js';

@@ -2,7 +2,7 @@
  * Room: the command `state import-connect`: the plan in words, and with --apply done.
  */
 import type { CheckedConfig } from '../config/config.js';
-import { openStateAccess } from '../state-access.js';
+import { openStateAccess } from '../stores/stores.js';
 import { applyImport, lookAtConnect, type ImportLook, type ImportPlan } from '../tools/import-connect.js';
 import { rangeText, table, wrap } from './text.js';
 

@@ -4,7 +4,7 @@
 import { hostname } from 'node:os';
 import type { CheckedConfig } from '../config/config.js';
 import { IngestError } from '../errors.js';
-import { openStateAccess, type StateAccess } from '../state-access.js';
+import { openStateAccess, type StateAccess } from '../stores/stores.js';
 import { look, type PipelineStatus, type Selection } from '../tools/status.js';
 import { applyReset, planReset, type ResetPlan, type ResetTarget } from '../tools/reset.js';
 import { durationText, offsetsText, rangeText, wrap } from './text.js';

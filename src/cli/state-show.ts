@@ -5,7 +5,7 @@ import type { CheckedConfig } from '../config/config.js';
 import { errorCodes, type ErrorCode } from '../errors.js';
 import { transactionText } from '../kafka/open-transactions.js';
 import { resumeOffset, type HaltNote, type PartitionState } from '../model/state.js';
-import { openStateAccess } from '../state-access.js';
+import { openStateAccess } from '../stores/stores.js';
 import { heldBackOf, lagOf, look, type PipelineStatus, type PartitionStatus, type Selection } from '../tools/status.js';
 import { absent, durationText, plural, rangeText, table, wrap } from './text.js';
 

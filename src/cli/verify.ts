@@ -3,7 +3,7 @@
  */
 import type { Extent } from '../clickhouse/verify/provenance-scan.js';
 import type { CheckedConfig } from '../config/config.js';
-import { openStateAccess } from '../state-access.js';
+import { keepsState, openStateAccess } from '../stores/stores.js';
 import type { Found } from '../tools/offset-runs.js';
 import {
   outcomeOf,
@@ -21,8 +21,7 @@ export async function verifyCommand(
   config: CheckedConfig,
   { json = false, ...options }: VerifyOptions & { readonly json?: boolean },
 ): Promise<number> {
-  const hasState = config.delivery === 'exactly-once' && config.state !== undefined && config.state.store !== 'memory';
-  const access = hasState ? openStateAccess(config) : undefined;
+  const access = keepsState(config) ? openStateAccess(config) : undefined;
   try {
     const verdict = await verify(config, access, options);
     const outcome = outcomeOf(verdict);

@@ -1,17 +1,19 @@
 /**
  * Room: what a user says about ClickHouse, and whether it can be used. No connection may enter.
  */
-import { IngestError } from '../errors.js';
 import type { OnEvent } from '../events.js';
+import { limitFault, MAX_DURATION_MS, refuseFault, wordFault, type OptionFault } from '../options.js';
 import { type Encoding, encodingFault } from './client/sending.js';
 import { type ClickHouseConnection, REQUEST_TIMEOUT_MS } from './client/http.js';
 import { type InsertMode, insertSettings } from './insert/settings.js';
 
 /** Which table a topic's records go into. */
 export interface Route {
+  /** The Kafka topic. */
   readonly topic: string;
+  /** The table that its rows go into. */
   readonly table: string;
-  /** @default the connection's database */
+  /** Where the table is. @default the connection's database */
   readonly database?: string;
 }
 
@@ -59,9 +61,19 @@ export const MAX_IN_FLIGHT = 4;
 export const MAX_ASYNC_IN_FLIGHT = 400;
 export const COALESCE_MS = 200;
 export const COALESCE_BYTES = 262_144;
-const MOST_COALESCE_MS = 10_000;
-/** Far below what the server writes at once, beyond which it lets nothing wait. */
-const MOST_COALESCE_BYTES = 4_194_304;
+
+export const sinkLimits = {
+  maxInFlight: 1_000,
+  requestTimeoutMs: MAX_DURATION_MS,
+  connectTimeoutMs: MAX_DURATION_MS,
+  dedupBudgetMs: MAX_DURATION_MS,
+  coalesceMs: 10_000,
+  // Far below what the server writes at once, beyond which it lets nothing wait.
+  coalesceBytes: 4_194_304,
+} as const;
+
+export const encodings = ['none', 'gzip', 'zstd'] as const;
+export const insertModes = ['direct', 'coalesced'] as const;
 
 /** How long an insert waits for others; undefined: not at all. */
 export function coalesceMsOf({
@@ -75,68 +87,40 @@ export function databaseOf(options: Pick<ClickHouseSinkOptions, 'database'>, rou
   return route.database ?? options.database ?? 'default';
 }
 
-/** Throws `KCR_CONFIG` that says what was expected and what was given. */
+/** @throws `KCR_CONFIG` that says what was expected and what was given. */
 export function checkOptions(options: ClickHouseSinkOptions): void {
-  const {
-    routes,
-    maxInFlight,
-    requestTimeoutMs,
-    connectTimeoutMs,
-    dedupBudgetMs,
-    compression,
-    answerCompression,
-    clickhouseSettings = {},
-  } = options;
-  const refuse = (expected: string, got: unknown): never => {
-    throw new IngestError('KCR_CONFIG', `Expected ${expected}, got ${JSON.stringify(got) ?? String(got)}`);
-  };
-  const positive = (name: string, value: number | undefined): void => {
-    if (value !== undefined && !(Number.isInteger(value) && value > 0))
-      refuse(`\`${name}\` to be a positive integer`, value);
-  };
-  positive('maxInFlight', maxInFlight);
-  positive('requestTimeoutMs', requestTimeoutMs);
-  positive('connectTimeoutMs', connectTimeoutMs);
-  positive('dedupBudgetMs', dedupBudgetMs);
-  checkEncoding('compression', compression, refuse);
-  checkEncoding('answerCompression', answerCompression, refuse);
-  checkMode(options, refuse);
-  insertSettings(clickhouseSettings, new Set(), coalesceMsOf(options));
-  if (routes.length === 0) refuse('`routes` to name at least one topic and its table', routes);
-  const topics = new Set<string>();
-  for (const { topic, table } of routes) {
-    if (topic === '' || table === '') refuse('every route to have a topic and a table', { topic, table });
-    if (topics.has(topic)) refuse('`routes` to name every topic once', topic);
-    topics.add(topic);
-  }
+  const words = { compression: encodings, answerCompression: encodings, insertMode: insertModes };
+  refuseFault(wordFault(options, words) ?? limitFault(options, sinkLimits) ?? routesFault(options.routes));
+  refuseFault(sinkFault(options));
+  insertSettings(options.clickhouseSettings ?? {}, new Set(), coalesceMsOf(options));
 }
 
-function checkEncoding(
-  name: string,
-  value: 'none' | Encoding = 'none',
-  refuse: (expected: string, got: unknown) => never,
-): void {
-  if (!['none', 'gzip', 'zstd'].includes(value)) refuse(`\`${name}\` to be 'none', 'gzip' or 'zstd'`, value);
-  const fault = encodingFault(value);
-  if (fault !== undefined) throw new IngestError('KCR_CONFIG', `\`${name}\`: ${fault}`);
-}
-
-function checkMode(
-  {
-    insertMode,
-    coalesceMs = COALESCE_MS,
-    coalesceBytes = COALESCE_BYTES,
-    requestTimeoutMs = REQUEST_TIMEOUT_MS,
-  }: ClickHouseSinkOptions,
-  refuse: (expected: string, got: unknown) => never,
-): void {
-  if (insertMode !== undefined && insertMode !== 'direct' && insertMode !== 'coalesced')
-    refuse("`insertMode` to be 'direct' or 'coalesced'", insertMode);
-  const isBetween = (value: number, most: number): boolean => Number.isInteger(value) && value > 0 && value <= most;
-  if (!isBetween(coalesceMs, MOST_COALESCE_MS))
-    refuse(`\`coalesceMs\` to be an integer from 1 to ${MOST_COALESCE_MS}`, coalesceMs);
-  if (!isBetween(coalesceBytes, MOST_COALESCE_BYTES))
-    refuse(`\`coalesceBytes\` to be an integer from 1 to ${MOST_COALESCE_BYTES}`, coalesceBytes);
+/** What of the options does not fit together, or not to this Node; undefined: nothing. */
+export function sinkFault(
+  options: Pick<
+    ClickHouseSinkOptions,
+    'insertMode' | 'coalesceMs' | 'requestTimeoutMs' | 'compression' | 'answerCompression'
+  >,
+): OptionFault | undefined {
+  const { insertMode, coalesceMs = COALESCE_MS, requestTimeoutMs = REQUEST_TIMEOUT_MS } = options;
   if (insertMode === 'coalesced' && coalesceMs * 2 > requestTimeoutMs)
-    refuse('`coalesceMs` to be at most half of `requestTimeoutMs`', coalesceMs);
+    return { option: 'coalesceMs', what: 'at most half of `requestTimeoutMs`', got: coalesceMs };
+  for (const option of ['compression', 'answerCompression'] as const) {
+    const what = encodingFault(options[option] ?? 'none');
+    if (what !== undefined) return { option, what };
+  }
+  return undefined;
+}
+
+/** Which route is none; undefined: all are. */
+export function routesFault(routes: readonly Route[]): OptionFault | undefined {
+  const fault = (what: string, got: unknown): OptionFault => ({ option: 'routes', what, got });
+  if (routes.length === 0) return fault('routes that name at least one topic and its table', routes);
+  const nameless = routes.find(({ topic, table }) => topic === '' || table === '');
+  if (nameless !== undefined) return fault('routes with a topic and a table each', nameless);
+  const topics = routes.map(({ topic }) => topic);
+  const twice = topics.find((topic, at) => topics.indexOf(topic) !== at);
+  if (twice === undefined) return undefined;
+  const hint = 'let a materialized view feed the second table, or run a second group';
+  return { option: 'routes', what: `topic ${twice} stands in two routes`, hint };
 }

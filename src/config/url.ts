@@ -2,7 +2,7 @@
  * Imports: errors. User and password that stand in `clickhouse.url` or `clickhouse.proxy.url`: taken out of it, so that
  * no message can show them, and used.
  */
-import { IngestError } from '../errors.js';
+import { unusable } from './unusable.js';
 
 /** @throws `KCR_CONFIG` where they are given twice and differ. */
 export function withoutCredentials(config: unknown): unknown {
@@ -27,7 +27,7 @@ function apart(of: Record<string, unknown>, place: string): Record<string, unkno
   };
   for (const [name, value] of Object.entries(own)) {
     if (of[name] !== undefined && of[name] !== value) {
-      throw refused(`${place}.${name}: another one stands in ${place}.url`, 'give it in one of the two places');
+      throw unusable(`${place}.${name}: another one stands in ${place}.url`, 'give it in one of the two places');
     }
   }
   url.username = url.password = '';
@@ -40,15 +40,11 @@ function decoded(text: string, place: string): string {
   try {
     return decodeURIComponent(text);
   } catch {
-    throw refused(
+    throw unusable(
       `${place}.url: its user or password holds a % that begins no code`,
       `write %25 for %, or give ${place}.username and ${place}.password`,
     );
   }
-}
-
-function refused(what: string, hint: string): IngestError {
-  return new IngestError('KCR_CONFIG', `The configuration cannot be used:\n  ${what}`, { hint });
 }
 
 function isObject(value: unknown): value is Record<string, unknown> {

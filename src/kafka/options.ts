@@ -3,8 +3,8 @@
  * kafkajs but for the types of its authentication.
  */
 import type { ConnectionOptions } from 'node:tls';
-import { IngestError } from '../errors.js';
 import { ignoreEvents, type OnEvent } from '../events.js';
+import { limitFault, MAX_DURATION_MS, refuseFault, wordFault, type OptionFault } from '../options.js';
 import type { OpenSocket } from './connection/sockets.js';
 
 export type LogLevel = 'error' | 'warn' | 'info' | 'debug';
@@ -14,11 +14,19 @@ export type KafkaLog = (level: LogLevel, message: string, fields: Readonly<Recor
 
 export type SaslOptions =
   | {
+      /** How the password is proved to the brokers; `plain` sends it as it is. */
       readonly mechanism: 'plain' | 'scram-sha-256' | 'scram-sha-512';
+      /** The user, as the brokers know it. */
       readonly username: string;
+      /** Its password. */
       readonly password: string;
     }
-  | { readonly mechanism: 'oauthbearer'; readonly oauthBearerProvider: () => Promise<{ readonly value: string }> };
+  | {
+      /** By a token of an identity provider. */
+      readonly mechanism: 'oauthbearer';
+      /** Gives the token; called for each login. */
+      readonly oauthBearerProvider: () => Promise<{ readonly value: string }>;
+    };
 
 /** How to reach a Kafka cluster. */
 export interface KafkaClientOptions {
@@ -28,7 +36,7 @@ export interface KafkaClientOptions {
   readonly clientId?: string | undefined;
   /** `true`, or any option of Node's `tls.connect`. @default false */
   readonly ssl?: boolean | ConnectionOptions | undefined;
-  /** @default undefined: no login */
+  /** How to log in to the brokers. @default undefined: no login */
   readonly sasl?: SaslOptions | undefined;
   /** How long a connection may take to open, milliseconds. @default 5000 */
   readonly connectTimeoutMs?: number | undefined;
@@ -154,104 +162,148 @@ export interface SourceSettings extends ClientSettings {
 /** With leaving and closing a drain stays well below the half minute after which supervisors kill. */
 export const DRAIN_TIMEOUT_MS = 20_000;
 
+/** What a broker's address looks like: `host:port`, or `[address]:port` for IPv6. */
+export const BROKER_ADDRESS = /^(?:[^\s:/[\]]+|\[[0-9a-fA-F:.]+\]):\d{1,5}$/;
+
+export const clientDefaults = {
+  clientId: 'kafka-clickhouse-rx',
+  ssl: false,
+  connectTimeoutMs: 5_000,
+  requestTimeoutMs: 10_000,
+} as const;
+
+export const sourceDefaults = {
+  fromBeginning: false,
+  sessionTimeoutMs: 30_000,
+  rebalanceTimeoutMs: 60_000,
+  heartbeatIntervalMs: 1_000,
+  maxWaitMs: 250,
+  maxBytesPerPartition: 4 * 1024 ** 2,
+  maxBytes: 16 * 1024 ** 2,
+  budgetBytes: 256 * 1024 ** 2,
+  isolation: 'read_committed',
+  metadataMaxAgeMs: 60_000,
+  onReset: 'halt',
+  onCorruptBatch: 'halt',
+  stateDecides: false,
+} as const;
+
+export const sourceLimits = {
+  connectTimeoutMs: MAX_DURATION_MS,
+  requestTimeoutMs: MAX_DURATION_MS,
+  sessionTimeoutMs: MAX_DURATION_MS,
+  rebalanceTimeoutMs: MAX_DURATION_MS,
+  heartbeatIntervalMs: MAX_DURATION_MS,
+  drainTimeoutMs: MAX_DURATION_MS,
+  maxWaitMs: MAX_DURATION_MS,
+  metadataMaxAgeMs: MAX_DURATION_MS,
+  maxBytesPerPartition: 1024 ** 3,
+  // The protocol's field has 32 bits.
+  maxBytes: 2 ** 31 - 1,
+  budgetBytes: 64 * 1024 ** 3,
+} as const;
+
+const words = {
+  isolation: ['read_committed', 'read_uncommitted'],
+  onReset: ['halt', 'restart'],
+  onCorruptBatch: ['halt', 'skip'],
+} as const;
+
+/** @throws `KCR_CONFIG` */
 export function clientSettings(options: KafkaClientOptions): ClientSettings {
-  if (!Array.isArray(options.brokers) || options.brokers.length === 0) {
-    throw expected('brokers', 'a list of one or more "host:port"', options.brokers);
-  }
-  for (const broker of options.brokers as readonly unknown[]) {
-    if (typeof broker !== 'string' || !/^(?:[^\s:/[\]]+|\[[0-9a-fA-F:.]+\]):\d{1,5}$/.test(broker))
-      throw expected('brokers', '"host:port" in each place', broker);
-  }
+  const { clientId, ssl, connectTimeoutMs, requestTimeoutMs } = clientDefaults;
   const settings: ClientSettings = {
     brokers: options.brokers,
-    clientId: options.clientId ?? 'kafka-clickhouse-rx',
-    ssl: options.ssl ?? false,
+    clientId: options.clientId ?? clientId,
+    ssl: options.ssl ?? ssl,
     sasl: options.sasl,
-    connectTimeoutMs: options.connectTimeoutMs ?? 5000,
-    requestTimeoutMs: options.requestTimeoutMs ?? 10_000,
+    connectTimeoutMs: options.connectTimeoutMs ?? connectTimeoutMs,
+    requestTimeoutMs: options.requestTimeoutMs ?? requestTimeoutMs,
     log: options.log ?? (() => undefined),
   };
-  positive(settings, 'connectTimeoutMs', 'requestTimeoutMs');
+  refuseFault(brokersFault(settings) ?? limitFault(settings, sourceLimits));
   return settings;
 }
 
+/** @throws `KCR_CONFIG` */
 export function sourceSettings(options: KafkaSourceOptions): SourceSettings {
-  const rebalanceTimeoutMs = options.rebalanceTimeoutMs ?? 60_000;
-  const settings: SourceSettings = {
-    ...clientSettings(options),
+  const settings = withDefaults(options);
+  const client = clientSettings(options);
+  const fault = namesFault(settings) ?? wordFault(settings, words) ?? limitFault(settings, sourceLimits);
+  refuseFault(fault ?? timesFault(settings));
+  return { ...client, ...settings };
+}
+
+function withDefaults(options: KafkaSourceOptions): Omit<SourceSettings, keyof ClientSettings> {
+  const { rebalanceTimeoutMs = sourceDefaults.rebalanceTimeoutMs } = options;
+  const of = <Name extends keyof typeof sourceDefaults>(name: Name) => options[name] ?? sourceDefaults[name];
+  return {
     groupId: options.groupId,
     topics: options.topics,
-    fromBeginning: options.fromBeginning ?? false,
-    sessionTimeoutMs: options.sessionTimeoutMs ?? 30_000,
+    fromBeginning: of('fromBeginning'),
+    sessionTimeoutMs: of('sessionTimeoutMs'),
     rebalanceTimeoutMs,
-    heartbeatIntervalMs: options.heartbeatIntervalMs ?? 1000,
-    drainTimeoutMs: options.drainTimeoutMs ?? Math.min(DRAIN_TIMEOUT_MS, Math.floor(rebalanceTimeoutMs / 2)),
-    maxWaitMs: options.maxWaitMs ?? 250,
-    maxBytesPerPartition: options.maxBytesPerPartition ?? 4 * 1024 * 1024,
-    maxBytes: options.maxBytes ?? 16 * 1024 * 1024,
-    budgetBytes: options.budgetBytes ?? 256 * 1024 * 1024,
-    isolation: options.isolation ?? 'read_committed',
-    metadataMaxAgeMs: options.metadataMaxAgeMs ?? 60_000,
+    heartbeatIntervalMs: of('heartbeatIntervalMs'),
+    drainTimeoutMs: options.drainTimeoutMs ?? drainTimeoutOf(rebalanceTimeoutMs),
+    maxWaitMs: of('maxWaitMs'),
+    maxBytesPerPartition: of('maxBytesPerPartition'),
+    maxBytes: of('maxBytes'),
+    budgetBytes: of('budgetBytes'),
+    isolation: of('isolation'),
+    metadataMaxAgeMs: of('metadataMaxAgeMs'),
     onOutOfRange: options.onOutOfRange ?? (() => undefined),
-    onReset: options.onReset ?? 'halt',
-    onCorruptBatch: options.onCorruptBatch ?? 'halt',
-    stateDecides: options.stateDecides ?? false,
+    onReset: of('onReset'),
+    onCorruptBatch: of('onCorruptBatch'),
+    stateDecides: of('stateDecides'),
     onEvent: options.onEvent ?? ignoreEvents,
   };
-  check(settings);
-  return settings;
 }
 
-function check(settings: SourceSettings): void {
-  if (typeof settings.groupId !== 'string' || settings.groupId === '')
-    throw expected('groupId', 'a name', settings.groupId);
-  if (!Array.isArray(settings.topics) || settings.topics.length === 0)
-    throw expected('topics', 'one or more names', settings.topics);
-  for (const topic of settings.topics) {
-    if (typeof topic !== 'string' || !/^[\w.-]{1,249}$/.test(topic))
-      throw expected('topics', 'Kafka topic names', topic);
-  }
-  if (!['read_committed', 'read_uncommitted'].includes(settings.isolation)) {
-    throw expected('isolation', '"read_committed" or "read_uncommitted"', settings.isolation);
-  }
-  if (!['halt', 'restart'].includes(settings.onReset))
-    throw expected('onReset', '"halt" or "restart"', settings.onReset);
-  if (!['halt', 'skip'].includes(settings.onCorruptBatch))
-    throw expected('onCorruptBatch', '"halt" or "skip"', settings.onCorruptBatch);
-  positive(
-    settings,
-    'sessionTimeoutMs',
-    'rebalanceTimeoutMs',
-    'heartbeatIntervalMs',
-    'drainTimeoutMs',
-    'maxWaitMs',
-    'maxBytesPerPartition',
-    'maxBytes',
-    'budgetBytes',
-    'metadataMaxAgeMs',
-  );
-  if (settings.heartbeatIntervalMs * 2 > settings.sessionTimeoutMs) {
-    throw expected(
-      'heartbeatIntervalMs',
-      `at most half of sessionTimeoutMs (${settings.sessionTimeoutMs})`,
-      settings.heartbeatIntervalMs,
-    );
-  }
-  if (settings.drainTimeoutMs + settings.heartbeatIntervalMs >= settings.rebalanceTimeoutMs) {
-    const limit = `less than rebalanceTimeoutMs (${settings.rebalanceTimeoutMs}) by more than heartbeatIntervalMs (${settings.heartbeatIntervalMs})`;
-    throw expected('drainTimeoutMs', limit, settings.drainTimeoutMs);
-  }
+function drainTimeoutOf(rebalanceTimeoutMs: number): number {
+  return Math.min(DRAIN_TIMEOUT_MS, Math.floor(rebalanceTimeoutMs / 2));
 }
 
-function positive<Settings extends object>(settings: Settings, ...names: readonly (keyof Settings & string)[]): void {
-  for (const name of names) {
-    const value = settings[name];
-    if (!Number.isSafeInteger(value) || (value as number) < 1 || (value as number) > 0x7fffffff) {
-      throw expected(name, 'a positive integer below 2^31', value);
-    }
-  }
+function brokersFault({ brokers }: Pick<KafkaClientOptions, 'brokers'>): OptionFault | undefined {
+  if (!Array.isArray(brokers) || brokers.length === 0)
+    return { option: 'brokers', what: 'a list of one or more "host:port"', got: brokers };
+  const odd = (brokers as readonly unknown[]).find((each) => typeof each !== 'string' || !BROKER_ADDRESS.test(each));
+  return odd === undefined ? undefined : { option: 'brokers', what: '"host:port" in each place', got: odd };
 }
 
-function expected(name: string, what: string, got: unknown): IngestError {
-  return new IngestError('KCR_CONFIG', `Expected \`${name}\` to be ${what}, got ${JSON.stringify(got) ?? String(got)}`);
+function namesFault({ groupId, topics }: Pick<SourceSettings, 'groupId' | 'topics'>): OptionFault | undefined {
+  if (typeof groupId !== 'string' || groupId === '') return { option: 'groupId', what: 'a name', got: groupId };
+  if (!Array.isArray(topics) || topics.length === 0)
+    return { option: 'topics', what: 'one or more names', got: topics };
+  const odd = (topics as readonly unknown[]).find((each) => typeof each !== 'string' || !/^[\w.-]{1,249}$/.test(each));
+  return odd === undefined ? undefined : { option: 'topics', what: 'Kafka topic names', got: odd };
+}
+
+/** Which of a group's times do not fit together; undefined: all do. What is not given has its default. */
+export function timesFault(
+  options: Pick<
+    KafkaSourceOptions,
+    'sessionTimeoutMs' | 'heartbeatIntervalMs' | 'drainTimeoutMs' | 'rebalanceTimeoutMs'
+  >,
+): OptionFault | undefined {
+  const {
+    sessionTimeoutMs = sourceDefaults.sessionTimeoutMs,
+    heartbeatIntervalMs = sourceDefaults.heartbeatIntervalMs,
+    rebalanceTimeoutMs = sourceDefaults.rebalanceTimeoutMs,
+    drainTimeoutMs = drainTimeoutOf(rebalanceTimeoutMs),
+  } = options;
+  if (heartbeatIntervalMs * 2 > sessionTimeoutMs) {
+    return {
+      option: 'heartbeatIntervalMs',
+      what: `at most half of sessionTimeoutMs (${sessionTimeoutMs})`,
+      got: heartbeatIntervalMs,
+      hint: 'a third of the session time-out is usual',
+    };
+  }
+  if (drainTimeoutMs + heartbeatIntervalMs < rebalanceTimeoutMs) return undefined;
+  return {
+    option: 'drainTimeoutMs',
+    what: `less than rebalanceTimeoutMs (${rebalanceTimeoutMs}) by more than heartbeatIntervalMs (${heartbeatIntervalMs})`,
+    got: drainTimeoutMs,
+    hint: 'the group gives a partition away after the rebalance time-out, whether it is drained or not',
+  };
 }

@@ -6,6 +6,7 @@ import type { BufferConfig } from '../../operators/buffer-count-or-time.js';
 import type { HealConfig } from '../../operators/group-by-partition.js';
 import { transformBatches } from '../../operators/between/transform-batches.js';
 import type { OnEvent } from '../events.js';
+import { MAX_PENDING_DEFAULT } from '../ledger.js';
 import type { RetryConfig } from '../retry.js';
 import type { InsertableBatch } from '../stages.js';
 
@@ -49,7 +50,7 @@ export function sharedOf({
 }
 
 export function insertConfigOf({
-  maxPending = 2,
+  maxPending = MAX_PENDING_DEFAULT,
   onPoison = 'halt',
   onTombstone,
   ...config

@@ -6,7 +6,7 @@ import { commit } from '../../operators/commit.js';
 import { insertDeduped, type InsertSink } from '../../operators/insert-deduped.js';
 import { reconcileWithState, type ReconcileConfig, type ReconcileSink } from '../../operators/reconcile-with-state.js';
 import type { Outcome } from '../events.js';
-import { Ledger, type LedgerConfig } from '../ledger.js';
+import { Ledger, MAX_PENDING_DEFAULT, type LedgerConfig } from '../ledger.js';
 import type { SeekableSource, StateStore } from '../ports.js';
 import type { RecordedBatch } from '../stages.js';
 import { insertConfigOf, sharedOf, transformOf, type PipelineConfig } from './config.js';
@@ -36,7 +36,7 @@ export function exactlyOnce(
   const {
     group,
     owner,
-    maxPending = 2,
+    maxPending = MAX_PENDING_DEFAULT,
     onReset = 'halt',
     onGap = 'halt',
     onlyInDoubt = false,

@@ -7,25 +7,22 @@ import { hostname } from 'node:os';
 import { Observable, type MonoTypeOperatorFunction } from 'rxjs';
 import { transformRows } from '../../operators/between/transform-rows.js';
 import { limitOf, orAborted } from '../abort.js';
-import { clickHouseOptions, keeperMapConfig, topicsOf } from '../config/adapter-options.js';
+import { clickHouseOptions, topicsOf } from '../config/adapter-options.js';
 import { openClickHouseSink } from '../clickhouse/sink.js';
 import { checkConfig, type CheckedConfig, type IngestConfig } from '../config/config.js';
 import { IngestError } from '../errors.js';
 import { ignoreEvents, type Outcome, type OnEvent } from '../events.js';
 import { expectNoRefusal, type Finding } from '../preflight/finding.js';
 import { fairScheduler } from './fair-scheduler.js';
-import { kafkaSource, type OutOfRange } from '../kafka/source.js';
+import { kafkaSource, type KafkaSource, type OutOfRange } from '../kafka/source.js';
 import { budgetHere } from './memory-budget.js';
 import type { InsertSink } from '../../operators/insert-deduped.js';
 import type { ReconcileSink } from '../../operators/reconcile-with-state.js';
 import type { GroupSource, PreparingSink, SeekableSource, StateStore } from '../ports.js';
 import { observedPorts } from '../observe/observed-ports.js';
 import { preflight, START_LIMIT_MS } from '../preflight/preflight.js';
-import { kafkaStore } from '../state/kafka.js';
-import { keeperMapStore } from '../state/keeper-map.js';
-import { keeperStore } from '../state/keeper.js';
-import { memoryStore } from '../state/memory.js';
 import type { InsertableBatch } from '../stages.js';
+import { openStore } from '../stores/stores.js';
 import { atLeastOnce } from './at-least-once.js';
 import { atMostOnce } from './at-most-once.js';
 import { ingestionOf, type Ingestion } from './ingestion.js';
@@ -191,12 +188,16 @@ async function openSink(
 
 /** The source, and the store to be used with it. */
 function openSource(own: OwnPorts, config: CheckedConfig, onEvent: OnEvent): Pick<MixedPorts, 'source' | 'store'> {
-  if (own.source !== undefined) return { source: own.source, store: own.store ?? storeBeside(config) };
+  const source = own.source ?? kafkaSourceOf(config, onEvent);
+  return own.store === undefined ? openStore(config, source, onEvent) : { source, store: own.store };
+}
+
+function kafkaSourceOf(config: CheckedConfig, onEvent: OnEvent): KafkaSource {
   // Under `continue` what retention took is passed over; a log that ends too early is a reset.
   const onOutOfRange = ({ wanted, logStart }: OutOfRange) =>
     config.onGap === 'continue' && wanted < logStart ? logStart : undefined;
   const { bytes: budgetBytes } = budgetHere(config.kafka.budgetBytes);
-  const source = kafkaSource({
+  return kafkaSource({
     ...config.kafka,
     budgetBytes,
     topics: topicsOf(config),
@@ -204,28 +205,6 @@ function openSource(own: OwnPorts, config: CheckedConfig, onEvent: OnEvent): Pic
     onOutOfRange,
     onReset: config.onReset,
   });
-  if (own.store !== undefined) return { source, store: own.store };
-  const isInKafka = config.delivery === 'exactly-once' && config.state?.store === 'kafka';
-  return isInKafka
-    ? kafkaStore(source, { group: config.kafka.groupId, onEvent })
-    : { source, store: storeBeside(config) };
-}
-
-/** A store that knows nothing of the source. */
-function storeBeside(config: CheckedConfig): StateStore | undefined {
-  const { state, delivery } = config;
-  if (delivery !== 'exactly-once' || state === undefined) return undefined;
-  switch (state.store) {
-    case 'keeper':
-      return keeperStore(state);
-    case 'keeper-map':
-      return keeperMapStore(keeperMapConfig(config, state));
-    case 'memory':
-      return memoryStore();
-    case 'kafka':
-      // Opened with the source whose group it is.
-      return undefined;
-  }
 }
 
 /** What can be changed about the pipeline of a configuration. */

@@ -2,10 +2,10 @@
  * A configuration that names less, since ports of one's own take the place of what it would name. Imports: config, ports.
  */
 import { checkConfig, type CheckedConfig, type IngestConfig } from '../config/config.js';
-import { IngestError } from '../errors.js';
 import type { InsertSink } from '../../operators/insert-deduped.js';
 import type { ReconcileSink } from '../../operators/reconcile-with-state.js';
 import type { SeekableSource, StateStore } from '../ports.js';
+import { notInGroup } from '../stores/in-group.js';
 
 /** Each instead of the adapter that a configuration would name. They are checked by nobody, and closed by whoever made them. */
 export interface OwnPorts {
@@ -30,11 +30,7 @@ export interface OwnPortsConfig extends Omit<IngestConfig, 'kafka' | 'clickhouse
  */
 export function checkOwnConfig({ source, sink, store }: OwnPorts, config: OwnPortsConfig): CheckedConfig {
   if (source !== undefined && store === undefined && config.state?.store === 'kafka') {
-    throw new IngestError(
-      'KCR_CONFIG',
-      'state.store: "kafka" keeps the state beside the offsets of a group, and the source is in none of ours',
-      { hint: 'choose another state.store, or give a store' },
-    );
+    throw notInGroup();
   }
   return checkConfig({
     ...config,

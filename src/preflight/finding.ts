@@ -1,7 +1,7 @@
 /**
  * Imports: errors. What a check before the start has found, and the error that refusals become. Pure.
  */
-import { type ErrorCode, IngestError } from '../errors.js';
+import { asIngestError, type ErrorCode, IngestError } from '../errors.js';
 
 export interface Finding {
   readonly level: 'ok' | 'warning' | 'refusal';
@@ -47,4 +47,10 @@ export function warning(what: string, detail: string, todo?: string): Finding {
 
 export function ok(what: string, detail: string): Finding {
   return { level: 'ok', what, detail };
+}
+
+/** What a check threw, as its refusal. */
+export function refusalFrom(what: string, thrown: unknown): Finding {
+  const { code, detail, fields } = asIngestError(thrown, 'KCR_PREFLIGHT', 'the check failed');
+  return { level: 'refusal', code, what, detail, ...(fields.hint === undefined ? {} : { todo: fields.hint }) };
 }

@@ -10,7 +10,7 @@ import { groupNow, type GroupNow, type GroupPartition } from '../kafka/group-adm
 import { transactionText, transactionTodo } from '../kafka/open-transactions.js';
 import { isBehind } from '../model/compare-with-log.js';
 import { lastKnownOffset, resumeOffset, type PartitionState } from '../model/state.js';
-import { openStateAccess } from '../state-access.js';
+import { keepsState, openStateAccess } from '../stores/stores.js';
 
 export interface StandingPartition extends GroupPartition {
   /** Undefined: none is stored, or the delivery keeps none. */
@@ -29,10 +29,8 @@ const LONG_OPEN_MS = 10_000;
 const SHOWN = 5;
 
 export async function standNow(config: CheckedConfig): Promise<StandNow> {
-  const { delivery, state: store } = config;
   const now = await groupNow({ ...config.kafka, topics: topicsOf(config) });
-  const hasState = delivery === 'exactly-once' && store !== undefined && store.store !== 'memory';
-  const states = hasState ? await statesOf(config, now) : [];
+  const states = keepsState(config) ? await statesOf(config, now) : [];
   const partitions = now.partitions.map((each, index) => {
     const state = states[index];
     return { ...each, state, resume: (state === undefined ? undefined : resumeOffset(state)) ?? each.committed };
@@ -96,78 +94,76 @@ function foreignFinding(what: string, { members, assignor, protocolType }: Stand
   );
 }
 
-/** What becomes of partitions that do not simply go on where the group says. */
-function placeFindings(
-  what: string,
-  { delivery, onGap, onReset }: CheckedConfig,
-  { members, partitions }: StandNow,
-): Finding[] {
-  const findings: Finding[] = [];
-  const tell = (
-    list: readonly StandingPartition[],
-    detail: (first: StandingPartition) => string,
-    todo: string,
-  ): void => {
-    const [first] = list;
-    if (first === undefined) return;
-    findings.push(
-      warning(what, `${detail(first)}${list.length > 1 ? `; so do ${list.length - 1} more partitions` : ''}`, todo),
-    );
+/** What may become of a partition that does not simply go on where the group says. */
+interface PlaceRule {
+  readonly holds: (each: StandingPartition) => boolean;
+  readonly detail: (each: StandingPartition, place: string) => string;
+  readonly todo: (each: StandingPartition) => string;
+}
+
+/** Each kind is told once, by its first partition. */
+function placeFindings(what: string, config: CheckedConfig, { members, partitions }: StandNow): Finding[] {
+  const told = (list: readonly StandingPartition[], { holds, detail, todo }: PlaceRule): Finding[] => {
+    const all = list.filter(holds);
+    const [first] = all;
+    if (first === undefined) return [];
+    const others = all.length > 1 ? `; so do ${all.length - 1} more partitions` : '';
+    return [warning(what, `${detail(first, `${first.topic}/${first.partition}`)}${others}`, todo(first))];
   };
-  const place = ({ topic, partition }: StandingPartition): string => `${topic}/${partition}`;
-  const behind = partitions.filter(({ state, committed }) => state !== undefined && isBehind(state, committed));
-  tell(
-    behind,
-    (each) =>
-      `the group says ${each.committed} for ${place(each)}, the state says ${each.resume}: it is behind the group, and the partition halts (KCR_STATE_BEHIND)`,
-    'the state store was set back, or something else committed for the group: see "verify", then "state reset --to-committed" if the rows are there',
-  );
-  const truncated = partitions.filter(
-    ({ state, logEnd }) => state !== undefined && (lastKnownOffset(state) ?? -1) >= logEnd,
-  );
-  tell(
-    truncated,
-    (each) =>
-      `the state of ${place(each)} tells of offset ${lastKnownOffset(each.state as PartitionState)}, and the log ends at ${each.logEnd}: the topic was truncated or created anew, and the partition ${onReset === 'halt' ? 'halts (KCR_TOPIC_RESET)' : 'begins anew'}`,
-    'look at onReset, and see "state show"',
-  );
-  const settled = partitions.filter((each) => !behind.includes(each) && !truncated.includes(each));
-  // While members are at work the group lags behind the state by a batch or two.
-  const moved = settled.filter(
-    ({ state, committed, resume }) =>
-      members.length === 0 &&
-      state !== undefined &&
-      committed !== undefined &&
-      resume !== undefined &&
-      committed < resume,
-  );
-  tell(
-    moved,
-    (each) =>
-      `the group says ${each.committed} for ${place(each)}, the state says ${each.resume}: run goes on at ${each.resume}`,
-    `to read from elsewhere, set the state and not the group: "state reset --topic ${moved[0]?.topic} --partition ${moved[0]?.partition} --to-offset …"`,
-  );
-  const gone = settled.filter(
-    ({ resume, logStart, logEnd }) => resume !== undefined && resume < logStart && logStart <= logEnd,
-  );
-  tell(
-    gone,
-    (each) =>
-      `${place(each)} goes on at ${each.resume}, and the log begins at ${each.logStart}: ${each.logStart - (each.resume ?? 0)} offsets are gone, and the partition ${onGap === 'continue' ? 'goes on behind them' : 'halts'}`,
-    'look at onGap, and at the retention of the topic',
-  );
-  const ahead = settled.filter(
-    ({ state, resume, logEnd }) => state === undefined && resume !== undefined && resume > logEnd,
-  );
-  tell(
-    ahead,
-    (each) =>
-      `its offset ${each.resume} of ${place(each)} is outside of the log, which holds ${each.logStart} to ${each.logEnd - 1}`,
-    delivery === 'exactly-once'
-      ? 'the partition waits for a state, then it halts: see "state show", and look at onReset'
-      : 'look at onReset',
-  );
-  return findings;
+  const halting = haltingRules(config);
+  const settled = partitions.filter((each) => !halting.some(({ holds }) => holds(each)));
+  return [
+    ...halting.flatMap((rule) => told(partitions, rule)),
+    ...goingOnRules(config, members.length > 0).flatMap((rule) => told(settled, rule)),
+  ];
+}
+
+/** The state and the log contradict each other. */
+function haltingRules({ onReset }: CheckedConfig): readonly PlaceRule[] {
+  return [
+    {
+      holds: ({ state, committed }) => state !== undefined && isBehind(state, committed),
+      detail: ({ committed, resume }, place) =>
+        `the group says ${committed} for ${place}, the state says ${resume}: it is behind the group, and the partition halts (KCR_STATE_BEHIND)`,
+      todo: () =>
+        'the state store was set back, or something else committed for the group: see "verify", then "state reset --to-committed" if the rows are there',
+    },
+    {
+      holds: ({ state, logEnd }) => state !== undefined && (lastKnownOffset(state) ?? -1) >= logEnd,
+      detail: ({ state, logEnd }, place) =>
+        `the state of ${place} tells of offset ${lastKnownOffset(state as PartitionState)}, and the log ends at ${logEnd}: the topic was truncated or created anew, and the partition ${onReset === 'halt' ? 'halts (KCR_TOPIC_RESET)' : 'begins anew'}`,
+      todo: () => 'look at onReset, and see "state show"',
+    },
+  ];
+}
+
+function goingOnRules({ delivery, onGap }: CheckedConfig, isAtWork: boolean): readonly PlaceRule[] {
+  return [
+    {
+      // While members are at work the group lags behind the state by a batch or two.
+      holds: ({ state, committed, resume }) =>
+        !isAtWork && state !== undefined && committed !== undefined && resume !== undefined && committed < resume,
+      detail: ({ committed, resume }, place) =>
+        `the group says ${committed} for ${place}, the state says ${resume}: run goes on at ${resume}`,
+      todo: ({ topic, partition }) =>
+        `to read from elsewhere, set the state and not the group: "state reset --topic ${topic} --partition ${partition} --to-offset …"`,
+    },
+    {
+      holds: ({ resume, logStart, logEnd }) => resume !== undefined && resume < logStart && logStart <= logEnd,
+      detail: ({ resume, logStart }, place) =>
+        `${place} goes on at ${resume}, and the log begins at ${logStart}: ${logStart - (resume ?? 0)} offsets are gone, and the partition ${onGap === 'continue' ? 'goes on behind them' : 'halts'}`,
+      todo: () => 'look at onGap, and at the retention of the topic',
+    },
+    {
+      holds: ({ state, resume, logEnd }) => state === undefined && resume !== undefined && resume > logEnd,
+      detail: ({ resume, logStart, logEnd }, place) =>
+        `its offset ${resume} of ${place} is outside of the log, which holds ${logStart} to ${logEnd - 1}`,
+      todo: () =>
+        delivery === 'exactly-once'
+          ? 'the partition waits for a state, then it halts: see "state show", and look at onReset'
+          : 'look at onReset',
+    },
+  ];
 }
 
 function summaryOf(config: CheckedConfig, { members, partitions }: StandNow): string {

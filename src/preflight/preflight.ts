@@ -3,24 +3,19 @@
  * the state store's probe, which is removed again.
  */
 import { limitOf } from '../abort.js';
-import { clickHouseOptions, keeperMapConfig, topicsOf } from '../config/adapter-options.js';
+import { clickHouseOptions, topicsOf } from '../config/adapter-options.js';
 import { checkClickHouse } from '../clickhouse/preflight.js';
 import type { CheckedConfig } from '../config/config.js';
 import { asIngestError, IngestError } from '../errors.js';
-import type { Finding } from './finding.js';
+import { refusalFrom, type Finding } from './finding.js';
 import { groupFindings, standNow, type StandNow } from './group-findings.js';
-import { withAdmin } from '../kafka/admin.js';
-import { insist } from '../kafka/connection/until-coordinator.js';
 import { mayCommit } from '../kafka/group/may-commit.js';
-import { clientSettings } from '../kafka/options.js';
 import { checkKafka } from '../kafka/preflight.js';
 import { classifyError } from '../kafka/connection/classify-error.js';
 import { budgetHere, mib } from '../pipeline/memory-budget.js';
 import { dataFindings } from '../sample/findings.js';
 import { takeSamples } from '../sample/take.js';
-import { checkKafkaStore } from '../state/kafka.js';
-import { checkKeeperMap } from '../state/keeper-map.js';
-import { checkKeeper } from '../state/keeper.js';
+import { storeFindings } from '../stores/stores.js';
 
 /** How long the start waits for one answer, or for a group's coordinator. */
 export const START_LIMIT_MS = 30_000;
@@ -205,73 +200,4 @@ async function clickHouseFindings(
   } catch (thrown) {
     return [refusalFrom('ClickHouse', thrown)];
   }
-}
-
-async function storeFindings(
-  config: CheckedConfig,
-  committing: Promise<void | undefined>,
-): Promise<readonly Finding[]> {
-  const { delivery, state } = config;
-  if (delivery !== 'exactly-once' || state === undefined) return [];
-  if (state.store === 'memory') {
-    const detail = 'in memory: what is in doubt is forgotten with the process, and rows may double after a crash';
-    return [{ level: 'warning', what: 'state store', detail, todo: 'use "keeper"' }];
-  }
-  try {
-    if (state.store === 'kafka') return await kafkaStoreFindings(config, committing);
-    if (state.store === 'keeper-map') {
-      const { server, table } = await checkKeeperMap(keeperMapConfig(config, state));
-      return [{ level: 'ok', what: 'state store', detail: `KeeperMap table ${table} at ${server}, writable` }];
-    }
-    const { server, path } = await checkKeeper(state);
-    return [{ level: 'ok', what: 'state store', detail: `Keeper at ${server}, writable under ${path}` }];
-  } catch (thrown) {
-    return [refusalFrom('state store', thrown)];
-  }
-}
-
-async function kafkaStoreFindings(
-  config: CheckedConfig,
-  committing: Promise<void | undefined>,
-): Promise<readonly Finding[]> {
-  const { groupId: group } = config.kafka;
-  const what = 'state store';
-  const topics = topicsOf(config);
-  await committing;
-  const found = await withAdmin(
-    clientSettings(config.kafka),
-    'Reading the offsets of the group',
-    async (admin, cluster) => {
-      // All at once: kafkajs would ask for the metadata of one topic after the other.
-      await cluster.addMultipleTargetTopics(topics);
-      return checkKafkaStore(
-        {
-          describeCluster: () => admin.describeCluster(),
-          // A coordinator that loads, as the first of a cluster does, is waited for.
-          fetchOffsets: (of) => insist(() => admin.fetchOffsets(of), START_LIMIT_MS),
-          describeConfigs: (of) => admin.describeConfigs(of),
-        },
-        { group, topics },
-      );
-    },
-    START_LIMIT_MS,
-  );
-  const { partitions, kept, metadataMaxBytes, retentionMinutes } = found;
-  const days =
-    retentionMinutes === undefined ? '' : `; forgotten ${retentionMinutes / 1440} days after the last member has left`;
-  const detail = `beside the offsets of the group ${group}, ${kept} of ${partitions} partitions have a state${days}`;
-  if (metadataMaxBytes !== undefined) return [{ level: 'ok', what, detail }];
-  return [
-    {
-      level: 'warning',
-      what,
-      detail: `${detail}; the brokers do not tell how much they keep`,
-      todo: 'see that offset.metadata.max.bytes is at least 4096, and allow DESCRIBE_CONFIGS on the cluster',
-    },
-  ];
-}
-
-function refusalFrom(what: string, thrown: unknown): Finding {
-  const { code, detail, fields } = asIngestError(thrown, 'KCR_PREFLIGHT', 'the check failed');
-  return { level: 'refusal', code, what, detail, ...(fields.hint === undefined ? {} : { todo: fields.hint }) };
 }

@@ -85,6 +85,12 @@ interface Row {
   readonly version: number;
 }
 
+export const keeperMapDefaults = {
+  table: 'kafka_clickhouse_rx_state',
+  path: '/kafka_clickhouse_rx',
+  requestTimeoutMs: 30_000,
+} as const;
+
 const firstPauseMs = 25;
 /** As many as @clickhouse/client has by default; the others wait. */
 const MAX_CONNECTIONS = 10;
@@ -287,10 +293,10 @@ class KeeperMap {
     const {
       database = 'default',
       username = 'default',
-      table = 'kafka_clickhouse_rx_state',
-      path = '/kafka_clickhouse_rx',
+      table = keeperMapDefaults.table,
+      path = keeperMapDefaults.path,
     } = config;
-    const { requestTimeoutMs = 30_000, operationTimeoutMs = requestTimeoutMs } = config;
+    const { requestTimeoutMs = keeperMapDefaults.requestTimeoutMs, operationTimeoutMs = requestTimeoutMs } = config;
     const endpoint = new Endpoint(config);
     if (table === '') throw new IngestError('KCR_CONFIG', 'Expected `table` to be a name, got ""');
     if (!/^(\/[^/\p{Cc}]+)+$/u.test(path)) {

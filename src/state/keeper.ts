@@ -59,6 +59,14 @@ export interface KeeperCheck {
   readonly path: string;
 }
 
+export const keeperDefaults = {
+  path: '/kafka-clickhouse-rx',
+  sessionTimeoutMs: 30_000,
+  operationTimeoutMs: 10_000,
+} as const;
+/** What the path of a node looks like. */
+export const KEEPER_PATH = /^(\/(?!\.\.?(\/|$))[^/\p{Cc}]+)+$/u;
+
 const maxClaimRounds = 100;
 const firstPauseMs = 25;
 const maxPauseMs = 1000;
@@ -180,9 +188,9 @@ class Keeper {
   constructor(config: KeeperStoreConfig) {
     const {
       connect,
-      path = '/kafka-clickhouse-rx',
-      sessionTimeoutMs = 30_000,
-      operationTimeoutMs = 10_000,
+      path = keeperDefaults.path,
+      sessionTimeoutMs = keeperDefaults.sessionTimeoutMs,
+      operationTimeoutMs = keeperDefaults.operationTimeoutMs,
       auth,
     } = config;
     const { servers, chroot } = parseConnect(connect);
@@ -301,7 +309,7 @@ function parseConnect(connect: string): { readonly servers: readonly KeeperServe
 }
 
 function checkPath(path: string): void {
-  if (path === '/' || /^(\/(?!\.\.?(\/|$))[^/\p{Cc}]+)+$/u.test(path)) return;
+  if (path === '/' || KEEPER_PATH.test(path)) return;
   throw new IngestError(
     'KCR_CONFIG',
     `Expected the path of a node, such as "/kafka-clickhouse-rx", got ${JSON.stringify(path)}`,

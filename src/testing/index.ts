@@ -16,7 +16,7 @@ export { type Outcome, type Pace, type SimulatedProcess, type Step } from './pro
 
 /** What your own ports must keep, as checks for any test framework. */
 export { type ContractCheck } from './contracts/check.js';
-export { recordSourceContract, type SourceUnderTest } from './contracts/record-source.js';
+export { recordSourceContract, type SourceContractConfig, type SourceUnderTest } from './contracts/record-source.js';
 export {
   batchSinkContract,
   type RowOrigin,

@@ -16,7 +16,7 @@ import { groupNow, type GroupNow } from '../kafka/group-admin.js';
 import type { PartitionState } from '../model/state.js';
 import { clickHouseOptions, topicsOf } from '../config/adapter-options.js';
 import { preflight } from '../preflight/preflight.js';
-import type { StateAccess } from '../state-access.js';
+import type { StateAccess } from '../stores/stores.js';
 import { isKnown, look, type PipelineStatus, type PartitionStatus } from './status.js';
 
 export interface ImportOptions {

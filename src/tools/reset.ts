@@ -4,7 +4,7 @@
 import { IngestError } from '../errors.js';
 import { restartedAt } from '../model/compare-with-log.js';
 import { emptyState, lastKnownOffset, resumeOffset, type Intent, type PartitionState } from '../model/state.js';
-import type { StateAccess } from '../state-access.js';
+import type { StateAccess } from '../stores/stores.js';
 import type { PartitionStatus } from './status.js';
 
 export type ResetTarget =

@@ -9,7 +9,7 @@ import type { OpenTransaction } from '../kafka/open-transactions.js';
 import { lastKnownOffset, type PartitionState } from '../model/state.js';
 import type { StateKey, Stored } from '../ports.js';
 import { topicsOf } from '../config/adapter-options.js';
-import type { StateAccess } from '../state-access.js';
+import type { StateAccess } from '../stores/stores.js';
 
 export interface PartitionStatus extends Omit<GroupPartition, 'metadata'> {
   readonly key: StateKey;

@@ -9,7 +9,7 @@ import type { CheckedConfig } from '../config/config.js';
 import { groupNow } from '../kafka/group-admin.js';
 import { LogScan } from '../kafka/fetch/scan.js';
 import { lastKnownOffset } from '../model/state.js';
-import type { StateAccess } from '../state-access.js';
+import type { StateAccess } from '../stores/stores.js';
 import { look, selectTopics, type PartitionStatus } from './status.js';
 import { noDifference } from './offset-runs.js';
 import { compareRange, type RangeCompared, type RangeMeans } from './verify-range.js';

@@ -1,7 +1,7 @@
 // A topic, a table and a configuration of one's own on the shared servers, for tests of the commands.
 import { randomUUID } from 'node:crypto';
 import { checkConfig } from '../../src/config/config.js';
-import { openStateAccess } from '../../src/state-access.js';
+import { openStateAccess } from '../../src/stores/stores.js';
 import { look } from '../../src/tools/status.js';
 import { verify, type Verdict, type VerifyOptions } from '../../src/tools/verify.js';
 import { command, createTopic, query } from '../stack/clients.js';

@@ -3,6 +3,7 @@ import zlib from 'node:zlib';
 import { describe, expect, test } from 'vitest';
 import { checkConfig } from '../../src/config/config.js';
 import { IngestError } from '../../src/errors.js';
+import { sourceSettings } from '../../src/kafka/options.js';
 
 const good = {
   kafka: { brokers: ['127.0.0.1:9092'], groupId: 'flights', fromBeginning: true },
@@ -115,6 +116,25 @@ describe('what does not fit together is refused, since it would lose or double r
     expect(refusal({ ...good, clickhouse: { ...good.clickhouse, insertMode: 'async' } })).toMatch(
       /clickhouse\.insertMode/,
     );
+  });
+
+  test('what an adapter alone refused, told by its place before anything is opened', () => {
+    const clickhouse = { ...good.clickhouse, insertMode: 'coalesced', coalesceMs: 600, requestTimeoutMs: 1_000 };
+    expect(refusal({ ...good, clickhouse })).toMatch(
+      /clickhouse\.coalesceMs: expected at most half of `requestTimeoutMs`$/m,
+    );
+    const kafka = { ...good.kafka, drainTimeoutMs: 9_500, rebalanceTimeoutMs: 10_000 };
+    expect(refusal({ ...good, kafka })).toMatch(
+      /kafka\.drainTimeoutMs: expected less than rebalanceTimeoutMs \(10000\) by more than heartbeatIntervalMs \(1000\)/,
+    );
+    expect(refusal({ ...good, state: { ...good.state, path: '/a/../b' } })).toMatch(
+      /state\.path: expected an absolute/,
+    );
+  });
+
+  test('what the configuration takes the adapter takes: a budget of more than 2 GiB', () => {
+    const { kafka } = checkConfig({ ...good, kafka: { ...good.kafka, budgetBytes: 4 * 1024 ** 3 } }, {});
+    expect(sourceSettings({ ...kafka, topics: ['flights'] }).budgetBytes).toBe(4 * 1024 ** 3);
   });
 
   test('a drain that outlasts the rebalance', () => {

@@ -3,27 +3,77 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { Ajv } from 'ajv';
 import formats from 'ajv-formats';
 import { expect, test } from 'vitest';
+import { bufferDefaults } from '../../operators/buffer-count-or-time.js';
+import { healDefaults } from '../../operators/group-by-partition.js';
+import { CONNECT_TIMEOUT_MS } from '../../src/clickhouse/client/connection.js';
+import { REQUEST_TIMEOUT_MS } from '../../src/clickhouse/client/http.js';
+import { DEDUP_BUDGET_MS } from '../../src/clickhouse/insert/token-doubt.js';
+import { COALESCE_BYTES, COALESCE_MS, MAX_IN_FLIGHT } from '../../src/clickhouse/options.js';
+import { DRAIN_TIMEOUT_MS, sourceDefaults } from '../../src/kafka/options.js';
+import { MAX_PENDING_DEFAULT } from '../../src/ledger.js';
+import { retryDefaults } from '../../src/retry.js';
+import { keeperMapDefaults } from '../../src/state/keeper-map.js';
+import { keeperDefaults } from '../../src/state/keeper.js';
 import { checkConfig } from '../../src/config/config.js';
-import { configJsonSchema } from '../../src/config/json-schema.js';
+import { configJsonSchema } from './json-schema.js';
 import { parseYaml } from '../../src/config/syntax.js';
 
 const root = new URL('../../', import.meta.url);
 const read = (path: string) => readFileSync(new URL(path, root), 'utf8');
 const ajv = new Ajv({ strict: false });
 formats.default(ajv);
-const validate = ajv.compile(configJsonSchema());
+const unsaid: string[] = [];
+const schema = configJsonSchema((place) => unsaid.push(place));
+const validate = ajv.compile(schema);
 const faults = (config: unknown) =>
   validate(config) ? [] : validate.errors!.map(({ instancePath, message }) => `${instancePath} ${message}`);
 
 const good = JSON.parse(read('examples/flights.json')) as Record<string, object>;
 
 test('G9: config.schema.json in the package is what the program decides by (npx vitest -u writes it)', async () => {
-  await expect(`${JSON.stringify(configJsonSchema(), null, 2)}\n`).toMatchFileSnapshot('../../config.schema.json');
+  await expect(`${JSON.stringify(schema, null, 2)}\n`).toMatchFileSnapshot('../../config.schema.json');
   const { exports, files } = JSON.parse(read('package.json')) as { exports: Record<string, unknown>; files: string[] };
   expect([exports['./config.schema.json'], files]).toEqual([
     './config.schema.json',
     expect.arrayContaining(['config.schema.json']),
   ]);
+});
+
+test('each key says what it is, from the comments of the documented type', () => {
+  expect(unsaid).toEqual([]);
+});
+
+test('a default that a comment names is the one that is in force', () => {
+  const named: [string, number][] = [];
+  const collect = (at: unknown, path: string): void => {
+    if (typeof at !== 'object' || at === null) return;
+    const { description } = at as { description?: unknown };
+    const [, preset] = /Default: (\d+)\b/.exec(typeof description === 'string' ? description : '') ?? [];
+    if (preset !== undefined) named.push([path.replace(/(properties|anyOf|oneOf|items|\d)\./g, ''), Number(preset)]);
+    for (const [key, value] of Object.entries(at)) collect(value, `${path}${key}.`);
+  };
+  collect(schema, '');
+  const { maxWaitMs, ...ofBatch } = bufferDefaults;
+  const inForce = {
+    kafka: { ...sourceDefaults, drainTimeoutMs: DRAIN_TIMEOUT_MS },
+    clickhouse: {
+      connectTimeoutMs: CONNECT_TIMEOUT_MS,
+      requestTimeoutMs: REQUEST_TIMEOUT_MS,
+      maxInFlight: MAX_IN_FLIGHT,
+      coalesceMs: COALESCE_MS,
+      coalesceBytes: COALESCE_BYTES,
+      dedupBudgetMs: DEDUP_BUDGET_MS,
+    },
+    state: { sessionTimeoutMs: keeperDefaults.sessionTimeoutMs, requestTimeoutMs: keeperMapDefaults.requestTimeoutMs },
+    batch: { ...ofBatch, maxWaitMs },
+    maxPending: MAX_PENDING_DEFAULT,
+    heal: healDefaults,
+    retry: retryDefaults,
+  };
+  const at = (path: string) =>
+    path.split('.').reduce((of: unknown, key) => (key === '' ? of : (of as Record<string, unknown>)[key]), inForce);
+  expect(named.length).toBeGreaterThan(20);
+  expect(named).toEqual(named.map(([path]) => [path, at(path)]));
 });
 
 test('G9: every configuration in the examples and the documents is taken by the schema and by the program', () => {

@@ -12,7 +12,7 @@ import { checkConfig, type IngestConfig } from '../../src/config/config.js';
 import type { Outcome } from '../../src/events.js';
 import { ingest } from '../../src/pipeline/ingest.js';
 import type { PartitionState } from '../../src/model/state.js';
-import { openStateAccess } from '../../src/state-access.js';
+import { openStateAccess } from '../../src/stores/stores.js';
 import { look } from '../../src/tools/status.js';
 import { command, createTopic, produce, query } from '../stack/clients.js';
 import { sharedStack } from '../stack/shared.js';

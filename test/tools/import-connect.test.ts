@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest';
 import { connectRow, connectToken, type ConnectRow } from '../../src/clickhouse/connect-state.js';
 import type { PartitionState } from '../../src/model/state.js';
 import { applyImport, planImport, type ImportFacts } from '../../src/tools/import-connect.js';
-import type { StateAccess } from '../../src/state-access.js';
+import type { StateAccess } from '../../src/stores/stores.js';
 import type { PartitionStatus } from '../../src/tools/status.js';
 
 const at = (state?: PartitionState, ends: Partial<PartitionStatus> = {}): PartitionStatus => ({

@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest';
 import { demandOnePartition, meaning, resetText, targetOf } from '../../src/cli/state-reset.js';
 import { IngestError } from '../../src/errors.js';
 import { emptyState, type PartitionState } from '../../src/model/state.js';
-import type { StateAccess } from '../../src/state-access.js';
+import type { StateAccess } from '../../src/stores/stores.js';
 import type { PartitionStatus } from '../../src/tools/status.js';
 import { applyReset, meaningOf, planReset, type ResetMeaning } from '../../src/tools/reset.js';
 

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { checkConfig, type IngestConfig } from '../../src/config/config.js';
-import { openStateAccess } from '../../src/state-access.js';
+import { openStateAccess } from '../../src/stores/stores.js';
 import { lagOf, selectPartitions, selectTopics, type PartitionStatus } from '../../src/tools/status.js';
 
 const config = (more: Partial<IngestConfig> = {}) =>

@@ -15,11 +15,11 @@ import { connectTls, type OptionFault, proxyTls, tlsFault, type TlsOptions } fro
 export interface ClickHouseAddress {
   /** Where ClickHouse listens for HTTP, for example `http://localhost:8123`; a path is kept, for gateways. */
   readonly url: string;
-  /** @default 'default' */
+  /** The database in which names without one are looked up. @default 'default' */
   readonly database?: string;
-  /** @default 'default' */
+  /** The user to log in as. @default 'default' */
   readonly username?: string;
-  /** @default '' */
+  /** Of `username`. @default '' */
   readonly password?: string;
   /** How long a connection may take to come about, milliseconds; proxy and TLS handshake included. @default 10000 */
   readonly connectTimeoutMs?: number;
@@ -27,7 +27,7 @@ export interface ClickHouseAddress {
   readonly tls?: TlsOptions;
   /** Sent with every request, for gateways. An `authorization` takes the place of user and password. */
   readonly headers?: Readonly<Record<string, string>>;
-  /** @default none; the environment is not asked */
+  /** An HTTP proxy to go through. @default none; the environment is not asked */
   readonly proxy?: ProxyOptions;
 }
 
@@ -48,7 +48,7 @@ export function addressOf({
   return { url, ...(Object.fromEntries(optional) as Omit<ClickHouseAddress, 'url'>) };
 }
 
-const CONNECT_TIMEOUT_MS = 10_000;
+export const CONNECT_TIMEOUT_MS = 10_000;
 /** Servers hang up on idle connections, ClickHouse after 10 s or less; whoever is earlier avoids a request in doubt. */
 const IDLE_MS = 2_500;
 

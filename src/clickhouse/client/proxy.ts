@@ -10,7 +10,9 @@ import type { OptionFault } from './tls.js';
 export interface ProxyOptions {
   /** `http:` or `https:`; how the proxy itself is reached. A user and password in it are used. */
   readonly url: string;
+  /** The user to log in to the proxy as. @default none: no login */
   readonly username?: string;
+  /** Of `username`. @default '' */
   readonly password?: string;
   /**
    * Ask for a tunnel (CONNECT) also where ClickHouse's url is `http:`. `false`: the proxy is given the requests, as some

@@ -45,8 +45,8 @@ export async function expectFailure(
   );
 }
 
-/** Waits until it holds, for some seconds. */
-export async function until(what: string, holds: () => boolean, limitMs = 5_000): Promise<void> {
+/** Waits until it holds. */
+export async function until(what: string, holds: () => boolean, limitMs: number): Promise<void> {
   const endMs = performance.now() + limitMs;
   while (!holds()) {
     expectThat(performance.now() < endMs, `waited in vain until ${what}`);

@@ -6,6 +6,11 @@ import type { Assignment } from '../../model/record.js';
 import type { Assigned, Fetched, RecordSource, SourceEvent } from '../../ports.js';
 import { expectFailure, expectSame, expectThat, until, valueOf, type ContractCheck } from './check.js';
 
+export interface SourceContractConfig {
+  /** How long a source may take until it tells what is waited for, milliseconds. @default 5000 */
+  readonly patienceMs?: number;
+}
+
 export interface SourceUnderTest {
   /** A source over the same records, which begins where the one before it has committed. */
   open(): RecordSource;
@@ -18,7 +23,10 @@ class Listener {
   error: unknown;
   readonly #subscription: Subscription;
 
-  constructor(readonly source: RecordSource) {
+  constructor(
+    readonly source: RecordSource,
+    readonly patienceMs: number,
+  ) {
     this.#subscription = source.events.subscribe({
       next: (event) => this.events.push(event),
       error: (error: unknown) => (this.error = error),
@@ -34,9 +42,13 @@ class Listener {
     return this.of('fetched');
   }
 
+  until(what: string, holds: () => boolean): Promise<void> {
+    return until(what, holds, this.patienceMs);
+  }
+
   /** The first assignment of which a record came. */
   async first(): Promise<{ readonly assignment: Assignment; readonly chunk: Fetched['chunk'] }> {
-    await until('a chunk was delivered', () => this.error !== undefined || this.chunks.length > 0);
+    await this.until('a chunk was delivered', () => this.error !== undefined || this.chunks.length > 0);
     if (this.error !== undefined) throw this.error as Error;
     return this.chunks[0]!;
   }
@@ -50,7 +62,10 @@ class Listener {
  * Checks for `make`, which gives sources over records of which at least three can be had: more than one offset in some
  * partition.
  */
-export function recordSourceContract(make: () => SourceUnderTest | Promise<SourceUnderTest>): readonly ContractCheck[] {
+export function recordSourceContract(
+  make: () => SourceUnderTest | Promise<SourceUnderTest>,
+  { patienceMs = 5_000 }: SourceContractConfig = {},
+): readonly ContractCheck[] {
   const check = (name: string, run: (listen: () => Listener) => Promise<void>): ContractCheck => ({
     name,
     run: async () => {
@@ -58,7 +73,7 @@ export function recordSourceContract(make: () => SourceUnderTest | Promise<Sourc
       const listeners: Listener[] = [];
       try {
         await run(() => {
-          const listener = new Listener(under.open());
+          const listener = new Listener(under.open(), patienceMs);
           listeners.push(listener);
           return listener;
         });
@@ -99,7 +114,7 @@ function telling(check: Check): readonly ContractCheck[] {
       'chunks of an assignment are contiguous from its start on, with records that ascend within their range',
       async (listen) => {
         const listener = listen();
-        await until(
+        await listener.until(
           'two chunks or three records were delivered',
           () =>
             listener.error !== undefined ||
@@ -145,7 +160,7 @@ function asking(check: Check): readonly ContractCheck[] {
       const heir = listen();
       const isIt = (event: Assigned) =>
         event.assignment.topic === assignment.topic && event.assignment.partition === assignment.partition;
-      await until('the next one was assigned the partition', () => heir.of('assigned').some(isIt));
+      await heir.until('the next one was assigned the partition', () => heir.of('assigned').some(isIt));
       expectSame(heir.of('assigned').find(isIt)?.assignment.startOffset, nextOffset, 'where it begins');
     }),
     check('a commit under an assignment that is over fails with KCR_FENCED', async (listen) => {
@@ -172,20 +187,20 @@ function asking(check: Check): readonly ContractCheck[] {
             (event) =>
               event.assignment.assignmentId === assignment.assignmentId && event.chunk.afterOffset + 1 === offset,
           );
-      await until('a chunk began where it was sent to', () => next() !== undefined);
+      await listener.until('a chunk began where it was sent to', () => next() !== undefined);
     }),
     check('where it drains, partitions are revoked, and it completes once they are released', async (listen) => {
       const listener = listen();
       await listener.first();
       if (listener.source.drain === undefined) return;
       listener.source.drain();
-      await until(
+      await listener.until(
         'every assignment was revoked',
         () => listener.of('revoked').length === listener.of('assigned').length,
       );
       expectThat(!listener.isComplete, 'it completed before it was released');
       for (const { release } of listener.of('revoked')) release();
-      await until('it completed', () => listener.isComplete);
+      await listener.until('it completed', () => listener.isComplete);
     }),
     check('where it tells its cluster and its log, the log holds what was delivered', async (listen) => {
       const listener = listen();

@@ -1,17 +1,19 @@
 /**
- * Imports: config. The configuration's JSON Schema, for editors and for checks before a roll-out. Published as
- * `config.schema.json`; a test sees that the file is what is made here.
+ * Makes the configuration's JSON Schema, for editors and for checks before a roll-out: shape and limits from the schema
+ * by which the program decides, descriptions from the documented type. Published as `config.schema.json`; a test sees
+ * that the file is what is made here.
  */
 import { z } from 'zod';
-import { configSchema } from './config.js';
-
-type JsonSchema = Record<string, unknown>;
+import { withDescriptions, type JsonSchema } from './doc-comments.js';
+import { configSchema } from '../../src/config/schema.js';
 
 /** Where a number, a boolean, a list or one of a few words belongs, text that refers to one is taken too. */
 const reference = { type: 'string', pattern: '\\$\\{.+\\}' };
 
-export function configJsonSchema(): JsonSchema {
-  const schema = z.toJSONSchema(configSchema, { io: 'input', unrepresentable: 'any', target: 'draft-7' }) as JsonSchema;
+/** `unsaid` is told of each key that the documented type has no comment for. */
+export function configJsonSchema(unsaid: (place: string) => void = () => undefined): JsonSchema {
+  const shape = z.toJSONSchema(configSchema, { io: 'input', unrepresentable: 'any', target: 'draft-7' }) as JsonSchema;
+  const schema = withDescriptions(shape, unsaid);
   const properties = schema['properties'] as Record<string, JsonSchema>;
   const plain = Object.fromEntries(
     Object.entries(properties).map(([name, of]) => [name, name === '$schema' ? of : withReferences(of)]),
@@ -25,9 +27,11 @@ export function configJsonSchema(): JsonSchema {
 }
 
 function withReferences(of: JsonSchema): JsonSchema {
-  const { default: preset, ...own } = Object.fromEntries(
-    Object.entries(of).map(([key, value]) => [key, inner(key, value)]),
-  );
+  const {
+    default: preset,
+    description,
+    ...own
+  } = Object.fromEntries(Object.entries(of).map(([key, value]) => [key, inner(key, value)]));
   const { type, pattern, format } = own;
   const isPlainText =
     type === 'string' &&
@@ -40,12 +44,18 @@ function withReferences(of: JsonSchema): JsonSchema {
     ['integer', 'number', 'boolean', 'array'].includes(type as string) ||
     (type === 'string' && !isPlainText && own['const'] === undefined);
   const schema = takesText ? { anyOf: [own, reference] } : own;
-  return preset === undefined ? schema : { ...schema, default: preset };
+  return {
+    ...(description === undefined ? {} : { description }),
+    ...schema,
+    ...(preset === undefined ? {} : { default: preset }),
+  };
 }
 
 /** Functions are for ESM files, which no schema is for. */
 function withoutFunctions(properties: Record<string, JsonSchema>): Record<string, JsonSchema> {
-  return Object.fromEntries(Object.entries(properties).filter(([, of]) => Object.keys(of).length > 0));
+  return Object.fromEntries(
+    Object.entries(properties).filter(([, of]) => Object.keys(of).some((key) => key !== 'description')),
+  );
 }
 
 function inner(key: string, value: unknown): unknown {
