@@ -24,6 +24,15 @@ export interface RetryNotice {
   readonly error: IngestError;
 }
 
+/** The wait after the attempt `attempt`, from 1, has failed. */
+export function delayMsOf(
+  { minDelayMs = 100, maxDelayMs = 10_000, jitter = 0.5, random = Math.random }: RetryConfig,
+  attempt: number,
+): number {
+  const fullMs = Math.min(maxDelayMs, minDelayMs * 2 ** Math.min(attempt - 1, 30));
+  return Math.round(fullMs * (1 - jitter * random()));
+}
+
 /** Subscribes again after retryable errors, with exponential backoff and jitter. Other errors pass. */
 export function retryRetryable<T>(
   config: RetryConfig,
@@ -31,13 +40,12 @@ export function retryRetryable<T>(
   onRetry: (notice: RetryNotice) => void = () => undefined,
   isWorthIt: (error: IngestError) => boolean = (error) => error.retryable,
 ): MonoTypeOperatorFunction<T> {
-  const { minDelayMs = 100, maxDelayMs = 10_000, maxAttempts = Infinity, jitter = 0.5, random = Math.random } = config;
+  const { maxAttempts = Infinity } = config;
   return retry({
     delay: (thrown: unknown, attempt) => {
       const error = asIngestError(thrown, 'KCR_INTERNAL', 'a port threw what is not an IngestError');
       if (!isWorthIt(error) || attempt >= maxAttempts) return throwError(() => error);
-      const fullMs = Math.min(maxDelayMs, minDelayMs * 2 ** Math.min(attempt - 1, 30));
-      const delayMs = Math.round(fullMs * (1 - jitter * random()));
+      const delayMs = delayMsOf(config, attempt);
       onRetry({ attempt, delayMs, error });
       return timer(delayMs, scheduler);
     },
