@@ -26,6 +26,13 @@ export interface RetryNotice {
   readonly error: IngestError;
 }
 
+/** The wait after the attempt `attempt`, from 1, has failed. */
+export function delayMsOf(config: RetryConfig, attempt: number): number {
+  const { minDelayMs, maxDelayMs, jitter, random = Math.random } = { ...retryDefaults, ...config };
+  const fullMs = Math.min(maxDelayMs, minDelayMs * 2 ** Math.min(attempt - 1, 30));
+  return Math.round(fullMs * (1 - jitter * random()));
+}
+
 /** Subscribes again after retryable errors, with exponential backoff and jitter. Other errors pass. */
 export function retryRetryable<T>(
   config: RetryConfig,
@@ -33,19 +40,12 @@ export function retryRetryable<T>(
   onRetry: (notice: RetryNotice) => void = () => undefined,
   isWorthIt: (error: IngestError) => boolean = (error) => error.retryable,
 ): MonoTypeOperatorFunction<T> {
-  const {
-    minDelayMs = retryDefaults.minDelayMs,
-    maxDelayMs = retryDefaults.maxDelayMs,
-    maxAttempts = retryDefaults.maxAttempts,
-    jitter = retryDefaults.jitter,
-    random = Math.random,
-  } = config;
+  const { maxAttempts = retryDefaults.maxAttempts } = config;
   return retry({
     delay: (thrown: unknown, attempt) => {
       const error = asIngestError(thrown, 'KCR_INTERNAL', 'a port threw what is not an IngestError');
       if (!isWorthIt(error) || attempt >= maxAttempts) return throwError(() => error);
-      const fullMs = Math.min(maxDelayMs, minDelayMs * 2 ** Math.min(attempt - 1, 30));
-      const delayMs = Math.round(fullMs * (1 - jitter * random()));
+      const delayMs = delayMsOf(config, attempt);
       onRetry({ attempt, delayMs, error });
       return timer(delayMs, scheduler);
     },

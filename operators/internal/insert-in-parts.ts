@@ -11,20 +11,8 @@ import { EMPTY, catchError, concat, concatMap, defer, of, tap, throwError, toArr
 import { IngestError } from '../../src/errors.js';
 import { countOffsets } from '../../src/model/batch.js';
 import type { InsertBatch, InsertResult } from '../../src/ports.js';
-
-/** A part of a batch that is in the table: a range of its own. */
-export interface Part {
-  readonly batch: InsertBatch;
-  readonly result: InsertResult;
-}
-
-interface Refusal {
-  readonly error: IngestError;
-  /** Some of it may have landed, or may land later. */
-  readonly isInDoubt: boolean;
-  /** Of some attempt nobody knows whether it still is on its way. */
-  readonly isUnanswered: boolean;
-}
+import type { Part } from './batch-attempt.js';
+import { mayDivide, mayDivideSeen, partlyThere, type Refusal } from './refused.js';
 
 type Tried = { readonly kind: 'inserted'; readonly result: InsertResult } | ({ readonly kind: 'refused' } & Refusal);
 
@@ -52,36 +40,28 @@ export function insertInParts(batch: InsertBatch, refusal: Refusal, searched: Se
   );
 }
 
-/**
- * Goes on with `then` only when nothing of it is in the table, and nothing can come; else `patiently`. An attempt on its
- * way is refused, too, where a record is to blame. Where the moment may be, it may be taken: then every attempt must have
- * been answered (I16), and of those of an earlier owner nobody knows that.
- */
+/** Goes on with `then` where rows of the batch may go out under other tokens; else `patiently`, or it halts. */
 function cleared(
   batch: InsertBatch,
-  { error, isInDoubt, isUnanswered }: Refusal,
+  refusal: Refusal,
   searched: Searched,
   then: () => Observable<Part>,
   patiently = (): Observable<Part> => searched.insertRest(batch, true),
 ): Observable<Part> {
-  if (!isInDoubt && error.fields.mayHaveLanded !== true) return then();
-  const isRecordToBlame = error.fields.divisible !== 'perhaps';
-  // Without a recorded range it may be there twice: at-least-once.
-  if (!isRecordToBlame && isUnanswered && batch.intent !== undefined) return patiently();
-  return searched.isAbsent(batch).pipe(
-    concatMap((absent) => {
-      if (absent) return then();
-      if (!isRecordToBlame) return patiently();
-      return throwError(
-        () =>
-          new IngestError(
-            error.code,
-            `${error.reason}; the record at fault is not looked for, since rows of its range are in the table`,
-            { ...error.fields, cause: error },
-          ),
+  switch (mayDivide(refusal, batch.intent !== undefined)) {
+    case 'yes':
+      return then();
+    case 'patiently':
+      return patiently();
+    case 'look':
+      return searched.isAbsent(batch).pipe(
+        concatMap((absent) => {
+          const seen = mayDivideSeen(refusal, absent);
+          if (seen === 'halt') return throwError(() => partlyThere(refusal.error));
+          return seen === 'yes' ? then() : patiently();
+        }),
       );
-    }),
-  );
+  }
 }
 
 function insertAfter(rest: InsertBatch | undefined, { insertRest }: Searched): Observable<Part> {
