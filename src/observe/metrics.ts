@@ -44,7 +44,7 @@ export function registerMetrics(
 
 interface Made {
   readonly names: readonly string[];
-  stop(): void;
+  readonly stop: () => void;
 }
 
 function counters(observed: Observed, registry: Registry): Made[] {

@@ -30,7 +30,6 @@ export function observedPorts<P extends ObservablePorts>(ports: P, meter: Meter)
 }
 
 function observedSource(source: RecordSource, meter: Meter): RecordSource {
-  const { commitOnce } = source;
   const committing =
     (commit: RecordSource['commit']): RecordSource['commit'] =>
     (assignment, nextOffset) =>
@@ -38,15 +37,17 @@ function observedSource(source: RecordSource, meter: Meter): RecordSource {
         meter,
         'commit',
         assignment,
-        () => commit.call(source, assignment, nextOffset),
+        () => commit(assignment, nextOffset),
         () => {
           const facts = meter.find(assignment.topic, assignment.partition);
           if (facts !== undefined) facts.committed = nextOffset;
         },
       );
   return overlay(source, {
-    commit: committing(source.commit.bind(source)),
-    ...(commitOnce === undefined ? {} : { commitOnce: committing(commitOnce.bind(source)) }),
+    commit: committing((assignment, next) => source.commit(assignment, next)),
+    ...(source.commitOnce === undefined
+      ? {}
+      : { commitOnce: committing((assignment, next) => source.commitOnce!(assignment, next)) }),
   });
 }
 

@@ -23,7 +23,7 @@ export type Ingestion = Observable<Outcome> & Pausable & Observed;
 export interface Running {
   readonly meter: Meter;
   /** Called with the source once it is open; gives what to call when the source is over. */
-  opened(source: OpenSource): () => void;
+  readonly opened: (source: OpenSource) => () => void;
   /** To be called with each event. */
   readonly onEvent: OnEvent;
 }
