@@ -5,7 +5,7 @@ import { catchError, lastValueFrom, of, tap } from 'rxjs';
 import type { CheckedConfig } from '../config/config.js';
 import { asIngestError } from '../errors.js';
 import { ingest } from '../pipeline/ingest.js';
-import { DRAIN_TIMEOUT_MS } from '../kafka/options.js';
+import { DRAIN_TIMEOUT_MS } from '../kafka/option-values.js';
 import { budgetHere, mib } from '../pipeline/memory-budget.js';
 import { errorLine, eventLine, outcomeLine } from './log/lines.js';
 import { Log } from './log/log.js';

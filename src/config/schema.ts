@@ -7,15 +7,10 @@ import { batchLimits } from '../../operators/buffer-count-or-time.js';
 import type { Transform } from '../../operators/between/transform-rows.js';
 import { healDefaults } from '../../operators/group-by-partition.js';
 import { insertModes, sinkLimits } from '../clickhouse/options.js';
-import {
-  BROKER_ADDRESS,
-  sourceDefaults,
-  sourceLimits,
-  type KafkaClientOptions,
-  type SaslOptions,
-} from '../kafka/options.js';
+import { BROKER_ADDRESS, sourceDefaults, sourceLimits } from '../kafka/option-values.js';
+import type { KafkaClientOptions, SaslOptions } from '../kafka/options.js';
 import { MAX_PENDING, MAX_PENDING_DEFAULT } from '../ledger.js';
-import { KEEPER_PATH, keeperDefaults } from '../state/keeper.js';
+import { KEEPER_PATH, keeperDefaults } from '../state/keeper-settings.js';
 import type { IngestConfig } from './ingest-config.js';
 import { durationMs, limited, positive } from './numbers.js';
 import { reach, webAddress } from './reach.js';

@@ -68,82 +68,70 @@ export interface ImportFacts {
 
 const again = 'start the connector until its state is AFTER_PROCESSING, stop it, then import again';
 
+/** What is to become of a partition. */
+type Verdict = { readonly after: PartitionState; readonly words: readonly string[] } | { readonly refusal: string };
+
 /** The state that goes on where the connector stopped. */
 export function planImport(at: PartitionStatus, row: ConnectRow | undefined, facts: ImportFacts): ImportPlan {
-  const plan = (after: PartitionState, ...words: readonly string[]): ImportPlan => ({
-    at,
-    row,
-    after,
-    words,
-    refusal: undefined,
-  });
-  const refuse = (refusal: string): ImportPlan => ({ at, row, after: undefined, words: [], refusal });
+  const verdict = verdictOn(at, row, facts);
+  return 'refusal' in verdict
+    ? { at, row, after: undefined, words: [], refusal: verdict.refusal }
+    : { at, row, ...verdict, refusal: undefined };
+}
+
+function verdictOn(at: PartitionStatus, row: ConnectRow | undefined, facts: ImportFacts): Verdict {
   const before = at.stored?.state;
-  const ours = before !== undefined && isKnown(before);
-  if (ours && !facts.overwrite) return refuse('there is a state of ours already; --overwrite replaces it');
-  const state = (settled: number, pending: PartitionState['pending'] = []): PartitionState => ({
-    settled,
-    pending,
-    incarnation: ours ? before.incarnation + 1 : 0,
-    topicId: undefined,
+  const ours = before !== undefined && isKnown(before) ? before : undefined;
+  if (ours !== undefined && !facts.overwrite)
+    return { refusal: 'there is a state of ours already; --overwrite replaces it' };
+  const incarnation = ours === undefined ? 0 : ours.incarnation + 1;
+  const goOn: GoOn = (settled, words, pending = []) => ({
+    after: { settled, pending, incarnation, topicId: undefined },
+    words,
   });
-  const phase = row?.phase ?? 'NONE';
-  if (row === undefined || phase === 'NONE') {
-    if (facts.committed !== undefined)
-      return plan(
-        state(facts.committed - 1),
-        `goes on at offset ${facts.committed}, which the connector's group has committed`,
-      );
-    if (at.logStart === at.logEnd)
-      return plan(state(at.logEnd - 1), `goes on at offset ${at.logEnd}: the log holds nothing`);
-    if (facts.group === undefined)
-      return refuse(
-        'the connector has inserted nothing of it; how far it has read its group tells: give --connect-group',
-      );
-    return refuse(
-      `the connector has inserted nothing of it, and its group has committed nothing; commit where it is to begin (kafka-consumer-groups.sh --reset-offsets --group ${facts.group}), then import`,
-    );
+  return row === undefined || row.phase === 'NONE' ? unread(at, facts, goOn) : read(at, row, facts, goOn);
+}
+
+type GoOn = (settled: number, words: readonly string[], pending?: PartitionState['pending']) => Verdict;
+
+/** The connector has inserted nothing of it. */
+function unread({ logStart, logEnd }: PartitionStatus, { committed, group }: ImportFacts, goOn: GoOn): Verdict {
+  if (committed !== undefined)
+    return goOn(committed - 1, [`goes on at offset ${committed}, which the connector's group has committed`]);
+  if (logStart === logEnd) return goOn(logEnd - 1, [`goes on at offset ${logEnd}: the log holds nothing`]);
+  const refusal =
+    group === undefined
+      ? 'the connector has inserted nothing of it; how far it has read its group tells: give --connect-group'
+      : `the connector has inserted nothing of it, and its group has committed nothing; commit where it is to begin (kafka-consumer-groups.sh --reset-offsets --group ${group}), then import`;
+  return { refusal };
+}
+
+/** The connector's last range is settled or in doubt. */
+function read({ logStart, logEnd }: PartitionStatus, row: ConnectRow, facts: ImportFacts, goOn: GoOn): Verdict {
+  const { first, last, phase } = row;
+  if (last >= logEnd) {
+    return {
+      refusal: `the connector was at offset ${last}, the log ends at ${logEnd}: this is another topic than the connector's, or it was created anew`,
+    };
   }
-  const { first, last } = row;
-  if (last >= at.logEnd)
-    return refuse(
-      `the connector was at offset ${last}, the log ends at ${at.logEnd}: this is another topic than the connector's, or it was created anew`,
-    );
-  const gap = last + 1 < at.logStart ? [`offsets ${last + 1}-${at.logStart - 1} are gone by retention; see onGap`] : [];
-  if (phase === 'AFTER_PROCESSING') return plan(state(last), `settled up to ${last}; goes on at ${last + 1}`, ...gap);
+  const gap = last + 1 < logStart ? [`offsets ${last + 1}-${logStart - 1} are gone by retention; see onGap`] : [];
+  if (phase === 'AFTER_PROCESSING') return goOn(last, [`settled up to ${last}; goes on at ${last + 1}`, ...gap]);
   if (facts.landed === 'all')
-    return plan(
-      state(last),
-      `${first}-${last} was in doubt, and the table has all of it: settled up to ${last}`,
-      ...gap,
-    );
+    return goOn(last, [`${first}-${last} was in doubt, and the table has all of it: settled up to ${last}`, ...gap]);
   if (facts.landed === 'misleading') {
-    return refuse(
-      `${first}-${last} is in doubt, and the connector did not fill the columns _partition and _offset that the table has: what landed would be taken for missing; ${again}`,
-    );
+    return {
+      refusal: `${first}-${last} is in doubt, and the connector did not fill the columns _partition and _offset that the table has: what landed would be taken for missing; ${again}`,
+    };
   }
-  const intent = {
-    first,
-    last,
-    rows: last - first + 1,
-    atMs: facts.nowMs,
-    settings: facts.settings,
-    tables: facts.tables,
-    excluded: [],
-    token: connectToken(row),
-  };
+  const { nowMs: atMs, settings, tables, landed } = facts;
+  const token = connectToken(row);
   const known = { none: ', and the table has none of it', part: ', and the table has a part of it', unknown: '' }[
-    facts.landed
+    landed
   ];
-  const lost =
-    first < at.logStart
-      ? [`the log begins at ${at.logStart}: what of the range is before it cannot be inserted again`]
-      : [];
-  return plan(
-    state(first - 1, [intent]),
-    `${first}-${last} is in doubt${known}: it is inserted again under the connector's token ${intent.token}`,
-    ...lost,
-  );
+  const replayed = `${first}-${last} is in doubt${known}: it is inserted again under the connector's token ${token}`;
+  const lost = `the log begins at ${logStart}: what of the range is before it cannot be inserted again`;
+  const intent = { first, last, rows: last - first + 1, atMs, settings, tables, excluded: [], token };
+  return goOn(first - 1, first < logStart ? [replayed, lost] : [replayed], [intent]);
 }
 
 /** Reads everything, changes nothing. @throws what cannot be overcome by looking at single partitions. */

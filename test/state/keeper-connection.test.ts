@@ -4,7 +4,7 @@ import { createServer, type AddressInfo, type Socket } from 'node:net';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { emptyState } from '../../src/model/state.js';
 import { KeeperConnection } from '../../src/state/keeper-connection.js';
-import { keeperStore } from '../../src/state/keeper.js';
+import { keeperStore, type KeeperStoreConfig } from '../../src/state/keeper.js';
 import { containing, freshKey, pause, stateIn, until, valueOf } from './contract.js';
 
 const requestTimeoutMs = 300;
@@ -280,6 +280,11 @@ describe('the configuration', () => {
 
   test.each(['a', 'a:2181', ' a:1 , b:2', 'a:1/', 'a:1,b:2/c/d.e'])('servers as in "%s" are fine', (connect) => {
     expect(keeperStore({ connect }).name).toBe('keeper');
+  });
+
+  test('an option given as undefined has its default', () => {
+    const given = { connect: 'a', path: undefined, sessionTimeoutMs: undefined, operationTimeoutMs: undefined };
+    expect(keeperStore(given as unknown as KeeperStoreConfig).name).toBe('keeper');
   });
 
   test('the password is not shown', () => {
