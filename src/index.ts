@@ -12,6 +12,13 @@ export { Ledger, type LedgerConfig, type PartitionLedger } from './ledger.js';
 export { toReadable } from './node-streams.js';
 export { fromRecords, type FromRecordsConfig, type PlainRecord } from './from-records.js';
 
+/** What an ingestion does at this moment. */
+export type { Halt, IngestStatus, Limit, Observed, PartitionProgress } from './observe/status.js';
+export type { Call, CallEnd, MeterListener, Noted, Phase } from './observe/meter.js';
+export type { Totals } from './observe/totals.js';
+export { registerMetrics, type MetricsConfig } from './observe/metrics.js';
+export { serveStatus, type StatusServer, type StatusServerConfig } from './observe/http.js';
+
 /** Adapters. */
 export {
   kafkaSource,

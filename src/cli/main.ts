@@ -12,6 +12,8 @@ import { readConfig } from './read-config.js';
 import { run } from './run.js';
 import { stateReset, type StateResetOptions } from './state-reset.js';
 import { stateShow } from './state-show.js';
+import { DEFAULT_LISTEN } from '../observe/listen.js';
+import { sortings, top, type TopOptions } from './top.js';
 import { verifyCommand } from './verify.js';
 
 const { version } = JSON.parse(readFileSync(new URL('../../../package.json', import.meta.url), 'utf8')) as {
@@ -61,6 +63,17 @@ program
   )
   .action(async (path: string, options: { logLevel: string }) => {
     process.exitCode = await run(await readConfig(path), options);
+  });
+
+program
+  .command('top')
+  .description('a running process at a glance: what it does, how far behind it is, what limits, what to do')
+  .argument('[url]', `where it serves its status; without it http://${DEFAULT_LISTEN}`)
+  .addOption(new Option('--sort <by>', 'which partitions come first').choices(sortings).default('urgency'))
+  .option('--once', 'print one look, and end')
+  .option('--json', 'print the status as one JSON object a look')
+  .action(async (url: string | undefined, options: TopOptions) => {
+    process.exitCode = await top(url, options);
   });
 
 program

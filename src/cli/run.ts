@@ -4,11 +4,16 @@
 import { catchError, lastValueFrom, of, tap } from 'rxjs';
 import type { CheckedConfig } from '../config/config.js';
 import { asIngestError } from '../errors.js';
+import { collectDefaultMetrics, Registry } from 'prom-client';
+import { serveStatus, type StatusServer } from '../observe/http.js';
+import { registerMetrics } from '../observe/metrics.js';
+import type { Ingestion } from '../pipeline/ingestion.js';
 import { ingest } from '../pipeline/ingest.js';
 import { DRAIN_TIMEOUT_MS } from '../kafka/option-values.js';
 import { budgetHere, mib } from '../pipeline/memory-budget.js';
 import { errorLine, eventLine, outcomeLine } from './log/lines.js';
 import { Log } from './log/log.js';
+import { statusFields, statusLine } from './summary.js';
 import { notDrained, Tally } from './tally.js';
 
 export interface RunOptions {
@@ -17,12 +22,14 @@ export interface RunOptions {
 
 /** Of the log, when the process ends. */
 const LOG_CLOSE_MS = 500;
+const LIVING_MS = 1000;
+const SUMMARY_MS = 60_000;
 /** After the drain's own limit: leaving the group, closing connections. */
 const CLOSING_MS = 5000;
 
 /** Resolves with the exit code once everything has been let go. */
 export async function run(config: CheckedConfig, { logLevel }: RunOptions): Promise<number> {
-  const log = new Log({ level: logLevel });
+  const log = new Log({ level: logLevel, terminal: terminalHere() });
   const stopping = new AbortController();
   const tally = new Tally();
   const overtime = drainLimit(stopping.signal, (config.kafka.drainTimeoutMs ?? DRAIN_TIMEOUT_MS) + CLOSING_MS);
@@ -61,14 +68,17 @@ interface Running {
 }
 
 async function ingestInto(config: CheckedConfig, { log, tally, stopping }: Running): Promise<void> {
-  const outcomes = ingest(config, {
+  const ingestion = ingest(config, {
     signal: stopping.signal,
     onEvent: (event) => {
       tally.event(event, stopping.signal.aborted);
       log.line(eventLine(event));
     },
     onFinding: ({ what, detail, todo }) => log.warn({ what, todo }, detail),
-  }).pipe(
+  });
+  const serving = await serveIfAsked(config, ingestion, log);
+  const telling = tellStatus(ingestion, log);
+  const outcomes = ingestion.pipe(
     tap((outcome) => {
       tally.outcome(outcome);
       log.line(outcomeLine(outcome));
@@ -86,7 +96,46 @@ async function ingestInto(config: CheckedConfig, { log, tally, stopping }: Runni
       return of(undefined);
     }),
   );
-  await lastValueFrom(outcomes, { defaultValue: undefined });
+  try {
+    await lastValueFrom(outcomes, { defaultValue: undefined });
+  } finally {
+    telling.stop();
+    await serving?.close();
+  }
+}
+
+/** A page, metrics and health, where the configuration asks for them. */
+async function serveIfAsked(
+  { http, delivery, kafka }: CheckedConfig,
+  ingestion: Ingestion,
+  log: Log,
+): Promise<StatusServer | undefined> {
+  if (http === undefined) return undefined;
+  const registry = new Registry();
+  collectDefaultMetrics({ register: registry });
+  registerMetrics(ingestion, { registry, info: { delivery, group: kafka.groupId } });
+  const server = await serveStatus(ingestion, { ...http, registry });
+  log.info({ url: server.url }, 'status is served');
+  return server;
+}
+
+/** At a terminal in a line that lives, else as a line once a minute. */
+function tellStatus(ingestion: Ingestion, log: Log): { stop(): void } {
+  const isLiving = process.stderr.isTTY === true;
+  const timer = setInterval(
+    () => {
+      const status = ingestion.status();
+      if (isLiving) log.show(statusLine(status));
+      else log.info(statusFields(status), 'status');
+    },
+    isLiving ? LIVING_MS : SUMMARY_MS,
+  ).unref();
+  return { stop: () => clearInterval(timer) };
+}
+
+function terminalHere(): { readonly columns: () => number; readonly hasColours: boolean } | undefined {
+  if (process.stderr.isTTY !== true) return undefined;
+  return { columns: () => process.stderr.columns ?? 80, hasColours: process.env.NO_COLOR === undefined };
 }
 
 /** A drain that a server holds up ends all the same: whoever stops this process kills it after half a minute. */

@@ -59,8 +59,17 @@ export interface IngestConfig {
   readonly heal?: HealConfig | false | undefined;
   /** A field of a value that no column takes: ClickHouse passes over it, or its record is one that cannot be inserted. @default 'ignore' */
   readonly onUnknownField?: 'ignore' | 'poison' | undefined;
+  /** Where the program `run` tells of itself over HTTP: a page, `/metrics`, health, status. Without it: nowhere. An embedder calls `serveStatus`. */
+  readonly http?: HttpConfig | undefined;
   /** How a call that failed is made again. @default {} */
   readonly retry?: Pick<RetryConfig, 'minDelayMs' | 'maxDelayMs' | 'maxAttempts'> | undefined;
+}
+
+export interface HttpConfig {
+  /** `host:port` to listen at; port 0 takes a free one. Whoever reaches it can read the status, and nothing else. @default '127.0.0.1:9464' */
+  readonly listen?: string | undefined;
+  /** Names by which it may be asked, beside `localhost` and addresses. @default [] */
+  readonly allowedHosts?: readonly string[] | undefined;
 }
 
 export interface KafkaConfig extends Pick<

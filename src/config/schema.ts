@@ -11,6 +11,7 @@ import { BROKER_ADDRESS, sourceDefaults, sourceLimits } from '../kafka/option-va
 import type { KafkaClientOptions, SaslOptions } from '../kafka/options.js';
 import { MAX_PENDING, MAX_PENDING_DEFAULT } from '../ledger.js';
 import { KEEPER_PATH, keeperDefaults } from '../state/keeper-settings.js';
+import { DEFAULT_LISTEN, LISTEN } from '../observe/listen.js';
 import type { IngestConfig } from './ingest-config.js';
 import { durationMs, limited, positive } from './numbers.js';
 import { reach, webAddress } from './reach.js';
@@ -117,6 +118,12 @@ export const configSchema = z.strictObject({
   onTombstone: z.enum(['halt', 'skip']).exactOptional(),
   heal: z.union([z.literal(false), heal]).default(healDefaults),
   onUnknownField: z.enum(['ignore', 'poison']).default('ignore'),
+  http: z
+    .strictObject({
+      listen: z.string().regex(LISTEN, `expected "host:port", such as "${DEFAULT_LISTEN}"`).exactOptional(),
+      allowedHosts: z.array(z.string().min(1)).exactOptional(),
+    })
+    .exactOptional(),
   retry: z
     .strictObject({
       minDelayMs: durationMs.exactOptional(),

@@ -9,6 +9,7 @@ import { isIP, type AddressInfo } from 'node:net';
 import type { Registry } from 'prom-client';
 import { IngestError } from '../errors.js';
 import { EventStream } from './event-stream.js';
+import { DEFAULT_LISTEN, listenAddress } from './listen.js';
 import { liveness, readiness, type Health } from './health.js';
 import { notice } from './notice.js';
 import type { Observed } from './status.js';
@@ -33,7 +34,6 @@ export interface StatusServer {
 
 const REQUEST_LIMIT_MS = 10_000;
 const MAX_CONNECTIONS = 100;
-export const DEFAULT_LISTEN = '127.0.0.1:9464';
 
 /** Rejects with `KCR_CONFIG` when it cannot listen there. */
 export async function serveStatus(observed: Observed, config: StatusServerConfig = {}): Promise<StatusServer> {
@@ -55,19 +55,6 @@ export async function serveStatus(observed: Observed, config: StatusServerConfig
       return new Promise((resolve) => server.close(() => resolve()));
     },
   };
-}
-
-/** `host:port`, `[::1]:port` or `:port`, which is loopback. */
-export function listenAddress(listen: string): { readonly host: string; readonly port: number } {
-  const parts = /^(?:\[([0-9a-fA-F:.]+)\]|([^:[\]]*)):(\d{1,5})$/.exec(listen);
-  const port = Number(parts?.[3]);
-  if (parts === null || port > 65_535) {
-    throw new IngestError('KCR_CONFIG', `http.listen: expected host:port, got ${JSON.stringify(listen)}`, {
-      hint: `for example "${DEFAULT_LISTEN}"`,
-    });
-  }
-  const host = parts[1] ?? parts[2];
-  return { host: host === undefined || host === '' ? '127.0.0.1' : host, port };
 }
 
 function listening(server: Server, host: string, port: number): Promise<void> {

@@ -1,7 +1,8 @@
 import { request } from 'node:http';
 import { Registry } from 'prom-client';
 import { afterEach, describe, expect, test } from 'vitest';
-import { isAllowedHost, listenAddress, serveStatus, type StatusServer } from '../../src/observe/http.js';
+import { isAllowedHost, serveStatus, type StatusServer } from '../../src/observe/http.js';
+import { listenAddress } from '../../src/observe/listen.js';
 import { registerMetrics } from '../../src/observe/metrics.js';
 import { assignmentOf, ByHand } from './observed.js';
 

@@ -71,7 +71,7 @@ describe('what limits', () => {
     const hand = new ByHand().assign(0).logEnds(10);
     const { sink } = measured(hand, () => NEVER);
     const intent = { first: 0, last: 4, atMs: hand.nowMs - 60_000 } as NonNullable<InsertBatch['intent']>;
-    (sink.insert(batchOf(0, 4, { intent }))).subscribe();
+    sink.insert(batchOf(0, 4, { intent })).subscribe();
     expect(hand.observed.status()).toMatchObject({ limit: 'clickhouse', inDoubtSinceMs: undefined });
     const error = new IngestError('KCR_INSERT_IN_DOUBT', 'no answer');
     const assignment = assignmentOf(0);
@@ -105,9 +105,9 @@ describe('what limits', () => {
     const ends: (string | undefined)[] = [];
     hand.observed.listen({ call: ({ error }) => ends.push(error?.code) });
     const failing = measured(hand, () => throwError(() => new IngestError('KCR_INSERT_RETRIABLE', 'no')));
-    (failing.sink.insert(batchOf(0, 1))).subscribe({ error: () => undefined });
+    failing.sink.insert(batchOf(0, 1)).subscribe({ error: () => undefined });
     const good = measured(hand, () => of({ rows: 1, bytes: 2 }));
-    (good.sink.insert(batchOf(0, 2))).subscribe();
+    good.sink.insert(batchOf(0, 2)).subscribe();
     expect(ends).toEqual(['KCR_INSERT_RETRIABLE', undefined]);
     expect(hand.observed.status().insertSeconds).toBeGreaterThanOrEqual(0);
   });

@@ -4,6 +4,7 @@
 import { pino, type Logger } from 'pino';
 import { LineWriter, standardError, type LineWriterConfig } from './line-writer.js';
 import type { Level, Line } from './lines.js';
+import { LivingLine, readableLine } from './terminal.js';
 import { Repeats } from './repeats.js';
 
 export interface LogConfig {
@@ -11,6 +12,8 @@ export interface LogConfig {
   /** @default standard error */
   readonly output?: LineWriterConfig['output'];
   readonly maxBytes?: number;
+  /** A person reads it: lines are readable, and one of them may live. Undefined: one JSON object a line. */
+  readonly terminal?: { readonly columns: () => number; readonly hasColours: boolean } | undefined;
 }
 
 const LOOK_MS = 1000;
@@ -23,11 +26,15 @@ export class Log {
   readonly #repeats = new Repeats<Line>();
   readonly #look: NodeJS.Timeout;
 
-  constructor({ level, output = standardError(), maxBytes }: LogConfig) {
+  readonly #terminal: LogConfig['terminal'];
+  readonly #living = new LivingLine();
+
+  constructor({ level, output = standardError(), maxBytes, terminal }: LogConfig) {
+    this.#terminal = terminal;
     const lostLine = (lines: number) =>
       `${JSON.stringify({ level: 40, time: new Date().toISOString(), lines, msg: 'log lines were lost: nobody took them' })}\n`;
     this.#writer = new LineWriter({ output, lostLine, maxBytes });
-    this.#logger = pino({ level, base: null, timestamp: pino.stdTimeFunctions.isoTime }, this.#writer);
+    this.#logger = pino({ level, base: null, timestamp: pino.stdTimeFunctions.isoTime }, this.#lines());
     this.#look = setInterval(() => this.#tellCounted(performance.now()), LOOK_MS).unref();
   }
 
@@ -50,13 +57,27 @@ export class Log {
 
   /** For the person who started the program, whatever the level. */
   say(text: string): void {
-    this.#writer.write(`${text}\n`);
+    this.#writer.write(this.#living.above(`${text}\n`));
+  }
+
+  /** Shows this in the line that lives, where there is a terminal. */
+  show(text: string): void {
+    const change = this.#terminal === undefined ? '' : this.#living.show(text, this.#terminal.columns());
+    if (change !== '') this.#writer.write(change);
+  }
+
+  #lines(): { write(line: string): void } {
+    const terminal = this.#terminal;
+    if (terminal === undefined) return this.#writer;
+    return { write: (line) => this.#writer.write(this.#living.above(readableLine(line, terminal.hasColours))) };
   }
 
   /** Tells what was counted and waits for what is not written yet, at most `limitMs`. */
   async close(limitMs: number): Promise<void> {
     clearInterval(this.#look);
     this.#tellCounted(Infinity);
+    const change = this.#living.clear();
+    if (change !== '') this.#writer.write(change);
     await this.#writer.close(limitMs);
   }
 
