@@ -11,7 +11,8 @@ export { type Alteration } from './alteration.js';
 export { type Refusal } from './refusal.js';
 export { SimulatedTable, type InsertOptions, type Row, type TableConfig } from './table.js';
 export { type Invariant, type Violation } from './invariant-checker.js';
-export { type ConsumerGroup, type Member } from './group.js';
+export { type ConsumerGroup } from './group.js';
+export { type Member } from './member.js';
 export { type Outcome, type Pace, type SimulatedProcess, type Step } from './process.js';
 
 /** What your own ports must keep, as checks for any test framework. */

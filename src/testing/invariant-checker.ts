@@ -7,6 +7,7 @@ import type { Intent, PartitionState } from '../model/state.js';
 import { dedupToken } from '../model/token.js';
 import type { Claim, InsertBatch, SourceEvent, StateKey } from '../ports.js';
 import type { SimulatedLog } from './log.js';
+import { Seen, type SavedWatch } from './seen.js';
 import type { SimulatedTable } from './table.js';
 
 /** The invariants of the exactly-once arrangement, by the numbers `docs/testing.md` gives them. */
@@ -18,48 +19,9 @@ export interface Violation {
   readonly what: string;
 }
 
-interface Recorded {
-  readonly intent: Intent;
-  readonly topicId: string | undefined;
-  readonly incarnation: number;
-}
-
-interface ClaimSeen {
-  readonly state: PartitionState;
-  /** Tokens of ranges in doubt at the claim that this tenure has sent or asked for. */
-  readonly resolved: Set<number>;
-}
-
-/** What a watch has seen. */
-export interface SavedWatch {
-  readonly recorded: ReadonlyMap<string, Recorded>;
-  readonly states: ReadonlyMap<number, PartitionState>;
-  readonly claims: ReadonlyMap<number, ClaimSeen>;
-  readonly claimedBy: ReadonlyMap<number, number>;
-  readonly lost: ReadonlySet<number>;
-  readonly topicOfToken: ReadonlyMap<string, string | undefined>;
-  readonly blockRows: ReadonlyMap<string, number>;
-  readonly torn: ReadonlySet<string>;
-  readonly taken: ReadonlySet<string>;
-}
-
 export class InvariantChecker {
   readonly violations: Violation[] = [];
-  readonly #recorded = new Map<string, Recorded>();
-  readonly #states = new Map<number, PartitionState>();
-  readonly #claims = new Map<number, ClaimSeen>();
-  /** By which tenure each partition was claimed last. */
-  readonly #claimedBy = new Map<number, number>();
-  readonly #lost = new Set<number>();
-  readonly #topicOfToken = new Map<string, string | undefined>();
-  readonly #blockRows = new Map<string, number>();
-  readonly #torn = new Set<string>();
-  /** Tokens of which an attempt took effect as a whole. */
-  readonly #taken = new Set<string>();
-  /** Tokens that reached a table, and of which tenures they came. */
-  readonly #landed = new Map<string, Set<number>>();
-  /** Tokens of ranges that were recorded in other parts since: nothing may land under them any more. */
-  readonly #replaced = new Set<string>();
+  readonly #seen = new Seen();
 
   constructor(
     private readonly log: SimulatedLog,
@@ -67,71 +29,36 @@ export class InvariantChecker {
     private readonly rowsOf: (record: KafkaRecord) => number,
   ) {}
 
+  /** What was seen so far, for a search that comes back to it. */
   save(): SavedWatch {
-    const claims = new Map(
-      [...this.#claims].map(([assignmentId, { state, resolved }]) => [
-        assignmentId,
-        { state, resolved: new Set(resolved) },
-      ]),
-    );
-    return {
-      recorded: new Map(this.#recorded),
-      states: new Map(this.#states),
-      claims,
-      claimedBy: new Map(this.#claimedBy),
-      lost: new Set(this.#lost),
-      topicOfToken: new Map(this.#topicOfToken),
-      blockRows: new Map(this.#blockRows),
-      torn: new Set(this.#torn),
-      taken: new Set(this.#taken),
-    };
+    return this.#seen.save();
   }
 
-  restore({ recorded, states, claims, claimedBy, lost, topicOfToken, blockRows, torn, taken }: SavedWatch): void {
-    refill(this.#recorded, recorded);
-    refill(this.#states, states);
-    refill(
-      this.#claims,
-      new Map(
-        [...claims].map(([assignmentId, { state, resolved }]) => [
-          assignmentId,
-          { state, resolved: new Set(resolved) },
-        ]),
-      ),
-    );
-    refill(this.#claimedBy, claimedBy);
-    refill(this.#topicOfToken, topicOfToken);
-    refill(this.#blockRows, blockRows);
-    this.#lost.clear();
-    for (const assignmentId of lost) this.#lost.add(assignmentId);
-    this.#torn.clear();
-    for (const offset of torn) this.#torn.add(offset);
-    this.#taken.clear();
-    for (const token of taken) this.#taken.add(token);
+  restore(saved: SavedWatch): void {
+    this.#seen.restore(saved);
   }
 
   /** Of tenures of which nothing will be heard any more: what they claimed, and that they were lost, does not matter. */
   forget(isGone: (assignmentId: number) => boolean): void {
-    this.forgetClaims(isGone);
-    for (const assignmentId of [...this.#lost]) if (isGone(assignmentId)) this.#lost.delete(assignmentId);
+    this.#seen.forget(isGone);
   }
 
   /** Of tenures that wait for no claim. */
   forgetClaims(isGone: (assignmentId: number) => boolean): void {
-    for (const assignmentId of [...this.#claims.keys()]) if (isGone(assignmentId)) this.#claims.delete(assignmentId);
+    this.#seen.forgetClaims(isGone);
   }
 
   /** As it was written last, whoever wrote it. */
   settled(partition: number): number | undefined {
-    return this.#states.get(partition)?.settled;
+    return this.#seen.states.get(partition)?.settled;
   }
 
   told(event: SourceEvent): void {
-    if (event.kind === 'lost') this.#lost.add(event.assignment.assignmentId);
+    if (event.kind === 'lost') this.#seen.lost.add(event.assignment.assignmentId);
   }
 
   asked(call: string, { partition, assignmentId }: Pick<Assignment, 'partition' | 'assignmentId'>): void {
-    if (this.#lost.has(assignmentId))
+    if (this.#seen.lost.has(assignmentId))
       this.#break('I9', `${call} of partition ${partition} for tenure ${assignmentId}, which was lost`);
   }
 
@@ -140,14 +67,14 @@ export class InvariantChecker {
   }
 
   claimed({ key, owner, state }: Claim): void {
-    this.#states.set(key.partition, state);
+    this.#seen.states.set(key.partition, state);
     const assignmentId = epochOf(owner);
     // A claim whose reply was late is made again, or lands again: what was sent under the first one stays sent, and what it
     // has recorded since is its own.
-    const isAgain = this.#claimedBy.get(key.partition) === assignmentId;
-    const before = this.#claims.get(assignmentId);
-    this.#claimedBy.set(key.partition, assignmentId);
-    this.#claims.set(assignmentId, {
+    const isAgain = this.#seen.claimedBy.get(key.partition) === assignmentId;
+    const before = this.#seen.claims.get(assignmentId);
+    this.#seen.claimedBy.set(key.partition, assignmentId);
+    this.#seen.claims.set(assignmentId, {
       state: (isAgain ? before?.state : undefined) ?? state,
       resolved: before?.resolved ?? new Set(),
     });
@@ -159,8 +86,8 @@ export class InvariantChecker {
   }
 
   written(key: StateKey, after: PartitionState): void {
-    const before = this.#states.get(key.partition);
-    this.#states.set(key.partition, after);
+    const before = this.#seen.states.get(key.partition);
+    this.#seen.states.set(key.partition, after);
     this.#record(key, after);
     if (before === undefined || before.incarnation !== after.incarnation || before.topicId !== after.topicId) {
       if (before !== undefined && after.incarnation < before.incarnation)
@@ -188,7 +115,7 @@ export class InvariantChecker {
   }
 
   committing({ partition, topicId }: Assignment, nextOffset: number): void {
-    const state = this.#states.get(partition);
+    const state = this.#seen.states.get(partition);
     if (state === undefined || state.topicId !== topicId) return;
     if (nextOffset > (state.settled ?? -1) + 1)
       this.#break('I6', `partition ${partition}: committed ${nextOffset}, settled ${state.settled ?? 'nothing'}`);
@@ -201,12 +128,12 @@ export class InvariantChecker {
     if (token === undefined || intent === undefined) return;
     const { partition, topicId } = assignment;
     const range = `partition ${partition}: ${afterOffset + 1}-${lastOffset}`;
-    if (this.#topicOfToken.has(token) && this.#topicOfToken.get(token) !== topicId)
+    if (this.#seen.topicOfToken.has(token) && this.#seen.topicOfToken.get(token) !== topicId)
       this.#break('I10', `${range} has the token of another topic: ${token}`);
-    this.#topicOfToken.set(token, topicId);
-    const recorded = this.#recorded.get(token);
+    this.#seen.topicOfToken.set(token, topicId);
+    const recorded = this.#seen.recorded.get(token);
     if (recorded === undefined) {
-      const isRecorded = [...this.#recorded.values()].some(
+      const isRecorded = [...this.#seen.recorded.values()].some(
         (other) =>
           other.topicId === topicId && other.intent.first === intent.first && other.intent.last === intent.last,
       );
@@ -221,36 +148,36 @@ export class InvariantChecker {
 
   blocks(token: string, rows: number, blockRows: number): void {
     const cut = rows > blockRows ? blockRows : Infinity;
-    const before = this.#blockRows.get(token) ?? cut;
+    const before = this.#seen.blockRows.get(token) ?? cut;
     if (before !== cut) this.#break('I8', `${token}: blocks of ${before} rows, then of ${cut}`);
-    this.#blockRows.set(token, cut);
+    this.#seen.blockRows.set(token, cut);
   }
 
   /** An insert has come to the table `id`. The first one of a range may meet another table than was recorded. */
   landing(token: string, { intent, replay, assignment: { assignmentId } }: InsertBatch, id: string | undefined): void {
     const recorded = intent?.written?.id;
     // Who never sent it, and did not take it over, cannot know that another one has.
-    const isKnown = replay ? this.#landed.has(token) : this.#landed.get(token)?.has(assignmentId) === true;
+    const isKnown = replay ? this.#seen.landed.has(token) : this.#seen.landed.get(token)?.has(assignmentId) === true;
     if (isKnown && recorded !== undefined && recorded !== id)
       this.#break('I15', `${token} is sent again into ${id}, it was recorded for ${recorded}`);
   }
 
   /** It was not refused. */
   landed(token: string, { assignment: { assignmentId } }: InsertBatch): void {
-    this.#landed.set(token, (this.#landed.get(token) ?? new Set()).add(assignmentId));
-    if (this.#replaced.has(token))
+    this.#seen.landed.set(token, (this.#seen.landed.get(token) ?? new Set()).add(assignmentId));
+    if (this.#seen.replaced.has(token))
       this.#break('I16', `an attempt under ${token} lands after its range was recorded in other parts`);
   }
 
   /** An attempt took effect as a whole: the table knows the token wherever its rows belong. */
   took(token: string): void {
-    this.#taken.add(token);
+    this.#seen.taken.add(token);
   }
 
   /** Rows of a range are about to be sent under another token than its own. */
   filling({ assignment, token, afterOffset, lastOffset }: InsertBatch): void {
     this.asked('fill', assignment);
-    if (token === undefined || this.#taken.has(token)) return;
+    if (token === undefined || this.#seen.taken.has(token)) return;
     this.#break(
       'I16',
       `partition ${assignment.partition}: ${afterOffset + 1}-${lastOffset} is filled before an attempt under ${token} was answered`,
@@ -259,15 +186,15 @@ export class InvariantChecker {
 
   /** The server was killed in the middle of this insert. */
   torn({ assignment: { partition }, records }: InsertBatch): void {
-    for (const { offset } of records) this.#torn.add(`${partition}:${offset}`);
+    for (const { offset } of records) this.#seen.torn.add(`${partition}:${offset}`);
   }
 
   #expectResolved({ assignment: { partition, assignmentId }, intent, replay }: InsertBatch, range: string): void {
-    const claim = this.#claims.get(assignmentId);
+    const claim = this.#seen.claims.get(assignmentId);
     if (claim === undefined || intent === undefined) return;
     claim.resolved.add(intent.first);
     const { state } = claim;
-    const now = this.#states.get(partition);
+    const now = this.#seen.states.get(partition);
     if (replay || now === undefined || now.incarnation !== state.incarnation || now.topicId !== state.topicId) return;
     for (const { first, last, excluded } of state.pending) {
       if (first >= intent.first || claim.resolved.has(first)) continue;
@@ -310,7 +237,7 @@ export class InvariantChecker {
         this.#break('I12', `${range} is recorded in parts that do not tell what was left out`);
       if (this.table.countAll(topic, partition, intent.first, intent.last).size > 0)
         this.#break('I16', `${range} is recorded in other parts, and rows of it are in the table`);
-      this.#replaced.add(dedupToken({ ...key, topicId: before.topicId, incarnation: before.incarnation, intent }));
+      this.#seen.replaced.add(dedupToken({ ...key, topicId: before.topicId, incarnation: before.incarnation, intent }));
     }
   }
 
@@ -321,7 +248,7 @@ export class InvariantChecker {
     const found = this.table.countAll(this.log.topic, partition, first, settled);
     for (const record of this.#live(partition, first, settled, after.topicId)) {
       if (excluded.has(record.offset) || this.rowsOf(record) === 0 || (found.get(record.offset) ?? 0) > 0) continue;
-      const isTorn = this.#torn.has(`${partition}:${record.offset}`);
+      const isTorn = this.#seen.torn.has(`${partition}:${record.offset}`);
       this.#break(
         isTorn ? 'I11' : 'I5',
         `partition ${partition}: settled ${settled}, but ${record.offset} is not in the table`,
@@ -338,19 +265,14 @@ export class InvariantChecker {
   #record({ cluster, group, topic, partition }: StateKey, { pending, topicId, incarnation }: PartitionState): void {
     for (const intent of pending) {
       const token = dedupToken({ cluster, group, topic, topicId, incarnation, partition, intent });
-      this.#recorded.set(token, { intent, topicId, incarnation });
-      this.#replaced.delete(token);
+      this.#seen.recorded.set(token, { intent, topicId, incarnation });
+      this.#seen.replaced.delete(token);
     }
   }
 
   #break(invariant: Invariant, what: string): void {
     this.violations.push({ invariant, what });
   }
-}
-
-function refill<K, V>(map: Map<K, V>, from: ReadonlyMap<K, V>): void {
-  map.clear();
-  for (const [key, value] of from) map.set(key, value);
 }
 
 /** The offsets that ranges cover, as text: ranges without a hole between them are one. */

@@ -3,58 +3,14 @@
  * targets of materialized views. Only the model and errors may enter. What was measured of the real one is in
  * `docs/guarantees.md`.
  */
-import type { TableNow } from '../clickhouse/verify/evidence.js';
 import { IngestError } from '../errors.js';
-import type { KafkaRecord } from '../model/record.js';
-import type { Alteration, TableDefinition } from './alteration.js';
-import { refusalError, type Refusal } from './refusal.js';
+import { AlterableTable, type TableConfig } from './alterable-table.js';
+import { blocksOf, type Block, type Row } from './blocks.js';
+import { refusalError } from './refusal.js';
 import { TokenWindow } from './token-window.js';
 
-/** A row, by what its provenance columns say. */
-export interface Row {
-  readonly topic: string;
-  readonly partition: number;
-  readonly offset: number;
-  /** The record's timestamp, unique in a simulated world. */
-  readonly timestampMs: number;
-  readonly value: Buffer | null;
-  /** Its provenance columns are empty: it was sent without them, or they were dropped since. */
-  readonly isBlank?: true;
-}
-
-export interface TableConfig {
-  /** Blocks whose tokens are remembered, the oldest forgotten first. @default 10000 */
-  readonly dedupWindow?: number;
-  /** How long a token is remembered, milliseconds; undefined: for as long as the window has room. */
-  readonly dedupWindowMs?: number;
-  /** How long the sink relies on a token, milliseconds. @default as the sink that ships: ten minutes, at most half of the above */
-  readonly budgetMs?: number;
-  /** Names of the tables that materialized views fill from this one. @default [] */
-  readonly views?: readonly string[];
-  /** PARTITION BY: rows of one insert that differ in it are blocks of their own. @default one partition */
-  readonly partitionBy?: (row: Row) => string;
-  /** The table has provenance columns, by which a range can be read back. @default true */
-  readonly provenance?: boolean;
-  /** Among the provenance columns is `_topic`. @default true */
-  readonly hasTopic?: boolean;
-  /** The server says when the table was altered last. @default true */
-  readonly tellsTime?: boolean;
-  /** A plain MergeTree can forget the rows but not the token when it is killed; a replicated one cannot. @default 'plain' */
-  readonly family?: 'plain' | 'replicated';
-  /** A row the server refuses, with the whole insert. @default none */
-  readonly isPoison?: (row: Row) => boolean;
-  /** What is said of such a row. @default 'named' */
-  readonly refusal?: Refusal;
-  /** A row is refused when its block is written: the blocks before it have landed. @default false */
-  readonly refusesLate?: boolean;
-  /**
-   * Rows of a block: settings that are not pinned would cut an insert into several.
-   * @default Infinity: one block
-   */
-  readonly blockRows?: number;
-  /** Does the server forget the tokens of inserts that it writes together, as old ones do? @default false */
-  readonly forgetsTogether?: boolean;
-}
+export type { Part, SavedTable, TableConfig } from './alterable-table.js';
+export { rowOf, type Block, type Row } from './blocks.js';
 
 export interface InsertOptions {
   readonly nowMs: number;
@@ -64,15 +20,6 @@ export interface InsertOptions {
   readonly dieBeforeBlock?: number | undefined;
   readonly blockRows?: number | undefined;
 }
-
-/** A block that was written: by the server's clock, milliseconds. */
-export interface Part {
-  readonly atMs: number;
-  readonly rows: number;
-}
-
-/** A block of an insert, and the part of its token that tells it from the others. */
-export type Block = readonly [name: string, rows: readonly Row[]];
 
 export interface Landing {
   readonly nowMs: number;
@@ -87,53 +34,16 @@ export interface Together {
   readonly token: string;
 }
 
-/** What a table holds at a moment. */
-export interface SavedTable {
-  readonly rows: readonly Row[];
-  readonly startedMs: number;
-  readonly tokens: ReadonlyMap<string, number>;
-}
-
 /** A table and the targets of its views. It outlives every process. */
-export class SimulatedTable {
-  readonly config: TableConfig;
-  readonly rows: Row[] = [];
-  /** When the server that has it was started; a kill is followed by a start. */
-  startedMs = 0;
+export class SimulatedTable extends AlterableTable {
   readonly views: ReadonlyMap<string, Row[]>;
-  readonly #window: TokenWindow;
   readonly #viewWindows: ReadonlyMap<string, TokenWindow>;
   #isMended = false;
-  #definition: TableDefinition;
-  /** Behind the name of another table, while the tables are exchanged. */
-  #exchanged:
-    | {
-        readonly rows: readonly Row[];
-        readonly definition: TableDefinition;
-        readonly tokens: ReadonlyMap<string, number>;
-        readonly parts: readonly Part[];
-      }
-    | undefined;
-  /** Of tables that were dropped. */
-  readonly #dropped: (readonly Row[])[] = [];
-  #tables = 1;
-  #alterations = 0;
 
   constructor(config: TableConfig = {}) {
     const { dedupWindow = 10_000, dedupWindowMs = Infinity, views = [] } = config;
-    this.config = config;
-    this.#window = new TokenWindow(dedupWindow, dedupWindowMs);
+    super(config, new TokenWindow(dedupWindow, dedupWindowMs));
     this.views = new Map(views.map((name) => [name, []]));
-    this.#definition = {
-      id: 'table 1',
-      hasProvenance: config.provenance ?? true,
-      keepsTokens: true,
-      more: 0,
-      alteredS: 0,
-      mutation: 0,
-      isHidden: false,
-      isGone: false,
-    };
     this.#viewWindows = new Map(views.map((name) => [name, new TokenWindow(dedupWindow, dedupWindowMs)]));
   }
 
@@ -144,104 +54,6 @@ export class SimulatedTable {
 
   isPoison(row: Row): boolean {
     return !this.#isMended && this.config.isPoison?.(row) === true;
-  }
-
-  get definition(): TableDefinition {
-    return this.#definition;
-  }
-
-  /** Inserts that a server is at. */
-  busy = 0;
-  /** Blocks that were written, ours and those of others, the oldest first. */
-  parts: readonly Part[] = [];
-  /** By how much the server's clock is ahead, milliseconds. */
-  aheadMs = 0;
-
-  /** As a process that looks at it sees it. */
-  now(): TableNow {
-    const { id, hasProvenance, keepsTokens, more, alteredS, mutation } = this.#definition;
-    const { family = 'plain', tellsTime = true } = this.config;
-    return {
-      id,
-      columns: hasProvenance ? 'tpo-1' : '',
-      shape: `${hasProvenance ? 'with' : 'without'} provenance and ${more}`,
-      ...(tellsTime ? { alteredS } : {}),
-      mutation,
-      family,
-      keepsTokens,
-    };
-  }
-
-  /** Every row that was ever written, where nobody deleted it: of tables that were exchanged or dropped, too. */
-  get everywhere(): readonly Row[] {
-    return this.tables.flat();
-  }
-
-  /** The same, table by table. */
-  get tables(): readonly (readonly Row[])[] {
-    return [this.rows, ...(this.#exchanged === undefined ? [] : [this.#exchanged.rows]), ...this.#dropped];
-  }
-
-  alter(alteration: Alteration): void {
-    const alteredS = ++this.#alterations;
-    switch (alteration) {
-      case 'add provenance':
-        return this.#define({ alteredS, hasProvenance: true });
-      case 'drop provenance':
-      case 'drop and add provenance':
-        if (!this.#definition.hasProvenance) return;
-        this.rows.splice(0, this.rows.length, ...this.rows.map((row): Row => ({ ...row, isBlank: true })));
-        return this.#define({ alteredS, mutation: alteredS, hasProvenance: alteration === 'drop and add provenance' });
-      case 'add column':
-        return this.#define({ alteredS, more: alteredS });
-      case 'remove window':
-      case 'toggle window':
-        this.#window.restore(new Map());
-        return this.#define({ alteredS, keepsTokens: alteration === 'toggle window' });
-      case 'restore window':
-        return this.#define({ alteredS, keepsTokens: true });
-      case 'exchange':
-        return this.#exchange(alteredS);
-      case 'recreate':
-        this.#dropped.push(this.rows.splice(0));
-        this.parts = [];
-        this.#window.restore(new Map());
-        return this.#define({ alteredS, mutation: 0, id: `table ${++this.#tables}` });
-      case 'hide rows':
-        return this.#define({ isHidden: true });
-      case 'rename away':
-      case 'rename back':
-        return this.#define({ isGone: alteration === 'rename away' });
-    }
-  }
-
-  #define(change: Partial<TableDefinition>): void {
-    this.#definition = { ...this.#definition, ...change };
-  }
-
-  #exchange(alteredS: number): void {
-    const before = {
-      rows: [...this.rows],
-      definition: this.#definition,
-      tokens: this.#window.save(),
-      parts: this.parts,
-    };
-    const other = this.#exchanged ?? {
-      rows: [],
-      definition: { ...this.#definition, id: `table ${++this.#tables}`, alteredS, mutation: 0 },
-      tokens: new Map<string, number>(),
-      parts: [],
-    };
-    this.#exchanged = before;
-    this.rows.splice(0, this.rows.length, ...other.rows);
-    this.#definition = other.definition;
-    this.parts = other.parts;
-    this.#window.restore(other.tokens);
-  }
-
-  /** As `ALTER TABLE … DELETE WHERE 1`: tokens are kept. */
-  deleteRows(): void {
-    this.rows.length = 0;
   }
 
   /**
@@ -270,7 +82,7 @@ export class SimulatedTable {
 
   /** Would an insert of these rows change nothing? */
   refusesAll(rows: readonly Row[]): boolean {
-    const blocks = this.#blocks(rows);
+    const blocks = blocksOf(rows, this.config.partitionBy);
     const refusedBlock = blocks.findIndex(([, block]) => block.some((row) => this.isPoison(row)));
     return this.config.refusesLate === true ? refusedBlock === 0 : refusedBlock >= 0;
   }
@@ -289,7 +101,7 @@ export class SimulatedTable {
 
   /** The blocks that an insert of these rows is cut into, with what their tokens are told apart by. */
   blocksOf(rows: readonly Row[], blockRows?: number): readonly Block[] {
-    return this.#blocks(this.#kept(rows), blockRows);
+    return blocksOf(this.#kept(rows), this.config.partitionBy, blockRows);
   }
 
   /** One block: its token first, then its rows, then the views. `isTorn`: the server dies behind the token. */
@@ -298,7 +110,7 @@ export class SimulatedTable {
     token: string | undefined,
     { nowMs, isTorn = false, feedsViewsAgain = false }: Landing,
   ): void {
-    const isNew = token === undefined || !this.#definition.keepsTokens || this.#window.take(`${token}|${name}`, nowMs);
+    const isNew = token === undefined || !this.definition.keepsTokens || this.window.take(`${token}|${name}`, nowMs);
     if (isTorn) return;
     if (isNew) this.#write(block, nowMs);
     // A view is given the block also when the table has it already; its own target's window decides.
@@ -334,13 +146,13 @@ export class SimulatedTable {
       { readonly token: string; readonly index: number; readonly rows: readonly Row[] }[]
     >();
     inserts.forEach(({ rows, token }, index) => {
-      for (const [name, block] of this.#blocks(this.#kept(rows)))
+      for (const [name, block] of this.blocksOf(rows))
         blocks.set(name, [...(blocks.get(name) ?? []), { token, index, rows: block }]);
     });
     for (const [name, parts] of blocks) {
       const noted = dieAtInsert === undefined ? parts : parts.filter(({ index }) => index <= dieAtInsert);
       const fresh = noted.filter(
-        ({ token }) => !isKept || !this.#definition.keepsTokens || this.#window.take(`${token}|${name}`, nowMs),
+        ({ token }) => !isKept || !this.definition.keepsTokens || this.window.take(`${token}|${name}`, nowMs),
       );
       if (dieAtInsert !== undefined) {
         this.startedMs += 60_000;
@@ -376,7 +188,7 @@ export class SimulatedTable {
     this.aheadMs += (1_000 - ((nowMs + this.aheadMs) % 1_000)) % 1_000;
     for (let i = 0; i < blocks; i++) {
       const block = `other|${nowMs}|${i}`;
-      this.#window.take(block, nowMs);
+      this.window.take(block, nowMs);
       this.#noteBlock(1, nowMs);
       for (const window of this.#viewWindows.values()) window.take(block, nowMs);
     }
@@ -384,78 +196,11 @@ export class SimulatedTable {
 
   /** The blocks whose tokens are remembered, the oldest first. */
   knownBlocks(): readonly string[] {
-    return this.#window.blocks();
-  }
-
-  /** Without views, parts, and what was mended or altered: the worlds that are explored to the end have neither. */
-  save(): SavedTable {
-    return { rows: [...this.rows], startedMs: this.startedMs, tokens: this.#window.save() };
-  }
-
-  restore({ rows, startedMs, tokens }: SavedTable): void {
-    this.parts = [];
-    this.rows.splice(0, this.rows.length, ...rows);
-    this.startedMs = startedMs;
-    this.#window.restore(tokens);
-  }
-
-  /** Rows by offset, as `SELECT _offset, count() … GROUP BY _offset` tells them. */
-  count(topic: string, partition: number, first: number, last: number): ReadonlyMap<number, number> {
-    return this.#definition.isHidden
-      ? new Map()
-      : counted(this.rows, topic, partition, first, last, (row) => row.isBlank !== true);
-  }
-
-  /** Rows by offset, whether or not they can be seen, and in whichever table they are. */
-  countAll(topic: string, partition: number, first: number, last: number): ReadonlyMap<number, number> {
-    return counted(this.everywhere, topic, partition, first, last, () => true);
+    return this.window.blocks();
   }
 
   /** A column that is not there is not written. */
   #kept(rows: readonly Row[]): readonly Row[] {
-    return this.#definition.hasProvenance ? rows : rows.map((row): Row => ({ ...row, isBlank: true }));
+    return this.definition.hasProvenance ? rows : rows.map((row): Row => ({ ...row, isBlank: true }));
   }
-
-  #blocks(rows: readonly Row[], blockRows = Infinity): readonly Block[] {
-    const { partitionBy } = this.config;
-    if (partitionBy === undefined && rows.length <= blockRows) return [['all|0', rows]];
-    const cut =
-      blockRows === Infinity
-        ? [rows]
-        : Array.from({ length: Math.ceil(rows.length / blockRows) }, (_, i) =>
-            rows.slice(i * blockRows, (i + 1) * blockRows),
-          );
-    return cut.flatMap((part, ordinal) => {
-      const groups = new Map<string, Row[]>();
-      for (const row of part) {
-        const key = partitionBy?.(row) ?? 'all';
-        const group = groups.get(key);
-        if (group === undefined) groups.set(key, [row]);
-        else group.push(row);
-      }
-      return [...groups].map(([key, block]) => [`${key}|${ordinal}`, block] as const);
-    });
-  }
-}
-
-function counted(
-  rows: readonly Row[],
-  topic: string,
-  partition: number,
-  first: number,
-  last: number,
-  isSeen: (row: Row) => boolean,
-): ReadonlyMap<number, number> {
-  const found = new Map<number, number>();
-  for (const row of rows) {
-    if (row.topic !== topic || row.partition !== partition || row.offset < first || row.offset > last || !isSeen(row))
-      continue;
-    found.set(row.offset, (found.get(row.offset) ?? 0) + 1);
-  }
-  return found;
-}
-
-/** The row that a record becomes. */
-export function rowOf(topic: string, partition: number, { offset, timestampMs, value }: KafkaRecord): Row {
-  return { topic, partition, offset, timestampMs, value };
 }
