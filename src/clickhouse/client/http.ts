@@ -8,17 +8,14 @@ import http from 'node:http';
 import https from 'node:https';
 import { type ClickHouseClient, ClickHouseLogLevel, createClient } from '@clickhouse/client';
 import type { IngestError } from '../../errors.js';
-import { foreignAnswer, isAnswerOf } from './query-answer.js';
 import type { BodyPieces } from '../insert/body.js';
-import type { Phase } from './classify-error.js';
+import { type Answer, awaitAnswer } from './answer.js';
 import { askOver } from './ask.js';
-import { type ClickHouseAddress, Endpoint, isConnected } from './connection.js';
-import { connectionFault, portOfTls } from './connection-fault.js';
+import { type ClickHouseAddress, Endpoint } from './connection.js';
+import { portOfTls } from './connection-fault.js';
 import { type Encoding, Sending } from './sending.js';
 import { speaksTls } from './speaks-tls.js';
 import { Queries, type ServerError, unreachable } from './queries.js';
-import { readRowsOf } from '../insert/row-count.js';
-import { webPage } from './web-page.js';
 
 /** How ClickHouse is reached, and how long it is waited for. */
 export interface ClickHouseConnection extends ClickHouseAddress {
@@ -36,19 +33,6 @@ export interface ClickHouseConnection extends ClickHouseAddress {
   readonly answerCompression?: 'none' | Encoding;
 }
 
-export interface Answer {
-  readonly status: number;
-  /** ClickHouse's own error code; also looked at when the status says 200. */
-  readonly code: number | undefined;
-  readonly text: string;
-  /** Rows that the server says it has read, those of materialized views included; undefined: it, or a proxy, does not say. */
-  readonly readRows: number | undefined;
-  /** It came over a connection that had been used before: the server is still the same run of itself. */
-  readonly kept: boolean;
-  /** Undefined: it names the query that was sent. Else what answered is not known, nor whether the server has got anything. */
-  readonly foreign: { readonly why: string; readonly hint: string } | undefined;
-}
-
 export interface Exchange {
   /** Rejects with a `ConnectionFailure`, or with what making the body threw: then the server has not got all of it, and takes none. */
   readonly answer: Promise<Answer>;
@@ -56,19 +40,6 @@ export interface Exchange {
   readonly bodyFree: Promise<void>;
   /** Bytes of the body so far, as they were sent. */
   sentBytes(): number;
-}
-
-/** The request did not come to the end of an answer. */
-export class ConnectionFailure extends Error {
-  override readonly name = 'ConnectionFailure';
-  constructor(
-    readonly phase: Phase,
-    reason: string,
-    cause?: unknown,
-    readonly hint?: string,
-  ) {
-    super(reason, cause === undefined ? undefined : { cause });
-  }
 }
 
 export interface HttpRequest {
@@ -81,9 +52,6 @@ export interface HttpRequest {
 }
 
 export const REQUEST_TIMEOUT_MS = 120_000;
-const CODE_HEADER = 'x-clickhouse-exception-code';
-const SUMMARY_HEADER = 'x-clickhouse-summary';
-
 export class ClickHouseHttp {
   /** For messages: without credentials. */
   readonly address: string;
@@ -138,57 +106,12 @@ export class ClickHouseHttp {
     const sending = new Sending(request, body, encoding);
     const bodyFree = new Promise<void>((resolve) => request.once('close', resolve));
     const answer = new Promise<Answer>((resolve, reject) => {
-      let phase: Phase = 'connecting';
-      let ended = false;
-      const failWith = (error: Error): void => {
-        if (ended) return;
-        ended = true;
-        reject(error);
-        request.destroy();
-      };
-      const fail = (reason: string, cause?: unknown, hint?: string): void =>
-        failWith(new ConnectionFailure(phase, `${this.address}: ${reason}`, cause, hint));
-      const broken = (error: Error): void => {
-        const fault = connectionFault(error);
-        fail(fault?.what ?? connectionReason(error, request.reusedSocket), error, fault?.hint);
-      };
-      const aborted = (): void => fail('the request was aborted');
-      const whole = setTimeout(() => fail(`no answer within ${this.#requestTimeoutMs} ms`), this.#requestTimeoutMs);
-      const connected = (): void => void (phase = 'sent');
-      request.once('socket', (socket) => {
-        if (isConnected(socket)) connected();
-        else socket.once(isSecure ? 'secureConnect' : 'connect', connected);
-      });
-      request.on('error', broken);
-      request.once('close', () => {
-        clearTimeout(whole);
-        signal?.removeEventListener('abort', aborted);
-        fail('the connection was closed before the answer had ended');
-      });
-      request.once('response', (response) => {
-        phase = 'answering';
-        const chunks: Buffer[] = [];
-        response.on('data', (chunk: Buffer) => chunks.push(chunk));
-        // Of an answer that is cut off Node tells here; `end` comes for a whole one only.
-        response.once('error', broken);
-        response.once('end', () => {
-          ended = true;
-          const text = Buffer.concat(chunks).toString('utf8');
-          resolve(
-            answerOf(
-              params['query_id'] ?? '',
-              { status: response.statusCode ?? 0, headers: response.headers, text },
-              request.reusedSocket,
-            ),
-          );
-          // An answer that came before the body had gone out: whatever is still being sent must not go on from a
-          // buffer that is about to be used again.
-          if (!request.writableFinished) request.destroy();
-        });
-      });
-      if (signal?.aborted === true) return aborted();
-      signal?.addEventListener('abort', aborted, { once: true });
-      sending.begin(first, failWith);
+      const asked = { address: this.address, queryId: params['query_id'] ?? '', timeoutMs: this.#requestTimeoutMs };
+      awaitAnswer(
+        request,
+        { ...asked, isSecure, signal },
+        { resolve, reject, begin: (fail) => sending.begin(first, fail) },
+      );
     });
     return { answer, bodyFree, sentBytes: () => sending.bytes };
   }
@@ -240,26 +163,6 @@ export class ClickHouseHttp {
 /** What the sink needs of a server: a simulated one stands in for it in tests. */
 export type ClickHouseWire = Pick<ClickHouseHttp, 'address' | 'send' | 'select' | 'close'>;
 
-/** What came over the wire, to its end. */
-export interface RawAnswer {
-  readonly status: number;
-  /** By names in lower case. */
-  readonly headers: http.IncomingHttpHeaders;
-  readonly text: string;
-}
-
-/** What an answer to the insert `queryId` says. `kept`: it came over a connection that had been used before. */
-export function answerOf(queryId: string, { status, headers, text }: RawAnswer, kept: boolean): Answer {
-  return {
-    status,
-    code: exceptionCode(headers[CODE_HEADER]),
-    text: webPage(text) ?? text,
-    readRows: readRowsOf(headers[SUMMARY_HEADER]),
-    kept,
-    foreign: isAnswerOf(queryId, headers) ? undefined : foreignAnswer(headers),
-  };
-}
-
 /** An identifier as ClickHouse reads it, whatever it holds. */
 export function quoteIdentifier(name: string): string {
   return `\`${name.replaceAll('\\', '\\\\').replaceAll('`', '\\`')}\``;
@@ -267,16 +170,4 @@ export function quoteIdentifier(name: string): string {
 
 export function quotedTable(database: string, table: string): string {
   return `${quoteIdentifier(database)}.${quoteIdentifier(table)}`;
-}
-
-function exceptionCode(header: string | string[] | undefined): number | undefined {
-  if (header === undefined) return undefined;
-  const code = Number(header);
-  return Number.isInteger(code) ? code : 0;
-}
-
-function connectionReason(error: Error, reusedSocket: boolean): string {
-  const code = (error as NodeJS.ErrnoException).code;
-  const what = error.message === '' ? (code ?? error.name) : error.message;
-  return reusedSocket && code === 'ECONNRESET' ? `${what} (on a kept-alive connection)` : what;
 }

@@ -62,3 +62,9 @@ export function afterRefusal(error: unknown): 'ask alone' | 'next alone' | 'stay
 
 /** An earlier attempt of the same insert still waits. */
 const QUERY_IS_RUNNING = 216;
+
+/** What the first of two attempts has left in the table is there whatever became of the second, which may not even have been sent. */
+export function asAfter(first: unknown, second: unknown): unknown {
+  const hasLanded = first instanceof IngestError && first.fields.mayHaveLanded === true;
+  return hasLanded && second instanceof IngestError ? second.with({ mayHaveLanded: true }) : second;
+}

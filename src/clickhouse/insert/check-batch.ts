@@ -2,6 +2,7 @@
  * Room: what can be said against a batch before anything of it is sent. Pure.
  */
 import { IngestError } from '../../errors.js';
+import type { OnEvent } from '../../events.js';
 import type { InsertBatch } from '../../ports.js';
 import {
   checkValues,
@@ -107,12 +108,16 @@ function tooLarge(
   );
 }
 
-/** Records whose time no DateTime64 can hold, as of a producer that counts in micro- or nanoseconds; -1 is Kafka's word for none. */
-export function countTimesOutside(records: Records): number {
-  let count = 0;
-  for (const cursor = cursorOver(records); cursor.next();)
-    if (cursor.timestampMs > LAST_TIME_MS || cursor.timestampMs < -1) count += 1;
-  return count;
+/** Tells how many records have a time that no DateTime64 can hold, as of a producer that counts in micro- or nanoseconds; -1 is Kafka's word for none. */
+export function tellOfTimes(
+  { assignment, afterOffset, lastOffset }: InsertBatch,
+  sent: Records,
+  onEvent: OnEvent,
+): void {
+  let records = 0;
+  for (const cursor = cursorOver(sent); cursor.next();)
+    if (cursor.timestampMs > LAST_TIME_MS || cursor.timestampMs < -1) records += 1;
+  if (records > 0) onEvent({ kind: 'timesOutside', assignment, first: afterOffset + 1, last: lastOffset, records });
 }
 
 function poisoned(

@@ -1,31 +1,34 @@
 /**
- * Room: one batch on its way into its table. Its bytes are a pure function of its records, so they are made while an
- * insert is sent, not when the batch is frozen: with ClickHouse down, batches wait without a buffer each.
+ * The transport of one batch: sends what the stage tells it to send, looks where it is told, and reports what the server said.
+ * What is known of the attempts, and the last word before something is sent: `range-doubt.ts`. What is done about it:
+ * `operators/internal/doubt.ts`. Imports: this adapter, ports, the model, errors.
+ *
+ * A batch's bytes are a pure function of its records, so they are made while an insert is sent, not when the batch is
+ * prepared: with ClickHouse down, batches wait without a buffer each.
  */
 import { randomUUID } from 'node:crypto';
-import { Observable } from 'rxjs';
+import type { Observable } from 'rxjs';
 import { hasCode, IngestError } from '../../errors.js';
 import type { Records } from '../../model/record.js';
 import type { PreparedInsert, InsertBatch, InsertResult, ReadBack } from '../../ports.js';
 import { orAltered } from '../schema/altered-table.js';
 import { RowBody } from './body.js';
-import { classifyError, failedInView, rowAtFault, serverReason } from '../client/classify-error.js';
-import { countTimesOutside } from './check-batch.js';
-import { afterRefusal, asyncInsertFault } from './async-insert.js';
+import { tellOfTimes } from './check-batch.js';
+import { abortable } from './abortable.js';
+import { afterRefusal, asAfter, asyncInsertFault } from './async-insert.js';
 import { RowEncoder } from './encode.js';
-import { isSameTable, type TableDoubt, type TableNow } from '../verify/evidence.js';
-import { type Answer, ConnectionFailure } from '../client/http.js';
+import { type Answer, ConnectionFailure } from '../client/answer.js';
 import { insertParams } from './insert-statement.js';
 import type { AsyncInsert, SinkContext, TargetTable } from './sink-context.js';
 import type { Table } from '../schema/table.js';
 import { type Where, whereOf } from '../verify/look-errors.js';
-import { fatalHint, foreignHint, poisonHint, retriableHint } from './refusal-hints.js';
 import { RangeLook } from '../verify/range-look.js';
+import { type KnownNow, RangeDoubt } from './range-doubt.js';
+import { brokenOff, isTaken, refusalOf } from './refusals.js';
 import { refuseOtherCount } from './row-count.js';
 import { OwnToken } from './own-token.js';
 import { type InsertSettings, insertToken, queryIdOf } from './settings.js';
 import type { InsertSlots } from './slots.js';
-import { sendingDoubt } from './token-doubt.js';
 import { recordedColumns } from '../schema/watched-table.js';
 
 const UNKNOWN_STATUS_OF_INSERT = 319;
@@ -40,10 +43,7 @@ export class PreparedBatch implements PreparedInsert {
   readonly #token: string | undefined;
   readonly #queryId: string;
   readonly #look: RangeLook;
-  /** An attempt of this process or of one before it may have landed. */
-  #mayHaveLanded: boolean;
-  /** When the table was asked for the range last, and what it was. */
-  #looked: { readonly atMs: number; readonly table: TableNow } | undefined;
+  readonly #attempts: RangeDoubt;
   readonly #own: OwnToken;
   /** Waits for no others any more: together with them it was refused. */
   #isAlone = false;
@@ -56,7 +56,7 @@ export class PreparedBatch implements PreparedInsert {
     this.#token = batch.token === undefined ? undefined : this.#tokenAsSent(batch.token);
     this.#queryId = this.#token === undefined ? `kcr-${randomUUID()}` : queryIdOf(this.#token);
     this.#look = new RangeLook(context, target, batch, { token: this.#token, queryId: this.#queryId });
-    this.#mayHaveLanded = batch.replay;
+    this.#attempts = new RangeDoubt(batch);
     this.#own = new OwnToken(context);
   }
 
@@ -71,7 +71,7 @@ export class PreparedBatch implements PreparedInsert {
     return this.#token !== undefined && (family === 'plain' || (otherVersion && this.#look.canShow));
   }
 
-  /** For the table as it was seen last, not as it was when the batch was frozen: a look goes by the columns that it has now. */
+  /** For the table as it was seen last, not as it was when the batch was prepared: a look goes by the columns that it has now. */
   get #encoder(): RowEncoder {
     const { table } = this.#destination.target;
     if (this.#encoderOf?.table !== table) {
@@ -88,16 +88,13 @@ export class PreparedBatch implements PreparedInsert {
   }
 
   tokenDoubt(nowMs: number): string | undefined {
-    return this.#doubt(nowMs)?.why;
+    return this.#attempts.why(this.#known, nowMs)?.why;
   }
 
-  #doubt(nowMs: number): TableDoubt | undefined {
-    const { intent } = this.#batch;
-    if (intent === undefined || this.#token === undefined) return undefined;
+  get #known(): KnownNow {
     const { server, settings } = this.#context;
     const { dedupBudgetMs, target } = this.#destination;
-    const known = { budgetMs: dedupBudgetMs, server, settings: settings.fingerprint };
-    return sendingDoubt(intent, known, nowMs, this.#mayHaveLanded ? target.now : undefined);
+    return { budgetMs: dedupBudgetMs, server, settings: settings.fingerprint, table: target.now };
   }
 
   insert(): Observable<InsertResult> {
@@ -126,24 +123,21 @@ export class PreparedBatch implements PreparedInsert {
   }
 
   async #readBack(asked: string | undefined, signal: AbortSignal): Promise<ReadBack> {
-    // Only a doubt about the token may be overruled; who asks for another reason wants to know what is there.
-    const isAboutToken = this.#doubt(this.#context.now())?.why === asked;
     const atMs = this.#context.now();
-    const found = await this.#look.readBack(
-      asked,
-      () => isAboutToken && this.#doubt(this.#context.now())?.mayTrust !== false,
-      signal,
-    );
-    this.#looked = { atMs, table: this.#destination.target.now };
+    const trusts = this.#attempts.trusting(asked, this.#known, atMs);
+    const found = await this.#look.readBack(asked, () => trusts(this.#known, this.#context.now()), signal);
+    this.#attempts.noteLook(atMs, this.#destination.target.now);
     return found;
   }
 
   async #insert(signal: AbortSignal): Promise<InsertResult> {
     await this.#identifyAgain();
     if (this.#token !== undefined) return this.#send(this.#batch.records, this.#token, this.#queryId, signal);
-    const own = this.#destination.target.now.keepsTokens ? await this.#own.take(this.#mayHaveLanded) : undefined;
+    const own = this.#destination.target.now.keepsTokens
+      ? await this.#own.take(this.#attempts.mayHaveLanded)
+      : undefined;
     const result = await this.#send(this.#batch.records, own, this.#queryId, signal);
-    const why = this.#mayHaveLanded && own !== undefined ? await this.#own.fault() : undefined;
+    const why = this.#attempts.mayHaveLanded && own !== undefined ? await this.#own.fault() : undefined;
     if (why !== undefined) throw new IngestError('KCR_INSERT_IN_DOUBT', why, this.#where());
     return result;
   }
@@ -153,7 +147,7 @@ export class PreparedBatch implements PreparedInsert {
    * make its tokens in another context; and the table may have been altered since.
    */
   async #identifyAgain(): Promise<void> {
-    if (!this.#mayHaveLanded || this.#batch.intent === undefined) return;
+    if (!this.#attempts.mayHaveLanded || this.#batch.intent === undefined) return;
     await Promise.all([this.#context.identify(), this.#destination.target.refresh()]);
   }
 
@@ -240,8 +234,7 @@ export class PreparedBatch implements PreparedInsert {
       const exchange = this.#context.http.send({ params, body, encoding: this.#context.encoding, signal });
       bodyFree = exchange.bodyFree;
       const answer = await exchange.answer;
-      if (answer.status !== 200 || answer.code !== undefined || answer.text !== '' || answer.foreign !== undefined)
-        throw this.#refused(answer, records);
+      if (!isTaken(answer)) throw this.#refused(answer, records);
       this.#context.answered(answer.kept);
       const { table } = this.#destination.target;
       await refuseOtherCount(answer.readRows, records.length, this.#where(), {
@@ -249,33 +242,20 @@ export class PreparedBatch implements PreparedInsert {
         known: table.views,
         look: () => this.#look.views(),
       });
-      this.#tellOfTimes(records);
+      if (table.provenance.timestamp === 'time') tellOfTimes(this.#batch, records, this.#context.onEvent);
       return { rows: records.length, bytes: exchange.sentBytes() };
     } catch (error) {
-      const failure = error instanceof ConnectionFailure ? this.#broken(error) : error;
-      if (hasCode(failure, 'KCR_INSERT_IN_DOUBT')) this.#mayHaveLanded = true;
+      const failure = error instanceof ConnectionFailure ? brokenOff(error, this.#where()) : error;
+      this.#attempts.noteFailure(failure);
       throw failure;
     } finally {
       void bodyFree.then(() => slot.free());
     }
   }
 
-  #tellOfTimes(records: Records): void {
-    const { assignment, afterOffset, lastOffset } = this.#batch;
-    const outside = this.#destination.target.table.provenance.timestamp === 'time' ? countTimesOutside(records) : 0;
-    if (outside > 0)
-      this.#context.onEvent({
-        kind: 'timesOutside',
-        assignment,
-        first: afterOffset + 1,
-        last: lastOffset,
-        records: outside,
-      });
-  }
-
   /** What came into the table while a slot was waited for, or the process stood still, may have pushed the token out of its window. */
   async #lookAgain(): Promise<void> {
-    if (!this.#mayHaveLanded || this.#batch.intent === undefined) return;
+    if (!this.#attempts.mayHaveLanded || this.#batch.intent === undefined) return;
     const { target } = this.#destination;
     const isOld = (): boolean => this.#context.now() - target.askedMs > SEEN_MS;
     if (isOld()) await target.refresh();
@@ -283,22 +263,10 @@ export class PreparedBatch implements PreparedInsert {
       throw new IngestError('KCR_INSERT_RETRIABLE', 'not sent: what is known of the table is too old', this.#where());
   }
 
-  /**
-   * The last moment. Since the caller asked for a doubt there was a wait for a slot, and perhaps a process that was
-   * frozen: what it missed meanwhile (another owner's insert of this range) the server may have forgotten already.
-   */
+  /** What was missed meanwhile (another owner's insert of this range) the server may have forgotten already. */
   #refuseUnasked(): void {
-    const nowMs = this.#context.now();
-    const doubt = this.tokenDoubt(nowMs);
-    if (doubt === undefined) return;
-    const { dedupBudgetMs, target } = this.#destination;
-    if (
-      this.#looked !== undefined &&
-      nowMs - this.#looked.atMs <= dedupBudgetMs &&
-      isSameTable(this.#looked.table, target.now)
-    )
-      return;
-    throw new IngestError('KCR_INSERT_RETRIABLE', `not sent before the table was asked: ${doubt}`, this.#where());
+    const why = this.#attempts.lastWord(this.#known, this.#context.now());
+    if (why !== undefined) throw new IngestError('KCR_INSERT_RETRIABLE', why, this.#where());
   }
 
   /** Another program's token is sent as it stands: with anything added it would be another one. */
@@ -319,115 +287,13 @@ export class PreparedBatch implements PreparedInsert {
     };
   }
 
+  #refused(answer: Answer, records: Records): IngestError {
+    const unknownForMs = answer.code === UNKNOWN_STATUS_OF_INSERT ? this.#look.noteUnknown() : undefined;
+    const isInParts = this.#destination.target.table.partitionKey !== '';
+    return refusalOf(answer, { records, where: this.#where(), isInParts, unknownForMs });
+  }
+
   #where(): Where {
     return whereOf(this.#batch, this.#destination.target.table);
   }
-
-  #broken(failure: ConnectionFailure): IngestError {
-    const inDoubt = classifyError({ kind: 'network', phase: failure.phase }) === 'in-doubt';
-    return new IngestError(
-      inDoubt ? 'KCR_INSERT_IN_DOUBT' : 'KCR_INSERT_RETRIABLE',
-      inDoubt
-        ? `the connection failed after the insert was sent: ${failure.message}`
-        : `ClickHouse cannot be reached: ${failure.message}`,
-      { ...this.#where(), hint: failure.hint, cause: failure },
-    );
-  }
-
-  #refused({ status, code, text, foreign }: Answer, records: Records): IngestError {
-    if (status === 200 && code === undefined && text === '' && foreign !== undefined) {
-      return new IngestError('KCR_INSERT_IN_DOUBT', `answered 200, but ${foreign.why}`, {
-        ...this.#where(),
-        hint: foreign.hint,
-      });
-    }
-    const reason = serverReason(text) || `HTTP status ${status} without a reason`;
-    const unknownForMs = code === UNKNOWN_STATUS_OF_INSERT ? this.#look.noteUnknown() : undefined;
-    const fields = { ...this.#where(), serverCode: code ?? `HTTP ${status}`, unknownForMs };
-    switch (classifyError({ kind: 'answer', status, code, text })) {
-      case 'retriable':
-        return new IngestError('KCR_INSERT_RETRIABLE', reason, { ...fields, hint: retriableHint(code) });
-      case 'in-doubt':
-        return new IngestError('KCR_INSERT_IN_DOUBT', reason, {
-          ...fields,
-          hint: failedInView(code, text)
-            ? 'mend the materialized view; the same insert then completes it'
-            : foreignHint(code),
-        });
-      case 'unknown':
-        return new IngestError('KCR_INSERT_IN_DOUBT', reason, {
-          ...fields,
-          divisible: 'perhaps',
-          hint: foreignHint(code),
-        });
-      case 'schema':
-        return new IngestError('KCR_SCHEMA', reason, {
-          ...fields,
-          hint: 'change the table or the route; nothing of the batch is lost',
-          divisible: 'perhaps',
-          mayHaveLanded: this.#noteInPart(),
-        });
-      case 'too-large':
-        return new IngestError('KCR_INSERT_FATAL', reason, { ...fields, hint: fatalHint(code), divisible: 'surely' });
-      case 'fatal':
-        return new IngestError('KCR_INSERT_FATAL', reason, { ...fields, hint: fatalHint(code) });
-      case 'poison':
-        return this.#poisoned(code, text, reason, records);
-    }
-  }
-
-  /** An expression may have failed while a part was written: of the parts of other ClickHouse partitions some are there. */
-  #noteInPart(): boolean {
-    const mayHaveLanded = this.#destination.target.table.partitionKey !== '';
-    if (mayHaveLanded) this.#mayHaveLanded = true;
-    return mayHaveLanded;
-  }
-
-  #poisoned(code: number | undefined, text: string, reason: string, records: Records): IngestError {
-    const { topic, partition, first, last, table } = this.#where();
-    const row = rowAtFault(code, text);
-    const offset = row === undefined || row < 1 ? undefined : records.at(row - 1)?.offset;
-    if (offset !== undefined)
-      return new IngestError('KCR_POISON', reason, {
-        topic,
-        partition,
-        offset,
-        table,
-        serverCode: code,
-        hint: poisonHint(reason),
-      });
-    const mayHaveLanded = this.#noteInPart();
-    return new IngestError('KCR_POISON', reason, {
-      topic,
-      partition,
-      first,
-      last,
-      table,
-      serverCode: code,
-      divisible: 'surely',
-      mayHaveLanded,
-      hint: poisonHint(reason),
-    });
-  }
-}
-
-/** What the first of two attempts has left in the table is there whatever became of the second, which may not even have been sent. */
-function asAfter(first: unknown, second: unknown): unknown {
-  const hasLanded = first instanceof IngestError && first.fields.mayHaveLanded === true;
-  return hasLanded && second instanceof IngestError ? second.with({ mayHaveLanded: true }) : second;
-}
-
-/** A promise as a cold Observable: every subscription runs it anew, unsubscribing aborts it. */
-function abortable<T>(run: (signal: AbortSignal) => Promise<T>): Observable<T> {
-  return new Observable<T>((subscriber) => {
-    const abort = new AbortController();
-    run(abort.signal).then(
-      (value) => {
-        subscriber.next(value);
-        subscriber.complete();
-      },
-      (error: unknown) => subscriber.error(error),
-    );
-    return () => abort.abort();
-  });
 }

@@ -9,13 +9,8 @@ import type { Records } from '../../model/record.js';
 import { wholeBody } from './body.js';
 import { rowAtFault, serverReason } from '../client/classify-error.js';
 import { type Provenance, RowEncoder } from './encode.js';
-import {
-  type Answer,
-  type ClickHouseHttp,
-  type ClickHouseWire,
-  ConnectionFailure,
-  quoteIdentifier,
-} from '../client/http.js';
+import { type ClickHouseHttp, type ClickHouseWire, quoteIdentifier } from '../client/http.js';
+import { type Answer, ConnectionFailure } from '../client/answer.js';
 import type { Settings } from './settings.js';
 import type { Column, Table } from '../schema/table.js';
 

@@ -55,3 +55,36 @@ export function elsewhere(why: string, where: Where, { database, table }: TableN
     },
   );
 }
+
+/** `present` of so many `offsets` are in the table, and its views are fed after it. */
+export function viewsUnverifiable(
+  asked: string,
+  { present, offsets }: { readonly present: number; readonly offsets: number },
+  views: readonly TableName[],
+  where: Where,
+): IngestError {
+  return new IngestError(
+    'KCR_READ_BACK',
+    `the range is not sent again, since it could double: ${asked}; of its ${offsets} offsets ${present} are in the table, and whether the materialized views ${nameAll(views)} have them cannot be verified`,
+    {
+      ...where,
+      hint: 'compare what the views wrote with the range, mend it by hand, then set what is settled with "kafka-clickhouse-rx state reset"',
+    },
+  );
+}
+
+export function doublingInViews(missing: readonly number[], views: readonly TableName[], where: Where): IngestError {
+  return new IngestError(
+    'KCR_READ_BACK',
+    `${missing.length} offsets are missing, but inserting them would double them in the materialized views ${nameAll(views)}`,
+    {
+      ...where,
+      offset: missing[0],
+      hint: 'insert them into a copy of the table and ATTACH PARTITION … FROM it, which does not feed views; then start again',
+    },
+  );
+}
+
+function nameAll(tables: readonly TableName[]): string {
+  return tables.map(({ database, table }) => `${database}.${table}`).join(', ');
+}

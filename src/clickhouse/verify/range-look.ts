@@ -10,7 +10,16 @@ import { type Evidence, evidenceOf, isSameTable, withoutEvidence, WITNESSES, wit
 import type { SinkContext } from '../insert/sink-context.js';
 import { quotedTable } from '../client/http.js';
 import { ifAllowed } from '../client/if-allowed.js';
-import { BY_HAND, elsewhere, partialRecord, unreadable, type Where, whereOf } from './look-errors.js';
+import {
+  BY_HAND,
+  doublingInViews,
+  elsewhere,
+  partialRecord,
+  unreadable,
+  viewsUnverifiable,
+  type Where,
+  whereOf,
+} from './look-errors.js';
 import { provenanceStatement } from '../schema/provenance-columns.js';
 import { HIDDEN, hidesRows, SEES_ALL } from './row-policies.js';
 import { parseFingerprint, sameRun, type ServerIdentity } from '../insert/settings.js';
@@ -179,15 +188,7 @@ export class RangeLook {
     // The token brings every row to the views, and drops what they have.
     if (mayTrust) return { missing: allOffsets(this.#batch.records), doubled: [], isUnproven: true };
     const offsets = countOffsets(this.#batch.records);
-    const present = offsets - missing.length;
-    throw new IngestError(
-      'KCR_READ_BACK',
-      `the range is not sent again, since it could double: ${asked}; of its ${offsets} offsets ${present} are in the table, and whether the materialized views ${nameAll(views)} have them cannot be verified`,
-      {
-        ...this.#where(),
-        hint: 'compare what the views wrote with the range, mend it by hand, then set what is settled with "kafka-clickhouse-rx state reset"',
-      },
-    );
+    throw viewsUnverifiable(asked, { present: offsets - missing.length, offsets }, views, this.#where());
   }
 
   /** The repeated insert has brought every row to the views, also where the table itself took it for a duplicate. */
@@ -195,15 +196,7 @@ export class RangeLook {
     if (missing.length === 0) return;
     const views = await this.views();
     if (views.length === 0) return;
-    throw new IngestError(
-      'KCR_READ_BACK',
-      `${missing.length} offsets are missing, but inserting them would double them in the materialized views ${nameAll(views)}`,
-      {
-        ...this.#where(),
-        offset: missing[0],
-        hint: 'insert them into a copy of the table and ATTACH PARTITION … FROM it, which does not feed views; then start again',
-      },
-    );
+    throw doublingInViews(missing, views, this.#where());
   }
 
   /** As they are now: one may have been made since the sink was opened. */
@@ -303,8 +296,4 @@ export class RangeLook {
     if (this.#target.readBackFault === undefined) return 'ranges that are recorded from now on are verified';
     return `to have ranges verified that are recorded from now on: ${provenanceStatement(table) ?? 'put _offset into the sorting key'}`;
   }
-}
-
-function nameAll(tables: readonly TableName[]): string {
-  return tables.map(({ database, table }) => `${database}.${table}`).join(', ');
 }

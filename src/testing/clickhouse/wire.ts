@@ -3,14 +3,8 @@
  * an answer, and of what broke, is said by the code that ships. Processes and that code may enter.
  */
 import { Subscription } from 'rxjs';
-import {
-  answerOf,
-  ConnectionFailure,
-  type Answer,
-  type ClickHouseWire,
-  type Exchange,
-  type HttpRequest,
-} from '../../clickhouse/client/http.js';
+import { type ClickHouseWire, type Exchange, type HttpRequest } from '../../clickhouse/client/http.js';
+import { answerOf, ConnectionFailure, type Answer } from '../../clickhouse/client/answer.js';
 import { Queries, type Query, type QueryAnswer } from '../../clickhouse/client/queries.js';
 import { IngestError } from '../../errors.js';
 import type { PortName } from '../faults.js';

@@ -1,7 +1,8 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { RowBody } from '../../../src/clickhouse/insert/body.js';
-import { noProvenance, type Provenance, RowEncoder, writeInteger } from '../../../src/clickhouse/insert/encode.js';
+import { noProvenance, type Provenance, RowEncoder } from '../../../src/clickhouse/insert/encode.js';
+import { writeInteger } from '../../../src/clickhouse/insert/json-text.js';
 import type { KafkaRecord } from '../../../src/model/record.js';
 import { record, TIMESTAMP_MS } from '../fixtures.js';
 

@@ -35,6 +35,7 @@ const all = saw([10, 11, 12]);
 const some = saw([11]);
 const none = saw([]);
 const twice = saw([], { doubled: [12] });
+const someTwice = saw([11], { doubled: [12] });
 const unproven = saw([10, 11, 12], { isUnproven: true });
 const failedBy = (code: ErrorCode, fields: ErrorFields = {}): Happened => ({
   kind: 'failed',
@@ -179,6 +180,7 @@ table('insert', [
     [forgotten, twice],
     ['look since it is old', 'halt KCR_READ_BACK'],
   ],
+  ['and nothing is added to them', inDoubt, [forgotten, someTwice], ['look since it is old', 'halt KCR_READ_BACK']],
   [
     'what proves nothing leaves it to the token',
     inDoubt,
