@@ -1,7 +1,7 @@
 /**
- * Room: the `RecordSource` over Kafka. A thin front: what a call means is checked here, what it does is run.ts.
+ * Imports: ports. The `RecordSource` over Kafka. A thin front: a call is checked here; group/ does it.
  */
-import { Observable, defer, from, of, throwError, type ObservableInput } from 'rxjs';
+import { Observable, defer, of, type ObservableInput } from 'rxjs';
 import { IngestError } from '../errors.js';
 import { ignoreEvents } from '../events.js';
 import type { Assignment } from '../model/record.js';
@@ -9,7 +9,9 @@ import type { GroupSource, SourceEvent } from '../ports.js';
 import { clusterId } from './admin.js';
 import { sourceSettings, type KafkaLog, type KafkaSourceOptions, type SourceSettings } from './options.js';
 import type { Committed } from './connection/list-offsets.js';
-import { Run } from './group/run.js';
+import type { AssignedPartition } from './group/assigned-partition.js';
+import type { AssignedPartitions } from './group/assigned-partitions.js';
+import { GroupMember } from './group/group-member.js';
 import type { OpenSocket } from './connection/sockets.js';
 
 export type { KafkaSourceOptions, OutOfRange, SaslOptions } from './options.js';
@@ -30,7 +32,7 @@ export interface KafkaSource extends GroupSource {
    * too large.
    */
   commitOnce(assignment: Assignment, nextOffset: number, metadata?: string): ObservableInput<void>;
-  /** The present tenure of this process over the partition. */
+  /** What this process has the partition by, at present. */
   assignmentOf(topic: string, partition: number): Assignment | undefined;
   /** Memory of records that were delivered and are not done, bytes. */
   readonly outstandingBytes: number;
@@ -65,86 +67,110 @@ export function kafkaSourceOver(
     log: logAndReport(options),
     openSocket,
   };
-  let assignmentIds = epochsFrom;
-  let run: Run | undefined;
-  let cluster: Promise<string> | undefined;
-
-  const events = new Observable<SourceEvent>((subscriber) => {
-    if (run !== undefined) {
-      subscriber.error(
-        new IngestError(
-          'KCR_CONFIG',
-          'The events of a Kafka source are subscribed to already: one member, one subscriber',
-        ),
-      );
-      return undefined;
-    }
-    let mine: Run;
-    try {
-      mine = new Run(settings, subscriber, () => ++assignmentIds);
-    } catch (thrown) {
-      subscriber.error(thrown);
-      return undefined;
-    }
-    run = mine;
-    void mine.live();
-    return () => {
-      if (run === mine) run = undefined;
-      mine.stop();
-    };
-  });
-
+  const subscribed = new SubscribedMember(settings, epochsFrom);
+  const { partitions } = subscribed;
   return {
-    events,
-    cluster: () =>
-      defer(() => {
-        cluster ??= clusterId(settings).catch((thrown: unknown) => {
-          cluster = undefined;
-          throw thrown;
-        });
-        return cluster;
-      }),
+    events: subscribed.events,
+    cluster: askingOnce(() => clusterId(settings)),
     commit: (assignment, nextOffset, metadata) =>
       defer(() => {
         checkOffset('nextOffset', nextOffset);
-        return run === undefined
-          ? throwError(() => notOurs(assignment))
-          : from(run.commit(assignment, nextOffset, metadata ?? null));
+        return subscribed.of(assignment).commits.commit(assignment, nextOffset, metadata ?? null);
       }),
     commitOnce: (assignment, nextOffset, metadata) =>
       defer(() => {
         checkOffset('nextOffset', nextOffset);
-        return run === undefined
-          ? throwError(() => notOurs(assignment))
-          : from(run.commitOnce(assignment, nextOffset, metadata ?? null));
+        return subscribed.of(assignment).commits.commitOnce(assignment, nextOffset, metadata ?? null);
       }),
-    assignmentOf: (topic, partition) => run?.assignmentOf(topic, partition),
-    committed: (assignment) =>
-      defer(() => (run === undefined ? throwError(() => notOurs(assignment)) : from(run.committed(assignment)))),
+    assignmentOf: (topic, partition) => partitions()?.assignments.find(topic, partition)?.assignment,
+    committed: (assignment) => defer(() => subscribed.of(assignment).inquiries.committed(assignment)),
     seek: (assignment, offset) =>
       defer(() => {
         checkOffset('offset', offset);
-        const assigned = run?.get(assignment);
-        if (run === undefined || assigned === undefined) return throwError(() => notOurs(assignment));
-        run.seek(assigned, offset);
+        const ours = subscribed.of(assignment).partitions;
+        ours.seek(assigned(ours, assignment), offset);
         return of(undefined);
       }),
     stateDecides: () => void (settings.stateDecides = true),
     log: (assignment) =>
-      defer(() =>
-        run?.get(assignment) === undefined ? throwError(() => notOurs(assignment)) : from(run.log(assignment)),
-      ),
-    reassign: (assignment, afterMs) => run?.reassign(assignment, afterMs),
-    claimed: (assignment, inDoubtUpTo) => run?.claimed(assignment, inDoubtUpTo),
-    done: (assignment, lastOffset) => run?.done(assignment, lastOffset),
-    halt: (assignment) => run?.halt(assignment),
-    pause: () => run?.pause(true),
-    resume: () => run?.pause(false),
-    drain: () => run?.drain(),
+      defer(() => {
+        const member = subscribed.of(assignment);
+        assigned(member.partitions, assignment);
+        return member.inquiries.log(assignment);
+      }),
+    reassign: (assignment, afterMs) => partitions()?.reassign(assignment, afterMs),
+    claimed: (assignment, inDoubtUpTo) => partitions()?.claimed(assignment, inDoubtUpTo),
+    done: (assignment, lastOffset) => partitions()?.done(assignment, lastOffset),
+    halt: (assignment) => partitions()?.halt(assignment),
+    pause: () => partitions()?.pause(true),
+    resume: () => partitions()?.pause(false),
+    drain: () => subscribed.drain(),
     get outstandingBytes() {
-      return run?.outstandingBytes ?? 0;
+      return partitions()?.outstandingBytes ?? 0;
     },
   };
+}
+
+/** The member of the group, while somebody is subscribed to the events. */
+class SubscribedMember {
+  #member: GroupMember | undefined;
+  #assignmentIds: number;
+
+  constructor(
+    private readonly settings: SourceSettings,
+    epochsFrom: number,
+  ) {
+    this.#assignmentIds = epochsFrom;
+  }
+
+  readonly events = new Observable<SourceEvent>((subscriber) => {
+    let member: GroupMember;
+    try {
+      if (this.#member !== undefined) throw subscribedTwice();
+      member = new GroupMember(this.settings, subscriber, () => ++this.#assignmentIds);
+    } catch (thrown) {
+      subscriber.error(thrown);
+      return undefined;
+    }
+    this.#member = member;
+    void member.live();
+    return () => {
+      if (this.#member === member) this.#member = undefined;
+      member.stop();
+    };
+  });
+
+  /** @throws `KCR_FENCED` when nobody is subscribed. */
+  of(assignment: Assignment): GroupMember {
+    if (this.#member === undefined) throw notOurs(assignment);
+    return this.#member;
+  }
+
+  readonly partitions = (): AssignedPartitions | undefined => this.#member?.partitions;
+
+  drain(): void {
+    this.#member?.drain();
+  }
+}
+
+/** @throws `KCR_FENCED` when the assignment has ended. */
+function assigned(partitions: AssignedPartitions, assignment: Assignment): AssignedPartition {
+  const found = partitions.assignments.get(assignment);
+  if (found === undefined) throw notOurs(assignment);
+  return found;
+}
+
+/** What was answered is kept; what failed is asked for again. */
+function askingOnce<T>(ask: () => Promise<T>): () => Observable<T> {
+  let answer: Promise<T> | undefined;
+  return () =>
+    defer(() => {
+      answer ??= ask().catch((thrown: unknown) => {
+        answer = undefined;
+        throw thrown;
+      });
+      return answer;
+    });
 }
 
 function logAndReport({ log, onEvent = ignoreEvents }: KafkaSourceOptions): KafkaLog {
@@ -152,6 +178,11 @@ function logAndReport({ log, onEvent = ignoreEvents }: KafkaSourceOptions): Kafk
     log?.(level, message, fields);
     if (level !== 'debug') onEvent({ kind: 'kafka', level, message, fields });
   };
+}
+
+function subscribedTwice(): IngestError {
+  const message = 'The events of a Kafka source are subscribed to already: one member, one subscriber';
+  return new IngestError('KCR_CONFIG', message);
 }
 
 function notOurs({ topic, partition }: Assignment): IngestError {

@@ -7,6 +7,7 @@ import { Fetcher } from '../../src/kafka/fetch/fetcher.js';
 import { sourceSettings, type KafkaSourceOptions } from '../../src/kafka/options.js';
 import type { Reset } from '../../src/kafka/group/start-offsets.js';
 import { newAssignedPartition, type AssignedPartition } from '../../src/kafka/group/assigned-partition.js';
+import { Generation } from '../../src/kafka/group/generation.js';
 import type { KafkaConnection } from '../../src/kafka/connection/kafka-connection.js';
 import { Credits } from '../../src/model/credits.js';
 import type { Chunk } from '../../src/model/record.js';
@@ -30,7 +31,7 @@ export class FakeKafka {
   refreshes = 0;
   readonly events: { kind: string; partition: number; what?: unknown }[] = [];
   readonly chunks: Chunk[] = [];
-  readonly tenures: AssignedPartition[];
+  readonly allAssigned: AssignedPartition[];
   readonly credits: Credits;
   readonly errors: IngestError[] = [];
   readonly fetcher: Fetcher;
@@ -65,16 +66,16 @@ export class FakeKafka {
       fail: (error: IngestError) => this.events.push({ kind: 'all failed', partition: -1, what: error.code }),
     };
     this.fetcher = new Fetcher(ports, new AbortController().signal);
-    const session = { memberId: 'm', generation: 1, leader: true, partitions: [] };
-    this.tenures = Array.from({ length: partitions }, (_, partition) => {
+    const generation = new Generation({ memberId: 'm', generationId: 1, isLeader: true, partitions: [] });
+    this.allAssigned = Array.from({ length: partitions }, (_, partition) => {
       credits.open(partition);
       return newAssignedPartition(
         { topic: 't', topicId: 'id-1', partition, assignmentId: partition, generation: 1, startOffset: 10 },
-        session,
+        generation,
         10,
       );
     });
-    this.fetcher.serve(this.tenures);
+    this.fetcher.serve(this.allAssigned);
   }
 
   /** What the next refresh of the metadata brings. */

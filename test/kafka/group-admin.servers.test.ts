@@ -225,7 +225,7 @@ describe('the fence', () => {
     expect(await committed(topic)).toEqual(['8']);
     const fresh = (await mine.join(never))!;
     await joining;
-    expect(fresh.generation).toBeGreaterThan(old.generation);
+    expect(fresh.generationId).toBeGreaterThan(old.generationId);
     expect(fresh.memberId).toBe(old.memberId);
     await expect(mine.commit(old, { ...request, next: 3 }, never)).rejects.toMatchObject({
       code: 'KCR_FENCED',

@@ -4,7 +4,7 @@ import { randomUUID } from 'node:crypto';
 import { expect, onTestFinished, test } from 'vitest';
 import { Membership } from '../../src/kafka/group/membership.js';
 import { sourceSettings } from '../../src/kafka/options.js';
-import type { Session } from '../../src/kafka/group/session.js';
+import type { JoinedGroup } from '../../src/kafka/group/generation.js';
 import { openConnection } from '../../src/kafka/connection/kafka-connection.js';
 import { committedOffsets, createTopic } from '../stack/clients.js';
 import { sharedStack } from '../stack/shared.js';
@@ -31,12 +31,12 @@ async function memberOf(topic: string) {
     await kafka.cluster.disconnect().then(() => kafka.end());
   });
   const never = new AbortController().signal;
-  const join = async (): Promise<Session> => (await membership.join(never))!;
+  const join = async (): Promise<JoinedGroup> => (await membership.join(never))!;
   /** Joins again and again until the group has settled. */
-  const settle = async (until: (session: Session) => boolean): Promise<Session> => {
-    for (let session = await join(); ; session = await join()) {
-      for (let beats = 0; beats < 20 && (await membership.beat(session)) === 'alive'; beats++) {
-        if (until(session)) return session;
+  const settle = async (until: (joined: JoinedGroup) => boolean): Promise<JoinedGroup> => {
+    for (let joined = await join(); ; joined = await join()) {
+      for (let beats = 0; beats < 20 && (await membership.beat(joined)) === 'alive'; beats++) {
+        if (until(joined)) return joined;
         await new Promise((resolve) => setTimeout(resolve, 200));
       }
     }
@@ -69,10 +69,10 @@ test('J2: a member of the newer protocol does not get into a group of ours: the 
   const topic = `protocols-${randomUUID()}`;
   await createTopic(brokers, topic, { partitions: 2 });
   const { membership, join } = await memberOf(topic);
-  const session = await join();
-  expect(session.partitions).toHaveLength(2);
+  const joined = await join();
+  expect(joined.partitions).toHaveLength(2);
   const java = await javaMember(brokers, topic, [topic]);
   expect(java.lines).toEqual(['refused']);
-  expect(await membership.beat(session)).toBe('alive');
-  await membership.commitOnce(session, { topic, partition: 0, metadata: null, next: 1 });
+  expect(await membership.beat(joined)).toBe('alive');
+  await membership.commitOnce(joined, { topic, partition: 0, metadata: null, next: 1 });
 });

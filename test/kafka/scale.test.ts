@@ -3,6 +3,7 @@ import { describe, expect, test } from 'vitest';
 import { Assignments } from '../../src/kafka/group/assignments.js';
 import { Inquiries } from '../../src/kafka/group/inquiries.js';
 import { newAssignedPartition } from '../../src/kafka/group/assigned-partition.js';
+import { Generation } from '../../src/kafka/group/generation.js';
 import { knownLeader, knownTopicId } from '../../src/kafka/connection/metadata.js';
 import type { KafkaConnection } from '../../src/kafka/connection/kafka-connection.js';
 import { Credits } from '../../src/model/credits.js';
@@ -112,10 +113,10 @@ describe('thousands of partitions in one process', () => {
 
   test('J1: an assignment is found by its name while it is ours, and a later one of the same partition in its place', () => {
     const assignments = new Assignments();
-    const session = { memberId: 'm', generation: 1, leader: false, partitions: [] };
+    const generation = new Generation({ memberId: 'm', generationId: 1, isLeader: false, partitions: [] });
     const [first, second] = [
-      newAssignedPartition(assigned(1, 't', 0), session, 0),
-      newAssignedPartition(assigned(2, 't', 0), session, 0),
+      newAssignedPartition(assigned(1, 't', 0), generation, 0),
+      newAssignedPartition(assigned(2, 't', 0), generation, 0),
     ];
     assignments.add(first);
     assignments.add(second);

@@ -6,7 +6,8 @@ import { IngestError } from '../../src/errors.js';
 import { Membership } from '../../src/kafka/group/membership.js';
 import { sourceSettings, type SourceSettings } from '../../src/kafka/options.js';
 import { committedOffsets } from '../../src/kafka/connection/list-offsets.js';
-import { UnknownOutcome, type Session } from '../../src/kafka/group/session.js';
+import { UnknownOutcome } from '../../src/kafka/group/commit-request.js';
+import type { JoinedGroup } from '../../src/kafka/group/generation.js';
 import { openConnection, type KafkaConnection } from '../../src/kafka/connection/kafka-connection.js';
 import type { Assignment } from '../../src/model/record.js';
 import type { StateKey } from '../../src/ports.js';
@@ -30,7 +31,7 @@ let assignmentIds = 0;
 export class BrokerGroups {
   readonly #brokers: readonly string[];
   readonly #wire: KafkaConnection;
-  readonly #present = new Map<string, Session>();
+  readonly #present = new Map<string, JoinedGroup>();
   readonly #joining = new Map<string, Promise<unknown>>();
 
   private constructor(brokers: readonly string[]) {
@@ -55,8 +56,8 @@ export class BrokerGroups {
   }
 
   member(group: string): Joining & { readonly source: OffsetSource } {
-    const assignments = new Map<string, { readonly assignment: Assignment; readonly session: Session }>();
-    const sessions = new WeakMap<Assignment, Session>();
+    const assignments = new Map<string, { readonly assignment: Assignment; readonly joined: JoinedGroup }>();
+    const joins = new WeakMap<Assignment, JoinedGroup>();
     const membership = new Membership(this.#wire, this.#settings(group, 'any'));
     const source: OffsetSource = {
       assignmentOf: (topic, partition) => assignments.get(`${topic}/${partition}`)?.assignment,
@@ -64,7 +65,7 @@ export class BrokerGroups {
       commitOnce: (assignment, next, metadata) =>
         defer(() =>
           membership
-            .commitOnce(sessions.get(assignment)!, { ...assignment, next, metadata: metadata ?? null })
+            .commitOnce(joins.get(assignment)!, { ...assignment, next, metadata: metadata ?? null })
             .catch((thrown: unknown) => {
               throw thrown instanceof UnknownOutcome
                 ? new IngestError('KCR_FENCED', `not known: ${thrown.message}`, { topic: assignment.topic })
@@ -84,18 +85,18 @@ export class BrokerGroups {
       drain: () => undefined,
     };
     const join = async (topic: string, partition: number): Promise<Assignment> => {
-      const session = await this.#join(group, topic);
+      const joined = await this.#join(group, topic);
       const { next } = await this.committed({ group, topic, partition });
       const assignment: Assignment = Object.freeze({
         topic,
         partition,
         assignmentId: ++assignmentIds,
-        generation: session.generation,
+        generation: joined.generationId,
         startOffset: next ?? 0,
       });
-      sessions.set(assignment, session);
+      joins.set(assignment, joined);
       assignments.clear();
-      assignments.set(`${topic}/${partition}`, { assignment, session });
+      assignments.set(`${topic}/${partition}`, { assignment, joined });
       return assignment;
     };
     return { source, join };
@@ -109,8 +110,8 @@ export class BrokerGroups {
 
   /** As a member of another program or version does, which then leaves. */
   async put({ group, topic, partition }: Place, next: number, metadata: string): Promise<void> {
-    const session = await this.#join(group, topic);
-    await new Membership(this.#wire, this.#settings(group, topic)).commitOnce(session, {
+    const joined = await this.#join(group, topic);
+    await new Membership(this.#wire, this.#settings(group, topic)).commitOnce(joined, {
       topic,
       partition,
       next,
@@ -129,14 +130,14 @@ export class BrokerGroups {
       .catch(() => undefined);
   }
 
-  #join(group: string, topic: string): Promise<Session> {
+  #join(group: string, topic: string): Promise<JoinedGroup> {
     const before = this.#joining.get(group) ?? Promise.resolve();
     const joining = before.then(async () => {
       await this.empty(group);
-      const session = await new Membership(this.#wire, this.#settings(group, topic)).join(new AbortController().signal);
-      if (session === undefined) throw new Error('the join was called off');
-      this.#present.set(group, session);
-      return session;
+      const joined = await new Membership(this.#wire, this.#settings(group, topic)).join(new AbortController().signal);
+      if (joined === undefined) throw new Error('the join was called off');
+      this.#present.set(group, joined);
+      return joined;
     });
     this.#joining.set(
       group,

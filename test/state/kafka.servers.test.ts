@@ -284,7 +284,7 @@ test('a commit pinned to a generation that the same member has left is refused',
   const before = (await membership.join(signal))!;
   membership.demandGeneration(before);
   const after = (await membership.join(signal))!;
-  expect(after).toMatchObject({ memberId: before.memberId, generation: before.generation + 1 });
+  expect(after).toMatchObject({ memberId: before.memberId, generationId: before.generationId + 1 });
   const commit = { topic: key.topic, partition: 0, next: 1, metadata: 'late' };
   await expect(membership.commitOnce(before, commit)).rejects.toMatchObject({
     code: 'KCR_FENCED',

@@ -32,11 +32,12 @@ export class Gathered<Item, Answer> {
 
   ask(item: Item): Promise<Answer> {
     return new Promise((resolve, reject) => {
-      // eslint-disable-next-line @typescript-eslint/prefer-promise-reject-errors -- as the call threw it
-      this.#waiting.push({
-        item,
-        settle: (outcome) => ('error' in outcome ? reject(outcome.error) : resolve(outcome.value)),
-      });
+      const settle = (outcome: Outcome<Answer>): void => {
+        // eslint-disable-next-line @typescript-eslint/prefer-promise-reject-errors -- as the call threw it
+        if ('error' in outcome) reject(outcome.error);
+        else resolve(outcome.value);
+      };
+      this.#waiting.push({ item, settle });
       if (this.#isBusy) return;
       this.#isBusy = true;
       // What is asked for in the same breath goes along.

@@ -22,6 +22,20 @@ export function breathe(): Promise<void> {
   return new Promise((resolve) => setImmediate(resolve));
 }
 
+/** Longer than this nobody else has to wait while thousands of partitions are gone through. */
+export const TURN_LIMIT_MS = 10;
+
+/** Others have their turn in between: there may be thousands. */
+export async function eachInTurn<T>(items: readonly T[], act: (item: T) => void): Promise<void> {
+  let sinceMs = performance.now();
+  for (const item of items) {
+    act(item);
+    if (performance.now() - sinceMs < TURN_LIMIT_MS) continue;
+    await breathe();
+    sinceMs = performance.now();
+  }
+}
+
 /** A controller that thousands may wait on: Node warns of a leak at the eleventh listener. */
 export function newAbort(): AbortController {
   const controller = new AbortController();

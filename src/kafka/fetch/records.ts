@@ -15,10 +15,11 @@ import {
   readHead,
   type BatchHead,
 } from './batch-head.js';
+import { isAbortMarker } from './control-batch.js';
 import { gzipSize, unpackedBound } from './codecs.js';
 import { BadBatch, type Damage } from './damage.js';
 import { headersAt, RecordParser } from './record-parser.js';
-import { checkedBody, costOf, isLarge, unpackAll, type Checked } from './unpack-batches.js';
+import { costOf, isLarge, unpackAll, type Checked } from './unpack-batches.js';
 import { TooLarge } from './unpacking.js';
 
 /** What a range of a partition's log holds for a reader. */
@@ -291,19 +292,6 @@ function ownBytes(data: Buffer): Buffer {
   const copy = Buffer.allocUnsafeSlow(data.length);
   data.copy(copy);
   return copy;
-}
-
-/** A control batch's record has a version and a type as its key: 0 aborts, 1 commits. */
-function isAbortMarker(head: BatchHead): boolean {
-  if (head.count === 0) return false; // compaction took it
-  const body = checkedBody({ head });
-  if (!Buffer.isBuffer(body)) throw body;
-  const builder = new PartBuilder(head.count, headersAt);
-  new RecordParser(builder).read(head, body, 0);
-  const key = PackedRecords.of([builder.build()]).at(0)?.key ?? null;
-  if (key === null || key.length < 4 || key.readInt16BE(0) < 0)
-    throw new BadBatch('it is a control batch whose key does not say what it controls');
-  return key.readInt16BE(2) === 0;
 }
 
 function hex(crc: number): string {

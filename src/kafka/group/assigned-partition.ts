@@ -2,12 +2,12 @@
  * Room: one assignment of one partition, as the source keeps it while it lasts. State, no behaviour beyond its own end.
  */
 import type { Assignment } from '../../model/record.js';
-import type { Session } from './session.js';
+import type { Generation } from './generation.js';
 import type { LogReader } from '../fetch/records.js';
 
 export interface AssignedPartition {
   readonly assignment: Assignment;
-  readonly session: Session;
+  readonly generation: Generation;
   /** `draining`: revoked and not yet released. `ended`: released, lost, or nobody listens any more. */
   state: 'active' | 'draining' | 'ended';
   /** The offset the next chunk begins at. */
@@ -26,7 +26,7 @@ export interface AssignedPartition {
   leaderlessSinceMs: number | undefined;
   /** Neither was anything delivered nor has anybody sought: the place to begin is the group's word only. */
   isUnproven: boolean;
-  /** Its state was claimed: if the group's word was wrong, the tenure would have been sent elsewhere. */
+  /** Its state was claimed: if the group's word was wrong, the assignment would have been sent elsewhere. */
   isClaimed: boolean;
   /** Since when it waits, on the same clock, to be sent to an offset that the log holds. */
   heldSinceMs: number | undefined;
@@ -43,10 +43,10 @@ export interface Unread {
   readonly highWatermark: number;
 }
 
-export function newAssignedPartition(assignment: Assignment, session: Session, next: number): AssignedPartition {
+export function newAssignedPartition(assignment: Assignment, generation: Generation, next: number): AssignedPartition {
   return {
     assignment,
-    session,
+    generation,
     next,
     state: 'active',
     unread: undefined,

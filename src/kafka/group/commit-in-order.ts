@@ -7,17 +7,16 @@ import type { Assignment } from '../../model/record.js';
 import type { Assignments } from './assignments.js';
 import type { Membership } from './membership.js';
 import type { KafkaLog } from '../options.js';
-import { fenced, UnknownOutcome, type CommitRequest, type Session } from './session.js';
+import { fenced, UnknownOutcome, type CommitRequest } from './commit-request.js';
+import type { Generation } from './generation.js';
 import type { AssignedPartition } from './assigned-partition.js';
 
 export interface CommittingPorts {
   readonly assignments: Assignments;
   readonly membership: Pick<Membership, 'commit' | 'commitOnce'>;
   readonly log: KafkaLog;
-  /** The outcome of a commit is not known: whatever of this session is still on its way must be refused. */
-  readonly outlive: (session: Session) => void;
-  /** The broker has refused a commit of the session. It knows better than our next heartbeat. */
-  readonly fenced: (session: Session) => void;
+  /** The outcome of a commit is not known: whatever of this generation is still on its way must be refused. */
+  readonly joinAgain: (generation: Generation) => void;
 }
 
 type Call = (assigned: AssignedPartition, request: CommitRequest) => Promise<void>;
@@ -31,15 +30,15 @@ export class Committing {
 
   commit(assignment: Assignment, next: number, metadata: string | null): Promise<void> {
     const { membership } = this.#ports;
-    return this.#inTurn(assignment, next, metadata, ({ session, ended }, request) =>
-      membership.commit(session, request, ended.signal),
+    return this.#inTurn(assignment, next, metadata, ({ generation, ended }, request) =>
+      membership.commit(generation.joined, request, ended.signal),
     );
   }
 
   commitOnce(assignment: Assignment, next: number, metadata: string | null): Promise<void> {
     const { membership } = this.#ports;
-    return this.#inTurn(assignment, next, metadata, ({ session, ended }, request) =>
-      membership.commitOnce(session, request, ended.signal),
+    return this.#inTurn(assignment, next, metadata, ({ generation, ended }, request) =>
+      membership.commitOnce(generation.joined, request, ended.signal),
     );
   }
 
@@ -56,7 +55,7 @@ export class Committing {
   }
 
   async #commit(assigned: AssignedPartition, request: CommitRequest, call: Call): Promise<void> {
-    const { log, outlive } = this.#ports;
+    const { log, joinAgain } = this.#ports;
     const { topic, partition, next } = request;
     if (assigned.isCommitUnknown) throw unknownOutcome(request);
     if (assigned.state === 'ended') throw fenced(topic, partition, next, undefined);
@@ -71,10 +70,11 @@ export class Committing {
           next,
           reason: thrown.message,
         });
-        outlive(assigned.session);
+        joinAgain(assigned.generation);
         throw unknownOutcome(request, thrown);
       }
-      if (hasCode(thrown, 'KCR_FENCED') && !assigned.ended.signal.aborted) this.#ports.fenced(assigned.session);
+      // The broker has refused it: it knows better than our next heartbeat.
+      if (hasCode(thrown, 'KCR_FENCED') && !assigned.ended.signal.aborted) assigned.generation.end('fenced');
       throw thrown;
     }
   }
@@ -83,7 +83,7 @@ export class Committing {
 function unknownOutcome({ topic, partition, next }: CommitRequest, cause?: unknown): IngestError {
   return new IngestError(
     'KCR_FENCED',
-    `The outcome of the commit of offset ${next} is not known: the partition is claimed anew`,
+    `The outcome of the commit of offset ${next} is not known: the partition is claimed again`,
     { topic, partition, cause },
   );
 }

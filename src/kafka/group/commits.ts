@@ -8,12 +8,13 @@ import { Gathered, type Outcome } from '../connection/gathered.js';
 import type { KafkaLog } from '../options.js';
 import { withErrors } from '../connection/partition-errors.js';
 import { entryOf } from '../connection/list-offsets.js';
-import { fenced, type CommitRequest, type Session } from './session.js';
+import { fenced, type CommitRequest } from './commit-request.js';
+import type { JoinedGroup } from './generation.js';
 import { commitOutcome, kafkaType, reasonOf } from '../connection/classify-error.js';
 
 /** A commit as it waits. */
 interface Waiting {
-  readonly session: Session;
+  readonly joined: JoinedGroup;
   readonly request: CommitRequest;
   /** Aborted: nobody may commit for this assignment any more. */
   readonly signal: AbortSignal | undefined;
@@ -65,8 +66,8 @@ export class Commits {
    *
    * @throws `KCR_FENCED` when the signal was aborted before it was sent; `CommitFailure`.
    */
-  send(session: Session, request: CommitRequest, signal: AbortSignal | undefined): Promise<void> {
-    return this.#gathered.ask({ session, request, signal });
+  send(joined: JoinedGroup, request: CommitRequest, signal: AbortSignal | undefined): Promise<void> {
+    return this.#gathered.ask({ joined, request, signal });
   }
 
   async #send(items: readonly Waiting[]): Promise<Outcome<void>[]> {
@@ -76,7 +77,7 @@ export class Commits {
       going[0] === undefined
         ? undefined
         : await this.#request(
-            going[0].session,
+            going[0].joined,
             going.map(({ request }) => request),
           );
     return items.map(({ request }, i): Outcome<void> => {
@@ -88,7 +89,7 @@ export class Commits {
 
   /** The failures, by name of the partition. */
   async #request(
-    { memberId, generation }: Session,
+    { memberId, generationId }: JoinedGroup,
     requests: readonly CommitRequest[],
   ): Promise<ReadonlyMap<string, CommitFailure>> {
     const { groupId, log, ask, suspect } = this.#ports;
@@ -97,7 +98,7 @@ export class Commits {
       entryOf(topics, topic).push({ partition, offset: String(next), metadata });
     const request = {
       groupId,
-      groupGenerationId: generation,
+      groupGenerationId: generationId,
       memberId,
       topics: [...topics].map(([topic, partitions]) => ({ topic, partitions })),
     };
@@ -135,20 +136,20 @@ function noting(coordinator: KafkajsBroker, leaving: () => void): KafkajsBroker 
 }
 
 /**
- * So many of those that wait can go in one request: of one session, each partition once, within the limit of bytes.
+ * So many of those that wait can go in one request: of one generation, each partition once, within the limit of bytes.
  * Those that were called off go along, and are not sent.
  */
 function fitting(groupId: string, waiting: readonly Waiting[]): number {
   const names = new Set<string>();
-  let of: Session | undefined;
+  let of: JoinedGroup | undefined;
   let bytes = 0;
-  for (const [i, { session, request, signal }] of waiting.entries()) {
+  for (const [i, { joined, request, signal }] of waiting.entries()) {
     if (signal?.aborted === true) continue;
     const { topic, metadata } = request;
     const name = nameOf(request);
-    of ??= session;
+    of ??= joined;
     bytes += RECORD_BYTES + groupId.length + topic.length + Buffer.byteLength(metadata ?? '');
-    if (session !== of || names.has(name) || (names.size > 0 && bytes > MAX_REQUEST_BYTES)) return i;
+    if (joined !== of || names.has(name) || (names.size > 0 && bytes > MAX_REQUEST_BYTES)) return i;
     names.add(name);
   }
   return waiting.length;

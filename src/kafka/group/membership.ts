@@ -1,6 +1,6 @@
 /**
  * Room: the protocol of a consumer group, one call at a time: join, heartbeat, commit, leave. Knows generations and
- * coordinators, not what the partitions are used for; that is run.ts. No timers but the wait before a retry.
+ * coordinators, not what the partitions are used for; that is group-member.ts. No timers but the wait before a retry.
  */
 import { randomBytes } from 'node:crypto';
 import { within } from '../../abort.js';
@@ -12,7 +12,8 @@ import { deal, type Deal } from './deal.js';
 import { cutEverywhere, overLane, type Lane } from '../connection/lanes.js';
 import type { SourceSettings } from '../options.js';
 import { committedOffsets, committedOffsetsEach, type Committed } from '../connection/list-offsets.js';
-import { fenced, UnknownOutcome, type CommitRequest, type Session } from './session.js';
+import { fenced, UnknownOutcome, type CommitRequest } from './commit-request.js';
+import type { JoinedGroup } from './generation.js';
 import { commitOutcome, kafkaError, kafkaType, reasonOf, classifyError } from '../connection/classify-error.js';
 import { Backoff, sleep, unlessAborted } from '../connection/wait.js';
 import type { KafkaConnection } from '../connection/kafka-connection.js';
@@ -28,8 +29,8 @@ export class Membership {
   #userData = Buffer.alloc(0);
   #coordinator: Promise<KafkajsBroker> | undefined;
   readonly #commits: Commits;
-  /** A session of which a late commit may still be on its way. */
-  #outlived: Session | undefined;
+  /** A generation of which a late commit may still be on its way. */
+  #outlived: JoinedGroup | undefined;
 
   constructor(kafka: KafkaConnection, settings: SourceSettings) {
     this.#kafka = kafka;
@@ -45,14 +46,14 @@ export class Membership {
   }
 
   /** Joins until it succeeds. Undefined when the signal called it off. Throws what no retry mends. */
-  async join(signal: AbortSignal): Promise<Session | undefined> {
+  async join(signal: AbortSignal): Promise<JoinedGroup | undefined> {
     const backoff = new Backoff();
     while (!signal.aborted) {
       try {
-        const session = await unlessAborted(this.#joinOnce(signal), signal);
-        if (session === undefined || signal.aborted) continue;
-        if (!this.#isAsBefore(session)) return session;
-        await this.#becomeAnother(session.memberId);
+        const joined = await unlessAborted(this.#joinOnce(signal), signal);
+        if (joined === undefined || signal.aborted) continue;
+        if (!this.#isAsBefore(joined)) return joined;
+        await this.#becomeAnother(joined.memberId);
       } catch (thrown) {
         if (signal.aborted) return undefined;
         const trouble = classifyError(thrown);
@@ -69,7 +70,7 @@ export class Membership {
     return undefined;
   }
 
-  async #joinOnce(signal: AbortSignal): Promise<Session> {
+  async #joinOnce(signal: AbortSignal): Promise<JoinedGroup> {
     const { groupId, sessionTimeoutMs, rebalanceTimeoutMs, topics } = this.#settings;
     const joined = await this.ask((coordinator) =>
       this.#learningMemberId(coordinator, signal).joinGroup({
@@ -82,15 +83,15 @@ export class Membership {
     );
     this.#memberId = joined.memberId;
     const { memberId, generationId } = joined;
-    const leader = joined.leaderId === memberId;
+    const isLeader = joined.leaderId === memberId;
     if (joined.groupProtocol !== ASSIGNOR_NAME) throw new Error(`the group chose the assignor ${joined.groupProtocol}`);
-    const { groupAssignment, dealt } = leader
+    const { groupAssignment, dealt } = isLeader
       ? await this.#deal(joined.members, signal)
       : { groupAssignment: [], dealt: undefined };
     const synced = await this.ask((coordinator) =>
       coordinator.syncGroup({ groupId, generationId, memberId, groupAssignment }),
     );
-    return { memberId, generation: generationId, leader, dealt, ...decodeAssignment(synced.memberAssignment) };
+    return { memberId, generationId, isLeader, dealt, ...decodeAssignment(synced.memberAssignment) };
   }
 
   #deal(members: readonly Member[], signal: AbortSignal): Promise<Deal> {
@@ -118,10 +119,10 @@ export class Membership {
   }
 
   /** One heartbeat. Never throws but what no retry mends. */
-  async beat({ memberId, generation }: Session): Promise<Beat> {
+  async beat({ memberId, generationId }: JoinedGroup): Promise<Beat> {
     const { groupId } = this.#settings;
     try {
-      await this.ask((coordinator) => coordinator.heartbeat({ groupId, groupGenerationId: generation, memberId }));
+      await this.ask((coordinator) => coordinator.heartbeat({ groupId, groupGenerationId: generationId, memberId }));
       return 'alive';
     } catch (thrown) {
       const trouble = classifyError(thrown);
@@ -137,16 +138,16 @@ export class Membership {
   }
 
   /**
-   * Commits one partition's offset under the generation of the session, whatever the group's generation is by now: the
+   * Commits one partition's offset under the generation of the join, whatever the group's generation is by now: the
    * broker refuses an old one. Connection trouble is sat out, as a commit may be made twice. `signal`: nobody may
    * commit for this assignment any more.
    */
-  async commit(session: Session, request: CommitRequest, signal: AbortSignal): Promise<void> {
+  async commit(joined: JoinedGroup, request: CommitRequest, signal: AbortSignal): Promise<void> {
     const { topic, partition, next } = request;
     const backoff = new Backoff();
     while (!signal.aborted) {
       try {
-        return await this.#commits.send(session, request, signal);
+        return await this.#commits.send(joined, request, signal);
       } catch (thrown) {
         if (!(thrown instanceof CommitFailure)) throw thrown;
         const trouble = classifyError(thrown.cause);
@@ -166,10 +167,10 @@ export class Membership {
    *
    * @throws `KCR_FENCED`; `KCR_STORE`; `KCR_KAFKA_UNREACHABLE` when it may be made again; `UnknownOutcome`.
    */
-  async commitOnce(session: Session, request: CommitRequest, signal?: AbortSignal): Promise<void> {
+  async commitOnce(joined: JoinedGroup, request: CommitRequest, signal?: AbortSignal): Promise<void> {
     const { topic, partition, next, metadata } = request;
     try {
-      await this.#commits.send(session, request, signal);
+      await this.#commits.send(joined, request, signal);
     } catch (failure) {
       if (!(failure instanceof CommitFailure)) throw failure;
       const thrown = failure.cause;
@@ -204,14 +205,14 @@ export class Membership {
    * The next join will make the group begin a new generation, in which every late commit of this one is refused. Without
    * it the coordinator answers a member that joins as it did before with the generation that is.
    */
-  demandGeneration(session: Session): void {
+  demandGeneration(joined: JoinedGroup): void {
     this.#userData = randomBytes(8);
-    this.#outlived = session;
+    this.#outlived = joined;
   }
 
   /** A generation was demanded and did not come: a late commit of the present one would be taken. */
-  #isAsBefore({ memberId, generation }: Session): boolean {
-    const isAsBefore = memberId === this.#outlived?.memberId && generation <= this.#outlived.generation;
+  #isAsBefore({ memberId, generationId }: JoinedGroup): boolean {
+    const isAsBefore = memberId === this.#outlived?.memberId && generationId <= this.#outlived.generationId;
     if (!isAsBefore) this.#outlived = undefined;
     return isAsBefore;
   }

@@ -1,6 +1,6 @@
 /**
  * Room: where each partition begins and under which topic id: what the group committed, or an end of the log. It asks
- * and, where nothing was committed, writes down the place; who is told is run.ts.
+ * and, where nothing was committed, writes down the place; who is told is group-member.ts.
  */
 import { IngestError } from '../../errors.js';
 import { chosenOffset } from '../../model/state-codec.js';
@@ -9,7 +9,7 @@ import { grownTopics } from './deal.js';
 import type { Membership } from './membership.js';
 import type { SourceSettings } from '../options.js';
 import { EARLIEST, LATEST, listOffsetsEach, type Beyond, type ListedOffsets } from '../connection/list-offsets.js';
-import type { Session } from './session.js';
+import type { JoinedGroup } from './generation.js';
 import { knownTopic, knownTopicId } from '../connection/metadata.js';
 import { reasonOf, classifyError } from '../connection/classify-error.js';
 import type { KafkaConnection } from '../connection/kafka-connection.js';
@@ -70,7 +70,7 @@ export class StartOffsets {
    *
    * @throws `UnknownOutcome`, `KCR_FENCED`, and whatever brokers answer.
    */
-  async of(session: Session, partitions: readonly TopicPartition[], signal: AbortSignal): Promise<Found> {
+  async of(joined: JoinedGroup, partitions: readonly TopicPartition[], signal: AbortSignal): Promise<Found> {
     await this.#kafka.cluster.refreshMetadata();
     const starts = partitions.flatMap((partition) => this.#start(partition));
     const untold = partitions
@@ -81,7 +81,7 @@ export class StartOffsets {
     const next = new Map(answers.map((each) => [nameOf(each), each.next]));
     const chosenBefore = new Set(answers.filter(({ metadata }) => metadata === chosenOffset).map(nameOf));
     const open = starts.filter((start) => this.#isRecreated(start) || next.get(nameOf(start)) === undefined);
-    const { offsets, errors } = await this.#ends(session, open);
+    const { offsets, errors } = await this.#ends(joined, open);
     const untellable = open.filter((start) => errors.has(nameOf(start)));
     const startOffsets = starts
       .filter((start) => !errors.has(nameOf(start)))
@@ -98,7 +98,7 @@ export class StartOffsets {
         (next.get(nameOf(place)) === undefined || (this.#isRecreated(place) && !this.#settings.stateDecides))
       );
     });
-    await this.writeDown(session, chosen, signal);
+    await this.writeDown(joined, chosen, signal);
     return {
       startOffsets,
       missing: [
@@ -117,22 +117,22 @@ export class StartOffsets {
    * since a late copy of it would wipe out the state that a store has committed there meanwhile.
    */
   async writeDown(
-    session: Session,
+    joined: JoinedGroup,
     startOffsets: readonly (TopicPartition & { readonly next: number })[],
     signal: AbortSignal,
   ): Promise<void> {
     await Promise.all(
       startOffsets.map(({ topic, partition, next }) =>
-        this.#membership.commitOnce(session, { topic, partition, next, metadata: chosenOffset }, signal),
+        this.#membership.commitOnce(joined, { topic, partition, next, metadata: chosenOffset }, signal),
       ),
     );
   }
 
   /** @throws what no retry mends; the error of each other partition stands under its name. */
-  async #ends(session: Session, open: readonly Start[]): Promise<ListedOffsets> {
+  async #ends(joined: JoinedGroup, open: readonly Start[]): Promise<ListedOffsets> {
     if (open.length === 0) return { offsets: new Map(), errors: new Map() };
     const { isolation, fromBeginning } = this.#settings;
-    const grown = fromBeginning ? new Set<string>() : (session.grown ?? (await this.#grown(open)));
+    const grown = fromBeginning ? new Set<string>() : (joined.grown ?? (await this.#grown(open)));
     const isEarly = (start: Start): boolean => fromBeginning || this.#isRecreated(start) || grown.has(start.topic);
     const early = await listOffsetsEach(this.#kafka, open.filter(isEarly), { timestamp: EARLIEST, isolation });
     const late = await listOffsetsEach(

@@ -159,7 +159,7 @@ describe('an offset out of range', () => {
       await vi.advanceTimersByTimeAsync(20_000);
       expect(kafka.events).toEqual([]);
       expect(kafka.fetches).toBeLessThan(60);
-      const [assigned] = kafka.tenures as [AssignedPartition];
+      const [assigned] = kafka.allAssigned as [AssignedPartition];
       [assigned.next, assigned.isUnproven] = [30, false]; // a seek
       kafka.answers.set(0, batch(30));
       await vi.advanceTimersByTimeAsync(1000);
@@ -172,7 +172,7 @@ describe('an offset out of range', () => {
     kafka.answers.set(0, OUT_OF_RANGE);
     kafka.log = { start: 20, end: 100 };
     await vi.advanceTimersByTimeAsync(2000);
-    const [assigned] = kafka.tenures as [AssignedPartition];
+    const [assigned] = kafka.allAssigned as [AssignedPartition];
     [assigned.next, assigned.isUnproven] = [30, false]; // a seek
     kafka.answers.set(0, batch(30));
     kafka.fetcher.claimed(assigned);
@@ -186,7 +186,7 @@ describe('an offset out of range', () => {
     kafka.log = { start: 20, end: 100 };
     await vi.advanceTimersByTimeAsync(2000);
     expect(kafka.events).toEqual([]);
-    kafka.fetcher.claimed(kafka.tenures[0]!);
+    kafka.fetcher.claimed(kafka.allAssigned[0]!);
     await vi.advanceTimersByTimeAsync(60);
     expect(kafka.kinds).toEqual(['failed 0: KCR_OFFSET_RANGE']);
   });

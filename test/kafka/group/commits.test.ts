@@ -2,10 +2,11 @@
 import { describe, expect, test } from 'vitest';
 import { Membership } from '../../../src/kafka/group/membership.js';
 import { sourceSettings } from '../../../src/kafka/options.js';
-import { UnknownOutcome, type Session } from '../../../src/kafka/group/session.js';
+import { UnknownOutcome } from '../../../src/kafka/group/commit-request.js';
+import type { JoinedGroup } from '../../../src/kafka/group/generation.js';
 import { FakeCoordinator } from '../fake-coordinator.js';
 
-const session: Session = { memberId: 'm', generation: 3, leader: false, partitions: [] };
+const joined: JoinedGroup = { memberId: 'm', generationId: 3, isLeader: false, partitions: [] };
 const settings = sourceSettings({ brokers: ['127.0.0.1:1'], groupId: 'g', topics: ['t'] });
 const never = new AbortController().signal;
 
@@ -15,12 +16,12 @@ function member() {
   const commit = (
     partition: number,
     next: number,
-    { signal = never, of = session, metadata = null as string | null } = {},
+    { signal = never, of = joined, metadata = null as string | null } = {},
   ) => membership.commit(of, { topic: 't', partition, next, metadata }, signal);
   const commitOnce = (
     partition: number,
     next: number,
-    { signal = never, of = session, metadata = null as string | null } = {},
+    { signal = never, of = joined, metadata = null as string | null } = {},
   ) => membership.commitOnce(of, { topic: 't', partition, next, metadata }, signal);
   /** The coordinator holds the next request to commit until it is called. */
   const holding = () => {
@@ -62,7 +63,7 @@ describe('commits of many partitions', () => {
     const { release } = holding();
     const hanging = commit(0, 1);
     await arrived(1);
-    expect(await membership.beat(session)).toBe('alive');
+    expect(await membership.beat(joined)).toBe('alive');
     expect(coordinator.heartbeats).toBe(1);
     release();
     await hanging;
@@ -124,7 +125,7 @@ describe('commits of many partitions', () => {
     const { release } = holding();
     const first = commit(9, 1);
     await arrived(1);
-    const later: Session = { ...session, generation: 4 };
+    const later: JoinedGroup = { ...joined, generationId: 4 };
     const waiting = [commit(0, 2), commit(1, 2), commit(0, 3), commit(2, 3, { of: later })];
     release();
     await Promise.all([first, ...waiting]);

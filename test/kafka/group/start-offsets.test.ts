@@ -8,10 +8,10 @@ import { grownTopics } from '../../../src/kafka/group/deal.js';
 import { sourceSettings, type KafkaSourceOptions } from '../../../src/kafka/options.js';
 import { StartOffsets } from '../../../src/kafka/group/start-offsets.js';
 import { committedOffsets } from '../../../src/kafka/connection/list-offsets.js';
-import type { Session } from '../../../src/kafka/group/session.js';
+import type { JoinedGroup } from '../../../src/kafka/group/generation.js';
 import type { KafkaConnection } from '../../../src/kafka/connection/kafka-connection.js';
 
-const session: Session = { memberId: 'm', generation: 1, leader: true, partitions: [], grown: new Set() };
+const joined: JoinedGroup = { memberId: 'm', generationId: 1, isLeader: true, partitions: [], grown: new Set() };
 const partitions = [
   { topic: 't', partition: 0 },
   { topic: 'u', partition: 0 },
@@ -38,8 +38,10 @@ class FakeKafka {
     const settings = sourceSettings({ brokers: ['127.0.0.1:1'], groupId: 'g', topics: ['t', 'u'], ...options });
     const membership = {
       committed: (partitions: readonly TopicPartition[]) => committedOffsets(this.#coordinator(), 'g', partitions),
-      commitOnce: async (_: Session, { topic, next, metadata }: { topic: string; next: number; metadata: string }) =>
-        void this.calls.push(`commit ${topic} ${next} ${metadata}`),
+      commitOnce: async (
+        _: JoinedGroup,
+        { topic, next, metadata }: { topic: string; next: number; metadata: string },
+      ) => void this.calls.push(`commit ${topic} ${next} ${metadata}`),
     };
     this.startOffsets = new StartOffsets(this.connection(), settings, membership as unknown as Membership);
   }
@@ -110,7 +112,7 @@ class FakeKafka {
     } as unknown as KafkaConnection;
   }
 
-  async begin(wanted = partitions, of: Session = session): Promise<string[]> {
+  async begin(wanted = partitions, of: JoinedGroup = joined): Promise<string[]> {
     this.calls.length = 0;
     const { startOffsets, missing } = await this.startOffsets.of(of, wanted, new AbortController().signal);
     this.missing = missing.map(({ topic }) => topic);
@@ -179,7 +181,7 @@ describe('where a partition begins', () => {
 
   test('J3: a partition that was added to a topic the group reads begins at its beginning, whoever is dealt it', async () => {
     const kafka = new FakeKafka();
-    expect(await kafka.begin(partitions, { ...session, grown: new Set(['t']) })).toEqual([
+    expect(await kafka.begin(partitions, { ...joined, grown: new Set(['t']) })).toEqual([
       't id-t at 5',
       'u id-u at 50',
     ]);
@@ -188,7 +190,7 @@ describe('where a partition begins', () => {
   test('J3: also where another program dealt, which says nothing of it; a topic that the group never read begins at its end', async () => {
     const kafka = new FakeKafka();
     kafka.others['t'] = 7;
-    expect(await kafka.begin(partitions, { ...session, grown: undefined })).toEqual(['t id-t at 5', 'u id-u at 50']);
+    expect(await kafka.begin(partitions, { ...joined, grown: undefined })).toEqual(['t id-t at 5', 'u id-u at 50']);
   });
 
   test('a topic that was created anew begins at its beginning, which is written down where no state is kept', async () => {

@@ -96,8 +96,8 @@ export const kafkaSabotages: Readonly<Record<string, KafkaSabotage>> = {
       'join',
       (join) =>
         async function (this: Membership, signal) {
-          const session = await join.call(this, signal);
-          return session === undefined ? undefined : { ...session, grown: new Set() };
+          const joined = await join.call(this, signal);
+          return joined === undefined ? undefined : { ...joined, grown: new Set() };
         },
     ),
   },
@@ -151,8 +151,8 @@ export const kafkaSabotages: Readonly<Record<string, KafkaSabotage>> = {
       'join',
       (join) =>
         async function (this: Membership, signal) {
-          const session = await join.call(this, signal);
-          return session === undefined ? undefined : { ...session, dealt: undefined };
+          const joined = await join.call(this, signal);
+          return joined === undefined ? undefined : { ...joined, dealt: undefined };
         },
     ),
   },

@@ -1,25 +1,10 @@
 /**
- * Room: what a join gives, and what is pinned to it. Values; no calls.
+ * Imports: errors. One commit of a partition's offset, and the two ways in which it ends that its caller must tell
+ * apart. Values; no calls.
  */
 import { IngestError } from '../../errors.js';
 import type { TopicPartition } from './assignor.js';
 import { kafkaType } from '../connection/classify-error.js';
-
-/** What a join gave: commits are pinned to it. */
-export interface Session {
-  readonly memberId: string;
-  readonly generation: number;
-  /** This member deals out the partitions, so it watches for new ones. */
-  readonly leader: boolean;
-  readonly partitions: readonly TopicPartition[];
-  /**
-   * Topics of which the group had committed some partitions and not others when this generation was dealt: those others
-   * were added since. Undefined: who dealt did not look.
-   */
-  readonly grown?: ReadonlySet<string> | undefined;
-  /** Of the leader: how many partitions of each topic it dealt out, topics of other members included. */
-  readonly dealt?: ReadonlyMap<string, number> | undefined;
-}
 
 export interface CommitRequest extends TopicPartition {
   readonly next: number;
