@@ -105,6 +105,7 @@ export function kafkaSourceOver(
     pause: () => partitions()?.pause(true),
     resume: () => partitions()?.pause(false),
     drain: () => subscribed.drain(),
+    progress: () => partitions()?.progress() ?? { partitions: [] },
     get outstandingBytes() {
       return partitions()?.outstandingBytes ?? 0;
     },

@@ -118,6 +118,12 @@ export class Credits {
     this.#release(account, account.outstanding);
   }
 
+  /** Is there no room for more of it before some of it is done? Changes nothing. */
+  isFull(assignmentId: number): boolean {
+    const account = this.#accounts.get(assignmentId);
+    return account !== undefined && account.outstanding > 0 && (account.paused || this.#full);
+  }
+
   /** `next`: the offset it goes on at. */
   mayFetch(assignmentId: number, next: number): boolean {
     const account = this.#accounts.get(assignmentId);

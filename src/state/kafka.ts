@@ -78,5 +78,6 @@ function sparingCommits(source: OffsetSource, book: OffsetBook): GroupSource {
     pause: () => source.pause(),
     resume: () => source.resume(),
     drain: () => source.drain(),
+    progress: () => source.progress?.() ?? { partitions: [] },
   };
 }

@@ -227,6 +227,7 @@ export class Fetcher {
       else {
         request.assigned.leaderlessSinceMs = undefined;
         request.assigned.observedChange = undefined;
+        request.assigned.log = { end: fetched.highWatermark, stableEnd: fetched.stableEnd };
         this.#heldBack?.see(request.assigned, fetched);
         await this.#reading.open(request.assigned, request.offset, fetched, hadNone);
       }

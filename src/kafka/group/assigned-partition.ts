@@ -14,6 +14,8 @@ export interface AssignedPartition {
   next: number;
   /** What was fetched at `next` and is not decoded yet, for want of room. */
   unread: Unread | undefined;
+  /** As the leader told them last; undefined: it has not yet. */
+  log: { readonly end: number; readonly stableEnd: number } | undefined;
   /** No more chunks are wanted. */
   halted: boolean;
   /** A fetch for it is under way, or being decoded. */
@@ -50,6 +52,7 @@ export function newAssignedPartition(assignment: Assignment, generation: Generat
     next,
     state: 'active',
     unread: undefined,
+    log: undefined,
     halted: false,
     busy: false,
     committing: Promise.resolve(),

@@ -5,7 +5,7 @@
 import type { IngestError } from '../../errors.js';
 import { Credits } from '../../model/credits.js';
 import type { Assignment } from '../../model/record.js';
-import type { SourceEvent } from '../../ports.js';
+import type { SourceEvent, SourceFacts } from '../../ports.js';
 import { newAssignedPartition, type AssignedPartition } from './assigned-partition.js';
 import { Assignments } from './assignments.js';
 import type { TopicPartition } from './assignor.js';
@@ -115,6 +115,18 @@ export class AssignedPartitions {
 
   pause(paused: boolean): void {
     this.#fetcher.pause(paused);
+  }
+
+  progress(): SourceFacts {
+    const partitions = this.assignments.all.map(({ assignment: { topic, partition, assignmentId }, log }) => ({
+      topic,
+      partition,
+      logEnd: log?.end,
+      stableEnd: log === undefined || log.stableEnd < 0 ? undefined : log.stableEnd,
+      isFull: this.#credits.isFull(assignmentId),
+    }));
+    const budget = { bytes: this.#ports.settings.budgetBytes, usedBytes: this.outstandingBytes };
+    return { partitions, budget };
   }
 
   /** Bytes that were delivered and are not done. */
