@@ -2,6 +2,7 @@
  * Room: what is asked of Kafka before the start: does it answer, does it let us in, are the topics there.
  */
 import { IngestError } from '../errors.js';
+import { refusalFrom, type Finding } from '../preflight/finding.js';
 import { withAdmin } from './admin.js';
 import { clientSettings, type KafkaClientOptions } from './options.js';
 import { isGone } from './connection/metadata.js';
@@ -32,6 +33,30 @@ export async function checkKafka(
       topics: topics.map((topic) => ({ topic, partitions: cluster.findTopicPartitionMetadata(topic).length })),
     };
   });
+}
+
+export interface KafkaFindings {
+  readonly findings: readonly Finding[];
+  /** Of all topics together: so many may have ranges in doubt in one table at once. Undefined: Kafka did not tell. */
+  readonly partitions: number | undefined;
+}
+
+/** The same as `checkKafka`, for people. */
+export async function kafkaFindings(options: Parameters<typeof checkKafka>[0]): Promise<KafkaFindings> {
+  try {
+    const { clusterId, topics } = await checkKafka(options);
+    const findings: Finding[] = [
+      { level: 'ok', what: 'Kafka', detail: `cluster ${clusterId} at ${options.brokers.join(', ')}` },
+      ...topics.map(({ topic, partitions }): Finding => ({
+        level: 'ok',
+        what: `topic ${topic}`,
+        detail: `${partitions} partitions`,
+      })),
+    ];
+    return { findings, partitions: topics.reduce((sum, { partitions }) => sum + partitions, 0) };
+  } catch (thrown) {
+    return { findings: [refusalFrom('Kafka', thrown)], partitions: undefined };
+  }
 }
 
 export function topicMissing(topics: readonly string[], brokers: readonly string[]): IngestError {

@@ -1,10 +1,11 @@
 /**
- * Imports: nothing of ours. How many bytes of records may be on their way by default: as much as suits the memory that
+ * Imports: findings. How many bytes of records may be on their way by default: as much as suits the memory that
  * this process may use. The arithmetic is pure; what it goes by is read from the system once.
  */
 import { readFileSync } from 'node:fs';
 import { totalmem } from 'node:os';
 import { getHeapStatistics } from 'node:v8';
+import type { Finding } from '../preflight/finding.js';
 
 const MIB = 1_048_576;
 /** Where there is memory enough: more does not make it faster. */
@@ -96,4 +97,21 @@ function readOrNothing(path: string): string | undefined {
   } catch {
     return undefined;
   }
+}
+
+/** More than so often the budget that suits the memory is told as doubtful: the process may be killed for it. */
+const MOST_TIMES = 2;
+
+/** What the process may hold of records, and whether that suits its memory. */
+export function memoryFinding(budgetBytes: number | undefined): Finding {
+  const { bytes, why } = budgetHere(budgetBytes);
+  const suits = budgetHere(undefined);
+  const detail = `up to ${mib(bytes)} of records on their way through the process: ${why}`;
+  if (bytes <= suits.bytes * MOST_TIMES) return { level: 'ok', what: 'memory', detail };
+  return {
+    level: 'warning',
+    what: 'memory',
+    detail: `${detail}; but ${suits.why}`,
+    todo: `take out kafka.budgetBytes, which makes it ${mib(suits.bytes)}, or give the process more memory`,
+  };
 }

@@ -6,6 +6,7 @@ import type { SchedulerLike, Subscription } from 'rxjs';
 import type { Killed } from '../faults.js';
 import type { Outcome } from '../process.js';
 import type { Block, Row, SimulatedTable } from '../table.js';
+import { deathBy, refusalAt, rowsIn, success, Work, type Refuses } from './inserts.js';
 import { answerTo, TABLE, type Asked } from './questions.js';
 import { Broken, exception, UnknownStatement, type Insert, type Request, type Response } from './requests.js';
 import type { ServerFault } from './server-faults.js';
@@ -19,7 +20,7 @@ export interface ServerConfig {
   /** Between a kill and the next start, milliseconds. @default 20 */
   readonly restartMs?: number;
   /** How the server refuses a row: with its number, as a constraint does, or without a number. @default 'row' */
-  readonly refuses?: 'row' | 'constraint' | 'nameless';
+  readonly refuses?: Refuses;
 }
 
 /** Told what becomes of inserts, by the token that they were sent with. */
@@ -141,7 +142,7 @@ export class SimulatedClickHouse {
     if (this.table.definition.isGone) return answer(exception(60, queryId));
     if (fault?.kind === 'answer' && fault.landed === 'nothing') return answer(exception(fault.code, queryId));
     const effective = new Effective(this.config.profile ?? {}, settings);
-    const rows = this.#parse(insert, effective);
+    const rows = this.#rowsOf(insert, effective);
     const token = effective.keepsTokens ? settings['insert_deduplication_token'] : undefined;
     if (token !== undefined) this.watch.arrived(token, rows.length, effective.blockRows);
     if (effective.text('async_insert') === '1' && token !== undefined)
@@ -262,89 +263,22 @@ export class SimulatedClickHouse {
     }
   }
 
-  /** Each line is one row. What a row says of its provenance must be so. */
-  #parse({ body }: Insert, effective: Effective): readonly Row[] {
+  #rowsOf({ body }: Insert, effective: Effective): readonly Row[] {
+    const { hasTopic = true } = this.table.config;
+    const rows = rowsIn(body, hasTopic, (oddity) => this.oddities.push(oddity));
     const allowed = effective.number('input_format_allow_errors_num');
-    const rows = body
-      .split('\n')
-      .filter((line) => line !== '')
-      .map((line): Row => {
-        const { id, p, o, _topic, _partition, _offset } = JSON.parse(line) as {
-          id: number;
-          p: number;
-          o: number;
-          _topic?: string;
-          _partition?: number;
-          _offset?: number;
-        };
-        const isBlank =
-          _partition === undefined ||
-          _offset === undefined ||
-          (_topic === undefined && this.table.config.hasTopic !== false);
-        if ((_offset ?? o) !== o || (_partition ?? p) !== p)
-          this.oddities.push(`the row of ${p}:${o} says that it is of ${_partition}:${_offset}`);
-        return {
-          topic: _topic ?? 'simulated',
-          partition: p,
-          offset: o,
-          timestampMs: id,
-          value: null,
-          ...(isBlank ? { isBlank } : {}),
-        };
-      });
     return allowed > 0 ? rows.filter((row) => !this.table.isPoison(row)) : rows;
   }
 
   #refusal(queryId: string, row: number): Response {
-    switch (this.config.refuses ?? 'row') {
-      case 'row':
-        return exception(
-          117,
-          queryId,
-          `Cannot read JSON field here: '{"n":oops}': (while reading the value of key n): (at row ${row})\n`,
-        );
-      case 'constraint':
-        return exception(
-          469,
-          queryId,
-          `Constraint \`c\` for table default.t is violated at row ${row}. Expression: (n < 7)`,
-        );
-      case 'nameless':
-        return exception(190, queryId);
-    }
+    return refusalAt(this.config.refuses ?? 'row', queryId, row);
   }
 
   #success(queryId: string, rows: number): Response {
-    const summary = JSON.stringify({
-      read_rows: String(rows * (1 + this.table.views.size)),
-      written_rows: String(rows),
-    });
-    return { status: 200, headers: { 'x-clickhouse-query-id': queryId, 'x-clickhouse-summary': summary }, text: '' };
+    return success(queryId, rows, this.table.views.size);
   }
 
   #nowMs(): number {
     return this.scheduler.now();
   }
-}
-
-function deathBy(killed: Killed): { readonly afterBlocks: number; readonly isTorn: boolean } | undefined {
-  return killed === undefined ? undefined : { afterBlocks: killed === 'between' ? 1 : 0, isTorn: killed === 'torn' };
-}
-
-interface How {
-  readonly killed: Killed;
-  readonly fault: ServerFault | undefined;
-  readonly isPlain: boolean;
-  readonly feedsViewsAgain: boolean;
-}
-
-/** The blocks of one insert, and how far it has come. */
-class Work {
-  done = 0;
-
-  constructor(
-    readonly blocks: readonly Block[],
-    readonly token: string | undefined,
-    readonly how: How,
-  ) {}
 }
