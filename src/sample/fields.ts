@@ -2,6 +2,7 @@
  * Imports: the ClickHouse adapter's pure parts. Fields of some records against the columns of their table. Pure.
  */
 import { isInsertable } from '../clickhouse/insert/row-trial.js';
+import { filledColumns } from '../clickhouse/schema/provenance-columns.js';
 import type { Column, Table } from '../clickhouse/schema/table.js';
 
 export type Row = Readonly<Record<string, unknown>>;
@@ -22,7 +23,7 @@ export interface FieldReport {
 /** `ignoresCase`: a field that no column is named like goes to one that is, but for its case (ClickHouse 26.5 and later). */
 export function reportFields(rows: readonly Row[], table: Table, ignoresCase: boolean): FieldReport {
   const insertable = table.columns.filter(isInsertable);
-  const provenance = new Set(filledNames(table));
+  const provenance = filledColumns(table);
   const own = insertable.filter(({ name }) => !provenance.has(name));
   const filled = new Set<Column>();
   const generated = new Set<Column>();
@@ -49,14 +50,6 @@ export function columnFor(field: string, columns: readonly Column[], ignoresCase
   const exact = columns.find(({ name }) => name === field);
   if (exact !== undefined || !ignoresCase) return exact;
   return columns.find(({ name }) => name.toLowerCase() === field.toLowerCase());
-}
-
-/** The names of the columns that tell where a row comes from, as far as the table has them and they can be filled. */
-export function filledNames({ provenance }: Pick<Table, 'provenance'>): readonly string[] {
-  const { topic, partition, offset, timestamp, key, headers } = provenance;
-  return Object.entries({ topic, partition, offset, timestamp, key, headers }).flatMap(([name, form]) =>
-    form === undefined || form === false ? [] : [`_${name}`],
-  );
 }
 
 function isFedByProvenance({ defaultKind, defaultExpression }: Column, provenance: ReadonlySet<string>): boolean {

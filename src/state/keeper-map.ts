@@ -1,7 +1,8 @@
 /**
  * Room: the state of partitions in a ClickHouse table of the engine KeeperMap, for those whose ClickHouse has a Keeper
  * that nobody else can reach. One row per partition: `key` is the JSON list `[cluster, group, topic, partition]`,
- * `value` the state. Statements go through @clickhouse/client; of `clickhouse/` only `client/` may enter.
+ * `value` the state. Statements go out and answers are checked as everywhere: see
+ * `clickhouse/client/ask.ts`; of `clickhouse/` only `client/` may enter.
  *
  * What KeeperMap gives, and what it does not
  *
@@ -39,11 +40,11 @@
  * effect if it had one. One that takes effect late, after its caller gave up, fences the owner of that time; it never
  * changes a state. `read` alone is as old as the server that answers; only a claim makes it certain.
  */
-import { randomBytes, randomUUID } from 'node:crypto';
+import { randomBytes } from 'node:crypto';
 import { setMaxListeners } from 'node:events';
-import type { Agent } from 'node:http';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { type ClickHouseClient, ClickHouseError, ClickHouseLogLevel, createClient } from '@clickhouse/client';
+import { type Asking, openAsking } from '../clickhouse/client/ask.js';
+import { answerTo, pinned, rowsOf, serverError, type Settings } from '../clickhouse/client/asked.js';
 import { connectionFault } from '../clickhouse/client/connection-fault.js';
 import { type ClickHouseAddress, Endpoint } from '../clickhouse/client/connection.js';
 import { IngestError, type ErrorFields } from '../errors.js';
@@ -51,7 +52,6 @@ import { PinnedLooks } from '../clickhouse/client/look-settings.js';
 import { decodeState, encodeState, neverStored } from '../model/state-codec.js';
 import type { PartitionState } from '../model/state.js';
 import type { Claim, StateKey, StateStore, Stored } from '../ports.js';
-import { foreignAnswer, isAnswerOf } from '../clickhouse/client/query-answer.js';
 import { asStored, fencedBy, nextText, untilUnsubscribed, type Mark } from './write-marks.js';
 
 export interface KeeperMapStoreConfig extends ClickHouseAddress {
@@ -282,8 +282,7 @@ class KeeperMap {
   /** Quoted, with its database. */
   readonly #table: string;
   readonly #username: string;
-  readonly #client: ClickHouseClient;
-  readonly #agent: Agent;
+  readonly #asking: Asking;
   readonly #requestTimeoutMs: number;
   readonly #operationTimeoutMs: number;
   readonly #closed = new AbortController();
@@ -316,13 +315,7 @@ class KeeperMap {
     this.#username = username;
     this.#requestTimeoutMs = requestTimeoutMs;
     this.#operationTimeoutMs = operationTimeoutMs;
-    this.#agent = endpoint.agent({ maxSockets: MAX_CONNECTIONS });
-    this.#client = createClient({
-      ...endpoint.clientOptions,
-      request_timeout: requestTimeoutMs,
-      http_agent: this.#agent,
-      log: { level: ClickHouseLogLevel.OFF },
-    });
+    this.#asking = openAsking(endpoint, { timeoutMs: requestTimeoutMs, maxSockets: MAX_CONNECTIONS });
     // Every request listens to it.
     setMaxListeners(0, this.#closed.signal);
   }
@@ -353,8 +346,7 @@ class KeeperMap {
   async close(): Promise<void> {
     if (this.#closed.signal.aborted) return;
     this.#closed.abort(new IngestError('KCR_STORE', 'The state store is closed'));
-    await this.#client.close();
-    this.#agent.destroy();
+    await this.#asking.close();
   }
 
   unreachable(what: string, key: StateKey | undefined, reason: string, fields: ErrorFields = {}): IngestError {
@@ -369,23 +361,22 @@ class KeeperMap {
   }
 
   #statements(request: <T>(send: (signal: AbortSignal) => Promise<T>) => Promise<T>): Statements {
+    const { ask } = this.#asking;
     const select = async <T>(query: string): Promise<T | undefined> => {
-      const ask = <Row>(sql: string, clickhouse_settings: Readonly<Record<string, string>>) =>
-        request((signal) => rowsOf<Row>(this.#client, sql, clickhouse_settings, signal));
-      const known = {
-        ask: (sql: string) => ask<{ name: string; readonly: number }>(sql, {}),
-        codeOf: (thrown: unknown) => (thrown instanceof IngestError ? thrown.fields.serverCode : undefined),
-      };
-      const rows = await this.#looks.run(known, (pins) => ask<T>(query, pins));
-      return rows[0];
+      const rows = <Row>(sql: string, settings: Settings) =>
+        request((signal) => rowsOf<Row>(ask, 'state', { sql, values: {}, settings, signal }));
+      const codeOf = (thrown: unknown) => (thrown instanceof IngestError ? thrown.fields.serverCode : undefined);
+      const [row] = await pinned(
+        this.#looks,
+        <Row>(sql: string) => rows<Row>(sql, {}),
+        (pins) => rows<T>(query, pins),
+        codeOf,
+      );
+      return row;
     };
-    const command = async (query: string): Promise<void> => {
-      const clickhouse_settings = { keeper_map_strict_mode: 1, async_insert: 0 } as const;
-      await request(async (abort_signal) => {
-        const query_id = queryId();
-        const { response_headers } = await this.#client.command({ query, query_id, clickhouse_settings, abort_signal });
-        refuseForeign(query_id, response_headers);
-      });
+    const command = async (sql: string): Promise<void> => {
+      const settings = { keeper_map_strict_mode: '1', async_insert: '0' };
+      await request((signal) => answerTo(ask, 'state', { sql, values: {}, settings, format: undefined, signal }));
     };
     const uncertain = async (query: string): Promise<IngestError | undefined> => {
       try {
@@ -463,7 +454,7 @@ class KeeperMap {
   }
 
   #failure(what: string, key: StateKey | undefined, thrown: unknown): Error {
-    const code = serverCode(thrown);
+    const code = serverError(thrown)?.code;
     const reason = reasonOf(thrown);
     const fault = connectionFault(thrown);
     if (fault !== undefined)
@@ -496,32 +487,6 @@ class KeeperMap {
   }
 }
 
-async function rowsOf<Row>(
-  client: ClickHouseClient,
-  query: string,
-  clickhouse_settings: Readonly<Record<string, string>>,
-  abort_signal: AbortSignal,
-): Promise<Row[]> {
-  const query_id = queryId();
-  const answer = await client.query({ query, query_id, format: 'JSON', clickhouse_settings, abort_signal });
-  const text = await answer.text();
-  refuseForeign(query_id, answer.response_headers);
-  const { data, exception } = JSON.parse(text) as { readonly data: Row[]; readonly exception?: string };
-  if (exception !== undefined) throw new Error(exception);
-  return data;
-}
-
-function queryId(): string {
-  return `kcr-state-${randomUUID()}`;
-}
-
-/** It may have taken effect all the same, and a read may be of another query: the call is made again. */
-function refuseForeign(queryId: string, headers: Parameters<typeof isAnswerOf>[1]): void {
-  if (isAnswerOf(queryId, headers)) return;
-  const { why, hint } = foreignAnswer(headers);
-  throw new Error(`${why}; ${hint}`);
-}
-
 function unlessNoTable(thrown: unknown): undefined {
   if (thrown instanceof IngestError && thrown.fields.serverCode === unknownTable) return undefined;
   throw thrown;
@@ -535,13 +500,6 @@ function rowKeyOf({ cluster, group, topic, partition }: StateKey): string {
 /** In the statement, not beside it as a parameter: parameters go into the url, which proxies keep short. */
 function quoted(text: string, quote: "'" | '`' = "'"): string {
   return quote + text.replaceAll('\\', '\\\\').replaceAll(quote, `\\${quote}`) + quote;
-}
-
-function serverCode(thrown: unknown): number | undefined {
-  if (thrown instanceof ClickHouseError) return Number(thrown.code);
-  // The client knows an error by its whole shape, which proxies and versions may change.
-  const code = thrown instanceof Error ? /^Code: (\d+)\. /.exec(thrown.message)?.[1] : undefined;
-  return code === undefined ? undefined : Number(code);
 }
 
 function reasonOf(thrown: unknown): string {

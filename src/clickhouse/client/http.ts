@@ -6,16 +6,16 @@
  */
 import http from 'node:http';
 import https from 'node:https';
-import { type ClickHouseClient, ClickHouseLogLevel, createClient } from '@clickhouse/client';
 import type { IngestError } from '../../errors.js';
 import type { BodyPieces } from '../insert/body.js';
 import { type Answer, awaitAnswer } from './answer.js';
-import { askOver } from './ask.js';
+import { type Asking, openAsking } from './ask.js';
+import type { ServerError } from './asked.js';
 import { type ClickHouseAddress, Endpoint } from './connection.js';
 import { portOfTls } from './connection-fault.js';
 import { type Encoding, Sending } from './sending.js';
 import { speaksTls } from './speaks-tls.js';
-import { Queries, type ServerError, unreachable } from './queries.js';
+import { Queries, unreachable } from './queries.js';
 
 /** How ClickHouse is reached, and how long it is waited for. */
 export interface ClickHouseConnection extends ClickHouseAddress {
@@ -56,9 +56,8 @@ export class ClickHouseHttp {
   /** For messages: without credentials. */
   readonly address: string;
   readonly #endpoint: Endpoint;
-  readonly #client: ClickHouseClient;
+  readonly #asking: Asking;
   readonly #agent: http.Agent;
-  readonly #queryAgent: http.Agent;
   readonly #requestTimeoutMs: number;
   readonly #queries: Queries;
 
@@ -68,17 +67,12 @@ export class ClickHouseHttp {
     this.address = endpoint.address;
     this.#endpoint = endpoint;
     this.#agent = endpoint.agent();
-    this.#queryAgent = endpoint.agent();
     this.#requestTimeoutMs = connection.requestTimeoutMs ?? REQUEST_TIMEOUT_MS;
-    const { answerCompression = 'none' } = connection;
-    this.#client = createClient({
-      ...endpoint.clientOptions,
-      request_timeout: connection.queryTimeoutMs ?? this.#requestTimeoutMs,
-      http_agent: this.#queryAgent,
-      ...(answerCompression === 'none' ? {} : { compression: { response: { codec: answerCompression } } }),
-      log: { level: ClickHouseLogLevel.OFF },
+    this.#asking = openAsking(endpoint, {
+      timeoutMs: connection.queryTimeoutMs ?? this.#requestTimeoutMs,
+      compression: connection.answerCompression,
     });
-    this.#queries = new Queries(askOver(this.#client), this.address, connection.starting);
+    this.#queries = new Queries(this.#asking.ask, this.address, connection.starting);
   }
 
   /**
@@ -154,9 +148,8 @@ export class ClickHouseHttp {
   }
 
   close(): void {
-    void this.#client.close();
+    void this.#asking.close();
     this.#agent.destroy();
-    this.#queryAgent.destroy();
   }
 }
 

@@ -2,61 +2,23 @@
  * Room: what is asked of ClickHouse and answered with rows or a word. An answer counts only if it names the query that was
  * sent, and is given under settings that let it be true. What carries queries and answers is given: see `client/ask.ts`.
  */
-import { randomUUID } from 'node:crypto';
-import { ClickHouseError } from '@clickhouse/client';
 import { IngestError } from '../../errors.js';
 import { PinnedLooks } from './look-settings.js';
-import { foreignAnswer, isAnswerOf } from './query-answer.js';
+import {
+  type Ask,
+  answerTo,
+  ForeignAnswer,
+  pinned,
+  rowsOf,
+  type ServerError,
+  serverError,
+  type Settings,
+  type Values,
+} from './asked.js';
+import { foreignAnswer } from './query-answer.js';
 import { classifyError, serverReason } from './classify-error.js';
 import { type ConnectionFault, connectionFault } from './connection-fault.js';
 import { webPage } from './web-page.js';
-
-/** What the server itself said against a statement. */
-export interface ServerError {
-  readonly code: number;
-  readonly text: string;
-}
-
-type Values = Readonly<Record<string, string | number>>;
-type Settings = Readonly<Record<string, string>>;
-type Headers = Parameters<typeof isAnswerOf>[1];
-
-/** A statement as it goes out. */
-export interface Query {
-  readonly sql: string;
-  readonly queryId: string;
-  readonly values: Values;
-  readonly settings: Settings;
-  /** Of the answer; undefined: the statement takes none, or names its own. */
-  readonly format: 'JSON' | undefined;
-  readonly signal: AbortSignal | undefined;
-}
-
-/** What came back, to its end. Names of headers are in lower case. */
-export interface QueryAnswer {
-  readonly headers: Headers;
-  readonly text: string;
-}
-
-/** Rejects with what the server said against the query (its text), or with what broke on the way. */
-export type Ask = (query: Query) => Promise<QueryAnswer>;
-
-/** The answer is none of ClickHouse's to the query that was sent. */
-class ForeignAnswer extends Error {
-  constructor(
-    readonly headers: Headers,
-    readonly text: string,
-  ) {
-    super('not an answer of this query');
-  }
-}
-
-interface JsonAnswer<Row> {
-  readonly data: Row[];
-  readonly rows?: number;
-  /** With `http_write_exception_in_output_format` what went wrong midway. */
-  readonly exception?: string;
-}
 
 export class Queries {
   readonly #ask: Ask;
@@ -73,13 +35,15 @@ export class Queries {
 
   /** See `ClickHouseHttp.select`. */
   async select<Row>(sql: string, values: Values, signal = this.#starting, settings: Settings = {}): Promise<Row[]> {
-    return this.#pinned(signal, (pins) => this.#rows<Row>(sql, values, signal, { ...pins, ...settings }));
+    return this.#pinned(signal, (pins) =>
+      rowsOf<Row>(this.#ask, 'look', { sql, values, signal, settings: { ...pins, ...settings } }),
+    );
   }
 
   /** See `ClickHouseHttp.attempt`. */
   async attempt(sql: string, settings: Settings): Promise<ServerError | undefined> {
     try {
-      await this.#answer({ sql, values: {}, settings, format: undefined, signal: this.#starting });
+      await answerTo(this.#ask, 'look', { sql, values: {}, settings, format: undefined, signal: this.#starting });
       return undefined;
     } catch (thrown) {
       const said = serverError(thrown);
@@ -91,32 +55,17 @@ export class Queries {
   /** See `ClickHouseHttp.text`. */
   async text(sql: string): Promise<string> {
     return this.#pinned(this.#starting, (pins) =>
-      this.#answer({ sql, values: {}, settings: pins, format: undefined, signal: this.#starting }),
+      answerTo(this.#ask, 'look', { sql, values: {}, settings: pins, format: undefined, signal: this.#starting }),
     );
   }
 
   async #pinned<T>(signal: AbortSignal | undefined, query: (pins: Settings) => Promise<T>): Promise<T> {
-    const ask = (sql: string) => this.#rows<{ name: string; readonly: number }>(sql, {}, signal, {});
+    const ask = <Row>(sql: string) => rowsOf<Row>(this.#ask, 'look', { sql, values: {}, settings: {}, signal });
     try {
-      return await this.#looks.run({ ask, codeOf: (thrown) => serverError(thrown)?.code }, query);
+      return await pinned(this.#looks, ask, query);
     } catch (thrown) {
       throw this.#queryError(thrown);
     }
-  }
-
-  async #rows<Row>(sql: string, values: Values, signal: AbortSignal | undefined, settings: Settings): Promise<Row[]> {
-    const text = await this.#answer({ sql, values, settings, format: 'JSON', signal });
-    const { data, rows = data.length, exception } = JSON.parse(text) as JsonAnswer<Row>;
-    if (exception !== undefined) throw new Error(exception);
-    if (rows !== data.length) throw new Error(`the answer has ${data.length} rows where it says ${rows}`);
-    return data;
-  }
-
-  async #answer(query: Omit<Query, 'queryId'>): Promise<string> {
-    const queryId = `kcr-look-${randomUUID()}`;
-    const { headers, text } = await this.#ask({ ...query, queryId });
-    if (!isAnswerOf(queryId, headers)) throw new ForeignAnswer(headers, text);
-    return text;
   }
 
   #queryError(thrown: unknown): IngestError {
@@ -156,13 +105,6 @@ export function unreachable(address: string, { what, hint }: ConnectionFault, ca
     hint,
     cause,
   });
-}
-
-function serverError(thrown: unknown): ServerError | undefined {
-  if (thrown instanceof ClickHouseError) return { code: Number(thrown.code), text: thrown.message };
-  // The client knows an error by its whole shape, which proxies and versions may change.
-  const code = thrown instanceof Error ? /^Code: (\d+)\. DB::Exception/.exec(thrown.message)?.[1] : undefined;
-  return code === undefined ? undefined : { code: Number(code), text: (thrown as Error).message };
 }
 
 const SETTINGS_HINT =

@@ -3,7 +3,7 @@
  */
 import { type Finding, ok, refusal, warning } from '../../preflight/finding.js';
 import type { ClickHouseHttp } from '../client/http.js';
-import { provenanceStatement, readBackFault } from '../schema/provenance-columns.js';
+import { filledColumns, provenanceStatement, readBackFault } from '../schema/provenance-columns.js';
 import { HIDDEN, hidesRows, namePolicies, SEES_ALL } from '../verify/row-policies.js';
 import { plainName, plainTable, type Table, type TableName } from '../schema/table.js';
 import { tableSetting } from '../schema/tables.js';
@@ -158,16 +158,6 @@ export function checkVolatile(table: Table): Finding[] {
       `${others.join(', ')}: rows that are inserted again by a fill get new values; harmless for which rows there are`,
     ),
   ];
-}
-
-/** The provenance columns: every row brings them. */
-export function filledColumns({ provenance }: Table): ReadonlySet<string> {
-  const { topic, partition, offset, timestamp, key, headers } = provenance;
-  return new Set(
-    Object.entries({ topic, partition, offset, timestamp, key, headers }).flatMap(([name, filled]) =>
-      filled === undefined || filled === false ? [] : [`_${name}`],
-    ),
-  );
 }
 
 /** A column that is made up cannot become one that is stored by being modified. */

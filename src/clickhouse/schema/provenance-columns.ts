@@ -59,6 +59,16 @@ export function provenanceOf(columns: readonly Column[]): Pick<Table, 'provenanc
   };
 }
 
+/** The names of the columns that every row brings: those that tell where it comes from, as far as the table can take them. */
+export function filledColumns({ provenance }: Pick<Table, 'provenance'>): ReadonlySet<string> {
+  const { topic, partition, offset, timestamp, key, headers } = provenance;
+  return new Set(
+    Object.entries({ topic, partition, offset, timestamp, key, headers }).flatMap(([name, form]) =>
+      form === undefined || form === false ? [] : [`_${name}`],
+    ),
+  );
+}
+
 function timestampForm(bare: string): Provenance['timestamp'] {
   if (/^DateTime(64)?(\(.*\))?$/.test(bare)) return 'time';
   return bare === 'Int64' ? 'milliseconds' : bare === 'UInt64' ? 'unsignedMilliseconds' : undefined;

@@ -3,6 +3,7 @@
  * and compares hashes of the columns; what comes back is offsets and the names of columns, no values.
  */
 import type { KafkaRecord } from '../../model/record.js';
+import { filledColumns } from '../schema/provenance-columns.js';
 import { type ClickHouseHttp, quoteIdentifier, quotedTable } from '../client/http.js';
 import { quoteText, type RefusedRow, RowTrial, rowsOf } from '../insert/row-trial.js';
 import type { Settings } from '../insert/settings.js';
@@ -97,12 +98,13 @@ interface Row {
 }
 
 /** Values that the server makes up differ by nature, or need not be stored at all. */
-function comparable({ columns, provenance }: Table): {
+function comparable(table: Table): {
   readonly compared: readonly Column[];
   readonly notCompared: readonly NotCompared[];
 } {
+  const { columns } = table;
   const made = new Map(
-    volatileColumns(columns, filledNames(provenance)).map(({ column, because }) => [column.name, because]),
+    volatileColumns(columns, filledColumns(table)).map(({ column, because }) => [column.name, because]),
   );
   const whyNot = ({ name, type, defaultKind }: Column): string | undefined => {
     if (['MATERIALIZED', 'ALIAS', 'EPHEMERAL'].includes(defaultKind)) return `it is ${defaultKind}`;
@@ -115,12 +117,6 @@ function comparable({ columns, provenance }: Table): {
     compared: judged.filter(({ why }) => why === undefined).map(({ column }) => column),
     notCompared: judged.flatMap(({ column, why }) => (why === undefined ? [] : [{ column: column.name, why }])),
   };
-}
-
-function filledNames({ timestamp, key, headers }: Table['provenance']): ReadonlySet<string> {
-  return new Set(
-    Object.entries({ timestamp, key, headers }).flatMap(([name, form]) => (form === undefined ? [] : [`_${name}`])),
-  );
 }
 
 /** Names that no column has, and an expression cannot mistake for one. */

@@ -5,7 +5,8 @@
 import { Subscription } from 'rxjs';
 import { type ClickHouseWire, type Exchange, type HttpRequest } from '../../clickhouse/client/http.js';
 import { answerOf, ConnectionFailure, type Answer } from '../../clickhouse/client/answer.js';
-import { Queries, type Query, type QueryAnswer } from '../../clickhouse/client/queries.js';
+import { Queries } from '../../clickhouse/client/queries.js';
+import type { Query, QueryAnswer } from '../../clickhouse/client/asked.js';
 import { IngestError } from '../../errors.js';
 import type { PortName } from '../faults.js';
 import type { SimulatedProcess } from '../process.js';

@@ -6,7 +6,14 @@ import { IngestError } from '../../../src/errors.js';
 import type { Intent } from '../../../src/model/state.js';
 
 const server = { version: '26.7.2.1', startedMs: 5 };
-const table = { id: 'u1', columns: 'tpo-LsUInt32', alteredS: 1, family: 'plain', keepsTokens: true } as const;
+const table = {
+  id: 'u1',
+  columns: 'tpo-LsUInt32',
+  alteredS: 1,
+  shape: 's',
+  family: 'plain',
+  keepsTokens: true,
+} as const;
 const known: KnownNow = { budgetMs: 1_000, server, settings: 'pinned', table };
 const intent: Intent = {
   first: 10,
@@ -17,7 +24,7 @@ const intent: Intent = {
   settings: fingerprintOf(server, 'pinned'),
   tokenForm: 2,
   excluded: [],
-  written: { id: 'u1', columns: table.columns, alteredS: 1 },
+  written: { id: 'u1', columns: table.columns, alteredS: 1, shape: 's' },
 };
 const doubtOf = (fields: { replay?: boolean; token?: string | undefined } = {}) =>
   new RangeDoubt({ intent, token: 't', replay: false, ...fields });
