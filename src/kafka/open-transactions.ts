@@ -21,8 +21,8 @@ export interface OpenTransaction extends TopicPartition {
 }
 
 const API = { describeProducers: 61, describeTransactions: 65, listTransactions: 66 } as const;
-/** In the message and in the requests: a cluster may have thousands. */
-const MOST_TRANSACTIONS = 100;
+/** Of so many partitions at once: a cluster may have thousands. */
+export const MOST_TRANSACTIONS = 100;
 
 /** Of the partitions whose readable end lies before the log's end, the oldest one each. Throws nothing: it is told beside other things. */
 export async function openTransactions(

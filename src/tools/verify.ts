@@ -81,7 +81,8 @@ export async function verify(
       if (contents !== undefined) notCompared[scan.table] = contents.notCompared;
       const transform = config.routes.find((route) => route.topic === topic)?.transform;
       const means = { config, access, options, log, scan, transform, contents, show: options.show ?? 5 };
-      for (const place of places) if (place.topic === topic) partitions.push(await verifyPartition(means, place));
+      const ofTopic = places.filter((place) => place.topic === topic);
+      for (const seen of await seenOf(means, topic, ofTopic)) partitions.push(await verifyPartition(means, seen));
     }
     return { partitions, notCompared, notes: notesOf([...scans.values()]) };
   } finally {
@@ -110,10 +111,32 @@ interface Means extends RangeMeans {
   readonly options: VerifyOptions;
 }
 
-async function verifyPartition(means: Means, place: Place): Promise<PartitionVerdict> {
+interface Seen {
+  readonly place: Place;
+  /** What the table has of the partition. */
+  readonly extent: Extent | undefined;
+  /** Where the partition stood when the table had been looked into. */
+  readonly later: Place;
+}
+
+/**
+ * What the table has of each partition, and then where they stand: rows that a process inserts at this moment were
+ * recorded before, so the states are read again behind them. Of all together: each time takes a few requests.
+ */
+async function seenOf(means: Means, topic: string, places: readonly Place[]): Promise<readonly Seen[]> {
+  const { config, access, scan, options } = means;
+  const extents: (Extent | undefined)[] = [];
+  for (const { partition } of places) extents.push(await scan.extent(partition));
+  const isBehind = places.some((place, i) => (extents[i]?.last ?? -1) > boundsOf(place, options, extents[i]).last);
+  const now = isBehind ? await placesNow(config, access, { ...options, topic }) : places;
+  const later = new Map(now.map((place) => [place.partition, place]));
+  return places.map((place, i) => ({ place, extent: extents[i], later: later.get(place.partition) ?? place }));
+}
+
+async function verifyPartition(means: Means, seen: Seen): Promise<PartitionVerdict> {
   const { scan } = means;
+  const { place, extent } = seen;
   const { topic, partition, logStart, logEnd } = place;
-  const extent = await scan.extent(partition);
   const { first, last } = boundsOf(place, means.options, extent);
   const isEmpty = logStart >= logEnd;
   const verdict = {
@@ -123,7 +146,7 @@ async function verifyPartition(means: Means, place: Place): Promise<PartitionVer
     isEmpty,
     stored: extent,
     ...nothingCompared,
-    ...(await aroundOf(means, place, { first, last, extent })),
+    ...(await aroundOf(means, seen, { first, last })),
   };
   if (last < first) return { ...verdict, range: undefined, why: whyNothing(place, first, last) };
   return { ...verdict, range: { first, last }, ...(await compareRange(means, { topic, partition, first, last })) };
@@ -152,22 +175,16 @@ function whyNothing({ logStart }: Place, first: number, last: number): string {
 
 type Around = Pick<PartitionVerdict, 'before' | 'unsettled' | 'unrecorded' | 'beyond'>;
 
-/** Rows of offsets that are not compared. Those that a process inserts at this moment were recorded before, so the state is read again behind them. */
+/** Rows of offsets that are not compared. */
 async function aroundOf(
-  means: Means,
-  place: Place,
-  { first, last, extent }: { readonly first: number; readonly last: number; readonly extent: Extent | undefined },
+  { config, access, scan }: Means,
+  { place: { partition }, extent, later }: Seen,
+  { first, last }: { readonly first: number; readonly last: number },
 ): Promise<Around> {
   if (extent === undefined)
     return { before: undefined, unsettled: undefined, unrecorded: undefined, beyond: undefined };
-  const { config, access, scan, options } = means;
-  const { topic, partition } = place;
-  const isBehind = extent.last > last;
-  const now = isBehind ? (await placesNow(config, access, { ...options, topic, partition }))[0] : place;
-  const { logEnd, known } = {
-    logEnd: now?.logEnd ?? place.logEnd,
-    known: Math.max(last, knownOf(config, access, now ?? place)),
-  };
+  const { logEnd } = later;
+  const known = Math.max(last, knownOf(config, access, later));
   const rows = async (from: number, to: number): Promise<Extent | undefined> =>
     from > to || from > extent.last ? undefined : scan.within(partition, from, to);
   return {

@@ -32,9 +32,11 @@ beforeAll(async () => {
 
 afterAll(() => broker?.stop());
 
+/** Without retention: batches made here are weeks old, and half a minute after its start a broker deletes what is. */
 async function newTopic(partitions = 1): Promise<string> {
   const topic = `corrupt-${randomUUID()}`;
-  await vi.waitFor(() => createTopic(direct, topic, { partitions }), { timeout: 20_000, interval: 200 });
+  const config = { 'retention.ms': '-1' };
+  await vi.waitFor(() => createTopic(direct, topic, { partitions, config }), { timeout: 20_000, interval: 200 });
   return topic;
 }
 

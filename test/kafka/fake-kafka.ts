@@ -2,7 +2,8 @@
 import { expect } from 'vitest';
 import type { IngestError } from '../../src/errors.js';
 import type { KafkajsRequest } from '../../src/kafka/connection/broker.js';
-import type { FetchAnswer, FetchedPartition } from '../../src/kafka/fetch/fetch-request.js';
+import type { FetchedPartition } from '../../src/kafka/fetch/fetch-answer.js';
+import type { FetchAnswer } from '../../src/kafka/fetch/fetch-request.js';
 import { Fetcher } from '../../src/kafka/fetch/fetcher.js';
 import { sourceSettings, type KafkaSourceOptions } from '../../src/kafka/options.js';
 import type { Reset } from '../../src/kafka/group/start-offsets.js';
@@ -28,6 +29,8 @@ export class FakeKafka {
   isSilent = false;
   log = { start: 0, end: 100 };
   fetches = 0;
+  /** Under which it answers partitions only that have something; 0: all are answered. */
+  sessionId = 0;
   refreshes = 0;
   readonly events: { kind: string; partition: number; what?: unknown }[] = [];
   readonly chunks: Chunk[] = [];
@@ -110,13 +113,14 @@ export class FakeKafka {
       'offsetFetch',
       'fetch',
     ];
+    const connection = { chunks: [], send: nothing, socket: { destroy: () => this.renewed++ } };
     const broker = {
       ...Object.fromEntries(names.map((name) => [name, nothing])),
       apiVersions: async () => ({ 1: { maxVersion: 13 } }),
       connectionPool: {
         host: 'h',
         port: 1,
-        getConnection: async () => ({ chunks: [], send: nothing, socket: { destroy: () => this.renewed++ } }),
+        getConnection: async () => connection,
         send: (request: KafkajsRequest) => this.#answer(request, partitions),
       },
       listOffsets: async ({
@@ -163,7 +167,7 @@ export class FakeKafka {
   /** Fetches that lay unread while the broker was mute. */
   tooEarly = 0;
 
-  async #answer({ request }: KafkajsRequest, partitions: number): Promise<FetchAnswer> {
+  async #answer({ request }: KafkajsRequest, count: number): Promise<FetchAnswer> {
     expect(request.apiVersion).toBe(13);
     this.fetches++;
     await new Promise((resolve) => setTimeout(resolve, this.answersAfterMs));
@@ -172,15 +176,18 @@ export class FakeKafka {
     this.#mutedUntilMs = performance.now() + throttleMs;
     this.refusal = 0;
     if (refusal !== 0) throw Object.assign(new Error('the broker refused a fetch'), { type: `error ${refusal}` });
-    return {
-      throttleMs,
-      partitions: Array.from({ length: partitions }, (_, partition): FetchedPartition => {
-        const answer = this.answers.get(partition) ?? 0;
-        const [errorCode, data] = typeof answer === 'number' ? [answer, Buffer.alloc(0)] : [0, answer];
-        if (errorCode === 0 && !this.lasting.has(partition)) this.answers.delete(partition);
-        return { topic: 't', partition, errorCode, highWatermark: 100, stableEnd: 100, aborted: [], data };
-      }),
-    };
+    const answered = Array.from({ length: count }, (_, partition): FetchedPartition => {
+      const answer = this.answers.get(partition) ?? 0;
+      const [errorCode, data] = typeof answer === 'number' ? [answer, Buffer.alloc(0)] : [0, answer];
+      if (errorCode === 0 && !this.lasting.has(partition)) this.answers.delete(partition);
+      return { topic: 't', partition, errorCode, highWatermark: 100, stableEnd: 100, aborted: [], data };
+    });
+    const { sessionId } = this;
+    const hasNews = ({ errorCode, data }: FetchedPartition): boolean => errorCode !== 0 || data.length > 0;
+    return Object.assign(
+      { throttleMs, partitions: sessionId === 0 ? answered : answered.filter(hasNews) },
+      { sessionId },
+    );
   }
 
   get kinds(): string[] {

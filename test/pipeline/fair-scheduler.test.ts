@@ -69,3 +69,14 @@ test('an interval goes on, and its clock is that of the timers', () => {
   }
   expect(at).toEqual([5, 15, 25]);
 });
+
+test('J1: what costs no time by the clock comes a few at a time too: what it sets off in promises runs in the same turn', () => {
+  const { scheduler, timers, turns, turn } = fair();
+  let done = 0;
+  for (let i = 0; i < 100; i++) timer(5, scheduler).subscribe(() => void done++);
+  timers.flush();
+  turn();
+  expect(done).toBe(32);
+  while (turns.length > 0) turn();
+  expect(done).toBe(100);
+});

@@ -156,12 +156,17 @@ export class AnswerReader {
   /** Null reads as the empty one. `mostItems`: more are refused before one is read. */
   array<T>(read: () => T, mostItems = Infinity): T[] {
     const items: T[] = [];
+    for (let left = this.count(mostItems); left > 0; left--) items.push(read());
+    return items;
+  }
+
+  /** Of the items of a list, which are read next. */
+  count(mostItems = Infinity): number {
     const count = this.#present(this.#length());
     // Each item takes a byte at least.
     if (count > this.#data.length - this.#at || count > mostItems)
       throw new RangeError(`an answer says it has a list of ${count}, in ${this.#data.length - this.#at} bytes`);
-    for (let left = count; left > 0; left--) items.push(read());
-    return items;
+    return count;
   }
 
   /** @throws when something is left. */

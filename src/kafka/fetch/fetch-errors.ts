@@ -7,6 +7,7 @@ import type { Chunk } from '../../model/record.js';
 import type { SourceSettings } from '../options.js';
 import type { AssignedPartition } from '../group/assigned-partition.js';
 import type { Reset } from '../group/start-offsets.js';
+import { renewFetchConnection } from './fetch-request.js';
 import { kafkaError, kafkaType, reasonOf, classifyError } from '../connection/classify-error.js';
 import type { KafkaConnection } from '../connection/kafka-connection.js';
 import { EARLIEST, LATEST, listOffsets, outOfRange, type Beyond } from '../connection/list-offsets.js';
@@ -66,6 +67,16 @@ export class FetchErrors {
     if (classifyError({ type }) === 'fatal') this.#ports.failed(assigned, refused(type, assigned));
     else this.#lookForLeader(assigned, type);
     return undefined;
+  }
+
+  /** What is fetched next of this partition comes over a new connection. */
+  async renewConnection(assigned: AssignedPartition): Promise<void> {
+    const nodeId = this.leaderOf(assigned);
+    if (nodeId === undefined) return;
+    await this.#ports.kafka.cluster
+      .findBroker({ nodeId })
+      .then(renewFetchConnection)
+      .catch(() => undefined);
   }
 
   /** The broker answered for this partition with an error. */

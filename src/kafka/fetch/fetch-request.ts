@@ -1,18 +1,27 @@
 /**
- * Room: one fetch from one broker, by topic id where the broker speaks it and by name where not; the answer is taken
- * apart into the raw bytes of each partition with an error code of its own. No decoding of records (records.ts), no
- * positions (fetcher.ts).
+ * Imports: this room. One fetch from one broker: in a session, by topic id, where the broker speaks it, and by name where
+ * not. No decoding of the answer (fetch-answer.ts), no positions (fetcher.ts).
  */
 import { IngestError } from '../../errors.js';
-import type { AbortedTransaction } from './aborted.js';
-import type { TopicPartition } from '../group/assignor.js';
-import { AnswerReader, FlexibleWriter, type EncodedRequest } from '../connection/protocol.js';
+import {
+  decodeInTurns,
+  ID_VERSION,
+  sessionOf,
+  throttleOf,
+  type FetchedPartition,
+  type NameOf,
+} from './fetch-answer.js';
+import type { FetchPartition, FetchRequest } from './fetch-partition.js';
+import { isSessionRefused, NO_SESSION, type FetchSession, type SessionRequest } from './fetch-session.js';
+import { breathe } from '../connection/wait.js';
+import { FlexibleWriter, type EncodedRequest } from '../connection/protocol.js';
 import {
   joinNothing,
   maxVersion,
   through,
   type TopicPartitions,
   type KafkajsBroker,
+  type KafkajsConnection,
   type WireResponse,
 } from '../connection/broker.js';
 
@@ -23,50 +32,36 @@ const FETCH_CONNECTION = 1;
 const MIN_VERSION = 4;
 /** The last that kafkajs speaks. */
 const MAX_NAMED_VERSION = 11;
-/** Topics go by their id: Kafka 3.1. */
-export const ID_VERSION = 13;
-/** From this one on a broker answers first, then reads nothing more from the connection for a while (KIP-219). */
-const THROTTLED_AFTER_VERSION = 8;
 const NETWORK_DELAY_MS = 100;
-/** Transactions that overlap one fetch of a partition: as many as have producers there, and one for each of its batches at most. */
-const MAX_ABORTED = 100_000;
-
-export interface FetchPartition extends TopicPartition {
-  /** What it is fetched by, where the broker speaks it: a topic that was created anew answers under its own id only. */
-  readonly topicId?: string | undefined;
-  readonly offset: number;
-  readonly maxBytes: number;
-}
-
-export interface FetchRequest {
-  readonly maxWaitMs: number;
-  readonly maxBytes: number;
-  readonly isolation: 'read_committed' | 'read_uncommitted';
-  readonly partitions: readonly FetchPartition[];
-}
-
-export interface FetchedPartition extends TopicPartition {
-  /** Kafka's number of an error; 0: none. */
-  readonly errorCode: number;
-  readonly highWatermark: number;
-  /** Where readers of committed records get to; -1: the broker does not say. */
-  readonly stableEnd: number;
-  readonly aborted: readonly AbortedTransaction[];
-  readonly data: Buffer;
-}
+/** So many partitions of a request are gone through in one turn of the event loop. */
+const PARTITIONS_A_TURN = 1000;
 
 export interface FetchAnswer {
   readonly partitions: readonly FetchedPartition[];
   /** A quota is exceeded: for so long the broker reads nothing more from the connection, milliseconds; 0: none is. */
   readonly throttleMs: number;
+  /** Partitions that are not answered have no error, and nothing new. */
+  readonly hasNewsOnly?: boolean;
 }
 
-export async function fetchFrom(broker: KafkajsBroker, request: FetchRequest): Promise<FetchAnswer> {
-  joinNothing(await broker.connectionPool.getConnection(FETCH_CONNECTION));
+interface SessionAnswer extends FetchAnswer {
+  /** 0: none. */
+  readonly sessionId?: number;
+}
+
+/** `session`: what this broker remembers of earlier requests; without it everything is asked for each time. */
+export async function fetchFrom(
+  broker: KafkajsBroker,
+  request: FetchRequest,
+  session?: FetchSession,
+): Promise<FetchAnswer> {
+  const connection = await broker.connectionPool.getConnection(FETCH_CONNECTION);
+  joinNothing(connection);
   const speaksIds = (await maxVersion(broker, FETCH_API)) >= ID_VERSION;
   const isById = ({ topicId }: FetchPartition): boolean => speaksIds && topicId !== undefined;
   const byId = request.partitions.filter(isById);
   const byName = request.partitions.filter((partition) => !isById(partition));
+  if (session !== undefined && byName.length === 0) return fetchInSession(broker, request, session, connection);
   // Brokers that give ids give them to all topics: as a rule one of the two is empty.
   const answers = await Promise.all([
     byId.length === 0 ? NOTHING : fetchById(broker, { ...request, partitions: shuffled(byId) }),
@@ -86,25 +81,73 @@ export async function renewFetchConnection(broker: KafkajsBroker): Promise<void>
 
 const NOTHING: FetchAnswer = { partitions: [], throttleMs: 0 };
 
-async function fetchById(broker: KafkajsBroker, request: FetchRequest): Promise<FetchAnswer> {
+async function fetchById(broker: KafkajsBroker, request: FetchRequest): Promise<SessionAnswer> {
   const names = new Map(request.partitions.map(({ topic, topicId }) => [topicId, topic]));
+  return sendById(broker, request, undefined, (id) => names.get(id));
+}
+
+/** A broker forgets sessions when it is restarted or has too many: then everything is asked for again, once and at once. */
+async function fetchInSession(
+  broker: KafkajsBroker,
+  request: FetchRequest,
+  session: FetchSession,
+  connection: KafkajsConnection,
+): Promise<FetchAnswer> {
+  if (request.partitions.length > PARTITIONS_A_TURN) await breathe();
+  session.goesOver(connection.socket);
+  const isRetried = session.isIncremental;
+  try {
+    return await fetchOnce(broker, request, session, connection);
+  } catch (thrown) {
+    if (!isRetried || !isSessionRefused(thrown)) throw thrown;
+  }
+  return fetchOnce(broker, request, session, connection);
+}
+
+async function fetchOnce(
+  broker: KafkajsBroker,
+  request: FetchRequest,
+  session: FetchSession,
+  connection: KafkajsConnection,
+): Promise<FetchAnswer> {
+  const hasNewsOnly = session.isIncremental;
+  const asked = session.next(request.partitions);
+  const partitions = hasNewsOnly ? asked.partitions : shuffled(asked.partitions);
+  try {
+    const nameOf: NameOf = (id) => session.nameOf(id);
+    const { sessionId = 0, ...answer } = await sendById(broker, { ...request, partitions }, asked, nameOf);
+    session.answered(sessionId, connection.socket);
+    return { ...answer, hasNewsOnly };
+  } catch (thrown) {
+    session.broken(thrown);
+    throw thrown;
+  }
+}
+
+async function sendById(
+  broker: KafkajsBroker,
+  request: FetchRequest,
+  session: SessionRequest | undefined,
+  nameOf: NameOf,
+): Promise<SessionAnswer> {
   const answer = broker.connectionPool.send({
     request: {
       apiKey: FETCH_API,
       apiVersion: ID_VERSION,
       apiName: 'Fetch',
-      encode: async () => encodeFetchById(request),
+      encode: async () => encodeFetchById(request, session),
     },
     response: {
       decode: async (payload) => ({
-        partitions: decodeAnswer(payload, ID_VERSION, (id) => names.get(id)),
+        partitions: await decodeInTurns(payload, ID_VERSION, nameOf),
         throttleMs: throttleOf(payload, ID_VERSION),
+        sessionId: sessionOf(payload),
       }),
       parse: async (decoded) => decoded,
     },
     requestTimeout: request.maxWaitMs + NETWORK_DELAY_MS,
   });
-  return (await answer) as FetchAnswer;
+  return (await answer) as SessionAnswer;
 }
 
 async function fetchByName(broker: KafkajsBroker, request: FetchRequest): Promise<FetchAnswer> {
@@ -155,18 +198,24 @@ function shuffled<T>(items: readonly T[]): T[] {
 }
 
 /** https://kafka.apache.org/protocol#The_Messages_Fetch, version 13. */
-export function encodeFetchById(request: FetchRequest): EncodedRequest {
+export function encodeFetchById(
+  request: FetchRequest,
+  { id, epoch, forgotten }: Omit<SessionRequest, 'partitions'> = { ...NO_SESSION, forgotten: [] },
+): EncodedRequest {
   const writer = new FlexibleWriter();
   const { maxWaitMs, maxBytes, partitions } = request;
   writer.int32(-1).int32(maxWaitMs).int32(1).int32(maxBytes).int8(isolationLevel(request));
-  writer.int32(0).int32(-1); // no fetch session
+  writer.int32(id).int32(epoch);
   writer.array(neighbours(partitions), ([topicId, list]) => {
     writer.id(topicId).array(list, ({ partition, offset, maxBytes: partitionMaxBytes }) => {
       writer.int32(partition).int32(-1).int64(offset).int32(-1).int64(-1).int32(partitionMaxBytes).tags();
     });
     writer.tags();
   });
-  writer.array([], () => undefined); // nothing is left out of a session
+  writer.array(forgotten, ({ topicId, partitions: gone }) => {
+    writer.id(topicId).array(gone, (partition) => void writer.int32(partition));
+    writer.tags();
+  });
   return writer.string('').tags().encoded();
 }
 
@@ -193,62 +242,9 @@ function responseOf(version: number): WireResponse {
   }
   return {
     decode: async (payload) => ({
-      partitions: decodeAnswer(payload, version),
+      partitions: await decodeInTurns(payload, version),
       throttleMs: throttleOf(payload, version),
     }),
     parse: async (decoded) => decoded,
   };
-}
-
-/** Before version 8 a broker throttled by answering late: by the time the answer comes it is over. */
-function throttleOf(payload: Buffer, version: number): number {
-  return version < THROTTLED_AFTER_VERSION ? 0 : Math.max(0, new AnswerReader(payload, version >= ID_VERSION).int32());
-}
-
-/**
- * https://kafka.apache.org/protocol#The_Messages_Fetch, versions 4 to 11 and 13. `nameOf`: the name of a topic that was
- * asked for by id; what nobody asked for is left out.
- */
-export function decodeAnswer(
-  payload: Buffer,
-  version: number,
-  nameOf: (topicId: string | undefined) => string | undefined = () => undefined,
-): FetchedPartition[] {
-  const isById = version >= ID_VERSION;
-  const reader = new AnswerReader(payload, isById);
-  reader.int32(); // throttle time
-  if (version >= 7) {
-    const errorCode = reader.int16();
-    if (errorCode !== 0)
-      throw Object.assign(new Error(`the broker refused a fetch with its error ${errorCode}`), {
-        type: `error ${errorCode}`,
-      });
-    reader.int32(); // session id
-  }
-  const topics = reader.array(() => {
-    const topic = isById ? nameOf(reader.id()) : reader.string();
-    const partitions = reader.array(() => decodePartition(reader, topic ?? '', version));
-    reader.tags();
-    return topic === undefined ? [] : partitions;
-  });
-  reader.tags();
-  reader.end();
-  return topics.flat();
-}
-
-function decodePartition(reader: AnswerReader, topic: string, version: number): FetchedPartition {
-  const partition = reader.int32();
-  const errorCode = reader.int16();
-  const highWatermark = reader.int64();
-  const stableEnd = reader.int64();
-  if (version >= 5) reader.int64(); // log start offset
-  const aborted = reader.array(() => {
-    const transaction = { producerId: reader.bigint64(), firstOffset: reader.int64() };
-    reader.tags();
-    return transaction;
-  }, MAX_ABORTED);
-  if (version >= 11) reader.int32(); // preferred read replica: only with a rack id
-  const data = reader.bytes();
-  reader.tags();
-  return { topic, partition, errorCode, highWatermark, stableEnd, aborted, data };
 }

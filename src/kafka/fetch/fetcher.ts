@@ -5,17 +5,20 @@
  */
 import type { IngestError } from '../../errors.js';
 import type { Credits } from '../../model/credits.js';
-import { fetchFrom, renewFetchConnection, type FetchedPartition } from './fetch-request.js';
+import type { FetchedPartition } from './fetch-answer.js';
+import { fetchFrom } from './fetch-request.js';
+import { FetchSession } from './fetch-session.js';
 import { nameOf } from '../group/assignor.js';
 import { BrokerPace } from './broker-pace.js';
 import { FetchErrors, type FetchErrorsPorts } from './fetch-errors.js';
 import { HeldBack } from './held-back.js';
+import { openTransactions } from '../open-transactions.js';
 import { cutLane } from '../connection/lanes.js';
 import { Reading } from './reading.js';
 import type { AssignedPartition } from '../group/assigned-partition.js';
 import { isTimeout, kafkaError, reasonOf, classifyError } from '../connection/classify-error.js';
 import { breathe, sleep, TURN_LIMIT_MS } from '../connection/wait.js';
-import { checkedBroker, forgetVersions } from '../connection/broker.js';
+import { checkedBroker, forgetVersions, type KafkajsBroker } from '../connection/broker.js';
 
 export interface FetcherPorts extends Pick<FetchErrorsPorts, 'kafka' | 'settings' | 'deliver' | 'failed' | 'reset'> {
   readonly credits: Credits;
@@ -41,6 +44,7 @@ export class Fetcher {
   readonly #reading: Reading;
   /** Undefined: what is not committed is read, too. */
   readonly #heldBack: HeldBack | undefined;
+  readonly #sessions = new WeakMap<KafkajsBroker, FetchSession>();
   readonly #pace: BrokerPace;
   readonly #errors: FetchErrors;
 
@@ -53,11 +57,13 @@ export class Fetcher {
       ...ports,
       isWanted,
       progressed: () => this.#pace.roomMade(),
-      renewConnection: (assigned) => void this.#renewConnection(assigned),
+      renewConnection: (assigned) => void this.#errors.renewConnection(assigned),
     });
     const { kafka, settings } = ports;
     this.#heldBack =
-      settings.isolation === 'read_committed' ? new HeldBack({ kafka, onEvent: settings.onEvent }) : undefined;
+      settings.isolation === 'read_committed'
+        ? new HeldBack({ ask: (positions) => openTransactions(kafka.cluster, positions), onEvent: settings.onEvent })
+        : undefined;
     this.#signal = signal;
     const stop = (): void => {
       clearTimeout(this.#timer);
@@ -166,22 +172,20 @@ export class Fetcher {
       const maxWaitMs = this.#pace.answerWithinMs(leader, others);
       const { maxBytes, isolation } = settings;
       const askedMs = performance.now();
-      const { partitions, throttleMs } = await fetchFrom(broker, {
-        maxWaitMs,
-        maxBytes,
-        isolation,
-        partitions: asked,
-      }).catch((thrown: unknown) => {
+      const request = { maxWaitMs, maxBytes, isolation, partitions: asked };
+      const answer = await fetchFrom(broker, request, this.#sessionOf(broker)).catch((thrown: unknown) => {
         forgetVersions(broker);
         // Only this one: heartbeats and commits to the same broker go on.
         if (isTimeout(thrown)) cutLane(broker.connectionPool, 'fetch');
         throw thrown;
       });
+      const { partitions, throttleMs } = answer;
       const answeredMs = performance.now();
       const isIdle =
         throttleMs === 0 && partitions.every(({ errorCode, data }) => errorCode === 0 && data.length === 0);
       this.#pace.answered(leader, isIdle);
       if (isIdle) await this.#holdBack(leader, answeredMs - askedMs, maxWaitMs);
+      if (answer.hasNewsOnly === true) this.#takeSilence(partitions, asked);
       await this.#take(partitions, asked);
       free();
       if (throttleMs > 0) await this.#waitOut(leader, throttleMs - (performance.now() - answeredMs));
@@ -192,6 +196,12 @@ export class Fetcher {
       this.#busy.delete(leader);
       this.wake();
     }
+  }
+
+  #sessionOf(broker: KafkajsBroker): FetchSession {
+    const session = this.#sessions.get(broker) ?? new FetchSession();
+    this.#sessions.set(broker, session);
+    return session;
   }
 
   async #brokerFailed(leader: number, thrown: unknown): Promise<void> {
@@ -211,6 +221,7 @@ export class Fetcher {
     answer: readonly FetchedPartition[],
     asked: readonly { assigned: AssignedPartition; offset: number }[],
   ): Promise<void> {
+    if (answer.length === 0) return;
     const requests = new Map(asked.map((request) => [nameOf(request.assigned.assignment), request]));
     let isFirst = true;
     let sinceMs = performance.now();
@@ -234,6 +245,21 @@ export class Fetcher {
     }
   }
 
+  /** In a session a broker says nothing of a partition that is as it was: it is led, and its readable end stands still. */
+  #takeSilence(
+    answer: readonly FetchedPartition[],
+    asked: readonly { assigned: AssignedPartition; offset: number }[],
+  ): void {
+    const answered = new Set(answer.map(nameOf));
+    for (const { assigned, offset } of asked) {
+      if (answered.size > 0 && answered.has(nameOf(assigned.assignment))) continue;
+      if (!this.#isWanted(assigned, offset)) continue;
+      assigned.leaderlessSinceMs = undefined;
+      assigned.observedChange = undefined;
+      this.#heldBack?.seeAgain(assigned);
+    }
+  }
+
   /** What is asked sooner lies unread with the broker, until it is taken for lost. What has come is read meanwhile. */
   async #waitOut(leader: number, throttleMs: number): Promise<void> {
     this.#ports.settings.log('info', 'a quota of the broker is exceeded, asking it later', {
@@ -250,15 +276,6 @@ export class Fetcher {
     const message = 'a broker answers fetches at once with nothing, asking it less often';
     if (haste.isNew) this.#ports.settings.log('warn', message, { broker: leader });
     await sleep(haste.pauseMs, this.#signal);
-  }
-
-  async #renewConnection(assigned: AssignedPartition): Promise<void> {
-    const nodeId = this.#errors.leaderOf(assigned);
-    if (nodeId === undefined) return;
-    await this.#ports.kafka.cluster
-      .findBroker({ nodeId })
-      .then(renewFetchConnection)
-      .catch(() => undefined);
   }
 
   /** Not revoked, lost, halted, sought away or paused since it was asked for. */

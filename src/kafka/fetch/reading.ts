@@ -6,7 +6,7 @@ import { IngestError } from '../../errors.js';
 import type { Credits } from '../../model/credits.js';
 import type { Chunk } from '../../model/record.js';
 import { damageError, damageOfCut, type Damage } from './damage.js';
-import type { FetchedPartition } from './fetch-request.js';
+import type { FetchedPartition } from './fetch-answer.js';
 import type { SourceSettings } from '../options.js';
 import { LogReader } from './records.js';
 import type { AssignedPartition, Unread } from '../group/assigned-partition.js';

@@ -16,12 +16,14 @@ import { ReassignBackoff } from './reassign-backoff.js';
 import { nameOf, resetError, type Found, type Reset, type StartOffset } from './start-offsets.js';
 import { kafkaError } from '../connection/classify-error.js';
 import type { KafkaConnection } from '../connection/kafka-connection.js';
-import { breathe, eachInTurn, newAbort, sleep, TURN_LIMIT_MS } from '../connection/wait.js';
+import { eachInTurn, newAbort, sleep } from '../connection/wait.js';
 
 /** The shortest wait before a partition is begun again. */
 const REASSIGN_PAUSE_MS = 500;
 /** The longest wait before a partition is looked for again that Kafka does not tell of, or that nobody leads. */
 const MISSING_PAUSE_LIMIT_MS = 5000;
+/** While thousands begin, the first are fetched for already. */
+const SERVE_EVERY_MS = 10;
 /** Of the budget; the rest is for what is just being received, and for what is done but not collected yet. */
 const RECORDS_PART = 5 / 8;
 
@@ -163,15 +165,14 @@ export class AssignedPartitions {
   async #assign(generation: Generation, { startOffsets, missing }: Found): Promise<void> {
     const { signal } = generation.ended;
     if (missing.length > 0) this.#lookForMissing(generation, missing);
-    let sinceMs = performance.now();
-    for (const place of startOffsets) {
+    let servedMs = performance.now();
+    await eachInTurn(startOffsets, (place) => {
       if (signal.aborted) return;
       this.#begin(generation, place);
-      if (performance.now() - sinceMs < TURN_LIMIT_MS) continue;
+      if (performance.now() - servedMs < SERVE_EVERY_MS) return;
       this.#fetcher.serve(this.assignments.all);
-      await breathe();
-      sinceMs = performance.now();
-    }
+      servedMs = performance.now();
+    });
     if (!signal.aborted) this.#fetcher.serve(this.assignments.all);
   }
 

@@ -13,6 +13,10 @@ import type { JoinedGroup } from './generation.js';
 import { knownTopic, knownTopicId } from '../connection/metadata.js';
 import { reasonOf, classifyError } from '../connection/classify-error.js';
 import type { KafkaConnection } from '../connection/kafka-connection.js';
+import { breathe } from '../connection/wait.js';
+
+/** So many first commits are prepared in one turn of the event loop. */
+const COMMITS_A_TURN = 1000;
 
 export { nameOf } from './assignor.js';
 
@@ -78,10 +82,14 @@ export class StartOffsets {
       .map((each) => ({ ...each, reason: 'Kafka does not tell of the topic' }));
     if (starts.length === 0) return { startOffsets: [], missing: untold };
     const answers = await this.#membership.committed(starts);
+    // Each of these looks at thousands of partitions: others have their turn in between.
+    await breathe();
     const next = new Map(answers.map((each) => [nameOf(each), each.next]));
     const chosenBefore = new Set(answers.filter(({ metadata }) => metadata === chosenOffset).map(nameOf));
     const open = starts.filter((start) => this.#isRecreated(start) || next.get(nameOf(start)) === undefined);
+    await breathe();
     const { offsets, errors } = await this.#ends(joined, open);
+    await breathe();
     const untellable = open.filter((start) => errors.has(nameOf(start)));
     const startOffsets = starts
       .filter((start) => !errors.has(nameOf(start)))
@@ -90,6 +98,7 @@ export class StartOffsets {
         const isProgress = !chosenBefore.has(name) && !offsets.has(name);
         return { ...start, next: offsets.get(name) ?? committed ?? 0, committed: isProgress ? committed : undefined };
       });
+    await breathe();
     // The end of the log moves: what is produced while we are down must not be skipped the next time.
     const chosen = startOffsets.filter((place) => {
       const isHalted = place.recreatedFrom !== undefined && !this.#isRecreated(place);
@@ -121,11 +130,14 @@ export class StartOffsets {
     startOffsets: readonly (TopicPartition & { readonly next: number })[],
     signal: AbortSignal,
   ): Promise<void> {
-    await Promise.all(
-      startOffsets.map(({ topic, partition, next }) =>
-        this.#membership.commitOnce(joined, { topic, partition, next, metadata: chosenOffset }, signal),
-      ),
-    );
+    const commits: Promise<void>[] = [];
+    for (const { topic, partition, next } of startOffsets) {
+      if (commits.length > 0 && commits.length % COMMITS_A_TURN === 0) await breathe();
+      const commit = this.#membership.commitOnce(joined, { topic, partition, next, metadata: chosenOffset }, signal);
+      commit.catch(() => undefined); // it may fail before all of them are waited for
+      commits.push(commit);
+    }
+    await Promise.all(commits);
   }
 
   /** @throws what no retry mends; the error of each other partition stands under its name. */

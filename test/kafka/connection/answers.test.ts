@@ -4,7 +4,7 @@ import { createServer, type AddressInfo, type Socket } from 'node:net';
 import { describe, expect, onTestFinished, test, vi } from 'vitest';
 import { containAnswers, OpenRequests } from '../../../src/kafka/connection/answers.js';
 import type { KafkajsBroker, KafkajsBrokerPool, KafkajsRequest } from '../../../src/kafka/connection/broker.js';
-import { decodeAnswer } from '../../../src/kafka/fetch/fetch-request.js';
+import { decodeAnswer } from '../../../src/kafka/fetch/fetch-answer.js';
 import { sourceSettings } from '../../../src/kafka/options.js';
 import { AnswerReader } from '../../../src/kafka/connection/protocol.js';
 import { decodeMetadata } from '../../../src/kafka/connection/metadata.js';

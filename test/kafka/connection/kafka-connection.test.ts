@@ -2,7 +2,7 @@ import { once } from 'node:events';
 import { createServer, type AddressInfo, type Socket } from 'node:net';
 import { describe, expect, onTestFinished, test, vi } from 'vitest';
 import { createClient } from '../../../src/kafka/connection/client.js';
-import { decodeAnswer } from '../../../src/kafka/fetch/fetch-request.js';
+import { decodeAnswer } from '../../../src/kafka/fetch/fetch-answer.js';
 import { sourceSettings, type KafkaSourceOptions } from '../../../src/kafka/options.js';
 import { kafkaSource } from '../../../src/kafka/source.js';
 import {

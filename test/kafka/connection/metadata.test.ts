@@ -1,6 +1,7 @@
 import { describe, expect, test, vi } from 'vitest';
 import type { KafkajsBroker, KafkajsBrokerPool, KafkajsRequest } from '../../../src/kafka/connection/broker.js';
-import { decodeAnswer, encodeFetchById, fetchFrom } from '../../../src/kafka/fetch/fetch-request.js';
+import { decodeAnswer } from '../../../src/kafka/fetch/fetch-answer.js';
+import { encodeFetchById, fetchFrom } from '../../../src/kafka/fetch/fetch-request.js';
 import { AnswerReader, FlexibleWriter, idText } from '../../../src/kafka/connection/protocol.js';
 import {
   decodeMetadata,

@@ -109,6 +109,34 @@ describe('one partition that cannot go on', () => {
   });
 });
 
+describe('a partition that a fetch session says nothing of', () => {
+  test('has found its leader: an error long after is a new one', async () => {
+    const kafka = new FakeKafka(2);
+    kafka.sessionId = 7;
+    await vi.advanceTimersByTimeAsync(200);
+    for (let round = 0; round < 3; round++) {
+      kafka.answers.set(0, UNKNOWN_TOPIC);
+      kafka.lasting.add(0);
+      await vi.advanceTimersByTimeAsync(40_000);
+      kafka.lasting.delete(0);
+      kafka.answers.delete(0);
+      await vi.advanceTimersByTimeAsync(2000);
+    }
+    expect(kafka.events).toEqual([]);
+  });
+
+  test('is read on when something comes, and nobody is asked more often than the broker makes wait', async () => {
+    const kafka = new FakeKafka(2);
+    kafka.sessionId = 7;
+    kafka.answersAfterMs = 250;
+    await vi.advanceTimersByTimeAsync(10_000);
+    expect(kafka.fetches).toBeLessThanOrEqual(41);
+    kafka.answers.set(1, batch(10));
+    await vi.advanceTimersByTimeAsync(1000);
+    expect(kafka.chunks).toMatchObject([{ assignment: { partition: 1 }, lastOffset: 10 }]);
+  });
+});
+
 describe('an offset out of range', () => {
   test('that retention took fails its partition', async () => {
     const kafka = new FakeKafka(1);

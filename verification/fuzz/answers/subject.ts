@@ -1,7 +1,7 @@
 // The product's side of a broker's answers. The only file of this kind that knows where it is.
 import { containAnswers, OpenRequests } from '../../../src/kafka/connection/answers.js';
 import type { KafkajsBroker, KafkajsBrokerPool, KafkajsRequest } from '../../../src/kafka/connection/broker.js';
-import { decodeAnswer } from '../../../src/kafka/fetch/fetch-request.js';
+import { decodeAnswer } from '../../../src/kafka/fetch/fetch-answer.js';
 import { FrameReader, MAX_ANSWER_BYTES } from '../../../src/kafka/connection/frames.js';
 import { decodeMetadata } from '../../../src/kafka/connection/metadata.js';
 

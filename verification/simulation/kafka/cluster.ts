@@ -2,6 +2,7 @@
 // coordinates the group, and what each of them tells of it, which may be old.
 import type { VirtualClock } from './clock.js';
 import { Coordinator, type CoordinatorEvents } from './coordinator.js';
+import { FetchSessions } from './fetch-sessions.js';
 import type { KafkaLog } from './topic.js';
 
 export interface PartitionNow {
@@ -22,6 +23,7 @@ export interface BrokerState {
   frozenUntilMs: number;
   /** What it tells of the cluster is so old. */
   readonly lagMs: number;
+  readonly fetchSessions: FetchSessions;
 }
 
 /** What one look at the cluster shows. */
@@ -63,6 +65,7 @@ export class Cluster {
       isUp: true,
       frozenUntilMs: 0,
       lagMs: config.lagMs(),
+      fetchSessions: new FetchSessions(),
     }));
     this.coordinator = new Coordinator(config.clock, config.events, config.firstDelayMs);
   }
@@ -96,6 +99,7 @@ export class Cluster {
 
   down(id: number): void {
     this.broker(id).isUp = false;
+    this.broker(id).fetchSessions.clear();
     this.#config.tell(`broker ${id} is down`);
     this.#failOver(id);
   }

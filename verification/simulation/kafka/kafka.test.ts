@@ -20,6 +20,10 @@ describe('a group over a simulated cluster', () => {
       'JoinGroup 79',
       'sessions that ran out',
       'transactions aborted',
+      'fetches in a session',
+      'fetches without a session',
+      'Fetch 70 (session)',
+      'Fetch 71 (session)',
     ]) {
       expect([name, counters.of(name)]).toEqual([name, expect.toSatisfy((count: number) => count > 0)]);
     }
@@ -56,6 +60,8 @@ describe('sabotage: a line of the source that is taken out is found', () => {
     'J6 all or none',
     'J7 watch',
     'J8 whole',
+    'J8 session',
+    'J1 moves',
     'J9 committed',
     'J10 listeners',
   ];
@@ -70,6 +76,8 @@ describe('sabotage: a line of the source that is taken out is found', () => {
       'J6 all or none',
       'J7 watch',
       'J8 whole',
+      'J8 session',
+      'J1 moves',
       'J9 committed',
       'J10 listeners',
       'in turn',

@@ -6,6 +6,7 @@ import { LANES } from '../../../src/kafka/connection/lanes.js';
 import { Membership } from '../../../src/kafka/group/membership.js';
 import { StartOffsets } from '../../../src/kafka/group/start-offsets.js';
 import { Committing } from '../../../src/kafka/group/commit-in-order.js';
+import { FetchSession } from '../../../src/kafka/fetch/fetch-session.js';
 import { Fetcher } from '../../../src/kafka/fetch/fetcher.js';
 import type { KafkaSource } from '../../../src/kafka/source.js';
 import { IngestError } from '../../../src/errors.js';
@@ -165,6 +166,24 @@ export const kafkaSabotages: Readonly<Record<string, KafkaSabotage>> = {
         thrown instanceof Error && /^error /.test(String((thrown as { type?: unknown }).type))
           ? Object.assign(thrown, { type: 'UNSUPPORTED_VERSION' })
           : thrown,
+    ),
+  },
+  'J8 session': {
+    means: 'a fetch session that the broker has forgotten is gone on with',
+    shows: ['stuck', 'held up'],
+    install: replacing(FetchSession.prototype, 'broken', () => () => undefined),
+  },
+  'J1 moves': {
+    means: 'a fetch session is not told how far its partitions were read',
+    shows: ['stuck', 'held up'],
+    install: replacing(
+      FetchSession.prototype,
+      'next',
+      (next) =>
+        function (this: FetchSession, wanted) {
+          const request = next.call(this, wanted);
+          return request.epoch > 0 ? { ...request, partitions: [] } : request;
+        },
     ),
   },
   'J9 committed': {
