@@ -18,6 +18,7 @@ interface Options {
   readonly killServer?: 'clickhouse' | 'kafka' | 'zookeeper';
   readonly json?: boolean;
   readonly keep?: boolean;
+  readonly http?: string;
 }
 
 interface Ingested {
@@ -54,6 +55,10 @@ const options = new Command('demo')
     ]),
   )
   .option('--json', 'print one JSON object as the last line')
+  .option(
+    '--http <host:port>',
+    'let the ingesters serve their status there: a page, /metrics, /livez, /readyz, /api/status',
+  )
   .option('--keep', 'leave the servers up, and print how to look at them')
   .parse()
   .opts<Options>();
@@ -121,6 +126,8 @@ async function prepare({ clickhouseUrl, brokers }: Stack): Promise<number> {
   return rows;
 }
 
+const configFile = (root: string): string => join(root, 'demo.json');
+
 function writeConfig({ brokers, clickhouseUrl, keeperConnect, root }: Stack, rows: number): string {
   const config = {
     // A short session, so that the group gives a killed ingester's partitions to the next one soon.
@@ -129,9 +136,10 @@ function writeConfig({ brokers, clickhouseUrl, keeperConnect, root }: Stack, row
     state: { store: 'keeper', connect: keeperConnect, path: `/${name}` },
     delivery: 'exactly-once',
     routes: [{ topic: name, table: name }],
+    ...(options.http === undefined ? {} : { http: { listen: options.http } }),
     batch: { count: Math.max(10, Math.min(50_000, Math.floor(rows / 60))), bytes: 32 * 1024 * 1024, maxWaitMs: 1_000 },
   };
-  const file = join(root, 'demo.json');
+  const file = configFile(root);
   writeFileSync(file, JSON.stringify(config, null, 2));
   return file;
 }
@@ -150,6 +158,7 @@ async function ingestWithKills(stack: Stack, target: number): Promise<Ingested> 
   let kills = 0;
   let before = 0;
   const startedAtMs = performance.now();
+  if (options.http !== undefined) screen.say(`status: http://${options.http} (gone while an ingester is killed)`);
   screen.begin('ingesting', target);
 
   const onDelivered = (life: Ingester) => {
@@ -253,7 +262,18 @@ The servers stay up until Ctrl-C. To look at them:
   curl '${clickhouseUrl}/?query=SELECT+_partition,count(),max(_offset)+FROM+${name}+GROUP+BY+1+ORDER+BY+1'
   Kafka      ${brokers.join(',')}  (topic and group ${name})
   ZooKeeper  ${keeperConnect}  (state under /${name})
-  data, logs (ingester.log) and the configuration: ${root}`);
+  data, logs (ingester.log) and the configuration: ${root}${
+    options.http === undefined
+      ? ''
+      : `
+  status     http://${options.http}`
+  }`);
+  const life =
+    options.http === undefined
+      ? undefined
+      : new Ingester(configFile(root), join(root, 'ingester.log'), () => undefined);
   process.off('SIGINT', interrupt).off('SIGTERM', interrupt);
   await new Promise<void>((resolve) => process.once('SIGINT', resolve).once('SIGTERM', resolve));
+  life?.signal('SIGTERM');
+  await life?.ended;
 }
