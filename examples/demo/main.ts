@@ -126,7 +126,9 @@ async function prepare({ clickhouseUrl, brokers }: Stack): Promise<number> {
   return rows;
 }
 
-const configFile = (root: string): string => join(root, 'demo.json');
+function configFile(root: string): string {
+  return join(root, 'demo.json');
+}
 
 function writeConfig({ brokers, clickhouseUrl, keeperConnect, root }: Stack, rows: number): string {
   const config = {
