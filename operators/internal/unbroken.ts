@@ -2,7 +2,7 @@
  * A helper of the stages. Imports: errors, stages. One's own operators may stand between the stages, and may neither drop
  * a batch nor change its range: types see the second, this sees both.
  */
-import { defer, map, type MonoTypeOperatorFunction } from 'rxjs';
+import { EMPTY, concat, defer, map, throwError, type MonoTypeOperatorFunction, type Observable } from 'rxjs';
 import { IngestError } from '../../src/errors.js';
 import type { Assignment } from '../../src/model/record.js';
 import type { Intent } from '../../src/model/state.js';
@@ -18,14 +18,21 @@ interface Followed {
   readonly ledger?: Pick<PartitionLedger, 'state'>;
 }
 
-/** Lets batches pass as long as each is the one that was made behind the last, with the range that was given to it. */
+/**
+ * Lets batches pass as long as each is the one that was made behind the last, with the range that was given to it.
+ *
+ * A dropped batch is seen when the next one comes, and of recorded ranges at the latest when the source completes. Not
+ * before: until then an operator that drops a batch looks like one that still holds it, as any that waits for something does.
+ */
 export function unbroken<B extends Followed>(): MonoTypeOperatorFunction<B> {
   return (batches) =>
     defer(() => {
       let last: number | undefined;
-      return batches.pipe(
+      let latest: Followed | undefined;
+      const following$ = batches.pipe(
         map((batch) => {
           expectOwnRange(batch);
+          latest = batch;
           const follows = followsOf(batch);
           if (follows === 'unknown') return batch;
           const expected = last ?? oldestInDoubt(batch);
@@ -34,7 +41,18 @@ export function unbroken<B extends Followed>(): MonoTypeOperatorFunction<B> {
           return batch;
         }),
       );
+      return concat(
+        following$,
+        defer(() => (latest === undefined ? EMPTY : expectNoneBehind(latest))),
+      );
     });
+}
+
+/** Whoever recorded ranges has let all of them go on before it completes: what is in doubt behind the latest did not come. */
+function expectNoneBehind(latest: Followed): Observable<never> {
+  const behind = latest.ledger?.state.pending.filter(({ first }) => first > latest.lastOffset).at(-1);
+  if (behind === undefined) return EMPTY;
+  return throwError(() => notCome(latest, latest.lastOffset + 1, behind.last, 'let a batch go: the source ended,'));
 }
 
 /** Where the one before it ended; undefined: it is the first; unknown: nothing tells, nor does it tell of the next one. */
@@ -65,16 +83,27 @@ function expectOwnRange({ assignment, afterOffset, lastOffset, intent }: Followe
   );
 }
 
-function dropped(
-  { assignment: { topic, partition }, afterOffset, lastOffset }: Followed,
-  follows: number | undefined,
-  expected: number | undefined,
+function dropped(batch: Followed, follows: number | undefined, expected: number | undefined): IngestError {
+  if (follows !== undefined && follows > (expected ?? -1))
+    return notCome(batch, (expected ?? -1) + 1, follows, 'let a batch go: the one behind it came,');
+  return misplaced(
+    batch,
+    batch.afterOffset + 1,
+    batch.lastOffset,
+    'gave a batch twice, or took batches out of their order',
+  );
+}
+
+function notCome(batch: Followed, first: number, last: number, what: string): IngestError {
+  return misplaced(batch, first, last, `${what} that of ${first}-${last} did not`);
+}
+
+function misplaced(
+  { assignment: { topic, partition } }: Followed,
+  first: number,
+  last: number,
+  what: string,
 ): IngestError {
-  const isBehind = follows !== undefined && follows > (expected ?? -1);
-  const [first, last] = isBehind ? [(expected ?? -1) + 1, follows] : [afterOffset + 1, lastOffset];
-  const what = isBehind
-    ? `let a batch go: the one behind it came, that of ${first}-${last} did not`
-    : 'gave a batch twice, or took batches out of their order';
   return new IngestError('KCR_TRANSFORM', `One of your operators ${what}`, {
     topic,
     partition,
