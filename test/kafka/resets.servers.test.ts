@@ -332,7 +332,7 @@ describe('the ends of the log', () => {
   });
 });
 
-describe('a tenure that is renewed', () => {
+describe('a partition that is reassigned', () => {
   test('is lost at once and assigned again in the same generation, where the group stands by then', async () => {
     const topic = await newTopic(2);
     await produce(
