@@ -372,7 +372,7 @@ describe('a partition that is reassigned', () => {
     await watching.until(({ owned }) => owned.length === 2);
     expect(assignedAtMs.at(-1)! - againAtMs).toBeGreaterThan(3000);
     expect(watching.of('lost')).toHaveLength(2);
-    expect(watching.lines.join()).toMatch(/claimed anew after a pause/);
+    expect(watching.lines.join()).toMatch(/claimed again after a pause/);
   });
 
   test('is not assigned any more when the session ended meanwhile, nor when it is draining', async () => {
