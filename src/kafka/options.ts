@@ -115,7 +115,7 @@ export interface KafkaSourceOptions extends KafkaClientOptions {
   readonly onOutOfRange?: ((where: OutOfRange) => number | undefined) | undefined;
   /**
    * A topic that was created anew or truncated while it was read: the partition fails with `KCR_TOPIC_RESET`, or begins
-   * anew, in a new tenure, where the log begins (anew) or ends (truncated). @default 'halt'
+   * anew, in a new assignment, where the log begins (anew) or ends (truncated). @default 'halt'
    */
   readonly onReset?: 'halt' | 'restart' | undefined;
   /**

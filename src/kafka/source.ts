@@ -27,7 +27,7 @@ export interface KafkaSource extends GroupSource {
    * again could overwrite a newer value.
    *
    * @throws `KCR_FENCED` when the generation of the assignment is over, or when the outcome is not known: then this
-   * member joins again, so that a late copy of the commit is refused, and the partition is to be claimed anew;
+   * member joins again, so that a late copy of the commit is refused, and the partition is to be claimed again;
    * `KCR_KAFKA_UNREACHABLE` (retryable) when it had no effect that could come later; `KCR_STORE` for metadata that is
    * too large.
    */

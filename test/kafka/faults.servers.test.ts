@@ -259,7 +259,7 @@ describe('a commit in one attempt, for a state that is kept beside the offset', 
       message: expect.stringContaining('not known') as string,
     });
     expect(proxy.heldBytes).toBeGreaterThan(0);
-    await expect(follower.commitOnce(old!, 6, 'still the old tenure')).rejects.toMatchObject({ code: 'KCR_FENCED' });
+    await expect(follower.commitOnce(old!, 6, 'still the old assignment')).rejects.toMatchObject({ code: 'KCR_FENCED' });
     const next = () =>
       members.flatMap((member) =>
         member.owned

@@ -332,7 +332,7 @@ describe('the ends of the log', () => {
   });
 });
 
-describe('a tenure that is renewed', () => {
+describe('a partition that is reassigned', () => {
   test('is lost at once and assigned again in the same generation, where the group stands by then', async () => {
     const topic = await newTopic(2);
     await produce(
@@ -372,7 +372,7 @@ describe('a tenure that is renewed', () => {
     await watching.until(({ owned }) => owned.length === 2);
     expect(assignedAtMs.at(-1)! - againAtMs).toBeGreaterThan(3000);
     expect(watching.of('lost')).toHaveLength(2);
-    expect(watching.lines.join()).toMatch(/claimed anew after a pause/);
+    expect(watching.lines.join()).toMatch(/claimed again after a pause/);
   });
 
   test('is not assigned any more when the session ended meanwhile, nor when it is draining', async () => {

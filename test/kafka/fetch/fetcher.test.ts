@@ -146,7 +146,7 @@ describe('an offset out of range', () => {
     expect(kafka.kinds).toEqual(['failed 0: KCR_OFFSET_RANGE']);
   });
 
-  test('beyond the log at the beginning of a tenure is the word of the group alone: it fails, or restarts', async () => {
+  test('beyond the log at the beginning of an assignment is the word of the group alone: it fails, or restarts', async () => {
     for (const onReset of ['halt', 'restart'] as const) {
       const kafka = new FakeKafka(1, { onReset });
       kafka.answers.set(0, OUT_OF_RANGE);

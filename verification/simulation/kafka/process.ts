@@ -147,7 +147,7 @@ function overOffsets(
   };
 }
 
-/** Chunks of a tenure follow one upon the other; nothing is asked for one that was lost. */
+/** Chunks of an assignment follow one upon the other; nothing is asked for one that was lost. */
 function watched(source: GroupSource, { world: { watch }, found }: Surroundings): GroupSource {
   const next = new Map<number, number>();
   const see = (event: SourceEvent): void => {
