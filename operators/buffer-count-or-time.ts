@@ -1,5 +1,5 @@
 /**
- * Stage 3 of 6: bufferCountOrTime. Chunks become batches. Only the model may enter.
+ * Stage 3 of 6: bufferCountOrTime. Chunks become batches. Imports: errors, model, rxjs, stages.
  */
 import {
   Observable,

@@ -1,6 +1,6 @@
 /**
- * Stage 6 of 6: commit. What is in the table is settled in the state store, then committed to Kafka. Imports: ports, the
- * model.
+ * Stage 6 of 6: commit. What is in the table is settled in the state store, then committed to Kafka.
+ * Imports: errors, events, ledger, ports, retry, rxjs, stages.
  */
 import {
   EMPTY,
@@ -35,8 +35,8 @@ export interface CommitConfig {
 }
 
 /**
- * Commits each value's range to the consumer group, in order, and lets it pass. What was recorded is settled first, by the
- * ledger that recorded it, and the committed offset is never beyond what is settled.
+ * Commits each value's range to the consumer group, in order, and lets it pass. What was recorded is settled first, by
+ * the ledger that recorded it, and the committed offset is never beyond what is settled.
  *
  * In plain words: the receipt. First into our own book, then to Kafka.
  *
@@ -50,11 +50,15 @@ export interface CommitConfig {
  *
  * Where it stands decides what it means:
  *
- * - behind `insertDeduped` a commit that fails is told (`commitFailed`) and passes: with a ledger the settled state is what
+ * - behind `insertDeduped` a commit that fails is told (`commitFailed`) and passes: with a ledger the settled state is
+ *   what
  *   counts, without one the records will be delivered again, which is what at-least-once means.
- * - before it a batch passes only after its commit took hold, made by the source's `commitOnce` where it has one: no older
- *   commit may come after a newer one, since it would set the group back, and records that were inserted be inserted again.
- *   Of an unknown outcome the assignment ends with `KCR_FENCED`: the group's committed offset then says what comes next.
+ * - before it a batch passes only after its commit took hold, made by the source's `commitOnce` where it has one: no
+ *   older
+ *   commit may come after a newer one, since it would set the group back, and records that were inserted be inserted
+ * again.
+ *   Of an unknown outcome the assignment ends with `KCR_FENCED`: the group's committed offset then says what comes
+ * next.
  *
  * An error of the source takes its turn: the values before it are settled and committed first.
  *

@@ -1,5 +1,5 @@
 /**
- * Stage 1 of 6: consume. What a record source tells, made safe to build on. Only ports and the model may enter.
+ * Stage 1 of 6: consume. What a record source tells, made safe to build on. Imports: errors, model, ports, rxjs.
  */
 import { concatMap, defer, type Observable } from 'rxjs';
 import { IngestError } from '../src/errors.js';

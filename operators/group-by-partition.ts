@@ -1,6 +1,6 @@
 /**
- * Stage 2 of 6: groupByPartition. The lifetimes: one inner stream for each tenure of a partition. Only ports and the
- * model may enter.
+ * Stage 2 of 6: groupByPartition. The lifetimes: one inner stream for each tenure of a partition.
+ * Imports: errors, events, model, operators/internal, ports, rxjs, stages.
  */
 import {
   Observable,
@@ -39,8 +39,8 @@ export interface HealConfig {
 
 export interface GroupByPartitionConfig {
   /**
-   * A partition that halts for what can be mended from outside (rights, settings, a table, a server) is begun anew after a
-   * while; `false`: it stays halted, like one that halts for a record. @default {}
+   * A partition that halts for what can be mended from outside (rights, settings, a table, a server) is begun anew
+   * after a while; `false`: it stays halted, like one that halts for a record. @default {}
    */
   readonly heal?: HealConfig | false;
   readonly onEvent?: OnEvent;
@@ -65,7 +65,8 @@ export interface GroupByPartitionConfig {
  *   the partition is fetched, the others go on. Nothing was skipped: the next owner begins at the same record. For what
  *   can be mended from outside it is begun anew after a while (`heal`), told by `healsInMs`.
  *   An error that says the partition is somebody else's (`KCR_FENCED`) only discards the tenure, and the source is
- *   asked to assign it anew, should the group still say it is ours. What is no `IngestError` was thrown by an operator of
+ *   asked to assign it anew, should the group still say it is ours. What is no `IngestError` was thrown by an operator
+ * of
  *   yours: it becomes `KCR_TRANSFORM`, with the range that was taken and not delivered.
  * - **failed**: the source cannot go on with the partition; it halts likewise.
  * - every value `project` emits returns its bytes to the source's budget, so emit one for each batch.
@@ -234,7 +235,8 @@ class OpenPartitions<T extends Covered> {
     if (hasCode(error, 'KCR_FENCED')) {
       this.#discard(opened);
       this.#release(opened);
-      // Is it ours nevertheless, somebody must claim it again: a claim that came late belongs to a process that is gone.
+      // Is it ours nevertheless, somebody must claim it again: a claim that came late belongs to a process that is
+      // gone.
       if (opened.release === undefined) opened.handle.reassign();
       return this.#completeWhenEmpty();
     }

@@ -1,4 +1,7 @@
-/** Public entry `kafka-clickhouse-rx/operators`: the six stages, in the order of the data. */
+/**
+ * Public entry `kafka-clickhouse-rx/operators`: the six stages, in the order of the data.
+ * Imports: model, operators/between, operators/internal, ports, stages.
+ */
 export { consume } from './consume.js';
 export { groupByPartition, type Covered, type GroupByPartitionConfig, type HealConfig } from './group-by-partition.js';
 export { batchLimits, bufferCountOrTime, type BufferConfig } from './buffer-count-or-time.js';

@@ -1,5 +1,6 @@
 /**
- * Stage 5 of 6: insertDeduped. Batches go into the table, each exactly once. Only ports and the model may enter.
+ * Stage 5 of 6: insertDeduped. Batches go into the table, each exactly once.
+ * Imports: errors, events, ledger, model, operators/internal, ports, retry, rxjs, stages.
  */
 import {
   asyncScheduler,
@@ -41,9 +42,9 @@ export interface InsertConfig {
    */
   readonly onPoison?: 'halt' | 'exclude';
   /**
-   * A record without a value that came as far as here: `halt` the partition, or `skip` it. It makes no row, so the batch
-   * and its token are the same without it: nothing is recorded, any number may be skipped, and the event `tombstones`
-   * counts them. @default as `onPoison` says: 'skip' for 'exclude'
+   * A record without a value that came as far as here: `halt` the partition, or `skip` it. It makes no row, so the
+   * batch and its token are the same without it: nothing is recorded, any number may be skipped, and the event
+   * `tombstones` counts them. @default as `onPoison` says: 'skip' for 'exclude'
    */
   readonly onTombstone?: 'halt' | 'skip' | undefined;
   readonly onEvent?: OnEvent;

@@ -1,5 +1,6 @@
 /**
- * Stage 4 of 6: reconcileWithState. Batches meet what the state store knows of them. Ports and the model may enter.
+ * Stage 4 of 6: reconcileWithState. Batches meet what the state store knows of them.
+ * Imports: errors, events, ledger, model, operators/internal, ports, rxjs, stages.
  */
 import {
   EMPTY,
@@ -49,9 +50,9 @@ export interface ReconcileConfig {
    */
   readonly joinUpTo?: JoinLimits;
   /**
-   * Names what stands between this stage and the insert; another name for each change of the rows it makes. It is recorded
-   * with each range, and a range in doubt that was recorded under another name halts: made again, its rows would be
-   * others. At most 100 characters. @default none: it is never changed while something is in doubt
+   * Names what stands between this stage and the insert; another name for each change of the rows it makes. It is
+   * recorded with each range, and a range in doubt that was recorded under another name halts: made again, its rows
+   * would be others. At most 100 characters. @default none: it is never changed while something is in doubt
    */
   readonly transformVersion?: string | undefined;
   /** Let only ranges pass that are in doubt, then complete: for a drain before an upgrade. @default false */
@@ -94,11 +95,12 @@ interface Stage {
  * ```
  *
  * The state is claimed as soon as the stage is subscribed to, and the source is sent to where the state resumes, unless
- * it begins there: the state, not the group's committed offset, says where to go on. That the partition halts is noted in
- * its state, for people who look at it.
+ * it begins there: the state, not the group's committed offset, says where to go on. That the partition halts is noted
+ * in its state, for people who look at it.
  *
- * @throws `KCR_CONFIG` at once for a `transformVersion` that is empty or too long. Into the stream: `KCR_TRANSFORM` for a
- * range in doubt that was recorded under another `transformVersion`, and for a batch that one of your operators dropped,
+ * @throws `KCR_CONFIG` at once for a `transformVersion` that is empty or too long. Into the stream: `KCR_TRANSFORM` for
+ * a range in doubt that was recorded under another `transformVersion`, and for a batch that one of your operators
+ * dropped,
  * `KCR_FENCED` when another owner has claimed the partition since, `KCR_OFFSET_GAP` under
  * `onGap: 'halt'`, `KCR_STATE_INVALID`, `KCR_STORE`.
  */
@@ -280,7 +282,10 @@ function checkTransformVersion(version: string | undefined): void {
   );
 }
 
-/** A record may have become rows of other ClickHouse partitions, or another number of rows: under the recorded token they would double, or be lost. */
+/**
+ * A record may have become rows of other ClickHouse partitions, or another number of rows: under the recorded token
+ * they would double, or be lost.
+ */
 function otherTransform(
   { topic, partition }: Assignment,
   { first, last, transformVersion: was, tables }: Intent,

@@ -1,5 +1,5 @@
 /**
- * Imports: nothing. Waiting that ends early, for the clock or for whoever calls it off.
+ * Waiting that ends early, for the clock or for whoever calls it off. Imports: nothing.
  */
 
 /** Resolves with the promise, or with undefined when it rejects or after `ms`. Never rejects. */

@@ -1,6 +1,6 @@
 /**
- * Room: the one error class and the one table of its codes.
- * Every message says what happened, where (topic, partition, offsets) and what to do about it.
+ * The one error class and the one table of its codes.
+ * Every message says what happened, where (topic, partition, offsets) and what to do about it. Imports: nothing.
  */
 
 /**
@@ -60,7 +60,9 @@ export const errorCodes = {
   KCR_INTERNAL: { retryable: false, exitCode: 1, means: 'a defect of this program' },
 } as const;
 
-/** Whoever changes rights, settings, a table or a server mends these from outside, without a restart of this program. */
+/**
+ * Whoever changes rights, settings, a table or a server mends these from outside, without a restart of this program.
+ */
 const mendedFromOutside: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
   'KCR_PREFLIGHT',
   'KCR_CLICKHOUSE_UNREACHABLE',
@@ -100,13 +102,13 @@ export interface ErrorFields {
   /** The server's own error code, when it gave one. */
   readonly serverCode?: string | number | undefined;
   /**
-   * Of an insert: for how long from now on the table may show rows, or duplicates, that will disappear, milliseconds. The
-   * pipeline stores it with the range, so that the next owner waits, too.
+   * Of an insert: for how long from now on the table may show rows, or duplicates, that will disappear, milliseconds.
+   * The pipeline stores it with the range, so that the next owner waits, too.
    */
   readonly unknownForMs?: number | undefined;
   /**
-   * ClickHouse refused a batch as a whole, and named no record: fewer of its records may pass. `surely`: it depends on the
-   * records; `perhaps`: that is not known.
+   * ClickHouse refused a batch as a whole, and named no record: fewer of its records may pass. `surely`: it depends on
+   * the records; `perhaps`: that is not known.
    */
   readonly divisible?: 'surely' | 'perhaps' | undefined;
   /** The batch is not sent as it is, but in parts it can be. */

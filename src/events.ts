@@ -1,6 +1,6 @@
 /**
- * Room: what the pipeline tells about itself while it runs, as plain values. For logs, metrics and tests; nothing in
- * the pipeline depends on who listens.
+ * What the pipeline tells about itself while it runs, as plain values. For logs, metrics and tests; nothing in
+ * the pipeline depends on who listens. Imports: errors, model.
  */
 import type { IngestError } from './errors.js';
 import type { Assignment, KafkaRecord } from './model/record.js';
@@ -29,8 +29,8 @@ export interface Halted {
   readonly assignment: Assignment;
   readonly error: IngestError;
   /**
-   * After so many milliseconds the partition is begun anew, since the error may be mended by then; 0: it was being given
-   * back, and its next owner begins it; undefined: it stays halted.
+   * After so many milliseconds the partition is begun anew, since the error may be mended by then; 0: it was being
+   * given back, and its next owner begins it; undefined: it stays halted.
    */
   readonly healsInMs?: number;
 }
@@ -50,7 +50,9 @@ export type IngestEvent =
       readonly inDoubt: number;
     }
   | {
-      /** The topic was created anew or truncated, and the policy says `restart`: the partition goes on at `startOffset`. */
+      /**
+       * The topic was created anew or truncated, and the policy says `restart`: the partition goes on at `startOffset`.
+       */
       readonly kind: 'restarted';
       readonly assignment: Assignment;
       readonly reason: 'recreated' | 'truncated';
@@ -68,8 +70,9 @@ export type IngestEvent =
     }
   | {
       /**
-       * A record is left out of its batch for good, as the policy for poison says. `replay`: it was recorded as left out
-       * before, by a process that may have died before it could tell; of one record there may be several such events.
+       * A record is left out of its batch for good, as the policy for poison says. `replay`: it was recorded as left
+       * out before, by a process that may have died before it could tell; of one record there may be several such
+       * events.
        * `record` is undefined when the log does not hold it any more.
        */
       readonly kind: 'excluded';
@@ -80,8 +83,8 @@ export type IngestEvent =
     }
   | {
       /**
-       * A batch is inserted in parts: the server refuses it and names no record, until the record is found; or a transform
-       * made more rows of it than one insert may have.
+       * A batch is inserted in parts: the server refuses it and names no record, until the record is found; or a
+       * transform made more rows of it than one insert may have.
        */
       readonly kind: 'divided';
       readonly assignment: Assignment;
@@ -91,9 +94,10 @@ export type IngestEvent =
     }
   | {
       /**
-       * ClickHouse goes on refusing a range, or a single record, by a code that nobody knows, and it cannot be told whether
-       * a record, the table or the moment is at fault: it is tried until it is taken, and what is behind it in its partition
-       * waits. Told after five attempts, then with every thirtieth. `first` and `last`: of the records that are sent.
+       * ClickHouse goes on refusing a range, or a single record, by a code that nobody knows, and it cannot be told
+       * whether a record, the table or the moment is at fault: it is tried until it is taken, and what is behind it in
+       * its partition waits. Told after five attempts, then with every thirtieth. `first` and `last`: of the records
+       * that are sent.
        */
       readonly kind: 'stuck';
       readonly assignment: Assignment;
@@ -147,8 +151,8 @@ export type IngestEvent =
     }
   | {
       /**
-       * An open transaction holds back what is in the log: offsets from `stableEnd` up to `logEnd` (not included). Told when
-       * that has stood still for ten seconds, then once a minute.
+       * An open transaction holds back what is in the log: offsets from `stableEnd` up to `logEnd` (not included). Told
+       * when that has stood still for ten seconds, then once a minute.
        */
       readonly kind: 'heldBack';
       readonly assignment: Assignment;
@@ -163,8 +167,8 @@ export type IngestEvent =
   | { readonly kind: 'commitFailed'; readonly assignment: Assignment; readonly error: IngestError }
   | {
       /**
-       * At-most-once: committed records whose insert failed, was given up, or has an outcome that is not known. It is not
-       * made again. `rows`: as the batches say it.
+       * At-most-once: committed records whose insert failed, was given up, or has an outcome that is not known. It is
+       * not made again. `rows`: as the batches say it.
        */
       readonly kind: 'abandoned';
       readonly assignment: Assignment;
@@ -184,7 +188,10 @@ export type IngestEvent =
       readonly replay: boolean;
     }
   | {
-      /** Records have a timestamp that `_timestamp` cannot hold, such as microseconds: the nearest that it can is stored. */
+      /**
+       * Records have a timestamp that `_timestamp` cannot hold, such as microseconds: the nearest that it can is
+       * stored.
+       */
       readonly kind: 'timesOutside';
       readonly assignment: Assignment;
       readonly first: number;
@@ -194,7 +201,8 @@ export type IngestEvent =
   | { readonly kind: 'filtered'; readonly assignment: Assignment; readonly records: number }
   | {
       /**
-       * A table was altered while it is in use: it is `gone` or `back`, `replaced` by another one under its name, its dedup
+       * A table was altered while it is in use: it is `gone` or `back`, `replaced` by another one under its name, its
+       * dedup
        * `window` was removed or given back, its provenance `columns` changed, or something else was `altered`.
        */
       readonly kind: 'tableChanged';

@@ -1,5 +1,5 @@
 /**
- * A plain Observable of records as a source: one partition, without a broker. Imports: ports, the model, errors, rxjs.
+ * A plain Observable of records as a source: one partition, without a broker. Imports: errors, model, ports, rxjs.
  */
 import {
   Observable,
@@ -33,7 +33,10 @@ export interface FromRecordsConfig {
   readonly topic: string;
   /** @default 0 */
   readonly partition?: number;
-  /** Names the place the records come from, as Kafka's cluster id does: a part of every token and state key. @default 'records' */
+  /**
+   * Names the place the records come from, as Kafka's cluster id does: a part of every token and state key. @default
+   * 'records'
+   */
   readonly cluster?: string;
   /** Where it begins while nothing was committed. @default 0 */
   readonly startOffset?: number;

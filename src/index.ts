@@ -1,4 +1,8 @@
-/** Public entry `kafka-clickhouse-rx`. */
+/**
+ * Public entry `kafka-clickhouse-rx`.
+ * Imports: clickhouse, config, errors, events, from-records, kafka, ledger, model, node-streams, observe, pipeline,
+ * ports, preflight, retry, state.
+ */
 export type { Ingestion } from './pipeline/ingestion.js';
 export type { OwnPorts, OwnPortsConfig } from './pipeline/own-ports.js';
 export { ingest, openPorts, pipelineOf, type IngestOptions, type OpenPorts, type Ports } from './pipeline/ingest.js';

@@ -1,6 +1,6 @@
 /**
  * The states of a pipeline's partitions: claims them and compares each with its log. Two stages share it:
- * `reconcileWithState` records intents, `commit` settles them. Imports: ports, model.
+ * `reconcileWithState` records intents, `commit` settles them.
  *
  *   ledger/partition-ledger.ts   what may be asked of one partition's state while it is assigned
  *   ledger/state-queue.ts        the one queue through which that state is written
@@ -12,6 +12,7 @@
  *   after an intent was stored    the range is in doubt; the next owner replays exactly it (W1, W2, W3)
  *   after settling                Kafka's committed offset lags; the next owner skips what is settled (W4)
  *   before a halt was stored      nobody who looks at the state sees it; the next owner halts likewise and stores it
+ * Imports: errors, events, ledger, model, ports, retry, rxjs.
  */
 import {
   asyncScheduler,
@@ -138,7 +139,8 @@ export class Ledger {
 
   /**
    * The claim as it was found, or with the state to go on with where the log is not the one that the state speaks of.
-   * That state is stored before it is told: the next owner may find a log in which the difference does not show any more.
+   * That state is stored before it is told: the next owner may find a log in which the difference does not show any
+   * more.
    */
   #afterLogCheck(claim: Claim, assignment: Assignment): Observable<Claim> {
     const { onReset } = this.#config;
@@ -197,9 +199,9 @@ export class Ledger {
   }
 
   /**
-   * Stores that the partition has halted, for people who look at its state; gone again once it gets on. Completes without a
-   * value whatever becomes of that, within a second: a state that is not claimed, is another's now, or whose store is away
-   * is left as it is. Nothing else of the tenure is written after it.
+   * Stores that the partition has halted, for people who look at its state; gone again once it gets on. Completes
+   * without a value whatever becomes of that, within a second: a state that is not claimed, is another's now, or whose
+   * store is away is left as it is. Nothing else of the tenure is written after it.
    */
   halt(assignment: Assignment, code: ErrorCode, heals: boolean): Observable<never> {
     const { scheduler } = this.#config;

@@ -1,5 +1,5 @@
 /**
- * Room: the outcomes as a Node stream. Node's streams and rxjs may enter, no port's adapter.
+ * The outcomes as a Node stream. Imports: Node, ports, rxjs.
  */
 import { Readable } from 'node:stream';
 import type { Observable, Subscription } from 'rxjs';

@@ -1,5 +1,6 @@
 /**
- * Room: waiting and calling again. Goes round one port call, never round the pipeline, which would consume again.
+ * Waiting and calling again. Goes round one port call, never round the pipeline, which would consume again.
+ * Imports: errors, rxjs.
  */
 import { retry, throwError, timer, type MonoTypeOperatorFunction, type SchedulerLike } from 'rxjs';
 import { asIngestError, type IngestError } from './errors.js';

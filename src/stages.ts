@@ -1,12 +1,12 @@
 /**
  * What was done with a batch, in its type: only the stage that does it can make the value that the next one takes.
- * Imports: types of the model, of events, of the ledger and of the ports; nothing of it is there at run time.
  *
  * ```
  * Chunk → BufferedBatch → RecordedBatch  → Inserted<'recorded'> → Delivered     exactly-once
  *                       → Inserted<'buffered'> → Delivered                     at-least-once
  *                       → CommittedBatch → Delivered                           at-most-once
  * ```
+ * Imports: events, ledger, model, ports.
  */
 import type { Delivered } from './events.js';
 import type { PartitionLedger } from './ledger.js';

@@ -1,5 +1,6 @@
 /**
- * Not one of the six: transformBatches. One's own operator between the stages, a batch at a time. Imports: the model.
+ * Not one of the six: transformBatches. One's own operator between the stages, a batch at a time.
+ * Imports: errors, model, rxjs.
  */
 import {
   catchError,
@@ -17,23 +18,24 @@ import { placeOf } from '../../src/model/batch.js';
 import type { Batch } from '../../src/model/record.js';
 
 /**
- * Puts an RxJS operator of one's own between the stages: it is given one batch and gives one back, with the same range and
- * other records. It is applied to each batch anew, since a replay must give the same rows: nothing may be carried from one
- * batch to the next.
+ * Puts an RxJS operator of one's own between the stages: it is given one batch and gives one back, with the same range
+ * and other records. It is applied to each batch anew, since a replay must give the same rows: nothing may be carried
+ * from one batch to the next.
  *
  * In plain words: whatever RxJS can do to a batch, with somebody who counts them.
  *
  * ```
  * source:  -a-----b----|     two batches
- *          transformBatches(concatMap(batch => from(enrich(batch.records)).pipe(map(records => ({ ...batch, records })))))
+ *          transformBatches(concatMap(batch => from(enrich(batch.records)).pipe(map(records => ({ ...batch, records
+ * })))))
  *          ---A-----B--|     the same ranges, other records
  * ```
  *
- * A plain operator in the pipe works as well. Then a batch that it drops is seen when the next one comes, not at once, and
- * what it throws is told with the range that was under way, not with the batch's.
+ * A plain operator in the pipe works as well. Then a batch that it drops is seen when the next one comes, not at once,
+ * and what it throws is told with the range that was under way, not with the batch's.
  *
- * @throws Into the stream: `KCR_TRANSFORM` with topic, partition and range when the operator throws, gives no batch or more
- * than one, or changes the range.
+ * @throws Into the stream: `KCR_TRANSFORM` with topic, partition and range when the operator throws, gives no batch or
+ * more than one, or changes the range.
  */
 export function transformBatches<B extends Batch>(
   operator: (batches: Observable<B>) => Observable<NoInfer<B>>,

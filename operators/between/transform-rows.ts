@@ -1,5 +1,6 @@
 /**
- * Not one of the six: transformRows. One's own code between the stages, a record at a time. Only the model may enter.
+ * Not one of the six: transformRows. One's own code between the stages, a record at a time.
+ * Imports: errors, events, model, rxjs.
  */
 import { map, type OperatorFunction } from 'rxjs';
 import { IngestError } from '../../src/errors.js';
@@ -8,13 +9,18 @@ import { bytesOf } from '../../src/model/batch.js';
 import { stringifyExact } from '../../src/model/exact-json.js';
 import type { Batch, KafkaRecord } from '../../src/model/record.js';
 
-/** What has such a tag is a Map, a Set, a promise, a buffer: JSON would make {} of it. What can be iterated is a list. */
+/**
+ * What has such a tag is a Map, a Set, a promise, a buffer: JSON would make {} of it. What can be iterated is a list.
+ */
 interface NoRow {
   readonly [Symbol.toStringTag]?: never;
   readonly [Symbol.iterator]?: never;
 }
 
-/** A row as an object (it becomes JSON; bigints and `ExactNumber`s keep all their digits), or as the bytes of one JSON object. */
+/**
+ * A row as an object (it becomes JSON; bigints and `ExactNumber`s keep all their digits), or as the bytes of one JSON
+ * object.
+ */
 export type Row = (object & NoRow) | Uint8Array;
 
 /** None (`null`, `undefined`, `[]`), one or several rows of one record. */

@@ -1,5 +1,5 @@
 /**
- * Not one of the six: transformThrough. A Node stream as the transform step. Only the model may enter.
+ * Not one of the six: transformThrough. A Node stream as the transform step. Imports: Node, errors, model, rxjs.
  */
 import type { Duplex } from 'node:stream';
 import { pipeline } from 'node:stream/promises';

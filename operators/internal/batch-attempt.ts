@@ -1,5 +1,5 @@
 /**
- * A helper of insertDeduped: what its helpers share of one batch on its way. Imports: ports, the ledger.
+ * A helper of insertDeduped: what its helpers share of one batch on its way. Imports: ledger, ports, rxjs.
  */
 import { defer, last, tap, using, type Observable } from 'rxjs';
 import type { PartitionLedger } from '../../src/ledger.js';

@@ -1,6 +1,6 @@
 /**
- * Room: a helper of reconcileWithState. `concatMap` over batches, of which those that wait for their turn become one.
- * Only the model may enter.
+ * A helper of reconcileWithState. `concatMap` over batches, of which those that wait for their turn become one.
+ * Imports: model, rxjs, stages.
  */
 import { EMPTY, concatMap, defer, tap, type Observable, type OperatorFunction } from 'rxjs';
 import { joinBatches } from '../../src/model/batch.js';
@@ -16,7 +16,10 @@ export interface JoinLimits {
 
 type CutBatch = Batch & { readonly cut?: Cut };
 
-/** Runs one projection after the other, each over as many adjacent waiting batches as fit; `limits` of undefined: those they were cut by. */
+/**
+ * Runs one projection after the other, each over as many adjacent waiting batches as fit; `limits` of undefined: those
+ * they were cut by.
+ */
 export function concatMapJoined<R>(
   project: (batch: Batch) => Observable<R>,
   limits?: JoinLimits,

@@ -1,6 +1,6 @@
 /**
- * Room: a helper of at-most-once. Between its commit and its insert a batch is in no table and in no group's future: if the
- * partition ends then, it is lost. Only the model and events may enter.
+ * A helper of at-most-once. Between its commit and its insert a batch is in no table and in no group's future: if the
+ * partition ends then, it is lost. Imports: errors, events, model, rxjs.
  */
 import { Observable, type OperatorFunction } from 'rxjs';
 import { IngestError, asIngestError } from '../../src/errors.js';
@@ -10,7 +10,8 @@ import type { Batch } from '../../src/model/record.js';
 
 /**
  * `deliver` over batches; when it ends by an error, or nobody waits for it any more, what has come in
- * committed and was neither delivered nor told as abandoned is told as `abandoned`. `deliver` is given the report to use.
+ * committed and was neither delivered nor told as abandoned is told as `abandoned`. `deliver` is given the report to
+ * use.
  *
  * In plain words: counts what fell off the belt.
  */

@@ -1,6 +1,6 @@
 /**
- * A helper of insertDeduped: what `doubt.ts` decides about and with: states, steps, what may happen. Pure. Imports: ports and
- * the model, as types; errors.
+ * A helper of insertDeduped: what `doubt.ts` decides about and with: states, steps, what may happen. Pure.
+ * Imports: errors, model, ports.
  */
 import type { ErrorFields, IngestError } from '../../src/errors.js';
 import type { IntentNotes } from '../../src/model/state.js';
@@ -79,7 +79,10 @@ export type Step =
 
 export type Outcome =
   | { readonly kind: 'inserted'; readonly result: InsertResult }
-  /** Nothing was sent that may have landed: the token became doubtful, and a fenced write can clear that. `wasTried`: not at once. */
+  /**
+   * Nothing was sent that may have landed: the token became doubtful, and a fenced write can clear that. `wasTried`:
+   * not at once.
+   */
   | { readonly kind: 'unsent'; readonly wasTried: boolean }
   | { readonly kind: 'looked'; readonly isAbsent: boolean }
   | { readonly kind: 'failed'; readonly error: IngestError };

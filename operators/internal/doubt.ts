@@ -1,11 +1,12 @@
 /**
- * A helper of insertDeduped: all that is decided about one range under one token, from the first attempt until the range is
- * known to be in the table. Pure: a state and what happened give the next state and what to do next. `insert-verified.ts`
- * does it. Imports: ports and the model, as types; errors.
+ * A helper of insertDeduped: all that is decided about one range under one token, from the first attempt until the
+ * range is known to be in the table. Pure: a state and what happened give the next state and what to do next.
+ * `insert-verified.ts` does it.
  *
  * Attempts under the batch's token T may hang somewhere and land at any time, so nothing goes out under another token
  * while one of them could still add rows (I16). What that rests on: no attempt is on its way for longer than the table
- * remembers its token. A block is named by token and ClickHouse partition and is there or not as a whole. Hence the order:
+ * remembers its token. A block is named by token and ClickHouse partition and is there or not as a whole. Hence the
+ * order:
  *
  * | goal        | what is known                         | next                                                       |
  * | ----------- | ------------------------------------- | ---------------------------------------------------------- |
@@ -32,9 +33,10 @@
  * |             | failed: may pass                      | wait, then the goal from its beginning                     |
  * |             | failed: final, or too often           | failed                                                     |
  *
- * A process that was frozen must not wake up and send what the server has forgotten it already has: so the token is asked
- * about before each attempt, and whoever sends after a look first writes to the state, which fails for a former owner.
- * Once a fill is begun whoever comes next goes on with the fill alone: it may hang, too, and T may be forgotten by then.
+ * A process that was frozen must not wake up and send what the server has forgotten it already has: so the token is
+ * asked about before each attempt, and whoever sends after a look first writes to the state, which fails for a former
+ * owner. Once a fill is begun whoever comes next goes on with the fill alone: it may hang, too, and T may be forgotten
+ * by then. Imports: errors, ports.
  */
 import type { IngestError } from '../../src/errors.js';
 import type { InsertResult, ReadBack } from '../../src/ports.js';
@@ -188,8 +190,8 @@ function filled(attempts: Attempts, result: InsertResult, range: InsertRange): M
 }
 
 /**
- * Whoever comes so late may have been frozen, and another owner have decided of the range meanwhile, for instance to leave
- * a record out. Only who may still write the state goes on; of what is not recorded nobody else decides.
+ * Whoever comes so late may have been frozen, and another owner have decided of the range meanwhile, for instance to
+ * leave a record out. Only who may still write the state goes on; of what is not recorded nobody else decides.
  */
 function asOwner(attempts: Attempts, step: Step, { isRecorded }: InsertRange): Move {
   return isRecorded ? noting(attempts, {}, step) : sending(attempts, step);

@@ -1,7 +1,7 @@
 /**
- * A helper of insertDeduped: one batch with all that may happen to it on its way into the table: its range is recorded again,
- * records are left out of it, it is inserted in parts. What is done when, `doubt.ts` and `refused.ts` decide. Imports: ports,
- * the model, errors.
+ * A helper of insertDeduped: one batch with all that may happen to it on its way into the table: its range is recorded
+ * again, records are left out of it, it is inserted in parts. What is done when, `doubt.ts` and `refused.ts` decide.
+ * Imports: errors, model, ports, rxjs.
  */
 import { catchError, concatMap, map, of, tap, throwError, timer, type Observable } from 'rxjs';
 import { IngestError } from '../../src/errors.js';
@@ -16,7 +16,10 @@ import { isAbsent, leaveOut, looksAbsent } from './leave-out.js';
 import { record, recut } from './record-again.js';
 import { exclusionsOf, remedyFor, type Remedy } from './refused.js';
 
-/** A doubt that so many renewals have not cleared does not go with them: the table is asked. One may be followed by a freeze. */
+/**
+ * A doubt that so many renewals have not cleared does not go with them: the table is asked. One may be followed by a
+ * freeze.
+ */
 const MOST_RENEWALS = 2;
 
 type Tried =
@@ -108,7 +111,8 @@ function renewed(batchAttempt: BatchAttempt, wasTried: boolean, stage: Stage): O
 /** Looks for what is refused by inserting the batch in parts; which record is at fault is decided here. */
 function inParts(error: IngestError, batchAttempt: BatchAttempt, stage: Stage): Observable<Part> {
   const { batch } = batchAttempt;
-  // A range that is recorded again as it was before has the token that it had, and with it what is known of its attempts.
+  // A range that is recorded again as it was before has the token that it had, and with it what is known of its
+  // attempts.
   const doubts = new Map<string, Doubt>([[rangeOf(batch), batchAttempt.doubt]]);
   const courseOf = (part: InsertBatch, doubt = doubts.get(rangeOf(part)) ?? noDoubt): BatchAttempt => {
     doubts.set(rangeOf(part), doubt);

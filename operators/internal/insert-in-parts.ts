@@ -1,11 +1,11 @@
 /**
- * Room: a helper of insertDeduped: who is at fault when the server refuses a batch and names no record. Ports and the
- * model may enter.
+ * A helper of insertDeduped: who is at fault when the server refuses a batch and names no record.
  *
  * There is no way to ask ClickHouse about some of the records without inserting them: what an expression of the table
  * throws is thrown behind the parser, and a few of them (ORDER BY, indexes) only when a part is written. So halves are
- * inserted for good, each recorded as a range of its own first. Nothing of the whole is in the table then and no attempt
- * at it is under way: otherwise rows of it would be there under two tokens.
+ * inserted for good, each recorded as a range of its own first. Nothing of the whole is in the table then and no
+ * attempt at it is under way: otherwise rows of it would be there under two tokens.
+ * Imports: errors, model, ports, rxjs.
  */
 import { EMPTY, catchError, concat, concatMap, defer, of, tap, throwError, toArray, type Observable } from 'rxjs';
 import { IngestError } from '../../src/errors.js';
@@ -22,7 +22,10 @@ export interface Searched {
   readonly attempt: (part: InsertBatch) => Observable<Tried>;
   /** Is no row of it in the table? An error where that cannot be told. */
   readonly isAbsent: (part: InsertBatch) => Observable<boolean>;
-  /** Inserts once more what is in the table already and still in doubt: nothing is added, and the answer tells of the moment. */
+  /**
+   * Inserts once more what is in the table already and still in doubt: nothing is added, and the answer tells of the
+   * moment.
+   */
   readonly repeat: (part: InsertBatch) => Observable<Tried>;
   /** Records the batch in parts, cut behind these offsets. */
   readonly recut: (batch: InsertBatch, cuts: readonly number[]) => Observable<readonly InsertBatch[]>;
@@ -72,7 +75,10 @@ class Search {
   readonly #searched: Searched;
   /** By which codes something was refused since the last part was taken. */
   readonly #refused = new Set<unknown>();
-  /** By which codes something was refused before a part was taken: what is refused by one of them again is refused for itself. */
+  /**
+   * By which codes something was refused before a part was taken: what is refused by one of them again is refused for
+   * itself.
+   */
   readonly #witnessed = new Set<unknown>();
 
   constructor(searched: Searched, { error }: Refusal) {
@@ -80,7 +86,9 @@ class Search {
     this.#noteRefused(error);
   }
 
-  /** One or more of the first `bad` offsets of the batch are at fault. `isAlone`: the first one was refused by itself. */
+  /**
+   * One or more of the first `bad` offsets of the batch are at fault. `isAlone`: the first one was refused by itself.
+   */
   among(batch: InsertBatch, bad: number, refusal: Refusal, isAlone = false): Observable<Part> {
     const { insertRest, recut } = this.#searched;
     if (bad <= 1) return this.#single(batch, refusal, isAlone);

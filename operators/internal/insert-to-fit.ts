@@ -1,10 +1,11 @@
 /**
- * Room: a helper of insertDeduped: a batch that is more than one block, since a transform made several rows of a record.
- * Ports and the model may enter.
+ * A helper of insertDeduped: a batch that is more than one block, since a transform made several rows of a record.
  *
- * Its range is recorded, so no setting makes it smaller any more: it is recorded again in parts that fit. Where none of it
- * was ever sent, that is all. Of a replay an earlier process may have sent it, if it fitted then: under another transform.
- * Then it is cut only when no row of it is in the table, also not after the time for which an attempt may be on its way.
+ *
+ * Its range is recorded, so no setting makes it smaller any more: it is recorded again in parts that fit. Where none of
+ * it was ever sent, that is all. Of a replay an earlier process may have sent it, if it fitted then: under another
+ * transform. Then it is cut only when no row of it is in the table, also not after the time for which an attempt may be
+ * on its way. Imports: errors, ports, rxjs.
  */
 import { concat, concatMap, defer, of, throwError, type Observable } from 'rxjs';
 import { IngestError, type Oversized } from '../../src/errors.js';

@@ -1,6 +1,6 @@
 /**
- * A helper of insertDeduped: one prepared batch on its way into the table. Does what `doubt.ts` decides, and tells it what
- * came of it. Imports: ports, the model, errors.
+ * A helper of insertDeduped: one prepared batch on its way into the table. Does what `doubt.ts` decides, and tells it
+ * what came of it. Imports: errors, events, model, ports, retry, rxjs.
  */
 import {
   EMPTY,

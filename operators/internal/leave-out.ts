@@ -1,5 +1,5 @@
 /**
- * A helper of insertDeduped: a batch goes on without the record at fault (I12). Imports: ports, the model, errors.
+ * A helper of insertDeduped: a batch goes on without the record at fault (I12). Imports: errors, ports, rxjs.
  */
 import { catchError, concatMap, every, from, map, of, throwError, type Observable } from 'rxjs';
 import { IngestError, asIngestError } from '../../src/errors.js';
@@ -9,7 +9,10 @@ import { insertVerified } from './insert-verified.js';
 import { partsOf, record, without } from './record-again.js';
 import { kept, whyKept } from './refused.js';
 
-/** The batch without the record is another batch: recorded as such first. Emits what is to be inserted, under its own token. */
+/**
+ * The batch without the record is another batch: recorded as such first. Emits what is to be inserted, under its own
+ * token.
+ */
 export function leaveOut(error: IngestError, batchAttempt: BatchAttempt, stage: Stage): Observable<BatchAttempt> {
   const { batch, doubt, exclusions } = batchAttempt;
   const { offset } = error.fields;
@@ -47,8 +50,8 @@ export function isAbsent(batch: InsertBatch, error: IngestError, stage: Stage): 
 }
 
 /**
- * Prepared under the old token only to look: nothing is sent. What cannot even be prepared cannot have been sent either; what
- * is too large to be is looked for in parts.
+ * Prepared under the old token only to look: nothing is sent. What cannot even be prepared cannot have been sent
+ * either; what is too large to be is looked for in parts.
  */
 export function looksAbsent(batch: InsertBatch, stage: Stage): Observable<boolean> {
   if (batch.records.length === 0) return of(true);

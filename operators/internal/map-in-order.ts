@@ -1,5 +1,5 @@
 /**
- * Room: a helper of the stages. `mergeMap` with a limit whose results come out in the order of the source.
+ * A helper of the stages. `mergeMap` with a limit whose results come out in the order of the source. Imports: rxjs.
  */
 import {
   EMPTY,
@@ -24,9 +24,9 @@ type Told<R> =
 
 /**
  * Runs up to `concurrency` projections at once; emits their values in the order of the source: those of the first at
- * once, those of the others when all before them are over. An error comes out in its turn too, the source's own as well:
- * what was before it is finished and let through first. Only one that `isUrgent` comes at once. A projection without a
- * value is an error, since whoever waits for it would wait for ever.
+ * once, those of the others when all before them are over. An error comes out in its turn too, the source's own as
+ * well: what was before it is finished and let through first. Only one that `isUrgent` comes at once. A projection
+ * without a value is an error, since whoever waits for it would wait for ever.
  */
 export function mapInOrder<T, R>(
   project: (value: T) => ObservableInput<R>,

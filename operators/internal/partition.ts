@@ -1,5 +1,5 @@
 /**
- * A helper of the stages: the handle of one partition. Imports: ports, errors, the model.
+ * A helper of the stages: the handle of one partition. Imports: errors, events, model, ports, rxjs.
  */
 import { EMPTY, defer, from, merge, throwError, type Observable } from 'rxjs';
 import { IngestError } from '../../src/errors.js';
@@ -20,8 +20,8 @@ export interface OwnPartition extends Partition {
 }
 
 /**
- * The handle of one partition, for a pipeline without groupByPartition: in tests, or where partitions are given by other
- * means. `done`, `halt` and `reassign` are then yours to call.
+ * The handle of one partition, for a pipeline without groupByPartition: in tests, or where partitions are given by
+ * other means. `done`, `halt` and `reassign` are then yours to call.
  */
 export function partitionOf(source: PartitionSource, assignment: Assignment, chunks: Observable<Chunk>): Partition {
   return ownPartition(source, assignment, chunks);

@@ -1,5 +1,5 @@
 /**
- * A helper of the stages: a sink of one function, as one that prepares batches. Imports: ports, errors.
+ * A helper of the stages: a sink of one function, as one that prepares batches. Imports: errors, model, ports, rxjs.
  */
 import { catchError, defer, from, throwError, type Observable } from 'rxjs';
 import { IngestError, hasCode } from '../../src/errors.js';

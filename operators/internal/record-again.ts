@@ -1,6 +1,6 @@
 /**
- * A helper of insertDeduped: whatever is changed about a range in doubt is recorded before anything goes out under it. Imports:
- * the ledger, ports, the model.
+ * A helper of insertDeduped: whatever is changed about a range in doubt is recorded before anything goes out under it.
+ * Imports: model, ports, rxjs.
  */
 import { defer, last, map, of, type Observable } from 'rxjs';
 import { bytesOf, indexAfter } from '../../src/model/batch.js';

@@ -1,6 +1,6 @@
 /**
- * A helper of insertDeduped: what is done about a batch that was refused. Pure. `doubt.ts` has decided before that trying the
- * same again is of no use. Imports: errors.
+ * A helper of insertDeduped: what is done about a batch that was refused. Pure. `doubt.ts` has decided before that
+ * trying the same again is of no use.
  *
  * | the error                                | then                                                               |
  * | ---------------------------------------- | ------------------------------------------------------------------ |
@@ -9,6 +9,7 @@
  * | names a record, and the policy allows it | leave out: recorded without it, then inserted under its own token  |
  * | may have landed, at-most-once            | none: the batch is abandoned                                       |
  * | any other                                | none: the partition halts                                          |
+ * Imports: errors.
  */
 import { hasCode, IngestError } from '../../src/errors.js';
 import type { Doubt } from './doubt-steps.js';
@@ -78,9 +79,9 @@ export interface Refusal {
 /**
  * May rows of the batch go out under other tokens? `patiently`: no, it is tried as it is until it is taken.
  *
- * Only when nothing of it is in the table, and nothing can come. An attempt on its way is refused, too, where a record is
- * to blame. Where the moment may be, it may be taken: then every attempt must have been answered (I16), and of those of an
- * earlier owner nobody knows that.
+ * Only when nothing of it is in the table, and nothing can come. An attempt on its way is refused, too, where a record
+ * is to blame. Where the moment may be, it may be taken: then every attempt must have been answered (I16), and of those
+ * of an earlier owner nobody knows that.
  */
 export function mayDivide({ error, doubt }: Refusal, isRecorded: boolean): 'yes' | 'look' | 'patiently' {
   if (!doubt.isInDoubt && error.fields.mayHaveLanded !== true) return 'yes';

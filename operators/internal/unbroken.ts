@@ -1,6 +1,6 @@
 /**
- * A helper of the stages. Imports: errors, stages. One's own operators may stand between the stages, and may neither drop
- * a batch nor change its range: types see the second, this sees both.
+ * A helper of the stages. One's own operators may stand between the stages, and may neither drop
+ * a batch nor change its range: types see the second, this sees both. Imports: errors, ledger, model, rxjs, stages.
  */
 import { EMPTY, concat, defer, map, throwError, type MonoTypeOperatorFunction, type Observable } from 'rxjs';
 import { IngestError } from '../../src/errors.js';
@@ -22,7 +22,8 @@ interface Followed {
  * Lets batches pass as long as each is the one that was made behind the last, with the range that was given to it.
  *
  * A dropped batch is seen when the next one comes, and of recorded ranges at the latest when the source completes. Not
- * before: until then an operator that drops a batch looks like one that still holds it, as any that waits for something does.
+ * before: until then an operator that drops a batch looks like one that still holds it, as any that waits for something
+ * does.
  */
 export function unbroken<B extends Followed>(): MonoTypeOperatorFunction<B> {
   return (batches) =>
@@ -48,14 +49,19 @@ export function unbroken<B extends Followed>(): MonoTypeOperatorFunction<B> {
     });
 }
 
-/** Whoever recorded ranges has let all of them go on before it completes: what is in doubt behind the latest did not come. */
+/**
+ * Whoever recorded ranges has let all of them go on before it completes: what is in doubt behind the latest did not
+ * come.
+ */
 function expectNoneBehind(latest: Followed): Observable<never> {
   const behind = latest.ledger?.state.pending.filter(({ first }) => first > latest.lastOffset).at(-1);
   if (behind === undefined) return EMPTY;
   return throwError(() => notCome(latest, latest.lastOffset + 1, behind.last, 'let a batch go: the source ended,'));
 }
 
-/** Where the one before it ended; undefined: it is the first; unknown: nothing tells, nor does it tell of the next one. */
+/**
+ * Where the one before it ended; undefined: it is the first; unknown: nothing tells, nor does it tell of the next one.
+ */
 function followsOf({ cut, intent, ledger }: Followed): number | 'unknown' | undefined {
   if (cut !== undefined) return cut.follows;
   return intent === undefined || ledger === undefined ? 'unknown' : intent.first - 1;

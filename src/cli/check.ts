@@ -1,5 +1,6 @@
 /**
- * Room: the command `check`: the findings of the preflight, a line each or as JSON, and an exit code by the worst.
+ * The command `check`: the findings of the preflight, a line each or as JSON, and an exit code by the worst.
+ * Imports: config, errors, preflight.
  */
 import type { CheckedConfig } from '../config/config.js';
 import { errorCodes } from '../errors.js';

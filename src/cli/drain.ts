@@ -1,5 +1,6 @@
 /**
- * Room: the command `drain`: resolves what is in doubt, says what became of it, and lists what is left.
+ * The command `drain`: resolves what is in doubt, says what became of it, and lists what is left.
+ * Imports: Node, config, errors, events, stores, tools.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { CheckedConfig } from '../config/config.js';

@@ -1,5 +1,5 @@
 /**
- * Room: the command `state import-connect`: the plan in words, and with --apply done.
+ * The command `state import-connect`: the plan in words, and with --apply done. Imports: config, stores, tools.
  */
 import type { CheckedConfig } from '../config/config.js';
 import { openStateAccess } from '../stores/stores.js';

@@ -1,6 +1,7 @@
 #!/usr/bin/env node
 /**
- * Room: the program `kafka-clickhouse-rx`: its commands and arguments. An ordinary user of the public entries.
+ * The program `kafka-clickhouse-rx`: its commands and arguments. An ordinary user of the public entries.
+ * Imports: Node, commander, errors, observe.
  */
 import { readFileSync } from 'node:fs';
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';

@@ -1,5 +1,6 @@
 /**
- * Imports: config, errors. A configuration file becomes a checked configuration. What stands in the file is never told.
+ * A configuration file becomes a checked configuration. What stands in the file is never told.
+ * Imports: Node, config, errors.
  */
 import { execFile } from 'node:child_process';
 import { readFile } from 'node:fs/promises';

@@ -1,5 +1,6 @@
 /**
- * Room: the command `run`: an ingestion with signals, log lines and an exit code.
+ * The command `run`: an ingestion with signals, log lines and an exit code.
+ * Imports: cli/log, config, errors, kafka, observe, pipeline, prom-client, rxjs.
  */
 import { catchError, lastValueFrom, of, tap } from 'rxjs';
 import type { CheckedConfig } from '../config/config.js';

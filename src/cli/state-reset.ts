@@ -1,5 +1,6 @@
 /**
- * Room: the command `state reset`: what it would mean, in words, and with --apply done.
+ * The command `state reset`: what it would mean, in words, and with --apply done.
+ * Imports: Node, config, errors, stores, tools.
  */
 import { hostname } from 'node:os';
 import type { CheckedConfig } from '../config/config.js';

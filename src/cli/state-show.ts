@@ -1,5 +1,6 @@
 /**
- * Room: the command `state show`: what is known of each partition, as a table or as JSON.
+ * The command `state show`: what is known of each partition, as a table or as JSON.
+ * Imports: config, errors, kafka, model, stores, tools.
  */
 import type { CheckedConfig } from '../config/config.js';
 import { errorCodes, type ErrorCode } from '../errors.js';

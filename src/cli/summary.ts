@@ -1,5 +1,5 @@
 /**
- * An ingestion's status in one line, for a terminal and for the log. Pure. Imports: the status.
+ * An ingestion's status in one line, for a terminal and for the log. Pure. Imports: observe.
  */
 import type { IngestStatus, Limit } from '../observe/status.js';
 

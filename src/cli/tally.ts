@@ -1,5 +1,6 @@
 /**
- * Room: what a run comes to: its totals, its worst error, and whether anything of it still goes on. Pure.
+ * What a run comes to: its totals, its worst error, and whether anything of it still goes on. Pure.
+ * Imports: errors, events, model, observe.
  */
 import { IngestError, errorCodes, type ErrorCode } from '../errors.js';
 import type { IngestEvent, Outcome } from '../events.js';

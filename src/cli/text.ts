@@ -1,5 +1,5 @@
 /**
- * Room: how the commands print: aligned columns, ranges and durations in words. Pure.
+ * How the commands print: aligned columns, ranges and durations in words. Pure. Imports: nothing.
  */
 
 export interface Column {

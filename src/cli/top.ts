@@ -1,5 +1,5 @@
 /**
- * The command `top`: a running process at a glance, from its `/api/status`. Imports: Node, errors, the status.
+ * The command `top`: a running process at a glance, from its `/api/status`. Imports: errors, observe.
  */
 import { IngestError } from '../errors.js';
 import type { IngestStatus, PartitionProgress } from '../observe/status.js';
@@ -17,7 +17,9 @@ export interface TopOptions {
 const ANSWER_LIMIT_MS = 5000;
 const AGAIN_MS = 1000;
 
-/** Until it is interrupted; with `once` it prints one look and ends. Exit code 0, or 3 when the process does not answer. */
+/**
+ * Until it is interrupted; with `once` it prints one look and ends. Exit code 0, or 3 when the process does not answer.
+ */
 export async function top(url = `http://${DEFAULT_LISTEN}`, options: TopOptions): Promise<number> {
   if (options.once === true) {
     process.stdout.write(textOf(await statusAt(url), options, Infinity));

@@ -1,5 +1,6 @@
 /**
- * Room: the command `verify`: the topic against the table, as a table of counts and the first offsets of each kind.
+ * The command `verify`: the topic against the table, as a table of counts and the first offsets of each kind.
+ * Imports: clickhouse/verify, config, stores, tools.
  */
 import type { Extent } from '../clickhouse/verify/provenance-scan.js';
 import type { CheckedConfig } from '../config/config.js';

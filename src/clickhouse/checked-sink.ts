@@ -1,6 +1,6 @@
 /**
- * Imports: this room. The way into ClickHouse's tables for who composes the pipeline by hand: what `ingest` checks of them
- * before a record is taken is checked here, too.
+ * The way into ClickHouse's tables for who composes the pipeline by hand: what `ingest` checks of them
+ * before a record is taken is checked here, too. Imports: ports, preflight.
  */
 import { expectNoRefusal, type Finding } from '../preflight/finding.js';
 import type { PreparingSink } from '../ports.js';

@@ -1,9 +1,10 @@
 /**
- * Room: the KeeperMap table in which clickhouse-kafka-connect keeps its state, read and understood. Nothing is changed
+ * The KeeperMap table in which clickhouse-kafka-connect keeps its state, read and understood. Nothing is changed
  * in it.
  *
  * The connector makes it as ("key" String, minOffset BIGINT, maxOffset BIGINT, state String) ENGINE = KeeperMap(…); the
  * option `zkDatabase` is the table's name. The key is `<topic>-<partition>`, both offsets are included.
+ * Imports: clickhouse/client, errors.
  */
 import { IngestError } from '../errors.js';
 import { ClickHouseHttp, quotedTable, type ClickHouseConnection } from './client/http.js';
@@ -22,7 +23,10 @@ export interface ConnectRow {
 const columns = ['key', 'minOffset', 'maxOffset', 'state'] as const;
 type Raw = Record<(typeof columns)[number], string | number>;
 
-/** @throws `KCR_TABLE_MISSING`, `KCR_CONFIG` for a table of another shape, `KCR_STATE_INVALID` for a row that makes no sense. */
+/**
+ * @throws `KCR_TABLE_MISSING`, `KCR_CONFIG` for a table of another shape, `KCR_STATE_INVALID` for a row that makes no
+ * sense.
+ */
 export async function readConnectState(
   connection: ClickHouseConnection,
   name: { readonly database: string; readonly table: string },

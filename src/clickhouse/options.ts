@@ -1,5 +1,6 @@
 /**
- * Room: what a user says about ClickHouse, and whether it can be used. No connection may enter.
+ * What a user says about ClickHouse, and whether it can be used.
+ * Imports: clickhouse/client, clickhouse/insert, events, options.
  */
 import type { OnEvent } from '../events.js';
 import { limitFault, MAX_DURATION_MS, refuseFault, wordFault, type OptionFault } from '../options.js';
@@ -21,14 +22,14 @@ export interface ClickHouseSinkOptions extends ClickHouseConnection {
   /** One table for each topic; several topics may share a table. */
   readonly routes: readonly Route[];
   /**
-   * Inserts in flight at a time, over all partitions. Each has half a megabyte of its own that bodies are made in, those
-   * that wait for others 32 KiB.
+   * Inserts in flight at a time, over all partitions. Each has half a megabyte of its own that bodies are made in,
+   * those that wait for others 32 KiB.
    * @default 4; 400 with `insertMode` 'coalesced', of which no more than 4 do not wait for others
    */
   readonly maxInFlight?: number;
   /**
-   * `coalesced` is for many partitions with little traffic: inserts with a token wait at the server for others, and make
-   * parts with them (ClickHouse's `async_insert`, answered when it is written). Needs ClickHouse 26.7.2.
+   * `coalesced` is for many partitions with little traffic: inserts with a token wait at the server for others, and
+   * make parts with them (ClickHouse's `async_insert`, answered when it is written). Needs ClickHouse 26.7.2.
    * @default 'direct'
    */
   readonly insertMode?: InsertMode;
@@ -50,7 +51,8 @@ export interface ClickHouseSinkOptions extends ClickHouseConnection {
   /** Told when a table is altered while it is in use: the event `tableChanged`. @default nobody */
   readonly onEvent?: OnEvent;
   /**
-   * Of the rows on their way. Worth its processor time only where the network is the bottleneck; `zstd` needs Node 22.15.
+   * Of the rows on their way. Worth its processor time only where the network is the bottleneck; `zstd` needs Node
+   * 22.15.
    * @default 'none'
    */
   readonly compression?: 'none' | Encoding;

@@ -1,6 +1,7 @@
 /**
- * Imports: this room. Can these tables keep what was promised? Asked before a record is taken; changes nothing. The checks
+ * Can these tables keep what was promised? Asked before a record is taken; changes nothing. The checks
  * are in the order people would ask.
+ * Imports: clickhouse/client, clickhouse/preflight, clickhouse/schema, errors, preflight.
  */
 import { hasCode } from '../errors.js';
 import { type Finding, ok, refusal, refusalOf } from '../preflight/finding.js';

@@ -1,5 +1,6 @@
 /**
- * Room: the way into ClickHouse's tables: what is shared by all batches. What one batch needs is in `frozen-batch.ts`.
+ * The way into ClickHouse's tables: what is shared by all batches. What one batch needs is in `prepared-batch.ts`.
+ * Imports: clickhouse/client, clickhouse/insert, clickhouse/schema, errors, events, ports.
  */
 import { IngestError } from '../errors.js';
 import { ignoreEvents, type OnEvent } from '../events.js';
@@ -44,11 +45,11 @@ const inBackground: Every = (everyMs, run) => {
 
 /**
  * Opens the way into ClickHouse: looks at the server and at every route's table. A table is looked at again every ten
- * seconds, and before anything is sent into it a second time; what was altered is reported as `tableChanged`, and ranges
- * that are recorded from then on are of the table as it is.
+ * seconds, and before anything is sent into it a second time; what was altered is reported as `tableChanged`, and
+ * ranges that are recorded from then on are of the table as it is.
  *
- * `now` tells how old a recorded range is; it must be the clock that recorded it, as the stages' scheduler does. `every`
- * runs the looks in the background.
+ * `now` tells how old a recorded range is; it must be the clock that recorded it, as the stages' scheduler does.
+ * `every` runs the looks in the background.
  *
  * Errors: `KCR_CONFIG`, `KCR_CLICKHOUSE_UNREACHABLE`, `KCR_TABLE_MISSING`, `KCR_PREFLIGHT`.
  */
@@ -61,7 +62,10 @@ export async function openClickHouseSink(
   return openSinkOver(new ClickHouseHttp(options), options, now, every);
 }
 
-/** The same over a wire that is there already; it is closed with the sink, and when the sink cannot be opened. `options` were checked. */
+/**
+ * The same over a wire that is there already; it is closed with the sink, and when the sink cannot be opened. `options`
+ * were checked.
+ */
 export async function openSinkOver(
   http: ClickHouseWire,
   options: ClickHouseSinkOptions,

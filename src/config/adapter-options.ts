@@ -1,5 +1,5 @@
 /**
- * Imports: types and pure functions of the adapters. A configuration's parts as the adapters take them. Pure.
+ * A configuration's parts as the adapters take them. Pure. Imports: clickhouse.
  */
 import type { ClickHouseSinkOptions } from '../clickhouse/options.js';
 import { SKIP_UNKNOWN } from './cross-check.js';

@@ -1,6 +1,6 @@
 /**
  * A configuration, checked: what it refers to filled in, its shape, and what its parts must be to each other. Reads
- * the environment, and the files that the configuration refers to; nothing else is touched.
+ * the environment, and the files that the configuration refers to; nothing else is touched. Imports: Node, zod.
  */
 import { readFileSync } from 'node:fs';
 import type { z } from 'zod';
@@ -16,8 +16,8 @@ export type { IngestConfig } from './ingest-config.js';
 export type { CheckedConfig };
 
 /**
- * Checks a configuration, with what its strings refer to filled in: `${NAME}`, `${NAME:-default}`, `${file:/path}`. Where
- * a number, a boolean or a list belongs, the text is taken as one.
+ * Checks a configuration, with what its strings refer to filled in: `${NAME}`, `${NAME:-default}`, `${file:/path}`.
+ * Where a number, a boolean or a list belongs, the text is taken as one.
  *
  * @throws `KCR_CONFIG`, naming every place that is wrong and what is expected there, never the value.
  */

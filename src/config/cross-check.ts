@@ -1,6 +1,6 @@
 /**
  * What the parts of a configuration must be to each other. A rule within one part is its adapter's, and is only called
- * here. Imports: the adapters' checks.
+ * here. Imports: clickhouse, clickhouse/client, kafka, options.
  */
 import { addressFault } from '../clickhouse/client/connection.js';
 import { routesFault, sinkFault } from '../clickhouse/options.js';

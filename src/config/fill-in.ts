@@ -1,6 +1,6 @@
 /**
  * Fills in what a configuration's strings refer to, read as what belongs in their place: text, a number, a list. What
- * cannot be read so is left to the schema. Imports: errors, the schema.
+ * cannot be read so is left to the schema. Imports: zod.
  */
 import { z } from 'zod';
 import { BadReference, filledIn, hasReference, type World } from './references.js';

@@ -1,7 +1,8 @@
 /**
  * The configuration as a person writes it, for the program and for `ingest` alike. A key that an adapter knows is
  * documented there, once; what stands here is what a pipeline adds. `schema.ts` is checked against these types by the
- * compiler, and the published JSON schema takes its descriptions from these comments. Imports: types.
+ * compiler, and the published JSON schema takes its descriptions from these comments.
+ * Imports: clickhouse, kafka, operators, operators/between, retry, state.
  */
 import type { BufferConfig } from '../../operators/buffer-count-or-time.js';
 import type { HealConfig } from '../../operators/group-by-partition.js';
@@ -38,7 +39,10 @@ export interface IngestConfig {
   readonly batch?: BatchConfig | undefined;
   /** Batches of one partition that may be in doubt, and being inserted, at once; at most 16. @default 2 */
   readonly maxPending?: number | undefined;
-  /** When records that should come next are gone (retention): the partition halts (`KCR_OFFSET_GAP`), or goes on behind them. @default 'halt' */
+  /**
+   * When records that should come next are gone (retention): the partition halts (`KCR_OFFSET_GAP`), or goes on behind
+   * them. @default 'halt'
+   */
   readonly onGap?: 'halt' | 'continue' | undefined;
   /**
    * When a topic was created anew or truncated: the partition halts (`KCR_TOPIC_RESET`), or begins the new one, or goes
@@ -50,23 +54,35 @@ export interface IngestConfig {
    * counted; at most 100 of one batch, and at most half of a batch of more than 20. @default 'halt'
    */
   readonly onPoison?: 'halt' | 'exclude' | undefined;
-  /** A record without a value: its partition halts, or passes over it, which is told and counted. @default as `onPoison` says: 'skip' for 'exclude' */
+  /**
+   * A record without a value: its partition halts, or passes over it, which is told and counted. @default as `onPoison`
+   * says: 'skip' for 'exclude'
+   */
   readonly onTombstone?: 'halt' | 'skip' | undefined;
   /**
-   * A partition that halts for what can be mended from outside (rights, settings, a table, a server) is begun anew after a
-   * while; `false`: it stays halted, like one that halts for a record. @default {}
+   * A partition that halts for what can be mended from outside (rights, settings, a table, a server) is begun anew
+   * after a while; `false`: it stays halted, like one that halts for a record. @default {}
    */
   readonly heal?: HealConfig | false | undefined;
-  /** A field of a value that no column takes: ClickHouse passes over it, or its record is one that cannot be inserted. @default 'ignore' */
+  /**
+   * A field of a value that no column takes: ClickHouse passes over it, or its record is one that cannot be inserted.
+   * @default 'ignore'
+   */
   readonly onUnknownField?: 'ignore' | 'poison' | undefined;
-  /** Where the program `run` tells of itself over HTTP: a page, `/metrics`, health, status. Without it: nowhere. An embedder calls `serveStatus`. */
+  /**
+   * Where the program `run` tells of itself over HTTP: a page, `/metrics`, health, status. Without it: nowhere. An
+   * embedder calls `serveStatus`.
+   */
   readonly http?: HttpConfig | undefined;
   /** How a call that failed is made again. @default {} */
   readonly retry?: Pick<RetryConfig, 'minDelayMs' | 'maxDelayMs' | 'maxAttempts'> | undefined;
 }
 
 export interface HttpConfig {
-  /** `host:port` to listen at; port 0 takes a free one. Whoever reaches it can read the status, and nothing else. @default '127.0.0.1:9464' */
+  /**
+   * `host:port` to listen at; port 0 takes a free one. Whoever reaches it can read the status, and nothing else.
+   * @default '127.0.0.1:9464'
+   */
   readonly listen?: string | undefined;
   /** Names by which it may be asked, beside `localhost` and addresses. @default [] */
   readonly allowedHosts?: readonly string[] | undefined;
@@ -90,8 +106,9 @@ export interface KafkaConfig extends Pick<
   /** The consumer group. Start more processes with the same one to scale out. */
   readonly groupId: string;
   /**
-   * Memory for records on their way through the process, all partitions together, bytes; at most 64 GiB. Five eighths are
-   * for what was read and is not done. @default half of what the process may use beyond 144 MiB, from 8 MiB to 256 MiB
+   * Memory for records on their way through the process, all partitions together, bytes; at most 64 GiB. Five eighths
+   * are for what was read and is not done. @default half of what the process may use beyond 144 MiB, from 8 MiB to 256
+   * MiB
    */
   readonly budgetBytes?: number | undefined;
 }
@@ -136,11 +153,14 @@ export interface MemoryStateConfig {
 }
 
 export interface RouteConfig extends Route {
-  /** Rows of a record, in an ESM configuration or with `ingest`: see `transformRows`. @default the record's value is the row */
+  /**
+   * Rows of a record, in an ESM configuration or with `ingest`: see `transformRows`. @default the record's value is the
+   * row
+   */
   readonly transform?: Transform | undefined;
   /**
-   * Names the transform, 1 to 100 characters, recorded with each range: give another name with each change of its rows. A
-   * range in doubt of another name halts its partition (`KCR_TRANSFORM`). @default none
+   * Names the transform, 1 to 100 characters, recorded with each range: give another name with each change of its rows.
+   * A range in doubt of another name halts its partition (`KCR_TRANSFORM`). @default none
    */
   readonly transformVersion?: string | undefined;
 }

@@ -1,5 +1,5 @@
 /**
- * The numbers of a configuration, each with the limit that its adapter gives it. Imports: zod, limits.
+ * The numbers of a configuration, each with the limit that its adapter gives it. Imports: options, zod.
  */
 import { z } from 'zod';
 import { MAX_DURATION_MS, type Limits } from '../options.js';

@@ -1,6 +1,6 @@
 /**
  * How ClickHouse is reached, as a configuration says it: the shape of it. What does not fit together the way to
- * ClickHouse checks itself (`addressFault`). Imports: zod, types and words of the adapter.
+ * ClickHouse checks itself (`addressFault`). Imports: clickhouse, zod.
  */
 import { z } from 'zod';
 import { encodings, sinkLimits } from '../clickhouse/options.js';

@@ -1,6 +1,6 @@
 /**
- * Imports: errors. What a configuration's strings refer to: `${NAME}`, `${NAME:-default}`, `${file:/path}`; `$${` stands
- * for `${` itself. No message holds a value.
+ * What a configuration's strings refer to: `${NAME}`, `${NAME:-default}`, `${file:/path}`; `$${` stands
+ * for `${` itself. No message holds a value. Imports: nothing.
  */
 
 export interface World {

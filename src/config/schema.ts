@@ -1,6 +1,7 @@
 /**
  * The shape of a configuration: keys, types, words, limits. What each key is stands in `ingest-config.ts`; the compiler
- * sees that both say the same. Limits, words and defaults are the adapters' own. Imports: zod, the adapters' values.
+ * sees that both say the same. Limits, words and defaults are the adapters' own.
+ * Imports: clickhouse, kafka, ledger, observe, operators, operators/between, state, zod.
  */
 import { z } from 'zod';
 import { batchLimits } from '../../operators/buffer-count-or-time.js';

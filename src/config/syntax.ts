@@ -1,6 +1,6 @@
 /**
- * Imports: yaml. A configuration's text becomes a value. What is wrong is told by its line and column and in words of
- * our own: the parsers' messages quote what stands there, which may be a password.
+ * A configuration's text becomes a value. What is wrong is told by its line and column and in words of
+ * our own: the parsers' messages quote what stands there, which may be a password. Imports: yaml.
  */
 import { isScalar, LineCounter, parseDocument, visit, type Document, type YAMLError } from 'yaml';
 

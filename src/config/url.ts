@@ -1,6 +1,6 @@
 /**
- * Imports: errors. User and password that stand in `clickhouse.url` or `clickhouse.proxy.url`: taken out of it, so that
- * no message can show them, and used.
+ * User and password that stand in `clickhouse.url` or `clickhouse.proxy.url`: taken out of it, so that
+ * no message can show them, and used. Imports: nothing.
  */
 import { unusable } from './unusable.js';
 

@@ -1,6 +1,6 @@
 /**
- * Room: questions to a cluster that need no group: who it is, what topics it has, how far a group lags. Each opens a
- * connection of its own and closes it.
+ * Questions to a cluster that need no group: who it is, what topics it has, how far a group lags. Each opens a
+ * connection of its own and closes it. Imports: abort, errors, kafka/connection, kafka/group, kafkajs.
  */
 import type { Admin } from 'kafkajs';
 import { within } from '../abort.js';

@@ -1,6 +1,6 @@
 /**
- * Room: a consumer group and its topics as they stand at this moment, looked at from outside: nobody joins. One
- * connection, which is closed again.
+ * A consumer group and its topics as they stand at this moment, looked at from outside: nobody joins. One
+ * connection, which is closed again. Imports: abort, errors, kafka/connection, kafka/group.
  */
 import { withAdmin } from './admin.js';
 import { groupPositions, type GroupPosition } from './group/group-offsets.js';
@@ -24,7 +24,10 @@ export interface GroupNow {
   readonly assignor: string;
   /** `consumer`, as a rule; '' for a group that has had no members yet. */
   readonly protocolType: string;
-  /** The oldest open transaction of each partition whose readable end lies before its log's end, as far as the brokers tell. */
+  /**
+   * The oldest open transaction of each partition whose readable end lies before its log's end, as far as the brokers
+   * tell.
+   */
   readonly transactions: readonly OpenTransaction[];
   /** By topic, in the order that was asked for, then by partition. */
   readonly partitions: readonly GroupPartition[];

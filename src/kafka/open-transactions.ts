@@ -1,6 +1,7 @@
 /**
- * Imports: this room. Who holds a partition's readers back: open transactions, by their producers and since when. Asks
+ * Who holds a partition's readers back: open transactions, by their producers and since when. Asks
  * the leaders (Kafka 2.8 and later) and the coordinators (3.0 and later); what no broker tells stays unknown.
+ * Imports: kafka/connection, kafka/group.
  */
 import type { TopicPartition } from './group/assignor.js';
 import { checkedBroker, maxVersion, type KafkajsBroker, type KafkajsCluster } from './connection/broker.js';
@@ -24,7 +25,10 @@ const API = { describeProducers: 61, describeTransactions: 65, listTransactions:
 /** Of so many partitions at once: a cluster may have thousands. */
 export const MOST_TRANSACTIONS = 100;
 
-/** Of the partitions whose readable end lies before the log's end, the oldest one each. Throws nothing: it is told beside other things. */
+/**
+ * Of the partitions whose readable end lies before the log's end, the oldest one each. Throws nothing: it is told
+ * beside other things.
+ */
 export async function openTransactions(
   cluster: KafkajsCluster,
   positions: readonly GroupPosition[],

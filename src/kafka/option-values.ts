@@ -1,6 +1,5 @@
 /**
- * Defaults, limits and words of the options: each is said here, and nowhere else. Imports: nothing but what all adapters
- * share.
+ * Defaults, limits and words of the options: each is said here, and nowhere else. Imports: options.
  */
 import { MAX_DURATION_MS } from '../options.js';
 

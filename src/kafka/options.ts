@@ -1,6 +1,6 @@
 /**
- * Room: what a person may say about the Kafka side, with its defaults and its checks. Values only: no connection, no
- * kafkajs but for the types of its authentication.
+ * What a person may say about the Kafka side, with its defaults and its checks. Values only: no connection, no
+ * kafkajs but for the types of its authentication. Imports: Node, events, kafka/connection, options.
  */
 import type { ConnectionOptions } from 'node:tls';
 import { ignoreEvents, type OnEvent } from '../events.js';
@@ -98,9 +98,9 @@ export interface KafkaSourceOptions extends KafkaClientOptions {
   readonly maxBytes?: number | undefined;
   /**
    * Memory for records on their way, bytes. Five eighths are for what was delivered and is not done: each partition has
-   * an equal share of that, and may always have one fetch outstanding; a record batch that unpacks to more than 8 MiB waits
-   * for room, and at most one at a time is beyond it. One that unpacks to more than all of it is refused. The rest is for what is being received, and for
-   * what the garbage collector has yet to take. @default 268435456
+   * an equal share of that, and may always have one fetch outstanding; a record batch that unpacks to more than 8 MiB
+   * waits for room, and at most one at a time is beyond it. One that unpacks to more than all of it is refused. The
+   * rest is for what is being received, and for what the garbage collector has yet to take. @default 268435456
    */
   readonly budgetBytes?: number | undefined;
   /** Leave out the records of transactions that are open or aborted. @default 'read_committed' */
@@ -120,15 +120,16 @@ export interface KafkaSourceOptions extends KafkaClientOptions {
   readonly onReset?: 'halt' | 'restart' | undefined;
   /**
    * A record batch that cannot be believed (its checksum, its counts, its offsets) or that unpacks to more than
-   * `budgetBytes`, after it was fetched again a few times: the partition fails with `KCR_CORRUPT_BATCH`, or goes on behind
-   * the batch, which is told as the event `corruptBatch` and covered by a chunk without records. Where not even the
-   * batch's own offsets can be believed the partition fails in any case. @default 'halt'
+   * `budgetBytes`, after it was fetched again a few times: the partition fails with `KCR_CORRUPT_BATCH`, or goes on
+   * behind the batch, which is told as the event `corruptBatch` and covered by a chunk without records. Where not even
+   * the batch's own offsets can be believed the partition fails in any case. @default 'halt'
    */
   readonly onCorruptBatch?: 'halt' | 'skip' | undefined;
   /**
    * Whoever is given a partition claims its state in a store, which says where to go on. Then a partition whose topic
    * was created anew or truncated is lost and assigned again in any case, for the claim to compare and decide; and one
-   * that cannot begin where the group's offset says is given time to be sent elsewhere. A ledger over the source says so by itself.
+   * that cannot begin where the group's offset says is given time to be sent elsewhere. A ledger over the source says
+   * so by itself.
    * @default false
    */
   readonly stateDecides?: boolean | undefined;

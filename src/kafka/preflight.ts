@@ -1,5 +1,6 @@
 /**
- * Room: what is asked of Kafka before the start: does it answer, does it let us in, are the topics there.
+ * What is asked of Kafka before the start: does it answer, does it let us in, are the topics there.
+ * Imports: errors, kafka/connection, preflight.
  */
 import { IngestError } from '../errors.js';
 import { refusalFrom, type Finding } from '../preflight/finding.js';

@@ -1,5 +1,6 @@
 /**
- * Imports: ports. The `RecordSource` over Kafka. A thin front: a call is checked here; group/ does it.
+ * The `RecordSource` over Kafka. A thin front: a call is checked here; group/ does it.
+ * Imports: errors, events, kafka/connection, kafka/group, model, ports, rxjs.
  */
 import { Observable, defer, of, type ObservableInput } from 'rxjs';
 import { IngestError } from '../errors.js';
@@ -40,8 +41,8 @@ export interface KafkaSource extends GroupSource {
 
 /**
  * A member of a consumer group. Its commits are pinned to the generation of the assignment, it waits for revoked
- * partitions to be released before it joins again, heartbeats go on meanwhile. An offset out of range is never reset: its
- * partition fails, as one does that cannot be read, or whose topic was created anew; the others go on.
+ * partitions to be released before it joins again, heartbeats go on meanwhile. An offset out of range is never reset:
+ * its partition fails, as one does that cannot be read, or whose topic was created anew; the others go on.
  *
  * @throws `KCR_CONFIG` at once; `KCR_KAFKAJS_HOOKS`, `KCR_TOPIC_MISSING`, `KCR_KAFKA` into `events`.
  * Lost connections are not errors: they are mended for as long as it takes.

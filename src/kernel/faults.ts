@@ -1,5 +1,5 @@
 /**
- * Room: what can be wrong with a value, and how it is said. Pure, imports nothing.
+ * What can be wrong with a value, and how it is said. Pure, imports nothing. Imports: nothing.
  */
 
 /** The numbers are what the WebAssembly module answers: `assembly/value-check.ts` has them, too. */
@@ -52,7 +52,10 @@ export const provenanceNames = ['_topic', '_partition', '_offset', '_timestamp',
 
 export type ProvenanceName = (typeof provenanceNames)[number];
 
-/** One bit for each name, the first of `provenanceNames` the lowest: fields of the first level that a value must not have. */
+/**
+ * One bit for each name, the first of `provenanceNames` the lowest: fields of the first level that a value must not
+ * have.
+ */
 export type ReservedNames = number;
 
 /** @default none */

@@ -1,4 +1,6 @@
-/** Room: the hot loop over values' bytes. Imports nothing. */
+/**
+ * The hot loop over values' bytes. Imports nothing. Imports: nothing.
+ */
 export {
   faultText,
   FaultKind,

@@ -1,12 +1,13 @@
 /**
- * Room: is a value one JSON object by RFC 8259, and has it no field that is ours? In JavaScript, a byte at a time. It
- * stands in where WebAssembly has no SIMD and for values larger than the module's memory, and is what the module is held
- * against: both give the same answers and the same positions. Pure.
+ * Is a value one JSON object by RFC 8259, and has it no field that is ours? In JavaScript, a byte at a time. It
+ * stands in where WebAssembly has no SIMD and for values larger than the module's memory, and is what the module is
+ * held against: both give the same answers and the same positions. Pure.
  *
  * What JSON.parse takes as an object, from the bytes decoded as UTF-8, is accepted, and nothing else; except for
  * - objects and arrays nested deeper than `MAX_DEPTH`;
  * - a field of the first level with a reserved name, if any are reserved.
  * Bytes that are not UTF-8 are left alone inside of strings, as JSON.parse sees U+FFFD in their place.
+ * Imports: nothing.
  */
 import { FaultKind, MAX_DEPTH, provenanceNames, type ReservedNames, type ValueFault } from './faults.js';
 

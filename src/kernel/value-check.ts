@@ -1,6 +1,7 @@
 /**
- * Room: values checked many at a time, by WebAssembly where it has SIMD and by its twin in JavaScript elsewhere. The
+ * Values checked many at a time, by WebAssembly where it has SIMD and by its twin in JavaScript elsewhere. The
  * module's memory is fixed, and shared: a check runs from its first value to its last without a pause.
+ * Imports: nothing.
  */
 import { FaultKind, type ReservedNames, type ValueFault } from './faults.js';
 import { twinFault } from './twin.js';

@@ -1,8 +1,8 @@
 /**
- * One partition's state during one assignment, as the stages change it. Imports: ports, model.
+ * One partition's state during one assignment, as the stages change it.
  *
  * Each method queues a change and emits once the state that holds it is stored; what happens when the process dies
- * before or after that stands in `../ledger.ts`.
+ * before or after that stands in `../ledger.ts`. Imports: errors, model, ports, rxjs.
  */
 import { defer, map, of, type Observable } from 'rxjs';
 import { IngestError, type ErrorCode } from '../errors.js';
@@ -44,8 +44,8 @@ export class PartitionLedger {
   }
 
   /**
-   * Settles the oldest range in doubt, which must end at `lastOffset` (I5). Emits what is settled once that is stored; at
-   * once if it is already, or lies before everything this state tells of.
+   * Settles the oldest range in doubt, which must end at `lastOffset` (I5). Emits what is settled once that is stored;
+   * at once if it is already, or lies before everything this state tells of.
    */
   settle(lastOffset: number): Observable<number> {
     return defer(() => {
@@ -69,15 +69,17 @@ export class PartitionLedger {
     return replacing({ ...rest, excluded });
   }
 
-  /** Adds to a range in doubt what must outlive this process before it is acted on. Emits the intent once it is stored. */
+  /**
+   * Adds to a range in doubt what must outlive this process before it is acted on. Emits the intent once it is stored.
+   */
   note(intent: Intent, notes: IntentNotes): Observable<Intent> {
     const { first, last } = intent;
     return this.#changeRange({ kind: 'note', first, last, notes }, intent);
   }
 
   /**
-   * Records ranges in doubt in other parts, which cover the very same offsets; each part is a range of its own from then
-   * on, under a token of its own. Only for ranges of which no row is in the table, and of which every attempt was
+   * Records ranges in doubt in other parts, which cover the very same offsets; each part is a range of its own from
+   * then on, under a token of its own. Only for ranges of which no row is in the table, and of which every attempt was
    * answered (I16). Emits the parts once they are stored.
    */
   recut(parts: readonly Intent[]): Observable<readonly Intent[]> {
@@ -86,7 +88,10 @@ export class PartitionLedger {
       .pipe(map((stored) => parts.map((part) => this.#rangeOf(stored, part))));
   }
 
-  /** Emits once it is stored that the partition has halted. What waits is not written any more, but for a write under way. */
+  /**
+   * Emits once it is stored that the partition has halted. What waits is not written any more, but for a write under
+   * way.
+   */
   halt(code: ErrorCode, heals: boolean): Observable<HaltNote> {
     return defer(() => {
       const before = this.state.halted;

@@ -1,5 +1,5 @@
 /**
- * What a person is told where a state does not speak of the log that is there. Imports: model.
+ * What a person is told where a state does not speak of the log that is there. Imports: errors, model.
  */
 import { IngestError } from '../errors.js';
 import type { LogCheck } from '../model/compare-with-log.js';

@@ -1,9 +1,10 @@
 /**
  * The one queue through which a partition's state is written. A change is answered only with the state that the store
- * says it has written. Imports: ports, model.
+ * says it has written.
  *
  * What waits while a write is under way goes into the next one together (`nextWrite`). When the process dies, a write
  * under way may land or not, and nobody was told of it either way: the next owner reads what is there.
+ * Imports: errors, events, model, ports, retry, rxjs.
  */
 import { defer, from, last, Observable, Subscription, tap, type SchedulerLike } from 'rxjs';
 import { asIngestError, hasCode, IngestError } from '../errors.js';

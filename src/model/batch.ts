@@ -1,5 +1,5 @@
 /**
- * Room: cutting and joining offset ranges. Pure functions, imports the model only.
+ * Cutting and joining offset ranges. Pure functions, imports the model only. Imports: nothing.
  */
 import { PackedRecords, cursorOver, type RecordCursor } from './packed-records.js';
 import type { Batch, KafkaRecord, Records } from './record.js';
@@ -48,7 +48,10 @@ export function indexAfter(records: Records, offset: number): number {
   return low;
 }
 
-/** What Kafka sent was checked when it was read. Of records that somebody else made a search by halves could skip good ones. */
+/**
+ * What Kafka sent was checked when it was read. Of records that somebody else made a search by halves could skip good
+ * ones.
+ */
 function expectAscending(records: Records): void {
   if (records instanceof PackedRecords) return;
   let last = -1;

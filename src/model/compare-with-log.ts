@@ -1,5 +1,6 @@
 /**
- * Room: does a stored state still speak of the log that is there? A pure function; no clock, no port may enter.
+ *
+ * Imports: nothing.
  */
 import { lastKnownOffset, resumeOffset, type PartitionState } from './state.js';
 

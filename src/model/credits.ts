@@ -1,6 +1,6 @@
 /**
- * Room: byte credits, the source's back-pressure. What was delivered and is not done is outstanding; a partition with
- * too much of it is not asked for more. Pure accounting: no clock, no Kafka.
+ * Byte credits, the source's back-pressure. What was delivered and is not done is outstanding; a partition with
+ * too much of it is not asked for more. Pure accounting: no clock, no Kafka. Imports: nothing.
  */
 
 /** So that fetching does not become a trickle when little room is left. */
@@ -30,10 +30,10 @@ export interface Delivery {
 /**
  * Each partition may hold `budget / partitions`; it pauses at that and resumes at half of it. All together may hold the
  * budget, and again half of it resumes; but a partition that holds nothing may always fetch once, so that partitions
- * whose inserts hang cannot starve the others. One at a time may exceed all that: a partition with a range in doubt that
- * is larger than its share (it was recorded when the share was larger) could never go on otherwise, nor one whose next
- * record batch unpacks to more. So at most the budget, one fetch for each partition as far as its batches are not large,
- * and the ranges in doubt or the large batch of one are held.
+ * whose inserts hang cannot starve the others. One at a time may exceed all that: a partition with a range in doubt
+ * that is larger than its share (it was recorded when the share was larger) could never go on otherwise, nor one whose
+ * next record batch unpacks to more. So at most the budget, one fetch for each partition as far as its batches are not
+ * large, and the ranges in doubt or the large batch of one are held.
  */
 export class Credits {
   readonly #budget: number;
@@ -197,7 +197,10 @@ export class Credits {
     return (before.full && !this.#full) || (before.paused && !account.paused) || emptied;
   }
 
-  /** Shares change with every partition that comes or goes: each account is looked at when it matters, not all of them then. */
+  /**
+   * Shares change with every partition that comes or goes: each account is looked at when it matters, not all of them
+   * then.
+   */
   #decide(account: Account): void {
     const { share } = this;
     if (account.outstanding >= share) account.paused = true;

@@ -1,6 +1,6 @@
 /**
- * JSON whose numbers keep all their digits. `JSON.parse` rounds what a double cannot hold: a UInt64 beyond 2^53, a Decimal
- * of more than 15 digits. Pure; imports nothing.
+ * JSON whose numbers keep all their digits. `JSON.parse` rounds what a double cannot hold: a UInt64 beyond 2^53, a
+ * Decimal of more than 15 digits. Pure; imports nothing. Imports: nothing.
  */
 
 /** A number that no double holds, as it was written. In arithmetic it is the nearest double. */
@@ -23,7 +23,10 @@ export class ExactNumber {
 
 /** Doubles hold every decimal number of so many digits. */
 const SAFE_DIGITS = 15;
-/** No sixteen digits in a row, nor around a point: every number in it is a double. A longer string is looked at for nothing. */
+/**
+ * No sixteen digits in a row, nor around a point: every number in it is a double. A longer string is looked at for
+ * nothing.
+ */
 const long = /[\d.]{16}|\d[eE]/;
 
 /**

@@ -1,6 +1,7 @@
 /**
- * Room: the ranges in doubt of a stored state: how they are written, read, and checked. Pure; imports the model only.
+ * The ranges in doubt of a stored state: how they are written, read, and checked. Pure; imports the model only.
  * What several ranges have in common (fingerprint, table) is written once, and each has its number there.
+ * Imports: nothing.
  */
 import type { Intent, TableRecord } from './state.js';
 

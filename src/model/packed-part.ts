@@ -1,6 +1,6 @@
 /**
- * Records as they came, in columns: where each one's key and value lie in the bytes that were fetched. Pure. Imports: the
- * model.
+ * Records as they came, in columns: where each one's key and value lie in the bytes that were fetched. Pure.
+ * Imports: nothing.
  */
 import type { KafkaRecord, RecordHeaders } from './record.js';
 
@@ -15,7 +15,10 @@ export interface PackedPart {
   readonly buffers: readonly Buffer[];
   readonly offsets: Float64Array;
   readonly timestampsMs: Float64Array;
-  /** For each record: its buffer's index, where the key begins, its length, where the value begins, its length; a length of -1 is null. */
+  /**
+   * For each record: its buffer's index, where the key begins, its length, where the value begins, its length; a length
+   * of -1 is null.
+   */
   readonly places: Int32Array;
   /** Reads the headers, which begin behind the value. */
   readonly headersAt: (data: Buffer, at: number) => RecordHeaders;

@@ -1,7 +1,7 @@
 /**
- * Room: records as they came, in columns: where each one's key and value lie in the bytes that were fetched. A record of
+ * Records as they came, in columns: where each one's key and value lie in the bytes that were fetched. A record of
  * its own costs several hundred bytes and the garbage collector's time; here it is made only when somebody asks for it.
- * Pure, imports the model only; nothing of Kafka's or ClickHouse's formats may enter.
+ * Imports: nothing.
  */
 import { recordAt, type PackedPart, type Window } from './packed-part.js';
 import { PackedCursor, PlainCursor, type RecordCursor } from './record-cursor.js';

@@ -1,6 +1,6 @@
 /**
- * Room: the decision at the heart of exactly-once: what becomes of records that arrive, given what is settled and what
- * is in doubt. A pure function; no rxjs, no clock, no store may enter.
+ * The decision at the heart of exactly-once: what becomes of records that arrive, given what is settled and what
+ * is in doubt. Imports: nothing.
  */
 import { bytesOf, joinBatches, splitBatch } from './batch.js';
 import type { Batch, KafkaRecord } from './record.js';
@@ -21,7 +21,9 @@ export interface Progress {
 export type Decision =
   /** Settled long ago: to be committed, not inserted. */
   | { readonly kind: 'skip'; readonly batch: Batch }
-  /** In doubt: to be inserted as exactly `intent`, under its recorded token; `excluded` are the records it is without. */
+  /**
+   * In doubt: to be inserted as exactly `intent`, under its recorded token; `excluded` are the records it is without.
+   */
   | {
       readonly kind: 'replay';
       readonly intent: Intent;

@@ -1,5 +1,5 @@
 /**
- * Goes through records without making any: the loops over every record of a batch. Pure. Imports: the model.
+ * Goes through records without making any: the loops over every record of a batch. Pure. Imports: nothing.
  */
 import { STRIDE, type PackedPart, type Window } from './packed-part.js';
 import type { KafkaRecord, RecordHeaders, Records } from './record.js';

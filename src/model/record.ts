@@ -1,6 +1,5 @@
 /**
- * Room: the values that travel through the pipeline. Pure data, imports nothing.
- * No clock, no client library, no rxjs may enter.
+ * The values that travel through the pipeline. Pure data. Imports: nothing.
  */
 
 /**
@@ -28,8 +27,8 @@ export interface KafkaRecord {
 export type RecordHeaders = readonly (readonly [name: string, value: Buffer | null])[];
 
 /**
- * Records, ascending by offset. An array of them is one. What the source delivers holds the bytes as they came and makes
- * a record anew each time it is asked for one: going through it twice makes each of them twice.
+ * Records, ascending by offset. An array of them is one. What the source delivers holds the bytes as they came and
+ * makes a record anew each time it is asked for one: going through it twice makes each of them twice.
  */
 export interface Records extends Iterable<KafkaRecord> {
   readonly length: number;
@@ -52,11 +51,14 @@ export interface Assignment {
   /** Where the source begins, unless it is told to seek: the group's committed offset, or what stands for none. */
   readonly startOffset: number;
   /**
-   * The offset that the group had committed; undefined: nothing, or only a place to begin that a source chose by itself.
-   * Beyond where a claimed state goes on it halts the partition: the state is an old one.
+   * The offset that the group had committed; undefined: nothing, or only a place to begin that a source chose by
+   * itself. Beyond where a claimed state goes on it halts the partition: the state is an old one.
    */
   readonly committed?: number | undefined;
-  /** Kafka's id of the topic, which a topic that is created anew under the same name does not share; undefined: the brokers give none. */
+  /**
+   * Kafka's id of the topic, which a topic that is created anew under the same name does not share; undefined: the
+   * brokers give none.
+   */
   readonly topicId?: string | undefined;
 }
 

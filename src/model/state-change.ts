@@ -1,6 +1,6 @@
 /**
  * What may happen to a partition's state, and how changes that wait become one write. Pure: no clock, no store.
- * Imports: the model.
+ * Imports: nothing.
  */
 import { lastKnownOffset, type HaltNote, type Intent, type IntentNotes, type PartitionState } from './state.js';
 
@@ -93,7 +93,8 @@ export interface NextWrite<Waiting> {
  * The one rule by which changes that wait become one write: all of them, in the order in which they came, but
  *
  * - a halt goes alone, since nothing else is written any more;
- * - ranges are recorded last, as far as `maxPending` leaves room: what is settled in the same write makes room for them.
+ * - ranges are recorded last, as far as `maxPending` leaves room: what is settled in the same write makes room for
+ *   them.
  */
 export function nextWrite<Waiting extends { readonly change: StateChange }>(
   state: PartitionState,

@@ -1,12 +1,13 @@
 /**
- * Room: a partition's state as one line of JSON that a person can read, and back. Pure; imports the model and the
- * error class. No store, no client library may enter.
+ * A partition's state as one line of JSON that a person can read, and back. Pure; imports the model and the
+ * error class.
  *
  * ```json
  * {"v":3,"owner":"ingest-7/412","write":"9f2c41d0a7b3-5","settled":41,"incarnation":0,"topicId":"h1Qq…","pending":[
  *   {"first":42,"last":99,"rows":57,"atMs":1795000000000,"settings":"…","target":{"tables":["db.t"],"id":"2057c3d3-…",
  *    "columns":"tpo-1f3c9a","shape":"90aa31c4","alteredS":1794990000},"excluded":"43,50-52"}]}
  * ```
+ * Imports: errors.
  */
 import { IngestError } from '../errors.js';
 import {
@@ -51,8 +52,8 @@ const oldestFormat = 1;
 export const stateLimits = { bytes: 4000, ownerBytes: 200, writeBytes: 60, excluded: MOST_EXCLUDED } as const;
 
 /**
- * What a source commits beside an offset that it chose itself, since the group had committed nothing: where to begin, not
- * how far anybody has got. It stands where a state may stand, and is none.
+ * What a source commits beside an offset that it chose itself, since the group had committed nothing: where to begin,
+ * not how far anybody has got. It stands where a state may stand, and is none.
  */
 export const chosenOffset = 'chosen';
 

@@ -1,6 +1,6 @@
 /**
- * Room: the state of a partition, as the state stores keep it. Pure data and pure functions, imports the model only.
- * No clock, no store may enter.
+ * The state of a partition, as the state stores keep it. Pure data and pure functions, imports the model only.
+ * Imports: nothing.
  */
 
 /**
@@ -17,7 +17,9 @@ export interface TableRecord {
   readonly columns: string;
   /** Hash of the table's whole definition, without its name. */
   readonly shape: string;
-  /** When the definition was changed last, seconds since the epoch on the server; undefined: the server does not say. */
+  /**
+   * When the definition was changed last, seconds since the epoch on the server; undefined: the server does not say.
+   */
   readonly alteredS?: number;
   /** Number of the last mutation that named a provenance column; undefined: the user may not see mutations. */
   readonly mutation?: number;
@@ -39,17 +41,22 @@ export interface Intent {
   /** Undefined: recorded by a version that did not say. */
   readonly written?: TableRecord;
   /**
-   * Every offset below it was settled when this range was recorded, so its row was in the table then. Undefined: `first`.
+   * Every offset below it was settled when this range was recorded, so its row was in the table then. Undefined:
+   * `first`.
    */
   readonly floor?: number;
   /** Which form the token has (see `dedupToken`); undefined: the first, which does not name the group. */
   readonly tokenForm?: 2;
   /**
-   * A fill may have been sent (see `PreparedInsert.fill`): from then on what is missing goes out under the fill's token only.
+   * A fill may have been sent (see `PreparedInsert.fill`): from then on what is missing goes out under the fill's token
+   * only.
    * @default false
    */
   readonly isFilling?: true;
-  /** A fill was answered, and the look behind it did not see its rows: nothing of the range is sent any more. @default false */
+  /**
+   * A fill was answered, and the look behind it did not see its rows: nothing of the range is sent any more. @default
+   * false
+   */
   readonly isUnseen?: true;
   /**
    * Until then the table may show rows of it that will disappear, milliseconds since the epoch by the clock of who was
@@ -93,7 +100,10 @@ export interface PartitionState {
    * which of a range are there.
    */
   readonly isOffsetReused?: true;
-  /** Where the first owner began, above 0: what lies before it was never to be ingested. Undefined: at 0, or nobody noted it. */
+  /**
+   * Where the first owner began, above 0: what lies before it was never to be ingested. Undefined: at 0, or nobody
+   * noted it.
+   */
   readonly began?: number;
   /** Undefined: it has not halted, has gone on since, or its halt could not be stored. */
   readonly halted?: HaltNote;

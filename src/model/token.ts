@@ -1,5 +1,5 @@
 /**
- * Room: the names under which ClickHouse knows a batch again. Pure, imports the model only.
+ * The names under which ClickHouse knows a batch again. Pure, imports the model only. Imports: nothing.
  */
 import type { Intent } from './state.js';
 

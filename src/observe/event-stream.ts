@@ -1,6 +1,6 @@
 /**
  * `/events`: the status once a second and what happens, as server-sent events, to a few listeners. A listener that does
- * not read is let go: nothing waits for it. Imports: Node, the rest of this folder.
+ * not read is let go: nothing waits for it. Imports: Node.
  */
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { notice } from './notice.js';

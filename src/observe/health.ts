@@ -1,5 +1,5 @@
 /**
- * Whether an ingestion lives and is ready, for those who restart processes and send them work. Pure. Imports: the status.
+ * Whether an ingestion lives and is ready, for those who restart processes and send them work. Pure. Imports: nothing.
  */
 import type { IngestStatus } from './status.js';
 

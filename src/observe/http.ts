@@ -1,6 +1,6 @@
 /**
- * A small server about one ingestion: `/` (the page), `/metrics`, `/livez`, `/readyz`, `/api/status`, `/events`. It only
- * reads: GET and HEAD. It shows no values of records. Imports: Node, prom-client, the rest of this folder.
+ * A small server about one ingestion: `/` (the page), `/metrics`, `/livez`, `/readyz`, `/api/status`, `/events`. It
+ * only reads: GET and HEAD. It shows no values of records. Imports: Node, errors, prom-client.
  */
 import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
@@ -18,8 +18,8 @@ export interface StatusServerConfig {
   /** `host:port`; port 0 takes a free one. Loopback unless another host is named. @default '127.0.0.1:9464' */
   readonly listen?: string;
   /**
-   * Names by which it may be asked beside `localhost` and addresses. Others are refused (421): a web page somewhere must
-   * not read this by a name of its own that leads here. @default []
+   * Names by which it may be asked beside `localhost` and addresses. Others are refused (421): a web page somewhere
+   * must not read this by a name of its own that leads here. @default []
    */
   readonly allowedHosts?: readonly string[];
   /** What `/metrics` gives; without one it answers 404. */

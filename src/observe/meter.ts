@@ -1,6 +1,6 @@
 /**
  * What an ingestion does at this moment, kept up to date from its events, its outcomes and the calls of its ports. One
- * meter an ingestion; status, metrics and the page read it. Imports: errors, events, the model.
+ * meter an ingestion; status, metrics and the page read it. Imports: errors, events, model.
  */
 import type { IngestError } from '../errors.js';
 import type { IngestEvent, Outcome } from '../events.js';

@@ -1,6 +1,6 @@
 /**
- * The instruments of an ingestion in a registry of prom-client, which may be the caller's. Imports: prom-client, the
- * status. Names begin with `kcr_`; partitions are labels of gauges only, and of none above 500 of them.
+ * The instruments of an ingestion in a registry of prom-client, which may be the caller's. Names begin with `kcr_`;
+ * partitions are labels of gauges only, and of none above 500 of them. Imports: events, prom-client.
  */
 import { Counter, Gauge, Histogram, type Registry } from 'prom-client';
 import type { IngestEvent, Outcome } from '../events.js';

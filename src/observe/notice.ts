@@ -1,5 +1,5 @@
 /**
- * What happened, as people read it: one sentence, and what to do. Never a value of a record. Pure. Imports: events.
+ * What happened, as people read it: one sentence, and what to do. Never a value of a record. Pure. Imports: nothing.
  */
 import type { Noted } from './meter.js';
 import { publicText } from './public-text.js';

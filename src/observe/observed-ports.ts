@@ -1,5 +1,5 @@
 /**
- * Ports whose calls are measured. What they do, and when, stays as it is. Imports: errors, ports, overlay, the meter.
+ * Ports whose calls are measured. What they do, and when, stays as it is. Imports: errors, overlay, ports, rxjs.
  */
 import { defer, from, Observable, type ObservableInput } from 'rxjs';
 import { asIngestError, type IngestError } from '../errors.js';

@@ -1,6 +1,6 @@
 /**
  * An ingestion at one moment, as plain values: what `status()` gives, and what the program's page, `top`, metrics and
- * summary lines show. Pure. Imports: events, the model, the meter.
+ * summary lines show. Pure. Imports: ports.
  */
 import type { Call, HaltFacts, Meter, MeterListener, Noted, PartitionFacts, Phase } from './meter.js';
 import type { SourceFacts, SourceProgress } from '../ports.js';

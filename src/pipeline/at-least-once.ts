@@ -1,5 +1,5 @@
 /**
- * The pipeline of at-least-once. Imports: operators, ports.
+ * The pipeline of at-least-once. Imports: events, operators, ports, rxjs, stages.
  */
 import type { Observable } from 'rxjs';
 import { commit } from '../../operators/commit.js';
@@ -15,8 +15,8 @@ export type AtLeastOnceConfig = PipelineConfig<BufferedBatch>;
 /**
  * consume → group → buffer → insert → commit
  *
- * A record is committed after it was inserted: never lost, but twice when the process dies in between. Emits one outcome
- * for each batch. Subscribing joins the group, unsubscribing leaves it at once.
+ * A record is committed after it was inserted: never lost, but twice when the process dies in between. Emits one
+ * outcome for each batch. Subscribing joins the group, unsubscribing leaves it at once.
  */
 export function atLeastOnce(
   source: RecordSource,

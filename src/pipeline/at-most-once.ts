@@ -1,5 +1,5 @@
 /**
- * The pipeline of at-most-once. Imports: operators, ports.
+ * The pipeline of at-most-once. Imports: events, operators, operators/internal, ports, rxjs, stages.
  */
 import type { Observable } from 'rxjs';
 import { commit } from '../../operators/commit.js';
@@ -16,8 +16,8 @@ export type AtMostOnceConfig = PipelineConfig<CommittedBatch>;
 /**
  * consume → group → buffer → commit → insert
  *
- * A record is committed before it is inserted: never twice, but lost when the process dies in between. Emits one outcome
- * for each batch. Subscribing joins the group, unsubscribing leaves it at once.
+ * A record is committed before it is inserted: never twice, but lost when the process dies in between. Emits one
+ * outcome for each batch. Subscribing joins the group, unsubscribing leaves it at once.
  */
 export function atMostOnce(source: RecordSource, sink: InsertSink, config: AtMostOnceConfig = {}): Observable<Outcome> {
   return consumeBatches(source, config, (batches, partition) =>

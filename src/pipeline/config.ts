@@ -1,5 +1,6 @@
 /**
- * What the three pipelines take beside their ports. Imports: operators, types.
+ * What the three pipelines take beside their ports.
+ * Imports: events, ledger, operators, operators/between, retry, rxjs, stages.
  */
 import type { MonoTypeOperatorFunction, Observable, SchedulerLike } from 'rxjs';
 import type { BufferConfig } from '../../operators/buffer-count-or-time.js';
@@ -23,11 +24,17 @@ export interface PipelineConfig<B extends InsertableBatch> {
   readonly transform?: (topic: string) => MonoTypeOperatorFunction<B> | undefined;
   /** Batches of one partition under way at once; under exactly-once also in doubt. @default 2 */
   readonly maxPending?: number;
-  /** A record that ClickHouse refuses: halt its partition, or go on without it, which is told and counted. @default 'halt' */
+  /**
+   * A record that ClickHouse refuses: halt its partition, or go on without it, which is told and counted. @default
+   * 'halt'
+   */
   readonly onPoison?: 'halt' | 'exclude';
   /** A record without a value. @default as `onPoison` says: 'skip' for 'exclude' */
   readonly onTombstone?: 'halt' | 'skip' | undefined;
-  /** Partitions that halt for what can be mended from outside are begun anew after a while; `false`: they stay halted. @default {} */
+  /**
+   * Partitions that halt for what can be mended from outside are begun anew after a while; `false`: they stay halted.
+   * @default {}
+   */
   readonly heal?: HealConfig | false;
   /** For calls of the ports that fail. @default {} */
   readonly retry?: RetryConfig;

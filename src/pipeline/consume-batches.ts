@@ -1,5 +1,5 @@
 /**
- * What the three pipelines begin with. Imports: operators, ports.
+ * What the three pipelines begin with. Imports: events, operators, ports, rxjs, stages.
  */
 import type { Observable } from 'rxjs';
 import { bufferCountOrTime } from '../../operators/buffer-count-or-time.js';

@@ -1,5 +1,5 @@
 /**
- * The pipeline of exactly-once. Imports: operators, the ledger, ports.
+ * The pipeline of exactly-once. Imports: events, ledger, operators, ports, rxjs, stages.
  */
 import type { Observable } from 'rxjs';
 import { commit } from '../../operators/commit.js';
@@ -24,8 +24,8 @@ export interface ExactlyOnceConfig
 /**
  * consume → group → buffer → reconcile → insert → commit
  *
- * The range is written down before it is inserted and settled after: never lost, never twice. Emits one outcome for each
- * batch. Subscribing joins the group, unsubscribing leaves it at once.
+ * The range is written down before it is inserted and settled after: never lost, never twice. Emits one outcome for
+ * each batch. Subscribing joins the group, unsubscribing leaves it at once.
  */
 export function exactlyOnce(
   source: SeekableSource,

@@ -1,6 +1,6 @@
 /**
- * Room: RxJS's timers, such that thousands that fall due together do not hold up the process: Node calls all timers that
- * are due before it looks at a socket. Knows nothing of the pipeline.
+ * RxJS's timers, such that thousands that fall due together do not hold up the process: Node calls all timers that
+ * are due before it looks at a socket. Knows nothing of the pipeline. Imports: rxjs.
  */
 import { asyncScheduler, type SchedulerAction, type SchedulerLike, type Subscription } from 'rxjs';
 
@@ -19,8 +19,8 @@ export interface FairSchedulerConfig {
 }
 
 /**
- * As `asyncScheduler`, but what is due is done for ten milliseconds, and 32 actions, at a time. Order is kept; an action that is
- * unsubscribed while it waits for its turn is not called.
+ * As `asyncScheduler`, but what is due is done for ten milliseconds, and 32 actions, at a time. Order is kept; an
+ * action that is unsubscribed while it waits for its turn is not called.
  */
 export function fairScheduler({
   timers = asyncScheduler,

@@ -1,6 +1,8 @@
 /**
- * Room: the one-liner. Opens the adapters a configuration names, checks them before a record is taken, and pipes the
+ * The one-liner. Opens the adapters a configuration names, checks them before a record is taken, and pipes the
  * six stages. An ordinary user of the operators: what stands here, anyone can write by hand.
+ * Imports: Node, abort, clickhouse, config, errors, events, kafka, observe, operators, operators/between, ports,
+ * preflight, rxjs, stages, stores.
  */
 import { randomUUID } from 'node:crypto';
 import { hostname } from 'node:os';
@@ -31,8 +33,8 @@ import { exactlyOnce, type ExactlyOnceConfig } from './exactly-once.js';
 
 export interface IngestOptions {
   /**
-   * Aborting it drains: what was taken is inserted, settled and committed, then the outcomes complete. During the checks
-   * before the start they complete at once.
+   * Aborting it drains: what was taken is inserted, settled and committed, then the outcomes complete. During the
+   * checks before the start they complete at once.
    */
   readonly signal?: AbortSignal;
   /** Called with what happens on the way: assignments, retries, state writes. */
@@ -54,10 +56,11 @@ export interface IngestOptions {
  * }).subscribe((outcome) => console.log(outcome.kind));
  * ```
  *
- * With `ports` of one's own first, these take the place of what the configuration would name: `ingest({ sink }, config)`.
+ * With `ports` of one's own first, these take the place of what the configuration would name: `ingest({ sink },
+ * config)`.
  *
- * @returns One outcome for each batch, in the order of its partition; `halted` when a partition takes nothing more. `pause`
- * and `resume` are for whoever is behind it and does not keep up.
+ * @returns One outcome for each batch, in the order of its partition; `halted` when a partition takes nothing more.
+ * `pause` and `resume` are for whoever is behind it and does not keep up.
  * @throws `KCR_CONFIG` at once. Into the stream: whatever a check before the start refuses, and what the source cannot
  * go on after.
  */
@@ -119,7 +122,8 @@ export interface OpenPorts extends Ports {
  * Checks everything a configuration names, then opens it. Kafka's group is not joined yet. Aborting `signal` meanwhile
  * fails it at once; afterwards it has no effect.
  *
- * @throws Everything the checks refuse, as one error: unreachable servers, missing topics and tables, a dedup window of 0.
+ * @throws Everything the checks refuse, as one error: unreachable servers, missing topics and tables, a dedup window of
+ * 0.
  */
 export function openPorts(config: CheckedConfig, options: IngestOptions = {}): Promise<OpenPorts> {
   // Without ports of one's own all of them are adapters.

@@ -1,5 +1,5 @@
 /**
- * What `ingest` gives: outcomes that can be told to wait, and looked at. Imports: events, ports, observe, rxjs.
+ * What `ingest` gives: outcomes that can be told to wait, and looked at. Imports: events, observe, ports, rxjs.
  */
 import { Observable, tap, type Subscriber, type TeardownLogic } from 'rxjs';
 import type { OnEvent, Outcome } from '../events.js';
@@ -10,9 +10,9 @@ import type { Pausable, RecordSource, SourceFacts } from '../ports.js';
 /**
  * The outcomes of an ingestion, a valve and a status.
  *
- * While it is paused no more records are fetched, for whoever is behind it and does not keep up. What is on its way by then
- * (at most the source's byte budget) still comes. Assignments and heartbeats go on. A subscription that begins while it is
- * paused begins so.
+ * While it is paused no more records are fetched, for whoever is behind it and does not keep up. What is on its way by
+ * then (at most the source's byte budget) still comes. Assignments and heartbeats go on. A subscription that begins
+ * while it is paused begins so.
  *
  * `status()` says at any moment where each partition is, what is in doubt and what limits; `listen` is for one's own
  * metrics, `registerMetrics` and `serveStatus` are made of both.

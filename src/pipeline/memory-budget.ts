@@ -1,6 +1,6 @@
 /**
- * Imports: findings. How many bytes of records may be on their way by default: as much as suits the memory that
- * this process may use. The arithmetic is pure; what it goes by is read from the system once.
+ * How many bytes of records may be on their way by default: as much as suits the memory that
+ * this process may use. The arithmetic is pure; what it goes by is read from the system once. Imports: Node, preflight.
  */
 import { readFileSync } from 'node:fs';
 import { totalmem } from 'node:os';

@@ -1,5 +1,6 @@
 /**
- * A configuration that names less, since ports of one's own take the place of what it would name. Imports: config, ports.
+ * A configuration that names less, since ports of one's own take the place of what it would name.
+ * Imports: config, operators, ports, stores.
  */
 import { checkConfig, type CheckedConfig, type IngestConfig } from '../config/config.js';
 import type { InsertSink } from '../../operators/insert-deduped.js';
@@ -7,7 +8,10 @@ import type { ReconcileSink } from '../../operators/reconcile-with-state.js';
 import type { SeekableSource, StateStore } from '../ports.js';
 import { notInGroup } from '../stores/in-group.js';
 
-/** Each instead of the adapter that a configuration would name. They are checked by nobody, and closed by whoever made them. */
+/**
+ * Each instead of the adapter that a configuration would name. They are checked by nobody, and closed by whoever made
+ * them.
+ */
 export interface OwnPorts {
   readonly source?: SeekableSource;
   readonly sink?: InsertSink & ReconcileSink;

@@ -1,5 +1,5 @@
 /**
- * A port: where batches go. Imports: the model and rxjs's types.
+ * A port: where batches go. Imports: model, rxjs.
  */
 import type { ObservableInput } from 'rxjs';
 import type { Batch } from '../model/record.js';
@@ -7,7 +7,9 @@ import type { Intent } from '../model/state.js';
 
 /** A batch on its way into the table: its range is recorded (exactly-once) or it has no intent at all. */
 export interface InsertBatch extends Batch {
-  /** The recorded intent; undefined in the at-most-once and at-least-once arrangements, and where nothing is inserted. */
+  /**
+   * The recorded intent; undefined in the at-most-once and at-least-once arrangements, and where nothing is inserted.
+   */
   readonly intent: Intent | undefined;
   /** The dedup token of the recorded range; undefined as above. */
   readonly token: string | undefined;
@@ -43,7 +45,8 @@ export interface PreparedInsert {
   /**
    * Why the server may not know the token any more, so that the table must be asked before an attempt is sent: the
    * intent is older than the dedup budget, the server is another version than the one it was recorded for, or the table
-   * may have forgotten what was sent under it. Undefined: the token tells. Asked before each attempt: a process that was frozen must not wake up and send.
+   * may have forgotten what was sent under it. Undefined: the token tells. Asked before each attempt: a process that
+   * was frozen must not wake up and send.
    */
   tokenDoubt(nowMs: number): string | undefined;
   /**
@@ -53,22 +56,22 @@ export interface PreparedInsert {
    */
   readonly readBackWhenInDoubt: boolean;
   /**
-   * Asks the table. `tokenDoubt`: why it is asked before an attempt instead of after one. It concludes only from a table
-   * and columns that the attempts really wrote to (I15). Errors with `KCR_READ_BACK` where that is not possible and the
-   * doubt cannot be cleared otherwise.
+   * Asks the table. `tokenDoubt`: why it is asked before an attempt instead of after one. It concludes only from a
+   * table and columns that the attempts really wrote to (I15). Errors with `KCR_READ_BACK` where that is not possible
+   * and the doubt cannot be cleared otherwise.
    */
   readBack(tokenDoubt?: string): ObservableInput<ReadBack>;
   /**
    * Inserts exactly these offsets of the batch under the batch's own token; of a range of which a look has shown the
-   * others. A block is named by token and ClickHouse partition, and is there or not as a whole: so where a whole attempt
-   * that hangs somewhere lands as well, one of the two is dropped.
+   * others. A block is named by token and ClickHouse partition, and is there or not as a whole: so where a whole
+   * attempt that hangs somewhere lands as well, one of the two is dropped.
    */
   insertMissing(missing: readonly number[]): ObservableInput<InsertResult>;
   /**
    * Inserts exactly these offsets of the batch, under the token `<token>:fill1`, which does not depend on the
    * offsets: a ClickHouse partition's block is there or not as a whole, so a fill that an earlier owner has under way
-   * has the same rows for the same block and is deduplicated. There is no second one: a fill that was answered and is not
-   * seen shows that looking at the table proves nothing.
+   * has the same rows for the same block and is deduplicated. There is no second one: a fill that was answered and is
+   * not seen shows that looking at the table proves nothing.
    */
   fill(missing: readonly number[]): ObservableInput<InsertResult>;
   /** Gives the bytes back. Called once, after the last attempt ended or was given up. */
@@ -78,9 +81,10 @@ export interface PreparedInsert {
 /**
  * Where batches go. A sink is one function; with `verification` it is enough for exactly-once.
  *
- * A batch is inserted as a whole or not at all. Errors: `KCR_INSERT_RETRIABLE` (nothing of it landed), `KCR_POISON` with the
- * record's offset, `KCR_INSERT_FATAL`; `KCR_INSERT_IN_DOUBT` where the outcome is not known, for which anything is taken
- * that is no `IngestError`. A batch whose insert failed is given again, with the same records and the same token.
+ * A batch is inserted as a whole or not at all. Errors: `KCR_INSERT_RETRIABLE` (nothing of it landed), `KCR_POISON`
+ * with the record's offset, `KCR_INSERT_FATAL`; `KCR_INSERT_IN_DOUBT` where the outcome is not known, for which
+ * anything is taken that is no `IngestError`. A batch whose insert failed is given again, with the same records and the
+ * same token.
  */
 export interface BatchSink {
   /** Completes with one result once the rows are there for sure. */
@@ -91,8 +95,8 @@ export interface BatchSink {
 /** Tells what is there already: asked of a range in doubt before it is sent again. */
 export interface Verification {
   /**
-   * Which offsets of the batch are not there? All of them or none, since a batch is inserted as a whole. No attempt at it
-   * may land after the answer, unless a second one under its token adds nothing.
+   * Which offsets of the batch are not there? All of them or none, since a batch is inserted as a whole. No attempt at
+   * it may land after the answer, unless a second one under its token adds nothing.
    */
   look(batch: InsertBatch): ObservableInput<ReadBack>;
   /** What a new intent for this topic records of where its rows go. @default the topic's name for the table */

@@ -1,5 +1,5 @@
 /**
- * A handle: one assignment of one partition, as the stages have it. Imports: the model, events and rxjs's types.
+ * A handle: one assignment of one partition, as the stages have it. Imports: events, model, rxjs.
  */
 import type { Observable, ObservableInput } from 'rxjs';
 import type { Halted } from '../events.js';
@@ -9,7 +9,8 @@ import type { Assignment, Chunk } from '../model/record.js';
 export type OnHalt = (halted: Halted, heals: boolean) => ObservableInput<unknown>;
 
 /**
- * One partition, from being assigned to this process until it is revoked or lost: its chunks, and what one may ask of it.
+ * One partition, from being assigned to this process until it is revoked or lost: its chunks, and what one may ask of
+ * it.
  * `groupByPartition` makes them; `partitionOf` does for a pipeline that is tested by itself.
  */
 export interface Partition {
@@ -26,7 +27,9 @@ export interface Partition {
   seek(offset: number): ObservableInput<void>;
   /** Its state was claimed: see `RecordSource.claimed`. */
   claimed(inDoubtUpTo: number | undefined): void;
-  /** Everything up to `lastOffset` has left the pipeline. `groupByPartition` says so of each value that comes out of it. */
+  /**
+   * Everything up to `lastOffset` has left the pipeline. `groupByPartition` says so of each value that comes out of it.
+   */
   done(lastOffset: number): void;
   /** No more chunks are wanted; it stays assigned. */
   halt(): void;

@@ -1,5 +1,5 @@
 /**
- * A port: where records come from. Imports: the model, errors and rxjs's types.
+ * A port: where records come from. Imports: errors, model, rxjs.
  */
 import type { Observable, ObservableInput } from 'rxjs';
 import type { IngestError } from '../errors.js';
@@ -87,11 +87,12 @@ export interface RecordSource {
    */
   commit(assignment: Assignment, nextOffset: number): ObservableInput<void>;
   /**
-   * Commits in one attempt, for those whose commits must not be overwritten by older ones: a copy of a request that hangs
-   * somewhere may take effect after later ones. Errors with `KCR_FENCED` when the assignment is not current any more, and
-   * when the outcome is not known: then nothing more is committed for this assignment, the partition is assigned anew, and
-   * from that on nothing of this one that is still on its way takes effect; with `KCR_KAFKA_UNREACHABLE` (retryable) when
-   * it had no effect and will have none. Without it at-most-once uses `commit`.
+   * Commits in one attempt, for those whose commits must not be overwritten by older ones: a copy of a request that
+   * hangs somewhere may take effect after later ones. Errors with `KCR_FENCED` when the assignment is not current any
+   * more, and when the outcome is not known: then nothing more is committed for this assignment, the partition is
+   * assigned anew, and from that on nothing of this one that is still on its way takes effect; with
+   * `KCR_KAFKA_UNREACHABLE` (retryable) when it had no effect and will have none. Without it at-most-once uses
+   * `commit`.
    */
   commitOnce?(assignment: Assignment, nextOffset: number): ObservableInput<void>;
   /** Kafka's cluster id; a part of every token and state key. Exactly-once needs it. */
@@ -102,7 +103,10 @@ export interface RecordSource {
    * Exactly-once needs it.
    */
   log?(assignment: Assignment): ObservableInput<LogEnds>;
-  /** The next chunk of this assignment begins at `offset`; chunks read before are not delivered any more. Exactly-once needs it. */
+  /**
+   * The next chunk of this assignment begins at `offset`; chunks read before are not delivered any more. Exactly-once
+   * needs it.
+   */
   seek?(assignment: Assignment, offset: number): ObservableInput<void>;
   /**
    * Called before `events` is subscribed to, by the ledger of a state store: where a partition begins is decided by its
@@ -110,21 +114,23 @@ export interface RecordSource {
    */
   stateDecides?(): void;
   /**
-   * The state of this assignment was claimed, and what follows from it sought. A source that waited for that to judge the
-   * group's offset, which may not be in the log, need not wait any longer. `inDoubtUpTo`: nothing can be done before the
-   * records up to this offset are here, since a range in doubt goes into the table as a whole; a source that has a budget
-   * must deliver them all the same. Undefined: nothing is in doubt.
+   * The state of this assignment was claimed, and what follows from it sought. A source that waited for that to judge
+   * the group's offset, which may not be in the log, need not wait any longer. `inDoubtUpTo`: nothing can be done
+   * before the records up to this offset are here, since a range in doubt goes into the table as a whole; a source that
+   * has a budget must deliver them all the same. Undefined: nothing is in doubt.
    */
   claimed?(assignment: Assignment, inDoubtUpTo: number | undefined): void;
   /** Everything up to `lastOffset` has left the pipeline: its bytes are free for further fetches. */
   done?(assignment: Assignment, lastOffset: number): void;
-  /** No more chunks of this assignment are wanted; it stays assigned, and heartbeats go on. Without it they are dropped. */
+  /**
+   * No more chunks of this assignment are wanted; it stays assigned, and heartbeats go on. Without it they are dropped.
+   */
   halt?(assignment: Assignment): void;
   /**
-   * This assignment cannot go on, though the group still says the partition is ours: its state was claimed by another, or
-   * the outcome of a write will never be known. `lost` follows, then after a while `assigned` with a new epoch, unless
-   * the partition was given away meanwhile. `afterMs`: how long that while is; undefined: the source chooses. Without it a
-   * partition that has halted stays halted.
+   * This assignment cannot go on, though the group still says the partition is ours: its state was claimed by another,
+   * or the outcome of a write will never be known. `lost` follows, then after a while `assigned` with a new epoch,
+   * unless the partition was given away meanwhile. `afterMs`: how long that while is; undefined: the source chooses.
+   * Without it a partition that has halted stays halted.
    */
   reassign?(assignment: Assignment, afterMs?: number): void;
   /** No more chunks of any assignment, until `resume`. For consumers that are slower than the ingestion. */

@@ -1,5 +1,5 @@
 /**
- * A port: where the state of partitions is kept. Imports: the model and rxjs's types.
+ * A port: where the state of partitions is kept. Imports: model, rxjs.
  */
 import type { ObservableInput } from 'rxjs';
 import type { PartitionState } from '../model/state.js';

@@ -1,5 +1,5 @@
 /**
- * Imports: errors. What a check before the start has found, and the error that refusals become. Pure.
+ * What a check before the start has found, and the error that refusals become. Pure. Imports: errors.
  */
 import { asIngestError, type ErrorCode, IngestError } from '../errors.js';
 

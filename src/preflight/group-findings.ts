@@ -1,6 +1,7 @@
 /**
- * Imports: adapters, the model. The group and the stored states before a start: where `run` would go on in each partition, how
+ * The group and the stored states before a start: where `run` would go on in each partition, how
  * far that is from what can be read and from the log's end, and what would keep it from joining.
+ * Imports: config, kafka, kafka/group, model, stores.
  */
 import { topicsOf } from '../config/adapter-options.js';
 import type { CheckedConfig } from '../config/config.js';

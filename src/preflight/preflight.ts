@@ -1,7 +1,7 @@
 /**
  * Everything a configuration names, looked at before a record is taken: in which order, and what waits for what. Each
  * check stands with the adapter that it is about. Changes nothing but the state store's probe, which is removed again.
- * Imports: the adapters' checks.
+ * Imports: clickhouse, config, errors, kafka, kafka/connection, kafka/group, pipeline, sample, stores.
  */
 import { clickHouseOptions, topicsOf } from '../config/adapter-options.js';
 import { checkClickHouse } from '../clickhouse/preflight.js';
@@ -20,12 +20,15 @@ import { storeFindings } from '../stores/stores.js';
 export const START_LIMIT_MS = 30_000;
 
 export interface PreflightOptions {
-  /** Aborted, what is asked of ClickHouse, and what reads records, fails at once; the rest of Kafka and the state store end by their own limits. */
+  /**
+   * Aborted, what is asked of ClickHouse, and what reads records, fails at once; the rest of Kafka and the state store
+   * end by their own limits.
+   */
   readonly signal?: AbortSignal | undefined;
   /**
-   * Some records are read and compared with the tables. `judge` refuses a topic of which none can be inserted; `start` leaves
-   * that to the run, which halts at the first one and names it, and refuses only what would become rows of nothing but
-   * defaults; `skip` reads none. @default 'judge'
+   * Some records are read and compared with the tables. `judge` refuses a topic of which none can be inserted; `start`
+   * leaves that to the run, which halts at the first one and names it, and refuses only what would become rows of
+   * nothing but defaults; `skip` reads none. @default 'judge'
    */
   readonly records?: RecordsWanted | undefined;
   /** Ports of one's own take their place: nothing is asked of these. @default none */

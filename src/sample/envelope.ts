@@ -1,5 +1,6 @@
 /**
- * Imports: nothing. Envelopes around a record, told by their fields, and what to set so that the record itself comes. Pure.
+ * Envelopes around a record, told by their fields, and what to set so that the record itself comes. Pure.
+ * Imports: nothing.
  */
 
 export interface Envelope {
@@ -80,7 +81,10 @@ export function envelopeOf(value: Fields): Envelope | undefined {
   return undefined;
 }
 
-/** The path to an object within the value, at most two fields deep, of whose fields most are wanted; undefined: there is none. */
+/**
+ * The path to an object within the value, at most two fields deep, of whose fields most are wanted; undefined: there is
+ * none.
+ */
 export function innerWith(
   value: Fields,
   isWanted: (name: string) => boolean,

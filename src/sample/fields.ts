@@ -1,5 +1,5 @@
 /**
- * Imports: the ClickHouse adapter's pure parts. Fields of some records against the columns of their table. Pure.
+ * Fields of some records against the columns of their table. Pure. Imports: clickhouse/insert, clickhouse/schema.
  */
 import { isInsertable } from '../clickhouse/insert/row-trial.js';
 import { filledColumns } from '../clickhouse/schema/provenance-columns.js';
@@ -20,7 +20,10 @@ export interface FieldReport {
   readonly generated: readonly Column[];
 }
 
-/** `ignoresCase`: a field that no column is named like goes to one that is, but for its case (ClickHouse 26.5 and later). */
+/**
+ * `ignoresCase`: a field that no column is named like goes to one that is, but for its case (ClickHouse 26.5 and
+ * later).
+ */
 export function reportFields(rows: readonly Row[], table: Table, ignoresCase: boolean): FieldReport {
   const insertable = table.columns.filter(isInsertable);
   const provenance = filledColumns(table);

@@ -1,6 +1,8 @@
 /**
- * Imports: the adapters, the rest of this room. Would the records that are there become the rows that are meant? Reads some
+ * Would the records that are there become the rows that are meant? Reads some
  * of them, and asks ClickHouse what it would make of them; inserts nothing.
+ * Imports: clickhouse, clickhouse/client, clickhouse/insert, clickhouse/schema, errors, model, operators/between,
+ * preflight.
  */
 import { rowsOfRecord, type Transform } from '../../operators/between/transform-rows.js';
 import { reservedBy } from '../clickhouse/insert/check-batch.js';

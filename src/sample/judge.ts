@@ -1,6 +1,6 @@
 /**
- * Imports: the rest of this room. What some records show of a topic and its table, as findings with what to do. The server
- * is asked for the types of fields only.
+ * What some records show of a topic and its table, as findings with what to do. The server
+ * is asked for the types of fields only. Imports: clickhouse/insert, clickhouse/schema, preflight.
  */
 import type { RowTrial } from '../clickhouse/insert/row-trial.js';
 import { plainName, plainTable, type Table } from '../clickhouse/schema/table.js';

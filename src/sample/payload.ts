@@ -1,5 +1,6 @@
 /**
- * Imports: the kernel. What a value is that is not one JSON object: formats with a mark of their own, and what to set. Pure.
+ * What a value is that is not one JSON object: formats with a mark of their own, and what to set. Pure.
+ * Imports: kernel.
  */
 import { faultText, type ReservedNames, valueFault } from '../kernel/index.js';
 

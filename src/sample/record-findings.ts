@@ -1,5 +1,6 @@
 /**
- * Some records of each topic, compared with the tables before a start. Imports: configuration, the adapters, this room.
+ * Some records of each topic, compared with the tables before a start.
+ * Imports: abort, config, errors, kafka, preflight.
  */
 import { limitOf } from '../abort.js';
 import { clickHouseOptions, topicsOf } from '../config/adapter-options.js';

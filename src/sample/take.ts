@@ -1,6 +1,7 @@
 /**
- * Imports: the Kafka adapter. Some records of a topic, read without the group: where the group goes on and at the log's end.
+ * Some records of a topic, read without the group: where the group goes on and at the log's end.
  * Bounded in records, bytes and time; what could be read until then is what there is.
+ * Imports: abort, kafka, kafka/fetch, kafka/group, model.
  */
 import { orAborted, within } from '../abort.js';
 import type { GroupPosition } from '../kafka/group/group-offsets.js';
@@ -21,7 +22,9 @@ export const SAMPLE = {
   recordBytes: 1024 * 1024,
   timeMs: 8_000,
 } as const;
-/** The longest stretch of offsets that is read of a partition's beginning or end: it may have holes, and large records. */
+/**
+ * The longest stretch of offsets that is read of a partition's beginning or end: it may have holes, and large records.
+ */
 const FETCH_BYTES = 1024 * 1024;
 
 /** Where a partition is read: `next` is where its owner goes on. */
@@ -101,7 +104,10 @@ async function takeOfTopic(
   }
 }
 
-/** What comes next, then the last there is; neither overlaps the other. Behind the end of the log there is only the latter. */
+/**
+ * What comes next, then the last there is; neither overlaps the other. Behind the end of the log there is only the
+ * latter.
+ */
 function rangesOf(
   { logStart, stableEnd, next }: SamplePlace,
   each: number,

@@ -1,6 +1,7 @@
 /**
  * The claims that one process holds in the offsets of its group, and the commits that write their states, one at a time
- * in a generation. Why a lost reply loses and doubles nothing stands in `kafka.ts`. Imports: ports, model.
+ * in a generation. Why a lost reply loses and doubles nothing stands in `kafka.ts`.
+ * Imports: Node, errors, events, model, ports, rxjs.
  */
 import { randomBytes } from 'node:crypto';
 import { catchError, defer, from, lastValueFrom, map, of, throwError, timeout, type ObservableInput } from 'rxjs';
@@ -16,7 +17,9 @@ import { asStored, fencedBy, nextText, type Mark } from './write-marks.js';
 export interface KafkaStoreConfig {
   /** The consumer group; the state of others is not reached through this source. */
   readonly group: string;
-  /** Reads offsets of partitions that are not assigned, for `read`. @default none: `read` tells of assigned ones only */
+  /**
+   * Reads offsets of partitions that are not assigned, for `read`. @default none: `read` tells of assigned ones only
+   */
   readonly committed?: (key: StateKey) => ObservableInput<CommittedOffset>;
   /** Milliseconds since the epoch. @default Date.now */
   readonly nowMs?: () => number;

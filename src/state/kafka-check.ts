@@ -1,5 +1,5 @@
 /**
- * Can the states of a group be kept beside its offsets? Asked before a start. Imports: errors, the offsets.
+ * Can the states of a group be kept beside its offsets? Asked before a start. Imports: errors.
  */
 import { IngestError } from '../errors.js';
 import { isNoState, stateFromOffset } from './kafka-offset.js';

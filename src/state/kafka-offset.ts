@@ -1,6 +1,6 @@
 /**
- * What lies in the offsets of a consumer group: an offset, and beside it the text of a state or none. Imports: ports,
- * model.
+ * What lies in the offsets of a consumer group: an offset, and beside it the text of a state or none.
+ * Imports: errors, model, ports, rxjs.
  */
 import type { ObservableInput } from 'rxjs';
 import { IngestError, hasCode } from '../errors.js';
@@ -24,8 +24,8 @@ export interface OffsetSource extends GroupSource {
   committed(assignment: Assignment): ObservableInput<CommittedOffset>;
   /**
    * One attempt. Errors: `KCR_FENCED` when the generation is over, or when the outcome is not known, in which case the
-   * member joins again; `KCR_KAFKA_UNREACHABLE` (retryable) when it cannot take effect behind anything that is committed
-   * from now on; `KCR_STORE`, `KCR_KAFKA` when it was refused.
+   * member joins again; `KCR_KAFKA_UNREACHABLE` (retryable) when it cannot take effect behind anything that is
+   * committed from now on; `KCR_STORE`, `KCR_KAFKA` when it was refused.
    */
   commitOnce(assignment: Assignment, nextOffset: number, metadata?: string): ObservableInput<void>;
 }

@@ -1,7 +1,7 @@
 /**
- * Room: the state of partitions in Kafka itself: the metadata of the consumer group's offset commit, for those who want
+ * The state of partitions in Kafka itself: the metadata of the consumer group's offset commit, for those who want
  * nothing to run beside Kafka and ClickHouse. What is committed is where the state resumes; its text lies beside it.
- * Ports and the model may enter; how a commit gets to the broker is the source's.
+ *
  *
  * What Kafka gives, and what it does not
  *
@@ -15,7 +15,8 @@
  * 1. Each write is pinned to the generation of the assignment that its claim was made under. A commit of generation n
  *    is in the offsets topic before the record of generation n + 1 or nowhere, and a member learns its assignment in
  *    n + 1 after that record is replicated. Hence a claim, which reads after the join, sees every commit of former
- *    owners that was or will ever be taken, and their later ones are refused. Of two claimers the later generation wins.
+ *    owners that was or will ever be taken, and their later ones are refused. Of two claimers the later generation
+ * wins.
  * 2. A request that was never sent, or that a broker answered, is over and done. Some answers leave open whether it was
  *    appended (a coordinator that is just going), but then it lies before all that is appended from now on. It is
  *    KCR_STORE_UNREACHABLE, and the same write may be made again.
@@ -29,6 +30,7 @@
  * An offset without metadata: another consumer has used the group, an administrator has reset it, or the source has
  * just chosen where to begin. It says what comes next, and nothing of the tokens that were used before. Hence the
  * incarnation is the time of the claim in whole seconds: none that was used before, unless the clock was set back.
+ * Imports: ports, rxjs.
  */
 import { defer, from, of } from 'rxjs';
 import type { GroupSource, StateStore } from '../ports.js';

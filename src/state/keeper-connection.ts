@@ -1,5 +1,5 @@
 /**
- * Room: one TCP connection to one ZooKeeper server (or ClickHouse Keeper), with one session, used until it ends and
+ * One TCP connection to one ZooKeeper server (or ClickHouse Keeper), with one session, used until it ends and
  * never again. The only file that knows node-zookeeper-client. Which server, how often and what a lost reply means is
  * decided in `keeper.ts`.
  *
@@ -10,6 +10,7 @@
  * - is tried for ever: `connect` never fails, and `close` while no server answers never ends.
  * Besides, an error code that it does not know is thrown out of the socket's `data` event and would end the process; a
  * server that is connected and silent is never noticed; a port out of range is thrown out of a `nextTick`.
+ * Imports: Node, errors, node-zookeeper-client.
  */
 import type { EventEmitter } from 'node:events';
 import type { Socket } from 'node:net';
@@ -72,7 +73,10 @@ type Callback<T> = (error: Error | Exception | null, value: T) => void;
 const inDoubt: readonly number[] = [Exception.CONNECTION_LOSS, Exception.SESSION_EXPIRED, Exception.OPERATION_TIMEOUT];
 const closeLimitMs = 1000;
 
-/** Methods error with the reason when the connection ended, mostly `KCR_STORE_UNREACHABLE`; else with the server's `Exception`. */
+/**
+ * Methods error with the reason when the connection ended, mostly `KCR_STORE_UNREACHABLE`; else with the server's
+ * `Exception`.
+ */
 export class KeeperConnection {
   readonly server: string;
   readonly whenEnded: Promise<void>;

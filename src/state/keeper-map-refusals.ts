@@ -1,6 +1,6 @@
 /**
  * What ClickHouse says when a statement of the store fails: what passes, and what a person must change. Pure. Imports:
- * errors.
+ * errors. Imports: errors.
  */
 import { IngestError } from '../errors.js';
 

@@ -1,6 +1,6 @@
 /**
  * The table in which `keeper-map.ts` keeps states: its statements, each of them made again until time is up. Imports:
- * errors, `clickhouse/client/`.
+ * errors, `clickhouse/client/`. Imports: Node, clickhouse/client, errors, ports.
  */
 import { setMaxListeners } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -16,11 +16,16 @@ import type { StateKey } from '../ports.js';
 export interface KeeperMapStoreConfig extends ClickHouseAddress {
   /** Made by the first claim when absent. @default 'kafka_clickhouse_rx_state' */
   readonly table?: string;
-  /** Where in Keeper a table that is made keeps its rows, beneath the server's own prefix. @default '/kafka_clickhouse_rx' */
+  /**
+   * Where in Keeper a table that is made keeps its rows, beneath the server's own prefix. @default
+   * '/kafka_clickhouse_rx'
+   */
   readonly path?: string;
   /** How long one request may take. When Keeper is away, ClickHouse takes 10 to 26 s to say so. @default 30000 */
   readonly requestTimeoutMs?: number;
-  /** After this a call that got no answer errors with `KCR_STORE_UNREACHABLE`, milliseconds. @default `requestTimeoutMs` */
+  /**
+   * After this a call that got no answer errors with `KCR_STORE_UNREACHABLE`, milliseconds. @default `requestTimeoutMs`
+   */
   readonly operationTimeoutMs?: number;
 }
 

@@ -1,8 +1,8 @@
 /**
- * Room: the state of partitions in a ClickHouse table of the engine KeeperMap, for those whose ClickHouse has a Keeper
+ * The state of partitions in a ClickHouse table of the engine KeeperMap, for those whose ClickHouse has a Keeper
  * that nobody else can reach. One row per partition: `key` is the JSON list `[cluster, group, topic, partition]`,
  * `value` the state. Statements go out and answers are checked as everywhere: see
- * `clickhouse/client/ask.ts`; of `clickhouse/` only `client/` may enter.
+ * `clickhouse/client/ask.ts`.
  *
  * What KeeperMap gives, and what it does not
  *
@@ -24,7 +24,8 @@
  * 1. Every write is conditional on the whole text that its claim stands on, or on there being none. No two writes share
  *    a text, for each has a name of its own, so a text that was replaced never comes back, and of a statement and its
  *    repetitions at most one takes effect, in whatever order and however late they arrive. That holds even across a row
- *    that was deleted and made anew: the row that a late first claim makes has the empty state, as if it were not there.
+ *    that was deleted and made anew: the row that a late first claim makes has the empty state, as if it were not
+ * there.
  * 2. A lost reply is answered by sending the same statement again and then reading. The row holds our text: it took
  *    effect, whichever of them it was, and none will again. It holds a third text, and its version (Keeper counts a
  *    node's writes) is not below the one our claim stands on: the old text is gone for good, hence we are fenced.
@@ -35,10 +36,11 @@
  *    the same statement: still 2. A row that is missing or too old by then was deleted: KCR_STORE.
  *
  * Claims are writes like any other: read, write the new owner on the text that was read, read back. That the first read
- * may be behind does no harm: what it gave is current if and only if the write on it takes effect. A claim that the read
- * does not show, because its reply was lost or somebody was quicker, is made once more, under a new name, over its own
- * effect if it had one. One that takes effect late, after its caller gave up, fences the owner of that time; it never
- * changes a state. `read` alone is as old as the server that answers; only a claim makes it certain.
+ * may be behind does no harm: what it gave is current if and only if the write on it takes effect. A claim that the
+ * read does not show, because its reply was lost or somebody was quicker, is made once more, under a new name, over its
+ * own effect if it had one. One that takes effect late, after its caller gave up, fences the owner of that time; it
+ * never changes a state. `read` alone is as old as the server that answers; only a claim makes it certain.
+ * Imports: Node, errors, model, ports.
  */
 import { randomBytes } from 'node:crypto';
 import { IngestError } from '../errors.js';
@@ -85,8 +87,8 @@ export function keeperMapStore(config: KeeperMapStoreConfig): StateStore {
 }
 
 /**
- * Can states be kept there? Makes the table when absent, then tries every kind of write on a row of its own and removes it.
- * Errors: `KCR_CONFIG`, `KCR_STORE_UNREACHABLE`, `KCR_STORE` with what has to be changed.
+ * Can states be kept there? Makes the table when absent, then tries every kind of write on a row of its own and removes
+ * it. Errors: `KCR_CONFIG`, `KCR_STORE_UNREACHABLE`, `KCR_STORE` with what has to be changed.
  */
 export async function checkKeeperMap(config: KeeperMapStoreConfig): Promise<KeeperMapCheck> {
   const map = new KeeperMap(config);

@@ -1,5 +1,6 @@
 /**
- * What a person says of the Keeper that states are kept in, checked, and the names of its nodes. Pure. Imports: errors.
+ * What a person says of the Keeper that states are kept in, checked, and the names of its nodes. Pure.
+ * Imports: errors, ports.
  */
 import { IngestError } from '../errors.js';
 import type { StateKey } from '../ports.js';

@@ -1,5 +1,5 @@
 /**
- * Room: the state of partitions in ZooKeeper or ClickHouse Keeper: one persistent node per partition at
+ * The state of partitions in ZooKeeper or ClickHouse Keeper: one persistent node per partition at
  * `<path>/<cluster>/<group>/<topic>/<partition>`, replaced by `setData` with the node's version.
  * Sockets and sessions are in `keeper-connection.ts`.
  *
@@ -26,6 +26,7 @@
  * come from a lagging follower does no harm: what it gave is current if and only if the write on its version succeeds.
  * A claim whose reply was lost is simply made once more, over its own effect if it had one. One that takes effect late,
  * after its caller gave up, fences the owner of that time; it never changes a state.
+ * Imports: Node, errors, model, ports, rxjs.
  */
 import { randomBytes } from 'node:crypto';
 import { setMaxListeners } from 'node:events';

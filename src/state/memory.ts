@@ -1,5 +1,6 @@
 /**
- * Room: the state store in this process's memory, for tests and for at-least-once. It survives no restart.
+ * The state store in this process's memory, for tests and for at-least-once. It survives no restart.
+ * Imports: errors, model, ports, rxjs.
  */
 import { defer, of } from 'rxjs';
 import { IngestError } from '../errors.js';

@@ -1,7 +1,7 @@
 /**
- * Room: what the stores share: the names of writes, by which a writer that lost a reply knows its own value again, the
+ * What the stores share: the names of writes, by which a writer that lost a reply knows its own value again, the
  * errors of a claim that is not current any more, and calls that end with their subscription. No client library may
- * enter.
+ * enter. Imports: errors, model, ports, rxjs.
  */
 import { defer, finalize, from, type Observable } from 'rxjs';
 import { IngestError } from '../errors.js';

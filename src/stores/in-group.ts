@@ -1,6 +1,6 @@
 /**
  * The state beside the committed offsets of the consumer group: opened with the source that is a member of it, checked
- * and replaced from outside. Imports: configuration, the adapters of Kafka.
+ * and replaced from outside. Imports: Node, config, errors, kafka, kafka/connection, model, ports, state.
  */
 import { randomUUID } from 'node:crypto';
 import { topicsOf } from '../config/adapter-options.js';

@@ -1,6 +1,6 @@
 /**
- * What every kind of state store is to the rest: opened under a pipeline, checked before a start, read and replaced by a
- * person's commands. Imports: configuration, ports.
+ * What every kind of state store is to the rest: opened under a pipeline, checked before a start, read and replaced by
+ * a person's commands. Imports: config, events, kafka, model, ports, preflight, rxjs.
  */
 import { firstValueFrom, from } from 'rxjs';
 import type { CheckedConfig } from '../config/config.js';
@@ -21,8 +21,8 @@ export interface StoreKind<Name extends StoreName> {
     over: { readonly config: CheckedConfig; readonly source: SeekableSource; readonly onEvent: OnEvent },
   ) => OpenStore;
   /**
-   * Can states be kept there? `committing` settles once it is known whether the group's offsets may be committed. Throws
-   * what the store refuses.
+   * Can states be kept there? `committing` settles once it is known whether the group's offsets may be committed.
+   * Throws what the store refuses.
    */
   readonly check: (place: PlaceOf<Name>, config: CheckedConfig, committing: Promise<unknown>) => Promise<StoreCheck>;
   /** What outlives its process can be looked at from outside; undefined: this does not. */

@@ -1,6 +1,6 @@
 /**
- * The state stores that a configuration can name: the one place that knows what there is, and how each is opened, checked
- * and looked at. Imports: configuration, the adapters.
+ * The state stores that a configuration can name: the one place that knows what there is, and how each is opened,
+ * checked and looked at. Imports: clickhouse/client, config, errors, events, ports, preflight, state.
  */
 import { addressOf } from '../clickhouse/client/connection.js';
 import type { CheckedConfig } from '../config/config.js';

@@ -1,5 +1,6 @@
 /**
- * What the simulated table is, and what becomes of it when somebody alters, exchanges or drops it. Imports: the model.
+ * What the simulated table is, and what becomes of it when somebody alters, exchanges or drops it.
+ * Imports: clickhouse/verify.
  */
 import type { TableNow } from '../clickhouse/verify/evidence.js';
 import type { Alteration, TableDefinition } from './alteration.js';
@@ -12,7 +13,10 @@ export interface TableConfig {
   readonly dedupWindow?: number;
   /** How long a token is remembered, milliseconds; undefined: for as long as the window has room. */
   readonly dedupWindowMs?: number;
-  /** How long the sink relies on a token, milliseconds. @default as the sink that ships: ten minutes, at most half of the above */
+  /**
+   * How long the sink relies on a token, milliseconds. @default as the sink that ships: ten minutes, at most half of
+   * the above
+   */
   readonly budgetMs?: number;
   /** Names of the tables that materialized views fill from this one. @default [] */
   readonly views?: readonly string[];
@@ -24,7 +28,10 @@ export interface TableConfig {
   readonly hasTopic?: boolean;
   /** The server says when the table was altered last. @default true */
   readonly tellsTime?: boolean;
-  /** A plain MergeTree can forget the rows but not the token when it is killed; a replicated one cannot. @default 'plain' */
+  /**
+   * A plain MergeTree can forget the rows but not the token when it is killed; a replicated one cannot. @default
+   * 'plain'
+   */
   readonly family?: 'plain' | 'replicated';
   /** A row the server refuses, with the whole insert. @default none */
   readonly isPoison?: (row: Row) => boolean;

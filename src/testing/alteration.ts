@@ -1,5 +1,5 @@
 /**
- * Room: what may be done to a simulated table while it is used. Types only.
+ * What may be done to a simulated table while it is used. Types only. Imports: nothing.
  */
 
 /**

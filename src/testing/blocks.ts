@@ -1,5 +1,5 @@
 /**
- * Rows of the simulated table, and the blocks that an insert of them is cut into. Pure. Imports: the model.
+ * Rows of the simulated table, and the blocks that an insert of them is cut into. Pure. Imports: model.
  */
 import type { KafkaRecord } from '../model/record.js';
 

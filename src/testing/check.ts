@@ -1,5 +1,5 @@
 /**
- * Room: the verdict: the table against the topic. Looks at nothing the pipeline says of itself.
+ * The verdict: the table against the topic. Looks at nothing the pipeline says of itself. Imports: model.
  */
 import type { KafkaRecord } from '../model/record.js';
 import type { Row } from './table.js';

@@ -1,10 +1,13 @@
 /**
- * Room: what can go wrong at a port call of a simulated process. Pure data; nothing but the error codes may enter.
+ * What can go wrong at a port call of a simulated process. Imports: errors, testing/clickhouse.
  */
 import type { ErrorCode } from '../errors.js';
 import type { ServerFault } from './clickhouse/server-faults.js';
 
-/** The port calls a process makes of its world. `ask`: what the sink that ships asks of the server beside looks into the table. */
+/**
+ * The port calls a process makes of its world. `ask`: what the sink that ships asks of the server beside looks into the
+ * table.
+ */
 export type PortName =
   'cluster' | 'log' | 'seek' | 'commit' | 'claim' | 'write' | 'insert' | 'readBack' | 'fill' | 'ask';
 
@@ -42,7 +45,10 @@ export type Fate =
   | { readonly failWith: ErrorCode }
   | { readonly server: ServerFault };
 
-/** When the server is killed: before it writes what waits, between an insert's token and its rows, or between its ClickHouse partitions. */
+/**
+ * When the server is killed: before it writes what waits, between an insert's token and its rows, or between its
+ * ClickHouse partitions.
+ */
 export type Killed = 'early' | 'torn' | 'between' | undefined;
 
 /** At the `nth` call of a process (of that port, if one is named), counted from 1. */
@@ -66,7 +72,9 @@ export const unknownOutcome: Readonly<Record<PortName, ErrorCode>> = {
   ask: 'KCR_CLICKHOUSE_UNREACHABLE',
 };
 
-/** The fate that a plan has for a call: its number in the life of the process, and its number among those of its port. */
+/**
+ * The fate that a plan has for a call: its number in the life of the process, and its number among those of its port.
+ */
 export function fateOf(plan: readonly Fault[], port: PortName, call: number, callOfPort: number): Fate | undefined {
   for (const fault of plan) {
     if (fault.port === undefined ? fault.nth === call : fault.port === port && fault.nth === callOfPort)

@@ -1,6 +1,8 @@
 /**
- * The simulated consumer group: members, generations, rebalances, committed offsets. What a member makes of it stands in
- * `member.ts`. Imports: the log, ports.
+ * The simulated consumer group: members, generations, rebalances, committed offsets. What a member makes of it stands
+ * in
+ * `member.ts`.
+ * Imports: errors, model, ports, rxjs.
  */
 import type { Subscription } from 'rxjs';
 import { IngestError } from '../errors.js';

@@ -1,6 +1,6 @@
 /**
  * Public entry `kafka-clickhouse-rx/testing`: a world to test one's own pipeline in, with everything that can go wrong.
- * Needs no server, no test framework, and runs in virtual time.
+ * Needs no server, no test framework, and runs in virtual time. Imports: testing/contracts.
  */
 export { SimulatedWorld, type Life, type Process, type SavedServers, type WorldConfig } from './world.js';
 export { checkExactlyOnce, type Comparison, type Verdict } from './check.js';

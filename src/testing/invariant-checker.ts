@@ -1,6 +1,6 @@
 /**
- * Room: the watcher at the ports. It sees every call and both sides' truth, and tells which invariant of the design was
- * broken, at the moment it is. The model may enter; it changes nothing.
+ * The watcher at the ports. It sees every call and both sides' truth, and tells which invariant of the design was
+ * broken, at the moment it is. Imports: model, ports.
  */
 import type { Assignment, KafkaRecord } from '../model/record.js';
 import type { Intent, PartitionState } from '../model/state.js';
@@ -38,7 +38,9 @@ export class InvariantChecker {
     this.#seen.restore(saved);
   }
 
-  /** Of tenures of which nothing will be heard any more: what they claimed, and that they were lost, does not matter. */
+  /**
+   * Of tenures of which nothing will be heard any more: what they claimed, and that they were lost, does not matter.
+   */
   forget(isGone: (assignmentId: number) => boolean): void {
     this.#seen.forget(isGone);
   }
@@ -69,8 +71,8 @@ export class InvariantChecker {
   claimed({ key, owner, state }: Claim): void {
     this.#seen.states.set(key.partition, state);
     const assignmentId = epochOf(owner);
-    // A claim whose reply was late is made again, or lands again: what was sent under the first one stays sent, and what it
-    // has recorded since is its own.
+    // A claim whose reply was late is made again, or lands again: what was sent under the first one stays sent, and
+    // what it has recorded since is its own.
     const isAgain = this.#seen.claimedBy.get(key.partition) === assignmentId;
     const before = this.#seen.claims.get(assignmentId);
     this.#seen.claimedBy.set(key.partition, assignmentId);
@@ -219,7 +221,9 @@ export class InvariantChecker {
     if (left !== undefined) this.#break('I12', `${range} is sent without ${left.offset}, and that is not recorded`);
   }
 
-  /** Ranges that are recorded in other parts: the same offsets, nothing left in again, and no row of them in the table. */
+  /**
+   * Ranges that are recorded in other parts: the same offsets, nothing left in again, and no row of them in the table.
+   */
   #expectParts(key: StateKey, replaced: readonly Intent[], before: PartitionState, after: PartitionState): void {
     const { topic, partition } = key;
     const last = before.pending.at(-1)!.last;

@@ -1,6 +1,6 @@
 /**
- * Room: the simulated topic. Records, and the offsets that no record has: compaction, control records, aborted
- * transactions. Only the model may enter.
+ * The simulated topic. Records, and the offsets that no record has: compaction, control records, aborted
+ * transactions. Imports: model, ports.
  */
 import { bytesOf } from '../model/batch.js';
 import type { Assignment, Chunk, KafkaRecord } from '../model/record.js';

@@ -1,6 +1,6 @@
 /**
- * A look into the simulated table for one range, with what it may conclude as with the sink that ships. Imports: this room, the
- * model, what is pure of ClickHouse's.
+ * A look into the simulated table for one range, with what it may conclude as with the sink that ships.
+ * Imports: clickhouse/insert, clickhouse/verify, errors, ports.
  */
 import { allOffsets, compareRows } from '../clickhouse/verify/compare-rows.js';
 import {

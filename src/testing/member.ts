@@ -1,5 +1,5 @@
 /**
- * One process in the simulated consumer group, as the source of its pipeline. Imports: ports, the model.
+ * One process in the simulated consumer group, as the source of its pipeline. Imports: errors, model, ports, rxjs.
  */
 import { Observable, Subject, catchError, of, throwError } from 'rxjs';
 import { IngestError, hasCode } from '../errors.js';
@@ -74,7 +74,8 @@ export class Member implements GroupMember {
       this.#commit(assignment, nextOffset).pipe(
         catchError((error: unknown) => {
           if (!hasCode(error, unknownOutcome.commit)) return throwError(() => error);
-          // Nothing more may follow it under this assignment, and once the partition was given anew a late one is refused.
+          // Nothing more may follow it under this assignment, and once the partition was given anew a late one is
+          // refused.
           this.#reassign(this.#allAssigned.get(assignment.assignmentId));
           return throwError(() => outcomeUnknown(assignment, error));
         }),
@@ -251,7 +252,9 @@ export class Member implements GroupMember {
     );
   }
 
-  /** What retention took is covered by a chunk without records: chunks stay contiguous, whoever waits for the position. */
+  /**
+   * What retention took is covered by a chunk without records: chunks stay contiguous, whoever waits for the position.
+   */
   #coverGap(assigned: AssignedPartition, { start, end }: LogEnds): void {
     const { assignment, position } = assigned;
     assigned.position = start;

@@ -1,6 +1,6 @@
 /**
- * Room: one simulated process: its clock, which stands still while it is frozen, and its calls into the world, at any of
- * which it can die. Faults and rxjs may enter; what a call does is the business of the port that makes it.
+ * One simulated process: its clock, which stands still while it is frozen, and its calls into the world, at any of
+ * which it can die. Imports: errors, rxjs, testing/clickhouse.
  */
 import { Observable, Subject, type SchedulerAction, type SchedulerLike, type Subscription } from 'rxjs';
 import { IngestError } from '../errors.js';

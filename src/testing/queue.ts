@@ -1,7 +1,7 @@
 /**
- * Room: the queue of the simulated server in which inserts wait for others, to be written together, as ClickHouse's
- * asynchronous inserts are. It is in the server's memory: a kill takes what waits. Table and watcher may enter; what was
- * measured of the real one is in `docs/guarantees.md`.
+ * The queue of the simulated server in which inserts wait for others, to be written together, as ClickHouse's
+ * asynchronous inserts are. It is in the server's memory: a kill takes what waits. What was measured of the
+ * real one is in `docs/guarantees.md`. Imports: errors, ports, rxjs.
  */
 import type { SchedulerLike, Subscription } from 'rxjs';
 import { IngestError } from '../errors.js';

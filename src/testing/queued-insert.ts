@@ -1,5 +1,5 @@
 /**
- * An insert that waits for others in the simulated server's memory. Imports: this room, the model.
+ * An insert that waits for others in the simulated server's memory. Imports: errors, model, ports, rxjs.
  */
 import { map, type Observable } from 'rxjs';
 import { IngestError } from '../errors.js';
@@ -11,7 +11,10 @@ import { unknownRefusal } from './refusal.js';
 import { unreachable, type SinkSurroundings } from './sink-world.js';
 import type { Row } from './table.js';
 
-/** Waits in the server's queue. Refused with others, it is told of a record that may be nobody's fault, as by the server. */
+/**
+ * Waits in the server's queue. Refused with others, it is told of a record that may be nobody's fault, as by the
+ * server.
+ */
 export function queued(
   process: SimulatedProcess,
   world: SinkSurroundings,

@@ -1,5 +1,5 @@
 /**
- * Room: how the simulated table refuses an insert. Pure; nothing but the errors may enter.
+ * How the simulated table refuses an insert. Imports: errors.
  */
 import { IngestError } from '../errors.js';
 

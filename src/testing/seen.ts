@@ -1,5 +1,5 @@
 /**
- * What the invariant checker has seen at the ports so far. Imports: the model.
+ * What the invariant checker has seen at the ports so far. Imports: model.
  */
 import type { Intent, PartitionState } from '../model/state.js';
 
@@ -89,7 +89,9 @@ export class Seen {
     for (const token of taken) this.taken.add(token);
   }
 
-  /** Of tenures of which nothing will be heard any more: what they claimed, and that they were lost, does not matter. */
+  /**
+   * Of tenures of which nothing will be heard any more: what they claimed, and that they were lost, does not matter.
+   */
   forget(isGone: (assignmentId: number) => boolean): void {
     this.forgetClaims(isGone);
     for (const assignmentId of [...this.lost]) if (isGone(assignmentId)) this.lost.delete(assignmentId);

@@ -1,5 +1,5 @@
 /**
- * What the simulated sink and its looks share. Imports: this room, types and pure functions of ClickHouse's.
+ * What the simulated sink and its looks share. Imports: clickhouse/insert, clickhouse/verify, errors, model.
  */
 import type { ServerIdentity } from '../clickhouse/insert/settings.js';
 import type { TableNow } from '../clickhouse/verify/evidence.js';

@@ -1,6 +1,6 @@
 /**
- * Room: the way into the simulated table, as a `PreparingSink`. The ports, the table and what is pure of ClickHouse's
- * adapter may enter.
+ * The way into the simulated table, as a `PreparingSink`.
+ * Imports: clickhouse/insert, clickhouse/verify, errors, model, ports, rxjs.
  */
 import { catchError, map, tap, throwError, type Observable } from 'rxjs';
 import { afterRefusal } from '../clickhouse/insert/async-insert.js';

@@ -1,6 +1,6 @@
 /**
- * Room: the simulated state store: the memory store that ships, behind calls that take time and can go wrong. Ports
- * and that store may enter.
+ * The simulated state store: the memory store that ships, behind calls that take time and can go wrong.
+ * Imports: errors, ports, rxjs, state.
  */
 import { Observable, from, type ObservableInput } from 'rxjs';
 import { IngestError } from '../errors.js';

@@ -1,7 +1,8 @@
 /**
- * Room: the simulated table, as ClickHouse keeps it: tokens by block and by ClickHouse partition, a window of them, the
- * targets of materialized views. Only the model and errors may enter. What was measured of the real one is in
+ * The simulated table, as ClickHouse keeps it: tokens by block and by ClickHouse partition, a window of them, the
+ * targets of materialized views. What was measured of the real one is in
  * `docs/guarantees.md`.
+ * Imports: errors.
  */
 import { IngestError } from '../errors.js';
 import { AlterableTable, type TableConfig } from './alterable-table.js';
@@ -128,8 +129,8 @@ export class SimulatedTable extends AlterableTable {
   }
 
   /**
-   * Several inserts as one block for each ClickHouse partition: each has its own token there, and what is known of them is
-   * left out. A refused row refuses all of them: its number is given, counted from 1 over the rows of all.
+   * Several inserts as one block for each ClickHouse partition: each has its own token there, and what is known of them
+   * is left out. A refused row refuses all of them: its number is given, counted from 1 over the rows of all.
    *
    * `dieAtInsert`: the server dies after it has noted the tokens of the first block up to that of this insert, and
    * before the rows are there.
@@ -181,8 +182,8 @@ export class SimulatedTable extends AlterableTable {
   }
 
   /**
-   * Another writer's blocks push the oldest tokens out of the window. That takes seconds, of which no time is made here: the
-   * server's next one begins.
+   * Another writer's blocks push the oldest tokens out of the window. That takes seconds, of which no time is made
+   * here: the server's next one begins.
    */
   fillWindow(blocks: number, nowMs: number): void {
     this.aheadMs += (1_000 - ((nowMs + this.aheadMs) % 1_000)) % 1_000;

@@ -1,5 +1,5 @@
 /**
- * Room: the dedup window of a simulated table: which tokens it knows. Pure.
+ * The dedup window of a simulated table: which tokens it knows. Pure. Imports: nothing.
  */
 
 /** The token window of one table. */

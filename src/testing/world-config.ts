@@ -1,6 +1,6 @@
 /**
- * What is said of a simulated world and of the lives in it, and what a pipeline is given. Types only. Imports: ports, the
- * model.
+ * What is said of a simulated world and of the lives in it, and what a pipeline is given. Types only.
+ * Imports: model, ports, rxjs.
  */
 import type { SchedulerLike } from 'rxjs';
 import type { KafkaRecord } from '../model/record.js';
@@ -47,17 +47,26 @@ export interface Life {
   readonly faults?: readonly Fault[];
   /** Records that a fetch brings at most: other sizes, other cuts. @default 3 */
   readonly chunkSize?: number;
-  /** Offsets that may have been delivered and not be done, all partitions together: the source's budget. @default Infinity */
+  /**
+   * Offsets that may have been delivered and not be done, all partitions together: the source's budget. @default
+   * Infinity
+   */
   readonly room?: number;
   /** As of `exactlyOnce`; the source jumps behind what retention took under `continue`. @default 'halt' */
   readonly onGap?: 'halt' | 'continue';
-  /** As of `exactlyOnce`; the source waits for a seek where its offset is beyond the log, under `restart`. @default 'halt' */
+  /**
+   * As of `exactlyOnce`; the source waits for a seek where its offset is beyond the log, under `restart`. @default
+   * 'halt'
+   */
   readonly onReset?: 'halt' | 'restart';
   /** Rows of a block that the table makes of this process's inserts, as unpinned settings would. @default Infinity */
   readonly blockRows?: number;
   /** Inserts of up to four rows wait at the server for others, as with `insertMode: 'coalesced'`. @default false */
   readonly asyncInserts?: boolean;
-  /** Takes what several inserts were refused for together for what is wrong with each, as our sink does not. @default false */
+  /**
+   * Takes what several inserts were refused for together for what is wrong with each, as our sink does not. @default
+   * false
+   */
   readonly isCredulous?: boolean;
   /** What a look into the table does not mind, as our sink does. @default nothing */
   readonly ignores?: Ignored;

@@ -1,6 +1,6 @@
 /**
- * Room: the simulated world: a topic, a consumer group, a state store and a table, which outlive the processes that work
- * on them, all in virtual time. Ports, the model and rxjs may enter; no client library.
+ * The simulated world: a topic, a consumer group, a state store and a table, which outlive the processes that work
+ * on them, all in virtual time. Imports: model, rxjs, state.
  */
 import { Observable, asyncScheduler, takeUntil, type SchedulerLike } from 'rxjs';
 import type { KafkaRecord } from '../model/record.js';
@@ -96,7 +96,10 @@ export class SimulatedWorld {
     return this.watch.violations;
   }
 
-  /** What the servers hold, for a search that comes back to it. The log, the members and who owns what are not part of it. */
+  /**
+   * What the servers hold, for a search that comes back to it. The log, the members and who owns what are not part of
+   * it.
+   */
   save(): SavedServers {
     return {
       nodes: new Map(this.nodes),

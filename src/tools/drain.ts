@@ -1,6 +1,7 @@
 /**
- * Room: what is in doubt, resolved; nothing new is taken. For the moments before an upgrade, a change of the route or of
+ * What is in doubt, resolved; nothing new is taken. For the moments before an upgrade, a change of the route or of
  * the store. A member of the group like any other, with the stages of exactly-once; it ends by itself.
+ * Imports: abort, config, errors, events, pipeline, rxjs.
  */
 import { lastValueFrom, takeUntil, tap, timer } from 'rxjs';
 import { within } from '../abort.js';

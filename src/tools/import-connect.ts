@@ -1,9 +1,10 @@
 /**
- * Room: taking over from clickhouse-kafka-connect: what its state means in ours, and writing it. The decision is pure.
+ * Taking over from clickhouse-kafka-connect: what its state means in ours, and writing it. The decision is pure.
  *
  * The connector writes BEFORE_PROCESSING with the range, inserts under the token `topic-partition-min-max`, then writes
  * AFTER_PROCESSING. A range that is BEFORE may be in the table or not: it becomes a range in doubt under that very
  * token, so that ClickHouse takes the insert for a repetition if it landed.
+ * Imports: Node, clickhouse, clickhouse/verify, config, errors, kafka, model, preflight, stores.
  */
 import { hostname } from 'node:os';
 import { expectNoRefusal } from '../preflight/finding.js';

@@ -1,5 +1,5 @@
 /**
- * Room: what the log says there should be against what the table has, as runs of offsets. Pure.
+ * What the log says there should be against what the table has, as runs of offsets. Pure. Imports: nothing.
  */
 
 /** Consecutive offsets that have, or should have, the same number of rows each. Both ends are included. */

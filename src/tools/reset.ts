@@ -1,5 +1,6 @@
 /**
- * Room: a partition's state set to another offset by a person: what it means, and doing it. The first half is pure.
+ * A partition's state set to another offset by a person: what it means, and doing it. The first half is pure.
+ * Imports: errors, model, stores.
  */
 import { IngestError } from '../errors.js';
 import { restartedAt } from '../model/compare-with-log.js';

@@ -1,6 +1,6 @@
 /**
- * Room: a pipeline looked at from outside: each partition's stored state beside what Kafka says of the group and the
- * log. Nothing is joined, claimed or changed here.
+ * A pipeline looked at from outside: each partition's stored state beside what Kafka says of the group and the
+ * log. Nothing is joined, claimed or changed here. Imports: config, errors, kafka, model, ports, stores.
  */
 import type { CheckedConfig } from '../config/config.js';
 import { IngestError } from '../errors.js';
@@ -74,7 +74,9 @@ export function selectPartitions<P extends { readonly topic: string; readonly pa
   });
 }
 
-/** Offsets that are neither settled nor, without a state, committed; from the log's beginning where nothing is known. */
+/**
+ * Offsets that are neither settled nor, without a state, committed; from the log's beginning where nothing is known.
+ */
 export function lagOf({ stored, committed, logStart, logEnd }: PartitionStatus): number {
   const settled = stored?.state.settled;
   const next = settled === undefined ? (stored?.state.pending[0]?.first ?? committed ?? logStart) : settled + 1;

@@ -1,6 +1,7 @@
 /**
- * Imports: adapters, the model. One range of a partition's log against the table: how many rows each offset has, and
+ * One range of a partition's log against the table: how many rows each offset has, and
  * perhaps whether they hold what the records say. What is held at once is bounded.
+ * Imports: clickhouse/verify, kafka/fetch, kernel, model, operators/between.
  */
 import { rowsOfRecord, type Transform } from '../../operators/between/transform-rows.js';
 import type { ContentDifference, ContentScan, Unread } from '../clickhouse/verify/content-scan.js';
@@ -169,7 +170,8 @@ function joined<T>(a: { readonly count: number; readonly first: readonly T[] }, 
 }
 
 /**
- * One a record, or as many as the transform makes of it. One that it throws at was never inserted: it counts as missing.
+ * One a record, or as many as the transform makes of it. One that it throws at was never inserted: it counts as
+ * missing.
  */
 function rowsOf(
   record: KafkaRecord,

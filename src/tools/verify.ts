@@ -1,6 +1,7 @@
 /**
- * Imports: adapters, the model, the rest of this room. The topic against the table, offset by offset: what is missing, what
+ * The topic against the table, offset by offset: what is missing, what
  * is there twice, what is not in the topic, and what could not be compared. Reads only.
+ * Imports: clickhouse/verify, config, kafka, kafka/fetch, model, stores.
  */
 import type { NotCompared } from '../clickhouse/verify/content-scan.js';
 import { clickHouseOptions } from '../config/adapter-options.js';
@@ -36,9 +37,14 @@ export interface PartitionVerdict extends RangeCompared {
   readonly isEmpty: boolean;
   /** All rows that the table has of the partition; undefined: none. */
   readonly stored: Extent | undefined;
-  /** Rows of offsets before the range: the log does not hold them any more, or they were left out. They were not compared. */
+  /**
+   * Rows of offsets before the range: the log does not hold them any more, or they were left out. They were not
+   * compared.
+   */
   readonly before: Extent | undefined;
-  /** Rows of offsets behind the range that a range in doubt, or a process at work, accounts for. They were not compared. */
+  /**
+   * Rows of offsets behind the range that a range in doubt, or a process at work, accounts for. They were not compared.
+   */
   readonly unsettled: Extent | undefined;
   /** Rows of offsets behind everything that is settled or in doubt: nothing that is known of has inserted them. */
   readonly unrecorded: Extent | undefined;
@@ -155,8 +161,8 @@ async function verifyPartition(means: Means, seen: Seen): Promise<PartitionVerdi
 const nothingCompared = { ...noDifference, records: 0, gone: 0, unreadable: 0, damages: [], contents: undefined };
 
 /**
- * From where the log begins, or the first owner began: a record that has no row may be the very first one. Rows that the
- * table has from before that are compared, too.
+ * From where the log begins, or the first owner began: a record that has no row may be the very first one. Rows that
+ * the table has from before that are compared, too.
  */
 function boundsOf(
   { logStart, logEnd, committed, stored }: Place,
@@ -198,7 +204,10 @@ async function aroundOf(
   };
 }
 
-/** The last offset of which rows may be there. Without a state inserts come before anybody writes down that they did; at-most-once commits first. */
+/**
+ * The last offset of which rows may be there. Without a state inserts come before anybody writes down that they did;
+ * at-most-once commits first.
+ */
 function knownOf({ delivery }: CheckedConfig, access: StateAccess | undefined, { committed, stored }: Place): number {
   if (access === undefined && delivery !== 'at-most-once') return Infinity;
   return stored === undefined ? (committed ?? 0) - 1 : (lastKnownOffset(stored.state) ?? -1);

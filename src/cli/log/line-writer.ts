@@ -1,12 +1,15 @@
 /**
- * Imports: nothing of ours. Lines to a file descriptor that never hold the process up: what is not taken at once waits
+ * Lines to a file descriptor that never hold the process up: what is not taken at once waits
  * within a limit, what does not fit is counted, and the count is told as soon as something is written again.
+ * Imports: Node.
  */
 import { closeSync, constants, fstatSync, openSync, write } from 'node:fs';
 import { isatty } from 'node:tty';
 
 export interface LineWriterConfig {
-  /** Writes some of the bytes and resolves with how many. Rejects when none could be written; then it is tried again. */
+  /**
+   * Writes some of the bytes and resolves with how many. Rejects when none could be written; then it is tried again.
+   */
   readonly output: (bytes: Uint8Array) => Promise<number>;
   /** The line that tells how many were lost. */
   readonly lostLine: (lines: number) => string;

@@ -1,5 +1,5 @@
 /**
- * Imports: errors, events. What is said of an event: the text is constant, values are fields. Pure.
+ * What is said of an event: the text is constant, values are fields. Pure. Imports: errors, events.
  */
 import type { IngestError } from '../../errors.js';
 import type { IngestEvent, Outcome } from '../../events.js';

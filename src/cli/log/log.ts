@@ -1,5 +1,5 @@
 /**
- * Imports: pino, the rest of this folder. The log of a run, on standard error: one JSON object a line.
+ * The log of a run, on standard error: one JSON object a line. Imports: pino.
  */
 import { pino, type Logger } from 'pino';
 import { LineWriter, standardError, type LineWriterConfig } from './line-writer.js';

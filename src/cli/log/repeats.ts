@@ -1,6 +1,6 @@
 /**
- * Imports: nothing. Whether a line is written, or counted with others of its kind: what befalls three hundred
- * partitions at once is one fact. Pure.
+ * Whether a line is written, or counted with others of its kind: what befalls three hundred
+ * partitions at once is one fact. Pure. Imports: nothing.
  */
 
 export interface Place {

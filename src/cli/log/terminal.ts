@@ -16,7 +16,9 @@ const PLAIN = '\u001b[0m';
 /** To the beginning of the line, and what stands there away. */
 const WIPE = '\r\u001b[K';
 
-/** A JSON line of the log, readable: the time, the level, the message, then its fields. Anything else stays as it is. */
+/**
+ * A JSON line of the log, readable: the time, the level, the message, then its fields. Anything else stays as it is.
+ */
 export function readableLine(line: string, hasColours: boolean): string {
   let parsed: unknown;
   try {

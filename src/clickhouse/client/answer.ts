@@ -1,5 +1,5 @@
 /**
- * The answer to an insert, or how it failed to come. Knows nothing of batches. Imports: this room.
+ * The answer to an insert, or how it failed to come. Knows nothing of batches. Imports: Node, clickhouse/insert.
  */
 import type http from 'node:http';
 import { readRowsOf } from '../insert/row-count.js';
@@ -17,11 +17,17 @@ export interface Answer {
   /** ClickHouse's own error code; also looked at when the status says 200. */
   readonly code: number | undefined;
   readonly text: string;
-  /** Rows that the server says it has read, those of materialized views included; undefined: it, or a proxy, does not say. */
+  /**
+   * Rows that the server says it has read, those of materialized views included; undefined: it, or a proxy, does not
+   * say.
+   */
   readonly readRows: number | undefined;
   /** It came over a connection that had been used before: the server is still the same run of itself. */
   readonly kept: boolean;
-  /** Undefined: it names the query that was sent. Else what answered is not known, nor whether the server has got anything. */
+  /**
+   * Undefined: it names the query that was sent. Else what answered is not known, nor whether the server has got
+   * anything.
+   */
   readonly foreign: { readonly why: string; readonly hint: string } | undefined;
 }
 

@@ -1,7 +1,8 @@
 /**
- * The one place that opens a way for queries to a ClickHouse, for sink, preflight and the store keeper-map alike: address,
- * login, TLS, headers, proxy, limits of time and compression. What is asked through it is checked in `asked.ts`. Over
- * @clickhouse/client. Imports: this room.
+ * The one place that opens a way for queries to a ClickHouse, for sink, preflight and the store keeper-map alike:
+ * address, login, TLS, headers, proxy, limits of time and compression. What is asked through it is checked in
+ * `asked.ts`. Over
+ * @clickhouse/client. Imports: @clickhouse/client, Node.
  */
 import { text as readText } from 'node:stream/consumers';
 import { type ClickHouseClient, ClickHouseLogLevel, createClient } from '@clickhouse/client';

@@ -1,6 +1,6 @@
 /**
- * One query and its answer, for everything that asks a ClickHouse: an answer counts only if it names the query that was sent,
- * and has as many rows as it says. What carries both is given: see `ask.ts`. Imports: this room.
+ * One query and its answer, for everything that asks a ClickHouse: an answer counts only if it names the query that was
+ * sent, and has as many rows as it says. What carries both is given: see `ask.ts`. Imports: @clickhouse/client, Node.
  */
 import { randomUUID } from 'node:crypto';
 import { ClickHouseError } from '@clickhouse/client';
@@ -75,7 +75,10 @@ export async function rowsOf<Row>(ask: Ask, asker: Asker, query: Omit<Query, 'qu
   return data;
 }
 
-/** Runs `query` under the pinned settings. `ask` asks for rows under none; `codeOf`: the server's code of what was thrown. */
+/**
+ * Runs `query` under the pinned settings. `ask` asks for rows under none; `codeOf`: the server's code of what was
+ * thrown.
+ */
 export function pinned<T>(
   looks: PinnedLooks,
   ask: <Row>(sql: string) => Promise<Row[]>,

@@ -1,14 +1,17 @@
 /**
- * Room: what a failed insert means. Pure; every rule is a line in a table, and a text decides only by the server's own
+ * What a failed insert means. Pure; every rule is a line in a table, and a text decides only by the server's own
  * words (server-words.ts).
  *
  * - `retriable`: nothing of it landed; the same bytes may be sent again.
- * - `in-doubt`: it may have landed, may land later, or has landed in part; only ever the same bytes with the same token.
- * - `unknown`: as `in-doubt`, and it may be for ever: nobody knows whether a record, the table or the moment is refused.
+ * - `in-doubt`: it may have landed, may land later, or has landed in part; only ever the same bytes with the same
+ *   token.
+ * - `unknown`: as `in-doubt`, and it may be for ever: nobody knows whether a record, the table or the moment is
+ *   refused.
  * - `poison`: a record of the batch cannot be inserted.
  * - `too-large`: the batch is refused for what it is as a whole; fewer records pass.
  * - `schema`: the table does not fit.
  * - `fatal`: the server refuses, and goes on refusing until somebody changes rights or settings.
+ * Imports: nothing.
  */
 import { serverWords } from './server-words.js';
 
@@ -28,8 +31,8 @@ export type Failure =
   | { readonly kind: 'answer'; readonly status: number; readonly code: number | undefined; readonly text: string };
 
 /**
- * ClickHouse's codes (`ErrorCodes.cpp`, 26.7). A code that is not here is `unknown`. HTTP's status says little: 500 stands
- * for transient, poison and fatal ones alike, and 200 is possible too.
+ * ClickHouse's codes (`ErrorCodes.cpp`, 26.7). A code that is not here is `unknown`. HTTP's status says little: 500
+ * stands for transient, poison and fatal ones alike, and 200 is possible too.
  */
 const codes: Readonly<Record<Exclude<ErrorClass, 'unknown'>, readonly number[]>> = {
   // The server has thrown the insert away as a whole, before or instead of writing.
@@ -58,7 +61,8 @@ const codes: Readonly<Record<Exclude<ErrorClass, 'unknown'>, readonly number[]>>
     749,
     762,
     763,
-    776, // USER_SESSION_LIMIT_EXCEEDED, SERVER_OVERLOADED, …_CONNECTION_LIMIT…, SESSION_REFUSED, RESOURCE_LIMIT_EXCEEDED
+    // USER_SESSION_LIMIT_EXCEEDED, SERVER_OVERLOADED, …_CONNECTION_LIMIT…, SESSION_REFUSED, RESOURCE_LIMIT_EXCEEDED
+    776,
   ],
   // What became of the insert is not known, or an earlier attempt is still at it.
   'in-doubt': [
@@ -172,7 +176,9 @@ const codes: Readonly<Record<Exclude<ErrorClass, 'unknown'>, readonly number[]>>
     490,
     621,
     632,
-    760, // CANNOT_COMPILE_REGEXP, CANNOT_FORMAT_DATETIME, CANNOT_NORMALIZE_STRING, UNEXPECTED_DATA_AFTER_PARSED_VALUE, UNICODE_ERROR
+    // CANNOT_COMPILE_REGEXP, CANNOT_FORMAT_DATETIME, CANNOT_NORMALIZE_STRING, UNEXPECTED_DATA_AFTER_PARSED_VALUE,
+    // UNICODE_ERROR
+    760,
     469, // VIOLATED_CONSTRAINT
   ],
   'too-large': [565], // TOO_MANY_PARTITIONS
@@ -242,7 +248,8 @@ const refusesRequest = new Set([400, 411, 413, 414, 422, 431]);
 export function classifyError(failure: Failure): ErrorClass {
   if (failure.kind === 'network') return failure.phase === 'connecting' ? 'retriable' : 'in-doubt';
   const { status, code, text } = failure;
-  // A proxy or a load balancer, which may or may not have asked ClickHouse. A success is ClickHouse's own, or it is none.
+  // A proxy or a load balancer, which may or may not have asked ClickHouse. A success is ClickHouse's own, or it is
+  // none.
   if (code === undefined) return refusesRequest.has(status) ? 'unknown' : 'in-doubt';
   const { row, isFromView, isFromExpression, isFromValue, isFromHeader } = serverWords(code, text);
   // The table's own rows have landed by then, those of some views have not.
@@ -252,8 +259,8 @@ export function classifyError(failure: Failure): ErrorClass {
   if (known === 'in-doubt' || known === 'retriable')
     return known === 'retriable' && row !== undefined ? 'poison' : known;
   if (isFromHeader) return 'schema';
-  // A row, or a field, proves that the server was still parsing: with the batch as one block nothing has landed. In an expression every
-  // code may be a record's, as the type of what is in a Dynamic.
+  // A row, or a field, proves that the server was still parsing: with the batch as one block nothing has landed. In an
+  // expression every code may be a record's, as the type of what is in a Dynamic.
   return row !== undefined || isFromValue || isFromExpression ? 'poison' : known;
 }
 

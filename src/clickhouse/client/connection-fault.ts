@@ -1,5 +1,6 @@
 /**
- * Imports: proxy. The mistake behind a connection that fails, by the code Node gives: what it is, and what to do. Pure.
+ * The mistake behind a connection that fails, by the code Node gives: what it is, and what to do. Pure.
+ * Imports: nothing.
  */
 import { ProxyFailure } from './proxy.js';
 

@@ -1,6 +1,6 @@
 /**
- * Imports: errors. How ClickHouse is reached: the one owner of address, login, TLS, proxy and headers, for everything that
- * talks to it, the state store `keeper-map` included.
+ * How ClickHouse is reached: the one owner of address, login, TLS, proxy and headers, for everything that
+ * talks to it, the state store `keeper-map` included. Imports: Node, errors.
  */
 import http from 'node:http';
 import https from 'node:https';

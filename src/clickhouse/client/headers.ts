@@ -1,5 +1,5 @@
 /**
- * Imports: nothing but Node. Which headers a user may add to requests: none that decides what a request is. Pure.
+ * Which headers a user may add to requests: none that decides what a request is. Pure. Imports: Node.
  */
 import { validateHeaderName, validateHeaderValue } from 'node:http';
 import type { OptionFault } from './tls.js';

@@ -1,8 +1,9 @@
 /**
- * Room: ClickHouse's HTTP interface. Queries go through @clickhouse/client. Inserts go through node:http: their
+ * ClickHouse's HTTP interface. Queries go through @clickhouse/client. Inserts go through node:http: their
  * bodies are made in memory that is used again, so it must be known when nobody looks at a piece any more, and
  * where a request broke (before or after it was sent) decides whether it is in doubt. Each has connections of its own:
  * the client cuts those that it thinks idle, also while an insert waits on them. Knows nothing of batches.
+ * Imports: Node, clickhouse/insert, errors.
  */
 import http from 'node:http';
 import https from 'node:https';
@@ -34,7 +35,10 @@ export interface ClickHouseConnection extends ClickHouseAddress {
 }
 
 export interface Exchange {
-  /** Rejects with a `ConnectionFailure`, or with what making the body threw: then the server has not got all of it, and takes none. */
+  /**
+   * Rejects with a `ConnectionFailure`, or with what making the body threw: then the server has not got all of it, and
+   * takes none.
+   */
   readonly answer: Promise<Answer>;
   /** Resolves when the body's pieces are not looked at any more, by nobody. */
   readonly bodyFree: Promise<void>;
@@ -111,10 +115,11 @@ export class ClickHouseHttp {
   }
 
   /**
-   * Rows of a SELECT, pinned to settings under which they are true. Values go in as parameters: `{name:Type}` in the text,
+   * Rows of a SELECT, pinned to settings under which they are true. Values go in as parameters: `{name:Type}` in the
+   * text,
    * `name` in `values`. `settings`: besides those, or in their place.
-   * Errors: `KCR_CLICKHOUSE_UNREACHABLE`, also for an answer that is not of this query; `KCR_TABLE_MISSING`; `KCR_PREFLIGHT`
-   * with the server's code.
+   * Errors: `KCR_CLICKHOUSE_UNREACHABLE`, also for an answer that is not of this query; `KCR_TABLE_MISSING`;
+   * `KCR_PREFLIGHT` with the server's code.
    */
   select<Row>(
     sql: string,

@@ -1,5 +1,5 @@
 /**
- * Imports: errors. What a user of few rights is not shown: system tables, or columns of them. Pure.
+ * What a user of few rights is not shown: system tables, or columns of them. Pure. Imports: errors.
  */
 import { hasCode } from '../../errors.js';
 

@@ -1,10 +1,11 @@
 /**
- * Imports: whole-answers. The settings under which ClickHouse is asked something that decides: looks, what a table is,
+ * The settings under which ClickHouse is asked something that decides: looks, what a table is,
  * states, `verify`. A profile that has others must not change what is seen. Pure but for what it is given to ask with.
  *
  * Looked through: all 1,721 names in `system.settings` of 26.7.2, each tried on the queries of this library by
  * a test that sets each of them beside these, on a real server, and finds none that changes an answer. Not seen by it:
  * settings of servers of another version. What a row policy hides is no setting; see `clickhouse/row-policies.ts`.
+ * Imports: nothing.
  */
 import { liftedLimits, wholeAnswers } from './whole-answers.js';
 
@@ -46,8 +47,9 @@ export const truthfulLooks: Settings = {
 };
 
 /**
- * A limit that is reached fails a look, for ever: nothing wrong is concluded, but the partition stands still. They are left
- * as they are where the user may not change them. Not `max_execution_time`: looks that nobody waits for would go on.
+ * A limit that is reached fails a look, for ever: nothing wrong is concluded, but the partition stands still. They are
+ * left as they are where the user may not change them. Not `max_execution_time`: looks that nobody waits for would go
+ * on.
  */
 export const unlimitedLooks: Settings = {
   ...liftedLimits,

@@ -1,6 +1,7 @@
 /**
- * Imports: nothing but Node. The way through an HTTP proxy: by CONNECT, a tunnel in which nothing is read, or, for
+ * The way through an HTTP proxy: by CONNECT, a tunnel in which nothing is read, or, for
  * `http:` only, by handing the proxy the whole request.
+ * Imports: Node.
  */
 import http from 'node:http';
 import https from 'node:https';
@@ -15,8 +16,8 @@ export interface ProxyOptions {
   /** Of `username`. @default '' */
   readonly password?: string;
   /**
-   * Ask for a tunnel (CONNECT) also where ClickHouse's url is `http:`. `false`: the proxy is given the requests, as some
-   * want it that allow tunnels to port 443 only. @default true
+   * Ask for a tunnel (CONNECT) also where ClickHouse's url is `http:`. `false`: the proxy is given the requests, as
+   * some want it that allow tunnels to port 443 only. @default true
    */
   readonly tunnel?: boolean;
 }

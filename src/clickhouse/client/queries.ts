@@ -1,6 +1,8 @@
 /**
- * Room: what is asked of ClickHouse and answered with rows or a word. An answer counts only if it names the query that was
- * sent, and is given under settings that let it be true. What carries queries and answers is given: see `client/ask.ts`.
+ * What is asked of ClickHouse and answered with rows or a word. An answer counts only if it names the query that was
+ * sent, and is given under settings that let it be true. What carries queries and answers is given: see
+ * `client/ask.ts`.
+ * Imports: errors.
  */
 import { IngestError } from '../../errors.js';
 import { PinnedLooks } from './look-settings.js';

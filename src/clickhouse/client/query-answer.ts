@@ -1,10 +1,10 @@
 /**
- * Imports: nothing. Does an answer over HTTP come of the query that was sent? Pure.
+ * Does an answer over HTTP come of the query that was sent? Pure.
  *
- * ClickHouse names the query in the header `X-ClickHouse-Query-Id` of every answer of one that it took, of inserts that wait
- * for others too. A load balancer, a cache or another server that answers 200 in its place does not know the id; a proxy
- * that runs another query in place of ours (chproxy gives each a `query_id` of its own, and drops the settings that it does
- * not know) gives another one.
+ * ClickHouse names the query in the header `X-ClickHouse-Query-Id` of every answer of one that it took, of inserts that
+ * wait for others too. A load balancer, a cache or another server that answers 200 in its place does not know the id; a
+ * proxy that runs another query in place of ours (chproxy gives each a `query_id` of its own, and drops the settings
+ * that it does not know) gives another one. Imports: nothing.
  */
 const QUERY_ID_HEADER = 'x-clickhouse-query-id';
 

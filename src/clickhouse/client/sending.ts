@@ -1,5 +1,5 @@
 /**
- * Imports: the body's pieces. A body on its way into its request, compressed or as it is.
+ * A body on its way into its request, compressed or as it is. Imports: Node, clickhouse/insert.
  */
 import type { ClientRequest } from 'node:http';
 import type { Transform, Writable } from 'node:stream';

@@ -1,13 +1,14 @@
 /**
- * Room: what of a server's message is the server's own. Pure.
+ * What of a server's message is the server's own. Pure.
  *
- * A message quotes values, raw or in quotes, and a value may hold the very words that are looked for. ClickHouse adds its
- * own to the end as an error rises through it, so only what stands at the very end is read, from there backwards:
+ * A message quotes values, raw or in quotes, and a value may hold the very words that are looked for. ClickHouse adds
+ * its own to the end as an error rises through it, so only what stands at the very end is read, from there backwards:
  *
  * ```
  * Code: 27. DB::Exception: … before: 'any text': (while reading the value of key n): (at row 8)
  * : While executing JSONEachRowRowInputFormat. (CANNOT_PARSE_INPUT_ASSERTION_FAILED) (version 26.7.2.1)
  * ```
+ * Imports: nothing.
  */
 
 /** Its own words about where an error arose. */

@@ -1,5 +1,5 @@
 /**
- * Imports: what a handshake's failure is called. Whether a port speaks TLS, asked by beginning a handshake.
+ * Whether a port speaks TLS, asked by beginning a handshake. Imports: Node.
  */
 import { connect } from 'node:tls';
 import { handshakeCode } from './connection-fault.js';

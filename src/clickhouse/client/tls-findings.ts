@@ -1,5 +1,5 @@
 /**
- * Imports: tls. What a start should tell about TLS, though it goes on. Pure.
+ * What a start should tell about TLS, though it goes on. Pure. Imports: nothing.
  */
 import { certificateEndMs, type TlsOptions } from './tls.js';
 

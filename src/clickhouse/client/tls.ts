@@ -1,5 +1,5 @@
 /**
- * Imports: nothing but Node. What a user says about TLS, whether it can be used, and how Node takes it.
+ * What a user says about TLS, whether it can be used, and how Node takes it. Imports: Node.
  */
 import { createPrivateKey, type KeyObject, X509Certificate } from 'node:crypto';
 import { type SecureContextOptions, rootCertificates } from 'node:tls';

@@ -1,5 +1,5 @@
 /**
- * Imports: nothing. What a proxy answers in place of ClickHouse. Pure.
+ * What a proxy answers in place of ClickHouse. Pure. Imports: nothing.
  */
 const TITLE_LENGTH = 100;
 

@@ -1,10 +1,13 @@
 /**
- * Imports: nothing. Settings of a profile by which ClickHouse answers with less than all rows, or gives up at a limit: what
- * inserts and looks are pinned to alike. Pure.
+ * Settings of a profile by which ClickHouse answers with less than all rows, or gives up at a limit: what
+ * inserts and looks are pinned to alike. Pure. Imports: nothing.
  */
 type Settings = Readonly<Record<string, string>>;
 
-/** With another value an answer of 200 may be about some of the rows only. Any version of the server may lack one of them. */
+/**
+ * With another value an answer of 200 may be about some of the rows only. Any version of the server may lack one of
+ * them.
+ */
 export const wholeAnswers: Settings = {
   // "break" ends a query where a limit is reached, and answers with what it has until then; "any" skips further keys.
   read_overflow_mode: 'throw',

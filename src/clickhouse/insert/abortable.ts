@@ -1,4 +1,5 @@
 /**
+ *
  * Imports: rxjs.
  */
 import { Observable } from 'rxjs';

@@ -1,17 +1,20 @@
 /**
- * Room: what the mode `coalesced` asks of a server, and why. Pure.
+ * What the mode `coalesced` asks of a server, and why. Pure.
  *
- * Asynchronous inserts have had tokens since 23.7, but until 26.7 a token could be lost or noted where it does not belong
- * when several inserts were written together. From ClickHouse's pull requests and issues:
+ * Asynchronous inserts have had tokens since 23.7, but until 26.7 a token could be lost or noted where it does not
+ * belong when several inserts were written together. From ClickHouse's pull requests and issues:
  *
- * - 26.2 (#95409, #97562): sync and async inserts share the key of a token from then on, and alone do so since 26.7 (#107886);
+ * - 26.2 (#95409, #97562): sync and async inserts share the key of a token from then on, and alone do so since 26.7
+ *   (#107886);
  * - 26.1 (#89140, #93957): tokens count in materialized views also when inserts are written together;
- * - #110604, 26.2 to 26.6.1: an insert into several ClickHouse partitions fails when one of those it is written with is known;
- * - #111031, up to 26.7.1: each token is noted for every ClickHouse partition that any of them has rows in, and rows that
+ * - #110604, 26.2 to 26.6.1: an insert into several ClickHouse partitions fails when one of those it is written with is
+ *   known;
+ * - #111031, up to 26.7.1: each token is noted for every ClickHouse partition that any of them has rows in, and rows
+ *   that
  *   come there under it later are lost.
  *
- * The last was mended in later builds of 26.3 to 26.6, too (26.3.17.65, 26.4.5.151, 26.5.6.63, 26.6.2.98), which were not
- * tried; what was tried is 26.7.2.
+ * The last was mended in later builds of 26.3 to 26.6, too (26.3.17.65, 26.4.5.151, 26.5.6.63, 26.6.2.98), which were
+ * not tried; what was tried is 26.7.2. Imports: errors.
  */
 import { IngestError } from '../../errors.js';
 
@@ -63,7 +66,10 @@ export function afterRefusal(error: unknown): 'ask alone' | 'next alone' | 'stay
 /** An earlier attempt of the same insert still waits. */
 const QUERY_IS_RUNNING = 216;
 
-/** What the first of two attempts has left in the table is there whatever became of the second, which may not even have been sent. */
+/**
+ * What the first of two attempts has left in the table is there whatever became of the second, which may not even have
+ * been sent.
+ */
 export function asAfter(first: unknown, second: unknown): unknown {
   const hasLanded = first instanceof IngestError && first.fields.mayHaveLanded === true;
   return hasLanded && second instanceof IngestError ? second.with({ mayHaveLanded: true }) : second;

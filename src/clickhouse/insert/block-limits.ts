@@ -1,6 +1,6 @@
 /**
- * Imports: the model. Which batches are one block of the server, and where one is cut that is not. Pure; the simulated sink
- * cuts by it, too.
+ * Which batches are one block of the server, and where one is cut that is not. Pure; the simulated sink
+ * cuts by it, too. Imports: errors, model, ports.
  */
 import type { Oversized } from '../../errors.js';
 import { cursorOver } from '../../model/packed-records.js';
@@ -58,9 +58,9 @@ export interface Sent {
 }
 
 /**
- * For how long an attempt of an earlier process may still land; undefined: none was ever sent. Of a batch that cannot be
- * sent as it is, this process has sent nothing, and no other has that made the same rows under the same limits. Only a
- * version of the transform says that they were the same: a replay under another one never comes as far as here.
+ * For how long an attempt of an earlier process may still land; undefined: none was ever sent. Of a batch that cannot
+ * be sent as it is, this process has sent nothing, and no other has that made the same rows under the same limits. Only
+ * a version of the transform says that they were the same: a replay under another one never comes as far as here.
  */
 export function mayLandForMs(
   { replay, intent }: Pick<InsertBatch, 'replay' | 'intent'>,

@@ -1,6 +1,6 @@
 /**
- * Room: the body of an insert, made piece by piece while it is sent: a batch of any size takes two small pieces of memory,
- * which stay in the processor's cache, and the event loop is held up for one piece at a time. No connection may enter.
+ * The body of an insert, made piece by piece while it is sent: a batch of any size takes two small pieces of memory,
+ * which stay in the processor's cache, and the event loop is held up for one piece at a time. Imports: nothing.
  */
 import type { RowWriter } from './encode.js';
 

@@ -1,5 +1,6 @@
 /**
- * Room: what can be said against a batch before anything of it is sent. Pure.
+ * What can be said against a batch before anything of it is sent. Pure.
+ * Imports: clickhouse/schema, clickhouse/verify, errors, events, kernel, model, ports.
  */
 import { IngestError } from '../../errors.js';
 import type { OnEvent } from '../../events.js';
@@ -20,7 +21,10 @@ import { batchLimits, type BlockLimits, fitOf, oversized, type Sent } from './bl
 import { type Where, whereOf } from '../verify/look-errors.js';
 import type { Table, TableName } from '../schema/table.js';
 
-/** Throws for a range that was recorded for another table: whether it is there would be asked, and filled, at the wrong place. */
+/**
+ * Throws for a range that was recorded for another table: whether it is there would be asked, and filled, at the wrong
+ * place.
+ */
 export function checkTable(
   { assignment: { topic, partition }, intent }: InsertBatch,
   { database, table }: TableName,
@@ -59,8 +63,9 @@ export function reservedBy({ topic, partition, offset, timestamp, key, headers }
 }
 
 /**
- * Throws for the first record that is not one row of its own, or whose rows are more than one block; and for a batch that is
- * more than one, with where to cut it. `sent`: by what the sink tells whether an earlier process may have sent it.
+ * Throws for the first record that is not one row of its own, or whose rows are more than one block; and for a batch
+ * that is more than one, with where to cut it. `sent`: by what the sink tells whether an earlier process may have sent
+ * it.
  */
 export function checkRecords(
   batch: InsertBatch,
@@ -108,7 +113,10 @@ function tooLarge(
   );
 }
 
-/** Tells how many records have a time that no DateTime64 can hold, as of a producer that counts in micro- or nanoseconds; -1 is Kafka's word for none. */
+/**
+ * Tells how many records have a time that no DateTime64 can hold, as of a producer that counts in micro- or
+ * nanoseconds; -1 is Kafka's word for none.
+ */
 export function tellOfTimes(
   { assignment, afterOffset, lastOffset }: InsertBatch,
   sent: Records,

@@ -1,7 +1,7 @@
 /**
- * Room: records into the rows of an insert. Pure but for the buffers it is given.
+ * Records into the rows of an insert. Pure but for the buffers it is given.
  * Values are JSON already, so their bytes go through as they are; the provenance columns the table has are spliced in
- * before the closing brace. Nothing is parsed, nothing is allocated for a record.
+ * before the closing brace. Nothing is parsed, nothing is allocated for a record. Imports: errors, kernel, model.
  */
 import { IngestError } from '../../errors.js';
 import { isSpace } from '../../kernel/index.js';
@@ -15,8 +15,8 @@ export interface Provenance {
   readonly partition: boolean;
   readonly offset: boolean;
   /**
-   * A point in time (DateTime, DateTime64) or milliseconds since the epoch (Int64, UInt64). A producer may set any 64 bits;
-   * what a column cannot take becomes the nearest time that it can.
+   * A point in time (DateTime, DateTime64) or milliseconds since the epoch (Int64, UInt64). A producer may set any 64
+   * bits; what a column cannot take becomes the nearest time that it can.
    */
   readonly timestamp: 'time' | 'milliseconds' | 'unsignedMilliseconds' | undefined;
   /** What stands for a message without a key. */
@@ -45,7 +45,10 @@ const LINE_FEED = 10;
 const ZERO = 48;
 const DIGITS = 16;
 const TIME_LENGTH = '"2026-11-22T08:30:00.123Z"'.length;
-/** 2262-04-11T23:47:16Z, the last second of a DateTime64(9); a DateTime ends earlier, and takes its own end for what is later. */
+/**
+ * 2262-04-11T23:47:16Z, the last second of a DateTime64(9); a DateTime ends earlier, and takes its own end for what is
+ * later.
+ */
 export const LAST_TIME_MS = 9_223_372_036_000;
 
 /** Rows of one topic and partition. */
@@ -180,7 +183,9 @@ export class RowWriter {
     return this.#isOver ? 0 : this.#encoder.bound(this.#row);
   }
 
-  /** Writes whole rows from the target's beginning, as long as the next one is sure to fit; gives the number of bytes. */
+  /**
+   * Writes whole rows from the target's beginning, as long as the next one is sure to fit; gives the number of bytes.
+   */
   fill(target: Buffer): number {
     let at = 0;
     while (!this.#isOver && at + this.#encoder.bound(this.#row) <= target.length) {

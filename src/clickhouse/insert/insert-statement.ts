@@ -1,5 +1,6 @@
 /**
- * Imports: this room. The statement that rows are sent with, and what of its settings the table decides. Pure.
+ * The statement that rows are sent with, and what of its settings the table decides. Pure.
+ * Imports: clickhouse/client, clickhouse/schema, kernel.
  */
 import { provenanceNames } from '../../kernel/index.js';
 import { quoteIdentifier, quotedTable } from '../client/http.js';
@@ -23,7 +24,8 @@ export function insertParams(table: Table): Settings {
  */
 function insertStatement({ database, table, columns }: Pick<Table, 'database' | 'table' | 'columns'>): string {
   const names: readonly string[] = provenanceNames;
-  // One with the name of a provenance column is left alone: it is not stored, so it tells nothing, and no value may fill it.
+  // One with the name of a provenance column is left alone: it is not stored, so it tells nothing, and no value may
+  // fill it.
   const ephemeral = columns
     .filter(({ name, defaultKind }) => defaultKind === 'EPHEMERAL' && !names.includes(name))
     .map(({ name }) => quoteIdentifier(name));
@@ -34,8 +36,10 @@ function insertStatement({ database, table, columns }: Pick<Table, 'database' | 
 const NULL_AS_DEFAULT = 'input_format_null_as_default';
 
 /**
- * A `null` for an Enum that has no 0 is stored as 0, and from then on no SELECT of the column succeeds (code 691; measured,
- * 26.7). Refused, the record is poison and named; so is then a `null` for any other column of the table that takes none.
+ * A `null` for an Enum that has no 0 is stored as 0, and from then on no SELECT of the column succeeds (code 691;
+ * measured,
+ * 26.7). Refused, the record is poison and named; so is then a `null` for any other column of the table that takes
+ * none.
  */
 function refusesNull(columns: readonly Column[]): boolean {
   return columns.some(({ type }) => {

@@ -1,6 +1,6 @@
 /**
- * Numbers, texts and headers as JSON, into a buffer that is given. By hand, since nothing is to be allocated for a record.
- * Imports: types of the model.
+ * Numbers, texts and headers as JSON, into a buffer that is given. By hand, since nothing is to be allocated for a
+ * record. Imports: model.
  */
 import type { RecordHeaders } from '../../model/record.js';
 

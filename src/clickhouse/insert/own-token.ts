@@ -1,14 +1,15 @@
 /**
- * Room: the token of a batch that no intent was recorded for, in at-least-once and at-most-once: it lives as long as this
- * process, and keeps a lost reply from doubling the rows.
+ * The token of a batch that no intent was recorded for, in at-least-once and at-most-once: it lives as long as this
+ * process, and keeps a lost reply from doubling the rows. Imports: Node.
  */
 import { randomUUID } from 'node:crypto';
 import { sameRun, type ServerIdentity } from './settings.js';
 import type { SinkContext } from './sink-context.js';
 
 /**
- * A plain MergeTree writes a token to its log before the part is there, so a kill in between makes a retry answer 200 with
- * the rows missing. Nothing is read back here: a token is sent again only to the very run of the server that had it first.
+ * A plain MergeTree writes a token to its log before the part is there, so a kill in between makes a retry answer 200
+ * with the rows missing. Nothing is read back here: a token is sent again only to the very run of the server that had
+ * it first.
  */
 export class OwnToken {
   readonly #context: Pick<SinkContext, 'server' | 'identify'>;

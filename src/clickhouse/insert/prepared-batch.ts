@@ -1,10 +1,12 @@
 /**
- * The transport of one batch: sends what the stage tells it to send, looks where it is told, and reports what the server said.
- * What is known of the attempts, and the last word before something is sent: `range-doubt.ts`. What is done about it:
- * `operators/internal/doubt.ts`. Imports: this adapter, ports, the model, errors.
+ * The transport of one batch: sends what the stage tells it to send, looks where it is told, and reports what the
+ * server said. What is known of the attempts, and the last word before something is sent: `range-doubt.ts`. What is
+ * done about it:
+ * `operators/internal/doubt.ts`.
  *
  * A batch's bytes are a pure function of its records, so they are made while an insert is sent, not when the batch is
  * prepared: with ClickHouse down, batches wait without a buffer each.
+ * Imports: Node, clickhouse/client, clickhouse/schema, clickhouse/verify, errors, model, ports, rxjs.
  */
 import { randomUUID } from 'node:crypto';
 import type { Observable } from 'rxjs';
@@ -71,7 +73,10 @@ export class PreparedBatch implements PreparedInsert {
     return this.#token !== undefined && (family === 'plain' || (otherVersion && this.#look.canShow));
   }
 
-  /** For the table as it was seen last, not as it was when the batch was prepared: a look goes by the columns that it has now. */
+  /**
+   * For the table as it was seen last, not as it was when the batch was prepared: a look goes by the columns that it
+   * has now.
+   */
   get #encoder(): RowEncoder {
     const { table } = this.#destination.target;
     if (this.#encoderOf?.table !== table) {
@@ -143,8 +148,8 @@ export class PreparedBatch implements PreparedInsert {
   }
 
   /**
-   * Before anything is sent a second time. A connection that broke may have been the server's upgrade, after which it may
-   * make its tokens in another context; and the table may have been altered since.
+   * Before anything is sent a second time. A connection that broke may have been the server's upgrade, after which it
+   * may make its tokens in another context; and the table may have been altered since.
    */
   async #identifyAgain(): Promise<void> {
     if (!this.#attempts.mayHaveLanded || this.#batch.intent === undefined) return;
@@ -253,7 +258,10 @@ export class PreparedBatch implements PreparedInsert {
     }
   }
 
-  /** What came into the table while a slot was waited for, or the process stood still, may have pushed the token out of its window. */
+  /**
+   * What came into the table while a slot was waited for, or the process stood still, may have pushed the token out of
+   * its window.
+   */
   async #lookAgain(): Promise<void> {
     if (!this.#attempts.mayHaveLanded || this.#batch.intent === undefined) return;
     const { target } = this.#destination;

@@ -1,7 +1,7 @@
 /**
- * What a sink knows of the attempts at one range, and the last word before something of it is sent. The stage asks before an
- * attempt; since then there was a wait for a slot, and perhaps a process that was frozen. Decides for the simulated sink, too.
- * No clock, no wire. Imports: this room, errors, the model.
+ * What a sink knows of the attempts at one range, and the last word before something of it is sent. The stage asks
+ * before an attempt; since then there was a wait for a slot, and perhaps a process that was frozen. Decides for the
+ * simulated sink, too. No clock, no wire. Imports: clickhouse/verify, errors, model, ports.
  */
 import { hasCode, IngestError } from '../../errors.js';
 import type { Intent } from '../../model/state.js';
@@ -30,15 +30,18 @@ export class RangeDoubt {
     return this.#mayHaveLanded;
   }
 
-  /** Why the table must be asked before the range is sent; undefined: the token tells. Nothing was promised where nothing is recorded. */
+  /**
+   * Why the table must be asked before the range is sent; undefined: the token tells. Nothing was promised where
+   * nothing is recorded.
+   */
   why(known: KnownNow, nowMs: number): TableDoubt | undefined {
     if (this.#intent === undefined) return undefined;
     return sendingDoubt(this.#intent, known, nowMs, this.#mayHaveLanded ? known.table : undefined);
   }
 
   /**
-   * Is the token relied on where a look shows nothing? To be asked again with what is known then. Only a doubt about the token
-   * may be overruled; who asks for another reason wants to know what is there.
+   * Is the token relied on where a look shows nothing? To be asked again with what is known then. Only a doubt about
+   * the token may be overruled; who asks for another reason wants to know what is there.
    */
   trusting(asked: string | undefined, known: KnownNow, nowMs: number): (then: KnownNow, thenMs: number) => boolean {
     const isAboutToken = this.why(known, nowMs)?.why === asked;

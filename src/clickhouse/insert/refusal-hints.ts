@@ -1,5 +1,5 @@
 /**
- * Imports: nothing. What to do about an insert that was refused, by the server's code. Pure.
+ * What to do about an insert that was refused, by the server's code. Pure. Imports: nothing.
  */
 
 export function retriableHint(code: number | undefined): string | undefined {

@@ -1,6 +1,6 @@
 /**
- * What became of an insert that was not taken, as an error: a record's fault, the table's, the moment's, or not known. Pure.
- * Imports: this room, errors, the model.
+ * What became of an insert that was not taken, as an error: a record's fault, the table's, the moment's, or not known.
+ * Pure. Imports: clickhouse/client, clickhouse/verify, errors, model.
  */
 import { IngestError } from '../../errors.js';
 import type { Records } from '../../model/record.js';

@@ -1,9 +1,9 @@
 /**
- * Room: the second line behind the check of values: does the server's own count of rows agree with what was sent?
+ * The second line behind the check of values: does the server's own count of rows agree with what was sent?
  *
  * ClickHouse's answer to an insert counts the rows it has parsed, those of a duplicate too (`read_rows` of
- * `X-ClickHouse-Summary`). Materialized views add what they read. Were the counts ever different, a value would have been
- * read as no row, or as several, and every conclusion about the range would be wrong.
+ * `X-ClickHouse-Summary`). Materialized views add what they read. Were the counts ever different, a value would have
+ * been read as no row, or as several, and every conclusion about the range would be wrong. Imports: errors.
  */
 import { IngestError } from '../../errors.js';
 
@@ -41,9 +41,10 @@ export interface ReadingViews {
 const gotViews = new WeakSet<object>();
 
 /**
- * Throws `KCR_ROW_COUNT` when the server has read fewer rows than were sent, or more though no view reads along. Without a
- * count nothing is concluded, nor from a count of none: a server that counted nothing would have read no row of objects
- * that are known to be whole. Throws `KCR_INSERT_IN_DOUBT` when there are more and the server cannot be asked why.
+ * Throws `KCR_ROW_COUNT` when the server has read fewer rows than were sent, or more though no view reads along.
+ * Without a count nothing is concluded, nor from a count of none: a server that counted nothing would have read no row
+ * of objects that are known to be whole. Throws `KCR_INSERT_IN_DOUBT` when there are more and the server cannot be
+ * asked why.
  */
 export async function refuseOtherCount(
   read: number | undefined,

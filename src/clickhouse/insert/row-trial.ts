@@ -1,6 +1,7 @@
 /**
- * Imports: this room. What the server would make of rows, asked without inserting any: the table function `format` reads
+ * What the server would make of rows, asked without inserting any: the table function `format` reads
  * them with the table's columns and an insert's settings. Nothing lands, no token is used.
+ * Imports: Node, clickhouse/client, clickhouse/schema, errors, model.
  */
 import { randomUUID } from 'node:crypto';
 import { IngestError } from '../../errors.js';
@@ -48,7 +49,10 @@ export class RowTrial {
     this.#signal = signal;
   }
 
-  /** `settings`: those of an insert without a token. Asks which types the server must be told to allow, since the table has them. */
+  /**
+   * `settings`: those of an insert without a token. Asks which types the server must be told to allow, since the table
+   * has them.
+   */
   static async open(http: ClickHouseHttp, settings: Settings, signal?: AbortSignal): Promise<RowTrial> {
     const pins = Object.keys(truthfulLooks)
       .map((name) => `'${name}'`)

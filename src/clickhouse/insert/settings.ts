@@ -1,8 +1,9 @@
 /**
- * Room: the settings every insert is pinned to, and their fingerprint. Pure.
+ * The settings every insert is pinned to, and their fingerprint. Pure.
  *
  * What is pinned, and why: a batch is one block (else the token's second block would be taken for another batch's),
  * its token counts (also in materialized views), nothing is skipped silently, and an answer of 200 means it is written.
+ * Imports: Node, clickhouse/client, errors, kernel.
  */
 import { createHash } from 'node:crypto';
 import { IngestError } from '../../errors.js';
@@ -43,16 +44,17 @@ const pinnedIfKnown: Settings = {
 };
 
 /**
- * What keeps a value one row and its provenance ours, whatever a user's profile says. They cut no block, so they are not in
- * the fingerprint: ranges in doubt that were recorded before these were pinned are still replayed under their tokens. A
- * user may say the same.
+ * What keeps a value one row and its provenance ours, whatever a user's profile says. They cut no block, so they are
+ * not in the fingerprint: ranges in doubt that were recorded before these were pinned are still replayed under their
+ * tokens. A user may say the same.
  */
 const pinnedReading: Settings = {
   // "break" gives up at max_execution_time and answers 200, with no row written (measured, 26.7).
   timeout_overflow_mode: 'throw',
 };
 const pinnedReadingIfKnown: Settings = {
-  // The same at other limits, which a view's SELECT may reach: its target would get some of the rows. And what a view reads.
+  // The same at other limits, which a view's SELECT may reach: its target would get some of the rows. And what a view
+  // reads.
   ...wholeAnswers,
   // A view whose target is gone is an error, not no rows.
   ignore_materialized_views_with_dropped_target_table: '0',
@@ -65,8 +67,9 @@ const pinnedReadingIfKnown: Settings = {
 };
 
 /**
- * Limits of a profile by which an insert, or the SELECT of a view behind it, would fail each time it is made again. Sent
- * where the server has them and the user may change them, unless the user says otherwise: an error says what it is.
+ * Limits of a profile by which an insert, or the SELECT of a view behind it, would fail each time it is made again.
+ * Sent where the server has them and the user may change them, unless the user says otherwise: an error says what it
+ * is.
  */
 const unlimited: Settings = {
   ...liftedLimits,
@@ -94,8 +97,8 @@ const withoutTokenIfKnown: Settings = { deduplicate_insert: 'disable' };
 
 /**
  * For an insert that waits for others. The server lets those wait together whose settings are all equal but for the
- * token (`AsynchronousInsertQueue.cpp`); the waits are pinned, so that a user's profile changes neither them nor what an
- * answer means: it comes when the rows are written. A query that stopped waiting would not be seen in
+ * token (`AsynchronousInsertQueue.cpp`); the waits are pinned, so that a user's profile changes neither them nor what
+ * an answer means: it comes when the rows are written. A query that stopped waiting would not be seen in
  * `system.processes` any more while its rows may still land, so it waits for longer than any client does.
  */
 const waitingFor = (waitMs: number): Settings => ({
@@ -162,13 +165,16 @@ export interface InsertSettings {
   /** For inserts with a token that wait at the server for others; undefined in the mode `direct`. */
   readonly asyncInsert: Settings | undefined;
   /**
-   * Eight hex digits that stand for what a token's blocks depend on: the same in both modes, which share the key space of
-   * their tokens (measured, 26.7: a range that was inserted in one mode is a duplicate in the other).
+   * Eight hex digits that stand for what a token's blocks depend on: the same in both modes, which share the key space
+   * of their tokens (measured, 26.7: a range that was inserted in one mode is a duplicate in the other).
    */
   readonly fingerprint: string;
 }
 
-/** `coalesceMs`: how long an insert waits for others; undefined: not at all. Throws `KCR_CONFIG` for a user's setting that is pinned. */
+/**
+ * `coalesceMs`: how long an insert waits for others; undefined: not at all. Throws `KCR_CONFIG` for a user's setting
+ * that is pinned.
+ */
 export function insertSettings(
   extras: Readonly<Record<string, string | number | boolean>>,
   known: ReadonlySet<string>,
@@ -219,7 +225,9 @@ function settingText(value: string | number | boolean): string {
 /** What an intent records of the server. */
 export interface ServerIdentity {
   readonly version: string;
-  /** Milliseconds since the epoch; undefined while the server has been up for too short a time to tell two starts apart. */
+  /**
+   * Milliseconds since the epoch; undefined while the server has been up for too short a time to tell two starts apart.
+   */
   readonly startedMs: number | undefined;
 }
 

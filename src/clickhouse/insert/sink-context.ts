@@ -1,5 +1,5 @@
 /**
- * Room: what the batches of one sink share. Types only.
+ * What the batches of one sink share. Types only. Imports: clickhouse/client, clickhouse/schema, events.
  */
 import type { OnEvent } from '../../events.js';
 import type { Encoding } from '../client/sending.js';

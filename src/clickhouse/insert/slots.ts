@@ -1,6 +1,7 @@
 /**
- * Room: how many inserts are in flight, and the memory they are sent from. One slot is one permit and the two pieces that
- * a body is made in: fresh memory for every body costs more processor time, in page faults, than making the body itself.
+ * How many inserts are in flight, and the memory they are sent from. One slot is one permit and the two pieces that
+ * a body is made in: fresh memory for every body costs more processor time, in page faults, than making the body
+ * itself. Imports: errors.
  */
 import { IngestError } from '../../errors.js';
 

@@ -1,5 +1,6 @@
 /**
- * Room: may a recorded range be sent again under its token, or could the server have forgotten it? Pure.
+ * May a recorded range be sent again under its token, or could the server have forgotten it? Pure.
+ * Imports: clickhouse/verify, model.
  */
 import type { Intent } from '../../model/state.js';
 import { type TableDoubt, tableDoubt, type TableNow } from '../verify/evidence.js';

@@ -1,5 +1,5 @@
 /**
- * Imports: this room, types only. What the checks of one start share.
+ * What the checks of one start share. Imports: clickhouse, clickhouse/client, clickhouse/schema.
  */
 import type { ClickHouseHttp } from '../client/http.js';
 import type { ClickHouseSinkOptions } from '../options.js';

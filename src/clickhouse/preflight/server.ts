@@ -1,5 +1,6 @@
 /**
- * Imports: this room. Can this server, with the rights and limits of this user, keep what was promised? Asks, changes nothing.
+ * Can this server, with the rights and limits of this user, keep what was promised? Asks, changes nothing.
+ * Imports: clickhouse, clickhouse/client, clickhouse/insert, clickhouse/schema, errors, preflight.
  */
 import { hasCode, IngestError } from '../../errors.js';
 import { type Finding, ok, refusal, warning } from '../../preflight/finding.js';

@@ -1,5 +1,6 @@
 /**
- * Imports: this room. Can a table keep what was promised: its engine, its dedup window, its defaults, its provenance columns?
+ * Can a table keep what was promised: its engine, its dedup window, its defaults, its provenance columns?
+ * Imports: clickhouse/client, clickhouse/insert, clickhouse/schema, clickhouse/verify, preflight.
  */
 import { type Finding, ok, refusal, warning } from '../../preflight/finding.js';
 import type { ClickHouseHttp } from '../client/http.js';
@@ -131,7 +132,9 @@ export function checkWindow(context: CheckContext, table: Table, role: 'table' |
   return ok(what, `${window} entries${seconds === undefined ? '' : `, ${seconds} s`}`);
 }
 
-/** A repeated insert gets other values from a volatile default; in another ClickHouse partition its token is not known. */
+/**
+ * A repeated insert gets other values from a volatile default; in another ClickHouse partition its token is not known.
+ */
 export function checkVolatile(table: Table): Finding[] {
   const what = `defaults of ${nameOf(table)}`;
   const inKey = volatileIn(table.partitionKey);

@@ -1,5 +1,6 @@
 /**
- * Imports: this room. Materialized views: what they write into must know a repeated insert too, down the chain.
+ * Materialized views: what they write into must know a repeated insert too, down the chain.
+ * Imports: clickhouse/insert, clickhouse/schema, preflight.
  */
 import { type Finding, ok, refusal, warning } from '../../preflight/finding.js';
 import { isBefore } from '../insert/async-insert.js';

@@ -1,9 +1,10 @@
 /**
- * Imports: this room. Whether a refusal is the record's, or that of whoever altered the table: asked of the server, which
+ * Whether a refusal is the record's, or that of whoever altered the table: asked of the server, which
  * reads the refused rows as the table is, and as it was when it took rows last. Inserts nothing, uses no token.
  *
  * A record that the table would not have taken before is at fault itself, whatever was altered. So is one among others
  * that the table takes now. What is left is an alteration after which it takes none of the rows that it took before.
+ * Imports: clickhouse/client, clickhouse/insert, clickhouse/verify, errors, model.
  */
 import { IngestError } from '../../errors.js';
 import type { Records } from '../../model/record.js';
@@ -34,8 +35,8 @@ export interface Refused {
 }
 
 /**
- * What is to be said instead of `poison`: it itself, `KCR_SCHEMA`, or that it is not known yet and has to be tried again.
- * Whatever it is, it keeps what may have landed.
+ * What is to be said instead of `poison`: it itself, `KCR_SCHEMA`, or that it is not known yet and has to be tried
+ * again. Whatever it is, it keeps what may have landed.
  */
 export async function orAltered(poison: IngestError, asking: Asking, refused: Refused): Promise<IngestError> {
   const { serverCode, mayHaveLanded, offset } = poison.fields;
@@ -58,7 +59,10 @@ export async function orAltered(poison: IngestError, asking: Asking, refused: Re
   }
 }
 
-/** `offset`: of the record that the server names; undefined: it names none. @throws an `IngestError`: it could not be asked now. */
+/**
+ * `offset`: of the record that the server names; undefined: it names none. @throws an `IngestError`: it could not be
+ * asked now.
+ */
 async function isAlterationAtFault(
   asking: Asking,
   { records, sentInto, where: { topic, partition } }: Refused,

@@ -1,5 +1,6 @@
 /**
- * Room: which provenance columns a table has, in which form, and whether ranges can be told apart by them. Pure.
+ * Which provenance columns a table has, in which form, and whether ranges can be told apart by them. Pure.
+ * Imports: clickhouse/insert.
  */
 import { noProvenance, type Provenance } from '../insert/encode.js';
 import { type Column, plainTable, type Table } from './table.js';
@@ -59,7 +60,10 @@ export function provenanceOf(columns: readonly Column[]): Pick<Table, 'provenanc
   };
 }
 
-/** The names of the columns that every row brings: those that tell where it comes from, as far as the table can take them. */
+/**
+ * The names of the columns that every row brings: those that tell where it comes from, as far as the table can take
+ * them.
+ */
 export function filledColumns({ provenance }: Pick<Table, 'provenance'>): ReadonlySet<string> {
   const { topic, partition, offset, timestamp, key, headers } = provenance;
   return new Set(
@@ -89,7 +93,8 @@ function headersForm(
 }
 
 /**
- * Can a range be read back: are its rows told apart by topic and offset, and do they stay as they were inserted? Without
+ * Can a range be read back: are its rows told apart by topic and offset, and do they stay as they were inserted?
+ * Without
  * `_topic` rows of another topic would pass for them, and nobody can tell that no other program inserts any.
  */
 export function readBackFault(table: Table): string | undefined {

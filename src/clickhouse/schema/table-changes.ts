@@ -1,5 +1,5 @@
 /**
- * Room: what two looks at a table differ in, in words for people. Pure.
+ * What two looks at a table differ in, in words for people. Pure. Imports: clickhouse/verify, events.
  */
 import type { IngestEvent } from '../../events.js';
 import type { TableNow } from '../verify/evidence.js';

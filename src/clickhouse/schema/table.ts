@@ -1,5 +1,5 @@
 /**
- * Room: what is known of one table of ClickHouse, and how its name is written. Pure; the types of what is spliced may enter.
+ * What is known of one table of ClickHouse, and how its name is written. Imports: clickhouse/insert.
  */
 import type { Provenance } from '../insert/encode.js';
 

@@ -1,5 +1,6 @@
 /**
- * Room: what ClickHouse tells about the server and its tables, read once when a sink opens or a check runs.
+ * What ClickHouse tells about the server and its tables, read once when a sink opens or a check runs.
+ * Imports: clickhouse/client, clickhouse/insert, errors.
  */
 import { IngestError } from '../../errors.js';
 import type { ClickHouseWire } from '../client/http.js';
@@ -105,7 +106,10 @@ function uuidOf({ uuid = '', paths = [] }: TableRow): string | undefined {
   return isNil ? uuidPattern.exec(paths[0] ?? '')?.[0] : uuid;
 }
 
-/** Of those that may have changed what the provenance columns hold (DROP, CLEAR, RENAME COLUMN, UPDATE), not of deletions. */
+/**
+ * Of those that may have changed what the provenance columns hold (DROP, CLEAR, RENAME COLUMN, UPDATE), not of
+ * deletions.
+ */
 async function readLastMutation(http: ClickHouseWire, { database, table }: TableName): Promise<number | undefined> {
   const [row] = await ifAllowed(
     http.select<{ last: string | number }>(

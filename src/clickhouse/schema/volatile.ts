@@ -1,6 +1,6 @@
 /**
- * Room: expressions that give another value each time they are asked: what they fill differs between an insert and its
- * repetition. Pure.
+ * Expressions that give another value each time they are asked: what they fill differs between an insert and its
+ * repetition. Pure. Imports: nothing.
  */
 import type { Column } from './table.js';
 

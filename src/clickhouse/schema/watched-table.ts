@@ -1,5 +1,6 @@
 /**
- * Room: one table that batches go into, looked at again and again: what it is now, and what has changed since.
+ * One table that batches go into, looked at again and again: what it is now, and what has changed since.
+ * Imports: clickhouse/client, clickhouse/insert, clickhouse/verify, errors, events, model.
  */
 import { hasCode, IngestError } from '../../errors.js';
 import type { IngestEvent, OnEvent } from '../../events.js';
@@ -37,7 +38,10 @@ export class WatchedTable {
   /** Begins when the one that is under way has ended. */
   #next: Promise<void> | undefined;
 
-  /** `defaultWindow`, `defaultSeconds`: what the server has for tables that do not say; undefined: the user may not see it. */
+  /**
+   * `defaultWindow`, `defaultSeconds`: what the server has for tables that do not say; undefined: the user may not see
+   * it.
+   */
   constructor(
     http: ClickHouseWire,
     table: Table,

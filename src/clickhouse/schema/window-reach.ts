@@ -1,6 +1,6 @@
 /**
- * Room: how far back the dedup window of a table reaches. It forgets by count, whoever wrote: so what came into the table is
- * counted, by its parts.
+ * How far back the dedup window of a table reaches. It forgets by count, whoever wrote: so what came into the table is
+ * counted, by its parts. Imports: clickhouse/client.
  */
 import type { ClickHouseWire } from '../client/http.js';
 import { ifAllowed } from '../client/if-allowed.js';
@@ -9,8 +9,8 @@ import type { Table } from './table.js';
 /** Times are of this machine's clock, milliseconds since the epoch. */
 export interface WindowReach {
   /**
-   * A token that is no older is in the window: at most half of it was taken since. Undefined: no more than that ever came, or
-   * the user may not see it.
+   * A token that is no older is in the window: at most half of it was taken since. Undefined: no more than that ever
+   * came, or the user may not see it.
    */
   readonly heldSinceMs?: number;
   /** What came since this time surely takes more than half of the window. Undefined: nothing proves it. */
@@ -29,7 +29,8 @@ interface Row {
  * Numbers of blocks grow with each one inserted: over the whole table of a plain one, in each ClickHouse partition of a
  * replicated one. A merged part is as young as its merge, so what is told of the past errs towards more.
  *
- * Inserts that waited for others have a place each in the window, and one block together: at most as many as it has rows.
+ * Inserts that waited for others have a place each in the window, and one block together: at most as many as it has
+ * rows.
  */
 const blocksOf = 'max_block_number - min_block_number + 1';
 const entriesOf = `greatest(toInt64(rows), toInt64(${blocksOf}))`;
@@ -56,8 +57,8 @@ export interface WindowAsked {
 }
 
 /**
- * A plain table is read back after a repetition in any case, so there rows are counted in both modes, and the mode may be
- * changed at any time. In a replicated one a look is a cost of its own: `direct` counts blocks.
+ * A plain table is read back after a repetition in any case, so there rows are counted in both modes, and the mode may
+ * be changed at any time. In a replicated one a look is a cost of its own: `direct` counts blocks.
  */
 export async function readWindowReach(
   http: ClickHouseWire,

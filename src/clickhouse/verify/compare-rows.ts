@@ -1,6 +1,6 @@
 /**
- * Room: the rows that a batch should have against those that a table has, offset by offset. Pure; the simulated sink
- * compares by it, too.
+ * The rows that a batch should have against those that a table has, offset by offset. Pure; the simulated sink
+ * compares by it, too. Imports: model, ports.
  */
 import { cursorOver } from '../../model/packed-records.js';
 import type { Records } from '../../model/record.js';

@@ -1,6 +1,7 @@
 /**
- * Imports: this room. Do the stored rows hold what the records say? The server reads the records again as an insert would,
+ * Do the stored rows hold what the records say? The server reads the records again as an insert would,
  * and compares hashes of the columns; what comes back is offsets and the names of columns, no values.
+ * Imports: clickhouse/client, clickhouse/insert, clickhouse/schema, model.
  */
 import type { KafkaRecord } from '../../model/record.js';
 import { filledColumns } from '../schema/provenance-columns.js';
@@ -38,8 +39,8 @@ export interface NotCompared {
 export interface ContentScan {
   readonly notCompared: readonly NotCompared[];
   /**
-   * `records`: ascending, of one partition, each one JSON object; of several of one offset each is a row. Offsets without a
-   * row in the table are left out.
+   * `records`: ascending, of one partition, each one JSON object; of several of one offset each is a row. Offsets
+   * without a row in the table are left out.
    */
   differing(partition: number, records: readonly KafkaRecord[], show: number): Promise<ContentsFound>;
 }

@@ -1,9 +1,9 @@
 /**
- * Room: what a look into the table may conclude about a range, and whether its token can still be relied on, given what
+ * What a look into the table may conclude about a range, and whether its token can still be relied on, given what
  * the range recorded of its table and what the table is now. Pure; the simulated sink decides by it, too.
  *
  * A row that is not seen is missing only if it would be seen: the attempt wrote the columns by which it is looked for,
- * into this table, and they were not emptied since (I15).
+ * into this table, and they were not emptied since (I15). Imports: model.
  */
 import type { Intent, TableRecord } from '../../model/state.js';
 
@@ -23,7 +23,9 @@ export interface TableNow extends TableRecord {
 export type Evidence =
   /** What is seen is there, and what is not seen is not. */
   | { readonly kind: 'full' }
-  /** What is seen is there. What is not seen is missing if older rows of the partition are still seen by the columns. */
+  /**
+   * What is seen is there. What is not seen is missing if older rows of the partition are still seen by the columns.
+   */
   | { readonly kind: 'witness'; readonly why: string }
   /** Nothing can be concluded from this table. */
   | { readonly kind: 'none'; readonly why: string }
@@ -87,7 +89,10 @@ export function isSameTable(one: TableNow, other: TableNow): boolean {
   return !one.keepsTokens || one.forgotMs === other.forgotMs;
 }
 
-/** Why the table may have forgotten what was sent under the token; undefined: nothing speaks for it. Of attempts that may have landed. */
+/**
+ * Why the table may have forgotten what was sent under the token; undefined: nothing speaks for it. Of attempts that
+ * may have landed.
+ */
 export function tableDoubt(intent: Pick<Intent, 'written' | 'atMs'>, now: TableNow): TableDoubt | undefined {
   const { written } = intent;
   const evidence = evidenceOf(intent, now);
@@ -166,8 +171,9 @@ const LEAST_OFFSETS = 100;
 export const WITNESSES = 2;
 
 /**
- * Where to look for older rows: offsets that were settled when the range was recorded, so that their rows are older than
- * any alteration since. What was in doubt beside the range may have been inserted after it. Undefined: there are none.
+ * Where to look for older rows: offsets that were settled when the range was recorded, so that their rows are older
+ * than any alteration since. What was in doubt beside the range may have been inserted after it. Undefined: there are
+ * none.
  *
  * Of a range that says nothing of its table the process that recorded it may have missed an alteration before, and sent
  * its last batches without the columns: the witness must be among the nearest.

@@ -1,5 +1,5 @@
 /**
- * Imports: this room. What a look into the table may end with, in words. Pure.
+ * What a look into the table may end with, in words. Pure. Imports: clickhouse/schema, errors, model, ports.
  */
 import { IngestError } from '../../errors.js';
 import { placeOf } from '../../model/batch.js';

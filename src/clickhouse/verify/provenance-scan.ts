@@ -1,6 +1,7 @@
 /**
- * Room: which offsets a table has rows of, by its provenance columns, for people who compare it with the topic. Reads
+ * Which offsets a table has rows of, by its provenance columns, for people who compare it with the topic. Reads
  * only; the work is the server's, and what comes back is runs of offsets, not rows.
+ * Imports: clickhouse, clickhouse/client, clickhouse/insert, clickhouse/schema, errors.
  */
 import { IngestError } from '../../errors.js';
 import { type ContentScan, openContentScan } from './content-scan.js';
@@ -44,8 +45,9 @@ export interface ProvenanceScan {
 }
 
 /**
- * @throws `KCR_TABLE_UNSUITABLE` with the statement that mends it, for a table whose rows cannot be told apart by offset, or
- * of which a row policy hides rows from the user; `KCR_TABLE_MISSING`, `KCR_CLICKHOUSE_UNREACHABLE`, `KCR_PREFLIGHT`.
+ * @throws `KCR_TABLE_UNSUITABLE` with the statement that mends it, for a table whose rows cannot be told apart by
+ * offset, or of which a row policy hides rows from the user; `KCR_TABLE_MISSING`, `KCR_CLICKHOUSE_UNREACHABLE`,
+ * `KCR_PREFLIGHT`.
  */
 export async function openProvenanceScan(options: ClickHouseSinkOptions, topic: string): Promise<ProvenanceScan> {
   const route = options.routes.find((each) => each.topic === topic);

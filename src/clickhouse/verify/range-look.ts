@@ -1,6 +1,7 @@
 /**
- * Room: a look into the table for one batch's range: what is there, what is missing, and what is done where neither can
+ * A look into the table for one batch's range: what is there, what is missing, and what is done where neither can
  * be told. What may be concluded is decided in `evidence.ts`.
+ * Imports: clickhouse/client, clickhouse/insert, clickhouse/schema, errors, model, ports.
  */
 import { IngestError } from '../../errors.js';
 import { countOffsets } from '../../model/batch.js';
@@ -76,8 +77,8 @@ export class RangeLook {
   }
 
   /**
-   * `asked`: why before an attempt; undefined: after one. `trusts`: is the token relied on where nothing is shown? Asked
-   * once it is known what the table is now.
+   * `asked`: why before an attempt; undefined: after one. `trusts`: is the token relied on where nothing is shown?
+   * Asked once it is known what the table is now.
    */
   async readBack(asked: string | undefined, trusts: () => boolean, signal: AbortSignal): Promise<ReadBack> {
     await this.#target.refresh();

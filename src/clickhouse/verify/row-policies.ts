@@ -1,9 +1,9 @@
 /**
- * Imports: this room. Does a row policy hide rows of a table from the user of this program? A look would find rows missing
+ * Does a row policy hide rows of a table from the user of this program? A look would find rows missing
  * that are there.
  *
- * EXPLAIN names the filter to the very user it applies to, without a grant; `system.row_policies` names the policies, and
- * few users may read it.
+ * EXPLAIN names the filter to the very user it applies to, without a grant; `system.row_policies` names the policies,
+ * and few users may read it. Imports: clickhouse/client, clickhouse/schema, errors.
  */
 import { hasCode } from '../../errors.js';
 import { type ClickHouseWire, quotedTable } from '../client/http.js';
@@ -20,9 +20,9 @@ export const SEES_ALL =
 const filterLine = /^[\s│]*Row[- ]level (?:security )?filter/im;
 
 /**
- * True: a filter is put on what the user sees of the table. Asked each time: a policy is no part of the table, so nothing
- * tells when it comes or goes. False of a table without a part, of which nothing is hidden either, and where the server does
- * not explain queries to the user.
+ * True: a filter is put on what the user sees of the table. Asked each time: a policy is no part of the table, so
+ * nothing tells when it comes or goes. False of a table without a part, of which nothing is hidden either, and where
+ * the server does not explain queries to the user.
  */
 export async function hidesRows(
   http: Pick<ClickHouseWire, 'select'>,
@@ -37,7 +37,10 @@ export async function hidesRows(
   return filterLine.test(lines.map(({ explain }) => explain).join('\n'));
 }
 
-/** Of those on the table the ones for the user, by name; none: there are none, or the user may not see them. A policy for a role is not among them. */
+/**
+ * Of those on the table the ones for the user, by name; none: there are none, or the user may not see them. A policy
+ * for a role is not among them.
+ */
 export async function namePolicies(
   http: Pick<ClickHouseWire, 'select'>,
   { database, table }: TableName,

@@ -1,8 +1,9 @@
 /**
- * Room: parts of which a replicated table itself does not know whether it keeps them.
+ * Parts of which a replicated table itself does not know whether it keeps them.
  *
  * After code 319 a part is written and Keeper may or may not have it: for up to five minutes its rows are there, beside
  * those of the attempt that was repeated. Who was answered so knows; who gave up waiting, or came later, does not.
+ * Imports: clickhouse/client, clickhouse/schema.
  */
 import type { ClickHouseWire } from '../client/http.js';
 import { ifAllowed } from '../client/if-allowed.js';

@@ -1,6 +1,7 @@
 /**
- * Room: a broker's answers, before kafkajs believes them: each must be to a request that this very connection sent, and
+ * A broker's answers, before kafkajs believes them: each must be to a request that this very connection sent, and
  * be such that it can be taken apart. What is not ends its connection, which is opened anew; never the process.
+ * Imports: kafka.
  */
 import {
   changeBrokers,
@@ -14,7 +15,9 @@ import type { KafkaLog } from '../options.js';
 import { isTimeout, reasonOf } from './classify-error.js';
 
 const LENGTH_BYTES = 4;
-/** From a request's beginning: its length, the number of its kind, its version, then the number that its answer repeats. */
+/**
+ * From a request's beginning: its length, the number of its kind, its version, then the number that its answer repeats.
+ */
 const CORRELATION_AT = 8;
 const SASL_HANDSHAKE_API = 17;
 const FETCH_API = 1;
@@ -49,7 +52,10 @@ export class OpenRequests {
   }
 }
 
-/** What is wrong with an answer, its length included, that does not even say to which request it is; undefined: it says so. */
+/**
+ * What is wrong with an answer, its length included, that does not even say to which request it is; undefined: it says
+ * so.
+ */
 function shortAnswer({ length }: Buffer): Error | undefined {
   return length < LENGTH_BYTES + 4
     ? new Error(`an answer of ${length - LENGTH_BYTES} bytes, which does not even say to what`)
@@ -57,8 +63,8 @@ function shortAnswer({ length }: Buffer): Error | undefined {
 }
 
 /**
- * An answer that cannot be taken apart. Neither fatal nor final: the same request may be answered well next time. Without
- * a cause: what the language threw is taken for a defect, wherever it stands (trouble.ts).
+ * An answer that cannot be taken apart. Neither fatal nor final: the same request may be answered well next time.
+ * Without a cause: what the language threw is taken for a defect, wherever it stands (trouble.ts).
  */
 class BadAnswer extends Error {
   override readonly name = 'BadAnswer';
@@ -69,7 +75,9 @@ interface OpenPool extends KafkajsPool {
   readonly pool?: readonly (KafkajsConnection | undefined)[];
 }
 
-/** Whatever a broker that the cluster makes from now on answers: what kafkajs or we throw at it is a lost connection. */
+/**
+ * Whatever a broker that the cluster makes from now on answers: what kafkajs or we throw at it is a lost connection.
+ */
 export function containAnswers(pool: KafkajsBrokerPool, log: KafkaLog): void {
   const toldMs = new Map<string, number>();
   changeBrokers(pool, (broker) => {
@@ -104,7 +112,10 @@ export function containAnswers(pool: KafkajsBrokerPool, log: KafkaLog): void {
   }
 }
 
-/** A request whose answer, when it cannot be read, is a `BadAnswer`, after `onBad` has cut the connection that it came over. */
+/**
+ * A request whose answer, when it cannot be read, is a `BadAnswer`, after `onBad` has cut the connection that it came
+ * over.
+ */
 export function contained(kafka: KafkajsRequest, onBad: (error: BadAnswer) => Promise<void>): KafkajsRequest {
   const guard = async <T>(call: () => Promise<T>): Promise<T> => {
     try {

@@ -1,7 +1,7 @@
 /**
- * Room: the part of kafkajs that is used underneath its consumer: its Cluster and Brokers, that is connections,
+ * The part of kafkajs that is used underneath its consumer: its Cluster and Brokers, that is connections,
  * metadata and requests. The classes are not public as a whole, so their shape is written down and checked here, for
- * exactly one version of kafkajs.
+ * exactly one version of kafkajs. Imports: Node, errors.
  */
 import type { Socket } from 'node:net';
 import { IngestError } from '../../errors.js';
@@ -182,8 +182,8 @@ export function through(
 const whole = new WeakSet<KafkajsConnection>();
 
 /**
- * kafkajs keeps what is left behind an answer, as a rule an empty Buffer, and joins it with the next answer, which copies
- * that. Answers come whole here (frames.ts): nothing is left, and nothing need be joined.
+ * kafkajs keeps what is left behind an answer, as a rule an empty Buffer, and joins it with the next answer, which
+ * copies that. Answers come whole here (frames.ts): nothing is left, and nothing need be joined.
  */
 export function joinNothing(connection: KafkajsConnection): void {
   if (whole.has(connection)) return;

@@ -1,6 +1,6 @@
 /**
- * Room: what went wrong, as far as kafkajs lets one know: sorts its errors into what the source does about them.
- * Pure; no connection may enter.
+ * What went wrong, as far as kafkajs lets one know: sorts its errors into what the source does about them.
+ * Imports: errors.
  */
 import { IngestError, type ErrorFields } from '../../errors.js';
 

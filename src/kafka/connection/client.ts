@@ -1,6 +1,6 @@
 /**
- * Room: makes the kafkajs client, routes its logs, and keeps hold of its sockets, since kafkajs waits for answers
- * before it closes a connection and a dead broker gives none. No consumer, no group may enter.
+ * Makes the kafkajs client, routes its logs, and keeps hold of its sockets, since kafkajs waits for answers
+ * before it closes a connection and a dead broker gives none. Imports: Node, kafka, kafkajs.
  */
 import type { Socket } from 'node:net';
 import type { ConnectionOptions } from 'node:tls';
@@ -86,7 +86,10 @@ function secured(ssl: ConnectionOptions | boolean | undefined): ConnectionOption
   return typeof ssl === 'boolean' ? (ssl ? {} : undefined) : ssl;
 }
 
-/** kafkajs listens to 'data', which Node does not emit beside `onread`. What it throws at an answer ends that connection. */
+/**
+ * kafkajs listens to 'data', which Node does not emit beside `onread`. What it throws at an answer ends that
+ * connection.
+ */
 function deliver(socket: Socket, requests: OpenRequests, answer: Buffer): void {
   if (socket.destroyed) return;
   const wrong = requests.answered(answer);
@@ -98,7 +101,9 @@ function deliver(socket: Socket, requests: OpenRequests, answer: Buffer): void {
   }
 }
 
-/** kafkajs takes what is before the first colon for the host: an IPv6 address has another name until it is connected to. */
+/**
+ * kafkajs takes what is before the first colon for the host: an IPv6 address has another name until it is connected to.
+ */
 function seeds(listed: readonly string[]): {
   readonly brokers: string[];
   readonly addressOf: (name: string) => string;

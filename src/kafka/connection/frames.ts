@@ -1,7 +1,8 @@
 /**
- * Room: a broker's answers, each read from the socket straight into memory of its own. Node would give a fresh 64 KiB
+ * A broker's answers, each read from the socket straight into memory of its own. Node would give a fresh 64 KiB
  * for each piece and kafkajs join the pieces: the same bytes three times, most of it the garbage collector's work.
  * Knows that an answer begins with its length (https://kafka.apache.org/protocol#protocol_common), and nothing else.
+ * Imports: Node.
  */
 import type { OnReadOpts } from 'node:net';
 

@@ -1,5 +1,5 @@
 /**
- * Room: calls that wait go together as one call, one at a time. Knows nothing of Kafka.
+ * Calls that wait go together as one call, one at a time. Knows nothing of Kafka. Imports: nothing.
  */
 import { breathe } from './wait.js';
 

@@ -1,6 +1,7 @@
 /**
- * Room: opens the part of kafkajs that broker.ts describes, with the hook in its metadata, alone or beneath kafkajs's
+ * Opens the part of kafkajs that broker.ts describes, with the hook in its metadata, alone or beneath kafkajs's
  * admin client. Group, heartbeats and fetching are ours (membership.ts, fetcher.ts); kafkajs's consumer is never run.
+ * Imports: Node, errors, kafka, kafkajs.
  */
 import { createRequire } from 'node:module';
 import { PartitionAssigners, type Admin, type Cluster, type Kafka } from 'kafkajs';
@@ -113,7 +114,9 @@ function hookSilence(cluster: KafkajsCluster): void {
   });
 }
 
-/** kafkajs asks one broker after the other who coordinates the group, and forgets what they answered when none tells. */
+/**
+ * kafkajs asks one broker after the other who coordinates the group, and forgets what they answered when none tells.
+ */
 function hookCoordinator(cluster: KafkajsCluster): void {
   let refusal: unknown;
   changeBrokers(cluster.brokerPool, (broker) => {

@@ -1,7 +1,7 @@
 /**
- * Room: the connections to one broker, by what goes over them. A broker answers the requests of a connection one after
+ * The connections to one broker, by what goes over them. A broker answers the requests of a connection one after
  * the other, so a heartbeat must not share one with what may take long, or be muted by a quota. kafkajs has two; the
- * third is made here of the same class. No request is known here.
+ * third is made here of the same class. No request is known here. Imports: Node.
  */
 import type { Socket } from 'node:net';
 import { contained } from './answers.js';
@@ -14,7 +14,10 @@ import {
 } from './broker.js';
 import { isTimeout } from './classify-error.js';
 
-/** Indexes of kafkajs's pool: `group` joins and sends heartbeats, and asks for metadata; `offsets` commits and asks for offsets. */
+/**
+ * Indexes of kafkajs's pool: `group` joins and sends heartbeats, and asks for metadata; `offsets` commits and asks for
+ * offsets.
+ */
 export const LANES = { group: 0, fetch: 1, offsets: 2 } as const;
 
 export type Lane = keyof typeof LANES;

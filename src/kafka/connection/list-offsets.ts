@@ -1,5 +1,6 @@
 /**
- * Room: where a partition begins: what the group committed, or an end of the log. Questions to brokers, no state.
+ * Where a partition begins: what the group committed, or an end of the log. Questions to brokers, no state.
+ * Imports: errors, kafka/group.
  */
 import { IngestError } from '../../errors.js';
 import { nameOf, type TopicPartition } from '../group/assignor.js';

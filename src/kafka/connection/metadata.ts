@@ -1,6 +1,7 @@
 /**
- * Room: the metadata of topics, asked in the version that tells Kafka's topic ids, and taken topic by topic: kafkajs's
+ * The metadata of topics, asked in the version that tells Kafka's topic ids, and taken topic by topic: kafkajs's
  * own answer has no ids, and one topic that is gone, or one partition without a leader, makes it fail for all of them.
+ * Imports: errors.
  */
 import { IngestError } from '../../errors.js';
 import { AnswerReader, FlexibleWriter, type EncodedRequest } from './protocol.js';
@@ -152,7 +153,9 @@ interface IndexedTopic {
   partitions: ReadonlyMap<number, PartitionMetadata> | undefined;
 }
 
-/** One index for each answer of a broker: a search through all topics for every partition takes minutes with thousands. */
+/**
+ * One index for each answer of a broker: a search through all topics for every partition takes minutes with thousands.
+ */
 const indexes = new WeakMap<object, ReadonlyMap<string, IndexedTopic>>();
 
 function indexed({ brokerPool }: Told, topic: string): IndexedTopic | undefined {

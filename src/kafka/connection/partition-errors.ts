@@ -1,5 +1,6 @@
 /**
- * Room: answers that have an error code for each partition. kafkajs throws the first of them and forgets the rest.
+ * Answers that have an error code for each partition. kafkajs throws the first of them and forgets the rest.
+ * Imports: kafka/group.
  */
 import { nameOf } from '../group/assignor.js';
 import { through, type TopicPartitions, type KafkajsBroker, type WireResponse } from './broker.js';

@@ -1,6 +1,6 @@
 /**
- * Room: the bytes of Kafka's protocol, for the requests that are newer than kafkajs: numbers, compact strings and
- * arrays, topic ids, tagged fields. Pure; knows no request.
+ * The bytes of Kafka's protocol, for the requests that are newer than kafkajs: numbers, compact strings and
+ * arrays, topic ids, tagged fields. Pure; knows no request. Imports: nothing.
  */
 
 /** What kafkajs puts behind the header that it writes. */
@@ -18,7 +18,9 @@ export function idText(bytes: Buffer): string | undefined {
   return bytes.equals(NO_ID) ? undefined : bytes.toString('base64url');
 }
 
-/** What is written here goes out as one flexible request: kafkajs's header lacks the tagged fields, so they come first. */
+/**
+ * What is written here goes out as one flexible request: kafkajs's header lacks the tagged fields, so they come first.
+ */
 export class FlexibleWriter {
   /** Grows by doubling: a request for thousands of partitions has tens of thousands of fields. */
   #data = Buffer.alloc(FIRST_BYTES);

@@ -1,6 +1,6 @@
 /**
- * Imports: kafkajs's request queue. After every request kafkajs sets a timer to look at requests that wait, also when
- * none does: then with a delay far below zero, of which Node warns from version 24 on.
+ * After every request kafkajs sets a timer to look at requests that wait, also when
+ * none does: then with a delay far below zero, of which Node warns from version 24 on. Imports: Node.
  */
 import { createRequire } from 'node:module';
 

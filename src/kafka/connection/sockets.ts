@@ -1,6 +1,6 @@
 /**
- * Imports: Node's net and tls. How a connection to a broker is opened: the one thing beneath kafkajs that a simulation
- * exchanges.
+ * How a connection to a broker is opened: the one thing beneath kafkajs that a simulation
+ * exchanges. Imports: Node.
  */
 import { connect as connectPlain, isIP, type OnReadOpts, type Socket } from 'node:net';
 import { connect as connectTls, type ConnectionOptions } from 'node:tls';

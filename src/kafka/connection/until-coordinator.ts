@@ -1,4 +1,7 @@
-/** Room: asking again while the group's coordinator is being found, or loads: it has just been elected, or is the first of a cluster. */
+/**
+ * Asking again while the group's coordinator is being found, or loads: it has just been elected, or is the first of a
+ * cluster. Imports: nothing.
+ */
 import { classifyError } from './classify-error.js';
 import { Backoff, sleep } from './wait.js';
 

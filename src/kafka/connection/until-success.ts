@@ -1,5 +1,5 @@
 /**
- * Imports: this room. An attempt that is made again until it succeeds, with new metadata each time.
+ * An attempt that is made again until it succeeds, with new metadata each time. Imports: errors, kafka.
  */
 import { IngestError } from '../../errors.js';
 import type { KafkaLog } from '../options.js';

@@ -1,5 +1,6 @@
 /**
- * Room: waiting that can be called off, and how long to wait before the same is tried again. Knows nothing of Kafka.
+ * Waiting that can be called off, and how long to wait before the same is tried again. Knows nothing of Kafka.
+ * Imports: Node.
  */
 import { setMaxListeners } from 'node:events';
 

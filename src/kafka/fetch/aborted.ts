@@ -1,6 +1,6 @@
 /**
- * Room: which record batches of a fetch belong to aborted transactions. Pure: the algorithm of Kafka's Java consumer
- * (`CompletedFetch`), since kafkajs's own leaks aborted records when transactions interleave.
+ * Which record batches of a fetch belong to aborted transactions. Pure: the algorithm of Kafka's Java consumer
+ * (`CompletedFetch`), since kafkajs's own leaks aborted records when transactions interleave. Imports: nothing.
  */
 
 export interface AbortedTransaction {

@@ -1,6 +1,6 @@
 /**
- * Room: the head of one record batch (magic 2), and which of its claims hold before a record is looked at. Pure.
- * https://kafka.apache.org/documentation/#recordbatch
+ * The head of one record batch (magic 2), and which of its claims hold before a record is looked at. Pure.
+ * https://kafka.apache.org/documentation/#recordbatch Imports: nothing.
  */
 import { crc32c } from './crc32c.js';
 import { BadBatch } from './damage.js';

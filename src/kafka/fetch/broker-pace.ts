@@ -1,5 +1,6 @@
 /**
- * Imports: this room. How long one broker may take for its next answer, and how long to wait before it is asked again.
+ * How long one broker may take for its next answer, and how long to wait before it is asked again.
+ * Imports: kafka/connection.
  */
 import { Backoff } from '../connection/wait.js';
 

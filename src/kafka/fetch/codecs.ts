@@ -1,6 +1,7 @@
 /**
- * Room: the four compressions of Kafka, both ways. Bytes in, bytes out; nothing of Kafka's protocol but the framings
+ * The four compressions of Kafka, both ways. Bytes in, bytes out; nothing of Kafka's protocol but the framings
  * that its clients put round snappy. No decoder is given more room than it was told to fill.
+ * Imports: Node, kafkajs, lz4-napi, snappy.
  */
 import { promisify } from 'node:util';
 import { createGunzip, gunzip, gunzipSync, type ZlibOptions } from 'node:zlib';
@@ -22,7 +23,8 @@ const DEFAULT_LIMIT_BYTES = 1024 ** 3;
  * What it takes to unpack: an upper bound, or for gzip what it says of itself, which may be less than what comes: then
  * `decompress` throws `TooLarge`, and `gzipSize` counts.
  *
- * @throws TooLarge when it is more than `limitBytes`; of zstd that does not say its size, when its blocks may hold more.
+ * @throws TooLarge when it is more than `limitBytes`; of zstd that does not say its size, when its blocks may hold
+ * more.
  */
 export function unpackedBound(codec: number, data: Buffer, limitBytes: number): number {
   const bound = unpackedSize(codec, data);
@@ -75,7 +77,10 @@ function gzipDecode(data: Buffer, mostBytes: number): Bytes {
   }
 }
 
-/** Counts what comes of gzip data that says too little of itself, and keeps none of it. @throws TooLarge beyond the limit. */
+/**
+ * Counts what comes of gzip data that says too little of itself, and keeps none of it. @throws TooLarge beyond the
+ * limit.
+ */
 export async function gzipSize(data: Buffer, limitBytes: number): Promise<number> {
   const stream = createGunzip();
   let size = 0;

@@ -1,5 +1,5 @@
 /**
- * Imports: this room. What a control batch says: whether a transaction was committed or aborted. Pure.
+ * What a control batch says: whether a transaction was committed or aborted. Pure. Imports: model.
  */
 import { PackedRecords, PartBuilder } from '../../model/packed-records.js';
 import type { BatchHead } from './batch-head.js';

@@ -1,5 +1,6 @@
 /**
- * Room: CRC-32C (Castagnoli), the checksum of Kafka's record batches. Pure. Node's `zlib.crc32` is another polynomial.
+ * CRC-32C (Castagnoli), the checksum of Kafka's record batches. Pure. Node's `zlib.crc32` is another polynomial.
+ * Imports: Node.
  */
 import { createRequire } from 'node:module';
 
@@ -9,7 +10,9 @@ const POLYNOMIAL_REVERSED = 0x82f63b78;
 /** Every implementation must give this for the digits 1 to 9: the check value that is published with the polynomial. */
 const CHECK_VALUE = 0xe3069283;
 
-/** The processor's own instruction by an optional package, 3 to 4 GB/s; our tables, 0.9 GB/s, where it does not load. */
+/**
+ * The processor's own instruction by an optional package, 3 to 4 GB/s; our tables, 0.9 GB/s, where it does not load.
+ */
 export const crc32c: Crc32c = nativeCrc32c() ?? tableCrc32c;
 
 function nativeCrc32c(): Crc32c | undefined {

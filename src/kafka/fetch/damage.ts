@@ -1,5 +1,6 @@
 /**
- * Room: what is said of a record batch that cannot be believed. Values only; what is done about it is reading.ts.
+ * What is said of a record batch that cannot be believed. Values only; what is done about it is reading.ts.
+ * Imports: errors.
  */
 import { IngestError, type ErrorCode } from '../../errors.js';
 

@@ -1,6 +1,6 @@
 /**
- * Imports: this room. A broker's answer to a fetch, taken apart into the raw bytes of each partition with an error code
- * of its own. No decoding of records: that is records.ts.
+ * A broker's answer to a fetch, taken apart into the raw bytes of each partition with an error code
+ * of its own. No decoding of records: that is records.ts. Imports: kafka/connection, kafka/group.
  */
 import type { AbortedTransaction } from './aborted.js';
 import type { TopicPartition } from '../group/assignor.js';
@@ -11,7 +11,10 @@ import { breathe } from '../connection/wait.js';
 export const ID_VERSION = 13;
 /** From this one on a broker answers first, then reads nothing more from the connection for a while (KIP-219). */
 const THROTTLED_AFTER_VERSION = 8;
-/** Transactions that overlap one fetch of a partition: as many as have producers there, and one for each of its batches at most. */
+/**
+ * Transactions that overlap one fetch of a partition: as many as have producers there, and one for each of its batches
+ * at most.
+ */
 const MAX_ABORTED = 100_000;
 /** So many partitions of an answer are gone through in one turn of the event loop. */
 const PARTITIONS_A_TURN = 1000;

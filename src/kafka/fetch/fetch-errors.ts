@@ -1,6 +1,7 @@
 /**
- * Imports: this room. What keeps one partition from being fetched: it has no leader, the offset is out of range, the
+ * What keeps one partition from being fetched: it has no leader, the offset is out of range, the
  * topic is another one. The partition is tried again, told to go on elsewhere, or fails; the others go on.
+ * Imports: errors, kafka, kafka/connection, kafka/group, model.
  */
 import { IngestError } from '../../errors.js';
 import type { Chunk } from '../../model/record.js';
@@ -120,7 +121,9 @@ export class FetchErrors {
     });
   }
 
-  /** A leader that does not know the id may be behind, or ahead: the topic was created anew when Kafka keeps saying so. */
+  /**
+   * A leader that does not know the id may be behind, or ahead: the topic was created anew when Kafka keeps saying so.
+   */
   #compareIds(assigned: AssignedPartition): void {
     const { topic, topicId: was } = assigned.assignment;
     const topicId = knownTopicId(this.#ports.kafka.cluster, topic);

@@ -1,5 +1,5 @@
 /**
- * Imports: nothing. What a fetch asks for. Values only.
+ * What a fetch asks for. Values only. Imports: kafka/group.
  */
 import type { TopicPartition } from '../group/assignor.js';
 

@@ -1,6 +1,6 @@
 /**
- * Imports: this room. One fetch from one broker: in a session, by topic id, where the broker speaks it, and by name where
- * not. No decoding of the answer (fetch-answer.ts), no positions (fetcher.ts).
+ * One fetch from one broker: in a session, by topic id, where the broker speaks it, and by name where
+ * not. No decoding of the answer (fetch-answer.ts), no positions (fetcher.ts). Imports: errors, kafka/connection.
  */
 import { IngestError } from '../../errors.js';
 import {
@@ -86,7 +86,9 @@ async function fetchById(broker: KafkajsBroker, request: FetchRequest): Promise<
   return sendById(broker, request, undefined, (id) => names.get(id));
 }
 
-/** A broker forgets sessions when it is restarted or has too many: then everything is asked for again, once and at once. */
+/**
+ * A broker forgets sessions when it is restarted or has too many: then everything is asked for again, once and at once.
+ */
 async function fetchInSession(
   broker: KafkajsBroker,
   request: FetchRequest,

@@ -1,6 +1,6 @@
 /**
- * Imports: this room. Fetch sessions (KIP-227): the broker remembers what was asked for, so a request names only what
- * changed, and an answer only what has something to tell. No sockets, no positions.
+ * Fetch sessions (KIP-227): the broker remembers what was asked for, so a request names only what
+ * changed, and an answer only what has something to tell. No sockets, no positions. Imports: nothing.
  */
 import type { FetchPartition } from './fetch-partition.js';
 

@@ -1,7 +1,7 @@
 /**
- * Room: keeps one fetch under way at each broker that leads a partition of ours with room for more, and delivers what
- * comes as chunks. What befalls one partition does not stop the others, and none of it makes the group rebalance. No
- * group protocol may enter.
+ * Keeps one fetch under way at each broker that leads a partition of ours with room for more, and delivers what
+ * comes as chunks. What befalls one partition does not stop the others, and none of it makes the group rebalance.
+ * Imports: errors, kafka, kafka/connection, kafka/group, model.
  */
 import type { IngestError } from '../../errors.js';
 import type { Credits } from '../../model/credits.js';
@@ -245,7 +245,9 @@ export class Fetcher {
     }
   }
 
-  /** In a session a broker says nothing of a partition that is as it was: it is led, and its readable end stands still. */
+  /**
+   * In a session a broker says nothing of a partition that is as it was: it is led, and its readable end stands still.
+   */
   #takeSilence(
     answer: readonly FetchedPartition[],
     asked: readonly { assigned: AssignedPartition; offset: number }[],

@@ -1,6 +1,7 @@
 /**
- * Imports: this room. Open transactions that hold a reader back: told when the readable end of a partition has stood still
+ * Open transactions that hold a reader back: told when the readable end of a partition has stood still
  * behind the log's end for a while, and again now and then. It only watches: nothing is decided by it.
+ * Imports: events, kafka, kafka/connection, kafka/group.
  */
 import type { OnEvent } from '../../events.js';
 import type { FetchedPartition } from './fetch-answer.js';

@@ -1,6 +1,7 @@
 /**
- * Room: what was fetched of a partition becomes chunks, as far as there is room, and what becomes of a record batch that
+ * What was fetched of a partition becomes chunks, as far as there is room, and what becomes of a record batch that
  * cannot be believed: it is fetched again, then left out or halts its partition, as the policy says.
+ * Imports: errors, kafka, kafka/connection, kafka/group, model.
  */
 import { IngestError } from '../../errors.js';
 import type { Credits } from '../../model/credits.js';
@@ -171,7 +172,10 @@ export class Reading {
     else failed(assigned, damageError(damage, { topic, partition }));
   }
 
-  /** Its range is covered by a chunk without records: chunks stay contiguous. Told before: who dies in between tells it again. */
+  /**
+   * Its range is covered by a chunk without records: chunks stay contiguous. Told before: who dies in between tells it
+   * again.
+   */
   #skip(assigned: AssignedPartition, damage: Damage, { first, last, records }: NonNullable<Damage['bounds']>): void {
     const { settings, deliver } = this.#ports;
     const { assignment, next } = assigned;

@@ -1,6 +1,7 @@
 /**
- * Room: the records in a batch's unpacked body: where each one's key and value lie. Pure. Nothing the bytes say is
+ * The records in a batch's unpacked body: where each one's key and value lie. Pure. Nothing the bytes say is
  * believed: every length lies within its record, every offset within the batch, every loop takes a byte or ends.
+ * Imports: model.
  */
 import type { PartBuilder } from '../../model/packed-records.js';
 import type { RecordHeaders } from '../../model/record.js';

@@ -1,7 +1,7 @@
 /**
- * Room: Kafka's record batches (magic 2), from bytes to where the records in them lie. Pure but for decompression. kafkajs's decoder
- * is not used: it loses the order and the names of headers, does not tell of batches that compaction has emptied, checks
- * nothing, and is several times slower.
+ * Kafka's record batches (magic 2), from bytes to where the records in them lie. Pure but for decompression. kafkajs's
+ * decoder is not used: it loses the order and the names of headers, does not tell of batches that compaction has
+ * emptied, checks nothing, and is several times slower. Imports: model.
  */
 import { PACKED_RECORD_BYTES, PackedRecords, PartBuilder, type PackedPart } from '../../model/packed-records.js';
 import type { Records } from '../../model/record.js';
@@ -99,7 +99,9 @@ export class LogReader {
     );
   }
 
-  /** What is wrong with the batch behind everything that was read; undefined: nothing, or there is more to read before. */
+  /**
+   * What is wrong with the batch behind everything that was read; undefined: nothing, or there is more to read before.
+   */
   get damage(): Damage | undefined {
     return this.isOver ? this.#damage : undefined;
   }
@@ -117,7 +119,9 @@ export class LogReader {
     return next !== undefined && isLarge(next) ? { bytes: costOf(next), lastOffset: next.head.lastOffset } : undefined;
   }
 
-  /** Decodes whole batches until they hold on to `limitBytes`, none is left, or one is damaged. A large one comes alone. */
+  /**
+   * Decodes whole batches until they hold on to `limitBytes`, none is left, or one is damaged. A large one comes alone.
+   */
   async next(limitBytes: number): Promise<DecodedRange> {
     const parts: PackedPart[] = [];
     const sum = { bytes: 0, heldBytes: 0, takenBytes: 0 };
@@ -157,7 +161,10 @@ export class LogReader {
     return group;
   }
 
-  /** The next batch that has records for us; passes over those that have none. Empty where the log, or belief in it, ends. */
+  /**
+   * The next batch that has records for us; passes over those that have none. Empty where the log, or belief in it,
+   * ends.
+   */
   #take(): [] | [Checked] {
     for (let head = this.#head; head !== undefined && this.#damage === undefined; head = this.#head) {
       const before = this.#takenOffset;
@@ -215,7 +222,9 @@ export class LogReader {
     return builder.build();
   }
 
-  /** gzip that unpacks to more than it says is counted and waits, with what is behind it, for room; all else is damage. */
+  /**
+   * gzip that unpacks to more than it says is counted and waits, with what is behind it, for room; all else is damage.
+   */
   async #recount(group: readonly Checked[], index: number, thrown: unknown): Promise<void> {
     const refused = group[index]!;
     if (!(thrown instanceof TooLarge) || refused.head.codec !== 1) throw thrown;
@@ -255,7 +264,10 @@ export class LogReader {
     }
   }
 
-  /** `head`: of a batch that is what it should be but for its inside; undefined: its head is wrong, so that no policy skips it. */
+  /**
+   * `head`: of a batch that is what it should be but for its inside; undefined: its head is wrong, so that no policy
+   * skips it.
+   */
   #damageOf(thrown: unknown, head: BatchHead | undefined, baseOffset = head?.baseOffset ?? NaN): Damage {
     const why = thrown instanceof Error ? thrown.message : String(thrown);
     const bad = thrown instanceof BadBatch ? thrown : undefined;

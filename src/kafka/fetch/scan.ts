@@ -1,6 +1,6 @@
 /**
- * Room: a partition's log read from one offset to another, without a group: what is to be compared with the table. One
- * fetch at a time; nothing is committed, nobody joins.
+ * A partition's log read from one offset to another, without a group: what is to be compared with the table. One
+ * fetch at a time; nothing is committed, nobody joins. Imports: abort, errors, kafka, kafka/connection, model.
  */
 import { within } from '../../abort.js';
 import { IngestError } from '../../errors.js';
@@ -39,7 +39,9 @@ export interface ScannedChunk {
 /** Decoded records that are held at once, bytes, about. */
 const CHUNK_BYTES = 8 * 1024 * 1024;
 const DISCONNECT_LIMIT_MS = 1000;
-/** A broker that cannot answer, a leader that is being elected, a transaction that stays open: given up after so long. */
+/**
+ * A broker that cannot answer, a leader that is being elected, a transaction that stays open: given up after so long.
+ */
 const PATIENCE_MS = 30_000;
 const DAMAGE_PAUSE_MS = 100;
 const OUT_OF_RANGE = 1;

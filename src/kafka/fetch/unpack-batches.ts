@@ -1,5 +1,5 @@
 /**
- * Room: the bodies of checked batches, unpacked: how many at once, and what each may take.
+ * The bodies of checked batches, unpacked: how many at once, and what each may take. Imports: model.
  */
 import { PACKED_RECORD_BYTES } from '../../model/packed-records.js';
 import type { BatchHead } from './batch-head.js';

@@ -1,11 +1,13 @@
 /**
- * Room: how many bytes compressed records unpack to, told from their framing before anything is unpacked. Pure. Errors
+ * How many bytes compressed records unpack to, told from their framing before anything is unpacked. Pure. Errors
  * for a framing that is none.
  *
  * - snappy says it exactly; the decoder holds to it.
- * - lz4 and zstd: an upper bound, from the sizes of their blocks (https://github.com/lz4/lz4/blob/dev/doc/lz4_Frame_format.md,
+ * - lz4 and zstd: an upper bound, from the sizes of their blocks
+ *   (https://github.com/lz4/lz4/blob/dev/doc/lz4_Frame_format.md,
  *   https://datatracker.ietf.org/doc/html/rfc8878).
  * - gzip ends with it, modulo 2^32 and only of its last member: a claim, which unpacking checks (codecs.ts).
+ * Imports: nothing.
  */
 
 /** At most so many bytes come of one byte, whatever the format's framing says. */

@@ -1,5 +1,5 @@
 /**
- * Room: the few words that all codecs share. Imports nothing.
+ * The few words that all codecs share. Imports nothing. Imports: nothing.
  */
 
 export type Bytes = Buffer | Promise<Buffer>;

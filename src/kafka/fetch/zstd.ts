@@ -1,6 +1,6 @@
 /**
- * Room: zstd, with Node's own decoder where it has one (22.15), else in WebAssembly, whose memory never shrinks: what
- * is large is unpacked in a thread that ends with it. Bytes in, bytes out.
+ * Zstd, with Node's own decoder where it has one (22.15), else in WebAssembly, whose memory never shrinks: what
+ * is large is unpacked in a thread that ends with it. Bytes in, bytes out. Imports: @bokuweb/zstd-wasm, Node.
  */
 import { createRequire } from 'node:module';
 import { promisify } from 'node:util';
@@ -36,7 +36,10 @@ export function zstdDecode(data: Buffer, mostBytes: number): Bytes {
   }
 }
 
-/** The decoder takes as much memory as the frame says, or as it is told where the frame says nothing: both are known to be at most this. */
+/**
+ * The decoder takes as much memory as the frame says, or as it is told where the frame says nothing: both are known to
+ * be at most this.
+ */
 function decodeHere(data: Buffer, defaultHeapSize: number): Buffer {
   try {
     return asBuffer(decompress(data, { defaultHeapSize }));

@@ -1,5 +1,6 @@
 /**
- * Room: one assignment of one partition, as the source keeps it while it lasts. State, no behaviour beyond its own end.
+ * One assignment of one partition, as the source keeps it while it lasts. State, no behaviour beyond its own end.
+ * Imports: kafka/fetch, model.
  */
 import type { Assignment } from '../../model/record.js';
 import type { Generation } from './generation.js';

@@ -1,6 +1,7 @@
 /**
- * Imports: ports, the model. The partitions that are ours: each begins, may be reassigned after a pause, fails, is
+ * The partitions that are ours: each begins, may be reassigned after a pause, fails, is
  * revoked or lost. It knows generations; the group's protocol is membership.ts.
+ * Imports: errors, kafka/connection, kafka/fetch, model, ports.
  */
 import type { IngestError } from '../../errors.js';
 import { Credits } from '../../model/credits.js';
@@ -136,7 +137,9 @@ export class AssignedPartitions {
     return this.#credits.outstanding;
   }
 
-  /** Revokes everything and waits for the releases; what the group has taken already, or what takes too long, is lost. */
+  /**
+   * Revokes everything and waits for the releases; what the group has taken already, or what takes too long, is lost.
+   */
   async giveUp({ fenced, closed }: Generation): Promise<void> {
     this.#fetcher.serve([]);
     const allAssigned = this.assignments.all;

@@ -1,5 +1,5 @@
 /**
- * Room: the partitions that are ours, found by assignment or by name. Only values.
+ * The partitions that are ours, found by assignment or by name. Only values. Imports: model.
  */
 import type { Assignment } from '../../model/record.js';
 import { nameOf } from './assignor.js';

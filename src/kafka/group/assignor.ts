@@ -1,6 +1,6 @@
 /**
- * Room: who gets which partition, decided by the group's leader. Pure. The name and the bytes are those of kafkajs's
- * round robin, so that a group may have members of both.
+ * Who gets which partition, decided by the group's leader. Pure. The name and the bytes are those of kafkajs's
+ * round robin, so that a group may have members of both. Imports: kafkajs.
  */
 import kafkajs from 'kafkajs';
 
@@ -23,7 +23,10 @@ export interface Member {
   readonly memberMetadata: Buffer;
 }
 
-/** `userData` means nothing to anybody; but who joins with another one than before makes the group begin a new generation. */
+/**
+ * `userData` means nothing to anybody; but who joins with another one than before makes the group begin a new
+ * generation.
+ */
 export function subscription(
   topics: readonly string[],
   userData: Buffer = Buffer.alloc(0),

@@ -1,6 +1,6 @@
 /**
- * Room: commits of the partitions that are ours, in order, and what follows when one was refused or its outcome is not
- * known.
+ * Commits of the partitions that are ours, in order, and what follows when one was refused or its outcome is not
+ * known. Imports: errors, kafka, model.
  */
 import { hasCode, IngestError } from '../../errors.js';
 import type { Assignment } from '../../model/record.js';

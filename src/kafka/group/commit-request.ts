@@ -1,6 +1,6 @@
 /**
- * Imports: errors. One commit of a partition's offset, and the two ways in which it ends that its caller must tell
- * apart. Values; no calls.
+ * One commit of a partition's offset, and the two ways in which it ends that its caller must tell
+ * apart. Values; no calls. Imports: errors, kafka/connection.
  */
 import { IngestError } from '../../errors.js';
 import type { TopicPartition } from './assignor.js';

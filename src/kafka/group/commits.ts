@@ -1,6 +1,7 @@
 /**
- * Room: OffsetCommit requests. Commits that wait go together as one request, one request is under way at a time, and
+ * OffsetCommit requests. Commits that wait go together as one request, one request is under way at a time, and
  * none goes over the connection of the heartbeats. What an answer means for a commit is membership.ts.
+ * Imports: kafka, kafka/connection.
  */
 import { nameOf } from './assignor.js';
 import { through, type KafkajsBroker } from '../connection/broker.js';
@@ -124,7 +125,10 @@ export class Commits {
   }
 }
 
-/** Tells when the request is about to leave: a connection that breaks in this moment counts as one over which it was sent. */
+/**
+ * Tells when the request is about to leave: a connection that breaks in this moment counts as one over which it was
+ * sent.
+ */
 function noting(coordinator: KafkajsBroker, leaving: () => void): KafkajsBroker {
   return through(coordinator, (pool, kafka) => {
     const encode = async () => {

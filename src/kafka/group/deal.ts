@@ -1,6 +1,7 @@
 /**
- * Room: the leader's work between a join and its sync: which partitions there are, who gets them, and which of them were
+ * The leader's work between a join and its sync: which partitions there are, who gets them, and which of them were
  * added to a topic that the group was reading already. It asks; who is told is membership.ts.
+ * Imports: kafka/connection.
  */
 import { assign, nameOf, topicsOf, type Member, type TopicPartition } from './assignor.js';
 import type { PartitionErrors } from '../connection/partition-errors.js';

@@ -1,5 +1,5 @@
 /**
- * Imports: this room. Where partitions begin, asked until it is known or the generation ends.
+ * Where partitions begin, asked until it is known or the generation ends. Imports: errors, kafka, kafka/connection.
  */
 import { IngestError } from '../../errors.js';
 import type { TopicPartition } from './assignor.js';

@@ -1,6 +1,6 @@
 /**
- * Imports: values. One generation of the group, as this member lives through it: what the join gave, when the
- * generation ends and why. No calls.
+ * One generation of the group, as this member lives through it: what the join gave, when the
+ * generation ends and why. No calls. Imports: kafka/connection.
  */
 import type { TopicPartition } from './assignor.js';
 import { newAbort } from '../connection/wait.js';

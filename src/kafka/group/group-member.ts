@@ -1,6 +1,7 @@
 /**
- * Imports: ports. One subscription's life as a member of the group: connect, join, heartbeat, drain, join again, leave.
+ * One subscription's life as a member of the group: connect, join, heartbeat, drain, join again, leave.
  * It decides when; the protocol is membership.ts, what becomes of the partitions is assigned-partitions.ts.
+ * Imports: abort, errors, kafka, kafka/connection, ports, rxjs.
  */
 import type { Subscriber } from 'rxjs';
 import { within } from '../../abort.js';

@@ -1,5 +1,6 @@
 /**
- * Room: where a group and the logs of its topics stand, in a few requests whatever the number of topics is.
+ * Where a group and the logs of its topics stand, in a few requests whatever the number of topics is.
+ * Imports: kafka/connection.
  */
 import { nameOf, type TopicPartition } from './assignor.js';
 import { insist } from '../connection/until-coordinator.js';
@@ -28,7 +29,9 @@ export interface GroupPosition extends TopicPartition {
   readonly metadata: string;
 }
 
-/** By topic, in the order that was asked for, then by partition. @throws what Kafka refuses, for any of the partitions. */
+/**
+ * By topic, in the order that was asked for, then by partition. @throws what Kafka refuses, for any of the partitions.
+ */
 export async function groupPositions(
   cluster: KafkajsCluster,
   groupId: string,

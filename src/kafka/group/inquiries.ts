@@ -1,6 +1,6 @@
 /**
- * Room: what is asked of Kafka about partitions that are ours: what the group has committed, and where the log ends. Many
- * partitions are asked for at once, as after a rebalance each one is.
+ * What is asked of Kafka about partitions that are ours: what the group has committed, and where the log ends. Many
+ * partitions are asked for at once, as after a rebalance each one is. Imports: errors, kafka/connection, model, ports.
  */
 import { IngestError } from '../../errors.js';
 import type { Assignment } from '../../model/record.js';

@@ -1,5 +1,6 @@
 /**
- * Imports: this room. May this user commit for the group? Asked without being a member, and without a commit.
+ * May this user commit for the group? Asked without being a member, and without a commit.
+ * Imports: errors, kafka, kafka/connection.
  */
 import { IngestError } from '../../errors.js';
 import { Membership } from './membership.js';

@@ -1,6 +1,7 @@
 /**
- * Room: the protocol of a consumer group, one call at a time: join, heartbeat, commit, leave. Knows generations and
+ * The protocol of a consumer group, one call at a time: join, heartbeat, commit, leave. Knows generations and
  * coordinators, not what the partitions are used for; that is group-member.ts. No timers but the wait before a retry.
+ * Imports: Node, abort, errors, kafka, kafka/connection.
  */
 import { randomBytes } from 'node:crypto';
 import { within } from '../../abort.js';
@@ -160,10 +161,10 @@ export class Membership {
   }
 
   /**
-   * Commits as `commit` does, but in one attempt, for a value that must not be overwritten by an older one: commits carry
-   * no order, so a copy that hangs in a broker or in the network overwrites whatever was committed since, as long as its
-   * generation lasts. So where the outcome is not known, `UnknownOutcome` is thrown, and nothing more may be committed
-   * for the partition before the next generation: `demandGeneration`, and join. `signal`: as in `commit`.
+   * Commits as `commit` does, but in one attempt, for a value that must not be overwritten by an older one: commits
+   * carry no order, so a copy that hangs in a broker or in the network overwrites whatever was committed since, as long
+   * as its generation lasts. So where the outcome is not known, `UnknownOutcome` is thrown, and nothing more may be
+   * committed for the partition before the next generation: `demandGeneration`, and join. `signal`: as in `commit`.
    *
    * @throws `KCR_FENCED`; `KCR_STORE`; `KCR_KAFKA_UNREACHABLE` when it may be made again; `UnknownOutcome`.
    */
@@ -202,8 +203,8 @@ export class Membership {
   }
 
   /**
-   * The next join will make the group begin a new generation, in which every late commit of this one is refused. Without
-   * it the coordinator answers a member that joins as it did before with the generation that is.
+   * The next join will make the group begin a new generation, in which every late commit of this one is refused.
+   * Without it the coordinator answers a member that joins as it did before with the generation that is.
    */
   demandGeneration(joined: JoinedGroup): void {
     this.#userData = randomBytes(8);
@@ -219,8 +220,8 @@ export class Membership {
 
   /**
    * Leaves, for certain, to join under another id: commits under the old one are refused from then on. So it goes where
-   * the broker deals out the partitions, which it does as soon as one member speaks the newer protocol (KIP-848): such a
-   * group has no generations, and a member's epoch changes only with its partitions.
+   * the broker deals out the partitions, which it does as soon as one member speaks the newer protocol (KIP-848): such
+   * a group has no generations, and a member's epoch changes only with its partitions.
    */
   async #becomeAnother(memberId: string): Promise<void> {
     const { groupId } = this.#settings;
@@ -272,7 +273,8 @@ export class Membership {
     try {
       return checkedBroker(await this.#kafka.cluster.findGroupCoordinator({ groupId: this.#settings.groupId }));
     } catch (thrown) {
-      // kafkajs swallows why; having lasted so long, it was for want of an answer: do not wait on these connections again.
+      // kafkajs swallows why; having lasted so long, it was for want of an answer: do not wait on these connections
+      // again.
       if (performance.now() - startMs >= this.#settings.requestTimeoutMs) cutEverywhere(this.#kafka.cluster, 'group');
       throw thrown;
     }

@@ -1,6 +1,6 @@
 /**
- * Room: how long to wait before a partition is begun anew, so that beginning anew cannot become a spin. Pure; knows
- * neither Kafka nor a clock.
+ * How long to wait before a partition is begun anew, so that beginning anew cannot become a spin. Pure; knows
+ * neither Kafka nor a clock. Imports: nothing.
  */
 
 const MAX_PAUSE_MS = 300_000;

@@ -1,6 +1,7 @@
 /**
- * Room: where each partition begins and under which topic id: what the group committed, or an end of the log. It asks
+ * Where each partition begins and under which topic id: what the group committed, or an end of the log. It asks
  * and, where nothing was committed, writes down the place; who is told is group-member.ts.
+ * Imports: errors, kafka, kafka/connection, model.
  */
 import { IngestError } from '../../errors.js';
 import { chosenOffset } from '../../model/state-codec.js';
@@ -66,8 +67,8 @@ export class StartOffsets {
   }
 
   /**
-   * One attempt for all. A partition is missing when Kafka does not tell of its topic (without its id another topic could
-   * be read in its place), or when the end of the log is needed that nobody leads: the others begin without it.
+   * One attempt for all. A partition is missing when Kafka does not tell of its topic (without its id another topic
+   * could be read in its place), or when the end of the log is needed that nobody leads: the others begin without it.
    *
    * The ids are asked first. Should a topic be created anew in between, then the place is fetched under an id that is
    * gone, and that is seen; the other way round an offset of the old log would be fetched from the new one.
@@ -122,8 +123,8 @@ export class StartOffsets {
   }
 
   /**
-   * Commits the places, marked as chosen and not reached: only where there are none, or where nobody keeps a state there. In one attempt,
-   * since a late copy of it would wipe out the state that a store has committed there meanwhile.
+   * Commits the places, marked as chosen and not reached: only where there are none, or where nobody keeps a state
+   * there. In one attempt, since a late copy of it would wipe out the state that a store has committed there meanwhile.
    */
   async writeDown(
     joined: JoinedGroup,

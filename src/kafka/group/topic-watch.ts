@@ -1,6 +1,7 @@
 /**
- * Room: the leader deals out the partitions, so it has to see when there are more. Compares with what was dealt, not with
+ * The leader deals out the partitions, so it has to see when there are more. Compares with what was dealt, not with
  * what is known when the watch begins: a refresh in between would hide what it brought.
+ * Imports: kafka, kafka/connection.
  */
 import type { KafkaLog } from '../options.js';
 import { knownTopic } from '../connection/metadata.js';
@@ -19,7 +20,10 @@ export interface TopicWatch {
   readonly metadataMaxAgeMs: number;
 }
 
-/** Resolves with the topics that have other partitions than were dealt, as soon as there are any; with none when the signal is aborted. */
+/**
+ * Resolves with the topics that have other partitions than were dealt, as soon as there are any; with none when the
+ * signal is aborted.
+ */
 export async function otherPartitions(
   { kafka: { cluster }, log, dealt, metadataMaxAgeMs }: TopicWatch,
   signal: AbortSignal,

@@ -1,5 +1,5 @@
 /**
- * Room: what the simulation takes of the simulated ClickHouse.
+ * What the simulation takes of the simulated ClickHouse. Imports: nothing.
  */
 export { SimulatedClickHouse } from './server.js';
 export { openShippedSink, Tokens } from './sink.js';

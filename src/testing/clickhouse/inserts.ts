@@ -1,5 +1,6 @@
 /**
  * An insert as the simulated ClickHouse sees it: its rows, how far it has come, what it is answered. Pure.
+ * Imports: testing.
  */
 import type { Killed } from '../faults.js';
 import type { Block, Row } from '../table.js';

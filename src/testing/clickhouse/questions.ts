@@ -1,6 +1,6 @@
 /**
- * Room: what a simulated ClickHouse answers to what it is asked. It knows the statements of the sink that ships, and no
- * others: any other one is an error of the test's.
+ * What a simulated ClickHouse answers to what it is asked. It knows the statements of the sink that ships, and no
+ * others: any other one is an error of the test's. Imports: testing.
  */
 import type { Part, Row, SimulatedTable } from '../table.js';
 import { exception, rowsAnswer, UnknownStatement, type Response, type Select } from './requests.js';

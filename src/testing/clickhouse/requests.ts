@@ -1,6 +1,6 @@
 /**
- * Room: what goes over the wire to a simulated ClickHouse, and what comes back. Types, and how an answer is put. Nothing
- * but the model's types may enter.
+ * What goes over the wire to a simulated ClickHouse, and what comes back. Types, and how an answer is put.
+ * Imports: nothing.
  */
 import type { Settings } from './settings.js';
 

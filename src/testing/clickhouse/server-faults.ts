@@ -1,5 +1,5 @@
 /**
- * Room: what a simulated ClickHouse, or what stands before it, does to one request. Pure data; nothing may enter.
+ * What a simulated ClickHouse, or what stands before it, does to one request. Imports: nothing.
  */
 
 /**

@@ -1,6 +1,6 @@
 /**
- * Room: a simulated ClickHouse: what it does with the requests that reach it, in virtual time. Its table, the queue of
- * inserts that wait for others, its kills and starts. The table and rxjs's scheduler may enter; knows no batches.
+ * A simulated ClickHouse: what it does with the requests that reach it, in virtual time. Its table, the queue of
+ * inserts that wait for others, its kills and starts. Imports: rxjs, testing.
  */
 import type { SchedulerLike, Subscription } from 'rxjs';
 import type { Killed } from '../faults.js';

@@ -1,6 +1,6 @@
 /**
- * Room: what settings make of an insert or of a look, on a server whose profile says one thing and whose requests may pin
- * another. Pure. What was measured of the real ones is in `docs/guarantees.md`.
+ * What settings make of an insert or of a look, on a server whose profile says one thing and whose requests may pin
+ * another. Pure. What was measured of the real ones is in `docs/guarantees.md`. Imports: nothing.
  */
 
 export type Settings = Readonly<Record<string, string>>;

@@ -1,5 +1,6 @@
 /**
- * Room: the sink that ships, over the wire of a simulated process, seen by the watcher. The sink and the wire may enter.
+ * The sink that ships, over the wire of a simulated process, seen by the watcher.
+ * Imports: clickhouse, overlay, ports, rxjs, testing.
  */
 import { defer, from, Subscription } from 'rxjs';
 import type { ClickHouseSinkOptions } from '../../clickhouse/options.js';
@@ -111,7 +112,10 @@ function identified(batch: InsertBatch): InsertBatch {
 
 const MOST_TICKS = 4;
 
-/** A second of a simulated world is worth minutes of a real one, and a day of it not thousands of looks: they come sooner, then no more. */
+/**
+ * A second of a simulated world is worth minutes of a real one, and a day of it not thousands of looks: they come
+ * sooner, then no more.
+ */
 function rarely(process: SimulatedProcess): Every {
   return (everyMs, run) => {
     const ticking = new Subscription();

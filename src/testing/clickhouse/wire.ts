@@ -1,6 +1,6 @@
 /**
- * Room: the wire of one simulated process to a simulated ClickHouse, in the place of the one that ships. What is said of
- * an answer, and of what broke, is said by the code that ships. Processes and that code may enter.
+ * The wire of one simulated process to a simulated ClickHouse, in the place of the one that ships. What is said of
+ * an answer, and of what broke, is said by the code that ships. Imports: clickhouse/client, errors, rxjs, testing.
  */
 import { Subscription } from 'rxjs';
 import { type ClickHouseWire, type Exchange, type HttpRequest } from '../../clickhouse/client/http.js';

@@ -1,5 +1,5 @@
 /**
- * The contract of a sink. Imports: ports, the model; what insertDeduped makes of a sink of one function.
+ * The contract of a sink. Imports: model, operators/internal, ports.
  */
 import { preparing, type InsertSink } from '../../../operators/internal/preparing.js';
 import type { KafkaRecord } from '../../model/record.js';

@@ -1,6 +1,6 @@
 /**
- * What the contracts of the ports share. Imports: errors, ports, rxjs. No test framework: a check is a name and a function
- * that throws, `for (const { name, run } of stateStoreContract(open)) test(name, run)`.
+ * What the contracts of the ports share. No test framework: a check is a name and a function
+ * that throws, `for (const { name, run } of stateStoreContract(open)) test(name, run)`. Imports: errors, rxjs.
  */
 import { firstValueFrom, from, type ObservableInput } from 'rxjs';
 import { IngestError, type ErrorCode } from '../../errors.js';

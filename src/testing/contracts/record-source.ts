@@ -1,5 +1,5 @@
 /**
- * The contract of a source. Imports: ports, rxjs.
+ * The contract of a source. Imports: model, ports, rxjs.
  */
 import { from, lastValueFrom, type Subscription } from 'rxjs';
 import type { Assignment } from '../../model/record.js';

@@ -1,5 +1,5 @@
 /**
- * The contract of a state store. Imports: ports, the model.
+ * The contract of a state store. Imports: model, ports.
  */
 import type { Claim, StateKey, StateStore } from '../../ports.js';
 import { emptyState, type Intent, type PartitionState } from '../../model/state.js';
@@ -32,7 +32,10 @@ async function expectState(store: StateStore, key: StateKey, state: PartitionSta
 }
 
 export interface StateStoreContractConfig {
-  /** Keys that a store could mix up, for one that cannot have them all. @default others by cluster, group, topic and partition */
+  /**
+   * Keys that a store could mix up, for one that cannot have them all. @default others by cluster, group, topic and
+   * partition
+   */
   readonly keys?: (base: StateKey) => readonly StateKey[];
 }
 
