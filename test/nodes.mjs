@@ -29,7 +29,8 @@ run(
   { NODE_BINARIES: binaries.join(',') },
 );
 if (!isProgramOnly)
-  for (const node of binaries) run(node, ['node_modules/vitest/vitest.mjs', 'run', '--project', 'unit'], root);
+  for (const node of binaries)
+    run(node, ['node_modules/vitest/vitest.mjs', 'run', '--project', 'unit', '--project', 'long'], root);
 
 function run(command, args, cwd, env = {}) {
   const { status, error } = spawnSync(command, args, { cwd, stdio: 'inherit', env: { ...process.env, ...env } });
