@@ -13,7 +13,7 @@ import { parseExact, stringifyExact, transformThrough } from 'kafka-clickhouse-r
 const env = (name: string) => process.env[name] ?? '';
 const topic = 'flights';
 
-/** Miles become kilometres. Made anew for each batch: a replay must give the same rows. */
+/** Miles become kilometres. Made again for each batch: a replay must give the same rows. */
 const kilometres = () =>
   new Transform({
     objectMode: true,

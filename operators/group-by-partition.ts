@@ -31,7 +31,7 @@ export interface Covered {
 export const healDefaults = { minDelayMs: 10_000, maxDelayMs: 300_000 } as const;
 
 export interface HealConfig {
-  /** Before a partition that has halted is begun anew for the first time, milliseconds. @default 10000 */
+  /** Before a partition that has halted is started again for the first time, milliseconds. @default 10000 */
   readonly minDelayMs?: number;
   /** The wait doubles from halt to halt up to this, until a batch is delivered again, milliseconds. @default 300000 */
   readonly maxDelayMs?: number;
@@ -39,7 +39,7 @@ export interface HealConfig {
 
 export interface GroupByPartitionConfig {
   /**
-   * A partition that halts for what can be mended from outside (rights, settings, a table, a server) is begun anew
+   * A partition that halts for what can be mended from outside (rights, settings, a table, a server) is started again
    * after a while; `false`: it stays halted, like one that halts for a record. @default {}
    */
   readonly heal?: HealConfig | false;
@@ -63,9 +63,9 @@ export interface GroupByPartitionConfig {
  * - **lost**: the inner stream is unsubscribed at once, before any later tenure of the partition begins.
  * - **error** of an inner stream: its partition halts. `{ kind: 'halted', assignment, error }` is emitted, no more of
  *   the partition is fetched, the others go on. Nothing was skipped: the next owner begins at the same record. For what
- *   can be mended from outside it is begun anew after a while (`heal`), told by `healsInMs`.
+ *   can be mended from outside it is started again after a while (`heal`), told by `healsInMs`.
  *   An error that says the partition is somebody else's (`KCR_FENCED`) only discards the tenure, and the source is
- *   asked to assign it anew, should the group still say it is ours. What is no `IngestError` was thrown by an operator
+ *   asked to assign it again, should the group still say it is ours. What is no `IngestError` was thrown by an operator
  * of
  *   yours: it becomes `KCR_TRANSFORM`, with the range that was taken and not delivered.
  * - **failed**: the source cannot go on with the partition; it halts likewise.

@@ -53,7 +53,7 @@ export const errorCodes = {
   KCR_TOPIC_RESET: {
     retryable: false,
     exitCode: 5,
-    means: 'the topic was created anew or truncated: offsets do not mean what they meant',
+    means: 'the topic was recreated or truncated: offsets do not mean what they meant',
   },
   KCR_OFFSET_RANGE: { retryable: false, exitCode: 5, means: 'an offset is outside of what the log holds' },
   KCR_DRAIN_TIMEOUT: { retryable: false, exitCode: 7, means: 'the drain did not end in time' },

@@ -29,7 +29,7 @@ export interface Halted {
   readonly assignment: Assignment;
   readonly error: IngestError;
   /**
-   * After so many milliseconds the partition is begun anew, since the error may be mended by then; 0: it was being
+   * After so many milliseconds the partition is started again, since the error may be mended by then; 0: it was being
    * given back, and its next owner begins it; undefined: it stays halted.
    */
   readonly healsInMs?: number;
@@ -51,7 +51,7 @@ export type IngestEvent =
     }
   | {
       /**
-       * The topic was created anew or truncated, and the policy says `restart`: the partition goes on at `startOffset`.
+       * The topic was recreated or truncated, and the policy says `restart`: the partition goes on at `startOffset`.
        */
       readonly kind: 'restarted';
       readonly assignment: Assignment;

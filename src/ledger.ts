@@ -58,8 +58,8 @@ export interface LedgerConfig {
   /** Ranges of one partition that may be in doubt at once. @default 2 */
   readonly maxPending?: number;
   /**
-   * A topic that was created anew or truncated since the state was written: `halt` the partition, or `restart` it where
-   * its log begins (anew) or ends (truncated), under tokens that were never used. @default 'halt'
+   * A topic that was recreated or truncated since the state was written: `halt` the partition, or `restart` it where
+   * its log begins (recreated) or ends (truncated), under tokens that were never used. @default 'halt'
    */
   readonly onReset?: 'halt' | 'restart';
   /** For calls to the store. */

@@ -686,7 +686,7 @@ describe('a state that does not speak of the log that is there', () => {
   const ofA = (state: PartitionState): PartitionState => ({ ...state, topicId: 'A' });
 
   test(
-    'of a topic that was created anew halts, though the log has grown past it',
+    'of a topic that was recreated halts, though the log has grown past it',
     marbles((m) => {
       const { opened } = claiming(ofA(stateOf(9)));
       m.expect(opened).toBeObservable('#', {}, 'KCR_TOPIC_RESET');
@@ -694,7 +694,7 @@ describe('a state that does not speak of the log that is there', () => {
   );
 
   test(
-    'of a topic that was created anew begins it under `restart`, with tokens that were never used',
+    'of a topic that was recreated begins it under `restart`, with tokens that were never used',
     marbles((m) => {
       const { opened, journal, store } = claiming(ofA(stateOf(9, [10, 14])), { onReset: 'restart' });
       m.expect(opened).toBeObservable('(s|)', { s: 'settled -1 of B@1' });
@@ -960,11 +960,11 @@ describe('J9: a state that was set back', () => {
     expect(claimedAt(500, hundred).outcome).toMatchObject({ code: 'KCR_STATE_BEHIND' });
   });
 
-  test('J9: a partition that was begun anew, or reset by a person, is not halted by what was committed of before', () => {
+  test('J9: a partition that was started again, or reset by a person, is not halted by what was committed of before', () => {
     expect(claimedAt(500, { ...hundred, isOffsetReused: true }).outcome).toBe(99);
   });
 
-  test('J9: a topic that was created anew restarts, though the group had committed of the old one', () => {
+  test('J9: a topic that was recreated restarts, though the group had committed of the old one', () => {
     const journal = new Journal();
     const ledger = new Ledger(new FakeStore(journal, { ...hundred, topicId: 'old' }), new FakeSource(journal), {
       group: 'g1',
@@ -1049,7 +1049,7 @@ describe('a partition that has halted', () => {
     expect(empty.store.stateOf()).toEqual(stateOf(-1, [0, 4]));
   });
 
-  test('also before it may go on: a topic that was created anew waits for a person', () => {
+  test('also before it may go on: a topic that was recreated waits for a person', () => {
     const setup = opened(
       { ...stateOf(9), topicId: 'old' },
       {},

@@ -19,7 +19,7 @@ import type { Batch } from '../../src/model/record.js';
 
 /**
  * Puts an RxJS operator of one's own between the stages: it is given one batch and gives one back, with the same range
- * and other records. It is applied to each batch anew, since a replay must give the same rows: nothing may be carried
+ * and other records. It is applied to each batch again, since a replay must give the same rows: nothing may be carried
  * from one batch to the next.
  *
  * In plain words: whatever RxJS can do to a batch, with somebody who counts them.

@@ -21,7 +21,7 @@ export interface BatchAttempt {
   readonly doubt: Doubt;
   /** Records that may still be left out. */
   readonly exclusions: { left: number };
-  /** How often its intent was recorded anew, one time after another, before anything of it was tried. */
+  /** How often its intent was recorded again, one time after another, before anything of it was tried. */
   readonly renewals: number;
   /** Tried again and again, whatever is answered: to look for a record at fault was in vain. */
   readonly isPatient: boolean;

@@ -8,7 +8,7 @@ import type { Intent } from '../../src/model/state.js';
 import type { InsertBatch } from '../../src/ports.js';
 import type { Stage } from './batch-attempt.js';
 
-/** Records the range anew, without `offsets` and from now on; emits the batch under what is stored then. */
+/** Records the range again, without `offsets` and from now on; emits the batch under what is stored then. */
 export function record(
   batch: InsertBatch,
   offsets: readonly number[],

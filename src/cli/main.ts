@@ -32,7 +32,7 @@ Exit codes:
        verify: the table differs from the topic; drain: something is still in doubt; import-connect: refused
   7    the drain did not end in time
   8    verify: nothing was compared, or nothing of a partition that has records: nothing is known of it
-  9    run: drained, and a partition had halted for what can be mended from outside: it is begun anew at the next start
+  9    run: drained, and a partition had halted for what can be mended from outside: it is started again at the next start
   130  a second SIGINT, 143 a second SIGTERM: ended at once; what was in flight is in doubt and will be replayed`;
 
 const verifyHelp = `

@@ -7,7 +7,7 @@ import type { IngestEvent, Outcome } from '../events.js';
 import type { Assignment } from '../model/record.js';
 import { countEvent, countOutcome, noTotals, type Totals } from '../observe/totals.js';
 
-/** With which `run` ends when nothing waits for a person, but a partition had halted that is begun anew by itself. */
+/** With which `run` ends when nothing waits for a person, but a partition had halted that is started again by itself. */
 const EXIT_HEALING = 9;
 
 export class Tally {
@@ -16,7 +16,7 @@ export class Tally {
   #hasBegun = false;
   readonly #going = new Set<number>();
   readonly #halted = new Set<number>();
-  /** Partitions that will be begun anew, and the generation in which they halted. */
+  /** Partitions that will be started again, and the generation in which they halted. */
   readonly #healing = new Map<string, number>();
 
   event(event: IngestEvent, isDraining: boolean): void {

@@ -89,7 +89,7 @@ function detailsOf(verdict: PartitionVerdict): string[] {
     ...(beyond === undefined
       ? []
       : [
-          `${place}: ${into} has rows up to offset ${beyond}, which the log has not reached: the topic was created anew or truncated, or another program writes there`,
+          `${place}: ${into} has rows up to offset ${beyond}, which the log has not reached: the topic was recreated or truncated, or another program writes there`,
         ]),
     ...(unreadable === 0
       ? []

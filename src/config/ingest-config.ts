@@ -45,7 +45,7 @@ export interface IngestConfig {
    */
   readonly onGap?: 'halt' | 'continue' | undefined;
   /**
-   * When a topic was created anew or truncated: the partition halts (`KCR_TOPIC_RESET`), or begins the new one, or goes
+   * When a topic was recreated or truncated: the partition halts (`KCR_TOPIC_RESET`), or begins the new one, or goes
    * on where the log ends, under tokens that were never used. @default 'halt'
    */
   readonly onReset?: 'halt' | 'restart' | undefined;
@@ -60,7 +60,7 @@ export interface IngestConfig {
    */
   readonly onTombstone?: 'halt' | 'skip' | undefined;
   /**
-   * A partition that halts for what can be mended from outside (rights, settings, a table, a server) is begun anew
+   * A partition that halts for what can be mended from outside (rights, settings, a table, a server) is started again
    * after a while; `false`: it stays halted, like one that halts for a record. @default {}
    */
   readonly heal?: HealConfig | false | undefined;

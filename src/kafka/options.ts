@@ -48,7 +48,7 @@ export interface KafkaClientOptions {
   readonly sasl?: SaslOptions | undefined;
   /** How long a connection may take to open, milliseconds. @default 5000 */
   readonly connectTimeoutMs?: number | undefined;
-  /** How long a broker may take to answer before its connection is opened anew, milliseconds. @default 10000 */
+  /** How long a broker may take to answer before its connection is reopened, milliseconds. @default 10000 */
   readonly requestTimeoutMs?: number | undefined;
   /** @default nothing is logged */
   readonly log?: KafkaLog | undefined;
@@ -114,8 +114,8 @@ export interface KafkaSourceOptions extends KafkaClientOptions {
    */
   readonly onOutOfRange?: ((where: OutOfRange) => number | undefined) | undefined;
   /**
-   * A topic that was created anew or truncated while it was read: the partition fails with `KCR_TOPIC_RESET`, or begins
-   * anew, in a new assignment, where the log begins (anew) or ends (truncated). @default 'halt'
+   * A topic that was recreated or truncated while it was read: the partition fails with `KCR_TOPIC_RESET`, or starts
+   * again, in a new assignment, where the log begins (recreated) or ends (truncated). @default 'halt'
    */
   readonly onReset?: 'halt' | 'restart' | undefined;
   /**
@@ -127,7 +127,7 @@ export interface KafkaSourceOptions extends KafkaClientOptions {
   readonly onCorruptBatch?: 'halt' | 'skip' | undefined;
   /**
    * Whoever is given a partition claims its state in a store, which says where to go on. Then a partition whose topic
-   * was created anew or truncated is lost and assigned again in any case, for the claim to compare and decide; and one
+   * was recreated or truncated is lost and assigned again in any case, for the claim to compare and decide; and one
    * that cannot begin where the group's offset says is given time to be sent elsewhere. A ledger over the source says
    * so by itself.
    * @default false

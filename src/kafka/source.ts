@@ -42,7 +42,7 @@ export interface KafkaSource extends GroupSource {
 /**
  * A member of a consumer group. Its commits are pinned to the generation of the assignment, it waits for revoked
  * partitions to be released before it joins again, heartbeats go on meanwhile. An offset out of range is never reset:
- * its partition fails, as one does that cannot be read, or whose topic was created anew; the others go on.
+ * its partition fails, as one does that cannot be read, or whose topic was recreated; the others go on.
  *
  * @throws `KCR_CONFIG` at once; `KCR_KAFKAJS_HOOKS`, `KCR_TOPIC_MISSING`, `KCR_KAFKA` into `events`.
  * Lost connections are not errors: they are mended for as long as it takes.

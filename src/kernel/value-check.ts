@@ -207,7 +207,7 @@ class Kernel {
     this.#from = this.#to;
   }
 
-  /** Checks what was added, and begins anew. */
+  /** Checks what was added, and starts again. */
   #flush(names: ReservedNames): IndexedFault | undefined {
     this.#copy();
     const index = this.#exports.check(this.#count, names);

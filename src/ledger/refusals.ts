@@ -29,7 +29,7 @@ export function resetError(
   if (found.kind === 'recreated') {
     return new IngestError(
       'KCR_TOPIC_RESET',
-      `The topic was deleted and created anew: the state is of the topic with the id ${found.was}, Kafka has ${topicId}`,
+      `The topic was deleted and recreated: the state is of the topic with the id ${found.was}, Kafka has ${topicId}`,
       {
         topic,
         partition,
@@ -43,7 +43,7 @@ export function resetError(
       : 'to go on where the log ends set onReset to "restart"; offsets beyond it then stand in the table twice, with the lost records and with new ones';
   return new IngestError(
     'KCR_TOPIC_RESET',
-    `The log ends at ${found.end}, but the state tells of offset ${found.known}: the topic was truncated or created anew`,
+    `The log ends at ${found.end}, but the state tells of offset ${found.known}: the topic was truncated or recreated`,
     {
       topic,
       partition,

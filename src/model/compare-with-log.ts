@@ -17,10 +17,10 @@ export interface LogNow {
 export type LogCheck =
   /** The state speaks of this log. It may have learnt the topic's id. */
   | { readonly kind: 'same'; readonly state: PartitionState }
-  /** The topic was deleted and created anew under its name: none of the state's offsets mean anything in this log. */
+  /** The topic was deleted and recreated under its name: none of the state's offsets mean anything in this log. */
   | { readonly kind: 'recreated'; readonly was: string; readonly restarted: PartitionState }
   /**
-   * The log ends before what the state tells of: it was truncated, or created anew where topics have no id.
+   * The log ends before what the state tells of: it was truncated, or recreated where topics have no id.
    * `restarted` is undefined when a range in doubt reaches into what is gone: only a person can tell what became of it.
    */
   | { readonly kind: 'truncated'; readonly known: number; readonly restarted: PartitionState | undefined };
@@ -56,7 +56,7 @@ export function compareWithLog(state: PartitionState, log: LogNow): LogCheck {
 /**
  * Was the state set back? What is committed was settled before, so a committed offset beyond where the state goes on
  * tells of a newer state that is gone, or of another program that committed for the group. Not told of a partition that
- * was begun anew: what is committed may be of the log that is gone.
+ * was started again: what is committed may be of the log that is gone.
  */
 export function isBehind(state: PartitionState, committed: number | undefined): boolean {
   const resume = resumeOffset(state);

@@ -28,7 +28,7 @@ export type RecordHeaders = readonly (readonly [name: string, value: Buffer | nu
 
 /**
  * Records, ascending by offset. An array of them is one. What the source delivers holds the bytes as they came and
- * makes a record anew each time it is asked for one: going through it twice makes each of them twice.
+ * makes a record again each time it is asked for one: going through it twice makes each of them twice.
  */
 export interface Records extends Iterable<KafkaRecord> {
   readonly length: number;
@@ -56,7 +56,7 @@ export interface Assignment {
    */
   readonly committed?: number | undefined;
   /**
-   * Kafka's id of the topic, which a topic that is created anew under the same name does not share; undefined: the
+   * Kafka's id of the topic, which a topic that is recreated under the same name does not share; undefined: the
    * brokers give none.
    */
   readonly topicId?: string | undefined;

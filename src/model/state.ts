@@ -78,7 +78,7 @@ export interface HaltNote {
   readonly code: string;
   /** Since when, milliseconds since the epoch by the clock of its owner. */
   readonly atMs: number;
-  /** It is begun anew by itself, since what is wrong may be mended from outside; false: it waits for a person. */
+  /** It is started again by itself, since what is wrong may be mended from outside; false: it waits for a person. */
   readonly heals: boolean;
 }
 
@@ -96,7 +96,7 @@ export interface PartitionState {
   /** Kafka's id of the topic that the offsets are of; part of every token. Undefined: the brokers gave none. */
   readonly topicId: string | undefined;
   /**
-   * The partition was begun anew: the table may have other rows under the same offsets, so that it cannot be asked
+   * The partition was started again: the table may have other rows under the same offsets, so that it cannot be asked
    * which of a range are there.
    */
   readonly isOffsetReused?: true;

@@ -5,7 +5,7 @@ import type { Observable, ObservableInput } from 'rxjs';
 import type { Halted } from '../events.js';
 import type { Assignment, Chunk } from '../model/record.js';
 
-/** Called when a partition halts; `heals`: it is begun anew by itself, here or by its next owner. */
+/** Called when a partition halts; `heals`: it is started again by itself, here or by its next owner. */
 export type OnHalt = (halted: Halted, heals: boolean) => ObservableInput<unknown>;
 
 /**
@@ -33,11 +33,11 @@ export interface Partition {
   done(lastOffset: number): void;
   /** No more chunks are wanted; it stays assigned. */
   halt(): void;
-  /** It is to be lost and assigned anew: see `RecordSource.reassign`. */
+  /** It is to be lost and assigned again: see `RecordSource.reassign`. */
   reassign(afterMs?: number): void;
   /**
    * `note` is called when the partition halts, before what it has under way is discarded. Until its result ends the
-   * partition is neither released nor begun anew, so it must end soon; what it emits and its error are ignored. It is
+   * partition is neither released nor started again, so it must end soon; what it emits and its error are ignored. It is
    * unsubscribed when the partition is lost.
    */
   onHalt(note: OnHalt): void;

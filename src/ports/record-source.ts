@@ -90,7 +90,7 @@ export interface RecordSource {
    * Commits in one attempt, for those whose commits must not be overwritten by older ones: a copy of a request that
    * hangs somewhere may take effect after later ones. Errors with `KCR_FENCED` when the assignment is not current any
    * more, and when the outcome is not known: then nothing more is committed for this assignment, the partition is
-   * assigned anew, and from that on nothing of this one that is still on its way takes effect; with
+   * assigned again, and from that on nothing of this one that is still on its way takes effect; with
    * `KCR_KAFKA_UNREACHABLE` (retryable) when it had no effect and will have none. Without it at-most-once uses
    * `commit`.
    */

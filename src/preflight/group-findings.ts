@@ -132,7 +132,7 @@ function haltingRules({ onReset }: CheckedConfig): readonly PlaceRule[] {
     {
       holds: ({ state, logEnd }) => state !== undefined && (lastKnownOffset(state) ?? -1) >= logEnd,
       detail: ({ state, logEnd }, place) =>
-        `the state of ${place} tells of offset ${lastKnownOffset(state as PartitionState)}, and the log ends at ${logEnd}: the topic was truncated or created anew, and the partition ${onReset === 'halt' ? 'halts (KCR_TOPIC_RESET)' : 'begins anew'}`,
+        `the state of ${place} tells of offset ${lastKnownOffset(state as PartitionState)}, and the log ends at ${logEnd}: the topic was truncated or recreated, and the partition ${onReset === 'halt' ? 'halts (KCR_TOPIC_RESET)' : 'starts again'}`,
       todo: () => 'look at onReset, and see "state show"',
     },
   ];

@@ -24,14 +24,14 @@
  * 1. Every write is conditional on the whole text that its claim stands on, or on there being none. No two writes share
  *    a text, for each has a name of its own, so a text that was replaced never comes back, and of a statement and its
  *    repetitions at most one takes effect, in whatever order and however late they arrive. That holds even across a row
- *    that was deleted and made anew: the row that a late first claim makes has the empty state, as if it were not
+ *    that was deleted and made again: the row that a late first claim makes has the empty state, as if it were not
  * there.
  * 2. A lost reply is answered by sending the same statement again and then reading. The row holds our text: it took
  *    effect, whichever of them it was, and none will again. It holds a third text, and its version (Keeper counts a
  *    node's writes) is not below the one our claim stands on: the old text is gone for good, hence we are fenced.
  * 3. The row holds the old text still, or an older one, or there is no row: the ClickHouse that was asked is behind.
  *    KeeperMap reads from the Keeper server that this ClickHouse has its session with, which may lag; and behind a load
- *    balancer the next ClickHouse may be another one. It is neither success nor fencing: 2 begins anew.
+ *    balancer the next ClickHouse may be another one. It is neither success nor fencing: 2 starts again.
  * 4. When time is up the outcome stays open: KCR_STORE_UNREACHABLE. Calling again with the same claim and state sends
  *    the same statement: still 2. A row that is missing or too old by then was deleted: KCR_STORE.
  *

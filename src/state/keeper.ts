@@ -12,13 +12,13 @@
  *
  * 1. Every write is conditional on the version that its claim stands on. A version is used up by the first write that
  *    takes effect on it, whoever's that is, so of a request and its repetitions at most one takes effect, in whatever
- *    order and however late they arrive. (A node that is deleted and made anew begins at version 0 again, which would
+ *    order and however late they arrive. (A node that is deleted and made again begins at version 0 again, which would
  *    undo this: nodes are never deleted while somebody holds a claim; to reset a partition, write the empty state.)
  * 2. A lost reply is answered by sending the same text on the same version again. Success: it was this one that took
  *    effect, and the lost one never will. BAD_VERSION: the version is used up for good, hence what the node holds now
  *    decides: our own text (every write's is unique) says that the lost one had taken effect; any other says fenced.
  * 3. That read comes on the connection that gave BAD_VERSION, so in the same session, and sees at least the write that
- *    used up the version, even from a follower that lags behind. When the connection breaks in between, 2 begins anew.
+ *    used up the version, even from a follower that lags behind. When the connection breaks in between, 2 starts again.
  * 4. When time is up the outcome stays open: KCR_STORE_UNREACHABLE. Calling again with the same claim and state sends
  *    the same text on the same version: still 2.
  *

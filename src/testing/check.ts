@@ -20,7 +20,7 @@ export interface Verdict extends Comparison {
 
 /**
  * Compares the table, and the targets of its views, with the log. A record that the log does not hold any more
- * (compaction, retention, a topic that was created anew) may have its rows, but not twice.
+ * (compaction, retention, a topic that was recreated) may have its rows, but not twice.
  */
 export function checkExactlyOnce(world: SimulatedWorld): Verdict {
   const views: Record<string, Comparison> = {};

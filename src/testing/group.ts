@@ -85,7 +85,7 @@ export class ConsumerGroup {
     else this.#completeWhenReleased();
   }
 
-  /** Everybody gives back what it has, within the drain time-out; then it is given out anew. */
+  /** Everybody gives back what it has, within the drain time-out; then it is given out again. */
   rebalance(): void {
     if (this.#preparing !== undefined || this.isManual) return;
     const waiting = new Set(

@@ -84,7 +84,7 @@ export class SimulatedLog {
     log.records = log.records.filter((record) => record.offset < log.end);
   }
 
-  /** The topic is deleted and created anew, empty, under another id. */
+  /** The topic is deleted and recreated, empty, under another id. */
   recreate(): void {
     this.#created += 1;
     this.#partitions = this.#partitions.map(emptyLog);

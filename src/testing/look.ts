@@ -86,7 +86,7 @@ export function look(
 }
 
 function evidenceFor({ isOffsetReused, intent }: InsertBatch, now: TableNow, ignores: Ignored | undefined): Evidence {
-  if (isOffsetReused === true) return { kind: 'none', why: 'the partition was begun anew' };
+  if (isOffsetReused === true) return { kind: 'none', why: 'the partition was started again' };
   if (ignores === 'columns' && now.columns !== '') return { kind: 'full' };
   return evidenceOf(intent, intent === undefined ? now : overlooking(now, intent, ignores));
 }

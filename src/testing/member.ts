@@ -74,7 +74,7 @@ export class Member implements GroupMember {
       this.#commit(assignment, nextOffset).pipe(
         catchError((error: unknown) => {
           if (!hasCode(error, unknownOutcome.commit)) return throwError(() => error);
-          // Nothing more may follow it under this assignment, and once the partition was given anew a late one is
+          // Nothing more may follow it under this assignment, and once the partition was given again a late one is
           // refused.
           this.#reassign(this.#allAssigned.get(assignment.assignmentId));
           return throwError(() => outcomeUnknown(assignment, error));

@@ -112,7 +112,7 @@ function read({ logStart, logEnd }: PartitionStatus, row: ConnectRow, facts: Imp
   const { first, last, phase } = row;
   if (last >= logEnd) {
     return {
-      refusal: `the connector was at offset ${last}, the log ends at ${logEnd}: this is another topic than the connector's, or it was created anew`,
+      refusal: `the connector was at offset ${last}, the log ends at ${logEnd}: this is another topic than the connector's, or it was recreated`,
     };
   }
   const gap = last + 1 < logStart ? [`offsets ${last + 1}-${logStart - 1} are gone by retention; see onGap`] : [];
@@ -191,7 +191,7 @@ function ignoredRows(
   if (stray !== undefined) {
     throw new IngestError(
       'KCR_TOPIC_RESET',
-      'The connector has a state of a partition that the topic does not have: it was created anew with fewer',
+      'The connector has a state of a partition that the topic does not have: it was recreated with fewer',
       {
         topic: stray.topic,
         partition: stray.partition,

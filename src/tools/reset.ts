@@ -48,7 +48,7 @@ export function planReset(
   before: PartitionState = at.stored?.state ?? emptyState,
 ): ResetPlan {
   const to = offsetOf(at, target);
-  // No topic id: the next claim learns it, also where the topic was created anew since.
+  // No topic id: the next claim learns it, also where the topic was recreated since.
   const after = restartedAt(to, before, undefined);
   return { at, to, before, after, owner: at.stored?.owner, ...meaningOf(before, at.committed, to) };
 }

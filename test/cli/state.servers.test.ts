@@ -74,7 +74,7 @@ describe('a process that was killed in the middle of an insert', () => {
 
 describe('verify and reset', () => {
   test('what was done to the table by hand is found; a reset says what it means, fences what runs, and does it', async () => {
-    // Nobody's session runs out: who joins anew claims anew, and there is nothing to fence.
+    // Nobody's session runs out: who joins again claims again, and there is nothing to fence.
     const at = await Place.make({ sessionTimeoutMs: 60_000 });
     const { brokers } = at.stack;
     await produce(brokers, at.name, events(0, 10)); // 0-9
@@ -118,7 +118,7 @@ describe('verify and reset', () => {
     );
     expect(await at.settled()).toBe(20);
     expect((await at.run('state reset', '--to-offset', '15', '--apply')).code).toBe(0);
-    // Its next write fails; then it claims anew, and goes on where it was told to.
+    // Its next write fails; then it claims again, and goes on where it was told to.
     await produce(brokers, at.name, [event(30)]);
     await running.until(async () => (await at.settled()) === 21, 'it was settled again');
     running.signal('SIGTERM');

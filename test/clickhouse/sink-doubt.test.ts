@@ -387,7 +387,7 @@ describe('after code 319 the server itself does not know for about 300 s whether
     await expect(outcome(preparedInsert.readBack())).resolves.toMatchObject({ missing: [13] });
   });
 
-  it('also by whoever freezes the range anew', async () => {
+  it('also by whoever freezes the range again', async () => {
     const { sink, batch } = await afterUnknown();
     await expect(outcome(sink.prepare(batch).readBack())).rejects.toMatchObject(unknown);
   });
@@ -456,7 +456,7 @@ describe('parts of which a replicated table does not know whether it keeps them,
   });
 });
 
-describe('a partition that was begun anew', () => {
+describe('a partition that was started again', () => {
   it('has no range read back: rows of the topic as it was would be taken for its own, and its own be lost', async () => {
     const sink = await openSink();
     server.onSelect = found({ 10: 1, 12: 1, 13: 1 });
@@ -465,7 +465,7 @@ describe('a partition that was begun anew', () => {
     const why = preparedInsert.tokenDoubt(nowMs);
     await expect(outcome(preparedInsert.readBack(why))).rejects.toMatchObject({
       code: 'KCR_READ_BACK',
-      message: expect.stringContaining('begun anew') as string,
+      message: expect.stringContaining('started again') as string,
     });
   });
 

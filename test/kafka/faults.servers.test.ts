@@ -129,7 +129,7 @@ describe('a broker', () => {
     await watching.until(({ records }) => records.length === 1);
   });
 
-  test('that falls silent is not listened to for ever: its connections are opened anew', async () => {
+  test('that falls silent is not listened to for ever: its connections are reopened', async () => {
     const topic = await newTopic();
     await produce(direct, topic, ['a']);
     const watching = watch(topic);
@@ -259,7 +259,9 @@ describe('a commit in one attempt, for a state that is kept beside the offset', 
       message: expect.stringContaining('not known') as string,
     });
     expect(proxy.heldBytes).toBeGreaterThan(0);
-    await expect(follower.commitOnce(old!, 6, 'still the old assignment')).rejects.toMatchObject({ code: 'KCR_FENCED' });
+    await expect(follower.commitOnce(old!, 6, 'still the old assignment')).rejects.toMatchObject({
+      code: 'KCR_FENCED',
+    });
     const next = () =>
       members.flatMap((member) =>
         member.owned
@@ -377,7 +379,7 @@ describe('an at-most-once pipeline, when one of its commits hangs in the network
 });
 
 describe('a log that was truncated while it was read', () => {
-  test('fails where nobody decides, begins anew at its end, or is given to the claim: the lost offsets are never taken for read', async () => {
+  test('fails where nobody decides, starts again at its end, or is given to the claim: the lost offsets are never taken for read', async () => {
     const topic = await newTopic();
     await produce(direct, topic, numbers(10).map(String));
     const halting = watch(topic, { groupId: `${topic}-halt` });

@@ -1,4 +1,4 @@
-// The source against a real broker while topics are deleted, created anew, or retained away under it.
+// The source against a real broker while topics are deleted, recreated, or retained away under it.
 import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { beforeAll, describe, expect, test, vi } from 'vitest';
@@ -52,7 +52,7 @@ describe('the topic id', () => {
     topic = await newTopic();
   });
 
-  test('of an assignment is the one Kafka gives, and another one when the topic was created anew while nobody read', async () => {
+  test('of an assignment is the one Kafka gives, and another one when the topic was recreated while nobody read', async () => {
     const ids: (string | undefined)[] = [];
     for (let round = 0; round < 2; round++) {
       const watching = watch(topic);
@@ -67,7 +67,7 @@ describe('the topic id', () => {
   });
 });
 
-describe('a topic that is created anew while it is read', () => {
+describe('a topic that is recreated while it is read', () => {
   /** The source sleeps over it and wakes up when the new topic has more records than the old one had. */
   async function overgrown(options: Partial<KafkaSourceOptions>): Promise<{ watching: Watch; topic: string }> {
     const topic = await newTopic();
@@ -95,7 +95,7 @@ describe('a topic that is created anew while it is read', () => {
     expect(watching.of('lost').map(({ assignment }) => assignment)).toEqual([before]);
   });
 
-  test('begins anew by itself under "restart", and a restart of the program does not go back to the old offset', async () => {
+  test('starts again by itself under "restart", and a restart of the program does not go back to the old offset', async () => {
     const { watching, topic } = await overgrown({ onReset: 'restart' });
     await watching.until(({ records }) => records.length >= 25);
     expect(byTenure(watching)).toEqual([words('old', 5), words('new', 20)]);
@@ -108,7 +108,7 @@ describe('a topic that is created anew while it is read', () => {
     await sleep(500);
     expect(watching.of('failed')[0]?.error).toMatchObject({
       code: 'KCR_TOPIC_RESET',
-      message: expect.stringContaining('created anew') as string,
+      message: expect.stringContaining('recreated') as string,
     });
     expect(byTenure(watching)).toEqual([words('old', 5)]);
     expect(watching.owned).toHaveLength(1);
@@ -128,7 +128,7 @@ describe('a topic that is created anew while it is read', () => {
         { onReset, groupId: topic },
         {
           onRevoked: ({ assignment, release }, self) => {
-            // The commit comes after the topic was created anew: the old offset is committed for the new topic.
+            // The commit comes after the topic was recreated: the old offset is committed for the new topic.
             void vi
               .waitUntil(() => isRecreated, { timeout: 15_000 })
               .then(() => self.commit(assignment, assignment.partition === 0 ? 4 : 0))
@@ -317,7 +317,7 @@ describe('the ends of the log', () => {
     });
   });
 
-  test('of a topic that was created anew are never told as those of the one before', async () => {
+  test('of a topic that was recreated are never told as those of the one before', async () => {
     const topic = await newTopic();
     await produce(brokers, topic, words('old', 5));
     const watching = watch(topic, { stateDecides: true });

@@ -49,7 +49,7 @@ describe('a stored state still speaks of the log', () => {
   test.each(table)('%s', (_, state, now, expected) => expect(compareWithLog(state, now)).toEqual(expected));
 });
 
-describe('a topic that was created anew is told apart', () => {
+describe('a topic that was recreated is told apart', () => {
   test('though it has grown past the old offset', () =>
     expect(compareWithLog(known(41), log({ topicId: 'B' }))).toEqual({
       kind: 'recreated',

@@ -9,7 +9,7 @@ import { chunk, intent } from '../support/fakes.js';
 
 vi.setConfig({ testTimeout: 60_000 });
 
-/** A stream of one tenure: contiguous batches, at most once begun anew by a seek to where the state resumes. */
+/** A stream of one tenure: contiguous batches, at most once started again by a seek to where the state resumes. */
 interface Tenure {
   readonly state: PartitionState;
   readonly batches: readonly Batch[];

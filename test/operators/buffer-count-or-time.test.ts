@@ -168,7 +168,7 @@ describe('a batch is cut', () => {
   );
 
   test(
-    'the clock starts anew with the batch that follows a full one',
+    'the clock starts again with the batch that follows a full one',
     marbles((m) => {
       const batches = buffered(m, '-a---b-c-------|', { count: 2, maxWaitMs: 5 });
       m.expect(batches).toBeObservable('-----A------C--|', { A: '0-1', C: '2' });

@@ -337,7 +337,7 @@ describe('a failed insert', () => {
   );
 
   test(
-    'I8: is made again with bytes that were made once: made anew they might be another block',
+    'I8: is made again with bytes that were made once: made again they might be another block',
     marbles((m) => {
       let preparedInsert = 0;
       const sink = new FakeSink(new Journal(), { 'insert 10-14': ['-t', '-d', '-k'] });

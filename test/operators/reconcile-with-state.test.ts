@@ -721,7 +721,7 @@ describe('two partitions', () => {
   );
 
   test(
-    'a tenure that comes back claims anew, and replays what the one before left in doubt',
+    'a tenure that comes back claims again, and replays what the one before left in doubt',
     marbles((m) => {
       const setup = setUp(nothing);
       const again = tenure(0, 9);

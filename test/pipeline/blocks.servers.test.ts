@@ -99,7 +99,7 @@ test('I8: a process that dies between two parts leaves them to the next one as t
   const before = await run(config, 2);
   expect(before.ranges).toEqual(['0-9: 100', '10-19: 100']);
   const { ranges, divided } = await run(config);
-  // Nothing is divided anew: what is in doubt is replayed in the parts that were recorded, whether or not it has landed.
+  // Nothing is divided again: what is in doubt is replayed in the parts that were recorded, whether or not it has landed.
   expect({ ranges: ranges.map((range) => range.split(':')[0]), divided }).toEqual({
     ranges: ['20-29', '30-39'],
     divided: [],

@@ -86,7 +86,7 @@ const exact = { missing: [], doubled: [], refused: [], views: {} };
 
 for (const [name, pipeline] of Object.entries(pipelines)) {
   describe(`H5: ${name}`, () => {
-    test('goes on after an outage that is longer than a token is relied on, without a look: the range is recorded anew', () => {
+    test('goes on after an outage that is longer than a token is relied on, without a look: the range is recorded again', () => {
       const { world, outcomes, states } = run(pipeline, { partitions: [8], table: { budgetMs: 1000 } }, {}, (down) =>
         down.tableDown(10_000),
       );

@@ -1,4 +1,4 @@
-// When a partition that has halted is begun anew, and what is stored of its halt: in virtual time.
+// When a partition that has halted is started again, and what is stored of its halt: in virtual time.
 import { Observable, Subject, concatMap, delay, map, of, throwError, timer } from 'rxjs';
 import { describe, expect, test } from 'vitest';
 import { groupByPartition, type GroupByPartitionConfig } from '../../operators/group-by-partition.js';
@@ -22,7 +22,7 @@ const halting =
       }),
     );
 
-/** A source that a partition is begun anew of as often as it asks, and the waits that it was asked for. */
+/** A source that a partition is started again of as often as it asks, and the waits that it was asked for. */
 function healing(lives: readonly ((partition: Partition) => Observable<Value>)[], config: GroupByPartitionConfig = {}) {
   const journal = new Journal();
   const events = new Subject<SourceEvent>();
@@ -48,13 +48,13 @@ function healing(lives: readonly ((partition: Partition) => Observable<Value>)[]
 }
 
 describe('a partition that halts for what may be mended from outside', () => {
-  test('is begun anew after 10 s, then later and later up to 5 minutes: a table that is mended overnight needs nobody', () => {
+  test('is started again after 10 s, then later and later up to 5 minutes: a table that is mended overnight needs nobody', () => {
     const { waits, halts } = healing(Array.from({ length: 8 }, () => halting('KCR_INSERT_FATAL')));
     expect(waits).toEqual([10_000, 20_000, 40_000, 80_000, 160_000, 300_000, 300_000, 300_000]);
     expect(halts.map(({ healsInMs }) => healsInMs)).toEqual(waits);
   });
 
-  test('is begun anew soon again once a batch was delivered: an old outage does not make the next one longer', () => {
+  test('is started again soon again once a batch was delivered: an old outage does not make the next one longer', () => {
     const bad = halting('KCR_SCHEMA');
     const onceThenBad = ({ chunks }: Partition): Observable<Value> =>
       chunks.pipe(
@@ -83,7 +83,7 @@ describe('a partition that halts for what may be mended from outside', () => {
     ).toEqual([7, 14, 20, 20]);
   });
 
-  test('stays halted where nobody wants it begun anew, and so does one that halts for a record', () => {
+  test('stays halted where nobody wants it started again, and so does one that halts for a record', () => {
     for (const { waits, halts } of [
       healing([halting('KCR_SCHEMA')], { heal: false }),
       healing([halting('KCR_POISON')]),
@@ -161,7 +161,7 @@ describe('while it is stored that a partition has halted', () => {
       journal().call(`note ${error.code} ${heals}`, timer(5));
 
   test(
-    'its halt is told at once, and it is begun anew only then: the note would be fenced',
+    'its halt is told at once, and it is started again only then: the note would be fenced',
     marbles((m) => {
       const { out, journal } = run(
         m,

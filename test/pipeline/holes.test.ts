@@ -143,7 +143,7 @@ describe('holes of a BEFORE/AFTER state machine', () => {
     };
 
     test(
-      `${letter}: a topic created anew ${what} halts instead of dropping them`,
+      `${letter}: a topic recreated ${what} halts instead of dropping them`,
       marbles((m) => {
         const { world, told, run } = lives();
         run({ between: recreate(world) }, {});
@@ -153,7 +153,7 @@ describe('holes of a BEFORE/AFTER state machine', () => {
     );
 
     test(
-      `${letter}: a topic created anew ${what} is read from its beginning under the policy restart, and none is eaten`,
+      `${letter}: a topic recreated ${what} is read from its beginning under the policy restart, and none is eaten`,
       marbles((m) => {
         const { world, told, run } = lives();
         run({ between: recreate(world) }, { pipeline: { onReset: 'restart' } });

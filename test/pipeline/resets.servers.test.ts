@@ -102,7 +102,7 @@ async function ingestAll(at: Place, life: string, count: number): Promise<void> 
   await running.drain();
 }
 
-describe('a topic that was deleted and created anew while nobody looked, and has grown past the old offset', () => {
+describe('a topic that was deleted and recreated while nobody looked, and has grown past the old offset', () => {
   test('halts its partition and says so, instead of dropping the rows below the old offset', async () => {
     const at = await place();
     await ingestAll(at, 'first', 300);
@@ -110,7 +110,7 @@ describe('a topic that was deleted and created anew while nobody looked, and has
     await produce(stack().brokers, at.name, records('second', 500));
     const running = start(at.config);
     await running.until('it halted', () => haltsOf(running).length > 0);
-    expect(haltsOf(running)[0]).toMatch(/The topic was deleted and created anew: .* set onReset to "restart"/);
+    expect(haltsOf(running)[0]).toMatch(/The topic was deleted and recreated: .* set onReset to "restart"/);
     expect(await rows(at)).toEqual({ first: [300, 300] });
   });
 
@@ -129,7 +129,7 @@ describe('a topic that was deleted and created anew while nobody looked, and has
   });
 });
 
-test('a topic that is created anew under a running process is read from its beginning under `restart`', async () => {
+test('a topic that is recreated under a running process is read from its beginning under `restart`', async () => {
   const at = await place();
   await produce(stack().brokers, at.name, records('first', 300));
   const running = start({ ...at.config, onReset: 'restart' });

@@ -59,7 +59,7 @@ describe('a partition that does not go on where the group says', () => {
     [
       'the same under onReset "restart"',
       [{ committed: 10, state: stateOf(149) }],
-      /the partition begins anew/,
+      /the partition starts again/,
       { onReset: 'restart' },
     ],
     [

@@ -170,7 +170,7 @@ describe('with the real source', () => {
     expect((await valueOf(second.store.claim(key, 'second'))).state).toEqual({ ...settledAt(9), incarnation: 1 });
   });
 
-  test('a renewed tenure in the same generation claims anew, and fences the one before', async () => {
+  test('a renewed tenure in the same generation claims again, and fences the one before', async () => {
     const key = await oneTopic();
     const { store, source, watch, assigned } = member(key, { ...QUICK, sessionTimeoutMs: 4000 });
     await assigned();
@@ -257,7 +257,7 @@ describe('with the real source', () => {
     ]);
   });
 
-  test('a topic that is deleted takes its state along: the one created anew is a beginning, under a new incarnation', async () => {
+  test('a topic that is deleted takes its state along: the one recreated is a beginning, under a new incarnation', async () => {
     const key = await oneTopic();
     const first = member(key);
     await first.assigned();

@@ -224,7 +224,7 @@ describe('within one generation', () => {
   });
 
   test.each(['the same', 'the next'])(
-    'a claim whose reply came when %s generation had assigned the partition anew gives nothing to write with',
+    'a claim whose reply came when %s generation had assigned the partition again gives nothing to write with',
     async (generation) => {
       const { coordinator, key, open } = world();
       const { store, join, member } = open();

@@ -368,7 +368,7 @@ describe('the KeeperMap store', () => {
     expect(await stateIn(store, key)).toStrictEqual(emptyState);
   });
 
-  test('a row that was deleted and made anew is not written under the old claim, though its version is the same', async () => {
+  test('a row that was deleted and made again is not written under the old claim, though its version is the same', async () => {
     const key = freshKey();
     const [zombie, heir] = [open(), open()];
     const old = await valueOf(zombie.claim(key, 'zombie'));

@@ -169,7 +169,7 @@ describe('the group', () => {
     expect(world.violations).toEqual([]);
   });
 
-  test('a commit in one attempt whose outcome is not known: without groupByPartition too the partition is assigned anew, and no older commit sets the group back', () => {
+  test('a commit in one attempt whose outcome is not known: without groupByPartition too the partition is assigned again, and no older commit sets the group back', () => {
     const { world, clock } = worldOf({ partitions: [10] });
     const told: string[] = [];
     const commitOnce = ({ source }: Process, assignment: Assignment, nextOffset: number) =>
@@ -234,13 +234,13 @@ describe('the log', () => {
     expect(world.table.rows.map(({ offset }) => offset)).toEqual([2, 3, 4, 5, 8, 9]);
   });
 
-  test('a topic that is created anew has another id, and its records are all new', () => {
+  test('a topic that is recreated has another id, and its records are all new', () => {
     const { world, clock } = worldOf({ partitions: [6], table: { family: 'replicated' } });
     world.live(arranged(), { onReset: 'restart' }).subscribe();
     clock.schedule(() => {
       world.log.recreate();
       world.group.committed.clear();
-      world.produce(0, { anew: true });
+      world.produce(0, { again: true });
       world.group.rebalance();
     }, 200);
     clock.flush();

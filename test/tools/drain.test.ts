@@ -66,7 +66,7 @@ describe('a drain is through', () => {
     expect(through).toHaveBeenCalledTimes(1);
   });
 
-  test('a partition that halted and is given anew is judged anew', () => {
+  test('a partition that halted and is given again is judged again', () => {
     const { progress, on } = watch();
     on('assigned', of(1, 2));
     progress.outcome({ kind: 'halted', assignment: of(1, 2), error: poison });

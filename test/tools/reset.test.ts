@@ -62,7 +62,7 @@ describe('what going on elsewhere means', () => {
 });
 
 describe('a reset', () => {
-  test('gives the next incarnation, nothing in doubt, and the topic id is learnt anew', () => {
+  test('gives the next incarnation, nothing in doubt, and the topic id is learnt again', () => {
     expect(planReset(at(doubt), { kind: 'offset', offset: 12 }).after).toEqual({
       settled: 11,
       pending: [],

@@ -118,7 +118,7 @@ export class Traffic {
     );
   }
 
-  /** A producer that is made anew whenever something went wrong with the last one. */
+  /** A producer that is made again whenever something went wrong with the last one. */
   async #goOn(
     transactionalId: string | undefined,
     send: (producer: Producer) => Promise<void>,

@@ -174,7 +174,7 @@ export function stage(
       }
       clock.schedule(
         () =>
-          world.produce(truncation.partition, ...Array.from({ length: truncation.produced }, (_, n) => ({ anew: n }))),
+          world.produce(truncation.partition, ...Array.from({ length: truncation.produced }, (_, n) => ({ again: n }))),
         regrowMs - truncateMs,
       );
     }, truncateMs);

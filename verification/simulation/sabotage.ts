@@ -216,7 +216,7 @@ function writesBlindly(store: StateStore): StateStore {
   };
 }
 
-/** Stores that a partition was begun anew with the first range behind it only. */
+/** Stores that a partition was started again with the first range behind it only. */
 function forgetsRestarts(store: StateStore): StateStore {
   return {
     ...store,

@@ -345,7 +345,7 @@ function held(scenario: Scenario): Scenario {
   return { ...scenario, spread: dice.of(1, 2, 2, 3), budgetMs: dice.int(8, 120), lives };
 }
 
-/** In a quarter of them, where nothing else is begun anew, somebody alters the table, or reads the topic again. */
+/** In a quarter of them, where nothing else is started again, somebody alters the table, or reads the topic again. */
 function altered(scenario: Scenario): Scenario {
   const { seed, views, family, dedupWindowMs, happenings, truncation } = scenario;
   const dice = new Dice(seed + 2_000_003);
@@ -444,7 +444,7 @@ function directOf(seed: number): Scenario {
     seed,
     records: dice.list(partitions, () => dice.int(0, 14)),
     maxPending: dice.of(1, 2, 2, 3),
-    // Begun anew, a range with poison in it cannot be looked up, and halts.
+    // Started again, a range with poison in it cannot be looked up, and halts.
     poisonEvery: isReset ? 0 : dice.of(0, 0, 0, 3, 5, 7),
     onPoison: dice.of('halt', 'exclude'),
     onGap: 'continue',

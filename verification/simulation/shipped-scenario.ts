@@ -79,7 +79,7 @@ function seen({ fate, ...one }: Fault): Fault {
 }
 
 /**
- * What is waited for is over before the last life is. Where views hang on the table, or a topic was created anew, nobody can
+ * What is waited for is over before the last life is. Where views hang on the table, or a topic was recreated, nobody can
  * look, so a range that is in doubt for longer than its token is relied on halts its partition; and of a log that is cut off, or
  * read again, all was settled.
  */

@@ -4,7 +4,7 @@
  */
 import { Observable } from 'rxjs';
 
-/** A promise as a cold Observable: every subscription runs it anew, unsubscribing aborts it. */
+/** A promise as a cold Observable: every subscription runs it again, unsubscribing aborts it. */
 export function abortable<T>(run: (signal: AbortSignal) => Promise<T>): Observable<T> {
   return new Observable<T>((subscriber) => {
     const abort = new AbortController();

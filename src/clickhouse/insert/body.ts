@@ -5,7 +5,7 @@
 import type { RowWriter } from './encode.js';
 
 /**
- * What is sent. A piece is written anew when the next but one is asked for: by then nobody may look at it any more.
+ * What is sent. A piece is written again when the next but one is asked for: by then nobody may look at it any more.
  */
 export interface BodyPieces {
   /** The last piece was given. */

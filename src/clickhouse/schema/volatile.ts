@@ -54,7 +54,7 @@ export interface VolatileColumn {
   readonly column: Column;
   /** Such as `now()`, or the column whose value it takes. */
   readonly because: string;
-  /** It is filled anew with each insert; else only by what may change meanwhile, as a dictionary does. */
+  /** It is filled again with each insert; else only by what may change meanwhile, as a dictionary does. */
   readonly always: boolean;
 }
 

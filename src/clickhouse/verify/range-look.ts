@@ -69,7 +69,7 @@ export class RangeLook {
 
   #evidence(): Evidence {
     if (this.#batch.isOffsetReused === true)
-      return { kind: 'none', why: 'the partition was begun anew, so other rows may stand under the same offsets' };
+      return { kind: 'none', why: 'the partition was started again, so other rows may stand under the same offsets' };
     const evidence = evidenceOf(this.#batch.intent, this.#target.now);
     const fault = this.#target.readBackFault;
     const isOfUse = evidence.kind === 'full' || evidence.kind === 'witness';

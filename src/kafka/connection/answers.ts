@@ -1,6 +1,6 @@
 /**
  * A broker's answers, before kafkajs believes them: each must be to a request that this very connection sent, and
- * be such that it can be taken apart. What is not ends its connection, which is opened anew; never the process.
+ * be such that it can be taken apart. What is not ends its connection, which is reopened; never the process.
  * Imports: kafka.
  */
 import {
@@ -85,7 +85,7 @@ export function containAnswers(pool: KafkajsBrokerPool, log: KafkaLog): void {
     const send = connections.send.bind(connections);
     connections.send = (kafka) =>
       send(contained(kafka, (error) => cut(broker, kafka, error))).catch((thrown: unknown) => {
-        // A connection over which nothing comes back any more is asked again for ever, unless it is opened anew.
+        // A connection over which nothing comes back any more is asked again for ever, unless it is reopened.
         if (isTimeout(thrown))
           (connections as OpenPool).pool?.[kafka.request.apiKey === FETCH_API ? 1 : 0]?.socket?.destroy(
             new Error('a request was not answered in time'),
@@ -99,7 +99,7 @@ export function containAnswers(pool: KafkajsBrokerPool, log: KafkaLog): void {
     const nowMs = performance.now();
     if (nowMs - (toldMs.get(broker) ?? -Infinity) >= TELL_EVERY_MS) {
       toldMs.set(broker, nowMs);
-      log('warn', 'an answer cannot be read, opening the connection anew', {
+      log('warn', 'an answer cannot be read, reopening the connection', {
         broker,
         request: request.apiName,
         reason: error.message,

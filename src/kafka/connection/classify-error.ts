@@ -5,7 +5,7 @@
 import { IngestError, type ErrorFields } from '../../errors.js';
 
 /**
- * - `rebalance`: the group is being divided anew; join again.
+ * - `rebalance`: the group is being divided again; join again.
  * - `fenced`: the group knows this member or this generation no more.
  * - `coordinator`: somebody else coordinates the group; ask who.
  * - `leader`: somebody else leads the partition; ask who.

@@ -44,7 +44,7 @@ export function endOfBatch(data: Buffer, at: number): number {
   if (magic === 0 || magic === 1) {
     throw new BadBatch(`it is in message format v${magic}`, {
       code: 'KCR_KAFKA',
-      hint: 'formats v0 and v1 are older than Kafka 0.11: write the topic anew, or begin behind those records',
+      hint: 'formats v0 and v1 are older than Kafka 0.11: write the topic again, or begin behind those records',
     });
   }
   if (magic !== 2) throw new BadBatch(`its magic is ${magic}, which no version of Kafka writes`);

@@ -122,7 +122,7 @@ export class FetchErrors {
   }
 
   /**
-   * A leader that does not know the id may be behind, or ahead: the topic was created anew when Kafka keeps saying so.
+   * A leader that does not know the id may be behind, or ahead: the topic was recreated when Kafka keeps saying so.
    */
   #compareIds(assigned: AssignedPartition): void {
     const { topic, topicId: was } = assigned.assignment;

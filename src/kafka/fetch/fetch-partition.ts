@@ -4,7 +4,7 @@
 import type { TopicPartition } from '../group/assignor.js';
 
 export interface FetchPartition extends TopicPartition {
-  /** What it is fetched by, where the broker speaks it: a topic that was created anew answers under its own id only. */
+  /** What it is fetched by, where the broker speaks it: a topic that was recreated answers under its own id only. */
   readonly topicId?: string | undefined;
   readonly offset: number;
   readonly maxBytes: number;

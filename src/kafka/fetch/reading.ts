@@ -108,7 +108,7 @@ export class Reading {
     const range = await reader
       .next(Math.min(CHUNK_BYTES, credits.share / 2))
       .catch((thrown: unknown) => this.#isDefect(assigned, thrown));
-    // Decompression took its time: ask again. What is dropped here is fetched anew, if it is wanted again.
+    // Decompression took its time: ask again. What is dropped here is fetched again, if it is wanted again.
     if (range === undefined || assigned.unread !== unread || !isWanted(assigned, offset)) {
       if (assigned.unread === unread) assigned.unread = undefined;
       return;

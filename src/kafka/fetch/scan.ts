@@ -196,7 +196,7 @@ export class LogScan {
       topic,
       partition,
       offset,
-      hint: 'the topic was truncated or created anew; see `state show`',
+      hint: 'the topic was truncated or recreated; see `state show`',
     });
   }
 }

@@ -251,7 +251,7 @@ export class AssignedPartitions {
     if (assigned.state !== 'active' || assigned.halted || generation.ended.signal.aborted) return;
     if (onReset === 'halt' && !stateDecides) return this.#failed(assigned, resetError({ topic, partition }, reset));
     const pauseMs = this.#reassignBackoff.pause(nameOf(assigned.assignment), REASSIGN_PAUSE_MS, performance.now());
-    log('warn', `a topic was ${reset.kind}, its partition begins anew`, { topic, partition, ...reset, pauseMs });
+    log('warn', `a topic was ${reset.kind}, its partition starts again`, { topic, partition, ...reset, pauseMs });
     this.#lose(assigned);
     const at = reset.kind === 'recreated' ? undefined : onReset === 'restart' ? reset.logEnd : reset.wanted;
     void this.#beginLater(generation, [assigned.assignment], pauseMs, at);

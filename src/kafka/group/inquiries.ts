@@ -67,7 +67,7 @@ export class Inquiries {
       const name = nameOf(assignment);
       // They were asked for by name. Another topic's would tell that this one was truncated.
       if (knownTopicId(this.#kafka.cluster, assignment.topic) !== assignment.topicId)
-        return { error: new Error('the topic is gone, or was created anew') };
+        return { error: new Error('the topic is gone, or was recreated') };
       const [start, end] = [starts.offsets.get(name), ends.offsets.get(name)];
       if (start !== undefined && end !== undefined) return { value: { start, end } };
       return { error: starts.errors.get(name) ?? ends.errors.get(name) ?? new Error('the answer lacks the partition') };

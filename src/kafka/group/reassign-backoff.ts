@@ -1,5 +1,5 @@
 /**
- * How long to wait before a partition is begun anew, so that beginning anew cannot become a spin. Pure; knows
+ * How long to wait before a partition is started again, so that starting again cannot become a spin. Pure; knows
  * neither Kafka nor a clock. Imports: nothing.
  */
 

@@ -55,7 +55,7 @@ export class StartOffsets {
     this.#membership = membership;
   }
 
-  /** Partitions that went to others are forgotten: what they make of a topic that was created anew is theirs. */
+  /** Partitions that went to others are forgotten: what they make of a topic that was recreated is theirs. */
   keepOnly(partitions: readonly TopicPartition[]): void {
     const names = new Set(partitions.map(nameOf));
     this.#ids = new Map([...this.#ids].filter(([name]) => names.has(name)));
@@ -70,7 +70,7 @@ export class StartOffsets {
    * One attempt for all. A partition is missing when Kafka does not tell of its topic (without its id another topic
    * could be read in its place), or when the end of the log is needed that nobody leads: the others begin without it.
    *
-   * The ids are asked first. Should a topic be created anew in between, then the place is fetched under an id that is
+   * The ids are asked first. Should a topic be recreated in between, then the place is fetched under an id that is
    * gone, and that is seen; the other way round an offset of the old log would be fetched from the new one.
    *
    * @throws `UnknownOutcome`, `KCR_FENCED`, and whatever brokers answer.
@@ -201,7 +201,7 @@ export type Reset =
 
 export function resetError({ topic, partition }: TopicPartition, reset: Reset): IngestError {
   if (reset.kind === 'recreated') {
-    const message = `The topic was deleted and created anew: it was read under the id ${reset.was}, Kafka has ${reset.topicId}`;
+    const message = `The topic was deleted and recreated: it was read under the id ${reset.was}, Kafka has ${reset.topicId}`;
     return new IngestError('KCR_TOPIC_RESET', message, {
       topic,
       partition,
@@ -211,7 +211,7 @@ export function resetError({ topic, partition }: TopicPartition, reset: Reset): 
   const { wanted, logStart, logEnd } = reset;
   return new IngestError(
     'KCR_TOPIC_RESET',
-    `Offset ${wanted} is beyond the log, which begins at ${logStart} and ends at ${logEnd}: the topic was created anew or truncated`,
+    `Offset ${wanted} is beyond the log, which begins at ${logStart} and ends at ${logEnd}: the topic was recreated or truncated`,
     {
       topic,
       partition,

@@ -110,7 +110,7 @@ describe('a body in pieces', () => {
   const [count, bytes] = [80, 256 * 1024];
   const whole = Buffer.concat(Array.from({ length: count }, (_, i) => Buffer.alloc(bytes, (i + 1) % 251)));
 
-  it('arrives as it was made, though its memory is written anew while it is sent, and waits for a server that is slow to read', async () => {
+  it('arrives as it was made, though its memory is written again while it is sent, and waits for a server that is slow to read', async () => {
     const { http, bodies, headers, go } = await receiving();
     const { body, made } = inTurns(count, bytes);
     const exchange = http.send({ params: {}, body });

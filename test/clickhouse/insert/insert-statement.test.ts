@@ -31,7 +31,7 @@ it('what an insert says of its table is made once for what was seen of the table
   expect(insertParams(table)).toBe(insertParams(table));
 });
 
-it('and made anew for a table that was altered', () => {
+it('and made again for a table that was altered', () => {
   expect(insertParams(tableOf(column('id', 'UInt64')))).toEqual({ query: 'INSERT INTO `d`.`t` FORMAT JSONEachRow' });
   expect(insertParams(tableOf(column('raw', 'String', 'EPHEMERAL')))).toEqual({
     query: 'INSERT INTO `d`.`t` (*, `raw`) FORMAT JSONEachRow',

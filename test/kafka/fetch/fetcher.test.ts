@@ -25,7 +25,7 @@ describe('a topic id that the leader does not know', () => {
     expect(kafka.chunks).toMatchObject([{ lastOffset: 10 }]);
   });
 
-  test('means that the topic was created anew only when Kafka keeps saying so', async () => {
+  test('means that the topic was recreated only when Kafka keeps saying so', async () => {
     const kafka = new FakeKafka(1);
     kafka.answers.set(0, UNKNOWN_ID);
     await vi.advanceTimersByTimeAsync(60);

@@ -290,7 +290,7 @@ describe('an offset that the log does not hold', () => {
     expect(await committed(groupId, topic)).toEqual({ 0: '2', 1: '0' });
   });
 
-  test('is told apart from a topic that was made anew', async () => {
+  test('is told apart from a topic that was made again', async () => {
     const topic = await newTopic();
     await produce(brokers, topic, ['only']);
     const groupId = `group-${topic}`;
@@ -300,7 +300,7 @@ describe('an offset that the log does not hold', () => {
     const watching = watch(topic);
     await watching.until((self) => self.of('failed').length === 1);
     expect(watching.of('failed')[0]?.error.message).toMatch(
-      /Offset 900 is beyond the log, which begins at 0 and ends at 1: the topic was created anew/,
+      /Offset 900 is beyond the log, which begins at 0 and ends at 1: the topic was recreated/,
     );
     expect(await committed(groupId, topic)).toEqual({ 0: '900' });
   });

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { ReassignBackoff } from '../../../src/kafka/group/reassign-backoff.js';
 
-describe('the pause before a partition is begun anew', () => {
+describe('the pause before a partition is started again', () => {
   test('doubles while renewals follow each other, so that two who claim against each other do not spin', () => {
     const renewals = new ReassignBackoff();
     let nowMs = 0;

@@ -193,7 +193,7 @@ describe('where a partition begins', () => {
     expect(await kafka.begin(partitions, { ...joined, grown: undefined })).toEqual(['t id-t at 5', 'u id-u at 50']);
   });
 
-  test('a topic that was created anew begins at its beginning, which is written down where no state is kept', async () => {
+  test('a topic that was recreated begins at its beginning, which is written down where no state is kept', async () => {
     for (const [options, commits] of [
       [{ onReset: 'restart' }, ['commit t 5 chosen']],
       [{ stateDecides: true }, []],
@@ -218,7 +218,7 @@ describe('where a partition begins', () => {
     expect(kafka.calls.slice(2)).toEqual([]);
   });
 
-  test('a partition that was with another member meanwhile begins where the group stands: the other has begun it anew', async () => {
+  test('a partition that was with another member meanwhile begins where the group stands: the other has begun it again', async () => {
     const kafka = new FakeKafka({ onReset: 'restart' });
     kafka.committed['t'] = kafka.committed['u'] = 7;
     await kafka.begin();

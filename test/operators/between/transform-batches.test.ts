@@ -84,7 +84,7 @@ describe('transformBatches', () => {
   );
 
   test(
-    'is applied to each batch anew: nothing is carried from one to the next',
+    'is applied to each batch again: nothing is carried from one to the next',
     marbles((m) => {
       let applied = 0;
       m.hot<BufferedBatch>('-ab|', values)

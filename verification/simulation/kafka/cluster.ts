@@ -85,7 +85,7 @@ export class Cluster {
 
   recreate(name: string): void {
     this.topics.get(name)!.log.recreate();
-    this.#config.tell(`topic ${name} is created anew`);
+    this.#config.tell(`topic ${name} is recreated`);
     this.changed();
   }
 
