@@ -1,6 +1,6 @@
 /**
  * Stage 4 of 6: reconcileWithState. Batches meet what the state store knows of them.
- * Imports: errors, events, ledger, model, operators/internal, ports, rxjs, stages.
+ * Imports: events, ledger, model, operators/internal, ports, rxjs, stages.
  */
 import {
   EMPTY,
@@ -24,16 +24,16 @@ import {
   type OperatorFunction,
   type SchedulerLike,
 } from 'rxjs';
-import { IngestError } from '../src/errors.js';
-import { ignoreEvents, type IngestEvent, type OnEvent } from '../src/events.js';
+import { ignoreEvents, type OnEvent } from '../src/events.js';
 import type { Ledger, PartitionLedger } from '../src/ledger.js';
 import { beginProgress, reconcile, type Decision } from '../src/model/reconcile.js';
-import type { Assignment, Batch, KafkaRecord } from '../src/model/record.js';
+import type { Batch } from '../src/model/record.js';
 import { resumeOffset, type Intent } from '../src/model/state.js';
 import type { IntentTarget, Partition } from '../src/ports.js';
 import type { BufferedBatch, RecordedBatch } from '../src/stages.js';
 import { concatMapJoined, type JoinLimits } from './internal/concat-map-joined.js';
 import { describeOf, type ReconcileSink } from './internal/preparing.js';
+import { checkTransformVersion, gapError, leftOut, otherTransform } from './internal/reconcile-errors.js';
 import { unbroken } from './internal/unbroken.js';
 
 export type { ReconcileSink } from './internal/preparing.js';
@@ -272,59 +272,3 @@ function intentOf(batch: Batch, target: IntentTarget & Pick<Intent, 'transformVe
 }
 
 /** It is part of every state: a partition's state is short of space. */
-const longestVersion = 100;
-
-function checkTransformVersion(version: string | undefined): void {
-  if (version === undefined || (version.length > 0 && version.length <= longestVersion)) return;
-  throw new IngestError(
-    'KCR_CONFIG',
-    `Expected \`transformVersion\` to have 1 to ${longestVersion} characters, got ${version.length}`,
-  );
-}
-
-/**
- * A record may have become rows of other ClickHouse partitions, or another number of rows: under the recorded token
- * they would double, or be lost.
- */
-function otherTransform(
-  { topic, partition }: Assignment,
-  { first, last, transformVersion: was, tables }: Intent,
-  now: string | undefined,
-): IngestError {
-  return new IngestError(
-    'KCR_TRANSFORM',
-    `The range in doubt was recorded for the transform version "${was}", and it is ${now === undefined ? 'none' : `"${now}"`} now: its rows could be others than those that may be in the table`,
-    {
-      topic,
-      partition,
-      first,
-      last,
-      table: tables[0],
-      hint: `go back to the transform and its version "${was}", let everything in doubt be resolved ("kafka-clickhouse-rx drain"), then change both; where the change makes the very same rows of these records, keep the version`,
-    },
-  );
-}
-
-/** Who recorded it as left out may have died before it was told. */
-function leftOut(assignment: Assignment, offset: number, records: readonly KafkaRecord[]): IngestEvent {
-  const error = new IngestError('KCR_POISON', 'The record was left out of its range when that was recorded', {
-    topic: assignment.topic,
-    partition: assignment.partition,
-    offset,
-  });
-  return { kind: 'excluded', assignment, record: records.find((one) => one.offset === offset), error, replay: true };
-}
-
-function gapError(assignment: Assignment, { expected, found }: { expected: number; found: number }): IngestError {
-  return new IngestError(
-    'KCR_OFFSET_GAP',
-    `The log goes on at offset ${found}, but ${expected} was expected: ${found - expected} offsets are gone`,
-    {
-      topic: assignment.topic,
-      partition: assignment.partition,
-      first: expected,
-      last: found - 1,
-      hint: 'retention or a truncation took them before they were read; set onGap to "continue" to go on behind them',
-    },
-  );
-}

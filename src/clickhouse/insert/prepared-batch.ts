@@ -1,8 +1,7 @@
 /**
  * The transport of one batch: sends what the stage tells it to send, looks where it is told, and reports what the
  * server said. What is known of the attempts, and the last word before something is sent: `range-doubt.ts`. What is
- * done about it:
- * `operators/internal/doubt.ts`.
+ * done about it: `operators/internal/doubt.ts`.
  *
  * A batch's bytes are a pure function of its records, so they are made while an insert is sent, not when the batch is
  * prepared: with ClickHouse down, batches wait without a buffer each.
@@ -73,10 +72,7 @@ export class PreparedBatch implements PreparedInsert {
     return this.#token !== undefined && (family === 'plain' || (otherVersion && this.#look.canShow));
   }
 
-  /**
-   * For the table as it was seen last, not as it was when the batch was prepared: a look goes by the columns that it
-   * has now.
-   */
+  /** For the table as it was seen last, not as it was when the batch was prepared. */
   get #encoder(): RowEncoder {
     const { table } = this.#destination.target;
     if (this.#encoderOf?.table !== table) {
@@ -258,10 +254,7 @@ export class PreparedBatch implements PreparedInsert {
     }
   }
 
-  /**
-   * What came into the table while a slot was waited for, or the process stood still, may have pushed the token out of
-   * its window.
-   */
+  /** What came into the table meanwhile may have pushed the token out of its window. */
   async #lookAgain(): Promise<void> {
     if (!this.#attempts.mayHaveLanded || this.#batch.intent === undefined) return;
     const { target } = this.#destination;

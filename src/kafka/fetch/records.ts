@@ -18,6 +18,7 @@ import {
 import { isAbortMarker } from './control-batch.js';
 import { gzipSize, unpackedBound } from './codecs.js';
 import { BadBatch, type Damage } from './damage.js';
+import { ownBytes } from './own-bytes.js';
 import { headersAt, RecordParser } from './record-parser.js';
 import { costOf, isLarge, unpackAll, type Checked } from './unpack-batches.js';
 import { TooLarge } from './unpacking.js';
@@ -48,8 +49,6 @@ export interface LogSlice {
 
 /** A part's own objects, about. */
 const PART_COST_BYTES = 1024;
-/** An answer is held on to by so many partitions that had an equal part of it; with more of them each makes a copy. */
-const MOST_PARTITIONS_SHARED = 4.5;
 const MAX_BATCH_BYTES = 256 * 1024 * 1024;
 
 /** So many bytes of batches are taken at a time; unpacked so many, by as many threads as there are. */
@@ -293,17 +292,6 @@ export class LogReader {
     const behind = head.covered.byteOffset + head.covered.length - this.#data.byteOffset;
     return this.#data.length - behind >= HEAD_BYTES && baseOffsetAt(this.#data, behind) === head.lastOffset + 1;
   }
-}
-
-/**
- * Slices hold on to the whole answer, with what it brought of every other partition. Where that is most of it a copy is
- * cheaper than the memory.
- */
-function ownBytes(data: Buffer): Buffer {
-  if (data.length * MOST_PARTITIONS_SHARED >= data.buffer.byteLength) return data;
-  const copy = Buffer.allocUnsafeSlow(data.length);
-  data.copy(copy);
-  return copy;
 }
 
 function hex(crc: number): string {
