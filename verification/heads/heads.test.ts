@@ -1,11 +1,12 @@
 import { expect, test } from 'vitest';
 
 interface Heads {
-  importsOf(path: string, text: string): string[];
-  withHead(path: string, text: string): string;
-  wrongHeads(): string[];
+  readonly importsOf: (path: string, text: string) => string[];
+  readonly withHead: (path: string, text: string) => string;
+  readonly wrongHeads: () => string[];
 }
-const { importsOf, withHead, wrongHeads } = (await import('./heads.mjs' as string)) as Heads;
+const heads = (await import(new URL('./heads.mjs', import.meta.url).href)) as Heads;
+const { importsOf, withHead, wrongHeads } = heads;
 
 test('the head of each source file says what it imports; "node verification/heads/heads.mjs --write" brings it up to date', () =>
   expect(wrongHeads()).toEqual([]));

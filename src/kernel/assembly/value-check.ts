@@ -1,5 +1,5 @@
 /**
- * Room: is a value one JSON object by RFC 8259, and has it no field that is ours? AssemblyScript, made into WebAssembly by
+ * Is a value one JSON object by RFC 8259, and has it no field that is ours? AssemblyScript, made into WebAssembly by
  * `npm run kernel`; strings are passed over sixteen bytes at a time. `../twin.ts` is the same in JavaScript, says more
  * about why, and must give the same answers.
  *
