@@ -46,6 +46,8 @@ export default defineConfig({
           name: 'unit',
           include: ['{test,verification}/**/*.test.ts', 'examples/**/*.test.ts'],
           exclude: [...servers, ...long],
+          // A process runs many files, and loads what they share once: half of the processor time.
+          isolate: false,
           // One more than the cores of a small machine: some files wait for timers.
           maxWorkers: 3,
           testTimeout: 30_000,
