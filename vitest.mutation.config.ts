@@ -1,4 +1,4 @@
-import { mergeConfig, type UserConfig } from 'vitest/config';
+import { mergeConfig } from 'vitest/config';
 import { isRoom, rooms } from './verification/mutation/rooms.js';
 import whole from './vitest.config.js';
 
@@ -6,7 +6,7 @@ const room = process.env.MUTATION_ROOM ?? '';
 if (!isRoom(room)) throw new Error('npm run mutate sets MUTATION_ROOM');
 
 /** For Stryker, which takes one project: the tests of one room that need no server. */
-const { resolve = {} } = whole as UserConfig;
+const { resolve = {} } = whole;
 export default mergeConfig(
   { resolve },
   {

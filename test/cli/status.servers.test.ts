@@ -4,7 +4,7 @@ import { expect, test } from 'vitest';
 import type { IngestStatus } from '../../src/observe/status.js';
 import { command, createTopic, produce } from '../stack/clients.js';
 import { sharedStack } from '../stack/shared.js';
-import type { Program} from './program.js';
+import type { Program } from './program.js';
 import { program, runConfig } from './program.js';
 
 const stack = () => sharedStack();
