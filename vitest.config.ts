@@ -4,6 +4,13 @@ import { BaseSequencer, type TestSpecification } from 'vitest/node';
 
 const here = (path: string) => fileURLToPath(new URL(path, import.meta.url));
 
+/** The public entries, as they are in the sources. */
+export const alias = {
+  'kafka-clickhouse-rx/testing': here('./src/testing/index.ts'),
+  'kafka-clickhouse-rx/operators': here('./operators/index.ts'),
+  'kafka-clickhouse-rx': here('./src/index.ts'),
+};
+
 /** `unit` needs no server; neither does `long`, which `npm run test:quick` leaves out. `servers` starts one stack for all its files. */
 const long = ['verification/**/*.long.test.ts'];
 const servers = ['test/stack/**/*.test.ts', '{test,verification}/**/*.servers.test.ts'];
@@ -30,13 +37,7 @@ class LongestFirst extends BaseSequencer {
 }
 
 export default defineConfig({
-  resolve: {
-    alias: {
-      'kafka-clickhouse-rx/testing': here('./src/testing/index.ts'),
-      'kafka-clickhouse-rx/operators': here('./operators/index.ts'),
-      'kafka-clickhouse-rx': here('./src/index.ts'),
-    },
-  },
+  resolve: { alias },
   test: {
     sequence: { sequencer: LongestFirst },
     projects: [

@@ -1,20 +1,17 @@
-import { mergeConfig } from 'vitest/config';
+import { defineConfig } from 'vitest/config';
 import { isRoom, rooms } from './verification/mutation/rooms.js';
-import whole from './vitest.config.js';
+import { alias } from './vitest.config.js';
 
 const room = process.env.MUTATION_ROOM ?? '';
 if (!isRoom(room)) throw new Error('npm run mutate sets MUTATION_ROOM');
 
 /** For Stryker, which takes one project: the tests of one room that need no server. */
-const { resolve = {} } = whole;
-export default mergeConfig(
-  { resolve },
-  {
-    test: {
-      include: [...rooms[room].tests],
-      exclude: ['**/*.servers.test.ts', '**/*.long.test.ts', 'test/stack/**'],
-      maxWorkers: 1,
-      testTimeout: 30_000,
-    },
+export default defineConfig({
+  resolve: { alias },
+  test: {
+    include: [...rooms[room].tests],
+    exclude: ['**/*.servers.test.ts', '**/*.long.test.ts', 'test/stack/**'],
+    maxWorkers: 1,
+    testTimeout: 30_000,
   },
-);
+});
