@@ -10,6 +10,9 @@ import { sharedStack } from '../stack/shared.js';
 import { unreliableGateway } from '../support/unreliable-gateway.js';
 import { configFile, Program, runConfig } from './program.js';
 
+/** Of 300 partitions, each several times; KCR_REFUSED=3000 makes it as many as one likes. */
+const REFUSED = Number(process.env.KCR_REFUSED ?? 1_000);
+
 async function place(partitions: number) {
   const name = `log_${randomUUID().slice(0, 8)}`;
   const { brokers, clickhouseUrl, keeperConnect } = sharedStack();
@@ -68,8 +71,8 @@ test('G3: 300 partitions, ClickHouse away: a few lines of each kind, and those t
   clickhouse.isAway = true;
   const running = runConfig(config);
   await running.until(
-    () => clickhouse.refused >= 3_000 && running.stderr.includes('retry (as before, counted)'),
-    'three thousand inserts were refused',
+    () => clickhouse.refused >= REFUSED && running.stderr.includes('retry (as before, counted)'),
+    `${REFUSED} inserts were refused`,
     240_000,
   );
   clickhouse.isAway = false;
