@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, test, vi } from 'vitest';
-import { bytesOf, indexAfter, joinBatches, splitBatch } from '../../src/model/batch.js';
+import { bytesOf, countOffsets, indexAfter, joinBatches, placeOf, splitBatch } from '../../src/model/batch.js';
 import type { Batch } from '../../src/model/record.js';
 import { chunk, record } from '../support/fakes.js';
 
@@ -125,4 +125,16 @@ describe('sizes and places', () => {
       }),
     );
   });
+});
+
+test('several records that a transform made of one count as one offset', () => {
+  expect(countOffsets([4, 4, 4, 7, 9, 9].map((offset) => record(offset)))).toBe(3);
+  expect(countOffsets([0, 1].map((offset) => record(offset)))).toBe(2);
+  expect(countOffsets([1, 1].map((offset) => record(offset)))).toBe(1);
+  expect(countOffsets([])).toBe(0);
+});
+
+test('an error names the first and the last offset of its batch, holes included', () => {
+  const { topic, partition } = chunk(4, 9).assignment;
+  expect(placeOf(chunk(4, 9, { holes: [5, 9] }))).toEqual({ topic, partition, first: 5, last: 9 });
 });

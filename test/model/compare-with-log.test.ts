@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { compareWithLog, type LogNow } from '../../src/model/compare-with-log.js';
+import { compareWithLog, isBehind, type LogNow } from '../../src/model/compare-with-log.js';
 import { lastKnownOffset, resumeOffset, type PartitionState } from '../../src/model/state.js';
 import { dedupToken } from '../../src/model/token.js';
 import { intent, stateOf } from '../support/fakes.js';
@@ -123,4 +123,32 @@ test('I10: no token of a restarted partition was ever used before', () => {
     }),
     { numRuns: 1000 },
   );
+});
+
+test('J9: a committed offset beyond where the state goes on tells of a state that was set back; at it, or of a log that began again, it does not', () => {
+  expect(isBehind(known(9), 11)).toBe(true);
+  expect(isBehind(known(9), 10)).toBe(false);
+  expect(isBehind(known(9), undefined)).toBe(false);
+  expect(isBehind({ ...known(9), isOffsetReused: true }, 11)).toBe(false);
+  // In doubt are 10 to 14: it goes on at 10, and nothing beyond was settled.
+  expect(isBehind(known(9, [10, 14]), 11)).toBe(true);
+});
+
+test('the topic id is learnt once, where nothing is in doubt and the broker tells one', () => {
+  const idAfter = (state: PartitionState, topicId?: string) => {
+    const check = compareWithLog(state, log({ topicId }));
+    return check.kind === 'same' ? check.state.topicId : check.kind;
+  };
+  expect(idAfter(nameless(9), 'B')).toBe('B');
+  expect(idAfter(nameless(9), undefined)).toBeUndefined();
+  expect(idAfter(nameless(9, [10, 14]), 'B')).toBeUndefined();
+  expect(idAfter(known(9), undefined)).toBe('A');
+});
+
+test('a log that was truncated is gone on with under the id that is known, whoever tells it', () => {
+  const restartedId = (state: PartitionState, topicId?: string) => {
+    const check = compareWithLog(state, log({ topicId, end: 5 }));
+    return check.kind === 'truncated' ? check.restarted?.topicId : check.kind;
+  };
+  expect([restartedId(known(9), 'A'), restartedId(known(9)), restartedId(nameless(9), 'B')]).toEqual(['A', 'A', 'B']);
 });

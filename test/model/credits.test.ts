@@ -191,3 +191,23 @@ describe('large batches', () => {
     expect(credits.mayUnpack(2, 90, 0)).toBe(true);
   });
 });
+
+describe('whether there is room before some is done', () => {
+  test('a partition beyond its share is full until half of it is done; the other one is not', () => {
+    const credits = new Credits(8 * MIB);
+    for (const id of [1, 2]) credits.open(id);
+    expect(credits.isFull(1)).toBe(false);
+    for (let i = 0; i < 4; i++) credits.delivered(1, delivery(i, MIB));
+    expect([credits.isFull(1), credits.isFull(2), credits.isFull(9)]).toEqual([true, false, false]);
+    credits.done(1, 1);
+    expect(credits.isFull(1)).toBe(false);
+  });
+
+  test('when all is held at once, whoever holds some of it is full, and who holds nothing is not', () => {
+    const credits = new Credits(4 * MIB);
+    for (const id of [1, 2, 3, 4, 5]) credits.open(id);
+    credits.delivered(1, delivery(0, 4 * MIB));
+    credits.delivered(2, delivery(0, 1));
+    expect([credits.isFull(1), credits.isFull(2), credits.isFull(3)]).toEqual([true, true, false]);
+  });
+});

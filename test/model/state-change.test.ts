@@ -32,6 +32,19 @@ describe('a change', () => {
       replace([10, 12]),
       'parts of 10-12 that are not those of whole ranges in doubt',
     ],
+    [
+      'I7: replaces a range by parts without a hole between them',
+      inDoubt,
+      replace([10, 11], [13, 14]),
+      'parts of 10-14 that are not those of whole ranges in doubt',
+    ],
+    [
+      'I7: not by one part that ends before it begins',
+      inDoubt,
+      replace([10, 9], [10, 14]),
+      'parts of 10-14 that are not those of whole ranges in doubt',
+    ],
+    ['replaces a range by parts of one offset', stateOf(9, [10, 11]), replace([10, 10], [11, 11]), undefined],
     ['notes on a range in doubt', inDoubt, note(15, 19), undefined],
     ['not on a settled one', inDoubt, note(5, 9), 'a note on 5-9, which is not in doubt'],
     ['halts in any state', stateOf(-1), halt, undefined],
@@ -45,6 +58,46 @@ describe('a change', () => {
       expect(changed(inDoubt, change)).not.toEqual(before);
       expect(inDoubt).toEqual(before);
     }
+  });
+});
+
+test('a part that replaces a later range leaves the earlier ones in doubt: their rows would be missing', () => {
+  const { pending } = changed(inDoubt, replace([15, 16], [17, 19]));
+  expect(pending.map(({ first, last }) => [first, last])).toEqual([
+    [10, 14],
+    [15, 16],
+    [17, 19],
+  ]);
+});
+
+test('a note is of the range that it is on, and of no other', () => {
+  expect(changed(inDoubt, note(15, 19)).pending.map(({ isFilling }) => isFilling)).toEqual([undefined, true]);
+});
+
+test('a halt before the first range forgets the topic id, so that another topic is no reset; after it, it is kept', () => {
+  expect(changed({ ...stateOf(-1), topicId: 'A' }, halt)).toMatchObject({ topicId: undefined, halted: { atMs: 7 } });
+  expect(changed({ ...stateOf(9), topicId: 'A' }, halt)).toMatchObject({ topicId: 'A', halted: { atMs: 7 } });
+  expect(changed({ ...inDoubt, topicId: 'A' }, halt)).toMatchObject({ topicId: 'A', pending: inDoubt.pending });
+});
+
+describe('what is recorded', () => {
+  const halted: PartitionState = { ...stateOf(9), halted: { code: 'KCR_POISON', atMs: 7, heals: false } };
+
+  test('says where a group began, for verify to begin there, when it did not at 0; and only the first range does', () => {
+    expect(changed(stateOf(-1), record(1000, 1004)).began).toBe(1000);
+    expect(changed(stateOf(-1), record(0, 4)).began).toBeUndefined();
+    expect(changed(stateOf(9), record(10, 14)).began).toBeUndefined();
+    expect(changed({ ...inDoubt, began: 5 }, record(20, 24)).began).toBe(5);
+  });
+
+  test('I3: keeps the floor of what was in doubt with it: below it a look must not take the rows of others for its own', () => {
+    expect(changed(inDoubt, record(20, 24)).pending.map(({ floor }) => floor)).toEqual([undefined, undefined, 10]);
+    expect(changed(stateOf(9), record(10, 14)).pending[0]).not.toHaveProperty('floor');
+  });
+
+  test('goes on after a halt; a range that was in doubt when it halted does not end it', () => {
+    expect(changed(halted, record(10, 14))).not.toHaveProperty('halted');
+    expect(changed({ ...inDoubt, halted: halted.halted! }, record(20, 24)).halted).toEqual(halted.halted);
   });
 });
 

@@ -12,4 +12,53 @@ export interface Equivalent {
   readonly why: string;
 }
 
-export const equivalents: readonly Equivalent[] = [];
+const isBehind = {
+  file: 'src/model/compare-with-log.ts',
+  why: 'a comparison with undefined is false, as the check that is taken out would make it; it is there for the types',
+};
+
+export const equivalents: readonly Equivalent[] = [
+  {
+    ...isBehind,
+    mutator: 'ConditionalExpression',
+    original: 'committed !== undefined && resume !== undefined',
+    replacement: 'true',
+  },
+  {
+    ...isBehind,
+    mutator: 'LogicalOperator',
+    original: 'committed !== undefined && resume !== undefined',
+    replacement: 'committed !== undefined || resume !== undefined',
+  },
+  { ...isBehind, mutator: 'ConditionalExpression', original: 'committed !== undefined', replacement: 'true' },
+  { ...isBehind, mutator: 'ConditionalExpression', original: 'resume !== undefined', replacement: 'true' },
+  { ...isBehind, mutator: 'ConditionalExpression', original: 'known !== undefined', replacement: 'true' },
+  {
+    file: 'src/model/state-change.ts',
+    mutator: 'ConditionalExpression',
+    original: "case 'halt':\n      return undefined;",
+    replacement: "case 'halt':",
+    why: 'a function that ends returns undefined; the case is there for the check that every kind has one',
+  },
+  {
+    file: 'src/model/batch.ts',
+    mutator: 'ConditionalExpression',
+    original: 'first === undefined',
+    replacement: 'false',
+    why: 'of a list the first is undefined where the last is',
+  },
+  {
+    file: 'src/model/batch.ts',
+    mutator: 'ConditionalExpression',
+    original: 'last === undefined',
+    replacement: 'false',
+    why: 'of a list the last is undefined where the first is',
+  },
+  {
+    file: 'src/model/batch.ts',
+    mutator: 'LogicalOperator',
+    original: 'first === undefined || last === undefined',
+    replacement: 'first === undefined && last === undefined',
+    why: 'of a list the first is undefined where the last is',
+  },
+];
