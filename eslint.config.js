@@ -3,7 +3,7 @@ import { defineConfig } from 'eslint/config';
 import tseslint from 'typescript-eslint';
 
 export default defineConfig(
-  { ignores: ['dist/', 'src/kernel/assembly/', 'test/stack/lib/', '**/*.mjs', '**/*.cjs'] },
+  { ignores: ['dist/', '.cache/', 'src/kernel/assembly/', 'test/stack/lib/', '**/*.mjs', '**/*.cjs'] },
   tseslint.configs.recommendedTypeChecked,
   {
     languageOptions: { parserOptions: { projectService: { allowDefaultProject: ['*.config.js'] } } },
