@@ -3,6 +3,7 @@
  */
 import { concatMap, defer, type Observable } from 'rxjs';
 import { IngestError } from '../src/errors.js';
+import { partitionName } from '../src/model/partition-name.js';
 import type { Assignment } from '../src/model/record.js';
 import type { RecordSource, SourceEvent } from '../src/ports.js';
 
@@ -40,7 +41,7 @@ interface OpenPartitions {
 function guard(openPartitions: OpenPartitions, event: SourceEvent): readonly SourceEvent[] {
   const { current } = openPartitions;
   const { assignment } = event;
-  const key = `${assignment.partition}@${assignment.topic}`;
+  const key = partitionName(assignment);
   const opened = current.get(key);
   const isCurrent = opened?.assignmentId === assignment.assignmentId;
   switch (event.kind) {

@@ -18,7 +18,8 @@ export { fromRecords, type FromRecordsConfig, type PlainRecord } from './from-re
 
 /** What an ingestion does at this moment. */
 export type { Halt, IngestStatus, Limit, Observed, PartitionProgress } from './observe/status.js';
-export type { Call, CallEnd, MeterListener, Noted, Phase } from './observe/meter.js';
+export type { Call, CallEnd, MeterListener, Phase } from './observe/meter.js';
+export type { Notice } from './observe/notice.js';
 export type { Totals } from './observe/totals.js';
 export { registerMetrics, type MetricsConfig } from './observe/metrics.js';
 export { serveStatus, type StatusServer, type StatusServerConfig } from './observe/http.js';

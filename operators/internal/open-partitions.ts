@@ -5,6 +5,7 @@
 import { Observable, Subject, defer, from, type ObservableInput, type Subscriber, type Subscription } from 'rxjs';
 import { IngestError, asIngestError, hasCode, mayHeal, type ErrorFields } from '../../src/errors.js';
 import type { Halted, OnEvent } from '../../src/events.js';
+import { partitionName } from '../../src/model/partition-name.js';
 import type { Assignment, Chunk } from '../../src/model/record.js';
 import type { Partition, SourceEvent } from '../../src/ports.js';
 import type { stage } from '../../src/stages.js';
@@ -226,15 +227,15 @@ export class OpenPartitions<T extends Covered> {
     if (heal === false || !mayHeal(error)) return undefined;
     if (release !== undefined) return 0;
     const { minDelayMs = healDefaults.minDelayMs, maxDelayMs = healDefaults.maxDelayMs } = heal;
-    const halts = this.#halts.get(nameOf(assignment)) ?? 0;
-    this.#halts.set(nameOf(assignment), halts + 1);
+    const halts = this.#halts.get(partitionName(assignment)) ?? 0;
+    this.#halts.set(partitionName(assignment), halts + 1);
     return Math.min(maxDelayMs, minDelayMs * 2 ** Math.min(halts, 30));
   }
 
   #healed(assignment: Assignment): void {
-    const attempts = this.#halts.get(nameOf(assignment));
+    const attempts = this.#halts.get(partitionName(assignment));
     if (attempts === undefined) return;
-    this.#halts.delete(nameOf(assignment));
+    this.#halts.delete(partitionName(assignment));
     this.config.onEvent({ kind: 'healed', assignment, attempts });
   }
 
@@ -274,8 +275,4 @@ function underWay({ assignment: { topic, partition }, taken, doneUpTo }: OpenPar
     last: taken.lastOffset,
     hint: 'mend the operator and start again; the partition goes on at these records',
   };
-}
-
-function nameOf({ topic, partition }: Assignment): string {
-  return `${topic}/${partition}`;
 }

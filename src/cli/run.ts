@@ -1,13 +1,12 @@
 /**
  * The command `run`: an ingestion with signals, log lines and an exit code.
- * Imports: cli/log, config, errors, kafka, observe, pipeline, prom-client, rxjs.
+ * Imports: cli/log, config, errors, kafka, observe, pipeline, rxjs.
  */
 import { catchError, lastValueFrom, of, tap } from 'rxjs';
 import type { CheckedConfig } from '../config/config.js';
 import { asIngestError } from '../errors.js';
-import { collectDefaultMetrics, Registry } from 'prom-client';
 import { serveStatus, type StatusServer } from '../observe/http.js';
-import { registerMetrics } from '../observe/metrics.js';
+import { programRegistry, registerMetrics } from '../observe/metrics.js';
 import type { Ingestion } from '../pipeline/ingestion.js';
 import { ingest } from '../pipeline/ingest.js';
 import { DRAIN_TIMEOUT_MS } from '../kafka/option-values.js';
@@ -112,8 +111,7 @@ async function serveIfAsked(
   log: Log,
 ): Promise<StatusServer | undefined> {
   if (http === undefined) return undefined;
-  const registry = new Registry();
-  collectDefaultMetrics({ register: registry });
+  const registry = programRegistry();
   registerMetrics(ingestion, { registry, info: { delivery, group: kafka.groupId } });
   const server = await serveStatus(ingestion, { ...http, registry });
   log.info({ url: server.url }, 'status is served');

@@ -4,6 +4,7 @@
  */
 import { IngestError, errorCodes, type ErrorCode } from '../errors.js';
 import type { IngestEvent, Outcome } from '../events.js';
+import { partitionName } from '../model/partition-name.js';
 import type { Assignment } from '../model/record.js';
 import { countEvent, countOutcome, noTotals, type Totals } from '../observe/totals.js';
 
@@ -30,11 +31,11 @@ export class Tally {
           if (generation < event.assignment.generation) this.#healing.delete(name);
         break;
       case 'healed':
-        this.#healing.delete(nameOf(event.assignment));
+        this.#healing.delete(partitionName(event.assignment));
         break;
       case 'revoked':
         // Another member tries it again, or this one of the next generation.
-        if (!isDraining) this.#healing.delete(nameOf(event.assignment));
+        if (!isDraining) this.#healing.delete(partitionName(event.assignment));
         break;
       case 'lost':
         if (isDraining) this.fail(notDrained(event.assignment));
@@ -57,7 +58,7 @@ export class Tally {
     if (outcome.kind === 'halted') {
       this.#going.delete(outcome.assignment.assignmentId);
       if (outcome.healsInMs !== undefined)
-        return void this.#healing.set(nameOf(outcome.assignment), outcome.assignment.generation);
+        return void this.#healing.set(partitionName(outcome.assignment), outcome.assignment.generation);
       this.#halted.add(outcome.assignment.assignmentId);
       this.fail(outcome.error);
       return;
@@ -79,10 +80,6 @@ export class Tally {
   isAllHalted(): boolean {
     return this.#halted.size > 0 && this.#going.size === 0 && this.#healing.size === 0;
   }
-}
-
-function nameOf({ topic, partition }: Assignment): string {
-  return `${topic}/${partition}`;
 }
 
 /** 3 is a refused start, of which no record was taken: a server or a topic that is gone later is 5. */

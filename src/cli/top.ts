@@ -1,10 +1,12 @@
 /**
- * The command `top`: a running process at a glance, from its `/api/status`. Imports: errors, observe.
+ * The command `top`: a running process at a glance, from its `/api/status`. Imports: errors, model, observe.
  */
 import { IngestError } from '../errors.js';
 import type { IngestStatus, PartitionProgress } from '../observe/status.js';
 import { DEFAULT_LISTEN } from '../observe/listen.js';
+import { partitionName } from '../model/partition-name.js';
 import { count, duration, statusLine } from './summary.js';
+import { absent, table, type Column } from './text.js';
 
 export const sortings = ['urgency', 'lag', 'rate', 'name'] as const;
 
@@ -59,37 +61,30 @@ async function statusAt(url: string): Promise<IngestStatus> {
 export function textOf(status: IngestStatus, { json, sort }: Pick<TopOptions, 'json' | 'sort'>, lines: number): string {
   if (json === true) return `${JSON.stringify(status)}\n`;
   const rows = [...status.partitions].sort(orders[sort]).map((each) => cells(each, status.atMs));
-  const heads = ['PARTITION', 'SETTLED', 'LOG END', 'LAG', 'BEHIND', 'ROWS/S', 'STATE'];
   const shown = rows.slice(0, Math.max(1, lines - 3));
-  const widths = heads.map((head, at) => Math.max(head.length, ...shown.map((row) => row[at]?.length ?? 0)));
-  const lineOf = (row: readonly string[]): string =>
-    row
-      .map((cell, at) =>
-        at === 0
-          ? cell.padEnd(widths[at] as number)
-          : at === row.length - 1
-            ? cell
-            : cell.padStart(widths[at] as number),
-      )
-      .join('  ');
   const hidden = rows.length - shown.length;
-  return [
-    statusLine(status),
-    '',
-    lineOf(heads),
-    ...shown.map(lineOf),
-    ...(hidden > 0 ? [`… and ${hidden} more`] : []),
-    '',
-  ].join('\n');
+  return [statusLine(status), '', table(columns, shown), ...(hidden > 0 ? [`… and ${hidden} more`] : []), ''].join(
+    '\n',
+  );
 }
+
+const columns: readonly Column[] = [
+  { title: 'PARTITION' },
+  { title: 'SETTLED', align: 'right' },
+  { title: 'LOG END', align: 'right' },
+  { title: 'LAG', align: 'right' },
+  { title: 'BEHIND', align: 'right' },
+  { title: 'ROWS/S', align: 'right' },
+  { title: 'STATE' },
+];
 
 function cells(each: PartitionProgress, nowMs: number): string[] {
   return [
-    `${each.topic}/${each.partition}`,
-    each.settled === undefined ? '-' : String(each.settled),
-    each.logEnd === undefined ? '-' : String(each.logEnd),
-    each.lagRecords === undefined ? '-' : count(each.lagRecords),
-    each.lagSeconds === undefined ? '-' : duration(each.lagSeconds),
+    partitionName(each),
+    each.settled === undefined ? absent : String(each.settled),
+    each.logEnd === undefined ? absent : String(each.logEnd),
+    each.lagRecords === undefined ? absent : count(each.lagRecords),
+    each.lagSeconds === undefined ? absent : duration(each.lagSeconds),
     count(each.rowsPerSecond),
     stateOf(each, nowMs),
   ];

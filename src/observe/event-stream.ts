@@ -3,8 +3,7 @@
  * not read is let go: nothing waits for it. Imports: Node.
  */
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import { notice } from './notice.js';
-import type { Noted } from './meter.js';
+import type { Notice } from './notice.js';
 import type { IngestStatus, Observed } from './status.js';
 
 const STATUS_MS = 1000;
@@ -73,9 +72,9 @@ export class EventStream {
 /** What the charts show of a second. */
 type Point = Pick<IngestStatus, 'rowsPerSecond' | 'lagRecords' | 'insertSeconds'>;
 
-function messages(status: IngestStatus, noted: readonly Noted[]): string {
+function messages(status: IngestStatus, notices: readonly Notice[]): string {
   return [
     `event: status\ndata: ${JSON.stringify(status)}\n\n`,
-    ...noted.map((each) => `event: notice\ndata: ${JSON.stringify(notice(each))}\n\n`),
+    ...notices.map((notice) => `event: notice\ndata: ${JSON.stringify(notice)}\n\n`),
   ].join('');
 }

@@ -11,7 +11,6 @@ import { IngestError } from '../errors.js';
 import { EventStream } from './event-stream.js';
 import { DEFAULT_LISTEN, listenAddress } from './listen.js';
 import { liveness, readiness, type Health } from './health.js';
-import { notice } from './notice.js';
 import type { Observed } from './status.js';
 
 export interface StatusServerConfig {
@@ -90,7 +89,7 @@ function routesOf(
     ['/', () => statusPage()],
     ['/livez', () => healthPage(liveness(observed.status()))],
     ['/readyz', () => healthPage(readiness(observed.status()))],
-    ['/api/status', () => json({ ...observed.status(), notices: observed.noted().map(notice) })],
+    ['/api/status', () => json({ ...observed.status(), notices: observed.noted() })],
     [
       '/metrics',
       async () =>

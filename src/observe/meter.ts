@@ -5,6 +5,8 @@
 import type { IngestError } from '../errors.js';
 import type { IngestEvent, Outcome } from '../events.js';
 import type { Assignment } from '../model/record.js';
+import { partitionName } from '../model/partition-name.js';
+import { notice, type Notice, type Noteworthy } from './notice.js';
 import { Rate } from './rate.js';
 import { Recent } from './recent.js';
 import { countEvent, countOutcome, noTotals, type Totals } from './totals.js';
@@ -18,6 +20,8 @@ export type Phase = 'starting' | 'running' | 'draining' | 'over';
 export interface OpenBatch {
   /** When its range was recorded, or else when it was prepared, milliseconds since the epoch. */
   readonly sinceMs: number;
+  /** Of its last record, milliseconds since the epoch; undefined: it has none. */
+  readonly lastTimestampMs: number | undefined;
   /** An attempt at it was not answered as it should be, or a former process left it so. */
   isInDoubt: boolean;
 }
@@ -49,12 +53,6 @@ export interface HaltFacts {
   readonly healsInMs: number | undefined;
 }
 
-/** Something that people should see, with the time. */
-export interface Noted {
-  readonly atMs: number;
-  readonly event: IngestEvent | Extract<Outcome, { kind: 'halted' }>;
-}
-
 /** Called with the duration and the end of each call of a port. */
 export interface CallEnd {
   readonly call: Call;
@@ -70,7 +68,7 @@ export interface MeterListener {
   outcome?(outcome: Outcome): void;
   call?(end: CallEnd): void;
   /** Something was noted for people: an event beyond ordinary life, or a halt. */
-  noted?(noted: Noted): void;
+  noted?(notice: Notice): void;
 }
 
 const MAX_NOTED = 100;
@@ -83,8 +81,8 @@ export class Meter {
   readonly totals: Totals = noTotals();
   readonly rows: Rate;
   readonly bytes: Rate;
-  /** The last hundred, oldest first. */
-  readonly noted: Noted[] = [];
+  /** The last hundred, oldest first. Words, not events: those hold on to what was fetched. */
+  readonly noted: Notice[] = [];
   /** How long the last inserts took, seconds. */
   readonly inserts = new Recent();
   readonly #listeners = new Set<MeterListener>();
@@ -117,7 +115,7 @@ export class Meter {
   }
 
   find(topic: string, partition: number): PartitionFacts | undefined {
-    return this.#current.get(nameOf({ topic, partition }));
+    return this.#current.get(partitionName({ topic, partition }));
   }
 
   event(event: IngestEvent): void {
@@ -147,14 +145,14 @@ export class Meter {
         facts.isDraining = true;
         return;
       case 'healed':
-        this.#halts.delete(nameOf(assignment));
+        this.#halts.delete(partitionName(assignment));
         facts.halted = undefined;
         return;
       case 'released':
       case 'lost':
         this.#partitions.delete(assignment.assignmentId);
-        if (this.#current.get(nameOf(assignment)) === facts) this.#current.delete(nameOf(assignment));
-        if (event.kind === 'released') this.#halts.delete(nameOf(assignment));
+        if (this.#current.get(partitionName(assignment)) === facts) this.#current.delete(partitionName(assignment));
+        if (event.kind === 'released') this.#halts.delete(partitionName(assignment));
         return;
       default:
     }
@@ -174,10 +172,10 @@ export class Meter {
       rows: new Rate(since),
       lastTimestampMs: undefined,
       isDraining: false,
-      halted: this.#halts.get(nameOf(assignment)),
+      halted: this.#halts.get(partitionName(assignment)),
     };
     this.#partitions.set(assignment.assignmentId, facts);
-    this.#current.set(nameOf(assignment), facts);
+    this.#current.set(partitionName(assignment), facts);
   }
 
   outcome(outcome: Outcome): void {
@@ -186,7 +184,7 @@ export class Meter {
     const facts = this.#partitions.get(outcome.assignment.assignmentId);
     if (outcome.kind === 'halted') {
       const halt = { error: outcome.error, sinceMs: nowMs, healsInMs: outcome.healsInMs };
-      this.#halts.set(nameOf(outcome.assignment), halt);
+      this.#halts.set(partitionName(outcome.assignment), halt);
       if (facts !== undefined) facts.halted = halt;
       this.#note(outcome);
     } else {
@@ -194,11 +192,22 @@ export class Meter {
       this.bytes.add(outcome.bytes, nowMs);
       if (facts !== undefined) {
         facts.rows.add(outcome.rows, nowMs);
-        facts.doneUpTo = outcome.lastOffset;
-        for (const last of facts.open.keys()) if (last <= outcome.lastOffset) facts.open.delete(last);
+        this.#delivered(facts, outcome.lastOffset);
       }
     }
     for (const listener of this.#listeners) listener.outcome?.(outcome);
+  }
+
+  /** Whoever delivers has not halted, whoever mended it. */
+  #delivered(facts: PartitionFacts, lastOffset: number): void {
+    facts.doneUpTo = lastOffset;
+    for (const [last, { lastTimestampMs }] of facts.open) {
+      if (last > lastOffset) continue;
+      facts.lastTimestampMs = lastTimestampMs ?? facts.lastTimestampMs;
+      facts.open.delete(last);
+    }
+    this.#halts.delete(partitionName(facts.assignment));
+    facts.halted = undefined;
   }
 
   /** A call begins; what it gives is called once when it ends. */
@@ -230,8 +239,8 @@ export class Meter {
     this.#current.clear();
   }
 
-  #note(event: Noted['event']): void {
-    const noted = { atMs: this.#now(), event };
+  #note(event: Noteworthy): void {
+    const noted = notice(event, this.#now());
     this.noted.push(noted);
     if (this.noted.length > MAX_NOTED) this.noted.shift();
     for (const listener of this.#listeners) listener.noted?.(noted);
@@ -240,8 +249,4 @@ export class Meter {
 
 function count(facts: PartitionFacts | undefined, call: Call, change: 1 | -1): void {
   if (facts !== undefined) facts.calls.set(call, (facts.calls.get(call) ?? 0) + change);
-}
-
-function nameOf({ topic, partition }: { readonly topic: string; readonly partition: number }): string {
-  return `${partition}@${topic}`;
 }

@@ -1,11 +1,24 @@
 /**
  * The instruments of an ingestion in a registry of prom-client, which may be the caller's. Names begin with `kcr_`;
- * partitions are labels of gauges only, and of none above 500 of them. Imports: events, prom-client.
+ * partitions are labels of gauges only, and of none above 500 of them. Imports: Node, events, prom-client.
  */
-import { Counter, Gauge, Histogram, type Registry } from 'prom-client';
+import { createRequire } from 'node:module';
+import type * as PromClient from 'prom-client';
+import type { Counter, Gauge, Registry } from 'prom-client';
 import type { IngestEvent, Outcome } from '../events.js';
 import type { CallEnd } from './meter.js';
 import type { IngestStatus, Limit, Observed } from './status.js';
+
+/** Loaded when somebody wants metrics: it takes longer than all else of this folder. */
+const promClient = (): typeof PromClient => createRequire(import.meta.url)('prom-client') as typeof PromClient;
+
+/** A registry of the program's own, with what prom-client tells of Node. */
+export function programRegistry(): Registry {
+  const { collectDefaultMetrics, Registry: Made } = promClient();
+  const registry = new Made();
+  collectDefaultMetrics({ register: registry });
+  return registry;
+}
 
 export interface MetricsConfig {
   /** Where the instruments are registered. */
@@ -51,7 +64,7 @@ function counters(observed: Observed, registry: Registry): Made[] {
   const names: string[] = [];
   const counter = <L extends string>(name: string, help: string, labelNames: readonly L[] = []): Counter<L> => {
     names.push(name);
-    return new Counter<L>({ name, help, labelNames, registers: [registry] });
+    return new (promClient().Counter)<L>({ name, help, labelNames, registers: [registry] });
   };
   const rows = counter('kcr_rows_total', 'Rows inserted by this process', ['topic']);
   const bytes = counter('kcr_inserted_bytes_total', 'Bytes of inserts that were answered', ['topic']);
@@ -128,7 +141,7 @@ function histograms(observed: Observed, registry: Registry): Made[] {
   const names: string[] = [];
   const histogram = <L extends string>(name: string, help: string, buckets: number[], labelNames: readonly L[]) => {
     names.push(name);
-    return new Histogram<L>({ name, help, buckets, labelNames, registers: [registry] });
+    return new (promClient().Histogram)<L>({ name, help, buckets, labelNames, registers: [registry] });
   };
   const calls = histogram('kcr_call_seconds', 'Calls of ports, by what became of them', SECONDS, [
     'call',
@@ -230,7 +243,7 @@ function gaugeOf(
   labelNames: readonly string[],
   set: (gauge: Gauge) => void,
 ): string {
-  new Gauge({
+  new (promClient().Gauge)({
     name,
     help,
     labelNames,

@@ -1,7 +1,7 @@
 /**
- * What happened, as people read it: one sentence, and what to do. Never a value of a record. Pure. Imports: nothing.
+ * What happened, as people read it: one sentence, and what to do. Never a value of a record. Pure. Imports: events.
  */
-import type { Noted } from './meter.js';
+import type { IngestEvent, Outcome } from '../events.js';
 import { publicText } from './public-text.js';
 
 export interface Notice {
@@ -33,7 +33,10 @@ const texts: Readonly<Record<string, string>> = {
 const errors: ReadonlySet<string> = new Set(['halted', 'failed', 'abandoned']);
 const infos: ReadonlySet<string> = new Set(['assigned', 'revoked', 'finished', 'healed', 'resumed', 'verified']);
 
-export function notice({ atMs, event }: Noted): Notice {
+/** What is worth to be noted. */
+export type Noteworthy = IngestEvent | Extract<Outcome, { kind: 'halted' }>;
+
+export function notice(event: Noteworthy, atMs: number): Notice {
   const { kind } = event;
   if (event.kind === 'tableChanged')
     return { atMs, kind, level: event.level, text: `${event.table}: ${event.message}`, hint: event.hint };

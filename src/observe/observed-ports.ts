@@ -1,7 +1,7 @@
 /**
  * Ports whose calls are measured. What they do, and when, stays as it is. Imports: errors, overlay, ports, rxjs.
  */
-import { defer, from, Observable, type ObservableInput } from 'rxjs';
+import { defer, finalize, from, tap, type Observable, type ObservableInput } from 'rxjs';
 import { asIngestError, type IngestError } from '../errors.js';
 import { overlay } from '../overlay.js';
 import type { BatchSink, InsertBatch, PreparedInsert, PreparingSink, RecordSource, StateStore } from '../ports.js';
@@ -48,6 +48,14 @@ function observedSource(source: RecordSource, meter: Meter): RecordSource {
     ...(source.commitOnce === undefined
       ? {}
       : { commitOnce: committing((assignment, next) => source.commitOnce!(assignment, next)) }),
+    ...(source.drain === undefined
+      ? {}
+      : {
+          drain: () => {
+            meter.drain();
+            source.drain!();
+          },
+        }),
   });
 }
 
@@ -75,9 +83,9 @@ function opened(batch: InsertBatch, meter: Meter): InsertBatch {
   const { assignment, lastOffset, records, intent, replay } = batch;
   const facts = meter.find(assignment.topic, assignment.partition);
   if (facts === undefined || facts.assignment.assignmentId !== assignment.assignmentId) return batch;
-  facts.lastTimestampMs = records.at(-1)?.timestampMs ?? facts.lastTimestampMs;
   const isInDoubt = replay || facts.open.get(lastOffset)?.isInDoubt === true;
-  facts.open.set(lastOffset, { sinceMs: intent?.atMs ?? meter.nowMs, isInDoubt });
+  const lastTimestampMs = records.at(-1)?.timestampMs;
+  facts.open.set(lastOffset, { sinceMs: intent?.atMs ?? meter.nowMs, lastTimestampMs, isInDoubt });
   return batch;
 }
 
@@ -95,29 +103,15 @@ function measured<T>(
   make: () => ObservableInput<T>,
   onDone: () => void = () => undefined,
 ): Observable<T> {
-  return new Observable<T>((subscriber) => {
-    const end = once(meter.call(call, topic, partition));
-    subscriber.add(() => end());
-    return defer(() => from(make())).subscribe({
-      next: (value) => subscriber.next(value),
-      error: (thrown: unknown) => {
-        end(asIngestError(thrown, 'KCR_INTERNAL', call));
-        subscriber.error(thrown);
-      },
-      complete: () => {
-        onDone();
-        end();
-        subscriber.complete();
-      },
-    });
+  return defer(() => {
+    const end = meter.call(call, topic, partition);
+    let failure: IngestError | undefined;
+    return from(make()).pipe(
+      tap({
+        complete: onDone,
+        error: (thrown: unknown) => (failure = asIngestError(thrown, 'KCR_INTERNAL', call)),
+      }),
+      finalize(() => end(failure)),
+    );
   });
-}
-
-function once(call: (error?: IngestError) => void): (error?: IngestError) => void {
-  let isCalled = false;
-  return (error) => {
-    if (isCalled) return;
-    isCalled = true;
-    call(error);
-  };
 }

@@ -1,8 +1,10 @@
 /**
  * An ingestion at one moment, as plain values: what `status()` gives, and what the program's page, `top`, metrics and
- * summary lines show. Pure. Imports: ports.
+ * summary lines show. Pure. Imports: model, ports.
  */
-import type { Call, HaltFacts, Meter, MeterListener, Noted, PartitionFacts, Phase } from './meter.js';
+import type { Call, HaltFacts, Meter, MeterListener, PartitionFacts, Phase } from './meter.js';
+import { partitionName } from '../model/partition-name.js';
+import type { Notice } from './notice.js';
 import type { SourceFacts, SourceProgress } from '../ports.js';
 import { publicText } from './public-text.js';
 import type { Totals } from './totals.js';
@@ -75,7 +77,7 @@ export interface IngestStatus {
 export interface Observed {
   status(): IngestStatus;
   /** The last hundred things that people should see, oldest first. */
-  noted(): readonly Noted[];
+  noted(): readonly Notice[];
   /** Gives what ends it. */
   listen(listener: MeterListener): () => void;
 }
@@ -88,11 +90,10 @@ export interface StatusInput {
 
 export function ingestStatus({ meter, source, isPaused }: StatusInput): IngestStatus {
   const { nowMs } = meter;
-  const known = new Map(source.partitions.map((each) => [`${each.partition}@${each.topic}`, each]));
+  const known = new Map(source.partitions.map((each) => [partitionName(each), each]));
   const partitions = [...meter.partitions]
     .map((facts) => {
-      const { topic, partition } = facts.assignment;
-      return partitionProgress(facts, known.get(`${partition}@${topic}`), { nowMs, isPaused });
+      return partitionProgress(facts, known.get(partitionName(facts.assignment)), { nowMs, isPaused });
     })
     .sort((a, b) => (a.topic === b.topic ? a.partition - b.partition : a.topic < b.topic ? -1 : 1));
   const rowsPerSecond = meter.rows.perSecond(nowMs);

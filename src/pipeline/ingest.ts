@@ -92,7 +92,6 @@ function ingestion(own: OwnPorts, checked: CheckedConfig, options: IngestOptions
     });
     if (signal?.aborted === true) return giveUp();
     const told = { ...options, onEvent };
-    signal?.addEventListener('abort', () => meter.drain(), { once: true });
     openWith(own, checked, { ...told, signal: starting.signal }).then(
       (ports) => {
         started();

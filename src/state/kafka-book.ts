@@ -7,6 +7,7 @@ import { randomBytes } from 'node:crypto';
 import { catchError, defer, from, lastValueFrom, map, of, throwError, timeout, type ObservableInput } from 'rxjs';
 import { IngestError, asIngestError, hasCode } from '../errors.js';
 import { ignoreEvents, type OnEvent } from '../events.js';
+import { partitionName } from '../model/partition-name.js';
 import type { Assignment } from '../model/record.js';
 import { decodeState, encodeState, stateName } from '../model/state-codec.js';
 import type { PartitionState } from '../model/state.js';
@@ -77,7 +78,7 @@ export class OffsetBook {
       await this.#commit(key, mark, state, text);
       // It may have taken long: a claim under the next assignment must not be undone.
       this.#demandCurrent(key, owner, assignment);
-      this.#held.set(nameOf(key), { mark, text });
+      this.#held.set(partitionName(key), { mark, text });
       if (next !== undefined && isNoState(metadata)) this.#tellBeginning(key, next, state);
       return { key, owner, state, version: mark };
     });
@@ -87,7 +88,7 @@ export class OffsetBook {
     const mark = version as TenureMark;
     const text = nextText(key, owner, mark, state);
     return this.#inTurn(key, mark.assignment, signal, async () => {
-      const held = this.#held.get(nameOf(key));
+      const held = this.#held.get(partitionName(key));
       if (held === undefined) throw over(key, owner, 'it was not given by this store');
       const isNext = held.mark.claimId === mark.claimId && (held.mark.writes === mark.writes || held.text === text);
       if (!isNext) throw fencedBy(key, owner, mark, held.text);
@@ -98,7 +99,7 @@ export class OffsetBook {
         throw hasCode(thrown, 'KCR_FENCED') ? await this.#byWhom(thrown, key, owner, mark) : thrown;
       }
       const next: TenureMark = { ...mark, writes: mark.writes + 1 };
-      if (this.#held.get(nameOf(key)) === held) this.#held.set(nameOf(key), { mark: next, text });
+      if (this.#held.get(partitionName(key)) === held) this.#held.set(partitionName(key), { mark: next, text });
       return { key, owner, state, version: next };
     });
   }
@@ -121,7 +122,7 @@ export class OffsetBook {
 
   /** Has this very tenure been claimed through us? */
   holds(assignment: Assignment): boolean {
-    return this.#held.get(nameOf(assignment))?.mark.assignment.assignmentId === assignment.assignmentId;
+    return this.#held.get(partitionName(assignment))?.mark.assignment.assignmentId === assignment.assignmentId;
   }
 
   async close(): Promise<void> {
@@ -161,7 +162,7 @@ export class OffsetBook {
   /** One at a time in a generation, in the order of the calls, each when the outcome of the one before is known. */
   #inTurn<T>(key: StateKey, { generation }: Assignment, signal: AbortSignal, call: () => Promise<T>): Promise<T> {
     this.#demandOurs(key);
-    const name = nameOf(key);
+    const name = partitionName(key);
     const before = this.#turns.get(name);
     const mine = (async () => {
       if (before?.generation === generation) await before.last;
@@ -248,8 +249,4 @@ function valueOf(
       catchError((thrown: unknown) => throwError(() => (isRetryable(thrown) ? unreachable(thrown, place) : thrown))),
     ),
   );
-}
-
-function nameOf({ topic, partition }: Pick<StateKey, 'topic' | 'partition'>): string {
-  return `${partition}/${topic}`;
 }

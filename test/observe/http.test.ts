@@ -1,6 +1,7 @@
-import { request } from 'node:http';
+import { request, type IncomingMessage, type ServerResponse } from 'node:http';
 import { Registry } from 'prom-client';
 import { afterEach, describe, expect, test } from 'vitest';
+import { EventStream } from '../../src/observe/event-stream.js';
 import { isAllowedHost, serveStatus, type StatusServer } from '../../src/observe/http.js';
 import { listenAddress } from '../../src/observe/listen.js';
 import { registerMetrics } from '../../src/observe/metrics.js';
@@ -124,6 +125,34 @@ describe('what is served', () => {
     hand.halt(0);
     while (!text.includes('KCR_SCHEMA')) text += (await reader.read()).value ?? '';
     await reader.cancel();
+  });
+});
+
+describe('whoever listens and does not read', () => {
+  test('is let go before what waits for it fills the memory', () => {
+    const events = new EventStream(new ByHand().observed);
+    const calls: string[] = [];
+    const listener = (writableLength: number) =>
+      ({
+        writableLength,
+        writeHead: () => undefined,
+        on: () => undefined,
+        end: () => undefined,
+        write: () => calls.push('write'),
+        destroy: () => calls.push('destroy'),
+      }) as unknown as ServerResponse;
+    const asked = { method: 'GET' } as IncomingMessage;
+    events.take(listener(1_000_000), asked);
+    events.take(listener(1_100_000), asked);
+    expect(calls).toEqual(['write', 'destroy']);
+    events.close();
+  });
+
+  test('nobody is let in beyond a few listeners', async () => {
+    const url = await serving(new ByHand());
+    const all = await Promise.all(Array.from({ length: 21 }, () => fetch(`${url}/events`)));
+    expect(all.map(({ status }) => status).sort()).toEqual([...Array<number>(20).fill(200), 503]);
+    for (const { body } of all) await body?.cancel();
   });
 });
 

@@ -51,6 +51,34 @@ describe('where a partition is', () => {
     expect(hand.only().halted).toBeUndefined();
   });
 
+  test('a partition that delivers has not halted any more, whoever mended it', () => {
+    const hand = new ByHand().assign(0).halt(0, undefined, 5000).deliver(0, 4);
+    expect(hand.only().halted).toBeUndefined();
+    hand.meter.event({ kind: 'lost', assignment: assignmentOf(0) });
+    hand.assign(0);
+    expect(hand.only().halted).toBeUndefined();
+  });
+
+  test('a partition is as far behind in time as what it has delivered, not as what is on its way', () => {
+    const hand = new ByHand().assign(0).logEnds(10);
+    const source: RecordSource = { events: NEVER, commit: () => of(undefined) };
+    const hanging: BatchSink = { insert: () => NEVER };
+    const { sink } = observedPorts({ source, sink: hanging }, hand.meter);
+    (sink.insert(batchOf(0, 4)) as Observable<InsertResult>).subscribe();
+    expect(hand.only().lagSeconds).toBeUndefined();
+    hand.deliver(0, 4);
+    expect(hand.only().lagSeconds).toBe((hand.nowMs - 1_699_999_990_000) / 1000);
+  });
+
+  test('a drain is seen when the source is told to', () => {
+    const hand = new ByHand().assign(0);
+    let isDrained = false;
+    const source: RecordSource = { events: NEVER, commit: () => of(undefined), drain: () => (isDrained = true) };
+    const sink: BatchSink = { insert: () => NEVER };
+    observedPorts({ source, sink }, hand.meter).source.drain?.();
+    expect([isDrained, hand.observed.status().phase]).toEqual([true, 'draining']);
+  });
+
   test('what a server or a transform quotes of a record is not shown', () => {
     const hand = new ByHand().assign(0, 1);
     hand.halt(0, new IngestError('KCR_POISON', 'cannot parse {"card":"4111"}', { offset: 7 }));
@@ -58,6 +86,31 @@ describe('where a partition is', () => {
     expect(JSON.stringify(hand.observed.status())).not.toContain('4111');
     expect(hand.only(1).halted?.message).toContain('server code 27');
   });
+});
+
+test('what is noted holds on to no record: a slice of one keeps megabytes of what was fetched', () => {
+  const hand = new ByHand().assign(0);
+  const value = Buffer.from('{}');
+  const record = { offset: 7, timestampMs: 0, key: null, value, headers: [] };
+  const error = new IngestError('KCR_POISON', 'no', { offset: 7, hint: 'mend the producer' });
+  hand.meter.event({ kind: 'excluded', assignment: assignmentOf(0), record, error, replay: false });
+  expect(hand.observed.noted().at(-1)).toEqual({
+    atMs: hand.nowMs,
+    kind: 'excluded',
+    level: 'warn',
+    topic: 'flights',
+    partition: 0,
+    text: 'excluded: KCR_POISON: a record cannot be inserted',
+    hint: 'mend the producer',
+  });
+});
+
+test('of what was noted the last hundred are kept', () => {
+  const hand = new ByHand();
+  for (let partition = 0; partition < 150; partition++) hand.assign(partition);
+  expect(hand.observed.noted().map(({ partition }) => partition)).toEqual(
+    Array.from({ length: 100 }, (_, i) => i + 50),
+  );
 });
 
 describe('what limits', () => {
@@ -139,6 +192,8 @@ describe('pace', () => {
     expect(recent.percentile(0.95, 2000)).toBe(95);
     expect(recent.percentile(0.5, 2000)).toBe(50);
     expect(recent.percentile(0.95, 11_001)).toBeUndefined();
+    for (let at = 0; at < 5000; at++) recent.add(at < 4000 ? 9 : 1, 20_000);
+    expect(recent.percentile(1, 20_000), 'of the last thousand only').toBe(1);
   });
 
   test('what is left is told in time only while it shrinks', () => {

@@ -1,6 +1,6 @@
 /**
  * Who gets which partition, decided by the group's leader. Pure. The name and the bytes are those of kafkajs's
- * round robin, so that a group may have members of both. Imports: kafkajs.
+ * round robin, so that a group may have members of both. Imports: kafkajs, model.
  */
 import kafkajs from 'kafkajs';
 
@@ -14,9 +14,7 @@ export interface TopicPartition {
   readonly partition: number;
 }
 
-export function nameOf({ topic, partition }: TopicPartition): string {
-  return `${topic}/${partition}`;
-}
+export { partitionName as nameOf } from '../../model/partition-name.js';
 
 export interface Member {
   readonly memberId: string;
