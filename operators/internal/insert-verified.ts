@@ -68,13 +68,13 @@ export function insertVerified(
     maxAttempts: effects.retry.maxAttempts ?? Infinity,
     place: { ...placeOf(batch), table: intent?.tables[0] },
   };
-  const doing = new Doing(preparedInsert, batch, effects, noteDown);
+  const runner = new StepRunner(preparedInsert, batch, effects, noteDown);
   return defer(() => of(begin(goal, range, { doubt }))).pipe(
     // Flat, however long a server is away.
     expand((move): Observable<Move> =>
       move.step.kind === 'end'
         ? EMPTY
-        : doing.run(move.step).pipe(map((happened) => next(move.attempts, happened, range))),
+        : runner.run(move.step).pipe(map((happened) => next(move.attempts, happened, range))),
     ),
     last(),
     map(({ attempts, step }): Ending => ({ outcome: outcomeOf(step), doubt: attempts.doubt })),
@@ -87,7 +87,7 @@ function outcomeOf(step: Step): Outcome {
 }
 
 /** The effects of one step each. */
-class Doing {
+class StepRunner {
   readonly #preparedInsert: PreparedInsert;
   readonly #batch: InsertBatch;
   readonly #effects: Effects;

@@ -8,7 +8,7 @@ import type { Assignment } from '../model/record.js';
 import { partitionName } from '../model/partition-name.js';
 import { notice, type Notice, type Noteworthy } from './notice.js';
 import { Rate } from './rate.js';
-import { Recent } from './recent.js';
+import { RecentDurations } from './recent-durations.js';
 import { countEvent, countOutcome, noTotals, type Totals } from './totals.js';
 
 /** A call of a port that takes its time. */
@@ -84,7 +84,7 @@ export class Meter {
   /** The last hundred, oldest first. Words, not events: those hold on to what was fetched. */
   readonly noted: Notice[] = [];
   /** How long the last inserts took, seconds. */
-  readonly inserts = new Recent();
+  readonly inserts = new RecentDurations();
   readonly #listeners = new Set<MeterListener>();
   readonly #now: () => number;
   readonly #partitions = new Map<number, PartitionFacts>();

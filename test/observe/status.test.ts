@@ -3,7 +3,7 @@ import { describe, expect, test } from 'vitest';
 import { IngestError } from '../../src/errors.js';
 import { observedPorts } from '../../src/observe/observed-ports.js';
 import { Rate } from '../../src/observe/rate.js';
-import { Recent } from '../../src/observe/recent.js';
+import { RecentDurations } from '../../src/observe/recent-durations.js';
 import type { BatchSink, Claim, InsertBatch, InsertResult, RecordSource, StateStore } from '../../src/ports.js';
 import { assignmentOf, ByHand } from './observed.js';
 
@@ -187,7 +187,7 @@ describe('pace', () => {
   });
 
   test('a percentile forgets what is older than ten seconds', () => {
-    const recent = new Recent();
+    const recent = new RecentDurations();
     for (let at = 1; at <= 100; at++) recent.add(at, 1000);
     expect(recent.percentile(0.95, 2000)).toBe(95);
     expect(recent.percentile(0.5, 2000)).toBe(50);

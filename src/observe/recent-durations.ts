@@ -5,7 +5,7 @@
 const MOST = 1000;
 const WINDOW_MS = 10_000;
 
-export class Recent {
+export class RecentDurations {
   readonly #samples: { readonly value: number; readonly atMs: number }[] = [];
 
   add(value: number, nowMs: number): void {
