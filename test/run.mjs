@@ -1,4 +1,5 @@
-// npm test: the checks, then every test; npm run test:quick: those that need no server and are not long. Ends with
+// npm test: the checks, then every test; npm run test:quick: the types, and the tests that need no server and are not
+// long; npm run check: the checks alone. Ends with
 // `N passed, N failed` on a line of its own, `, N skipped` after it.
 import { spawn } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
@@ -7,6 +8,8 @@ import { join } from 'node:path';
 
 const scratch = mkdtempSync(join(tmpdir(), 'kafka-clickhouse-tests-'));
 const report = join(scratch, 'report.json');
+
+const isQuick = process.argv.includes('--without-servers');
 
 /** How many checks run side by side: what the longest ones need in memory is there twice. */
 const LANES = 2;
@@ -17,8 +20,8 @@ const LANES = 2;
  */
 const checks = [
   { name: 'lint', command: ['npm', 'run', '--silent', 'lint'] },
-  { name: 'types', command: ['npm', 'run', '--silent', 'typecheck'] },
-  { name: 'build', command: ['npm', 'run', '--silent', 'build', '--', '--noCheck'] },
+  { name: 'types', isQuick: true, command: ['npm', 'run', '--silent', 'typecheck'] },
+  { name: 'build', isQuick: true, command: ['npm', 'run', '--silent', 'build', '--', '--noCheck'] },
   { name: 'format', command: ['npm', 'run', '--silent', 'format'] },
   // Packing would build once more without the flag.
   { name: 'packaging', after: 'build', command: ['npm', 'run', '--silent', '--ignore-scripts', 'packaging'] },
@@ -74,7 +77,7 @@ async function runCheck({ name, command }) {
 
 /** Each lane takes the next one; a check that comes after another waits for it. */
 async function runChecks() {
-  const waiting = [...checks];
+  const waiting = isQuick ? checks.filter((check) => check.isQuick) : [...checks];
   const done = new Map();
   const lane = async () => {
     for (let check = waiting.shift(); check !== undefined; check = waiting.shift()) {
@@ -88,7 +91,7 @@ async function runChecks() {
 }
 
 async function runTests() {
-  const projects = process.argv.includes('--without-servers') ? ['--project', 'unit'] : [];
+  const projects = isQuick ? ['--project', 'unit'] : [];
   const reporters = ['--reporter=default', '--reporter=json', `--outputFile.json=${report}`];
   const { code } = await run(['npx', 'vitest', 'run', ...projects, ...reporters]);
   try {

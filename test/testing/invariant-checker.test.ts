@@ -3,6 +3,7 @@ import { expect, test } from 'vitest';
 import { emptyState, type Intent, type PartitionState } from '../../src/model/state.js';
 import type { InsertBatch, StateKey } from '../../src/ports.js';
 import { SimulatedLog, SimulatedTable } from '../../src/testing/index.js';
+import { rowOf } from '../../src/testing/blocks.js';
 import { InvariantChecker } from '../../src/testing/invariant-checker.js';
 import { insertBatch, intent, p0 } from '../support/fakes.js';
 
@@ -34,4 +35,26 @@ test('I3: whoever claims what another one left in doubt inserts the older range 
 
 test('a claim that lands again finds what its own process has recorded since: that was not in doubt at the claim', () => {
   expect(toldOf('a#1', both)).toEqual([]);
+});
+
+/** What is told when 10-11 is recorded in other parts, while a row of 10 is in the table. */
+function toldOfParts(begin: (log: SimulatedLog) => void): readonly string[] {
+  const log = new SimulatedLog(p0.topic, 1);
+  log.produce(0, ...Array.from({ length: 12 }, () => ({})));
+  const table = new SimulatedTable();
+  const watch = new InvariantChecker(log, table, () => 1);
+  const ofTopic = (...pending: readonly Intent[]): PartitionState => ({ ...inDoubt(...pending), topicId: log.topicId });
+  watch.claimed({ key, owner: 'a#1', state: ofTopic(intent(10, 11)), version: 1 });
+  table.insert([rowOf(p0.topic, p0.partition, log.records(0)[10]!)], 't', { nowMs: 0 });
+  begin(log);
+  watch.written(key, ofTopic(intent(10, 10), intent(11, 11)));
+  return watch.violations.map(({ invariant }) => invariant);
+}
+
+test('I16: a range of which a row is in the table is recorded in no other parts', () => {
+  expect(toldOfParts(() => undefined)).toEqual(['I16']);
+});
+
+test('a row of a record that the topic has no more is in no part, and cannot come twice', () => {
+  expect(toldOfParts((log) => log.retainFrom(0, 11))).toEqual([]);
 });

@@ -368,7 +368,15 @@ function altered(scenario: Scenario): Scenario {
     : times.flatMap((atMs) =>
         alterationsAt(dice, atMs, { isKept: dedupWindowMs === 0, mayForget: !isFrozen(scenario) }),
       );
-  return { ...scenario, tellsTime, provenance, happenings: [...happenings, ...alterations] };
+  return { ...scenario, tellsTime, provenance, happenings: [...happenings, ...answerable(alterations)] };
+}
+
+/** Rows that are hidden for a reason that nobody can ask about are known by their token alone: it has to be kept. */
+function answerable(alterations: readonly Happening[]): readonly Happening[] {
+  const isHidden = alterations.some((one) => one.kind === 'alter' && one.alteration === 'hide rows');
+  return alterations.map((one) =>
+    isHidden && one.kind === 'alter' && one.alteration === 'remove window' ? { ...one, alteration: 'add column' } : one,
+  );
 }
 
 function windowAway(dice: Dice, atMs: number): readonly Happening[] {
