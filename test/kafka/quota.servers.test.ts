@@ -1,41 +1,18 @@
 // A broker whose quota for fetches is exceeded: it answers, then reads nothing more from the connection for a while.
-import { execFile } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
-import { join } from 'node:path';
-import { promisify } from 'node:util';
 import { expect, test } from 'vitest';
 import { createTopic } from '../stack/clients.js';
-import { jars, java } from '../stack/jars.js';
 import { sharedStack } from '../stack/shared.js';
+import { limitFetches } from '../support/fetch-quota.js';
 import { send } from './send.js';
 import { watchInTest } from './watch.js';
 
 const { brokers } = sharedStack();
 
-async function limitFetches(clientId: string, bytesPerSecond: number): Promise<void> {
-  const options = [
-    '-Xmx128m',
-    '-Dorg.slf4j.simpleLogger.defaultLogLevel=error',
-    '-cp',
-    join(await jars('kafka'), '*'),
-    'kafka.admin.ConfigCommand',
-  ];
-  const quota = [
-    '--alter',
-    '--add-config',
-    `consumer_byte_rate=${bytesPerSecond}`,
-    '--entity-type',
-    'clients',
-    '--entity-name',
-    clientId,
-  ];
-  await promisify(execFile)(java(), [...options, '--bootstrap-server', brokers.join(','), ...quota]);
-}
-
 test('J5: a fetch quota mutes its own connection for longer than a request may take: no heartbeat is lost, no commit unknown, nothing rebalances', async () => {
   const topic = `quota-${randomUUID()}`;
   await createTopic(brokers, topic);
-  await limitFetches(topic, 40_000);
+  await limitFetches(brokers, topic, 40_000);
   const count = 40;
   await send(
     brokers,

@@ -231,7 +231,8 @@ async function disturbAll(
     const faults = [first];
     if (fixed === undefined && draw.share() < shareOfPairs) {
       const second = bag.next();
-      if (!second.touches.some((word) => first.touches.includes(word))) faults.push(second);
+      const isApart = [first, second].some(({ isAlone }) => isAlone);
+      if (!isApart && !second.touches.some((word) => first.touches.includes(word))) faults.push(second);
       else await one(second);
     }
     say(

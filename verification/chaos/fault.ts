@@ -26,6 +26,8 @@ export interface Fault {
   readonly kind: string;
   /** Two faults with a word in common do not come at the same time. */
   readonly touches: readonly string[];
+  /** None comes at the same time. @default false */
+  readonly isAlone?: boolean;
   readonly run: (arena: Arena) => Promise<Effect>;
 }
 

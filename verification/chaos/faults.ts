@@ -1,6 +1,7 @@
 // Every fault of the chaos run. Each does its harm, undoes it, and says whether an effect of it was seen: what a worker
 // told, a restart, a takeover. One whose effect was not seen proves nothing and is counted apart.
 import type { Fault, Setting } from './fault.js';
+import { groupFaults } from './group-faults.js';
 import { serverFaults } from './server-faults.js';
 import { tableFaults } from './table-faults.js';
 import type { Control } from './told.js';
@@ -15,6 +16,7 @@ export function faultsOf(setting: Setting): readonly Fault[] {
     ...wireFaults('clickhouse'),
     ...(setting.store === 'keeper' ? wireFaults('keeper') : []),
     ...tableFaults,
+    ...groupFaults,
   ];
 }
 

@@ -19,6 +19,9 @@ export type StoreName = (typeof storeNames)[number];
 
 /** Without a heartbeat for so long a worker loses its partitions. */
 export const sessionTimeoutMs = 4000;
+/** The consumer group of all workers. */
+export const group = 'chaos';
+
 /** An insert that is not answered for so long is in doubt. */
 export const requestTimeoutMs = 3000;
 
@@ -137,6 +140,17 @@ export class Fleet {
     return undefined;
   }
 
+  /** Drains all; how many have ended so, and are not started again. */
+  async removeAll(limitMs: number): Promise<number> {
+    const ends = this.lives.map(async (life) => {
+      life.signal('SIGTERM');
+      const end = await Promise.race([life.ended, sleep(limitMs, undefined, { ref: false })]);
+      if (end === undefined) life.signal('SIGKILL');
+      return end?.code === 0;
+    });
+    return (await Promise.all(ends)).filter(Boolean).length;
+  }
+
   /** The first that was told at or behind the place `since` and is so; waits for it. */
   async hears(since: number, isSo: (heard: Heard) => boolean, limitMs: number): Promise<Heard | undefined> {
     let next = since;
@@ -222,7 +236,7 @@ export class Fleet {
     const config = {
       kafka: {
         brokers,
-        groupId: 'chaos',
+        groupId: group,
         fromBeginning: true,
         sessionTimeoutMs,
         heartbeatIntervalMs: 500,

@@ -55,3 +55,6 @@ export interface Aim {
   /** W2: how long after the request was made. */
   readonly afterMs: number;
 }
+
+/** A broker has put our fetches off, since they take more than its quota lets them. */
+export const isThrottled = (message: string): boolean => message.includes('a quota of the broker is exceeded');

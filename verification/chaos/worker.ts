@@ -22,7 +22,7 @@ import { openPorts, pipelineOf, type OpenPorts } from '../../src/pipeline/ingest
 import type { PreparedInsert, InsertBatch } from '../../src/ports.js';
 import type { InsertableBatch } from '../../src/stages.js';
 import { aroundPorts, type PortCall } from '../../test/support/around-ports.js';
-import type { Aim, Control, Told, Window } from './told.js';
+import { isThrottled, type Aim, type Control, type Told, type Window } from './told.js';
 import { policyOf, rowsOf, rowsOfTombstonesToo } from './tombstones.js';
 
 const tell = (told: Omit<Told, 'atMs'>): void =>
@@ -79,7 +79,8 @@ function telling<T>(call: PortCall, make: () => ObservableInput<T>): Observable<
 
 function report(event: IngestEvent): void {
   if (event.kind === 'kafka') {
-    if (event.level !== 'info') tell({ what: 'kafka', detail: `${event.level}: ${event.message}` });
+    if (event.level !== 'info' || isThrottled(event.message))
+      tell({ what: 'kafka', detail: `${event.level}: ${event.message}` });
     return;
   }
   // The faults alter no table.
