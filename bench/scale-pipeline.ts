@@ -1,12 +1,17 @@
-// Imports: the library. The pipeline of which the group is measured: the sink answers at once, the state is kept in memory.
+// Imports: the built library, since what runs TypeScript as it stands gives every function a property of its own. The
+// pipeline of which the group is measured: the sink answers at once, the state is kept in memory.
 import { of } from 'rxjs';
+import type * as Library from '../src/index.js';
 import type { KafkaSource } from '../src/kafka/source.js';
-import { kafkaSource } from '../src/kafka/source.js';
-import { exactlyOnce } from '../src/pipeline/exactly-once.js';
-import { fairScheduler } from '../src/pipeline/fair-scheduler.js';
+import type * as Scheduler from '../src/pipeline/fair-scheduler.js';
 import type { InsertBatch, PreparingSink } from '../src/ports.js';
-import { memoryStore } from '../src/state/memory.js';
 import { HEARTBEAT_MS } from './scale-requests.js';
+
+const built = <M>(file: string): Promise<M> => import(new URL(`../dist/src/${file}`, import.meta.url).href);
+const [{ kafkaSource, exactlyOnce, memoryStore }, { fairScheduler }] = await Promise.all([
+  built<typeof Library>('index.js'),
+  built<typeof Scheduler>('pipeline/fair-scheduler.js'),
+]);
 
 const sink: PreparingSink = {
   prepare: (batch: InsertBatch) => ({
