@@ -57,6 +57,7 @@ describe('sabotage: a line of the source that is taken out is found', () => {
     'J3 grown',
     'J4 lanes',
     'J5 throttle',
+    'J5 cut',
     'J6 all or none',
     'J7 watch',
     'J8 whole',

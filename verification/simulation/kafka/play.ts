@@ -118,6 +118,7 @@ class KafkaRun implements Stage {
       weather: this.weather,
       asked: (api, broker) => {
         this.counters.count(`asked ${api}`);
+        if (api === 'JoinGroup') this.#joined();
         if (api !== 'Fetch' && api !== 'Heartbeat') this.tell(`broker ${broker} is asked ${api}`);
       },
       reply: {
@@ -273,6 +274,12 @@ class KafkaRun implements Stage {
 
   convert(): void {
     this.cluster.coordinator.dealer = dealer((topic) => this.cluster.topics.get(topic)?.partitions.length ?? 0);
+  }
+
+  #joined(): void {
+    const { joinedMs = Infinity, healMs } = this.scenario;
+    const { nowMs } = this.clock;
+    if (nowMs >= joinedMs && nowMs < healMs) this.found('joined', 'a member joined again, and nothing explains it');
   }
 
   /** Every trouble ends; who reads goes on as it is, and somebody does. */

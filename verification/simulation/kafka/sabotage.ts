@@ -119,12 +119,13 @@ export const kafkaSabotages: Readonly<Record<string, KafkaSabotage>> = {
     ),
   },
   'J5 cut': {
-    means: 'a fetch that is not answered cuts the connection of the heartbeats instead of its own',
-    shows: ['stuck', 'expired'],
+    means: 'a fetch that is not answered cuts the connection of the commits instead of its own',
+    theme: 'silent fetches',
+    shows: ['joined', 'expired'],
     install: () => {
       const lanes = LANES as { fetch: number };
       const before = lanes.fetch;
-      lanes.fetch = LANES.group;
+      lanes.fetch = LANES.offsets;
       return () => void (lanes.fetch = before);
     },
   },

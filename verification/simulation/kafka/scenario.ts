@@ -12,6 +12,7 @@ export const themes = [
   'set back',
   'generations',
   'slow commits',
+  'silent fetches',
   'recreated',
   'coordinator',
 ] as const;
@@ -81,6 +82,8 @@ export interface KafkaScenario {
   readonly healMs: number;
   /** Nobody who is alive may be given up: nothing that goes wrong here explains it. */
   readonly isHarmless: boolean;
+  /** From then until everything is well nobody who is in the group has a reason to join it again. */
+  readonly joinedMs?: number;
 }
 
 type Drawn = Pick<KafkaScenario, 'happenings'> & Partial<KafkaScenario>;
@@ -272,6 +275,21 @@ const byTheme: Readonly<Record<Theme, (plain: KafkaScenario, dice: Dice) => Draw
         ...traffic(dice, records.length, 9 * SECOND),
         ...traffic(dice, records.length, 9 * SECOND),
         { kind: 'slow commits', atMs: 3500, ms: 6 * SECOND, commitMs: dice.of(1000, 3500) },
+      ],
+    };
+  },
+  'silent fetches': (_, dice) => {
+    const records = dice.list(dice.int(2, 6), () => dice.int(5, 20));
+    const [atMs, ms] = [6 * SECOND, 8 * SECOND];
+    return {
+      records,
+      isHarmless: true,
+      joinedMs: atMs,
+      happenings: [
+        ...traffic(dice, records.length, atMs + ms),
+        ...traffic(dice, records.length, atMs + ms),
+        { kind: 'slow commits', atMs, ms, commitMs: dice.of(300, 700) },
+        { kind: 'weather', atMs, ms, weather: { lost: 50, refused: 0, longestMs: 4000, only: ['Fetch'] } },
       ],
     };
   },
