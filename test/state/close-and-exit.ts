@@ -5,7 +5,7 @@ import { emptyState } from '../../src/model/state.js';
 import { keeperStore } from '../../src/state/keeper.js';
 
 const [connect = '', moment = ''] = process.argv.slice(2);
-const store = keeperStore({ connect, path: '/close-and-exit', sessionTimeoutMs: 30_000, operationTimeoutMs: 20_000 });
+const store = keeperStore({ connect, path: '/close-and-exit', sessionTimeoutMs: 600_000, operationTimeoutMs: 600_000 });
 const key = { cluster: 'cluster', group: 'group', topic: 'topic', partition: process.pid };
 const tell = (outcome: Promise<unknown>) =>
   outcome.then(

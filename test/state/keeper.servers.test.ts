@@ -295,10 +295,9 @@ async function runAndExit(address: string, moment: string): Promise<string> {
     stdio: ['ignore', 'pipe', 'pipe'],
   });
   const output = Promise.all([text(child.stdout), text(child.stderr)]);
-  // Long before the time-outs that it was given, 20 and 30 seconds.
-  const killer = setTimeout(() => child.kill('SIGKILL'), 12_000);
+  // A time-out would end it, too, but those that it was given are longer than a test may take.
+  onTestFinished(() => void child.kill('SIGKILL'));
   const [code, signal] = (await once(child, 'exit')) as [number | null, string | null];
-  clearTimeout(killer);
   const [out, err] = await output;
   expect({ code, signal, err }).toStrictEqual({ code: 0, signal: null, err: '' });
   return out;
