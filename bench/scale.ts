@@ -33,7 +33,10 @@ interface Measured extends Heartbeats {
   /** From the start of the program's part until the last partition was assigned. */
   readonly assignedMs: number;
   readonly longestPauseMs: number;
-  /** The most processor time between two looks, five milliseconds apart when nothing holds them up: a pause without what others take. */
+  /**
+   * The most processor time of the event loop's thread between two looks, five milliseconds apart when nothing holds
+   * them up: a pause without what others take.
+   */
   readonly longestTurnCpuMs: number;
   readonly joins: number;
   readonly rebalances: number;

@@ -14,7 +14,7 @@ import type { JoinedGroup } from './generation.js';
 import { knownTopic, knownTopicId } from '../connection/metadata.js';
 import { reasonOf, classifyError } from '../connection/classify-error.js';
 import type { KafkaConnection } from '../connection/kafka-connection.js';
-import { breathe } from '../connection/wait.js';
+import { breathe, eachInTurn } from '../connection/wait.js';
 
 /** So many first commits are prepared in one turn of the event loop. */
 const COMMITS_A_TURN = 1000;
@@ -77,13 +77,17 @@ export class StartOffsets {
    */
   async of(joined: JoinedGroup, partitions: readonly TopicPartition[], signal: AbortSignal): Promise<Found> {
     await this.#kafka.cluster.refreshMetadata();
-    const starts = partitions.flatMap((partition) => this.#start(partition));
+    // Each of these looks at thousands of partitions: others have their turn in between.
+    await breathe();
+    const topics = new Set(partitions.map(({ topic }) => topic));
+    const told = new Set([...topics].filter((topic) => isTold(this.#kafka.cluster, topic)));
+    const starts = partitions.filter(({ topic }) => told.has(topic)).map((partition) => this.#start(partition));
     const untold = partitions
-      .filter(({ topic }) => !isTold(this.#kafka.cluster, topic))
+      .filter(({ topic }) => !told.has(topic))
       .map((each) => ({ ...each, reason: 'Kafka does not tell of the topic' }));
     if (starts.length === 0) return { startOffsets: [], missing: untold };
+    await breathe();
     const answers = await this.#membership.committed(starts);
-    // Each of these looks at thousands of partitions: others have their turn in between.
     await breathe();
     const next = new Map(answers.map((each) => [nameOf(each), each.next]));
     const chosenBefore = new Set(answers.filter(({ metadata }) => metadata === chosenOffset).map(nameOf));
@@ -92,14 +96,15 @@ export class StartOffsets {
     const { offsets, errors } = await this.#ends(joined, open);
     await breathe();
     const untellable = open.filter((start) => errors.has(nameOf(start)));
-    const startOffsets = starts
-      .filter((start) => !errors.has(nameOf(start)))
-      .map((start): StartOffset => {
-        const [name, committed] = [nameOf(start), next.get(nameOf(start))];
-        const isProgress = !chosenBefore.has(name) && !offsets.has(name);
-        return { ...start, next: offsets.get(name) ?? committed ?? 0, committed: isProgress ? committed : undefined };
-      });
-    await breathe();
+    const startOffsets: StartOffset[] = [];
+    await eachInTurn(starts, (start) => {
+      const name = nameOf(start);
+      if (errors.has(name)) return;
+      const committed = next.get(name);
+      const isProgress = !chosenBefore.has(name) && !offsets.has(name);
+      const from = offsets.get(name) ?? committed ?? 0;
+      startOffsets.push({ ...start, next: from, committed: isProgress ? committed : undefined });
+    });
     // The end of the log moves: what is produced while we are down must not be skipped the next time.
     const chosen = startOffsets.filter((place) => {
       const isHalted = place.recreatedFrom !== undefined && !this.#isRecreated(place);
@@ -148,6 +153,7 @@ export class StartOffsets {
     const grown = fromBeginning ? new Set<string>() : (joined.grown ?? (await this.#grown(open)));
     const isEarly = (start: Start): boolean => fromBeginning || this.#isRecreated(start) || grown.has(start.topic);
     const early = await listOffsetsEach(this.#kafka, open.filter(isEarly), { timestamp: EARLIEST, isolation });
+    await breathe();
     const late = await listOffsetsEach(
       this.#kafka,
       open.filter((start) => !isEarly(start)),
@@ -175,18 +181,15 @@ export class StartOffsets {
     return recreatedFrom !== undefined && (stateDecides || onReset === 'restart');
   }
 
-  #start({ topic, partition }: TopicPartition): Start[] {
-    if (!isTold(this.#kafka.cluster, topic)) return [];
+  #start({ topic, partition }: TopicPartition): Start {
     const topicId = knownTopicId(this.#kafka.cluster, topic);
     const before = this.#ids.get(nameOf({ topic, partition }));
-    return [
-      {
-        topic,
-        partition,
-        topicId,
-        recreatedFrom: before === undefined || topicId === undefined || before === topicId ? undefined : before,
-      },
-    ];
+    return {
+      topic,
+      partition,
+      topicId,
+      recreatedFrom: before === undefined || topicId === undefined || before === topicId ? undefined : before,
+    };
   }
 }
 
