@@ -9,6 +9,7 @@ import { errorCodes, hasCode } from '../errors.js';
 import { check } from './check.js';
 import { drainCommand, type DrainCommandOptions } from './drain.js';
 import { importConnect, type ImportConnectOptions } from './import-connect.js';
+import { peekCommand, type PeekCommandOptions } from './peek.js';
 import { readConfig } from './read-config.js';
 import { run } from './run.js';
 import { stateReset, type StateResetOptions } from './state-reset.js';
@@ -86,6 +87,20 @@ program
   .option('--json', 'print one JSON object: { "findings": [{ "level", "what", "detail", "todo", "code" }] }')
   .action(async (path: string, options: { json?: boolean }) => {
     process.exitCode = await check(await readConfig(path), options);
+  });
+
+program
+  .command('peek')
+  .description('show some records and what they look like; nothing is taken or committed')
+  .argument('<config>', 'as for run')
+  .option('--topic <topic>', 'only this topic')
+  .option('--partition <number>', 'only this partition', wholeNumber(0))
+  .option('--from <place>', 'beginning, end, an offset, or a time such as 2026-11-30T12:00:00Z', 'end')
+  .option('--count <number>', 'records in all, spread over the partitions', wholeNumber(1), 10)
+  .option('--full', 'whole values, however long')
+  .option('--json', 'print a line of JSON for each; bytes that are no text as { "base64" }')
+  .action(async (path: string, options: PeekCommandOptions) => {
+    process.exitCode = await peekCommand(await readConfig(path), options);
   });
 
 program

@@ -38,7 +38,7 @@ export function readableLine(line: string, hasColours: boolean): string {
 }
 
 /** Control characters stay visible: what a server quotes of a record must not move the cursor. */
-function visible(text: string): string {
+export function visible(text: string): string {
   return text.replace(
     /[\u0000-\u001f\u007f-\u009f]/g,
     (char) => `\\x${char.charCodeAt(0).toString(16).padStart(2, '0')}`,
