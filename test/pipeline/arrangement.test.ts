@@ -129,6 +129,7 @@ function judge(start: Start, fault: Fault): Judged {
   return { fault: name, ...world.verdict(), violations: world.violations };
 }
 
+/** Called within a test: what runs while tests are collected, mutation testing takes for part of every one. */
 const judgeAll = (start: Start): Judged[] => everyFault(start).map((fault) => judge(start, fault));
 
 describe('a life without a fault', () => {
@@ -158,17 +159,15 @@ describe('a life without a fault', () => {
 });
 
 describe('exactly-once: whatever call a process dies at', () => {
-  for (const maxPending of [1, 2, 3]) {
-    const judged = judgeAll(exactlyOnce(maxPending));
-
-    test(`nothing is missing and nothing doubled, with ${maxPending} in doubt at most (${judged.length} ways to die)`, () => {
+  test.each([1, 2, 3])(
+    'nothing is missing, nothing doubled, and every invariant holds at the ports, with %i in doubt at most',
+    (maxPending) => {
+      const judged = judgeAll(exactlyOnce(maxPending));
+      expect(judged.length).toBeGreaterThan(50);
       expect(judged.filter(({ missing, doubled }) => missing.length > 0 || doubled.length > 0)).toEqual([]);
-    });
-
-    test(`every invariant holds at the ports, with ${maxPending} in doubt at most`, () => {
       expect(judged.filter(({ violations }) => violations.length > 0)).toEqual([]);
-    });
-  }
+    },
+  );
 
   test('nor if the next two die as well', () => {
     const start = exactlyOnce();
@@ -191,14 +190,16 @@ describe('exactly-once: whatever call a process dies at', () => {
 });
 
 describe('at-least-once: whatever call a process dies at', () => {
-  const judged = judgeAll(atLeastOnce);
-
-  test(`nothing is missing (${judged.length} ways to die)`, () => {
+  test('nothing is missing', () => {
+    const judged = judgeAll(atLeastOnce);
+    expect(judged.length).toBeGreaterThan(50);
     expect(judged.filter(({ missing }) => missing.length > 0)).toEqual([]);
   });
 
   test('rows are doubled for some: this is what exactly-once is for, and the test above can fail', () => {
-    const doubling = judged.filter(({ doubled }) => doubled.length > 0).map(({ fault }) => fault.replace(/ \(.*/, ''));
+    const doubling = judgeAll(atLeastOnce)
+      .filter(({ doubled }) => doubled.length > 0)
+      .map(({ fault }) => fault.replace(/ \(.*/, ''));
     expect(doubling).toContain('die after insert');
     expect(doubling).toContain('die before commit');
     expect(doubling).toContain('lose reply insert');
@@ -206,9 +207,9 @@ describe('at-least-once: whatever call a process dies at', () => {
 });
 
 describe('at-most-once: whatever call a process dies at', () => {
-  const judged = judgeAll(atMostOnce);
-
-  test(`nothing is doubled (${judged.length} ways to die)`, () => {
+  test('nothing is doubled', () => {
+    const judged = judgeAll(atMostOnce);
+    expect(judged.length).toBeGreaterThan(50);
     expect(judged.filter(({ doubled }) => doubled.length > 0)).toEqual([]);
   });
 
@@ -242,7 +243,9 @@ describe('at-most-once: whatever call a process dies at', () => {
   });
 
   test('rows are lost for some: this is what the others are for, and the test above can fail', () => {
-    const losing = judged.filter(({ missing }) => missing.length > 0).map(({ fault }) => fault.replace(/ \(.*/, ''));
+    const losing = judgeAll(atMostOnce)
+      .filter(({ missing }) => missing.length > 0)
+      .map(({ fault }) => fault.replace(/ \(.*/, ''));
     expect(losing).toContain('die before insert');
     expect(losing).toContain('die after commit');
   });
