@@ -81,7 +81,7 @@ describe('a commit that was refused', () => {
   test('since the partition is another member’s: the generation is over at once, not with the next heartbeat', async () => {
     const { commits, generation, first, joinedAgain } = committing(failure('KCR_FENCED'));
     await expect(commits.commit(first.assignment, 5, null)).rejects.toMatchObject({ code: 'KCR_FENCED' });
-    expect(await Promise.race([generation.reasonForEnd, undefined])).toBe('fenced');
+    expect(await Promise.race([generation.reasonForEnd, Promise.resolve()])).toBe('fenced');
     expect([generation.fenced.signal.aborted, joinedAgain]).toEqual([true, []]);
   });
 
