@@ -11,6 +11,8 @@ export default defineConfig({
   test: {
     include: [...rooms[room].tests],
     exclude: ['**/*.servers.test.ts', '**/*.long.test.ts', 'test/stack/**'],
+    // As in the project `unit`: most of a mutant's time is the loading of what its tests share.
+    isolate: false,
     maxWorkers: 1,
     testTimeout: 30_000,
   },

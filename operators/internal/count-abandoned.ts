@@ -82,8 +82,8 @@ class Waiting {
   /** What was told is the end of a batch, or all of several. */
   told({ first, last }: Abandoned): void {
     for (const waiting of this.#batches) {
-      const { afterOffset, lastOffset } = waiting.batch;
-      if (lastOffset >= first && lastOffset <= last) waiting.toldFrom = Math.max(first, afterOffset + 1);
+      const { lastOffset } = waiting.batch;
+      if (lastOffset >= first && lastOffset <= last) waiting.toldFrom = first;
     }
   }
 

@@ -125,11 +125,7 @@ function inParts(error: IngestError, batchAttempt: BatchAttempt, stage: Stage): 
           if (outcome.kind === 'refused') doubts.set(rangeOf(part), outcome.doubt);
         }),
       ),
-    repeat: (part) =>
-      tried(
-        { ...courseOf(part), batch: { ...part, replay: true }, doubt: { isInDoubt: true, isUnanswered: false } },
-        stage,
-      ),
+    repeat: (part) => tried(courseOf(part, { ...noDoubt, isInDoubt: true }), stage),
     isAbsent: (part) => {
       if (part.intent === undefined) return of(true);
       // Of an error that is nobody's no record is to be made poison.

@@ -4,6 +4,7 @@ import {
   Subject,
   concatMap,
   delay,
+  from,
   ignoreElements,
   map,
   merge,
@@ -15,8 +16,9 @@ import {
   type ObservableInput,
 } from 'rxjs';
 import { describe, expect, test } from 'vitest';
+import { partitionOf } from '../../operators/internal/partition.js';
 import { groupByPartition, type GroupByPartitionConfig } from '../../operators/group-by-partition.js';
-import type { ErrorCode } from '../../src/errors.js';
+import type { ErrorCode, IngestError } from '../../src/errors.js';
 import type { Halted } from '../../src/events.js';
 import type { Assignment, Chunk } from '../../src/model/record.js';
 import type { Partition, SourceEvent } from '../../src/ports.js';
@@ -491,6 +493,76 @@ describe('a partition whose pipeline fails', () => {
       expect(journal.lines).toEqual(['3 halt 1']);
     }),
   );
+
+  test(
+    'what is told of an operator that threw, or never listened, says what happened and what to do',
+    marbles((m) => {
+      const errorOf = (project: Project): IngestError | undefined => {
+        let error: IngestError | undefined;
+        const events$ = m.cold('-A-a', eventsOf(new Journal()));
+        events$.pipe(groupByPartition(new FakeSource(new Journal()), project)).subscribe((one) => {
+          if ('kind' in one) error = one.error;
+        });
+        m.flush();
+        return error;
+      };
+      expect(errorOf(() => NEVER)).toMatchObject({
+        reason: 'the project has not subscribed to its chunks',
+        fields: { hint: expect.stringContaining('subscribe to partition.chunks when the project is called') as string },
+      });
+      const throwing: Project = (partition) =>
+        partition.chunks.pipe(
+          map(() => {
+            throw new Error('no field');
+          }),
+        );
+      expect(errorOf(throwing)).toMatchObject({
+        code: 'KCR_TRANSFORM',
+        fields: { first: 0, last: 4, hint: expect.stringContaining('mend the operator and start again') as string },
+      });
+    }),
+  );
+});
+
+describe('a partition that goes while its pipeline gives values at once', () => {
+  test('gives nothing more, and is not released once it is lost', () => {
+    const events = new Subject<SourceEvent>();
+    const released: string[] = [];
+    const told: number[] = [];
+    const twoAtOnce: Project = ({ assignment }) =>
+      of({ lastOffset: 1, of: assignment }, { lastOffset: 2, of: assignment });
+    events.pipe(groupByPartition(new FakeSource(new Journal()), twoAtOnce)).subscribe((value) => {
+      if ('lastOffset' in value) told.push(value.lastOffset);
+      events.next(revoked(one, () => released.push('released')));
+      events.next(lost(one));
+    });
+    events.next(assigned(one));
+    expect([told, released]).toEqual([[1], []]);
+  });
+});
+
+test(
+  'nobody waits for the note of a halt once nobody listens: a store that is away holds up no shutdown',
+  marbles((m) => {
+    const journal = new Journal();
+    const halting: Project = (partition) => {
+      partition.onHalt(() => journal.call('note', NEVER));
+      throw new Error('no route');
+    };
+    const { grouped } = run(m, '-A--------', halting);
+    m.expect(grouped, '^---!').toBeObservable('-h', { h: '1 halted: KCR_TRANSFORM' });
+    m.flush();
+    expect(journal.lines).toEqual(['1 note', '4 note dropped']);
+  }),
+);
+
+test('a source that cannot seek is named where the state says where to go on', () => {
+  const errors: unknown[] = [];
+  const partition = partitionOf({ commit: () => of(undefined) }, one, NEVER);
+  from(partition.seek(5)).subscribe({ error: (error: unknown) => errors.push(error) });
+  expect(errors).toMatchObject([
+    { code: 'KCR_CONFIG', fields: { partition: 1, hint: expect.stringContaining('`seek`') as string } },
+  ]);
 });
 
 describe('a project that ends by itself', () => {

@@ -233,6 +233,7 @@ describe('where most is poison the table or the topic is wrong', () => {
       const error = errorOf(setup, m);
       expect(error).toMatchObject({ code: 'KCR_POISON', fields: { offset: 10 + excluded } });
       expect(error.message).toContain('at most 100, and half of a batch of more than 20');
+      expect(error.fields.hint).toContain('mend the table, or drop such records with a transform');
       expect(told(setup)).toHaveLength(excluded);
       expect(setup.sink.tokens).toEqual([]);
     })();
@@ -360,6 +361,37 @@ describe('after an attempt that may have landed', () => {
       expect(setup.journal.of('readBack')).toEqual(['10 readBack 10-14 since a record of it is refused now']);
     }),
   );
+});
+
+describe('tombstones, which no table takes', () => {
+  /** 11 is one, 13 has an empty value. */
+  const records = [...b.records].map((one) =>
+    one.offset === 11 ? { ...one, value: null } : one.offset === 13 ? { ...one, value: Buffer.alloc(0) } : one,
+  );
+  const mixed = { ...b, records };
+
+  test(
+    'are skipped where poison is left out, counted and told; an empty value is none',
+    marbles((m) => {
+      const setup = excluding(mixed, m, {}, {});
+      m.expect(setup.delivered.pipe(asText(({ rows }) => `${rows} rows`))).toBeObservable('-B', { B: '4 rows' });
+      m.flush();
+      expect(setup.events.filter(({ kind }) => kind === 'tombstones')).toEqual([
+        { kind: 'tombstones', assignment: p0, first: 10, last: 14, records: 1, replay: false },
+      ]);
+    }),
+  );
+
+  for (const config of [{ onTombstone: 'halt' }, { onPoison: 'halt' }] as const)
+    test(
+      `go to the sink with ${JSON.stringify(config)}, which knows what to say of them`,
+      marbles((m) => {
+        const setup = excluding(mixed, m, {}, {}, config);
+        m.expect(setup.delivered.pipe(asText(({ rows }) => `${rows} rows`))).toBeObservable('-B', { B: '5 rows' });
+        m.flush();
+        expect(setup.events.filter(({ kind }) => kind === 'tombstones')).toEqual([]);
+      }),
+    );
 });
 
 describe('without a recorded range', () => {

@@ -948,11 +948,26 @@ test(
     };
     m.cold('b', { b: committed(chunk(9, 14)) })
       .pipe(insertDeduped(sink))
-      .subscribe({ error: (error: IngestError) => failures.push(error.detail) });
+      .subscribe({
+        error: ({ detail, fields }: IngestError) => failures.push(detail, fields.hint ?? ''),
+      });
     m.flush();
+    expect(failures[1]).toBe('ingest 10-14 by a group of its own, or choose at-least-once');
     expect(failures[0]).toBe(
       'bad; the 5 records of the offsets 10-14 are lost to the table: at-most-once had committed them before the insert (topic clicks, partition 0, offset 11, table db.t, server code 27)',
     );
+  }),
+);
+
+test(
+  'I11: without the ledger that recorded the range no write clears the doubt of a token: the table is asked before it is sent',
+  marbles((m) => {
+    const journal = new Journal();
+    const doubts = ['it is old'];
+    const sink = new FakeSink(journal, {}, { tokenDoubt: () => doubts.shift(), readBacks: [{ missing: [] }] });
+    m.cold('b', batches).pipe(insertDeduped(sink, { retry })).subscribe();
+    m.flush();
+    expect(journal.of('insert', 'readBack')).toEqual(['0 readBack 10-14 since it is old']);
   }),
 );
 

@@ -278,6 +278,77 @@ test(
   }),
 );
 
+describe('the parts', () => {
+  const two = insertBatch(9, 11, { intent: intent(10, 11), token: 't' });
+  const few = insertBatch(9, 12, { intent: intent(10, 12), token: 't' });
+  const divided = ({ events }: Ran) => events.flatMap((event) => (event.kind === 'divided' ? [event.first] : []));
+
+  test(
+    'a record that the server names on the way is left out at once, and nobody else is looked for',
+    marbles((m) => {
+      const found = ran(m, (offsets) =>
+        !offsets.includes(12) ? undefined : offsets.length > 4 ? surely() : failure('KCR_POISON', { offset: 12 }),
+      );
+      expectWhole(found);
+      expect(found.journal.of('insert').map((line) => line.split(' ').slice(2).join(' '))).toEqual([
+        '10-17',
+        '10-13',
+        '10-13 without 12',
+        '14-17',
+      ]);
+    }),
+  );
+
+  test(
+    'a record that is taken once others were is delivered, not left out: it was the moment',
+    marbles((m) => {
+      const found = ran(m, (_, attempt) => (attempt <= 2 ? perhaps() : undefined), { of: two });
+      expectWhole(found, 11);
+      expect([leftOut(found), rows(found)]).toEqual([[], 2]);
+    }),
+  );
+
+  test(
+    'a record that is then refused by another code is not left out for the one before: nobody knows yet whose that is',
+    marbles((m) => {
+      const found = ran(
+        m,
+        (offsets, attempt) =>
+          attempt <= 2 ? perhaps() : offsets.includes(10) && attempt < 20 ? perhaps(53) : undefined,
+        { of: two },
+      );
+      expectWhole(found, 11);
+      expect([leftOut(found), rows(found)]).toEqual([[], 2]);
+    }),
+  );
+
+  test(
+    'I16: what follows a suspect stays as it is recorded while an attempt at it may be on its way',
+    marbles((m) => {
+      const found = ran(m, (_, attempt) => (attempt === 3 ? lostReply() : attempt < 20 ? perhaps() : undefined), {
+        of: few,
+      });
+      expectWhole(found, 12);
+      expect([leftOut(found), rows(found), divided(found)]).toEqual([[], 3, [10]]);
+    }),
+  );
+
+  test(
+    'I16: where the table cannot tell whether an error that is nobody’s left rows there, nobody is left out',
+    marbles((m) => {
+      const sink = (fields: object) =>
+        failure('KCR_INSERT_IN_DOUBT', { serverCode: 9999, divisible: 'perhaps', ...fields });
+      const found = ran(m, (_, attempt) => (attempt < 20 ? sink({ mayHaveLanded: true }) : undefined), {
+        of: two,
+        isEmpty: false,
+        scripts: { 'readBack 10-11': ['v', 'k'] },
+      });
+      expectWhole(found, 11);
+      expect([leftOut(found), found.sink.tokens]).toEqual([[], ['t']]);
+    }),
+  );
+});
+
 describe('too many of something for one insert', () => {
   test(
     'is sent in halves, and nobody is left out',
@@ -436,6 +507,18 @@ test(
     expect(found.store.stateOf().pending.map(({ first, last, excluded }) => [first, last, excluded])).toEqual([
       [10, 13, [11]],
       [14, 17, [15]],
+    ]);
+  }),
+);
+
+test(
+  'what is recorded of a part says how many records it can have, not how many the whole had',
+  marbles((m) => {
+    const whole = { ...batch, intent: intent(10, 17, { rows: 5 }) };
+    const found = ran(m, refusing(surely, 13), { of: whole, untilMs: 3, scripts: { write: ['k', '-'] } });
+    expect(found.store.stateOf().pending.map(({ first, last, rows: most }) => [first, last, most])).toEqual([
+      [10, 13, 4],
+      [14, 17, 4],
     ]);
   }),
 );

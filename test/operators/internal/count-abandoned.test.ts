@@ -78,6 +78,27 @@ describe('at-most-once: what was committed and comes to no table is counted', ()
   );
 
   test(
+    'one record that was refused while the one before it is under way is counted once',
+    marbles((m) => {
+      const abandoned: Counted[] = [];
+      const onEvent = (event: IngestEvent): void => {
+        if (event.kind === 'abandoned') abandoned.push([event.first, event.last, event.rows, event.error.code]);
+      };
+      const ones = { b: committed(chunk(9, 10)), c: committed(chunk(10, 11)) };
+      const sink = new FakeSink(new Journal(), { 'insert 10': '---------k', 'insert 11': '--p' });
+      const delivered = m
+        .hot('-(bc)--', ones)
+        .pipe(countAbandoned((told) => insertDeduped(sink, { onEvent: told }), onEvent));
+      m.expect(delivered, '^----!').toBeObservable('-');
+      m.flush();
+      expect(abandoned).toEqual([
+        [11, 11, 1, 'KCR_POISON'],
+        [10, 10, 1, 'KCR_INSERT_IN_DOUBT'],
+      ]);
+    }),
+  );
+
+  test(
     'before a batch that is refused while the one before it is under way: the partition may be lost then',
     marbles((m) => {
       const { delivered, abandoned } = counting(m, '-(bcd)-', { 'insert 10-14': '---------k', 'insert 15-19': '--p' });

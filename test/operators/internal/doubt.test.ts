@@ -436,6 +436,17 @@ describe('what is known of the attempts', () => {
   });
 });
 
+test.each(['KCR_INSERT_FATAL', 'KCR_SCHEMA', 'KCR_TABLE_MISSING', 'KCR_PREFLIGHT'] as const)(
+  'a refusal that may be of the moment (%s) is tried a few times before the partition halts; of a record it is not',
+  (code) => {
+    const attempts = attemptsFor('insert', recorded, {});
+    expect(next(attempts, failedBy(code), recorded).step).toMatchObject({ kind: 'wait', attempt: 1 });
+    expect(next(attempts, failedBy(code, { divisible: 'surely' }), recorded).step).toMatchObject({
+      outcome: { kind: 'failed', error: { code } },
+    });
+  },
+);
+
 test('each goal has its own number of calls', () => {
   const { attempts } = next(
     attemptsFor('insert', recorded, { ...inDoubt, failures: 7, fewLeft: 1 }),

@@ -35,6 +35,28 @@ describe('H1: a recorded batch that is dropped by hand', () => {
   );
 
   test(
+    'or given twice: it names the batch, and says how rows are left out',
+    marbles((m) => {
+      const errors: unknown[] = [];
+      m.cold('-a---a', batches)
+        .pipe(unbroken())
+        .subscribe({ error: (error: unknown) => errors.push(error) });
+      m.flush();
+      expect(errors).toMatchObject([
+        {
+          code: 'KCR_TRANSFORM',
+          message: expect.stringContaining('gave a batch twice') as string,
+          fields: {
+            first: 10,
+            last: 14,
+            hint: expect.stringContaining('a batch without rows must pass too') as string,
+          },
+        },
+      ]);
+    }),
+  );
+
+  test(
     'as the last one it is seen when the source completes',
     marbles((m) => failing(m, '-a-b---|', /let a batch go: the source ended, that of 20-24 did not/)),
   );
