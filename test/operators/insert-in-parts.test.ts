@@ -302,7 +302,16 @@ describe('the parts', () => {
   test(
     'a record that is taken once others were is delivered, not left out: it was the moment',
     marbles((m) => {
-      const found = ran(m, (_, attempt) => (attempt <= 2 ? perhaps() : undefined), { of: two });
+      let isTaken = false;
+      const found = ran(
+        m,
+        (offsets) => {
+          if (offsets.length > 1 || (offsets.at(0) === 10 && !isTaken)) return perhaps();
+          isTaken = true;
+          return undefined;
+        },
+        { of: two },
+      );
       expectWhole(found, 11);
       expect([leftOut(found), rows(found)]).toEqual([[], 2]);
     }),
@@ -311,10 +320,15 @@ describe('the parts', () => {
   test(
     'a record that is then refused by another code is not left out for the one before: nobody knows yet whose that is',
     marbles((m) => {
+      let [isTaken, others] = [false, 0];
       const found = ran(
         m,
-        (offsets, attempt) =>
-          attempt <= 2 ? perhaps() : offsets.includes(10) && attempt < 20 ? perhaps(53) : undefined,
+        (offsets) => {
+          if (offsets.length > 1 || (offsets.at(0) === 10 && !isTaken)) return perhaps();
+          if (offsets.at(0) === 10) return others++ < 20 ? perhaps(53) : undefined;
+          isTaken = true;
+          return undefined;
+        },
         { of: two },
       );
       expectWhole(found, 11);
@@ -325,9 +339,17 @@ describe('the parts', () => {
   test(
     'I16: what follows a suspect stays as it is recorded while an attempt at it may be on its way',
     marbles((m) => {
-      const found = ran(m, (_, attempt) => (attempt === 3 ? lostReply() : attempt < 20 ? perhaps() : undefined), {
-        of: few,
-      });
+      let [alone, behind] = [0, 0];
+      const found = ran(
+        m,
+        (offsets) => {
+          if (offsets.length === 3) return perhaps();
+          if (offsets.at(0) === 10) return alone++ < 20 ? perhaps() : undefined;
+          behind += 1;
+          return behind === 1 ? lostReply() : behind < 20 ? perhaps() : undefined;
+        },
+        { of: few },
+      );
       expectWhole(found, 12);
       expect([leftOut(found), rows(found), divided(found)]).toEqual([[], 3, [10]]);
     }),

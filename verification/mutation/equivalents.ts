@@ -61,4 +61,25 @@ export const equivalents: readonly Equivalent[] = [
     replacement: 'first === undefined && last === undefined',
     why: 'of a list the first is undefined where the last is',
   },
+  {
+    file: 'operators/internal/map-in-order.ts',
+    mutator: 'ArrayDeclaration',
+    original: '[]',
+    replacement: '["Stryker was here"]',
+    why: 'what is let through in turn and is neither a value nor an error is dropped, and it never stands last in a list',
+  },
+  {
+    file: 'operators/internal/insert-verified.ts',
+    mutator: 'OptionalChaining',
+    original: 'this.#noteDown?.(step.fields)',
+    replacement: 'this.#noteDown(step.fields)',
+    why: 'where there is no noteDown the range is not recorded, and nothing is noted of such a range; it is there for the types',
+  },
+  {
+    file: 'operators/internal/doubt.ts',
+    mutator: 'ConditionalExpression',
+    original: 'stored === undefined',
+    replacement: 'false',
+    why: 'only what was to be stored is noted; it is there for the types',
+  },
 ];
