@@ -1,5 +1,7 @@
 import { concatWith, defer, map, of, Subscription, timer, type Observable } from 'rxjs';
 import { describe, expect, test } from 'vitest';
+import type { IngestError } from '../src/errors.js';
+import type { IngestEvent } from '../src/events.js';
 import { Ledger, type LedgerConfig, type PartitionLedger } from '../src/ledger.js';
 import type { Intent, PartitionState } from '../src/model/state.js';
 import { dedupToken } from '../src/model/token.js';
@@ -755,6 +757,58 @@ describe('a state that does not speak of the log that is there', () => {
     }),
   );
 
+  test.each([
+    [
+      'recreated',
+      ofA(stateOf(9)),
+      /deleted and recreated: the state is of the topic with the id A, Kafka has B/,
+      /ingest the new topic from its beginning set onReset to "restart"/,
+    ],
+    [
+      'truncated',
+      { ...stateOf(9), topicId: 'B' },
+      /ends at 5, but the state tells of offset 9/,
+      /go on where the log ends set onReset to "restart"/,
+    ],
+    [
+      'truncated within a range in doubt',
+      { ...stateOf(3, [4, 9]), topicId: 'B' },
+      /ends at 5, but the state tells of offset 9/,
+      /look it up in the table by _partition and _offset/,
+    ],
+  ])('says what happened to the topic, and what to do: %s', (_, state, message, hint) => {
+    marbles((m) => {
+      const errors: IngestError[] = [];
+      const source = new FakeSource(new Journal());
+      source.ends = { start: 0, end: 5 };
+      new Ledger(new FakeStore(new Journal(), state), source, { group: 'g1', owner: 'me' })
+        .open({ ...p0, topicId: 'B' })
+        .subscribe({ error: (error: IngestError) => errors.push(error) });
+      m.flush();
+      expect(errors.map(({ reason }) => reason)).toEqual([expect.stringMatching(message)]);
+      expect(errors[0]?.fields.hint).toMatch(hint);
+    })();
+  });
+
+  test(
+    'a store that is away is told by the call that waits for it',
+    marbles((m) => {
+      const calls: unknown[] = [];
+      const onEvent = (event: IngestEvent): void => {
+        if (event.kind === 'retry') calls.push(event.call);
+      };
+      const { opened } = claiming(
+        ofA(stateOf(9)),
+        { onReset: 'restart', onEvent },
+        {},
+        { claim: ['u', 'k'], write: ['u', 'k'] },
+      );
+      opened.subscribe();
+      m.flush();
+      expect(calls).toEqual(['claim', 'write']);
+    }),
+  );
+
   test(
     'that is only ahead of a leader that has yet to catch up goes on',
     marbles((m) => {
@@ -938,7 +992,7 @@ describe('J9: a state that was set back', () => {
         fields: { topic: 'clicks', partition: 0, first: 100, last: 499 },
       });
       expect((outcome as Error).message).toMatch(
-        /committed offset 500, but the state goes on at 100.*state reset --topic clicks --partition 0 --to-committed.*--to-offset 100/,
+        /committed offset 500, but the state goes on at 100.*would ingest 100-499 once more.*state reset --topic clicks --partition 0 --to-committed.*--to-offset 100/,
       );
       expect(written).toEqual([]);
     }

@@ -66,7 +66,7 @@ export const equivalents: readonly Equivalent[] = [
     mutator: 'ArrayDeclaration',
     original: '[]',
     replacement: '["Stryker was here"]',
-    why: 'what is let through in turn and is neither a value nor an error is dropped, and it never stands last in a list',
+    why: 'a text among what is told in turn is neither a value nor an error, so nobody is given it, and it ends no turn',
   },
   {
     file: 'operators/internal/insert-verified.ts',
