@@ -109,8 +109,8 @@ export function fileStore(folder: string): StateStore {
 
   async function write({ key, owner, version }: Claim, state: PartitionState): Promise<Claim> {
     const { number, write: before } = version as Mark;
-    const [tenure, count] = before.split('-');
-    const next: Mark = { number: number + 1, write: `${tenure}-${Number(count) + 1}` };
+    const [writer, count] = before.split('-');
+    const next: Mark = { number: number + 1, write: `${writer}-${Number(count) + 1}` };
     const stored: StoredState = { state, owner, write: next.write };
     if (!(await put(key, next.number, stored))) {
       // It may be this very write, whose answer was lost.

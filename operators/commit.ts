@@ -51,8 +51,7 @@ export interface CommitConfig {
  * Where it stands decides what it means:
  *
  * - behind `insertDeduped` a commit that fails is told (`commitFailed`) and passes: with a ledger the settled state is
- *   what
- *   counts, without one the records will be delivered again, which is what at-least-once means.
+ *   what counts, without one the records will be delivered again, which is what at-least-once means.
  * - before it a batch passes only after its commit took hold, made by the source's `commitOnce` where it has one: no
  *   older commit may come after a newer one, since it would set the group back, and records that were inserted be
  *   inserted again. Of an unknown outcome the assignment ends with `KCR_FENCED`: the group's committed offset then says

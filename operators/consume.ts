@@ -11,14 +11,14 @@ import type { RecordSource, SourceEvent } from '../src/ports.js';
  * Joins the consumer group when subscribed to, leaves it when unsubscribed, and tells of every assignment:
  * `assigned`, chunks, then `revoked` or `lost`.
  *
- * In plain words: the tap. It keeps three promises whatever the source does: a partition has one tenure at a time
- * (a second `assigned` discards the first tenure with `lost` before it begins), chunks of a tenure that is over never
- * pass, and nothing of a tenure passes before its `assigned`.
+ * In plain words: the tap. It keeps three promises whatever the source does: a partition has one assignment at a time (a
+ * second `assigned` discards the first one with `lost` before it begins), chunks of an assignment that is over never
+ * pass, and nothing of an assignment passes before its `assigned`.
  *
  * ```
- * source:  -A-a-B---b-c-S-|     A, a, b: a tenure and its chunks; B, c, S: the next one, its chunk, its revoke
+ * source:  -A-a-B---b-c-S-|     A, a, b: an assignment and its chunks; B, c, S: the next one, its chunk, its revoke
  *          consume(source)
- *          -A-a-(LB)--c-S-|     L = the first tenure is lost; b came of it after it was over
+ *          -A-a-(LB)--c-S-|     L = the first assignment is lost; b came of it after it was over
  * ```
  *
  * @param source An adapter such as `kafkaSource`, or a fake one in tests.
@@ -37,7 +37,7 @@ interface OpenPartitions {
   lastEpoch: number;
 }
 
-/** What may pass of an event, given the tenures that are under way; keeps those up to date. */
+/** What may pass of an event, given the assignments that are under way; keeps those up to date. */
 function guard(openPartitions: OpenPartitions, event: SourceEvent): readonly SourceEvent[] {
   const { current } = openPartitions;
   const { assignment } = event;
@@ -69,7 +69,7 @@ function guard(openPartitions: OpenPartitions, event: SourceEvent): readonly Sou
         event.release();
       };
       if (isCurrent) return [{ ...event, release }];
-      // A tenure that is over must still be released, or the source would wait for it.
+      // An assignment that is over must still be released, or the source would wait for it.
       event.release();
       return [];
     }

@@ -1,5 +1,5 @@
 /**
- * Stage 2 of 6: groupByPartition. The lifetimes: one inner stream for each tenure of a partition.
+ * Stage 2 of 6: groupByPartition. The lifetimes: one inner stream for each assignment of a partition.
  * Imports: events, operators/internal, ports, rxjs.
  */
 import { Observable, type ObservableInput, type OperatorFunction } from 'rxjs';
@@ -12,7 +12,7 @@ export { healDefaults } from './internal/open-partitions.js';
 export type { Covered, GroupByPartitionConfig, HealConfig } from './internal/open-partitions.js';
 
 /**
- * Runs `project` once for each tenure of a partition and merges what comes of them. There is no limit on how many run
+ * Runs `project` once for each assignment of a partition and merges what comes of them. There is no limit on how many run
  * at once, since a limit would starve partitions; inserts are limited in the sink.
  *
  * In plain words: every partition gets a pipeline of its own, which lives as long as the partition is ours.
@@ -25,11 +25,11 @@ export type { Covered, GroupByPartitionConfig, HealConfig } from './internal/ope
  * ```
  *
  * - **revoked**: `chunks` completes; when the inner stream has completed too, the source is released.
- * - **lost**: the inner stream is unsubscribed at once, before any later tenure of the partition begins.
+ * - **lost**: the inner stream is unsubscribed at once, before any later assignment of the partition begins.
  * - **error** of an inner stream: its partition halts. `{ kind: 'halted', assignment, error }` is emitted, no more of
  *   the partition is fetched, the others go on. Nothing was skipped: the next owner begins at the same record. For what
  *   can be mended from outside it is started again after a while (`heal`), told by `healsInMs`.
- *   An error that says the partition is somebody else's (`KCR_FENCED`) only discards the tenure, and the source is
+ *   An error that says the partition is somebody else's (`KCR_FENCED`) only discards the assignment, and the source is
  *   asked to assign it again, should the group still say it is ours. What is no `IngestError` was thrown by an operator
  *   of yours: it becomes `KCR_TRANSFORM`, with the range that was taken and not delivered.
  * - **failed**: the source cannot go on with the partition; it halts likewise.

@@ -111,7 +111,7 @@ export class Ledger {
     this.#config = { group, owner, maxPending, onReset, retry, onEvent, scheduler };
   }
 
-  /** Claims the partition's state for this tenure. Emits once; waits for a store that does not answer. */
+  /** Claims the partition's state for this assignment. Emits once; waits for a store that does not answer. */
   open(assignment: Assignment): Observable<PartitionLedger> {
     const { group, owner, retry, onEvent, scheduler } = this.#config;
     const { topic, partition, assignmentId } = assignment;
@@ -201,7 +201,7 @@ export class Ledger {
   /**
    * Stores that the partition has halted, for people who look at its state; gone again once it gets on. Completes
    * without a value whatever becomes of that, within a second: a state that is not claimed, is another's now, or whose
-   * store is away is left as it is. Nothing else of the tenure is written after it.
+   * store is away is left as it is. Nothing else of the assignment is written after it.
    */
   halt(assignment: Assignment, code: ErrorCode, heals: boolean): Observable<never> {
     const { scheduler } = this.#config;

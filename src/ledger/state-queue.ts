@@ -150,7 +150,7 @@ export class StateQueue {
     this.#pump();
   }
 
-  /** After an error the stored state is not known any more: this tenure is over. */
+  /** After an error the stored state is not known any more: this assignment is over. */
   #end(error: unknown): void {
     this.#ended = error;
     this.#writing = undefined;
@@ -159,7 +159,7 @@ export class StateQueue {
     for (const waiting of all) waiting.failed(error);
   }
 
-  /** Nobody waits any more: the tenure was lost. A write under way may still land; the claim decides. */
+  /** Nobody waits any more: the assignment was lost. A write under way may still land; the claim decides. */
   #stopWhenUnwanted(): void {
     if (this.#writing === undefined || this.#waiting.length > 0) return;
     this.#writing.running.unsubscribe();

@@ -6,7 +6,7 @@ import { bytesOf, joinBatches, splitBatch } from './batch.js';
 import type { Batch, KafkaRecord } from './record.js';
 import { resumeOffset, type Intent, type PartitionState } from './state.js';
 
-/** How far one tenure of a partition has got. Made from the stored state at the claim, never stored itself. */
+/** How far one assignment of a partition has got. Made from the stored state at the claim, never stored itself. */
 export interface Progress {
   /** The next offset to come; undefined: whatever comes first. */
   readonly next: number | undefined;
@@ -46,7 +46,7 @@ export function beginProgress(state: PartitionState, sought: boolean): Progress 
 }
 
 /**
- * Decides on one batch. Batches of a tenure arrive in the order of their offsets; each covers `(afterOffset,
+ * Decides on one batch. Batches of an assignment arrive in the order of their offsets; each covers `(afterOffset,
  * lastOffset]`.
  *
  * | the batch | decision |

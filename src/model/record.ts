@@ -40,7 +40,7 @@ export interface Records extends Iterable<KafkaRecord> {
   find(is: (record: KafkaRecord, index: number) => boolean): KafkaRecord | undefined;
 }
 
-/** One tenure of this process over one partition. A new tenure of the same partition has a greater epoch. */
+/** One assignment of a partition to this process. A later one of the same partition has a greater `assignmentId`. */
 export interface Assignment {
   readonly topic: string;
   readonly partition: number;

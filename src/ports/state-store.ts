@@ -15,7 +15,7 @@ export interface StateKey {
 /** The right to write one partition's state, until somebody else claims it. Opaque to everyone but its store. */
 export interface Claim {
   readonly key: StateKey;
-  /** Who holds it: unique to a process and tenure; told to people who look for a zombie. */
+  /** Who holds it: unique to a process and assignment; told to people who look for a zombie. */
   readonly owner: string;
   readonly state: PartitionState;
   /** The store's own mark of this very value: a node's version, a nonce. */

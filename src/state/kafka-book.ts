@@ -120,7 +120,7 @@ export class OffsetBook {
     return asStored(stateFromOffset(next, metadata, key, nowMs()));
   }
 
-  /** Has this very tenure been claimed through us? */
+  /** Has this very assignment been claimed through us? */
   holds(assignment: Assignment): boolean {
     return this.#held.get(partitionName(assignment))?.mark.assignment.assignmentId === assignment.assignmentId;
   }

@@ -18,7 +18,7 @@ export interface CommittedOffset {
 
 /** A source that commits with metadata, under the generation of an assignment. `kafkaSource` is one. */
 export interface OffsetSource extends GroupSource {
-  /** The tenure in which this process has the partition; it may be revoked and not yet released. */
+  /** The assignment in which this process has the partition; it may be revoked and not yet released. */
   assignmentOf(topic: string, partition: number): Assignment | undefined;
   /** Read after the join. Errors: `KCR_KAFKA_UNREACHABLE` (retryable). */
   committed(assignment: Assignment): ObservableInput<CommittedOffset>;

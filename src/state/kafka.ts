@@ -21,7 +21,7 @@
  *    appended (a coordinator that is just going), but then it lies before all that is appended from now on. It is
  *    KCR_STORE_UNREACHABLE, and the same write may be made again.
  * 3. A request whose reply was lost may take effect as long as the generation lasts, even after later writes under it.
- *    So it is never repeated, and nothing more is written under its assignment: KCR_FENCED ends the tenure, the member
+ *    So it is never repeated, and nothing more is written under its assignment: KCR_FENCED ends the assignment, the member
  *    joins again, and by 1 the next claim finds whether it took effect, for good. What was in doubt is replayed.
  * 4. Within a process there may be two claims in one generation. Commits of one generation go one at a time, each when
  *    the outcome of the one before is known; only the claim that was given last may write, only while its assignment

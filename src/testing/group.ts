@@ -55,7 +55,7 @@ export class ConsumerGroup {
   readonly committed = new Map<number, number>();
   readonly current = new Map<number, AssignedPartition>();
   generation = 0;
-  /** Tenures that were given so far. */
+  /** Assignments that were given so far. */
   assignmentIds = 0;
   readonly #members: GroupMember[] = [];
   #preparing: { readonly waiting: Set<AssignedPartition>; readonly timer: Subscription } | undefined;

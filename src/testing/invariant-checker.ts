@@ -39,13 +39,13 @@ export class InvariantChecker {
   }
 
   /**
-   * Of tenures of which nothing will be heard any more: what they claimed, and that they were lost, does not matter.
+   * Of assignments of which nothing will be heard any more: what they claimed, and that they were lost, does not matter.
    */
   forget(isGone: (assignmentId: number) => boolean): void {
     this.#seen.forget(isGone);
   }
 
-  /** Of tenures that wait for no claim. */
+  /** Of assignments that wait for no claim. */
   forgetClaims(isGone: (assignmentId: number) => boolean): void {
     this.#seen.forgetClaims(isGone);
   }
@@ -61,7 +61,7 @@ export class InvariantChecker {
 
   asked(call: string, { partition, assignmentId }: Pick<Assignment, 'partition' | 'assignmentId'>): void {
     if (this.#seen.lost.has(assignmentId))
-      this.#break('I9', `${call} of partition ${partition} for tenure ${assignmentId}, which was lost`);
+      this.#break('I9', `${call} of partition ${partition} for assignment ${assignmentId}, which was lost`);
   }
 
   claiming({ partition }: StateKey, owner: string): void {

@@ -179,7 +179,7 @@ export class Member implements GroupMember {
   #commit(assignment: Assignment, nextOffset: number): Observable<void> {
     return new Observable<void>((subscriber) => {
       this.group.world.watch.asked('commit', assignment);
-      // As the Kafka source: for a tenure that it knows to be over nothing is sent.
+      // As the Kafka source: for an assignment that it knows to be over nothing is sent.
       if (!this.#allAssigned.has(assignment.assignmentId)) return subscriber.error(notOurs(assignment));
       return this.process
         .call({

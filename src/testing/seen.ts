@@ -11,7 +11,7 @@ interface Recorded {
 
 interface ClaimSeen {
   readonly state: PartitionState;
-  /** Tokens of ranges in doubt at the claim that this tenure has sent or asked for. */
+  /** Tokens of ranges in doubt at the claim that this assignment has sent or asked for. */
   readonly resolved: Set<number>;
 }
 
@@ -33,7 +33,7 @@ export class Seen {
   readonly recorded = new Map<string, Recorded>();
   readonly states = new Map<number, PartitionState>();
   readonly claims = new Map<number, ClaimSeen>();
-  /** By which tenure each partition was claimed last. */
+  /** By which assignment each partition was claimed last. */
   readonly claimedBy = new Map<number, number>();
   readonly lost = new Set<number>();
   readonly topicOfToken = new Map<string, string | undefined>();
@@ -41,7 +41,7 @@ export class Seen {
   readonly torn = new Set<string>();
   /** Tokens of which an attempt took effect as a whole. */
   readonly taken = new Set<string>();
-  /** Tokens that reached a table, and of which tenures they came. */
+  /** Tokens that reached a table, and of which assignments they came. */
   readonly landed = new Map<string, Set<number>>();
   /** Tokens of ranges that were recorded in other parts since: nothing may land under them any more. */
   readonly replaced = new Set<string>();
@@ -90,14 +90,14 @@ export class Seen {
   }
 
   /**
-   * Of tenures of which nothing will be heard any more: what they claimed, and that they were lost, does not matter.
+   * Of assignments of which nothing will be heard any more: what they claimed, and that they were lost, does not matter.
    */
   forget(isGone: (assignmentId: number) => boolean): void {
     this.forgetClaims(isGone);
     for (const assignmentId of [...this.lost]) if (isGone(assignmentId)) this.lost.delete(assignmentId);
   }
 
-  /** Of tenures that wait for no claim. */
+  /** Of assignments that wait for no claim. */
   forgetClaims(isGone: (assignmentId: number) => boolean): void {
     for (const assignmentId of [...this.claims.keys()]) if (isGone(assignmentId)) this.claims.delete(assignmentId);
   }

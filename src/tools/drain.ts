@@ -20,7 +20,7 @@ export interface DrainOptions {
 export interface Drained {
   /** Ranges that were in doubt and are settled now, in the order in which they were. */
   readonly resolved: readonly Delivered[];
-  /** Partitions this process was given, by their last tenure. */
+  /** Partitions this process was given, by their last assignment. */
   readonly given: readonly { readonly topic: string; readonly partition: number }[];
   /** Partitions that halted, and why. */
   readonly halted: readonly { readonly topic: string; readonly partition: number; readonly error: IngestError }[];

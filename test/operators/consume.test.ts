@@ -187,7 +187,7 @@ describe('consume and a release', () => {
     expect(passed.at(-1)).toBe('0-4 of 0@2');
   });
 
-  test('a revoke of a tenure that is over is released at once: the group does not wait for nobody', () => {
+  test('a revoke of an assignment that is over is released at once: the group does not wait for nobody', () => {
     const { source, passed, released, revoke } = byHand();
     source.next(assigned(first));
     source.next(lost(first));

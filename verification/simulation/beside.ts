@@ -203,7 +203,7 @@ function isSame(is: SavedServers, should: SavedServers): boolean {
   return a === b;
 }
 
-/** Tenures are counted over all partitions: of two second ones it depends on the order which number is whose. */
+/** Assignments are counted over all partitions: of two second ones it depends on the order which number is whose. */
 function hasSecondTenure({ ordinal, tellings }: Way, { records }: SmallWorld): boolean {
   return tellings.some(
     ({ input }) => input.kind === 'answer' && isSecondTenure(ordinal, records.length, input.content),

@@ -214,7 +214,7 @@ describe('partitions that concern each other are told of', () => {
   });
 });
 
-/** Commits twice when the inserts of a tenure were answered in another order than they were sent in. */
+/** Commits twice when the inserts of an assignment were answered in another order than they were sent in. */
 const remembering: ComposeOwner = (process, { chunkSize: _, ...config }) => {
   const { sink, source } = process;
   const answered: number[] = [];

@@ -12,7 +12,7 @@
 //
 // What is taken for granted and checked on the way:
 // - Histories that an owner cannot tell apart any more are one: of the same answers in another order, or that differ in
-//   what was said of settled ranges and former tenures, after which it waits for the same answers and timers. Two such
+//   what was said of settled ranges and former assignments, after which it waits for the same answers and timers. Two such
 //   other ways are walked beside each history, through all that they are ever told; where one does anything else this
 //   is the finding `remembers`. In worlds small enough for each history by itself the test counts the same orders.
 // - Partitions do not concern each other. What can go wrong is always about one partition: so where every run of two

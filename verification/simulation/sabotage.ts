@@ -260,7 +260,7 @@ function dropsChunks(source: GroupSource): GroupSource {
   return { ...source, events };
 }
 
-/** The stages over a groupByPartition that goes on with a tenure that was lost. */
+/** The stages over a groupByPartition that goes on with an assignment that was lost. */
 function keepingTheLost(
   process: Process,
   { batch = {}, retry = {}, maxPending = 2, onPoison = 'halt' }: ExactlyOnceConfig,
@@ -403,7 +403,7 @@ export const sabotages: Readonly<
     isUnpinned: true,
   },
   I9: {
-    means: 'work of a lost tenure goes on',
+    means: 'work of a lost assignment goes on',
     compose: (process, plan, scenario, dice) => keepingTheLost(process, configOf(process, plan, scenario, dice)),
   },
   I10: {

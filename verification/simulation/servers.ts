@@ -198,7 +198,7 @@ export class Servers {
   }
 }
 
-/** Nobody waits for the claim of a tenure that is over. */
+/** Nobody waits for the claim of an assignment that is over. */
 function watchedAsOver({ watch }: SavedServers, assignmentId: number): boolean {
   return watch.lost.has(assignmentId);
 }
