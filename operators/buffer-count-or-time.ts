@@ -21,6 +21,7 @@ export const batchLimits = { maxCount: 1_000_000, maxBytes: 256 * 1024 * 1024, m
 
 export const bufferDefaults = { count: 100_000, bytes: 32 * 1024 * 1024, maxWaitMs: 1_000 } as const;
 
+/** Where a batch is cut: whichever limit is reached first. */
 export interface BufferConfig {
   /** Records at which a batch is cut. @default 100000 */
   readonly count?: number;

@@ -26,6 +26,7 @@ import type { Partition } from '../src/ports.js';
 import { retryRetryable, type RetryConfig } from '../src/retry.js';
 import type { Committable, CommittedFrom, Inserted } from '../src/stages.js';
 
+/** How commits are retried, and who is told of them. */
 export interface CommitConfig {
   /** Of commits before the insert: for those that had no effect and will have none. */
   readonly retry?: RetryConfig;

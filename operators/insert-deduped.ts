@@ -31,6 +31,7 @@ import { unbroken } from './internal/unbroken.js';
 
 export type { InsertSink } from './internal/preparing.js';
 
+/** How many inserts of a partition are under way, how they are retried, and what is done about a refused record. */
 export interface InsertConfig {
   /** Batches of one partition that may be under way at once; results come out in order. @default 2 */
   readonly concurrency?: number;

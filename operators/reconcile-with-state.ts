@@ -38,6 +38,7 @@ import { unbroken } from './internal/unbroken.js';
 
 export type { ReconcileSink } from './internal/preparing.js';
 
+/** What is done about gaps, and how many ranges may be in doubt. */
 export interface ReconcileConfig {
   /**
    * Offsets that should come next but are not in the log any more (retention, truncation): `halt` the partition, or

@@ -80,6 +80,7 @@ export function mayHeal({ code }: { readonly code: ErrorCode }): boolean {
   return mendedFromOutside.has(code);
 }
 
+/** A key of `errorCodes`. Codes are stable: none changes its meaning. */
 export type ErrorCode = keyof typeof errorCodes;
 
 /** A batch that is more than one block. */
@@ -90,6 +91,7 @@ export interface Oversized {
   readonly mayLandForMs: number | undefined;
 }
 
+/** Where it happened, and what is known about it. */
 export interface ErrorFields {
   readonly topic?: string | undefined;
   readonly partition?: number | undefined;
@@ -162,6 +164,7 @@ export function asIngestError(
   return new IngestError(code, `${context}: ${reason}`, { ...fields, cause: thrown });
 }
 
+/** Is it an `IngestError` with one of these codes? */
 export function hasCode(thrown: unknown, ...codes: readonly ErrorCode[]): thrown is IngestError {
   return thrown instanceof IngestError && codes.includes(thrown.code);
 }

@@ -35,6 +35,7 @@ export interface Halted {
   readonly healsInMs?: number;
 }
 
+/** What happens on the way, by `kind`. Outcomes are told apart from these. */
 export type IngestEvent =
   | { readonly kind: 'assigned' | 'failed' | 'revoked' | 'lost' | 'released'; readonly assignment: Assignment }
   | {

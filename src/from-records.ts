@@ -29,6 +29,7 @@ export interface PlainRecord extends Partial<Omit<KafkaRecord, 'value'>> {
   readonly offset?: number;
 }
 
+/** What an Observable of records stands for: one partition of one topic. */
 export interface FromRecordsConfig {
   readonly topic: string;
   /** @default 0 */

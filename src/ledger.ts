@@ -50,6 +50,7 @@ export type { PartitionLedger };
 export const MAX_PENDING = 16;
 export const MAX_PENDING_DEFAULT = 2;
 
+/** Whose states are claimed, and how many ranges of a partition may be in doubt. */
 export interface LedgerConfig {
   /** The consumer group; part of the state's key. */
   readonly group: string;

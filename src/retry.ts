@@ -5,6 +5,7 @@
 import { retry, throwError, timer, type MonoTypeOperatorFunction, type SchedulerLike } from 'rxjs';
 import { asIngestError, type IngestError } from './errors.js';
 
+/** How a failed call is made again: waits double, with jitter. */
 export interface RetryConfig {
   /** Wait before the first retry, milliseconds. @default 100 */
   readonly minDelayMs?: number;

@@ -29,6 +29,7 @@ export type Transform = (
   assignment: Batch['assignment'],
 ) => Row | readonly Row[] | null | undefined;
 
+/** Who is told of records that the transform left out. */
 export interface TransformConfig {
   readonly onEvent?: OnEvent;
 }

@@ -22,6 +22,7 @@ export interface Covered {
 
 export const healDefaults = { minDelayMs: 10_000, maxDelayMs: 300_000 } as const;
 
+/** When a partition that halted for what can be mended from outside is started again. */
 export interface HealConfig {
   /** Before a partition that has halted is started again for the first time, milliseconds. @default 10000 */
   readonly minDelayMs?: number;
@@ -29,6 +30,7 @@ export interface HealConfig {
   readonly maxDelayMs?: number;
 }
 
+/** What becomes of a partition that halts. */
 export interface GroupByPartitionConfig {
   /**
    * A partition that halts for what can be mended from outside (rights, settings, a table, a server) is started again

@@ -8,6 +8,7 @@ import type { ClickHouseSinkOptions } from './options.js';
 import { checkClickHouse, type Needs } from './preflight.js';
 import { openClickHouseSink } from './sink.js';
 
+/** What the checks hold the tables against. */
 export interface SinkNeeds extends Partial<Needs> {
   /** Called with what was found to be doubtful but not refused. */
   readonly onFinding?: (finding: Finding) => void;

@@ -18,6 +18,7 @@ export interface Route {
   readonly database?: string;
 }
 
+/** The tables that topics go into, and how inserts are made. */
 export interface ClickHouseSinkOptions extends ClickHouseConnection {
   /** One table for each topic; several topics may share a table. */
   readonly routes: readonly Route[];

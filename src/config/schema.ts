@@ -28,7 +28,11 @@ const sasl = z.discriminatedUnion('mechanism', [
     username: z.string(),
     password: z.string(),
   }),
-  z.strictObject({ mechanism: z.literal('oauthbearer'), oauthBearerProvider: functionOf<OauthProvider>() }),
+  z.strictObject({
+    mechanism: z.literal('oauthbearer'),
+    /** Gives the token; called for each login. */
+    oauthBearerProvider: functionOf<OauthProvider>(),
+  }),
 ]);
 
 type TlsConnect = Exclude<NonNullable<KafkaClientOptions['ssl']>, boolean>;

@@ -120,6 +120,7 @@ export async function clusterId(settings: ClientSettings): Promise<string> {
   return withAdmin(settings, "Asking for the cluster's id", async (admin) => (await admin.describeCluster()).clusterId);
 }
 
+/** How far a group is in one partition. */
 export interface PartitionLag {
   readonly topic: string;
   readonly partition: number;

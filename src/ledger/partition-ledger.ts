@@ -13,6 +13,10 @@ import { dedupToken } from '../model/token.js';
 import type { Claim, StateStore } from '../ports.js';
 import { StateQueue, type StateQueueConfig } from './state-queue.js';
 
+/**
+ * The claimed state of one partition: what is settled, what is in doubt, and the writes that change it, one after the
+ * other.
+ */
 export class PartitionLedger {
   readonly #assignment: Assignment;
   readonly #config: StateQueueConfig;
@@ -29,6 +33,7 @@ export class PartitionLedger {
     return this.#queue.stored.state;
   }
 
+  /** The `insert_deduplication_token` of a recorded range. */
   token(intent: Intent): string {
     const { cluster, group, topic, partition } = this.#queue.stored.key;
     const { incarnation, topicId } = this.state;

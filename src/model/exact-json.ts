@@ -7,10 +7,12 @@
 export class ExactNumber {
   constructor(readonly text: string) {}
 
+  /** The digits as they stood in the JSON text. */
   toString(): string {
     return this.text;
   }
 
+  /** The nearest number: digits beyond 2^53 are rounded. */
   valueOf(): number {
     return Number(this.text);
   }

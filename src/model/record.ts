@@ -34,9 +34,13 @@ export interface Records extends Iterable<KafkaRecord> {
   readonly length: number;
   /** From the end for a negative index. */
   at(index: number): KafkaRecord | undefined;
+  /** As of an array. */
   slice(start?: number, end?: number): Records;
+  /** The records that `keep` is true of, in their order. */
   filter(keep: (record: KafkaRecord, index: number) => boolean): Records;
+  /** What `make` gives for each record, as an array. */
   map<T>(make: (record: KafkaRecord, index: number) => T): T[];
+  /** The first record that `is` is true of; undefined: none. */
   find(is: (record: KafkaRecord, index: number) => boolean): KafkaRecord | undefined;
 }
 

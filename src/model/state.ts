@@ -109,6 +109,7 @@ export interface PartitionState {
   readonly halted?: HaltNote;
 }
 
+/** The state of a partition that nobody has claimed yet. */
 export const emptyState: PartitionState = Object.freeze({
   settled: undefined,
   pending: Object.freeze([]),

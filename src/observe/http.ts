@@ -13,6 +13,7 @@ import { DEFAULT_LISTEN, listenAddress } from './listen.js';
 import { liveness, readiness, type Health } from './health.js';
 import type { Observed } from './status.js';
 
+/** Where the status is served, and to whom. */
 export interface StatusServerConfig {
   /** `host:port`; port 0 takes a free one. Loopback unless another host is named. @default '127.0.0.1:9464' */
   readonly listen?: string;
@@ -25,9 +26,11 @@ export interface StatusServerConfig {
   readonly registry?: Registry | undefined;
 }
 
+/** A status server that listens. */
 export interface StatusServer {
   /** `http://127.0.0.1:9464` */
   readonly url: string;
+  /** Ends open connections. Resolves when the port is free. */
   close(): Promise<void>;
 }
 

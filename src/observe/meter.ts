@@ -14,6 +14,7 @@ import { countEvent, countOutcome, noTotals, type Totals } from './totals.js';
 /** A call of a port that takes its time. */
 export type Call = 'claim' | 'write' | 'insert' | 'readBack' | 'fill' | 'commit';
 
+/** `starting`: the checks are under way. `draining`: nothing new is taken. `over`: the outcomes have ended. */
 export type Phase = 'starting' | 'running' | 'draining' | 'over';
 
 /** A batch on its way into the table. */
@@ -64,8 +65,11 @@ export interface CallEnd {
 
 /** What may be listened to. Called synchronously; must not throw. */
 export interface MeterListener {
+  /** Something happened on the way. */
   event?(event: IngestEvent): void;
+  /** A batch was delivered, or a partition halted. */
   outcome?(outcome: Outcome): void;
+  /** A call to a server has ended, well or not. */
   call?(end: CallEnd): void;
   /** Something was noted for people: an event beyond ordinary life, or a halt. */
   noted?(notice: Notice): void;

@@ -20,6 +20,7 @@ export function programRegistry(): Registry {
   return registry;
 }
 
+/** Where metrics go, and how many partitions get a label of their own. */
 export interface MetricsConfig {
   /** Where the instruments are registered. */
   readonly registry: Registry;

@@ -4,6 +4,7 @@
 import type { IngestEvent, Outcome } from '../events.js';
 import { publicText } from './public-text.js';
 
+/** Something that people should see, in words. It holds no value of a record. */
 export interface Notice {
   readonly atMs: number;
   readonly level: 'info' | 'warn' | 'error';

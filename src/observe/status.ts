@@ -75,6 +75,7 @@ export interface IngestStatus {
 
 /** An ingestion that can be looked at: what metrics, the page and one's own code read. */
 export interface Observed {
+  /** What it does at this moment. Cheap: it reads what is known, and asks no server. */
   status(): IngestStatus;
   /** The last hundred things that people should see, oldest first. */
   noted(): readonly Notice[];

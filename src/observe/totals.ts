@@ -3,6 +3,7 @@
  */
 import type { IngestEvent, Outcome } from '../events.js';
 
+/** Counts since the start, over all partitions. */
 export interface Totals {
   batches: number;
   rows: number;

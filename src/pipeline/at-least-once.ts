@@ -10,6 +10,7 @@ import type { BufferedBatch } from '../stages.js';
 import { insertConfigOf, sharedOf, transformOf, type PipelineConfig } from './config.js';
 import { consumeBatches } from './consume-batches.js';
 
+/** The transform stands between a buffered batch and its insert. */
 export type AtLeastOnceConfig = PipelineConfig<BufferedBatch>;
 
 /**

@@ -11,6 +11,7 @@ import type { CommittedBatch } from '../stages.js';
 import { insertConfigOf, sharedOf, transformOf, type PipelineConfig } from './config.js';
 import { consumeBatches } from './consume-batches.js';
 
+/** The transform stands between a committed batch and its insert. */
 export type AtMostOnceConfig = PipelineConfig<CommittedBatch>;
 
 /**

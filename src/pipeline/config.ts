@@ -11,6 +11,7 @@ import { MAX_PENDING_DEFAULT } from '../ledger.js';
 import type { RetryConfig } from '../retry.js';
 import type { InsertableBatch } from '../stages.js';
 
+/** What a crash may do: `at-most-once` loses, `at-least-once` doubles, `exactly-once` does neither. */
 export type Delivery = 'at-most-once' | 'at-least-once' | 'exactly-once';
 
 /** `B`: the batches that go into the insert. */

@@ -31,6 +31,7 @@ import { ingestionOf, type Ingestion } from './ingestion.js';
 import { checkOwnConfig, type OwnPorts, type OwnPortsConfig } from './own-ports.js';
 import { exactlyOnce, type ExactlyOnceConfig } from './exactly-once.js';
 
+/** How an ingestion is stopped, and who is told of it. */
 export interface IngestOptions {
   /**
    * Aborting it drains: what was taken is inserted, settled and committed, then the outcomes complete. During the
@@ -114,6 +115,7 @@ export interface Ports {
 
 /** The adapters of a configuration, checked and open. `close` them when the outcomes are over. */
 export interface OpenPorts extends Ports {
+  /** Closes every connection; resolves when all are closed. */
   close(): Promise<void>;
 }
 

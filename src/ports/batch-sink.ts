@@ -19,6 +19,7 @@ export interface InsertBatch extends Batch {
   readonly isOffsetReused?: boolean;
 }
 
+/** What was sent and confirmed. */
 export interface InsertResult {
   readonly rows: number;
   /** Bytes of the request's body. */
@@ -108,6 +109,7 @@ export interface VerifiableSink extends BatchSink {
   readonly verification: Verification;
 }
 
+/** Where a range goes, as its intent records it. */
 export type IntentTarget = Pick<Intent, 'tables' | 'settings' | 'written'>;
 
 /**

@@ -11,6 +11,7 @@ import type { Assignment, Chunk } from '../model/record.js';
  */
 export type SourceEvent = Assigned | Fetched | Failed | Revoked | Lost;
 
+/** A partition is ours: its chunks follow, until it is revoked or lost. */
 export interface Assigned {
   readonly kind: 'assigned';
   readonly assignment: Assignment;
@@ -37,6 +38,7 @@ export interface Failed {
 export interface Revoked {
   readonly kind: 'revoked';
   readonly assignment: Assignment;
+  /** To be called once what was taken is settled: the partition is given back. */
   readonly release: () => void;
 }
 
@@ -64,6 +66,7 @@ export interface SourceProgress {
   readonly isFull: boolean;
 }
 
+/** What a source tells of itself for the status. */
 export interface SourceFacts {
   /** One for each partition that is assigned, in any order. */
   readonly partitions: readonly SourceProgress[];
@@ -135,6 +138,7 @@ export interface RecordSource {
   reassign?(assignment: Assignment, afterMs?: number): void;
   /** No more chunks of any assignment, until `resume`. For consumers that are slower than the ingestion. */
   pause?(): void;
+  /** Goes on where it paused. */
   resume?(): void;
   /** How far it is at this moment, for status and metrics. Without it nobody knows of a lag. */
   progress?(): SourceFacts;
@@ -147,7 +151,9 @@ export type SeekableSource = RecordSource & Required<Pick<RecordSource, 'cluster
 
 /** What can be told to wait while others catch up: a source, or an `Ingestion`. */
 export interface Pausable {
+  /** Takes nothing new from now on; what was taken goes on. */
   pause(): void;
+  /** Goes on where it paused. */
   resume(): void;
 }
 

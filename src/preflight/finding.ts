@@ -3,6 +3,7 @@
  */
 import { asIngestError, type ErrorCode, IngestError } from '../errors.js';
 
+/** One thing that a check before the start has looked at. */
 export interface Finding {
   readonly level: 'ok' | 'warning' | 'refusal';
   /** What was looked at, for example `dedup window of default.orders`. */

@@ -15,6 +15,7 @@ import type { Claim, StateKey, Stored } from '../ports.js';
 import { isNoState, offsetOf, stateFromOffset, type CommittedOffset, type OffsetSource } from './kafka-offset.js';
 import { asStored, fencedBy, nextText, type Mark } from './write-marks.js';
 
+/** Whose offsets carry the states. */
 export interface KafkaStoreConfig {
   /** The consumer group; the state of others is not reached through this source. */
   readonly group: string;

@@ -6,7 +6,9 @@ import { isNoState, stateFromOffset } from './kafka-offset.js';
 
 /** What is asked of a cluster to find out whether states can be kept in it; kafkajs's admin client is one. */
 export interface OffsetsAdmin {
+  /** The id of the cluster, and its brokers. */
   describeCluster(): Promise<{ readonly clusterId: string; readonly brokers: readonly { readonly nodeId: number }[] }>;
+  /** What the group has committed, with the metadata beside each offset. */
   fetchOffsets(of: { groupId: string; topics: string[] }): Promise<
     readonly {
       readonly topic: string;
@@ -17,6 +19,7 @@ export interface OffsetsAdmin {
       }[];
     }[]
   >;
+  /** Settings of the brokers; needs DESCRIBE_CONFIGS. */
   describeConfigs(of: {
     resources: { type: number; name: string; configNames: string[] }[];
     includeSynonyms: boolean;

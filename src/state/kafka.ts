@@ -42,6 +42,7 @@ export type { KafkaStoreConfig } from './kafka-book.js';
 export { checkKafkaStore, type KafkaStoreCheck, type OffsetsAdmin } from './kafka-check.js';
 export { offsetOf, stateFromOffset, type CommittedOffset, type OffsetSource } from './kafka-offset.js';
 
+/** The store, and the source that must be used with it. */
 export interface KafkaStore {
   readonly store: StateStore;
   /**

@@ -13,6 +13,7 @@ import { hintFor, passing, quoted, reasonOf, unlessNoTable } from './keeper-map-
 import { PinnedLooks } from '../clickhouse/client/look-settings.js';
 import type { StateKey } from '../ports.js';
 
+/** Which KeeperMap table keeps the states, and how ClickHouse is reached. */
 export interface KeeperMapStoreConfig extends ClickHouseAddress {
   /** Made by the first claim when absent. @default 'kafka_clickhouse_rx_state' */
   readonly table?: string;

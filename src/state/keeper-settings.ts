@@ -6,6 +6,7 @@ import { IngestError } from '../errors.js';
 import type { StateKey } from '../ports.js';
 import type { KeeperServer } from './keeper-connection.js';
 
+/** Where ZooKeeper or ClickHouse Keeper is, and where states are kept in it. */
 export interface KeeperStoreConfig {
   /** Servers as `host:port,host:port`, with a path that everything goes beneath if one follows: `host:port/path`. */
   readonly connect: string;

@@ -8,6 +8,7 @@ import { counted, type Row } from './blocks.js';
 import type { Refusal } from './refusal.js';
 import type { TokenWindow } from './token-window.js';
 
+/** What the simulated table remembers, refuses and forgets. */
 export interface TableConfig {
   /** Blocks whose tokens are remembered, the oldest forgotten first. @default 10000 */
   readonly dedupWindow?: number;
@@ -98,6 +99,7 @@ export class AlterableTable {
     };
   }
 
+  /** What the table is at this moment: its columns and its uuid. */
   get definition(): TableDefinition {
     return this.#definition;
   }
@@ -134,6 +136,7 @@ export class AlterableTable {
     return [this.rows, ...(this.#exchanged === undefined ? [] : [this.#exchanged.rows]), ...this.#dropped];
   }
 
+  /** Changes the table, as somebody would while an ingestion runs. */
   alter(alteration: Alteration): void {
     const alteredS = ++this.#alterations;
     switch (alteration) {
@@ -201,6 +204,7 @@ export class AlterableTable {
     return { rows: [...this.rows], startedMs: this.startedMs, tokens: this.window.save() };
   }
 
+  /** Puts rows and tokens back to what `save` gave. */
   restore({ rows, startedMs, tokens }: SavedTable): void {
     this.parts = [];
     this.rows.splice(0, this.rows.length, ...rows);

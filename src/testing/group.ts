@@ -49,6 +49,7 @@ export interface GroupSurroundings extends Surroundings {
   readonly watch: GroupWatch;
 }
 
+/** The consumer group of a simulated world: members, generations and committed offsets. */
 export class ConsumerGroup {
   /** Nobody rebalances but by `give`: an exhaustive search decides who owns what. */
   isManual = false;
@@ -62,10 +63,12 @@ export class ConsumerGroup {
 
   constructor(readonly world: GroupSurroundings) {}
 
+  /** Is it a member? */
   has(member: GroupMember): boolean {
     return this.#members.includes(member);
   }
 
+  /** Joins, which rebalances; a member that joins again changes nothing. */
   join(member: GroupMember): void {
     if (this.has(member)) return;
     this.world.note(() => `${member.process.name} joins the group`);
@@ -109,6 +112,7 @@ export class ConsumerGroup {
     for (let partition = 0; partition < this.world.log.partitions; partition++) this.#give(member, partition);
   }
 
+  /** Commits under the generation of the assignment; throws `KCR_FENCED` when that is over. */
   commit(assignment: Assignment, nextOffset: number): void {
     const assigned = this.current.get(assignment.partition);
     if (assigned?.assignment !== assignment) throw notOurs(assignment);

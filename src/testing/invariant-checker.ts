@@ -14,6 +14,7 @@ import type { SimulatedTable } from './table.js';
 export type Invariant =
   'I1' | 'I2' | 'I3' | 'I4' | 'I5' | 'I6' | 'I7' | 'I8' | 'I9' | 'I10' | 'I11' | 'I12' | 'I15' | 'I16';
 
+/** An invariant that was broken, and how. */
 export interface Violation {
   readonly invariant: Invariant;
   readonly what: string;

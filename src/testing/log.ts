@@ -27,6 +27,7 @@ export class SimulatedLog {
     this.#partitions = Array.from({ length: partitions }, emptyLog);
   }
 
+  /** How many partitions the topic has. */
   get partitions(): number {
     return this.#partitions.length;
   }
@@ -90,11 +91,13 @@ export class SimulatedLog {
     this.#partitions = this.#partitions.map(emptyLog);
   }
 
+  /** Where the log of a partition begins and ends. */
   ends(partition: number): LogEnds {
     const { start, end } = this.#of(partition);
     return { start, end };
   }
 
+  /** The records that are in the log of a partition now, in order. */
   records(partition: number): readonly KafkaRecord[] {
     return this.#of(partition).records;
   }

@@ -102,6 +102,7 @@ export class Member implements GroupMember {
     drain: () => this.#drain(),
   };
 
+  /** The group gives it a partition: it is told, and reads from where the group stands. */
   begin(assigned: AssignedPartition): void {
     this.#event('assigned', assigned, () => {
       if (assigned.state !== 'given' || this.#isDraining) return;
@@ -134,6 +135,7 @@ export class Member implements GroupMember {
     });
   }
 
+  /** The group gave a partition of it to another: it works on until it is told. */
   lose(assigned: AssignedPartition): void {
     const wasKnown = assigned.state !== 'given';
     // A process does not know yet that it lost a partition: until it is told it works on.

@@ -21,6 +21,7 @@ export interface Step {
   readonly isUnseen?: boolean;
   /** Of a request: all that its effect depends on, beside what the servers hold. */
   readonly content?: () => string;
+  /** Lets it take place, with what befalls it. */
   take(fate?: Fate): void;
   /** Of a request: delivers this reply at once, without any effect. */
   readonly answer?: (outcome: Outcome<unknown>) => void;
@@ -66,6 +67,7 @@ export interface Call<T> {
 /** What a call gave or failed with. */
 export type Outcome<T> = { readonly value: T } | { readonly error: unknown };
 
+/** A process with a clock of its own, which can be killed and frozen; faults befall its calls as planned. */
 export class SimulatedProcess {
   isDead = false;
   readonly #death = new Subject<void>();
@@ -91,6 +93,7 @@ export class SimulatedProcess {
     };
   }
 
+  /** Does it stand still at this moment? */
   get isFrozen(): boolean {
     return this.world.scheduler.now() < this.#frozenUntilMs;
   }
@@ -121,6 +124,7 @@ export class SimulatedProcess {
     }, ms);
   }
 
+  /** Runs `work` after `delayMs` of its own clock. */
   later(work: () => void, delayMs: number): Subscription {
     return this.scheduler.schedule(work, delayMs);
   }

@@ -13,6 +13,7 @@ import { TokenWindow } from './token-window.js';
 export type { Part, SavedTable, TableConfig } from './alterable-table.js';
 export { rowOf, type Block, type Row } from './blocks.js';
 
+/** When an insert takes place, and where the server dies in it. */
 export interface InsertOptions {
   readonly nowMs: number;
   /** The server dies after it has noted the token of this block, counted from 0, and before the rows are there. */
@@ -53,6 +54,7 @@ export class SimulatedTable extends AlterableTable {
     this.#isMended = true;
   }
 
+  /** Would the table refuse this row? */
   isPoison(row: Row): boolean {
     return !this.#isMended && this.config.isPoison?.(row) === true;
   }

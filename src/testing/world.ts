@@ -34,6 +34,7 @@ export class SimulatedWorld {
   readonly group: ConsumerGroup;
   /** The state store's values: JSON by key. */
   readonly nodes: MemoryNodes = new Map();
+  /** How many rows a record becomes. */
   readonly rowsOf: (record: KafkaRecord) => number;
   /** Processes that ever lived. */
   lives = 0;
@@ -109,6 +110,7 @@ export class SimulatedWorld {
     };
   }
 
+  /** Puts the servers back to what `save` gave. */
   restore({ nodes, table, committed, watch }: SavedServers): void {
     this.nodes.clear();
     for (const [key, node] of nodes) this.nodes.set(key, node);

@@ -5,6 +5,7 @@ import type { ClickHouseHttp } from '../client/http.js';
 import type { ClickHouseSinkOptions } from '../options.js';
 import type { Server } from '../schema/tables.js';
 
+/** What a pipeline asks of its tables: the deduplication window must outlast what may be in doubt. */
 export interface Needs {
   readonly delivery: 'at-most-once' | 'at-least-once' | 'exactly-once';
   /** Ranges of one Kafka partition that may be in doubt at once. */

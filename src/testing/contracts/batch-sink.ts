@@ -14,12 +14,14 @@ export interface RowOrigin {
   readonly offset: number;
 }
 
+/** Your sink, and what it has written. */
 export interface SinkUnderTest {
   readonly sink: InsertSink;
   /** All rows that are there now, each with where it came from, in any order. */
   rows(): Promise<readonly RowOrigin[]>;
 }
 
+/** The records that the contract sends. */
 export interface SinkContractConfig {
   /** The topic of the records. @default 'events' */
   readonly topic?: string;

@@ -6,11 +6,13 @@ import type { Assignment } from '../../model/record.js';
 import type { Assigned, Fetched, RecordSource, SourceEvent } from '../../ports.js';
 import { expectFailure, expectSame, expectThat, until, valueOf, type ContractCheck } from './check.js';
 
+/** How long the contract waits. */
 export interface SourceContractConfig {
   /** How long a source may take until it tells what is waited for, milliseconds. @default 5000 */
   readonly patienceMs?: number;
 }
 
+/** Your source, opened as often as the contract needs it. */
 export interface SourceUnderTest {
   /** A source over the same records, which begins where the one before it has committed. */
   open(): RecordSource;

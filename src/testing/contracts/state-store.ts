@@ -31,6 +31,7 @@ async function expectState(store: StateStore, key: StateKey, state: PartitionSta
   expectSame((await valueOf(store.read(key))).state, state, what);
 }
 
+/** The keys that the contract uses. */
 export interface StateStoreContractConfig {
   /**
    * Keys that a store could mix up, for one that cannot have them all. @default others by cluster, group, topic and
