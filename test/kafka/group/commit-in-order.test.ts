@@ -28,12 +28,14 @@ function committing(...answers: (Error | Promise<void>)[]) {
   const sent: string[] = [];
   const joinedAgain: Generation[] = [];
   const told: unknown[] = [];
-  const call = (name: string) => async (_: unknown, { partition, next, metadata }: CommitRequest) => {
-    sent.push(`${name} t/${partition}:${next}${metadata === null ? '' : ` ${metadata}`}`);
-    const answer = answers.shift();
-    if (answer instanceof Error) throw answer;
-    await answer;
-  };
+  const call =
+    (name: string) =>
+    async (_: unknown, { partition, next, metadata }: CommitRequest) => {
+      sent.push(`${name} t/${partition}:${next}${metadata === null ? '' : ` ${metadata}`}`);
+      const answer = answers.shift();
+      if (answer instanceof Error) throw answer;
+      await answer;
+    };
   const commits = new Committing({
     assignments,
     membership: { commit: call('commit'), commitOnce: call('once') },
