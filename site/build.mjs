@@ -17,7 +17,9 @@ function run(command, args, env = {}) {
 }
 
 /** What is a page, and where: the README is the first one. Everything else that is linked to stands in the repository. */
-const documents = ['README.md', ...readdirSync(join(root, 'docs')).map((name) => `docs/${name}`), 'CHANGELOG.md'];
+const order = ['quick-start.md', 'configuration.md', 'guarantees.md', 'operations.md', 'errors.md', 'embedding.md'];
+const others = readdirSync(join(root, 'docs')).filter((name) => !order.includes(name));
+const documents = ['README.md', ...[...order, ...others].map((name) => `docs/${name}`), 'CHANGELOG.md'];
 const placeOf = (path) =>
   path === 'README.md' ? 'index.md' : path === 'CHANGELOG.md' ? 'changelog.md' : path.slice(5);
 
