@@ -7,6 +7,7 @@ import type { IngestEvent, Outcome } from '../events.js';
 import type { Assignment } from '../model/record.js';
 import { partitionName } from '../model/partition-name.js';
 import { notice, type Notice, type Noteworthy } from './notice.js';
+import { Notices } from './notices.js';
 import { Rate } from './rate.js';
 import { RecentDurations } from './recent-durations.js';
 import { countEvent, countOutcome, noTotals, type Totals } from './totals.js';
@@ -67,11 +68,10 @@ export interface MeterListener {
   event?(event: IngestEvent): void;
   outcome?(outcome: Outcome): void;
   call?(end: CallEnd): void;
-  /** Something was noted for people: an event beyond ordinary life, or a halt. */
+  /** Something was noted for people: an event beyond ordinary life, or a halt; with its count when it was noted before. */
   noted?(notice: Notice): void;
 }
 
-const MAX_NOTED = 100;
 /** Ordinary life is not noted. */
 const ordinary: ReadonlySet<string> = new Set(['stateWritten', 'filtered', 'released', 'claimed']);
 
@@ -81,10 +81,10 @@ export class Meter {
   readonly totals: Totals = noTotals();
   readonly rows: Rate;
   readonly bytes: Rate;
-  /** The last hundred, oldest first. Words, not events: those hold on to what was fetched. */
-  readonly noted: Notice[] = [];
   /** How long the last inserts took, seconds. */
   readonly inserts = new RecentDurations();
+  /** Words, not events: those hold on to what was fetched. */
+  readonly #notices = new Notices();
   readonly #listeners = new Set<MeterListener>();
   readonly #now: () => number;
   readonly #partitions = new Map<number, PartitionFacts>();
@@ -102,6 +102,11 @@ export class Meter {
 
   get nowMs(): number {
     return this.#now();
+  }
+
+  /** The last hundred, oldest first. */
+  get noted(): readonly Notice[] {
+    return this.#notices.all;
   }
 
   get partitions(): Iterable<PartitionFacts> {
@@ -240,9 +245,7 @@ export class Meter {
   }
 
   #note(event: Noteworthy): void {
-    const noted = notice(event, this.#now());
-    this.noted.push(noted);
-    if (this.noted.length > MAX_NOTED) this.noted.shift();
+    const noted = this.#notices.add(notice(event, this.#now()));
     for (const listener of this.#listeners) listener.noted?.(noted);
   }
 }
