@@ -1,11 +1,12 @@
 /**
  * What an ingestion does at this moment, kept up to date from its events, its outcomes and the calls of its ports. One
- * meter an ingestion; status, metrics and the page read it. Imports: errors, events, model.
+ * meter an ingestion; status, metrics and the page read it. Imports: errors, events, model, ports.
  */
 import type { IngestError } from '../errors.js';
 import type { IngestEvent, Outcome } from '../events.js';
 import type { Assignment } from '../model/record.js';
 import { partitionName } from '../model/partition-name.js';
+import type { InsertBatch } from '../ports.js';
 import { notice, type Notice, type Noteworthy } from './notice.js';
 import { Notices } from './notices.js';
 import { Rate } from './rate.js';
@@ -68,6 +69,8 @@ export interface MeterListener {
   event?(event: IngestEvent): void;
   outcome?(outcome: Outcome): void;
   call?(end: CallEnd): void;
+  /** A batch is about to be inserted; again with each attempt where the sink is one function. */
+  batch?(batch: InsertBatch): void;
   /** Something was noted for people: an event beyond ordinary life, or a halt; with its count when it was noted before. */
   noted?(notice: Notice): void;
 }
@@ -213,6 +216,11 @@ export class Meter {
     }
     this.#halts.delete(partitionName(facts.assignment));
     facts.halted = undefined;
+  }
+
+  /** A batch is about to be inserted. */
+  batch(batch: InsertBatch): void {
+    for (const listener of this.#listeners) listener.batch?.(batch);
   }
 
   /** A call begins; what it gives is called once when it ends. */

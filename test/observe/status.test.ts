@@ -196,7 +196,7 @@ describe('what limits', () => {
   test('nothing limits what is up to date, and who paused it is told so', () => {
     const hand = new ByHand().assign(0).logEnds(10).deliver(0, 9, 10);
     expect(hand.observed.status().limit).toBe('none');
-    hand.isPaused = true;
+    hand.pauses.pause();
     expect(hand.observed.status().limit).toBe('paused');
   });
 
