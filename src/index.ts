@@ -22,6 +22,9 @@ export type { Call, CallEnd, MeterListener, Phase } from './observe/meter.js';
 export type { Notice } from './observe/notice.js';
 export type { Totals } from './observe/totals.js';
 export { registerMetrics, type MetricsConfig } from './observe/metrics.js';
+export { serveControl, type ControlSocket } from './observe/control-socket.js';
+export type { Controls } from './observe/control.js';
+export type { PartitionSelection } from './model/pauses.js';
 export { serveStatus, type StatusServer, type StatusServerConfig } from './observe/http.js';
 
 /** Adapters. */

@@ -4,9 +4,10 @@
  * Imports: Node, commander, errors, observe.
  */
 import { readFileSync } from 'node:fs';
-import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
+import { Argument, Command, CommanderError, InvalidArgumentError, Option } from 'commander';
 import { errorCodes, hasCode } from '../errors.js';
 import { check } from './check.js';
+import { controlActions, controlCommand, type ControlCommandOptions } from './control.js';
 import { drainCommand, type DrainCommandOptions } from './drain.js';
 import { importConnect, type ImportConnectOptions } from './import-connect.js';
 import { peekCommand, type PeekCommandOptions } from './peek.js';
@@ -24,7 +25,7 @@ const { version } = JSON.parse(readFileSync(new URL('../../../package.json', imp
 
 const exitCodes = `
 Exit codes:
-  0    done; run: drained after SIGTERM, SIGINT or SIGHUP: everything taken was inserted, settled and committed
+  0    done; run: drained after SIGTERM, SIGINT or control drain: everything taken was inserted, settled and committed
   1    a defect of this program
   2    the command line or the configuration cannot be used
   3    a check before the start refused (server unreachable, topic or table missing, dedup window); no record was taken
@@ -53,7 +54,9 @@ const program = new Command('kafka-clickhouse-rx')
 
 program
   .command('run')
-  .description('ingest until SIGTERM, SIGINT or SIGHUP, which drain; a second SIGTERM or SIGINT ends at once')
+  .description(
+    'ingest until SIGTERM or SIGINT, which drain; a second one ends at once. SIGHUP reads the configuration again',
+  )
   .argument(
     '<config>',
     'a JSON file, or an ESM file that default-exports the same object; "${NAME}" takes an environment variable',
@@ -64,7 +67,7 @@ program
       .default('info'),
   )
   .action(async (path: string, options: { logLevel: string }) => {
-    process.exitCode = await run(await readConfig(path), options);
+    process.exitCode = await run(await readConfig(path), { ...options, reread: () => readConfig(path) });
   });
 
 program
@@ -76,6 +79,22 @@ program
   .option('--json', 'print the status as one JSON object a look')
   .action(async (url: string | undefined, options: TopOptions) => {
     process.exitCode = await top(url, options);
+  });
+
+program
+  .command('control')
+  .description(
+    'tell a running process: pause (nothing more is fetched), resume, drain (as SIGTERM does), reload (as SIGHUP does)',
+  )
+  .addArgument(new Argument('<action>', 'what to tell it').choices(controlActions))
+  .argument('[config]', 'the configuration that it runs with: its control.socket, or http.listen and http.token')
+  .option('--socket <path>', 'its control.socket, in place of a configuration')
+  .option('--topic <topic>', 'pause, resume: only this topic')
+  .option('--partition <number>', 'pause, resume: only this partition of the topic', wholeNumber(0))
+  .option('--json', 'print one JSON object: { "asked", "phase", "partitions", "paused" }')
+  .action(async (action: (typeof controlActions)[number], path: string | undefined, options: ControlCommandOptions) => {
+    const config = path === undefined ? undefined : await readConfig(path);
+    process.exitCode = await controlCommand(action, config, options);
   });
 
 program

@@ -47,9 +47,15 @@ async function parsed(path: string, parse: (text: string) => unknown, hint: stri
   }
 }
 
+let imports = 0;
+
 async function importDefault(path: string): Promise<unknown> {
   const file = resolve(path);
-  const loaded = (await import(pathToFileURL(file).href).catch(async (error: unknown) => {
+  const url = pathToFileURL(file);
+  // Node keeps a module by its address: read again, it needs another one. What it imports stays as it was.
+  imports += 1;
+  if (imports > 1) url.searchParams.set('read', String(imports));
+  const loaded = (await import(url.href).catch(async (error: unknown) => {
     throw unusable(path, await importFault(file, error), 'the file must be an ESM file that can be imported');
   })) as { readonly default?: unknown };
   if (loaded.default !== undefined) return loaded.default;

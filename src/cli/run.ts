@@ -1,23 +1,28 @@
 /**
  * The command `run`: an ingestion with signals, log lines and an exit code.
- * Imports: cli/log, config, errors, kafka, observe, pipeline, rxjs.
+ * Imports: cli/log, config, errors, kafka, model, observe, pipeline, rxjs.
  */
 import { catchError, lastValueFrom, of, tap } from 'rxjs';
 import type { CheckedConfig } from '../config/config.js';
 import { asIngestError } from '../errors.js';
-import { serveStatus, type StatusServer } from '../observe/http.js';
-import { programRegistry, registerMetrics } from '../observe/metrics.js';
+import { Pauses } from '../model/pauses.js';
+import type { Controls } from '../observe/control.js';
 import type { Ingestion } from '../pipeline/ingestion.js';
 import { ingest } from '../pipeline/ingest.js';
 import { DRAIN_TIMEOUT_MS } from '../kafka/option-values.js';
 import { budgetHere, mib } from '../pipeline/memory-budget.js';
 import { errorLine, eventLine, outcomeLine } from './log/lines.js';
 import { Log } from './log/log.js';
+import { Reload } from './reload.js';
+import { serveAsked } from './serve.js';
+import { listenToSignals } from './signals.js';
 import { statusFields, statusLine } from './summary.js';
 import { notDrained, Tally } from './tally.js';
 
 export interface RunOptions {
   readonly logLevel: string;
+  /** Reads the configuration again. */
+  readonly reread: () => Promise<CheckedConfig>;
 }
 
 /** Of the log, when the process ends. */
@@ -28,13 +33,49 @@ const SUMMARY_MS = 60_000;
 const CLOSING_MS = 5000;
 
 /** Resolves with the exit code once everything has been let go. */
-export async function run(config: CheckedConfig, { logLevel }: RunOptions): Promise<number> {
+export async function run(config: CheckedConfig, { logLevel, reread }: RunOptions): Promise<number> {
   const log = new Log({ level: logLevel, terminal: terminalHere() });
   const stopping = new AbortController();
-  const tally = new Tally();
-  const overtime = drainLimit(stopping.signal, (config.kafka.drainTimeoutMs ?? DRAIN_TIMEOUT_MS) + CLOSING_MS);
-  const listening = listenToSignals(stopping, log);
+  const reload = new Reload({ log, read: reread, stopping: stopping.signal });
+  const program: Program = { log, stopping, reload, pauses: new Pauses() };
+  const listening = listenToSignals({ log, stopping, reload: () => void reload.ask(), logCloseMs: LOG_CLOSE_MS });
   const warnings = warningsTo(log);
+  let ended: Ended;
+  try {
+    for (let next = config; ; next = ended.next) {
+      ended = await ingestWith(next, program);
+      if (ended.next === undefined) break;
+    }
+  } finally {
+    listening.stop();
+    warnings.stop();
+  }
+  await log.close(LOG_CLOSE_MS);
+  return ended.exitCode;
+}
+
+/** What goes on when the configuration is exchanged. */
+interface Program {
+  readonly log: Log;
+  /** Aborted: the program drains and ends. */
+  readonly stopping: AbortController;
+  readonly reload: Reload;
+  /** What was paused stays paused. */
+  readonly pauses: Pauses;
+}
+
+type Ended = { readonly exitCode: number; readonly next?: undefined } | { readonly next: CheckedConfig };
+
+/** One configuration, until it is drained, fails, or another one takes its place. */
+async function ingestWith(config: CheckedConfig, program: Program): Promise<Ended> {
+  const { log, stopping, reload } = program;
+  const tally = new Tally();
+  const draining = new AbortController();
+  const drain = () => draining.abort();
+  stopping.signal.addEventListener('abort', drain, { once: true });
+  if (stopping.signal.aborted) drain();
+  reload.begin(config, drain);
+  const overtime = drainLimit(draining.signal, (config.kafka.drainTimeoutMs ?? DRAIN_TIMEOUT_MS) + CLOSING_MS);
   const budget = budgetHere(config.kafka.budgetBytes);
   log.info(
     {
@@ -45,49 +86,53 @@ export async function run(config: CheckedConfig, { logLevel }: RunOptions): Prom
     },
     'starting',
   );
+  let isDrained = false;
   try {
-    await Promise.race([
-      ingestInto(config, { log, tally, stopping }),
-      overtime.isOver.then(() => tally.fail(notDrained())),
+    isDrained = await Promise.race([
+      ingestInto(config, { ...program, tally, draining: draining.signal }),
+      overtime.isOver.then(() => (tally.fail(notDrained()), false)),
     ]);
   } finally {
     overtime.stop();
-    listening.stop();
-    warnings.stop();
+    stopping.signal.removeEventListener('abort', drain);
   }
   if (tally.worst?.code === 'KCR_DRAIN_TIMEOUT') log.line(errorLine(tally.worst, 'not drained'));
   log.info({ ...tally.totals }, 'stopped');
-  await log.close(LOG_CLOSE_MS);
-  return tally.exitCode;
+  const next = reload.take();
+  return isDrained && next !== undefined && !stopping.signal.aborted ? { next } : { exitCode: tally.exitCode };
 }
 
-interface Running {
-  readonly log: Log;
+interface Running extends Program {
   readonly tally: Tally;
-  readonly stopping: AbortController;
+  readonly draining: AbortSignal;
 }
 
-async function ingestInto(config: CheckedConfig, { log, tally, stopping }: Running): Promise<void> {
+/** Gives whether it came to its end without an error. */
+async function ingestInto(config: CheckedConfig, running: Running): Promise<boolean> {
+  const { log, tally, stopping, draining, pauses } = running;
   const ingestion = ingest(config, {
-    signal: stopping.signal,
+    signal: draining,
     onEvent: (event) => {
-      tally.event(event, stopping.signal.aborted);
+      tally.event(event, draining.aborted);
       log.line(eventLine(event));
     },
     onFinding: ({ what, detail, todo }) => log.warn({ what, todo }, detail),
   });
-  const serving = await serveIfAsked(config, ingestion, log);
+  pauses.applyTo(ingestion);
+  const serving = await serveAsked(config, ingestion, { log, controls: controlsOf(ingestion, running) });
   const telling = tellStatus(ingestion, log);
+  let hasFailed = false;
   const outcomes = ingestion.pipe(
     tap((outcome) => {
       tally.outcome(outcome);
       log.line(outcomeLine(outcome));
-      if (tally.isAllHalted() && !stopping.signal.aborted) {
+      if (tally.isAllHalted() && !draining.aborted) {
         log.line({ level: 'error', message: 'every partition of this process has halted; ending', fields: {} });
         stopping.abort();
       }
     }),
     catchError((thrown: unknown) => {
+      hasFailed = true;
       const error = asIngestError(thrown, 'KCR_INTERNAL', 'the ingestion failed');
       tally.fail(error);
       // What was refused before the start is for the person who started it, not for a log.
@@ -100,22 +145,31 @@ async function ingestInto(config: CheckedConfig, { log, tally, stopping }: Runni
     await lastValueFrom(outcomes, { defaultValue: undefined });
   } finally {
     telling.stop();
-    await serving?.close();
+    await serving.close();
   }
+  return !hasFailed;
 }
 
-/** A page, metrics and health, where the configuration asks for them. */
-async function serveIfAsked(
-  { http, delivery, kafka }: CheckedConfig,
-  ingestion: Ingestion,
-  log: Log,
-): Promise<StatusServer | undefined> {
-  if (http === undefined) return undefined;
-  const registry = programRegistry();
-  registerMetrics(ingestion, { registry, info: { delivery, group: kafka.groupId } });
-  const server = await serveStatus(ingestion, { ...http, registry });
-  log.info({ url: server.url }, 'status is served');
-  return server;
+/** What can be told from outside; each is a line in the log. */
+function controlsOf(ingestion: Ingestion, { log, stopping, reload, pauses }: Program): Controls {
+  return {
+    status: () => ingestion.status(),
+    pause: (selection) => {
+      pauses.pause(selection);
+      ingestion.pause(selection);
+      log.info({ ...selection }, 'paused by control');
+    },
+    resume: (selection) => {
+      pauses.resume(selection);
+      ingestion.resume(selection);
+      log.info({ ...selection }, 'resumed by control');
+    },
+    drain: () => {
+      log.info({}, 'draining, told by control');
+      stopping.abort();
+    },
+    reload: () => void reload.ask(),
+  };
 }
 
 /** At a terminal in a line that lives, else as a line once a minute. */
@@ -145,29 +199,6 @@ function drainLimit(draining: AbortSignal, limitMs: number): { readonly isOver: 
   });
   return { isOver, stop: () => clearTimeout(timer) };
 }
-
-/**
- * The first signal drains, a second SIGTERM or SIGINT ends the process at once. SIGHUP only drains: a terminal that is
- * closed sends it twice, by the shell and by the kernel.
- */
-function listenToSignals(stopping: AbortController, log: Log): { stop(): void } {
-  const on = (signal: keyof typeof codeAtOnce) => () => {
-    if (!stopping.signal.aborted) {
-      log.info({ signal }, 'draining; a second SIGTERM or SIGINT ends at once');
-      return stopping.abort();
-    }
-    const code = codeAtOnce[signal];
-    if (code === undefined) return;
-    log.warn({ signal }, 'second signal: ending at once; what is in flight is in doubt and will be replayed');
-    void log.close(LOG_CLOSE_MS).then(() => process.exit(code));
-  };
-  const handlers = (['SIGTERM', 'SIGINT', 'SIGHUP'] as const).map((signal) => [signal, on(signal)] as const);
-  for (const [signal, handler] of handlers) process.on(signal, handler);
-  return { stop: () => handlers.forEach(([signal, handler]) => process.off(signal, handler)) };
-}
-
-/** With which a second signal ends the process. */
-const codeAtOnce = { SIGTERM: 143, SIGINT: 130, SIGHUP: undefined } as const;
 
 /** Node's own warnings become log lines: it would write them beside these, and wait for whoever reads them. */
 function warningsTo(log: Log): { stop(): void } {

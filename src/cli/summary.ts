@@ -8,7 +8,6 @@ const limits: Partial<Readonly<Record<Limit, string>>> = {
   clickhouse: 'ClickHouse limits',
   state: 'the state store limits',
   ours: 'this process limits',
-  paused: 'paused',
 };
 
 /** "12.3k rows/s · 1.2M behind, 2 min left · in doubt for 12 s · ClickHouse limits · 2 of 8 partitions halted" */
@@ -16,12 +15,14 @@ export function statusLine(status: IngestStatus): string {
   const { phase, partitions, rowsPerSecond, lagRecords, etaSeconds, inDoubtSinceMs, atMs, limit, totals } = status;
   if (phase !== 'running') return `${phase} · ${count(totals.rows)} rows`;
   const halted = partitions.filter((each) => each.halted !== undefined).length;
+  const paused = partitions.filter((each) => each.isPaused).length;
   const left = etaSeconds === undefined ? '' : `, ${duration(etaSeconds)} left`;
   return [
     `${count(rowsPerSecond)} rows/s`,
     lagRecords === 0 ? 'up to date' : `${count(lagRecords)} behind${left}`,
     inDoubtSinceMs === undefined ? '' : `in doubt for ${duration((atMs - inDoubtSinceMs) / 1000)}`,
     lagRecords === 0 ? '' : (limits[limit] ?? ''),
+    status.isPaused ? 'paused' : paused === 0 ? '' : `${paused} of ${partitions.length} partitions paused`,
     halted === 0 ? '' : `${halted} of ${partitions.length} partitions halted`,
     `${count(totals.rows)} rows`,
   ]
@@ -42,6 +43,7 @@ export function statusFields(status: IngestStatus): Readonly<Record<string, unkn
     limit,
     partitions: partitions.length,
     halted: partitions.filter((each) => each.halted !== undefined).length,
+    paused: partitions.filter((each) => each.isPaused).length,
     rows: totals.rows,
     retries: totals.retries,
   };

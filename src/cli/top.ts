@@ -90,10 +90,14 @@ function cells(each: PartitionProgress, nowMs: number): string[] {
   ];
 }
 
-function stateOf({ halted, inDoubtSinceMs, isDraining, lagRecords, limit }: PartitionProgress, nowMs: number): string {
+function stateOf(
+  { halted, inDoubtSinceMs, isDraining, isPaused, lagRecords, limit }: PartitionProgress,
+  nowMs: number,
+): string {
   if (halted !== undefined) return `halted ${halted.code}: ${halted.hint ?? halted.message}`;
   if (inDoubtSinceMs !== undefined) return `in doubt for ${duration((nowMs - inDoubtSinceMs) / 1000)}`;
   if (isDraining) return 'draining';
+  if (isPaused) return 'paused';
   return lagRecords === 0 ? 'up to date' : limit === 'none' ? 'running' : `waits for ${limit}`;
 }
 

@@ -74,18 +74,34 @@ export interface IngestConfig {
    * embedder calls `serveStatus`.
    */
   readonly http?: HttpConfig | undefined;
+  /** How the program `run` can be told to pause, resume, drain or reload. Without it: by signals only. */
+  readonly control?: ControlConfig | undefined;
   /** How a call that failed is made again. @default {} */
   readonly retry?: Pick<RetryConfig, 'minDelayMs' | 'maxDelayMs' | 'maxAttempts'> | undefined;
 }
 
+export interface ControlConfig {
+  /**
+   * Path of a Unix socket, at most 103 bytes, that `control` uses to pause, resume, drain or reload the program `run`.
+   * Only its owner may open it (mode 0600).
+   */
+  readonly socket: string;
+}
+
 export interface HttpConfig {
   /**
-   * `host:port` to listen at; port 0 takes a free one. Whoever reaches it can read the status, and nothing else.
+   * `host:port` to listen at; port 0 takes a free one. Whoever reaches it can read the status, and nothing else without
+   * the token.
    * @default '127.0.0.1:9464'
    */
   readonly listen?: string | undefined;
   /** Names by which it may be asked, beside `localhost` and addresses. @default [] */
   readonly allowedHosts?: readonly string[] | undefined;
+  /**
+   * With it in the header `authorization: Bearer …` one may POST `/api/pause`, `/api/resume`, `/api/drain` and
+   * `/api/reload`; 16 characters or more of letters, digits and `-._~+/=`. @default none: nothing can be told
+   */
+  readonly token?: string | undefined;
 }
 
 export interface KafkaConfig extends Pick<

@@ -12,7 +12,7 @@ import { BROKER_ADDRESS, sourceDefaults, sourceLimits } from '../kafka/option-va
 import type { KafkaClientOptions, SaslOptions } from '../kafka/options.js';
 import { MAX_PENDING, MAX_PENDING_DEFAULT } from '../ledger.js';
 import { KEEPER_PATH, keeperDefaults } from '../state/keeper-settings.js';
-import { DEFAULT_LISTEN, LISTEN } from '../observe/listen.js';
+import { DEFAULT_LISTEN, LISTEN, MAX_SOCKET_PATH_BYTES } from '../observe/listen.js';
 import type { IngestConfig } from './ingest-config.js';
 import { durationMs, limited, positive } from './numbers.js';
 import { reach, webAddress } from './reach.js';
@@ -127,6 +127,20 @@ export const configSchema = z.strictObject({
     .strictObject({
       listen: z.string().regex(LISTEN, `expected "host:port", such as "${DEFAULT_LISTEN}"`).exactOptional(),
       allowedHosts: z.array(z.string().min(1)).exactOptional(),
+      token: z
+        .string()
+        .regex(/^[\w\-.~+/=]{16,}$/, 'expected 16 characters or more of letters, digits and -._~+/=')
+        .exactOptional(),
+    })
+    .exactOptional(),
+  control: z
+    .strictObject({
+      socket: z
+        .string()
+        .min(1)
+        .refine((path) => Buffer.byteLength(path) <= MAX_SOCKET_PATH_BYTES, {
+          error: `expected a path of at most ${MAX_SOCKET_PATH_BYTES} bytes`,
+        }),
     })
     .exactOptional(),
   retry: z

@@ -1,7 +1,8 @@
 /**
  * What a person may say about the Kafka side, with its defaults and its checks. Values only: no connection, no
- * kafkajs but for the types of its authentication. Imports: Node, events, kafka/connection, options.
+ * kafkajs but for the types of its authentication. Imports: Node, events, kafka/connection, model, options.
  */
+import { Pauses } from '../model/pauses.js';
 import type { ConnectionOptions } from 'node:tls';
 import { ignoreEvents, type OnEvent } from '../events.js';
 import { limitFault, refuseFault, wordFault, type OptionFault } from '../options.js';
@@ -166,6 +167,8 @@ export interface SourceSettings extends ClientSettings {
   readonly onCorruptBatch: 'halt' | 'skip';
   readonly stateDecides: boolean;
   readonly onEvent: OnEvent;
+  /** What takes nothing more for now; it outlives assignments and subscriptions. */
+  readonly pauses: Pauses;
 }
 
 /** @throws `KCR_CONFIG` */
@@ -215,6 +218,7 @@ function withDefaults(options: KafkaSourceOptions): Omit<SourceSettings, keyof C
     onCorruptBatch: of('onCorruptBatch'),
     stateDecides: of('stateDecides'),
     onEvent: options.onEvent ?? ignoreEvents,
+    pauses: new Pauses(),
   };
 }
 

@@ -103,8 +103,11 @@ export function kafkaSourceOver(
     claimed: (assignment, inDoubtUpTo) => partitions()?.claimed(assignment, inDoubtUpTo),
     done: (assignment, lastOffset) => partitions()?.done(assignment, lastOffset),
     halt: (assignment) => partitions()?.halt(assignment),
-    pause: () => partitions()?.pause(true),
-    resume: () => partitions()?.pause(false),
+    pause: (selection) => settings.pauses.pause(selection),
+    resume: (selection) => {
+      settings.pauses.resume(selection);
+      partitions()?.resumed();
+    },
     drain: () => subscribed.drain(),
     progress: () => partitions()?.progress() ?? { partitions: [] },
     get outstandingBytes() {

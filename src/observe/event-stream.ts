@@ -10,6 +10,8 @@ const STATUS_MS = 1000;
 /** Five minutes of points are kept for the page's charts. */
 const MAX_POINTS = 300;
 const MAX_LISTENERS = 20;
+/** Notices a second. */
+const MAX_FRESH = 100;
 /** What may wait for a listener, bytes. */
 const MAX_WAITING_BYTES = 1_048_576;
 
@@ -19,11 +21,12 @@ export class EventStream {
   readonly #timer: NodeJS.Timeout;
   readonly #points: Point[] = [];
   readonly #stopListening: () => void;
-  #fresh = 0;
+  /** What was noted since the last tick, each as it stands. */
+  readonly #fresh = new Map<number, Notice>();
 
   constructor(observed: Observed) {
     this.#observed = observed;
-    this.#stopListening = observed.listen({ noted: () => (this.#fresh += 1) });
+    this.#stopListening = observed.listen({ noted: (notice) => this.#fresh.set(notice.id, notice) });
     this.#timer = setInterval(() => this.#tick(), STATUS_MS).unref();
   }
 
@@ -56,8 +59,8 @@ export class EventStream {
     const { rowsPerSecond, lagRecords, insertSeconds } = status;
     this.#points.push({ rowsPerSecond, lagRecords, insertSeconds });
     if (this.#points.length > MAX_POINTS) this.#points.shift();
-    const noted = this.#fresh === 0 ? [] : this.#observed.noted().slice(-this.#fresh);
-    this.#fresh = 0;
+    const noted = [...this.#fresh.values()].slice(-MAX_FRESH);
+    this.#fresh.clear();
     if (this.#listeners.size === 0) return;
     const text = messages(status, noted);
     for (const response of this.#listeners) this.#send(response, text);

@@ -1,6 +1,7 @@
 /**
  * A small server about one ingestion: `/` (the page), `/metrics`, `/livez`, `/readyz`, `/api/status`, `/events`. It
- * only reads: GET and HEAD. It shows no values of records. Imports: Node, errors, prom-client.
+ * only reads (GET and HEAD), unless there is a token for `POST /api/pause` and the like. It shows no values of records.
+ * Imports: Node, errors, prom-client.
  */
 import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
@@ -8,6 +9,7 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import { isIP, type AddressInfo } from 'node:net';
 import type { Registry } from 'prom-client';
 import { IngestError } from '../errors.js';
+import { control, controlPaths, isAuthorized, type Controls } from './control.js';
 import { EventStream } from './event-stream.js';
 import { DEFAULT_LISTEN, listenAddress } from './listen.js';
 import { liveness, readiness, type Health } from './health.js';
@@ -24,6 +26,11 @@ export interface StatusServerConfig {
   readonly allowedHosts?: readonly string[];
   /** What `/metrics` gives; without one it answers 404. */
   readonly registry?: Registry | undefined;
+  /**
+   * What may be told by `POST /api/pause`, `resume`, `drain`, each with the header `authorization: Bearer` and this
+   * token. Without it nothing can be told. @default none
+   */
+  readonly control?: { readonly token: string; readonly controls: Controls } | undefined;
 }
 
 /** A status server that listens. */
@@ -34,17 +41,28 @@ export interface StatusServer {
   close(): Promise<void>;
 }
 
-const REQUEST_LIMIT_MS = 10_000;
-const MAX_CONNECTIONS = 100;
+export const REQUEST_LIMIT_MS = 10_000;
+export const MAX_CONNECTIONS = 100;
 
 /** Rejects with `KCR_CONFIG` when it cannot listen there. */
 export async function serveStatus(observed: Observed, config: StatusServerConfig = {}): Promise<StatusServer> {
   const { host, port } = listenAddress(config.listen ?? DEFAULT_LISTEN);
   const events = new EventStream(observed);
-  const routes = routesOf(observed, config, events);
+  const { control, allowedHosts = [] } = config;
+  const serving: Serving = {
+    routes: routesOf(observed, config, events),
+    controls: control?.controls,
+    refusal: ({ headers, method }) => {
+      if (!isAllowedHost(headers.host, allowedHosts)) return plain(421, 'this name is not served here\n');
+      const isRead = method === 'GET' || method === 'HEAD';
+      // A web page cannot send this header here: the browser would ask first, and OPTIONS is not answered.
+      if (isRead || control === undefined || isAuthorized(headers.authorization, control.token)) return undefined;
+      return { ...plain(401, 'the token is missing or wrong\n'), headers: { 'www-authenticate': 'Bearer' } };
+    },
+  };
   const server = createServer(
     { requestTimeout: REQUEST_LIMIT_MS, headersTimeout: REQUEST_LIMIT_MS },
-    (request, response) => answer(request, response, { routes, allowedHosts: config.allowedHosts ?? [] }),
+    (request, response) => answer(request, response, serving),
   );
   server.maxConnections = MAX_CONNECTIONS;
   await listening(server, host, port);
@@ -81,7 +99,7 @@ interface Page {
   readonly headers?: Readonly<Record<string, string>>;
 }
 
-type Route = (response: ServerResponse, request: IncomingMessage) => Page | Promise<Page> | undefined;
+export type Route = (response: ServerResponse, request: IncomingMessage) => Page | Promise<Page> | undefined;
 
 function routesOf(
   observed: Observed,
@@ -92,7 +110,7 @@ function routesOf(
     ['/', () => statusPage()],
     ['/livez', () => healthPage(liveness(observed.status()))],
     ['/readyz', () => healthPage(readiness(observed.status()))],
-    ['/api/status', () => json({ ...observed.status(), notices: observed.noted() })],
+    ['/api/status', () => jsonPage({ ...observed.status(), notices: observed.noted() })],
     [
       '/metrics',
       async () =>
@@ -104,21 +122,32 @@ function routesOf(
   ]);
 }
 
-interface Serving {
+export interface Serving {
   readonly routes: ReadonlyMap<string, Route>;
-  readonly allowedHosts: readonly string[];
+  /** Undefined: nothing can be told. */
+  readonly controls: Controls | undefined;
+  /** What is answered to whom may not ask this. */
+  readonly refusal: (request: IncomingMessage) => Page | undefined;
 }
 
-function answer(request: IncomingMessage, response: ServerResponse, { routes, allowedHosts }: Serving): void {
+export function answer(request: IncomingMessage, response: ServerResponse, serving: Serving): void {
+  const { routes, controls } = serving;
   const send = (page: Page): void => {
     if (response.headersSent || response.destroyed) return;
     response.writeHead(page.status, { ...always, 'content-type': page.type, ...page.headers });
     response.end(request.method === 'HEAD' ? undefined : page.body);
   };
-  if (!isAllowedHost(request.headers.host, allowedHosts)) return send(plain(421, 'this name is not served here\n'));
-  if (request.method !== 'GET' && request.method !== 'HEAD')
-    return send({ ...plain(405, 'only GET\n'), headers: { allow: 'GET, HEAD' } });
-  const path = (request.url ?? '/').split('?', 1)[0] as string;
+  const refused = serving.refusal(request);
+  if (refused !== undefined) return send(refused);
+  const [path = '/', query] = (request.url ?? '/').split('?', 2);
+  const action = controls === undefined ? undefined : controlPaths.get(path);
+  const allowed = action === undefined ? ['GET', 'HEAD'] : ['POST'];
+  if (!allowed.includes(request.method ?? ''))
+    return send({ ...plain(405, `only ${allowed.join(', ')}\n`), headers: { allow: allowed.join(', ') } });
+  if (action !== undefined && controls !== undefined) {
+    const { status, body } = control(controls, action, new URLSearchParams(query));
+    return send(jsonPage(body, status));
+  }
   const route = routes.get(path);
   if (route === undefined) return send(plain(404, `nothing at this path; there is ${[...routes.keys()].join(', ')}\n`));
   Promise.resolve()
@@ -148,8 +177,8 @@ function plain(status: number, body: string): Page {
   return { status, type: 'text/plain; charset=utf-8', body };
 }
 
-function json(value: unknown): Page {
-  return { status: 200, type: 'application/json', body: JSON.stringify(value) };
+export function jsonPage(value: unknown, status = 200): Page {
+  return { status, type: 'application/json', body: JSON.stringify(value) };
 }
 
 function healthPage({ isGood, why }: Health): Page {

@@ -3,6 +3,8 @@
  */
 import { IngestError } from '../errors.js';
 
+/** What a kernel takes of a Unix socket's path: 104 on macOS, 108 on Linux, with the zero behind it. */
+export const MAX_SOCKET_PATH_BYTES = 103;
 export const DEFAULT_LISTEN = '127.0.0.1:9464';
 /** `host:port`, `[::1]:port`, or `:port`, which is loopback. */
 export const LISTEN = /^(?:\[([0-9a-fA-F:.]+)\]|([^:[\]/]*)):(\d{1,5})$/;

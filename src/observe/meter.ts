@@ -1,12 +1,14 @@
 /**
  * What an ingestion does at this moment, kept up to date from its events, its outcomes and the calls of its ports. One
- * meter an ingestion; status, metrics and the page read it. Imports: errors, events, model.
+ * meter an ingestion; status, metrics and the page read it. Imports: errors, events, model, ports.
  */
 import type { IngestError } from '../errors.js';
 import type { IngestEvent, Outcome } from '../events.js';
 import type { Assignment } from '../model/record.js';
 import { partitionName } from '../model/partition-name.js';
+import type { InsertBatch } from '../ports.js';
 import { notice, type Notice, type Noteworthy } from './notice.js';
+import { Notices } from './notices.js';
 import { Rate } from './rate.js';
 import { RecentDurations } from './recent-durations.js';
 import { countEvent, countOutcome, noTotals, type Totals } from './totals.js';
@@ -71,11 +73,12 @@ export interface MeterListener {
   outcome?(outcome: Outcome): void;
   /** A call to a server has ended, well or not. */
   call?(end: CallEnd): void;
-  /** Something was noted for people: an event beyond ordinary life, or a halt. */
+  /** A batch is about to be inserted; again with each attempt where the sink is one function. */
+  batch?(batch: InsertBatch): void;
+  /** Something was noted for people: an event beyond ordinary life, or a halt; with its count when it was noted before. */
   noted?(notice: Notice): void;
 }
 
-const MAX_NOTED = 100;
 /** Ordinary life is not noted. */
 const ordinary: ReadonlySet<string> = new Set(['stateWritten', 'filtered', 'released', 'claimed']);
 
@@ -85,10 +88,10 @@ export class Meter {
   readonly totals: Totals = noTotals();
   readonly rows: Rate;
   readonly bytes: Rate;
-  /** The last hundred, oldest first. Words, not events: those hold on to what was fetched. */
-  readonly noted: Notice[] = [];
   /** How long the last inserts took, seconds. */
   readonly inserts = new RecentDurations();
+  /** Words, not events: those hold on to what was fetched. */
+  readonly #notices = new Notices();
   readonly #listeners = new Set<MeterListener>();
   readonly #now: () => number;
   readonly #partitions = new Map<number, PartitionFacts>();
@@ -106,6 +109,11 @@ export class Meter {
 
   get nowMs(): number {
     return this.#now();
+  }
+
+  /** The last hundred, oldest first. */
+  get noted(): readonly Notice[] {
+    return this.#notices.all;
   }
 
   get partitions(): Iterable<PartitionFacts> {
@@ -214,6 +222,11 @@ export class Meter {
     facts.halted = undefined;
   }
 
+  /** A batch is about to be inserted. */
+  batch(batch: InsertBatch): void {
+    for (const listener of this.#listeners) listener.batch?.(batch);
+  }
+
   /** A call begins; what it gives is called once when it ends. */
   call(call: Call, topic: string, partition: number): (error?: IngestError) => void {
     const facts = this.find(topic, partition);
@@ -244,9 +257,7 @@ export class Meter {
   }
 
   #note(event: Noteworthy): void {
-    const noted = notice(event, this.#now());
-    this.noted.push(noted);
-    if (this.noted.length > MAX_NOTED) this.noted.shift();
+    const noted = this.#notices.add(notice(event, this.#now()));
     for (const listener of this.#listeners) listener.noted?.(noted);
   }
 }

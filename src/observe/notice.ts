@@ -4,8 +4,8 @@
 import type { IngestEvent, Outcome } from '../events.js';
 import { publicText } from './public-text.js';
 
-/** Something that people should see, in words. It holds no value of a record. */
-export interface Notice {
+/** One thing that happened, as it is told. */
+export interface NewNotice {
   readonly atMs: number;
   readonly level: 'info' | 'warn' | 'error';
   readonly kind: string;
@@ -13,6 +13,22 @@ export interface Notice {
   readonly partition?: number | undefined;
   readonly text: string;
   readonly hint?: string | undefined;
+}
+
+/** What people should see. The same thing told again, of this partition or another, is one notice with a count. */
+export interface Notice extends NewNotice {
+  /** Tells notices apart; kept while the count grows. */
+  readonly id: number;
+  /** When it was told first, milliseconds since the epoch. */
+  readonly atMs: number;
+  /** When it was told last. */
+  readonly lastMs: number;
+  readonly times: number;
+  /** The partition that it was told of last, with its topic. */
+  readonly topic?: string | undefined;
+  readonly partition?: number | undefined;
+  /** The partitions that it was told of: "flights/0-7, flights/12"; undefined: it is about none. */
+  readonly where: string | undefined;
 }
 
 const texts: Readonly<Record<string, string>> = {
@@ -37,7 +53,7 @@ const infos: ReadonlySet<string> = new Set(['assigned', 'revoked', 'finished', '
 /** What is worth to be noted. */
 export type Noteworthy = IngestEvent | Extract<Outcome, { kind: 'halted' }>;
 
-export function notice(event: Noteworthy, atMs: number): Notice {
+export function notice(event: Noteworthy, atMs: number): NewNotice {
   const { kind } = event;
   if (event.kind === 'tableChanged')
     return { atMs, kind, level: event.level, text: `${event.table}: ${event.message}`, hint: event.hint };

@@ -80,6 +80,7 @@ function observedSink(sink: BatchSink, meter: Meter): BatchSink {
 
 /** Notes that the batch is on its way. */
 function opened(batch: InsertBatch, meter: Meter): InsertBatch {
+  meter.batch(batch);
   const { assignment, lastOffset, records, intent, replay } = batch;
   const facts = meter.find(assignment.topic, assignment.partition);
   if (facts === undefined || facts.assignment.assignmentId !== assignment.assignmentId) return batch;

@@ -3,6 +3,7 @@
  * summary lines show. Pure. Imports: model, ports.
  */
 import type { Call, HaltFacts, Meter, MeterListener, PartitionFacts, Phase } from './meter.js';
+import type { Pauses } from '../model/pauses.js';
 import { partitionName } from '../model/partition-name.js';
 import type { Notice } from './notice.js';
 import type { SourceFacts, SourceProgress } from '../ports.js';
@@ -37,6 +38,8 @@ export interface PartitionProgress {
   /** The byte budget has no room for more of it. */
   readonly isFull: boolean;
   readonly isDraining: boolean;
+  /** Nothing more of it is fetched until it is resumed. */
+  readonly isPaused: boolean;
   readonly halted: Halt | undefined;
 }
 
@@ -54,6 +57,7 @@ export interface IngestStatus {
   readonly atMs: number;
   readonly startedAtMs: number;
   readonly phase: Phase;
+  /** All partitions are paused, those that may be assigned later included. */
   readonly isPaused: boolean;
   readonly rowsPerSecond: number;
   readonly bytesPerSecond: number;
@@ -86,15 +90,19 @@ export interface Observed {
 export interface StatusInput {
   readonly meter: Meter;
   readonly source: SourceFacts;
-  readonly isPaused: boolean;
+  readonly pauses: Pick<Pauses, 'has' | 'isAll'>;
 }
 
-export function ingestStatus({ meter, source, isPaused }: StatusInput): IngestStatus {
+export function ingestStatus({ meter, source, pauses }: StatusInput): IngestStatus {
   const { nowMs } = meter;
+  const isPaused = pauses.isAll;
   const known = new Map(source.partitions.map((each) => [partitionName(each), each]));
   const partitions = [...meter.partitions]
     .map((facts) => {
-      return partitionProgress(facts, known.get(partitionName(facts.assignment)), { nowMs, isPaused });
+      return partitionProgress(facts, known.get(partitionName(facts.assignment)), {
+        nowMs,
+        isPaused: pauses.has(facts.assignment),
+      });
     })
     .sort((a, b) => (a.topic === b.topic ? a.partition - b.partition : a.topic < b.topic ? -1 : 1));
   const rowsPerSecond = meter.rows.perSecond(nowMs);
@@ -150,6 +158,7 @@ function partitionProgress(
     limit: limitOf(facts, source, lagRecords, isPaused),
     isFull: source?.isFull === true,
     isDraining: facts.isDraining,
+    isPaused,
     halted: facts.halted && haltOf(facts.halted),
   };
 }

@@ -61,7 +61,7 @@ export interface IngestOptions {
  * config)`.
  *
  * @returns One outcome for each batch, in the order of its partition; `halted` when a partition takes nothing more.
- * `pause` and `resume` are for whoever is behind it and does not keep up.
+ * `pause`, `resume` and `drain` tell it what to do.
  * @throws `KCR_CONFIG` at once. Into the stream: whatever a check before the start refuses, and what the source cannot
  * go on after.
  */
@@ -78,21 +78,21 @@ export function ingest(
 }
 
 function ingestion(own: OwnPorts, checked: CheckedConfig, options: IngestOptions = {}): Ingestion {
-  return ingestionOf((subscriber, { meter, opened, onEvent }) => {
-    const { signal } = options;
+  return ingestionOf((subscriber, { meter, opened, onEvent, draining }) => {
+    const signal = options.signal === undefined ? draining : AbortSignal.any([options.signal, draining]);
     const starting = new AbortController();
     const giveUp = () => {
       subscriber.complete();
       starting.abort(new IngestError('KCR_PREFLIGHT', 'The start was called off'));
     };
-    signal?.addEventListener('abort', giveUp, { once: true });
-    const started = () => signal?.removeEventListener('abort', giveUp);
+    signal.addEventListener('abort', giveUp, { once: true });
+    const started = () => signal.removeEventListener('abort', giveUp);
     subscriber.add(() => {
       started();
       starting.abort(new IngestError('KCR_PREFLIGHT', 'The start was called off'));
     });
-    if (signal?.aborted === true) return giveUp();
-    const told = { ...options, onEvent };
+    if (signal.aborted) return giveUp();
+    const told = { ...options, signal, onEvent };
     openWith(own, checked, { ...told, signal: starting.signal }).then(
       (ports) => {
         started();

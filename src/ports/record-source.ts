@@ -3,6 +3,7 @@
  */
 import type { Observable, ObservableInput } from 'rxjs';
 import type { IngestError } from '../errors.js';
+import type { PartitionSelection } from '../model/pauses.js';
 import type { Assignment, Chunk } from '../model/record.js';
 
 /**
@@ -136,10 +137,13 @@ export interface RecordSource {
    * Without it a partition that has halted stays halted.
    */
   reassign?(assignment: Assignment, afterMs?: number): void;
-  /** No more chunks of any assignment, until `resume`. For consumers that are slower than the ingestion. */
-  pause?(): void;
+  /**
+   * No more chunks of the selected partitions, of all without a selection, until `resume`. It holds for partitions that
+   * are assigned later, too. What was said last counts: of a partition, else of its topic, else of all.
+   */
+  pause?(selection?: PartitionSelection): void;
   /** Goes on where it paused. */
-  resume?(): void;
+  resume?(selection?: PartitionSelection): void;
   /** How far it is at this moment, for status and metrics. Without it nobody knows of a lag. */
   progress?(): SourceFacts;
   /** Revokes every assignment with a release, then ends; `events` completes. */
@@ -151,10 +155,10 @@ export type SeekableSource = RecordSource & Required<Pick<RecordSource, 'cluster
 
 /** What can be told to wait while others catch up: a source, or an `Ingestion`. */
 export interface Pausable {
-  /** Takes nothing new from now on; what was taken goes on. */
-  pause(): void;
-  /** Goes on where it paused. */
-  resume(): void;
+  /** Takes nothing new from now on; what was taken goes on. Without a selection: all partitions. */
+  pause(selection?: PartitionSelection): void;
+  /** Without a selection: all, whatever was paused one by one. */
+  resume(selection?: PartitionSelection): void;
 }
 
 /** A member of a consumer group: it can do all of it. */

@@ -78,8 +78,8 @@ function sparingCommits(source: OffsetSource, book: OffsetBook): GroupSource {
     done: (assignment, lastOffset) => source.done(assignment, lastOffset),
     halt: (assignment) => source.halt(assignment),
     reassign: (assignment, afterMs) => source.reassign(assignment, afterMs),
-    pause: () => source.pause(),
-    resume: () => source.resume(),
+    pause: (selection) => source.pause(selection),
+    resume: (selection) => source.resume(selection),
     drain: () => source.drain(),
     progress: () => source.progress?.() ?? { partitions: [] },
   };

@@ -1,6 +1,7 @@
 // An ingestion that is fed by hand.
 import { IngestError } from '../../src/errors.js';
 import type { Assignment } from '../../src/model/record.js';
+import { Pauses } from '../../src/model/pauses.js';
 import { Meter } from '../../src/observe/meter.js';
 import { ingestStatus, type Observed } from '../../src/observe/status.js';
 import type { SourceFacts } from '../../src/ports.js';
@@ -17,10 +18,10 @@ export const assignmentOf = (partition: number, more: Partial<Assignment> = {}):
 export class ByHand {
   nowMs = 1_700_000_000_000;
   source: SourceFacts = { partitions: [] };
-  isPaused = false;
+  readonly pauses = new Pauses();
   readonly meter = new Meter(() => this.nowMs);
   readonly observed: Observed = {
-    status: () => ingestStatus({ meter: this.meter, source: this.source, isPaused: this.isPaused }),
+    status: () => ingestStatus({ meter: this.meter, source: this.source, pauses: this.pauses }),
     noted: () => this.meter.noted,
     listen: (listener) => this.meter.listen(listener),
   };

@@ -95,7 +95,11 @@ test('what is noted holds on to no record: a slice of one keeps megabytes of wha
   const error = new IngestError('KCR_POISON', 'no', { offset: 7, hint: 'mend the producer' });
   hand.meter.event({ kind: 'excluded', assignment: assignmentOf(0), record, error, replay: false });
   expect(hand.observed.noted().at(-1)).toEqual({
+    id: 2,
     atMs: hand.nowMs,
+    lastMs: hand.nowMs,
+    times: 1,
+    where: 'flights/0',
     kind: 'excluded',
     level: 'warn',
     topic: 'flights',
@@ -105,12 +109,55 @@ test('what is noted holds on to no record: a slice of one keeps megabytes of wha
   });
 });
 
-test('of what was noted the last hundred are kept', () => {
-  const hand = new ByHand();
-  for (let partition = 0; partition < 150; partition++) hand.assign(partition);
-  expect(hand.observed.noted().map(({ partition }) => partition)).toEqual(
-    Array.from({ length: 100 }, (_, i) => i + 50),
-  );
+describe('what was noted', () => {
+  const retry = (hand: ByHand, partition: number, attempt: number) => {
+    const error = new IngestError('KCR_CLICKHOUSE_UNREACHABLE', 'connection refused');
+    const assignment = assignmentOf(partition);
+    hand.meter.event({ kind: 'retry', call: 'insert', assignment, attempt, delayMs: 100, error });
+  };
+  const times = (hand: ByHand) => hand.observed.noted().map((each) => each.times);
+
+  test('an outage is one notice with its count and its partitions: what was noted before it stays to be read', () => {
+    const hand = new ByHand().halt(7);
+    for (let attempt = 1; attempt <= 100; attempt++) {
+      hand.nowMs += 10_000;
+      for (const partition of [0, 1, 2, 5]) retry(hand, partition, attempt);
+    }
+    const [first, second, ...more] = hand.observed.noted();
+    expect([first?.kind, more]).toEqual(['halted', []]);
+    expect(second).toMatchObject({ kind: 'retry', times: 400, where: 'flights/0-2, flights/5', partition: 5 });
+    expect([second?.atMs, second?.lastMs]).toEqual([hand.nowMs - 990_000, hand.nowMs]);
+  });
+
+  test('what comes again after two minutes of silence is another notice', () => {
+    const hand = new ByHand();
+    retry(hand, 0, 1);
+    hand.nowMs += 120_000;
+    retry(hand, 0, 2);
+    hand.nowMs += 120_001;
+    retry(hand, 0, 1);
+    expect(times(hand)).toEqual([2, 1]);
+  });
+
+  test('what is told again is told to listeners under the same id', () => {
+    const hand = new ByHand();
+    const told: number[][] = [];
+    hand.meter.listen({ noted: (notice) => told.push([notice.id, notice.times]) });
+    retry(hand, 0, 1);
+    retry(hand, 1, 1);
+    expect(told).toEqual([
+      [1, 1],
+      [1, 2],
+    ]);
+  });
+
+  test('the last hundred are kept', () => {
+    const hand = new ByHand();
+    for (let i = 0; i < 150; i++) hand.halt(i, new IngestError('KCR_STORE', `of state ${i}`));
+    expect(hand.observed.noted().map(({ partition }) => partition)).toEqual(
+      Array.from({ length: 100 }, (_, i) => i + 50),
+    );
+  });
 });
 
 describe('what limits', () => {
@@ -149,7 +196,7 @@ describe('what limits', () => {
   test('nothing limits what is up to date, and who paused it is told so', () => {
     const hand = new ByHand().assign(0).logEnds(10).deliver(0, 9, 10);
     expect(hand.observed.status().limit).toBe('none');
-    hand.isPaused = true;
+    hand.pauses.pause();
     expect(hand.observed.status().limit).toBe('paused');
   });
 

@@ -1,6 +1,6 @@
 // ingest over ports of one's own, and its valve. Nothing of it needs a server.
-import { Subject, lastValueFrom, of, toArray } from 'rxjs';
-import { describe, expect, test } from 'vitest';
+import { NEVER, Subject, lastValueFrom, of, tap, toArray } from 'rxjs';
+import { describe, expect, test, vi } from 'vitest';
 import type { IngestConfig } from '../../src/config/config.js';
 import { fromRecords } from '../../src/from-records.js';
 import { toReadable } from '../../src/node-streams.js';
@@ -146,6 +146,47 @@ describe('its valve', () => {
     await new Promise((resolve) => setTimeout(resolve, 50));
     running.unsubscribe();
     expect(calls).toEqual(['pause']);
+  });
+
+  test('a selection reaches the source as it was said, also one that begins later', async () => {
+    const said: unknown[] = [];
+    const { sink } = keeping();
+    const source: SeekableSource = Object.assign(fromRecords(NEVER, { topic: 'clicks' }), {
+      pause: (selection: unknown) => void said.push(['pause', selection]),
+      resume: (selection: unknown) => void said.push(['resume', selection]),
+    });
+    const ingestion = ingest({ source, sink, store: memoryStore() }, config);
+    ingestion.pause({ topic: 'clicks' });
+    ingestion.resume({ topic: 'clicks', partition: 1 });
+    const running = ingestion.subscribe();
+    await vi.waitFor(() => expect(ingestion.status().partitions).toHaveLength(1));
+    expect(ingestion.status()).toMatchObject({ isPaused: false, partitions: [{ partition: 0, isPaused: true }] });
+    ingestion.resume();
+    running.unsubscribe();
+    expect(said).toEqual([
+      ['pause', { topic: 'clicks' }],
+      ['resume', { topic: 'clicks', partition: 1 }],
+      ['resume', undefined],
+    ]);
+  });
+
+  test('drained, it delivers what it has taken and completes, as with its signal', async () => {
+    const { records, ingestion } = valved();
+    const kinds: string[] = [];
+    const ended = lastValueFrom(ingestion.pipe(tap(({ kind }) => kinds.push(kind))));
+    await vi.waitFor(() => expect(ingestion.status().partitions).toHaveLength(1));
+    records.next({ value: '{}' });
+    ingestion.drain();
+    await ended;
+    expect(kinds).toEqual(['delivered']);
+    expect(ingestion.status().phase).toBe('over');
+  });
+
+  test('drained during the checks before the start, it completes at once', async () => {
+    const { ingestion } = valved();
+    const ended = lastValueFrom(ingestion, { defaultValue: 'nothing' });
+    ingestion.drain();
+    expect(await ended).toBe('nothing');
   });
 
   test('is what a Node stream closes when its reader does not keep up', async () => {

@@ -1,7 +1,8 @@
 /**
  * Whether a line is written, or counted with others of its kind: what befalls three hundred
- * partitions at once is one fact. Pure. Imports: nothing.
+ * partitions at once is one fact. Pure. Imports: model.
  */
+import { partitionNames } from '../../model/partition-name.js';
 
 export interface Place {
   readonly topic: string;
@@ -36,8 +37,6 @@ interface Kind<Line> {
   places: Map<string, Set<number>>;
   last: Line | undefined;
 }
-
-const MAX_NAMES = 20;
 
 export class Repeats<Line> {
   readonly #kinds = new Map<string, Kind<Line>>();
@@ -98,25 +97,7 @@ export class Repeats<Line> {
         last: undefined,
       });
       const partitions = [...places.values()].reduce((sum, { size }) => sum + size, 0);
-      return [{ times, partitions, names: namesOf(places), last }];
+      return [{ times, partitions, names: partitionNames(places), last }];
     });
   }
-}
-
-function namesOf(places: ReadonlyMap<string, ReadonlySet<number>>): string {
-  const names = [...places].flatMap(([topic, partitions]) =>
-    runsOf([...partitions].sort((a, b) => a - b)).map((run) => `${topic}/${run}`),
-  );
-  return names.length <= MAX_NAMES ? names.join(', ') : `${names.slice(0, MAX_NAMES).join(', ')}, …`;
-}
-
-/** Ascending numbers as "0-7", "12". */
-function runsOf(numbers: readonly number[]): readonly string[] {
-  const runs: { first: number; last: number }[] = [];
-  for (const number of numbers) {
-    const run = runs.at(-1);
-    if (run?.last === number - 1) run.last = number;
-    else runs.push({ first: number, last: number });
-  }
-  return runs.map(({ first, last }) => (first === last ? `${first}` : `${first}-${last}`));
 }

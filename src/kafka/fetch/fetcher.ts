@@ -36,7 +36,6 @@ export class Fetcher {
   /** Brokers with a fetch under way. */
   readonly #busy = new Set<number>();
   #allAssigned: readonly AssignedPartition[] = [];
-  #paused = false;
   #woken = false;
   #timer: NodeJS.Timeout | undefined;
   #looking: NodeJS.Timeout | undefined;
@@ -78,11 +77,6 @@ export class Fetcher {
     this.wake();
   }
 
-  pause(paused: boolean): void {
-    this.#paused = paused;
-    if (!paused) this.wake();
-  }
-
   /** There is room where there was none. */
   roomMade(): void {
     this.#pace.roomMade();
@@ -116,13 +110,13 @@ export class Fetcher {
 
   /** Looks at each partition once: read on, fetch, or leave it for later. */
   #start(): void {
-    if (this.#signal.aborted || this.#paused) return;
-    const { credits } = this.#ports;
+    if (this.#signal.aborted) return;
+    const { credits, settings } = this.#ports;
     const byLeader = new Map<number, { ready: AssignedPartition[]; waiting: boolean }>();
     const nowMs = performance.now();
     let laterMs = Infinity;
     for (const assigned of this.#allAssigned) {
-      if (assigned.state !== 'active' || assigned.halted) continue;
+      if (assigned.state !== 'active' || assigned.halted || settings.pauses.has(assigned.assignment)) continue;
       if (assigned.notBeforeMs > nowMs) {
         laterMs = Math.min(laterMs, assigned.notBeforeMs - nowMs);
         continue;
@@ -139,7 +133,8 @@ export class Fetcher {
       else group.waiting = true;
     }
     for (const assigned of this.#allAssigned) {
-      if (assigned.unread !== undefined && !assigned.busy && this.#reading.mayRead(assigned))
+      const { unread, busy, assignment } = assigned;
+      if (unread !== undefined && !busy && !settings.pauses.has(assignment) && this.#reading.mayRead(assigned))
         void this.#readOn(assigned);
     }
     for (const [leader, { ready, waiting }] of byLeader) if (ready.length > 0) void this.#fetch(leader, ready, waiting);
@@ -286,7 +281,7 @@ export class Fetcher {
       assigned.state === 'active' &&
       !assigned.halted &&
       assigned.next === offset &&
-      !this.#paused &&
+      !this.#ports.settings.pauses.has(assigned.assignment) &&
       !this.#signal.aborted
     );
   }

@@ -116,8 +116,9 @@ export class AssignedPartitions {
     this.#fetcher.wake();
   }
 
-  pause(paused: boolean): void {
-    this.#fetcher.pause(paused);
+  /** Some that were paused may go on. */
+  resumed(): void {
+    this.#fetcher.wake();
   }
 
   progress(): SourceFacts {

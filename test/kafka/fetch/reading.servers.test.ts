@@ -3,10 +3,10 @@ import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { CompressionTypes, Partitioners, type Message, type Producer } from 'kafkajs';
 import { firstValueFrom, from } from 'rxjs';
-import { beforeAll, describe, expect, onTestFinished, test } from 'vitest';
+import { beforeAll, describe, expect, onTestFinished, test, vi } from 'vitest';
 import { registerCodecs } from '../../../src/kafka/fetch/codecs.js';
 import { checkKafka, lagOf } from '../../../src/kafka/preflight.js';
-import type { KafkaSourceOptions } from '../../../src/kafka/source.js';
+import { kafkaSource, type KafkaSourceOptions } from '../../../src/kafka/source.js';
 import { createTopic, deleteRecordsBefore, kafkaClient, withAdmin } from '../../stack/clients.js';
 import { sharedStack } from '../../stack/shared.js';
 import { send as produce } from '../send.js';
@@ -420,6 +420,27 @@ describe('back-pressure', () => {
     watching.source.resume();
     await watching.until(({ records }) => records.length === 20);
     expect(watching.values).toEqual(numbers(20).map(String));
+  });
+
+  test('a partition that is paused before it begins gives nothing until it is resumed, the others do', async () => {
+    const topic = await newTopic(2);
+    await produce(
+      brokers,
+      topic,
+      numbers(20).map((i) => ({ value: `${i}`, partition: i % 2 })),
+    );
+    const source = kafkaSource({ brokers, groupId: topic, topics: [topic], fromBeginning: true });
+    source.pause({ topic, partition: 0 });
+    const read = [0, 0];
+    const running = source.events.subscribe((event) => {
+      if (event.kind === 'fetched') read[event.assignment.partition]! += [...event.chunk.records].length;
+    });
+    onTestFinished(() => running.unsubscribe());
+    await vi.waitFor(() => expect(read[1]).toBe(10), { timeout: 20_000 });
+    await sleep(600);
+    expect(read).toEqual([0, 10]);
+    source.resume({ topic, partition: 0 });
+    await vi.waitFor(() => expect(read).toEqual([10, 10]), { timeout: 20_000 });
   });
 });
 
