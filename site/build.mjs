@@ -4,6 +4,7 @@ import { spawnSync } from 'node:child_process';
 import { cpSync, mkdirSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname, join, posix, relative, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { schemaPage } from './schema-page.mjs';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 const pages = join(root, '.cache/site');
@@ -41,6 +42,8 @@ for (const path of documents) {
   if (!path.endsWith('.md')) cpSync(source, join(pages, 'public', posix.basename(path)));
   else writeFileSync(join(pages, placeOf(path)), toSite(path, readFileSync(source, 'utf8')));
 }
+const schema = JSON.parse(readFileSync(join(root, 'config.schema.json'), 'utf8'));
+writeFileSync(join(pages, 'all-keys.md'), schemaPage(schema));
 cpSync(join(root, 'bench/chart.svg'), join(pages, 'public/chart.svg'));
 
 run('npx', ['typedoc', '--options', 'site/typedoc.json']);
@@ -49,6 +52,7 @@ const titleOf = (file) => /^# (.+)$/m.exec(readFileSync(join(pages, file), 'utf8
 const menu = documents
   .filter((path) => path.endsWith('.md'))
   .map(placeOf)
+  .flatMap((file) => (file === 'configuration.md' ? [file, 'all-keys.md'] : [file]))
   .map((file) => ({ text: titleOf(file), link: `/${file.replace(/(index)?\.md$/, '')}` }));
 run('npx', ['vitepress', 'build', 'site'], { SITE_PAGES: JSON.stringify(menu) });
 
