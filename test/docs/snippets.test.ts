@@ -56,6 +56,7 @@ describe('configurations', () => {
     '/run/secrets/client.pem': cert,
     '/run/secrets/client.key': key,
     '/run/secrets/clickhouse': 'a password',
+    '/run/secrets/control': '0123456789abcdef',
   };
   const readFile = (path: string) => files[path] ?? expect.fail(`the snippet names another file: ${path}`);
   const environment = { KAFKA_BROKERS: '127.0.0.1:9092', CLICKHOUSE_HOST: 'localhost' };
@@ -66,7 +67,7 @@ describe('configurations', () => {
 
   test.each(written('json'))('of %s is taken, or has a record a line: %#', (_path, text) => {
     if (text.startsWith('{"')) for (const line of text.trim().split('\n')) expect(parseJson(line)).toBeTypeOf('object');
-    else expect(() => checkConfig(parseJson(text), environment)).not.toThrow();
+    else expect(() => checkConfig({ ...base, ...(parseJson(text) as object) }, environment, readFile)).not.toThrow();
   });
 });
 
