@@ -21,6 +21,7 @@ export type { Halt, IngestStatus, Limit, Observed, PartitionProgress } from './o
 export type { Call, CallEnd, MeterListener, Phase } from './observe/meter.js';
 export type { Notice } from './observe/notice.js';
 export type { Totals } from './observe/totals.js';
+export { registerOpenTelemetry, type OpenTelemetryConfig } from './observe/open-telemetry.js';
 export { registerMetrics, type MetricsConfig } from './observe/metrics.js';
 export { serveControl, type ControlSocket } from './observe/control-socket.js';
 export type { Controls } from './observe/control.js';

@@ -76,6 +76,12 @@ export interface IngestConfig {
   readonly http?: HttpConfig | undefined;
   /** How the program `run` can be told to pause, resume, drain or reload. Without it: by signals only. */
   readonly control?: ControlConfig | undefined;
+  /**
+   * The program `run` gives its metrics and a span a batch to the global providers of `@opentelemetry/api`, which must
+   * be installed; an SDK that sets them is loaded by `node --import`. An embedder calls `registerOpenTelemetry`.
+   * @default false
+   */
+  readonly openTelemetry?: boolean | undefined;
   /** How a call that failed is made again. @default {} */
   readonly retry?: Pick<RetryConfig, 'minDelayMs' | 'maxDelayMs' | 'maxAttempts'> | undefined;
 }

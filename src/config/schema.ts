@@ -133,6 +133,7 @@ export const configSchema = z.strictObject({
         .exactOptional(),
     })
     .exactOptional(),
+  openTelemetry: z.boolean().exactOptional(),
   control: z
     .strictObject({
       socket: z

@@ -5,7 +5,7 @@ import type { IngestStatus } from '../../src/observe/status.js';
 import { command, createTopic, produce } from '../stack/clients.js';
 import { sharedStack } from '../stack/shared.js';
 import type { Program } from './program.js';
-import { program, runConfig } from './program.js';
+import { configFile, program, runConfig } from './program.js';
 
 const stack = () => sharedStack();
 const events = (from: number, count: number) =>
@@ -69,4 +69,28 @@ test("the lag that is told is the log's, it goes as the rows come, and a halt sa
   expect(top.stdout).not.toContain('not JSON');
   running.signal('SIGTERM');
   expect((await running.ended).code).toBe(4);
+});
+
+test('with "openTelemetry" the providers that an SDK has set are given metrics and a span a batch', async () => {
+  const { name, config } = await place();
+  await produce(stack().brokers, name, events(0, 10));
+  const sdk = `import { createRequire } from 'node:module';
+    const require = createRequire(${JSON.stringify(import.meta.url)});
+    const { trace } = require('@opentelemetry/api');
+    const { BasicTracerProvider, SimpleSpanProcessor } = require('@opentelemetry/sdk-trace-base');
+    const exporter = {
+      export: (spans, done) => {
+        for (const { name, attributes } of spans) console.log(name, attributes['kcr.rows']);
+        done({ code: 0 });
+      },
+      shutdown: () => Promise.resolve(),
+    };
+    trace.setGlobalTracerProvider(new BasicTracerProvider({ spanProcessors: [new SimpleSpanProcessor(exporter)] }));`;
+  const env = { NODE_OPTIONS: `--import ${configFile(sdk, 'sdk.mjs')}` };
+  const running = runConfig({ ...config, openTelemetry: true }, env);
+  const rows = () =>
+    [...running.stdout.matchAll(new RegExp(`insert ${name} (\\d+)`, 'g'))].map(([, each]) => Number(each));
+  await running.until(() => rows().reduce((sum, each) => sum + each, 0) === 10, 'its spans told of all rows');
+  running.signal('SIGTERM');
+  expect((await running.ended).code).toBe(0);
 });
