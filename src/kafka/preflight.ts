@@ -1,12 +1,13 @@
 /**
  * What is asked of Kafka before the start: does it answer, does it let us in, are the topics there.
- * Imports: errors, kafka/connection, preflight.
+ * Imports: errors, kafka/connection, model, preflight.
  */
 import { IngestError } from '../errors.js';
 import { refusalFrom, type Finding } from '../preflight/finding.js';
 import { withAdmin } from './admin.js';
+import { nearNames } from '../model/near-names.js';
 import { clientSettings, type KafkaClientOptions } from './options.js';
-import { isGone } from './connection/metadata.js';
+import { isGone, topicNames } from './connection/metadata.js';
 
 export { lagOf, type PartitionLag } from './admin.js';
 
@@ -25,9 +26,10 @@ export async function checkKafka(
   const { brokers, topics } = options;
   return withAdmin(clientSettings(options), 'The check of Kafka', async (admin, cluster) => {
     const { clusterId } = await admin.describeCluster();
-    await cluster.addMultipleTargetTopics(topics).catch((thrown: unknown) => {
+    await cluster.addMultipleTargetTopics(topics).catch(async (thrown: unknown) => {
       const missing = topics.filter((topic) => isGone(cluster, topic));
-      throw missing.length > 0 ? topicMissing(missing, brokers) : thrown;
+      if (missing.length === 0) throw thrown;
+      throw topicMissing(missing, brokers, await topicNames(cluster).catch(() => []));
     });
     return {
       clusterId,
@@ -60,10 +62,17 @@ export async function kafkaFindings(options: Parameters<typeof checkKafka>[0]): 
   }
 }
 
-export function topicMissing(topics: readonly string[], brokers: readonly string[]): IngestError {
+/** `existing`: where the topics of the cluster are known, the names near to the missing ones are suggested. */
+export function topicMissing(
+  topics: readonly string[],
+  brokers: readonly string[],
+  existing: readonly string[] = [],
+): IngestError {
   const [first = ''] = topics;
   const message =
     topics.length === 1 ? `The topic ${first} does not exist` : `The topics ${topics.join(', ')} do not exist`;
-  const hint = `create it: kafka-topics.sh --bootstrap-server ${brokers[0]} --create --topic ${first} --partitions 4 --replication-factor 3`;
-  return new IngestError('KCR_TOPIC_MISSING', message, { topic: first, hint });
+  const near = [...new Set(topics.flatMap((topic) => nearNames(topic, existing)))];
+  const meant = near.length === 0 ? '' : `did you mean ${near.join(', ')}? Otherwise `;
+  const create = `kafka-topics.sh --bootstrap-server ${brokers[0]} --create --topic ${first} --partitions 4 --replication-factor 3`;
+  return new IngestError('KCR_TOPIC_MISSING', message, { topic: first, hint: `${meant}create it: ${create}` });
 }

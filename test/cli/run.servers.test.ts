@@ -272,6 +272,12 @@ describe('before a single record is taken, the program refuses', () => {
     await refusal(at.config, 3, /KCR_TOPIC_MISSING/, new RegExp(at.topic), /kafka-topics/);
   });
 
+  test('a topic that is misspelt: the one that is there is named', async () => {
+    const { config, topic } = await place();
+    const routes = config.routes.map((route) => ({ ...route, topic: `${topic}x` }));
+    await refusal({ ...config, routes }, 3, /KCR_TOPIC_MISSING/, new RegExp(`did you mean ${topic}\\b`));
+  });
+
   test('a table that is not there', async () => {
     const at = await place({ table: false });
     await refusal(at.config, 3, /KCR_TABLE_MISSING/, new RegExp(at.table));

@@ -56,7 +56,8 @@ export interface KafkajsBroker {
   connect(): Promise<void>;
   isConnected(): boolean;
   apiVersions(): Promise<Readonly<Record<number, { readonly maxVersion: number }>>>;
-  metadata: (this: KafkajsBroker, topics: readonly string[]) => Promise<unknown>;
+  /** Of these topics; undefined: of all. */
+  metadata: (this: KafkajsBroker, topics: readonly string[] | undefined) => Promise<unknown>;
   findGroupCoordinator(group: { groupId: string }): Promise<unknown>;
   joinGroup(request: {
     groupId: string;

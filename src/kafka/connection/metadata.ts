@@ -61,7 +61,7 @@ export function hookMetadata(pool: KafkajsBrokerPool): void {
   });
 }
 
-function inOurWay(kafka: KafkajsRequest, topics: readonly string[], newest: number): KafkajsRequest {
+function inOurWay(kafka: KafkajsRequest, topics: readonly string[] | undefined, newest: number): KafkajsRequest {
   if (kafka.request.apiKey !== METADATA_API) return kafka;
   if (newest < ID_VERSION)
     return {
@@ -98,10 +98,12 @@ function tolerant(metadata: ClusterMetadata): ClusterMetadata {
 }
 
 /** https://kafka.apache.org/protocol#The_Messages_Metadata, version 10. */
-export function encodeMetadataRequest(topics: readonly string[]): EncodedRequest {
+export function encodeMetadataRequest(topics: readonly string[] | undefined): EncodedRequest {
   const writer = new FlexibleWriter();
+  if (topics === undefined)
+    writer.uvarint(0); // null: all topics
+  else writer.array(topics, (topic) => writer.id(undefined).string(topic).tags());
   return writer
-    .array(topics, (topic) => writer.id(undefined).string(topic).tags())
     .bool(false) // no topic is created by asking
     .bool(false)
     .bool(false) // nor is anybody's authorization asked for
@@ -143,6 +145,13 @@ function decodePartition(reader: AnswerReader): PartitionMetadata {
   for (let lists = 3; lists > 0; lists--) reader.array(() => reader.int32()); // replicas: all, in sync, offline
   reader.tags();
   return { partitionErrorCode, partitionId, leader };
+}
+
+/** The names of all topics that this user may see. The cluster must be connected. */
+export async function topicNames({ brokerPool }: Told): Promise<readonly string[]> {
+  const broker = Object.values(brokerPool.brokers ?? {}).find((one) => one.isConnected());
+  const told = (await broker?.metadata(undefined)) as Pick<ClusterMetadata, 'topicMetadata'> | undefined;
+  return told?.topicMetadata.map(({ topic }) => topic) ?? [];
 }
 
 type Told = Pick<KafkajsCluster, 'brokerPool'>;
