@@ -144,7 +144,8 @@ function lost(error: IngestError, batch: InsertBatch): IngestError {
   const range = rangeOf(batch);
   return new IngestError(
     error.code,
-    `${error.reason}; the ${batch.records.length} records of the offsets ${range} are lost to the table: at-most-once had committed them before the insert`,
+    `${error.reason}; the ${batch.records.length} records of the offsets ${range} are lost to the table: ` +
+      'at-most-once had committed them before the insert',
     {
       ...error.fields,
       hint: error.fields.hint ?? `ingest ${range} by a group of its own, or choose at-least-once`,

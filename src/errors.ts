@@ -36,7 +36,8 @@ export const errorCodes = {
     retryable: false,
     exitCode: 4,
     means:
-      'a transform or another operator of yours threw, dropped a batch or changed its range, or is another one than a range in doubt was recorded for',
+      'a transform or another operator of yours threw, dropped a batch or changed its range, or is another one ' +
+      'than a range in doubt was recorded for',
   },
   KCR_READ_BACK: { retryable: false, exitCode: 5, means: 'a range in doubt could not be verified' },
   KCR_ROW_COUNT: { retryable: false, exitCode: 5, means: 'ClickHouse read another number of rows than was sent' },

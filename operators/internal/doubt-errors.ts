@@ -16,7 +16,8 @@ export function doubledRows(after: string, offsets: readonly number[], place: Er
  */
 export function invisibleFill(missing: readonly number[], place: ErrorFields): IngestError {
   return unverifiable(
-    `A fill of ${nameOffsets(missing)} was answered, and the next look does not see them: nothing more is sent, and of each one copy too many may be in the table`,
+    `A fill of ${nameOffsets(missing)} was answered, and the next look does not see them: nothing more is sent, ` +
+      'and of each one copy too many may be in the table',
     place,
   );
 }
@@ -29,12 +30,17 @@ export function unprovenFill(why: string, place: ErrorFields): IngestError {
 function unverifiable(what: string, place: ErrorFields): IngestError {
   return new IngestError('KCR_READ_BACK', what, {
     ...place,
-    hint: 'compare the table with the topic by _partition and _offset, repair it, then start again: the range is still recorded as in doubt',
+    hint:
+      'compare the table with the topic by _partition and _offset, repair it, then start again: the range is ' +
+      'still recorded as in doubt',
   });
 }
 
 function nameOffsets(offsets: readonly number[]): string {
   const named = offsets.slice(0, NAMED_OFFSETS).join(', ');
   const more = offsets.length - NAMED_OFFSETS;
-  return `${offsets.length === 1 ? 'offset' : 'offsets'} ${named}${more > 0 ? ` and ${more} more, up to ${offsets.at(-1)}` : ''}`;
+  return (
+    `${offsets.length === 1 ? 'offset' : 'offsets'} ` +
+    `${named}${more > 0 ? ` and ${more} more, up to ` + `${offsets.at(-1)}` : ''}`
+  );
 }

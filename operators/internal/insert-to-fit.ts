@@ -37,7 +37,8 @@ export function insertToFit<T>(
   );
   const why = new IngestError(
     'KCR_INSERT_IN_DOUBT',
-    `${error.reason}; an earlier process may have sent it with fewer rows: if none of it is in the table after the wait, it is recorded again in parts`,
+    `${error.reason}; an earlier process may have sent it with fewer rows: if none of it is in the table after ` +
+      'the wait, it is recorded again in parts',
     error.fields,
   );
   return expectAbsent$.pipe(
@@ -51,14 +52,18 @@ function isThere(error: IngestError): IngestError {
   const { topic, partition, first, last } = error.fields;
   return new IngestError(
     'KCR_READ_BACK',
-    `${error.reason}; it is not sent in parts, since rows of its range are in the table: an earlier process has sent it under another transform`,
+    `${error.reason}; it is not sent in parts, since rows of its range are in the table: an earlier process has ` +
+      'sent it under another transform',
     {
       topic,
       partition,
       first,
       last,
       cause: error,
-      hint: 'go back to the transform with which it was sent, let everything in doubt be resolved ("kafka-clickhouse-rx drain"), then change it, and its `transformVersion` with it; or look the range up by hand, then set what is settled with "kafka-clickhouse-rx state reset"',
+      hint:
+        'go back to the transform with which it was sent, let everything in doubt be resolved ' +
+        '("kafka-clickhouse-rx drain"), then change it, and its `transformVersion` with it; or ' +
+        'look the range up by hand, then set what is settled with "kafka-clickhouse-rx state reset"',
     },
   );
 }

@@ -28,14 +28,19 @@ export function otherTransform(
 ): IngestError {
   return new IngestError(
     'KCR_TRANSFORM',
-    `The range in doubt was recorded for the transform version "${was}", and it is ${now === undefined ? 'none' : `"${now}"`} now: its rows could be others than those that may be in the table`,
+    `The range in doubt was recorded for the transform version "${was}", and it is ` +
+      `${now === undefined ? 'none' : `"${now}"`} now: its rows could be others than those that ` +
+      'may be in the table',
     {
       topic,
       partition,
       first,
       last,
       table: tables[0],
-      hint: `go back to the transform and its version "${was}", let everything in doubt be resolved ("kafka-clickhouse-rx drain"), then change both; where the change makes the very same rows of these records, keep the version`,
+      hint:
+        `go back to the transform and its version "${was}", let everything in doubt be resolved ` +
+        '("kafka-clickhouse-rx drain"), then change both; where the change makes the very same ' +
+        'rows of these records, keep the version',
     },
   );
 }

@@ -56,7 +56,10 @@ export function whyKept({ isNamed, canRecord, left }: Excludable): string | unde
   if (!isNamed) return 'the error does not name the record';
   if (!canRecord) return 'the batch came without the ledger that recorded its range';
   if (left > 0) return undefined;
-  return `too many others of its batch were left out already (at most ${MOST_EXCLUDED}, and half of a batch of more than ${2 * FEW_EXCLUDED}): the table or the topic is wrong, not a record`;
+  return (
+    `too many others of its batch were left out already (at most ${MOST_EXCLUDED}, and half of a batch of ` +
+    `more than ${2 * FEW_EXCLUDED}): the table or the topic is wrong, not a record`
+  );
 }
 
 /** Poison that is not left out, although the policy says so. */

@@ -115,6 +115,8 @@ function misplaced(
     partition,
     first,
     last,
-    hint: 'a batch without rows must pass too, so that its range is settled: leave records out with transformRows, which may give null, or pass { ...batch, records: [] }',
+    hint:
+      'a batch without rows must pass too, so that its range is settled: leave records out with ' +
+      'transformRows, which may give null, or pass { ...batch, records: [] }',
   });
 }

@@ -53,7 +53,9 @@ function wayTo(config: CheckedConfig | undefined, socket = config?.control?.sock
   const http = config?.http;
   if (http?.token === undefined)
     throw new IngestError('KCR_CONFIG', 'Nothing says how the process can be told', {
-      hint: 'set "control": { "socket": "…" }, or "token" in "http", in the configuration that it runs with, or give --socket',
+      hint:
+        'set "control": { "socket": "…" }, or "token" in "http", in the configuration that it runs with, or ' +
+        'give --socket',
     });
   const { host, port } = listenAddress(http.listen ?? DEFAULT_LISTEN);
   // An address for all of them is none to ask.
@@ -67,7 +69,9 @@ function ask({ name, options }: Way, path: string): Promise<ControlAnswer['body'
     const nobody = (why: string) =>
       reject(
         new IngestError('KCR_PREFLIGHT', `nothing answers at ${name}: ${why}`, {
-          hint: 'is the process up, and does this user own its socket? `run` writes "control is served" when it can be told',
+          hint:
+            'is the process up, and does this user own its socket? `run` writes "control is served" when it ' +
+            'can be told',
         }),
       );
     const signal = AbortSignal.timeout(ANSWER_LIMIT_MS);

@@ -62,7 +62,8 @@ export function importText({ plans, ignored, look }: ImportLook, isApplied: bool
     ...(ignored.length === 0
       ? []
       : [
-          `Ignored, since no route has the topic: ${ignored.map(({ topic, partition }) => `${topic}/${partition}`).join(', ')}.`,
+          'Ignored, since no route has the topic: ' +
+            `${ignored.map(({ topic, partition }) => `${topic}/${partition}`).join(', ')}.`,
         ]),
     ...(isGroupChecked
       ? []
@@ -71,7 +72,10 @@ export function importText({ plans, ignored, look }: ImportLook, isApplied: bool
         ]),
     ...(inDoubt
       ? [
-          'What is in doubt rests on the table still knowing the connector’s token: its dedup window must have been on while the connector ran, and import and run must follow soon after the connector stopped, since when it wrote its state is not known. To be certain, start the connector until its state is AFTER_PROCESSING, stop it, and import again.',
+          'What is in doubt rests on the table still knowing the connector’s token: its dedup window must have ' +
+            'been on while the connector ran, and import and run must follow soon after the connector ' +
+            'stopped, since when it wrote its state is not known. To be certain, start the connector ' +
+            'until its state is AFTER_PROCESSING, stop it, and import again.',
         ]
       : []),
   ];

@@ -94,7 +94,10 @@ export function resetText(
     members.length === 0
       ? []
       : [
-          `Group ${group} has ${members.length === 1 ? 'a member' : `${members.length} members`}. A process that runs ${isApplied ? 'was' : 'will be'} fenced: what it has under way may still land, then it claims the partition again and goes on at the new offset. Stop it first where rows must not double.`,
+          `Group ${group} has ${members.length === 1 ? 'a member' : `${members.length} members`}. A process that ` +
+            `runs ${isApplied ? 'was' : 'will be'} fenced: what it has under way may still land, then ` +
+            'it claims the partition again and goes on at the new offset. Stop it first where rows ' +
+            'must not double.',
         ];
   const end = isApplied ? 'Done.' : 'Nothing was changed. Add --apply to do it.';
   return [...parts, ...running.map((text) => wrap(text)), end].join('\n\n');
@@ -115,19 +118,23 @@ export function meaning(plan: ResetPlan, isApplied: boolean, nowMs: number): str
     words.push(`LOST: ${offsetsText(skipped)} (${count(skipped)}) ${are} skipped and never ingested`);
   if (perhapsLost !== undefined)
     words.push(
-      `PERHAPS LOST: ${offsetsText(perhapsLost)} (${count(perhapsLost)}) ${are} skipped while in doubt: in the table only if their insert landed`,
+      `PERHAPS LOST: ${offsetsText(perhapsLost)} (${count(perhapsLost)}) ${are} skipped while in doubt: in the ` +
+        'table only if their insert landed',
     );
   if (twice !== undefined)
     words.push(
-      `TWICE: ${offsetsText(twice)} (${count(twice)}) ${are} ingested again under new tokens: rows of them that the table has are then there twice`,
+      `TWICE: ${offsetsText(twice)} (${count(twice)}) ${are} ingested again under new tokens: rows of them that ` +
+        'the table has are then there twice',
     );
   if (perhapsTwice !== undefined)
     words.push(
-      `PERHAPS TWICE: ${offsetsText(perhapsTwice)} (${count(perhapsTwice)}) ${are} ingested again while in doubt: twice in the table if their insert landed`,
+      `PERHAPS TWICE: ${offsetsText(perhapsTwice)} (${count(perhapsTwice)}) ${are} ingested again while in doubt: ` +
+        'twice in the table if their insert landed',
     );
   for (const intent of forgotten)
     words.push(
-      `forgotten: ${rangeText(intent)} was in doubt (${durationText(nowMs - intent.atMs)} old, into ${intent.tables.join(', ')})`,
+      `forgotten: ${rangeText(intent)} was in doubt (${durationText(nowMs - intent.atMs)} old, into ` +
+        `${intent.tables.join(', ')})`,
     );
   if (words.length === 0) words.push('no row is lost or doubled by it');
   return words;

@@ -104,7 +104,10 @@ function heldText(
 ): string {
   const open = transactions.find((each) => each.topic === topic && each.partition === partition);
   const by = open === undefined ? 'an open transaction' : transactionText(open, nowMs);
-  return `${topic}/${partition}: offsets ${rangeText({ first: stableEnd, last: logEnd - 1 })} cannot be read yet: held back by ${by}.`;
+  return (
+    `${topic}/${partition}: offsets ${rangeText({ first: stableEnd, last: logEnd - 1 })} cannot be read yet: ` +
+    `held back by ${by}.`
+  );
 }
 
 function settledText(state: PartitionState | undefined): string {
@@ -119,7 +122,8 @@ function totalsText(partitions: readonly PartitionStatus[], nowMs: number): stri
     `${plural(partitions.length, 'partition')}${withoutState === 0 ? '' : ` (${withoutState} without a state)`}`,
     inDoubt.length === 0
       ? 'nothing in doubt'
-      : `${plural(inDoubt.length, 'range')} in doubt (${plural(offsets, 'offset')}, the oldest ${durationText(nowMs - oldestMs)})`,
+      : `${plural(inDoubt.length, 'range')} in doubt (${plural(offsets, 'offset')}, the oldest ` +
+        `${durationText(nowMs - oldestMs)})`,
     ...(halted === 0 ? [] : [`${halted} halted`]),
     `lag ${lag}${held === 0 ? '' : `, of which ${held} cannot be read yet`}`,
   ].join(', ');

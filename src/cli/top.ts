@@ -51,7 +51,9 @@ async function statusAt(url: string): Promise<IngestStatus> {
   } catch (cause) {
     const why = cause instanceof Error ? (cause.cause instanceof Error ? cause.cause.message : cause.message) : '';
     throw new IngestError('KCR_PREFLIGHT', `nothing answers at ${address}: ${why}`, {
-      hint: 'give the address that `run` has written as "status is served"; it serves one where the configuration has "http"',
+      hint:
+        'give the address that `run` has written as "status is served"; it serves one where the configuration ' +
+        'has "http"',
       cause,
     });
   }

@@ -89,12 +89,14 @@ function detailsOf(verdict: PartitionVerdict): string[] {
     ...(beyond === undefined
       ? []
       : [
-          `${place}: ${into} has rows up to offset ${beyond}, which the log has not reached: the topic was recreated or truncated, or another program writes there`,
+          `${place}: ${into} has rows up to offset ${beyond}, which the log has not reached: the topic was ` +
+            'recreated or truncated, or another program writes there',
         ]),
     ...(unreadable === 0
       ? []
       : [
-          `${place}: UNREADABLE in the topic: ${plural(unreadable, 'offset')}, which were not compared: ${damages.join('; ')}`,
+          `${place}: UNREADABLE in the topic: ${plural(unreadable, 'offset')}, which were not compared: ` +
+            `${damages.join('; ')}`,
         ]),
     ...(gone === 0
       ? []
@@ -119,7 +121,9 @@ function beginningText({ range, missing, stored }: PartitionVerdict): string {
     stored.first <= range.first
   )
     return '';
-  return `; the first offset with a row is ${stored.first}: if the group began there, say --from-offset ${stored.first}`;
+  return (
+    `; the first offset with a row is ${stored.first}: if the group began there, say --from-offset ` + `${stored.first}`
+  );
 }
 
 function contentsText({ topic, partition, table: into, contents }: PartitionVerdict): string[] {
@@ -132,12 +136,15 @@ function contentsText({ topic, partition, table: into, contents }: PartitionVerd
     ...(differing.count === 0
       ? []
       : [
-          `${topic}/${partition}: OTHER CONTENTS in ${into} than in the topic: ${columns}${more(differing.count, differing.first.length)}`,
+          `${topic}/${partition}: OTHER CONTENTS in ${into} than in the topic: ` +
+            `${columns}${more(differing.count, differing.first.length)}`,
         ]),
     ...(unread.count === 0
       ? []
       : [
-          `${topic}/${partition}: CONTENTS NOT COMPARED: ClickHouse cannot read ${plural(unread.count, 'record')} with the columns of ${into} as they are now: ${reasons}${more(unread.count, unread.first.length)}`,
+          `${topic}/${partition}: CONTENTS NOT COMPARED: ClickHouse cannot read ${plural(unread.count, 'record')} ` +
+            `with the columns of ${into} as they are now: ` +
+            `${reasons}${more(unread.count, unread.first.length)}`,
         ]),
   ];
 }
@@ -157,7 +164,8 @@ function outsideText({
     ...(unrecorded === undefined
       ? []
       : [
-          `${place}: ${into} has ${rows(unrecorded)}, which are neither settled nor in doubt: another group or program has inserted them, or the state is not the one they were inserted under`,
+          `${place}: ${into} has ${rows(unrecorded)}, which are neither settled nor in doubt: another group or ` +
+            'program has inserted them, or the state is not the one they were inserted under',
         ]),
     ...(unsettled === undefined
       ? []
@@ -165,7 +173,8 @@ function outsideText({
     ...(before === undefined
       ? []
       : [
-          `${place}: ${into} has ${rows(before)}, ${range === undefined ? 'which were not compared' : `before ${range.first}, where the comparison begins; they were not compared`}`,
+          `${place}: ${into} has ${rows(before)}, ` +
+            `${range === undefined ? 'which were not compared' : `before ${range.first}, where the comparison begins; they were not compared`}`,
         ]),
   ];
 }
@@ -181,7 +190,10 @@ function summary(verdict: Verdict): string {
     case 'differs':
       return `${what}: the table differs from the topic.${without}`;
     case 'clean':
-      return `${what}: every one is in the table exactly once${partitions.some(({ contents }) => contents !== undefined) ? ', with what it says' : ''}.`;
+      return (
+        `${what}: every one is in the table exactly ` +
+        `once${partitions.some(({ contents }) => contents !== undefined) ? ', with what it says' : ''}.`
+      );
     case 'incomplete':
       return records === 0
         ? `Nothing was compared, so nothing can be said of the table.${without}`

@@ -41,7 +41,9 @@ export async function readConnectState(
     if (found.length === 0) {
       throw new IngestError('KCR_TABLE_MISSING', `there is no table ${table}, or the user may not see it`, {
         table,
-        hint: 'its name is the option zkDatabase of the connector (connect_state unless it was set), its database the connector’s database',
+        hint:
+          'its name is the option zkDatabase of the connector (connect_state unless it was set), its database ' +
+          'the connector’s database',
       });
     }
     const missing = columns.filter((column) => !found.some((each) => each.name === column));

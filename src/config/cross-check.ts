@@ -34,7 +34,8 @@ function stateRules({ delivery, state }: CheckedConfig): void {
   if (state === undefined) {
     throw unusable(
       'state: missing, and delivery is "exactly-once"',
-      'add "state": { "store": "keeper", "connect": "host:2181", "path": "/kafka-clickhouse-rx" }, or choose "at-least-once"',
+      'add "state": { "store": "keeper", "connect": "host:2181", "path": "/kafka-clickhouse-rx" }, or choose ' +
+        '"at-least-once"',
     );
   }
   if (state.store === 'memory' && state.allowVolatile !== true) {

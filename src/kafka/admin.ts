@@ -100,9 +100,13 @@ function adminError(
   const why = thrown === undefined ? `no answer within ${limitMs / 1000} s` : reasonOf(thrown);
   const elsewhere = told.filter((address) => !brokers.includes(address));
   if (elsewhere.length > 0) {
-    const message = `Kafka answers at ${brokers.join(', ')} and gives the address ${elsewhere.join(', ')}, where no broker is reached from here: ${why}`;
+    const message =
+      `Kafka answers at ${brokers.join(', ')} and gives the address ${elsewhere.join(', ')}, where ` +
+      `no broker is reached from here: ${why}`;
     return new IngestError('KCR_KAFKA_UNREACHABLE', message, {
-      hint: "set the brokers' advertised.listeners to addresses that this machine reaches, or give the address of the listener that is meant for it",
+      hint:
+        "set the brokers' advertised.listeners to addresses that this machine reaches, or give the address of " +
+        'the listener that is meant for it',
       cause: thrown,
     });
   }

@@ -85,7 +85,9 @@ export async function commitToEmptyGroup(
         topic,
         partition,
         serverCode: type,
-        hint: 'stop every process of the group, wait until it is empty (kafka.sessionTimeoutMs after a kill), then do it again',
+        hint:
+          'stop every process of the group, wait until it is empty (kafka.sessionTimeoutMs after a kill), ' +
+          'then do it again',
       });
     }
     if (type !== undefined || thrown instanceof IngestError)

@@ -244,5 +244,9 @@ export function transactionText(
 
 /** What to do about one that stays. */
 export function transactionTodo({ topic, partition, startOffset }: OpenTransaction, broker: string): string {
-  return `if its producer is gone for good: kafka-transactions.sh --bootstrap-server ${broker} abort --topic ${topic} --partition ${partition} --start-offset ${startOffset}; else it ends with its producer, or after transaction.timeout.ms`;
+  return (
+    `if its producer is gone for good: kafka-transactions.sh --bootstrap-server ${broker} abort --topic ` +
+    `${topic} --partition ${partition} --start-offset ${startOffset}; else it ends with its ` +
+    'producer, or after transaction.timeout.ms'
+  );
 }

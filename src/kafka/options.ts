@@ -265,7 +265,9 @@ export function timesFault(
   if (drainTimeoutMs + heartbeatIntervalMs < rebalanceTimeoutMs) return undefined;
   return {
     option: 'drainTimeoutMs',
-    what: `less than rebalanceTimeoutMs (${rebalanceTimeoutMs}) by more than heartbeatIntervalMs (${heartbeatIntervalMs})`,
+    what:
+      `less than rebalanceTimeoutMs (${rebalanceTimeoutMs}) by more than heartbeatIntervalMs ` +
+      `(${heartbeatIntervalMs})`,
     got: drainTimeoutMs,
     hint: 'the group gives a partition away after the rebalance time-out, whether it is drained or not',
   };

@@ -73,6 +73,8 @@ export function topicMissing(
     topics.length === 1 ? `The topic ${first} does not exist` : `The topics ${topics.join(', ')} do not exist`;
   const near = [...new Set(topics.flatMap((topic) => nearNames(topic, existing)))];
   const meant = near.length === 0 ? '' : `did you mean ${near.join(', ')}? Otherwise `;
-  const create = `kafka-topics.sh --bootstrap-server ${brokers[0]} --create --topic ${first} --partitions 4 --replication-factor 3`;
+  const create =
+    `kafka-topics.sh --bootstrap-server ${brokers[0]} --create --topic ${first} --partitions 4 ` +
+    '--replication-factor 3';
   return new IngestError('KCR_TOPIC_MISSING', message, { topic: first, hint: `${meant}create it: ${create}` });
 }

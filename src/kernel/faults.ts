@@ -107,7 +107,10 @@ export function faultText({ kind, at }: ValueFault, data: Uint8Array, start = 0,
     case FaultKind.TooDeep:
       return `is nested more than ${MAX_DEPTH} levels deep, at byte ${at}`;
     case FaultKind.ReservedName:
-      return `has a field ${nameText(value, at)} of its own, at byte ${at}, which the table's provenance column of that name takes`;
+      return (
+        `has a field ${nameText(value, at)} of its own, at byte ${at}, which the table's provenance column ` +
+        'of that name takes'
+      );
   }
 }
 

@@ -94,7 +94,8 @@ export function encodeState(stored: StoredState, name: StateName): string {
   if (bytes > stateLimits.bytes) {
     const excluded = state.pending.reduce((sum, intent) => sum + intent.excluded.length, 0);
     refuse(
-      `it takes ${bytes} bytes of at most ${stateLimits.bytes} (${state.pending.length} ranges, ${excluded} excluded offsets)`,
+      `it takes ${bytes} bytes of at most ${stateLimits.bytes} (${state.pending.length} ranges, ${excluded} ` +
+        'excluded offsets)',
     );
   }
   return bare;

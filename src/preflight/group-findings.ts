@@ -90,7 +90,8 @@ function foreignFinding(what: string, { members, assignor, protocolType }: Stand
   return refusal(
     'KCR_PREFLIGHT',
     what,
-    `its members (${who}) deal out partitions by "${assignor}", and this program knows "${ASSIGNOR_NAME}" only: run could not join it`,
+    `its members (${who}) deal out partitions by "${assignor}", and this program knows "${ASSIGNOR_NAME}" only: ` +
+      'run could not join it',
     todo,
   );
 }
@@ -125,14 +126,18 @@ function haltingRules({ onReset }: CheckedConfig): readonly PlaceRule[] {
     {
       holds: ({ state, committed }) => state !== undefined && isBehind(state, committed),
       detail: ({ committed, resume }, place) =>
-        `the group says ${committed} for ${place}, the state says ${resume}: it is behind the group, and the partition halts (KCR_STATE_BEHIND)`,
+        `the group says ${committed} for ${place}, the state says ${resume}: it is behind the group, and the ` +
+        'partition halts (KCR_STATE_BEHIND)',
       todo: () =>
-        'the state store was set back, or something else committed for the group: see "verify", then "state reset --to-committed" if the rows are there',
+        'the state store was set back, or something else committed for the group: see "verify", then "state reset ' +
+        '--to-committed" if the rows are there',
     },
     {
       holds: ({ state, logEnd }) => state !== undefined && (lastKnownOffset(state) ?? -1) >= logEnd,
       detail: ({ state, logEnd }, place) =>
-        `the state of ${place} tells of offset ${lastKnownOffset(state as PartitionState)}, and the log ends at ${logEnd}: the topic was truncated or recreated, and the partition ${onReset === 'halt' ? 'halts (KCR_TOPIC_RESET)' : 'starts again'}`,
+        `the state of ${place} tells of offset ${lastKnownOffset(state as PartitionState)}, and the log ends at ` +
+        `${logEnd}: the topic was truncated or recreated, and the partition ` +
+        `${onReset === 'halt' ? 'halts (KCR_TOPIC_RESET)' : 'starts again'}`,
       todo: () => 'look at onReset, and see "state show"',
     },
   ];
@@ -147,12 +152,15 @@ function goingOnRules({ delivery, onGap }: CheckedConfig, isAtWork: boolean): re
       detail: ({ committed, resume }, place) =>
         `the group says ${committed} for ${place}, the state says ${resume}: run goes on at ${resume}`,
       todo: ({ topic, partition }) =>
-        `to read from elsewhere, set the state and not the group: "state reset --topic ${topic} --partition ${partition} --to-offset …"`,
+        `to read from elsewhere, set the state and not the group: "state reset --topic ${topic} --partition ` +
+        `${partition} --to-offset …"`,
     },
     {
       holds: ({ resume, logStart, logEnd }) => resume !== undefined && resume < logStart && logStart <= logEnd,
       detail: ({ resume, logStart }, place) =>
-        `${place} goes on at ${resume}, and the log begins at ${logStart}: ${logStart - (resume ?? 0)} offsets are gone, and the partition ${onGap === 'continue' ? 'goes on behind them' : 'halts'}`,
+        `${place} goes on at ${resume}, and the log begins at ${logStart}: ${logStart - (resume ?? 0)} offsets ` +
+        'are gone, and the partition ' +
+        `${onGap === 'continue' ? 'goes on behind them' : 'halts'}`,
       todo: () => 'look at onGap, and at the retention of the topic',
     },
     {
@@ -179,7 +187,11 @@ function summaryOf(config: CheckedConfig, { members, partitions }: StandNow): st
       ? ''
       : `; the others begin at the ${fromBeginning ? 'beginning' : 'end'} of their logs`;
   const states = stated === 0 ? '' : `, ${stated} of them a state that decides`;
-  return `${members.length} members, ${known.length} of ${partitions.length} partitions have an offset${states}, ${lag('logEnd')} offsets behind${held === 0 ? '' : `, of which ${held} cannot be read yet`}${begins}`;
+  return (
+    `${members.length} members, ${known.length} of ${partitions.length} partitions have an offset${states}, ` +
+    `${lag('logEnd')} offsets ` +
+    `behind${held === 0 ? '' : `, of which ${held} cannot be read yet`}${begins}`
+  );
 }
 
 function transactionFindings(
@@ -193,7 +205,9 @@ function transactionFindings(
     const what = `transactions on ${topic}/${partition}`;
     const open = transactions.find((other) => other.topic === topic && other.partition === partition);
     const rest = held.length > SHOWN ? `; ${held.length - SHOWN} more partitions are held back` : '';
-    const detail = `offsets ${stableEnd}-${logEnd - 1} cannot be read yet: held back by ${open === undefined ? 'an open transaction, of which the brokers tell nothing' : transactionText(open, nowMs)}${rest}`;
+    const detail =
+      `offsets ${stableEnd}-${logEnd - 1} cannot be read yet: held back by ` +
+      `${open === undefined ? 'an open transaction, of which the brokers tell nothing' : transactionText(open, nowMs)}${rest}`;
     if (open?.sinceMs !== undefined && nowMs - open.sinceMs < LONG_OPEN_MS) return ok(what, detail);
     return warning(
       what,

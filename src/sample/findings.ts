@@ -81,7 +81,8 @@ async function topicFindings(look: Look, route: Route, sample: readonly SampledR
     return [
       warning(
         what,
-        `none could be looked at: they did not come within ${SAMPLE.timeMs / 1000} s, or are all of more than ${SAMPLE.recordBytes} bytes`,
+        `none could be looked at: they did not come within ${SAMPLE.timeMs / 1000} s, or are all of more than ` +
+          `${SAMPLE.recordBytes} bytes`,
         'try again; a topic by itself has all of the time',
       ),
     ];

@@ -88,7 +88,8 @@ function unusableFindings(judged: Judged): Finding[] {
     kinds.set(why.kind, kind);
   }
   return [...kinds].slice(0, SHOWN).map(([kind, { first, todo, count }]) => {
-    const detail = `${count} of ${sampled} that were looked at are ${kind} (${placeOf(topic, first)}): ${consequence(judged)}`;
+    const detail =
+      `${count} of ${sampled} that were looked at are ${kind} (${placeOf(topic, first)}): ` + `${consequence(judged)}`;
     return unusable.length === sampled
       ? refusal('KCR_POISON', what(topic), detail, todo)
       : warning(what(topic), detail, todo);
@@ -106,16 +107,21 @@ function unfitFinding(
   const envelope = envelopeOf(row);
   const columns = `the columns of ${nameOf(table)} (${listed(own.map(({ name }) => name))})`;
   if (envelope !== undefined) {
-    const detail = `they come in ${envelope.name}, and none of ${columns} is a field of that: every row would hold defaults only`;
+    const detail =
+      `they come in ${envelope.name}, and none of ${columns} is a field of that: every row would ` +
+      'hold defaults only';
     return refusal('KCR_TABLE_UNSUITABLE', what(topic), detail, envelope.todo);
   }
   const inner = innerWith(row, (name) => columnFor(name, own, true) !== undefined);
   const fields = listed([...unknown.keys()]);
-  const detail = `none of their fields (${fields === '' ? 'they have none' : fields}) is one of ${columns}: every row would hold defaults only`;
+  const detail =
+    `none of their fields (${fields === '' ? 'they have none' : fields}) is one of ${columns}: every ` +
+    'row would hold defaults only';
   const todo =
     inner === undefined
       ? 'is it the table that is meant? Else add the columns, rename the fields, or give the route a transform'
-      : `what is meant stands in ${inner.join('.')}: give the route a transform: (record) => JSON.parse(record.value).${inner.join('.')}`;
+      : `what is meant stands in ${inner.join('.')}: give the route a transform: (record) => ` +
+        `JSON.parse(record.value).${inner.join('.')}`;
   return refusal('KCR_TABLE_UNSUITABLE', what(topic), detail, todo);
 }
 
@@ -129,7 +135,8 @@ function envelopeFindings({ topic, table, ignoresCase }: Judged, rows: readonly 
   return [
     warning(
       what(topic),
-      `they come in ${envelope.name}, and ${nameOf(table)} has no column for its field ${field}: what the record says is lost`,
+      `they come in ${envelope.name}, and ${nameOf(table)} has no column for its field ${field}: what the record ` +
+        'says is lost',
       envelope.todo,
     ),
   ];
@@ -187,7 +194,9 @@ async function typesOf(
 
 function unfilledFindings({ topic, table, sampled }: Judged, { unfilled, unknown }: FieldReport): Finding[] {
   if (unfilled.length === 0) return [];
-  const detail = `none of ${sampled} has a field for the columns ${listed(unfilled.map(({ name }) => name))} of ${nameOf(table)}: each row gets the default of their types there, such as 0 or ''`;
+  const detail =
+    `none of ${sampled} has a field for the columns ${listed(unfilled.map(({ name }) => name))} of ` +
+    `${nameOf(table)}: each row gets the default of their types there, such as 0 or ''`;
   const fixed = [...unknown.keys()].flatMap((name) => {
     const column = likelyMeant(name, unfilled);
     return column === undefined || isRenamable(column, table)
@@ -208,7 +217,9 @@ function generatedFindings({ topic, table, rejectsUnknown, ...judged }: Judged, 
     const then = rejectsUnknown
       ? consequence({ topic, table, rejectsUnknown, ...judged })
       : 'ClickHouse passes over the field and makes the value itself';
-    const todo = `ALTER TABLE ${quoted(table)} MODIFY COLUMN ${plainName(name)} REMOVE ${defaultKind}, if the field is to be stored; else leave it as it is`;
+    const todo =
+      `ALTER TABLE ${quoted(table)} MODIFY COLUMN ${plainName(name)} REMOVE ${defaultKind}, if the ` +
+      'field is to be stored; else leave it as it is';
     return warning(
       what(topic),
       `their field ${name} is a column of ${nameOf(table)} that is ${defaultKind}: ${then}`,
@@ -221,7 +232,9 @@ function unparsedFindings(judged: Judged): Finding[] {
   const { topic, table, unparsed, areAllUnparsed } = judged;
   const todo = 'mend the producer or the type of the column, or let a transform make a value that fits';
   return unparsed.map(({ at, reason }) => {
-    const detail = `ClickHouse cannot read the one at ${placeOf(topic, at)} into ${nameOf(table)}: ${reason}; ${consequence(judged)}`;
+    const detail =
+      `ClickHouse cannot read the one at ${placeOf(topic, at)} into ${nameOf(table)}: ${reason}; ` +
+      `${consequence(judged)}`;
     return areAllUnparsed ? refusal('KCR_POISON', what(topic), detail, todo) : warning(what(topic), detail, todo);
   });
 }

@@ -12,7 +12,8 @@ export interface Unusable {
 }
 
 const JSON_CONVERTER =
-  'let the producer write plain JSON (Kafka Connect: value.converter=org.apache.kafka.connect.json.JsonConverter, value.converter.schemas.enable=false)';
+  'let the producer write plain JSON (Kafka Connect: value.converter=org.apache.kafka.connect.json.JsonConverter, ' +
+  'value.converter.schemas.enable=false)';
 const DECODE = 'or decode it: a route with a transform makes rows of values of any kind';
 const producerOr = `${JSON_CONVERTER}, ${DECODE}`;
 
@@ -77,7 +78,9 @@ const marks: readonly Mark[] = [
   },
   {
     kind: 'a JSON array',
-    todo: `let the producer send an object a message, ${DECODE}: (record) => JSON.parse(record.value), which makes a row of each element`,
+    todo:
+      `let the producer send an object a message, ${DECODE}: (record) => JSON.parse(record.value), which ` +
+      'makes a row of each element',
     is: (value) => firstCharacter(value) === '[',
   },
   {
@@ -99,7 +102,9 @@ export function unusableValue(value: Buffer | null, reserved: ReservedNames): Un
   if (value === null)
     return {
       kind: 'tombstones (messages without a value)',
-      todo: 'set onTombstone to "skip"; or a transform that gives null for them leaves them out: (record) => record.value',
+      todo:
+        'set onTombstone to "skip"; or a transform that gives null for them leaves them out: (record) => ' +
+        'record.value',
     };
   const fault = valueFault(value, 0, value.length, reserved);
   if (fault === undefined) return undefined;

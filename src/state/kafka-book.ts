@@ -213,7 +213,8 @@ export class OffsetBook {
 
   #tellBeginning({ group, topic, partition }: StateKey, next: number, { incarnation }: PartitionState): void {
     const message =
-      'the committed offset had no state beside it: taken as a beginning, with nothing in doubt, under tokens that were never used';
+      'the committed offset had no state beside it: taken as a beginning, with nothing in doubt, under tokens ' +
+      'that were never used';
     this.#config.onEvent({
       kind: 'kafka',
       level: 'info',

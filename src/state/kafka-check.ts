@@ -68,7 +68,9 @@ export async function checkKafkaStore(
       'KCR_PREFLIGHT',
       `The brokers keep ${metadataMaxBytes} characters beside an offset; a state may take ${metadataLimit}`,
       {
-        hint: `set offset.metadata.max.bytes=${metadataLimit}, its default, in the configuration of each broker and restart it`,
+        hint:
+          `set offset.metadata.max.bytes=${metadataLimit}, its default, in the configuration of each broker ` +
+          'and restart it',
       },
     );
   }

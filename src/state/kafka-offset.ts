@@ -31,8 +31,10 @@ export interface OffsetSource extends GroupSource {
 }
 
 const hintForeign =
-  'give this pipeline a group of its own (kafka.groupId); or, if what stands there is not needed, stop all members of the group and reset its ' +
-  'offsets with kafka-consumer-groups.sh --reset-offsets, which takes the metadata away: the partition then begins at that offset, with nothing in doubt';
+  'give this pipeline a group of its own (kafka.groupId); or, if what stands there is not needed, stop all ' +
+  'members of the group and reset its ' +
+  'offsets with kafka-consumer-groups.sh --reset-offsets, which takes the metadata away: the partition then ' +
+  'begins at that offset, with nothing in doubt';
 
 /**
  * What the group's committed offset and its metadata say of a partition. Errors with `KCR_STATE_INVALID` where the

@@ -5,8 +5,10 @@
 import { IngestError } from '../errors.js';
 
 const hintNotEnabled =
-  "add <clickhouse><keeper_map_path_prefix>/kafka_clickhouse_rx</keeper_map_path_prefix></clickhouse> to the server's configuration " +
-  '(a file in config.d) and restart it; it also needs a <zookeeper> section there that names its ZooKeeper or ClickHouse Keeper.';
+  'add <clickhouse><keeper_map_path_prefix>/kafka_clickhouse_rx</keeper_map_path_prefix></clickhouse> to the ' +
+  "server's configuration " +
+  '(a file in config.d) and restart it; it also needs a <zookeeper> section there that names its ZooKeeper or ' +
+  'ClickHouse Keeper.';
 /** Codes that pass: the statement may have taken effect, may still, or never will. The names are ClickHouse's. */
 export const passing = new Set([
   159, // TIMEOUT_EXCEEDED
@@ -50,9 +52,15 @@ export function hintFor({ username, database, table }: Refused, code: number, re
   if (code === 81) return `CREATE DATABASE ${quoted(database, '`')}, or set \`database\` to one that is there.`;
   if (code === 192 || code === 193 || code === 194 || code === 516) return 'check `username` and `password`.';
   if (code === 164 || code === 452)
-    return "the user's profile must let settings be set with a request: readonly = 0 or 2, and no constraint on the one that is named.";
+    return (
+      "the user's profile must let settings be set with a request: readonly = 0 or 2, and no constraint on " +
+      'the one that is named.'
+    );
   if (code === 16 || code === 36 || code === 47) {
-    return 'choose another `table` or `path`: what is there is not a KeeperMap table with the columns key String and value String.';
+    return (
+      'choose another `table` or `path`: what is there is not a KeeperMap table with the columns key String ' +
+      'and value String.'
+    );
   }
   return undefined;
 }

@@ -47,7 +47,8 @@ const firstPauseMs = 25;
 const MAX_CONNECTIONS = 10;
 const maxPauseMs = 1000;
 const hintUnreachable =
-  'check that `url` is that of the HTTP interface (port 8123, or 8443 with TLS), that the server is up, and that it reaches its Keeper.';
+  'check that `url` is that of the HTTP interface (port 8123, or 8443 with TLS), that the server is up, and that ' +
+  'it reaches its Keeper.';
 const hintDeleted = 'to reset a partition stop its owner first; what was in doubt is not known any more.';
 
 /** What is tried again until time is up; then this is why the call fails. */
@@ -187,12 +188,15 @@ export class KeeperMap {
         throw thrown;
       }
     };
-    const create = `CREATE TABLE IF NOT EXISTS ${this.#table} (key String, value String) ENGINE = KeeperMap(${quoted(this.path)}) PRIMARY KEY key`;
+    const create =
+      `CREATE TABLE IF NOT EXISTS ${this.#table} (key String, value String) ENGINE = ` +
+      `KeeperMap(${quoted(this.path)}) PRIMARY KEY key`;
     return {
       serverVersion: async () => (await select<{ version: string }>('SELECT version() AS version'))?.version ?? '',
       pathInKeeper: async () => {
         const found = await select<{ engine_full: string }>(
-          `SELECT engine_full FROM system.tables WHERE database = ${quoted(this.#database)} AND name = ${quoted(this.#tableName)}`,
+          `SELECT engine_full FROM system.tables WHERE database = ${quoted(this.#database)} AND name = ` +
+            `${quoted(this.#tableName)}`,
         );
         return /^KeeperMap\('((?:[^'\\]|\\.)*)'/s.exec(found?.engine_full ?? '')?.[1]?.replace(/\\(.)/gs, '$1');
       },
@@ -212,7 +216,8 @@ export class KeeperMap {
       },
       replace: (rowKey, old, text) =>
         uncertain(
-          `ALTER TABLE ${this.#table} UPDATE value = ${quoted(text)} WHERE key = ${quoted(rowKey)} AND value = ${quoted(old)}`,
+          `ALTER TABLE ${this.#table} UPDATE value = ${quoted(text)} WHERE key = ${quoted(rowKey)} AND value = ` +
+            `${quoted(old)}`,
         ).catch(unlessNoTable),
       remove: (rowKey) => command(`ALTER TABLE ${this.#table} DELETE WHERE key = ${quoted(rowKey)}`),
     };

@@ -120,7 +120,9 @@ async function prove(map: KeeperMap, table: Statements, probe: string): Promise<
       'KCR_STORE',
       `${map.name} does not compare and set: ${step}, and the row holds ${JSON.stringify(row?.text)}`,
       {
-        hint: 'see that the setting keeper_map_strict_mode=1, which goes with every request, gets to the server: a proxy may take it out.',
+        hint:
+          'see that the setting keeper_map_strict_mode=1, which goes with every request, gets to the server: ' +
+          'a proxy may take it out.',
       },
     );
   };
@@ -128,7 +130,9 @@ async function prove(map: KeeperMap, table: Statements, probe: string): Promise<
   const path = await table.pathInKeeper();
   if (path !== undefined && path !== map.path) {
     throw new IngestError('KCR_STORE', `${map.name} keeps its rows at ${path} in Keeper, not at ${map.path}`, {
-      hint: `set \`path\` to ${path}, or choose another \`table\`; servers that share a Keeper must agree, else a partition gets two states.`,
+      hint:
+        `set \`path\` to ${path}, or choose another \`table\`; servers that share a Keeper must agree, else a ` +
+        'partition gets two states.',
     });
   }
   await table.insert(probe, '2');

@@ -54,7 +54,8 @@ const maxClaimRounds = 100;
 const firstPauseMs = 25;
 const maxPauseMs = 1000;
 const whereToLook =
-  'check that ZooKeeper or ClickHouse Keeper is running and that `connect` names its client port (2181 by custom, 9181 for ClickHouse Keeper).';
+  'check that ZooKeeper or ClickHouse Keeper is running and that `connect` names its client port (2181 by custom, ' +
+  '9181 for ClickHouse Keeper).';
 
 /** Connects when first used. */
 export function keeperStore(config: KeeperStoreConfig): StateStore {

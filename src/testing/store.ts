@@ -45,7 +45,8 @@ export function simulatedStore(process: SimulatedProcess, world: StoreSurroundin
           port: 'write',
           partition: key.partition,
           what: () =>
-            `${key.partition}: settled ${state.settled ?? 'none'}${state.pending.map(({ first, last, excluded }) => `, in doubt ${first}-${last}${excluded.length === 0 ? '' : ` without ${excluded.join(',')}`}`).join('')}`,
+            `${key.partition}: settled ` +
+            `${state.settled ?? 'none'}${state.pending.map(({ first, last, excluded }) => `, in doubt ${first}-${last}${excluded.length === 0 ? '' : ` without ${excluded.join(',')}`}`).join('')}`,
           detail: () => JSON.stringify([claim.owner, claim.version, state]),
           effect: () => {
             const next = reach<Claim>(memory.write(claim, state));

@@ -103,7 +103,8 @@ function unread({ logStart, logEnd }: PartitionStatus, { committed, group }: Imp
   const refusal =
     group === undefined
       ? 'the connector has inserted nothing of it; how far it has read its group tells: give --connect-group'
-      : `the connector has inserted nothing of it, and its group has committed nothing; commit where it is to begin (kafka-consumer-groups.sh --reset-offsets --group ${group}), then import`;
+      : 'the connector has inserted nothing of it, and its group has committed nothing; commit where it is to ' +
+        `begin (kafka-consumer-groups.sh --reset-offsets --group ${group}), then import`;
   return { refusal };
 }
 
@@ -112,7 +113,9 @@ function read({ logStart, logEnd }: PartitionStatus, row: ConnectRow, facts: Imp
   const { first, last, phase } = row;
   if (last >= logEnd) {
     return {
-      refusal: `the connector was at offset ${last}, the log ends at ${logEnd}: this is another topic than the connector's, or it was recreated`,
+      refusal:
+        `the connector was at offset ${last}, the log ends at ${logEnd}: this is another topic than the ` +
+        `connector's, or it was recreated`,
     };
   }
   const gap = last + 1 < logStart ? [`offsets ${last + 1}-${logStart - 1} are gone by retention; see onGap`] : [];
@@ -121,7 +124,9 @@ function read({ logStart, logEnd }: PartitionStatus, row: ConnectRow, facts: Imp
     return goOn(last, [`${first}-${last} was in doubt, and the table has all of it: settled up to ${last}`, ...gap]);
   if (facts.landed === 'misleading') {
     return {
-      refusal: `${first}-${last} is in doubt, and the connector did not fill the columns _partition and _offset that the table has: what landed would be taken for missing; ${again}`,
+      refusal:
+        `${first}-${last} is in doubt, and the connector did not fill the columns _partition and _offset ` +
+        `that the table has: what landed would be taken for missing; ${again}`,
     };
   }
   const { nowMs: atMs, settings, tables, landed } = facts;
@@ -207,7 +212,9 @@ function stopped({ members, partitions }: GroupNow, groupId: string): GroupNow['
   if (members.length === 0) return partitions;
   throw new IngestError(
     'KCR_KAFKA',
-    `The connector still runs: its group ${groupId} has ${members.length === 1 ? 'a member' : `${members.length} members`} (${members.slice(0, 3).join(', ')})`,
+    `The connector still runs: its group ${groupId} has ` +
+      `${members.length === 1 ? 'a member' : `${members.length} members`} ` +
+      `(${members.slice(0, 3).join(', ')})`,
     {
       hint: 'stop the connector (PUT /connectors/<name>/stop, or delete it), wait until its group is empty, then import',
     },

@@ -217,7 +217,8 @@ function notesOf(scans: readonly ProvenanceScan[]): readonly string[] {
   const collapsing = new Map(scans.filter(({ collapses }) => collapses).map(({ table, engine }) => [table, engine]));
   return [...collapsing].map(
     ([table, engine]) =>
-      `${table} is a ${engine}: its merges take doubled rows away, so what is doubled here may be gone after the next merge (FINAL is not used), and a SELECT without FINAL sees it until then`,
+      `${table} is a ${engine}: its merges take doubled rows away, so what is doubled here may be gone after the ` +
+      'next merge (FINAL is not used), and a SELECT without FINAL sees it until then',
   );
 }
 

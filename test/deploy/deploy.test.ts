@@ -6,13 +6,15 @@ import { existsSync, readFileSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
 import { parse, parseAllDocuments } from 'yaml';
 import { checkConfig, type CheckedConfig } from '../../src/config/config.js';
+import { sourceSettings } from '../../src/kafka/options.js';
 
 const root = new URL('../../', import.meta.url);
 const read = (name: string): string => readFileSync(new URL(name, root), 'utf8');
 const packageJson = JSON.parse(read('package.json')) as { bin: Record<string, string>; version: string };
 
 /** What a process takes at most from SIGTERM to its end, when the configuration does not say. */
-const DRAIN_SECONDS = 25;
+const { drainTimeoutMs } = sourceSettings({ brokers: ['b:1'], topics: ['t'], groupId: 'g' });
+const DRAIN_SECONDS = (drainTimeoutMs + 5_000) / 1_000;
 
 interface Probe {
   readonly httpGet: { readonly path: string; readonly port: string };

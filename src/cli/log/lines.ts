@@ -138,7 +138,9 @@ function dividedLine({ assignment, first, last, error }: Extract<IngestEvent, { 
 function stuckLine({ assignment, first, last, attempts, error }: Extract<IngestEvent, { kind: 'stuck' }>): Line {
   const { topic, partition } = assignment;
   const what = first === last ? 'the record at this offset' : 'the records of these offsets';
-  const todo = `compare ${what} and the table with what the server says: its columns, constraints, DEFAULT, MATERIALIZED, key and TTL expressions, its disks; it is tried until the table takes it`;
+  const todo =
+    `compare ${what} and the table with what the server says: its columns, constraints, DEFAULT, ` +
+    'MATERIALIZED, key and TTL expressions, its disks; it is tried until the table takes it';
   const fields = { topic, partition, first, last, attempts, code: error.code, error: error.detail, todo };
   return {
     level: 'warn',

@@ -140,7 +140,10 @@ function refusalHint(status: number): string {
   if (status === 407) return 'it wants a login: give clickhouse.proxy.username and .password, or check them';
   if (status >= 500)
     return 'the proxy itself cannot reach ClickHouse: check the host and port of clickhouse.url from there';
-  return 'allow CONNECT to that host and port in the proxy; an http:// ClickHouse can do without: clickhouse.proxy.tunnel false';
+  return (
+    'allow CONNECT to that host and port in the proxy; an http:// ClickHouse can do without: ' +
+    'clickhouse.proxy.tunnel false'
+  );
 }
 
 /** What a proxy that was handed the request (no tunnel) answered itself; undefined: it says nothing about that. */

@@ -83,7 +83,9 @@ export class Queries {
     const page = webPage(thrown instanceof ForeignAnswer ? thrown.text : reason);
     if (page !== undefined) {
       return new IngestError('KCR_CLICKHOUSE_UNREACHABLE', `At ${this.#address} another server answers: ${page}`, {
-        hint: 'a proxy or another server stands there: check the url, that the proxy passes requests on, and that ClickHouse is up behind it',
+        hint:
+          'a proxy or another server stands there: check the url, that the proxy passes requests on, and that ' +
+          'ClickHouse is up behind it',
       });
     }
     if (thrown instanceof ForeignAnswer) {
@@ -110,7 +112,8 @@ export function unreachable(address: string, { what, hint }: ConnectionFault, ca
 }
 
 const SETTINGS_HINT =
-  'looks are pinned to settings that let their answers be true: allow the user to change them (readonly = 0 or 2 in its profile, no constraint on the setting), or give the setting that value in the profile';
+  'looks are pinned to settings that let their answers be true: allow the user to change them (readonly = 0 or 2 ' +
+  'in its profile, no constraint on the setting), or give the setting that value in the profile';
 
 function refused(address: string, { code, text }: ServerError): IngestError {
   const reason = serverReason(text) || `code ${code}`;

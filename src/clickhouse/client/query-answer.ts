@@ -21,11 +21,15 @@ export function foreignAnswer(headers: Headers): { readonly why: string; readonl
   if (given === undefined) {
     return {
       why: 'the answer does not name our query (it has no header X-ClickHouse-Query-Id), so it proves nothing',
-      hint: 'something between here and ClickHouse answers in its place, or takes the header out: let the proxies on the way pass it on, and answer with an error while ClickHouse is not there',
+      hint:
+        'something between here and ClickHouse answers in its place, or takes the header out: let the proxies ' +
+        'on the way pass it on, and answer with an error while ClickHouse is not there',
     };
   }
   return {
     why: 'the answer names another query than ours in X-ClickHouse-Query-Id, so it proves nothing',
-    hint: 'a proxy on the way gives queries an id of its own, or answers from a cache (as chproxy does, which drops the settings of the request too): connect past it',
+    hint:
+      'a proxy on the way gives queries an id of its own, or answers from a cache (as chproxy does, which ' +
+      'drops the settings of the request too): connect past it',
   };
 }

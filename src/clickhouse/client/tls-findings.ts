@@ -17,7 +17,8 @@ export function tlsWarnings(tls: TlsOptions = {}, nowMs: number = Date.now()): r
     ...(tls.insecureSkipVerify === true
       ? [
           told(
-            'the certificate of ClickHouse is not verified: whoever stands between can read and change what is sent, the password included',
+            'the certificate of ClickHouse is not verified: whoever stands between can read and change what is ' +
+              'sent, the password included',
             'take out clickhouse.tls.insecureSkipVerify, and give the authority as clickhouse.tls.ca',
           ),
         ]

@@ -26,8 +26,12 @@ export function asyncInsertFault(version: string): { readonly detail: string; re
   if (!isBefore(version, OLDEST_ASYNC_INSERT)) return undefined;
   const oldest = OLDEST_ASYNC_INSERT.join('.');
   return {
-    detail: `ClickHouse ${version} may lose or double rows of inserts that it writes together (ClickHouse issues 110604, 111031): the insert mode "coalesced" needs ${oldest} or later`,
-    todo: `upgrade the server to ${oldest}, or take out \`insertMode\` and make parts fewer by a larger batch.maxWaitMs`,
+    detail:
+      `ClickHouse ${version} may lose or double rows of inserts that it writes together (ClickHouse issues ` +
+      `110604, 111031): the insert mode "coalesced" needs ${oldest} or later`,
+    todo:
+      `upgrade the server to ${oldest}, or take out \`insertMode\` and make parts fewer by a larger ` +
+      'batch.maxWaitMs',
   };
 }
 

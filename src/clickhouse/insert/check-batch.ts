@@ -41,7 +41,10 @@ export function checkTable(
       first: intent.first,
       last: intent.last,
       table: now,
-      hint: `go back to the route with ${recorded.join(', ')}, let everything in doubt be resolved ("kafka-clickhouse-rx drain"), then change it; or look the range up by hand and set what is settled with "kafka-clickhouse-rx state reset"`,
+      hint:
+        `go back to the route with ${recorded.join(', ')}, let everything in doubt be resolved ` +
+        '("kafka-clickhouse-rx drain"), then change it; or look the range up by hand and set what ' +
+        'is settled with "kafka-clickhouse-rx state reset"',
     },
   );
 }
@@ -138,7 +141,8 @@ function poisoned(
     offset: record?.offset,
     hint:
       fault.kind === FaultKind.ReservedName
-        ? 'a transform can rename the field, or take it out; or drop the column, if it is not to tell where a row comes from'
+        ? 'a transform can rename the field, or take it out; or drop the column, if it is not to tell where a row ' +
+          'comes from'
         : 'a transform can drop such records or turn them into one JSON object each',
   });
 }

@@ -31,7 +31,10 @@ export class OwnToken {
   /** After a later attempt was answered: why that proves nothing; undefined: it does. */
   async fault(): Promise<string | undefined> {
     if (isSameRun(this.#sentTo, await this.#whoIsThere())) return undefined;
-    return 'the server was restarted while the insert was made again, or cannot be asked: what it answered may be about rows that it has lost';
+    return (
+      'the server was restarted while the insert was made again, or cannot be asked: what it answered may be ' +
+      'about rows that it has lost'
+    );
   }
 
   async #whoIsThere(): Promise<ServerIdentity | undefined> {

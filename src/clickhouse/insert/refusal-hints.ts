@@ -24,7 +24,10 @@ export function foreignHint(code: number | undefined): string | undefined {
 
 export function fatalHint(code: number | undefined): string | undefined {
   if (code === 252)
-    return 'the batch spreads over too many ClickHouse partitions: coarsen PARTITION BY, make batches smaller, or raise max_partitions_per_insert_block';
+    return (
+      'the batch spreads over too many ClickHouse partitions: coarsen PARTITION BY, make batches smaller, or ' +
+      'raise max_partitions_per_insert_block'
+    );
   if (code === 497) return 'GRANT INSERT on the table to the user';
   if (code === 516 || code === 194) return 'check username and password';
   if (code === 164 || code === 452) return 'the user’s profile forbids a setting that exactly-once needs';

@@ -57,7 +57,8 @@ export async function refuseOtherCount(
   throw new IngestError('KCR_ROW_COUNT', `ClickHouse read ${read} rows where ${sent} were sent`, {
     ...where,
     hint:
-      'compare the rows of this range in the table with its records, and mend them by hand; then set what is settled with "kafka-clickhouse-rx state reset". ' +
+      'compare the rows of this range in the table with its records, and mend them by hand; then set what is ' +
+      'settled with "kafka-clickhouse-rx state reset". ' +
       'A value was read as more or fewer rows than one, which is a defect: please report it with the records of the range',
   });
 }

@@ -234,7 +234,10 @@ export interface ServerIdentity {
 /** Readable by people, parsed by `parseFingerprint`. The mode is told to people only: it makes no other token. */
 export function fingerprintOf(server: ServerIdentity, settings: string, mode: InsertMode = 'direct'): string {
   const started = server.startedMs === undefined ? 'unknown' : new Date(server.startedMs).toISOString();
-  return `kcr1 clickhouse=${server.version} started=${started} settings=${settings}${mode === 'direct' ? '' : ` insert=${mode}`}`;
+  return (
+    `kcr1 clickhouse=${server.version} started=${started} ` +
+    `settings=${settings}${mode === 'direct' ? '' : ` insert=${mode}`}`
+  );
 }
 
 /** Undefined for a text of another version. */

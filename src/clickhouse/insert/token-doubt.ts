@@ -45,7 +45,10 @@ export function tokenDoubt(
   }
   const { version } = known.server;
   if (recorded.version !== version)
-    return `the range was recorded for ClickHouse ${recorded.version}, and the server is ${version} now, which may not know its token`;
+    return (
+      `the range was recorded for ClickHouse ${recorded.version}, and the server is ${version} now, which ` +
+      'may not know its token'
+    );
   if (recorded.settings !== known.settings)
     return 'the range was recorded for other insert settings, with which it may have been cut into other blocks';
   return undefined;

@@ -73,7 +73,9 @@ export async function checkMode(
   const fault = asyncInsertFault(version);
   if (fault !== undefined) return [refusal('KCR_PREFLIGHT', what, fault.detail, fault.todo)];
   const bytes = options.coalesceBytes ?? COALESCE_BYTES;
-  const detail = `coalesced: inserts of up to ${bytes} bytes wait ${coalesceMs} ms at the server for others, for many Kafka partitions with little traffic`;
+  const detail =
+    `coalesced: inserts of up to ${bytes} bytes wait ${coalesceMs} ms at the server for others, for ` +
+    'many Kafka partitions with little traffic';
   const threads = await http
     .select<{ value: string }>("SELECT value FROM system.server_settings WHERE name = 'async_insert_threads'")
     .catch(() => []);
@@ -126,10 +128,14 @@ export async function checkLimits(
   }
   const raise = (to: number): string => `set max_partitions_per_insert_block to ${to} in the settings of the inserts`;
   if (partitions > 0 && partitions < partitionsPerBatch) {
-    const detail = `max_partitions_per_insert_block is ${partitions}, but a batch may spread over ${partitionsPerBatch} ClickHouse partitions: it is refused as a whole`;
+    const detail =
+      `max_partitions_per_insert_block is ${partitions}, but a batch may spread over ` +
+      `${partitionsPerBatch} ClickHouse partitions: it is refused as a whole`;
     findings.push(refusal('KCR_PREFLIGHT', 'limits of the user', detail, raise(partitionsPerBatch)));
   } else if (partitions > 0 && partitions < USUAL_PARTITIONS) {
-    const detail = `max_partitions_per_insert_block is ${partitions}: a batch that spreads over more ClickHouse partitions is refused as a whole, and its Kafka partition halts`;
+    const detail =
+      `max_partitions_per_insert_block is ${partitions}: a batch that spreads over more ClickHouse ` +
+      'partitions is refused as a whole, and its Kafka partition halts';
     findings.push(warning('limits of the user', detail, raise(USUAL_PARTITIONS)));
   }
   if (findings.length > 0) return findings;
@@ -193,7 +199,8 @@ export async function readDefaults(http: ClickHouseHttp, findings: Finding[]): P
   } catch (error) {
     if (!hasCode(error, 'KCR_PREFLIGHT')) throw error;
     const todo =
-      'GRANT SELECT ON system.merge_tree_settings, SELECT ON system.replicated_merge_tree_settings, or state the window in the table’s own SETTINGS';
+      'GRANT SELECT ON system.merge_tree_settings, SELECT ON system.replicated_merge_tree_settings, or state the ' +
+      'window in the table’s own SETTINGS';
     findings.push(warning('server defaults', `the server’s own dedup window cannot be seen: ${error.detail}`, todo));
     return { window: undefined, replicatedWindow: undefined, replicatedSeconds: undefined };
   }

@@ -71,7 +71,10 @@ function checkTokens(
   const needed = Math.ceil(perSecond * budgetS);
   if (window >= needed) return undefined;
   const heldS = Math.floor(window / perSecond);
-  const detail = `it is ${window} entries, and each of up to ${Math.ceil(perSecond)} inserts a second takes its own, also of those that make a part together: it may hold the tokens of ${heldS} s, and they are relied on for ${budgetS} s`;
+  const detail =
+    `it is ${window} entries, and each of up to ${Math.ceil(perSecond)} inserts a second takes its ` +
+    `own, also of those that make a part together: it may hold the tokens of ${heldS} s, and ` +
+    `they are relied on for ${budgetS} s`;
   const then =
     readBackFault(table) === undefined
       ? '; beyond that the table is asked before a range is sent again'
@@ -79,7 +82,8 @@ function checkTokens(
   return warning(
     what,
     detail + then,
-    `ALTER TABLE ${quoted(table)} MODIFY SETTING ${windowSetting(table)} = ${needed}, or set dedupBudgetMs to ${Math.max(1, heldS) * 1000} or less`,
+    `ALTER TABLE ${quoted(table)} MODIFY SETTING ${windowSetting(table)} = ${needed}, or set dedupBudgetMs to ` +
+      `${Math.max(1, heldS) * 1000} or less`,
   );
 }
 
@@ -103,7 +107,9 @@ export function checkWindow(context: CheckContext, table: Table, role: 'table' |
     const whose = role === 'table' ? 'the table forgets every token' : 'a materialized view writes into it';
     return refusal('KCR_DEDUP_WINDOW', what, `it is 0: ${whose}, and a repeated insert doubles its rows`, todo);
   }
-  const sum = `${maxPending} batches in doubt of each of ${kafkaPartitions} Kafka partitions, over ${partitionsPerBatch} ClickHouse partitions each`;
+  const sum =
+    `${maxPending} batches in doubt of each of ${kafkaPartitions} Kafka partitions, over ` +
+    `${partitionsPerBatch} ClickHouse partitions each`;
   if (window < least)
     return refusal(
       'KCR_DEDUP_WINDOW',
@@ -112,7 +118,9 @@ export function checkWindow(context: CheckContext, table: Table, role: 'table' |
       todo,
     );
   if (window < roomy) {
-    const detail = `it is ${window} entries, all Kafka partitions together: what is replayed after more than that is doubled; ${least} may be needed at once (${sum})`;
+    const detail =
+      `it is ${window} entries, all Kafka partitions together: what is replayed after more than that ` +
+      `is doubled; ${least} may be needed at once (${sum})`;
     return warning(what, detail, todo);
   }
   const seconds =
@@ -139,15 +147,21 @@ export function checkVolatile(table: Table): Finding[] {
   const what = `defaults of ${nameOf(table)}`;
   const inKey = volatileIn(table.partitionKey);
   if (inKey !== undefined) {
-    const detail = `PARTITION BY calls ${inKey}(): a repeated insert may go into another ClickHouse partition, where its token is not known, and double its rows`;
+    const detail =
+      `PARTITION BY calls ${inKey}(): a repeated insert may go into another ClickHouse partition, ` +
+      'where its token is not known, and double its rows';
     return [refusal('KCR_TABLE_UNSUITABLE', what, detail, 'partition the table by what the records bring')];
   }
   const columns = volatileColumns(table.columns, filledColumns(table));
   const keys = columns.filter(({ column }) => column.inPartitionKey);
   const findings = keys.map(({ column, because, always }) => {
     const { name, defaultKind } = column;
-    const detail = `PARTITION BY depends on ${name}, which is ${defaultKind} by ${because}: a repeated insert may go into another ClickHouse partition, where its token is not known, and double its rows`;
-    const todo = `ALTER TABLE ${quoted(table)} MODIFY COLUMN ${plainName(name)} REMOVE ${defaultKind}, and let every record bring it (_timestamp, of type DateTime, is filled with the record's own time)`;
+    const detail =
+      `PARTITION BY depends on ${name}, which is ${defaultKind} by ${because}: a repeated insert may ` +
+      'go into another ClickHouse partition, where its token is not known, and double its rows';
+    const todo =
+      `ALTER TABLE ${quoted(table)} MODIFY COLUMN ${plainName(name)} REMOVE ${defaultKind}, and let ` +
+      `every record bring it (_timestamp, of type DateTime, is filled with the record's own time)`;
     return always ? refusal('KCR_TABLE_UNSUITABLE', what, detail, todo) : warning(what, detail, todo);
   });
   const others = columns
@@ -168,7 +182,10 @@ function recreation(table: Table, fault: string): string | undefined {
   const [name = ''] = fault.split(' ');
   const column = table.columns.find((each) => each.name === name);
   if (column?.defaultKind !== 'EPHEMERAL') return undefined;
-  return `ALTER TABLE ${quoted(table)} DROP COLUMN ${name}; ALTER TABLE ${quoted(table)} ADD COLUMN ${name} ${column.type}`;
+  return (
+    `ALTER TABLE ${quoted(table)} DROP COLUMN ${name}; ALTER TABLE ${quoted(table)} ADD COLUMN ${name} ` +
+    `${column.type}`
+  );
 }
 
 export function checkProvenance(table: Table): Finding[] {
@@ -178,7 +195,9 @@ export function checkProvenance(table: Table): Finding[] {
   if (fault === undefined) return [...findings, ok(what, 'a range in doubt can be read back')];
   // A replicated table commits rows and token in one step, so nothing needs to be read back.
   if (table.family !== 'plain') return [...findings, ok(what, `none needed on ${table.engine}`)];
-  const detail = `${fault}: after ClickHouse was killed during an insert its range cannot be verified, and the Kafka partition halts`;
+  const detail =
+    `${fault}: after ClickHouse was killed during an insert its range cannot be verified, and the ` +
+    'Kafka partition halts';
   return [...findings, warning(what, detail, provenanceStatement(table))];
 }
 
@@ -189,7 +208,8 @@ export async function checkRowPolicies(http: ClickHouseHttp, table: Table): Prom
   if (names.length === 0 && !(await hidesRows(http, table))) return [];
   const named = names.length === 0 ? '' : ` (${names.join(', ')})`;
   const then =
-    'a range in doubt cannot be looked for: where its token cannot be relied on the Kafka partition halts, and "verify" refuses';
+    'a range in doubt cannot be looked for: where its token cannot be relied on the Kafka partition halts, and ' +
+    '"verify" refuses';
   return [warning(`row policies of ${nameOf(table)}`, `${HIDDEN}${named}: ${then}`, SEES_ALL)];
 }
 

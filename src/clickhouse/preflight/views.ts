@@ -18,7 +18,10 @@ export async function checkViews(context: CheckContext, table: Table): Promise<F
   const findings: Finding[] = [];
   const { version } = context.server;
   if (table.views.length > 0 && isBefore(version, OLDEST_WITH_VIEWS)) {
-    const detail = `ClickHouse ${version} makes the tokens of materialized views in another way than ${OLDEST_WITH_VIEWS.join('.')} and later: their rows may be lost or doubled when an insert is repeated`;
+    const detail =
+      `ClickHouse ${version} makes the tokens of materialized views in another way than ` +
+      `${OLDEST_WITH_VIEWS.join('.')} and later: their rows may be lost or doubled when an ` +
+      'insert is repeated';
     findings.push(
       refusal('KCR_PREFLIGHT', `views of ${nameOf(table)}`, detail, 'upgrade the server, or choose at-least-once'),
     );
@@ -63,7 +66,9 @@ async function checkViewQuery({ http }: CheckContext, view: TableName, target: T
   const query = (await findTable(http, view))?.createQuery ?? '';
   const called = volatileIn(query.slice(query.indexOf(' AS SELECT ') + 1));
   if (called === undefined) return [];
-  const detail = `its query calls ${called}(): if the PARTITION BY of ${nameOf(target)} depends on that, a repeated insert may go into another ClickHouse partition there and double its rows`;
+  const detail =
+    `its query calls ${called}(): if the PARTITION BY of ${nameOf(target)} depends on that, a ` +
+    'repeated insert may go into another ClickHouse partition there and double its rows';
   return [warning(`view ${nameOf(view)}`, detail, 'partition the target by what the records bring')];
 }
 
@@ -71,7 +76,9 @@ function checkTarget(context: CheckContext, view: TableName, target: Table): Fin
   if (target.family !== 'none') return [checkWindow(context, target, 'view target'), ...checkVolatile(target)];
   // Nothing is kept in a Null table; what counts is behind it.
   if (target.engine === 'Null') return [ok(`view ${nameOf(view)}`, `writes into ${nameOf(target)}, engine Null`)];
-  const detail = `writes into ${nameOf(target)}, whose engine ${target.engine} keeps no dedup tokens: a repeated insert doubles its rows there`;
+  const detail =
+    `writes into ${nameOf(target)}, whose engine ${target.engine} keeps no dedup tokens: a repeated ` +
+    'insert doubles its rows there';
   return [
     refusal('KCR_TABLE_UNSUITABLE', `view ${nameOf(view)}`, detail, 'give the view a target of the MergeTree family'),
   ];

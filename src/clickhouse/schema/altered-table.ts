@@ -49,12 +49,17 @@ export async function orAltered(poison: IngestError, asking: Asking, refused: Re
       {
         ...fields,
         cause: poison,
-        hint: 'alter the column back, or to a type that takes the values: it is tried again until then. If the records are at fault and not the table, start again: records are then judged by the table as it is',
+        hint:
+          'alter the column back, or to a type that takes the values: it is tried again until then. If the ' +
+          'records are at fault and not the table, start again: records are then judged by the ' +
+          'table as it is',
       },
     );
   } catch (thrown) {
     if (!(thrown instanceof IngestError)) throw thrown;
-    const what = `${poison.reason}; and whether the record or an alteration of the table is at fault is not known: ${thrown.reason}`;
+    const what =
+      `${poison.reason}; and whether the record or an alteration of the table is at fault is not ` +
+      `known: ${thrown.reason}`;
     return new IngestError('KCR_INSERT_RETRIABLE', what, { ...fields, hint: thrown.fields.hint, cause: thrown });
   }
 }

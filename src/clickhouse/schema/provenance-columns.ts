@@ -124,5 +124,8 @@ export function provenanceStatement({
   ];
   const absent = wanted.filter(([name]) => !columns.some((column) => column.name === name));
   if (absent.length === 0) return undefined;
-  return `ALTER TABLE ${plainTable(database, table)} ${absent.map(([name, type]) => `ADD COLUMN ${name} ${type}`).join(', ')}`;
+  return (
+    `ALTER TABLE ${plainTable(database, table)} ` +
+    `${absent.map(([name, type]) => `ADD COLUMN ${name} ${type}`).join(', ')}`
+  );
 }

@@ -37,8 +37,13 @@ function replaced({ now: before }: Seen, { now }: Seen, name: string): readonly 
     {
       change: 'replaced',
       level: 'warn',
-      message: `another table stands under the name now (${before.id ?? 'unknown'} before, ${now.id ?? 'unknown'} now): it was exchanged, or dropped and created again`,
-      hint: `ranges in doubt of the table before are not sent again, their partitions halt: bring that table back under the name ${name}, let "kafka-clickhouse-rx drain" resolve them, then exchange it; or look them up by hand and use "kafka-clickhouse-rx state reset"`,
+      message:
+        `another table stands under the name now (${before.id ?? 'unknown'} before, ${now.id ?? 'unknown'} ` +
+        'now): it was exchanged, or dropped and created again',
+      hint:
+        'ranges in doubt of the table before are not sent again, their partitions halt: bring that table back ' +
+        `under the name ${name}, let "kafka-clickhouse-rx drain" resolve them, then exchange it; ` +
+        'or look them up by hand and use "kafka-clickhouse-rx state reset"',
     },
   ];
 }
@@ -59,8 +64,11 @@ function window(before: TableNow, now: TableNow, name: string): readonly TableCh
       change: 'window',
       level: 'warn',
       message:
-        'the table has no dedup window any more: it forgets every token, and nothing is sent a second time before its rows were looked for',
-      hint: `ALTER TABLE ${name} MODIFY SETTING ${now.family === 'replicated' ? 'replicated_deduplication_window' : 'non_replicated_deduplication_window'} = 10000`,
+        'the table has no dedup window any more: it forgets every token, and nothing is sent a second time before ' +
+        'its rows were looked for',
+      hint:
+        `ALTER TABLE ${name} MODIFY SETTING ` +
+        `${now.family === 'replicated' ? 'replicated_deduplication_window' : 'non_replicated_deduplication_window'} = 10000`,
     },
   ];
 }

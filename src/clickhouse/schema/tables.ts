@@ -25,7 +25,8 @@ export async function readServerIdentity(
     uptime: string | number;
   }
   const [row] = await http.select<Row>(
-    'SELECT version() AS version, timezone() AS timezone, toString(toUnixTimestamp64Milli(now64(3))) AS now, uptime() AS uptime',
+    'SELECT version() AS version, timezone() AS timezone, toString(toUnixTimestamp64Milli(now64(3))) AS now, ' +
+      'uptime() AS uptime',
   );
   if (row === undefined) throw new IngestError('KCR_PREFLIGHT', `${http.address} gave no row for its version`);
   const uptimeS = Number(row.uptime);
@@ -37,7 +38,8 @@ export async function readServer(http: ClickHouseWire): Promise<Server> {
   const identity = await readServerIdentity(http);
   const listed = (names: readonly string[]): string => names.map((name) => `'${name}'`).join(', ');
   const rows = await http.select<{ name: string }>(
-    `SELECT name FROM system.settings WHERE name IN (${listed(conditionalSettings)}) AND NOT (readonly AND name IN (${listed(limitSettings)}))`,
+    `SELECT name FROM system.settings WHERE name IN (${listed(conditionalSettings)}) AND NOT (readonly AND name ` +
+      `IN (${listed(limitSettings)}))`,
   );
   return { ...identity, knownSettings: new Set(rows.map(({ name }) => name)) };
 }

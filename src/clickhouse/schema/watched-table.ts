@@ -162,7 +162,9 @@ export class WatchedTable {
           change: 'gone',
           level: 'error',
           message: 'the table is gone, or the user may not see it any more',
-          hint: 'nothing is inserted until it is back; a range in doubt goes only into the very table it was recorded for',
+          hint:
+            'nothing is inserted until it is back; a range in doubt goes only into the very table it was ' +
+            'recorded for',
         });
       this.#isGone = true;
       throw new IngestError(

@@ -129,7 +129,10 @@ function query({ database, table, provenance }: Table, compared: readonly Column
   const grouped = (from: string): string =>
     `SELECT toInt64(_offset) AS ${OFFSET}, ${hashes} AS ${HASHES} FROM ${from} GROUP BY ${OFFSET}`;
   const ofTopic = provenance.topic ? ' AND _topic = {topic:String}' : '';
-  const stored = `${quotedTable(database, table)} WHERE _partition = {partition:Int32}${ofTopic} AND _offset BETWEEN {first:Int64} AND {last:Int64}`;
+  const stored =
+    `${quotedTable(database, table)} WHERE _partition = {partition:Int32}${ofTopic} AND _offset ` +
+    'BETWEEN {first:Int64} AND ' +
+    '{last:Int64}';
   const names = compared.map(({ name }) => quoteText(name)).join(', ');
   return `SELECT r.${OFFSET} AS offset, arrayFilter((name, a, b) -> a != b, [${names}], r.${HASHES}, t.${HASHES}) AS columns, count() OVER () AS total
     FROM (${grouped('{rows}')}) AS r INNER JOIN (${grouped(stored)}) AS t ON r.${OFFSET} = t.${OFFSET}

@@ -59,7 +59,9 @@ export function evidenceOf(intent: Pick<Intent, 'written'> | undefined, now: Tab
   if (never.length > 0)
     return {
       kind: 'none',
-      why: `the rows of the range were sent without ${never.join(' and ')}: the table had no such column when the range was recorded`,
+      why:
+        `the rows of the range were sent without ${never.join(' and ')}: the table had no such column when the ` +
+        'range was recorded',
     };
   if (typesOf(written.columns) !== typesOf(now.columns))
     return {
@@ -116,7 +118,8 @@ function reachDoubt(
 ): TableDoubt | undefined {
   if (atMs >= heldSinceMs) return undefined;
   const why =
-    'since the range was recorded so many blocks came into the table, of whatever writer, that its dedup window may have forgotten the token';
+    'since the range was recorded so many blocks came into the table, of whatever writer, that its dedup window ' +
+    'may have forgotten the token';
   // Merges hide how many it were: where that proves nothing, and neither does a look, the token is as good as before.
   return { why, mayTrust: atMs >= movedOnMs };
 }
@@ -137,7 +140,9 @@ function alterationDoubt(written: Intent['written'], now: TableNow, { kind }: Ev
   // Each replica has a time of its own: of a replicated table another one proves nothing.
   if (now.family === 'plain' && written.shape === now.shape) {
     return {
-      why: 'the table was altered since the range was recorded, and has the same columns: its dedup window may have been 0 meanwhile',
+      why:
+        'the table was altered since the range was recorded, and has the same columns: its dedup window may ' +
+        'have been 0 meanwhile',
       mayTrust: false,
     };
   }

@@ -51,7 +51,10 @@ export function elsewhere(why: string, where: Where, { database, table }: TableN
     `the range in doubt is not sent again: ${why} (exchanged, or dropped and created again)`,
     {
       ...where,
-      hint: `bring the table it was recorded for back under the name ${name} (EXCHANGE TABLES, RENAME TABLE, UNDROP TABLE), let "kafka-clickhouse-rx drain" resolve what is in doubt, then exchange it; or ${BY_HAND}`,
+      hint:
+        `bring the table it was recorded for back under the name ${name} (EXCHANGE TABLES, RENAME TABLE, ` +
+        'UNDROP TABLE), let "kafka-clickhouse-rx drain" resolve what is in doubt, then exchange ' +
+        `it; or ${BY_HAND}`,
     },
   );
 }
@@ -65,10 +68,13 @@ export function viewsUnverifiable(
 ): IngestError {
   return new IngestError(
     'KCR_READ_BACK',
-    `the range is not sent again, since it could double: ${asked}; of its ${offsets} offsets ${present} are in the table, and whether the materialized views ${nameAll(views)} have them cannot be verified`,
+    `the range is not sent again, since it could double: ${asked}; of its ${offsets} offsets ${present} are in ` +
+      `the table, and whether the materialized views ${nameAll(views)} have them cannot be verified`,
     {
       ...where,
-      hint: 'compare what the views wrote with the range, mend it by hand, then set what is settled with "kafka-clickhouse-rx state reset"',
+      hint:
+        'compare what the views wrote with the range, mend it by hand, then set what is settled with ' +
+        '"kafka-clickhouse-rx state reset"',
     },
   );
 }
@@ -76,11 +82,14 @@ export function viewsUnverifiable(
 export function doublingInViews(missing: readonly number[], views: readonly TableName[], where: Where): IngestError {
   return new IngestError(
     'KCR_READ_BACK',
-    `${missing.length} offsets are missing, but inserting them would double them in the materialized views ${nameAll(views)}`,
+    `${missing.length} offsets are missing, but inserting them would double them in the materialized views ` +
+      `${nameAll(views)}`,
     {
       ...where,
       offset: missing[0],
-      hint: 'insert them into a copy of the table and ATTACH PARTITION … FROM it, which does not feed views; then start again',
+      hint:
+        'insert them into a copy of the table and ATTACH PARTITION … FROM it, which does not feed views; then ' +
+        'start again',
     },
   );
 }

@@ -72,10 +72,15 @@ function scanOf(
   topic: string,
   { clickhouseSettings = {} }: ClickHouseSinkOptions,
 ): ProvenanceScan {
-  const from = `FROM ${quotedTable(table.database, table.table)} WHERE _topic = {topic:String} AND _partition = {partition:Int32}`;
+  const from =
+    `FROM ${quotedTable(table.database, table.table)} WHERE _topic = {topic:String} AND _partition = ` +
+    '{partition:Int32}';
   type Numbers<Name extends string> = Record<Name, string | number>;
   const within = async (partition: number, first: number, last: number): Promise<Extent | undefined> => {
-    const sql = `SELECT count() AS rows, min(toInt64(_offset)) AS first, max(toInt64(_offset)) AS last ${from} AND toInt64(_offset) BETWEEN {first:Int64} AND {last:Int64}`;
+    const sql =
+      `SELECT count() AS rows, min(toInt64(_offset)) AS first, max(toInt64(_offset)) AS last ${from} ` +
+      'AND toInt64(_offset) BETWEEN {first:Int64} AND ' +
+      '{last:Int64}';
     const [found] = await http.select<Numbers<'rows' | 'first' | 'last'>>(sql, { partition, topic, first, last });
     if (found === undefined || Number(found.rows) === 0) return undefined;
     return { rows: Number(found.rows), first: Number(found.first), last: Number(found.last) };
@@ -94,7 +99,9 @@ function scanOf(
         insertSettings(clickhouseSettings, (await readServer(http)).knownSettings).plain,
       ),
     runs: async (partition, first, last) => {
-      const counts = `SELECT toInt64(_offset) AS o, count() AS n ${from} AND _offset BETWEEN {first:Int64} AND {last:Int64} GROUP BY o`;
+      const counts =
+        `SELECT toInt64(_offset) AS o, count() AS n ${from} AND _offset BETWEEN {first:Int64} AND ` +
+        '{last:Int64} GROUP BY o';
       // Within a run the offset and its rank grow together, so their difference names the run.
       const ranked = `SELECT o, n, o - toInt64(row_number() OVER (PARTITION BY n ORDER BY o)) AS run FROM (${counts})`;
       const found = await http.select<Numbers<'a' | 'b' | 'n'>>(
@@ -128,8 +135,11 @@ function unsuitable(table: Table, fault: string, topic: string): IngestError {
   const statement = provenanceStatement(table);
   const hint =
     statement === undefined
-      ? 'put _offset into the sorting key of a new table; rows that were merged away cannot be told from rows that were never there'
-      : `${statement}; rows that are in the table already will not have the values, so compare from the first offset that is ingested after it (--from-offset)`;
+      ? 'put _offset into the sorting key of a new table; rows that were merged away cannot be told from rows ' +
+        'that were never there'
+      : `${statement}; rows that are in the table already will not have the values, so compare from the first ` +
+        'offset that is ingested after it ' +
+        '(--from-offset)';
   return new IngestError('KCR_TABLE_UNSUITABLE', `The table cannot be compared with the topic: ${fault}`, {
     topic,
     table: `${table.database}.${table.table}`,

@@ -14,7 +14,8 @@ import type { TableName } from '../schema/table.js';
 export const HIDDEN = 'a row policy hides rows of the table from the user';
 
 export const SEES_ALL =
-  'let the user see every row: CREATE ROW POLICY … USING 1 TO the user, ALTER ROW POLICY … TO ALL EXCEPT the user, or ask as another user';
+  'let the user see every row: CREATE ROW POLICY … USING 1 TO the user, ALTER ROW POLICY … TO ALL EXCEPT the ' +
+  'user, or ask as another user';
 
 /** As `EXPLAIN` draws it. In the query below nothing else can stand at the beginning of a line. */
 const filterLine = /^[\s│]*Row[- ]level (?:security )?filter/im;

@@ -17,7 +17,8 @@ export async function readUnknownParts(
 ): Promise<number> {
   if (family !== 'replicated') return 0;
   const sql =
-    'SELECT sum(parts_to_check) AS parts FROM system.replicas WHERE database = {database:String} AND table = {table:String}';
+    'SELECT sum(parts_to_check) AS parts FROM system.replicas WHERE database = {database:String} AND table = ' +
+    '{table:String}';
   const [row] = await ifAllowed(http.select<{ parts: string | number }>(sql, { database, table }, signal));
   return Number(row?.parts ?? 0);
 }

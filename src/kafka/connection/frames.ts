@@ -88,7 +88,8 @@ export class FrameReader {
       this.#isBroken = true;
       this.#sink.broken(
         new Error(
-          `an answer of ${size} bytes: ${size === HTTP ? 'an HTTP server answers, not Kafka' : "this is not Kafka's protocol; is it a TLS port?"}`,
+          `an answer of ${size} bytes: ` +
+            `${size === HTTP ? 'an HTTP server answers, not Kafka' : "this is not Kafka's protocol; is it a TLS port?"}`,
         ),
       );
       return length;

@@ -173,6 +173,8 @@ function installedVersion(): string {
 export function checkVersion(version: string): void {
   if (version === KAFKAJS_VERSION) return;
   throw new IngestError('KCR_KAFKAJS_HOOKS', `Expected kafkajs ${KAFKAJS_VERSION}, found ${version}`, {
-    hint: `install kafkajs ${KAFKAJS_VERSION}: what lies beneath its consumer is used, and was proved with that version only`,
+    hint:
+      `install kafkajs ${KAFKAJS_VERSION}: what lies beneath its consumer is used, and was proved with that ` +
+      'version only',
   });
 }

@@ -171,8 +171,10 @@ export function outOfRange(where: Beyond): IngestError {
   const { topic, partition, wanted, logStart, logEnd } = where;
   const gone = wanted < logStart;
   const message = gone
-    ? `Offset ${wanted} is gone: the log begins at ${logStart} and ends at ${logEnd}; ${logStart - wanted} offsets were deleted before they were read`
-    : `Offset ${wanted} is beyond the log, which begins at ${logStart} and ends at ${logEnd}: the topic was recreated or truncated`;
+    ? `Offset ${wanted} is gone: the log begins at ${logStart} and ends at ${logEnd}; ${logStart - wanted} ` +
+      'offsets were deleted before they were read'
+    : `Offset ${wanted} is beyond the log, which begins at ${logStart} and ends at ${logEnd}: the topic was ` +
+      'recreated or truncated';
   const hint = gone
     ? 'raise retention.ms or retention.bytes of the topic; to go on without what is lost, set onGap to "continue"'
     : "find out what became of the topic; to read it again, let onOutOfRange give an offset, or reset the group's offsets";

@@ -59,7 +59,9 @@ export function damageOfCut(
 }
 
 function hintOf(baseOffset: number, last: number | undefined): string {
-  const look = `look at it with kafka-dump-log.sh --deep-iteration --files <the newest segment whose name is not above ${baseOffset}>.log, on the leader and on a replica`;
+  const look =
+    'look at it with kafka-dump-log.sh --deep-iteration --files <the newest segment whose name is not ' +
+    `above ${baseOffset}>.log, on the leader and on a replica`;
   const skip =
     last === undefined
       ? 'to go on without it set the group, or the state, to an offset behind it'

@@ -236,7 +236,8 @@ function responseOf(version: number): WireResponse {
   if (version < MIN_VERSION || version > MAX_NAMED_VERSION) {
     throw new IngestError(
       'KCR_KAFKA',
-      `The broker speaks version ${version} of the fetch protocol; ${MIN_VERSION} to ${MAX_NAMED_VERSION} are understood`,
+      `The broker speaks version ${version} of the fetch protocol; ${MIN_VERSION} to ${MAX_NAMED_VERSION} are ` +
+        'understood',
       {
         hint: 'use brokers of Kafka 0.11 or newer',
       },

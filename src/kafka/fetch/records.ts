@@ -272,7 +272,8 @@ export class LogReader {
     const bad = thrown instanceof BadBatch ? thrown : undefined;
     const hint =
       thrown instanceof TooLarge
-        ? 'raise kafka.budgetBytes above it, or let the producers make smaller batches; kafka.onCorruptBatch set to "skip" goes on without it'
+        ? 'raise kafka.budgetBytes above it, or let the producers make smaller batches; kafka.onCorruptBatch set ' +
+          'to "skip" goes on without it'
         : bad?.hint;
     const bounds =
       head === undefined || !this.#isBelieved(head)

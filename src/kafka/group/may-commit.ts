@@ -39,7 +39,8 @@ export async function mayCommit(options: KafkaSourceOptions, limitMs: number): P
     }
     throw new IngestError(
       'KCR_PREFLIGHT',
-      `The brokers took a commit of a member that the group ${settings.groupId} does not have: generations are no fence there`,
+      `The brokers took a commit of a member that the group ${settings.groupId} does not have: generations are no ` +
+        'fence there',
       {
         hint: 'this is not how Kafka behaves; use the store "keeper" or "keeper-map"',
       },

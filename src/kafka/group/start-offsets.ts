@@ -204,22 +204,28 @@ export type Reset =
 
 export function resetError({ topic, partition }: TopicPartition, reset: Reset): IngestError {
   if (reset.kind === 'recreated') {
-    const message = `The topic was deleted and recreated: it was read under the id ${reset.was}, Kafka has ${reset.topicId}`;
+    const message =
+      `The topic was deleted and recreated: it was read under the id ${reset.was}, Kafka has ` + `${reset.topicId}`;
     return new IngestError('KCR_TOPIC_RESET', message, {
       topic,
       partition,
-      hint: 'to ingest the new topic set the group\'s offsets to its beginning (kafka-consumer-groups.sh --reset-offsets --to-earliest) and start again; with onReset "restart" this happens by itself',
+      hint:
+        "to ingest the new topic set the group's offsets to its beginning (kafka-consumer-groups.sh " +
+        '--reset-offsets --to-earliest) and start again; with onReset "restart" this happens by itself',
     });
   }
   const { wanted, logStart, logEnd } = reset;
   return new IngestError(
     'KCR_TOPIC_RESET',
-    `Offset ${wanted} is beyond the log, which begins at ${logStart} and ends at ${logEnd}: the topic was recreated or truncated`,
+    `Offset ${wanted} is beyond the log, which begins at ${logStart} and ends at ${logEnd}: the topic was ` +
+      'recreated or truncated',
     {
       topic,
       partition,
       offset: wanted,
-      hint: 'to go on where the log ends set onReset to "restart"; to read other records again reset the group\'s offsets while nobody is in it',
+      hint:
+        'to go on where the log ends set onReset to "restart"; to read other records again reset the group\'s ' +
+        'offsets while nobody is in it',
     },
   );
 }

@@ -113,7 +113,8 @@ function tables(asked: Asked, select: Select): ReturnType<Answer> {
   const own =
     family === 'plain'
       ? `non_replicated_deduplication_window = ${size}`
-      : `replicated_deduplication_window = ${size}, replicated_deduplication_window_seconds = ${Math.floor((dedupWindowMs ?? 604_800_000) / 1000)}`;
+      : `replicated_deduplication_window = ${size}, replicated_deduplication_window_seconds = ` +
+        `${Math.floor((dedupWindowMs ?? 604_800_000) / 1000)}`;
   const engine = family === 'plain' ? 'MergeTree' : 'ReplicatedMergeTree';
   const full = family === 'plain' ? engine : `${engine}('${identityOf(table)}', '{replica}')`;
   return [

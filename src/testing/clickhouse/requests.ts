@@ -60,7 +60,8 @@ const names: Readonly<Record<number, readonly [status: number, name: string, tex
   319: [
     500,
     'UNKNOWN_STATUS_OF_INSERT',
-    "Unknown status of part all_149_149_0 (Reason: Session expired). Data was written locally but we don't know the status in keeper",
+    "Unknown status of part all_149_149_0 (Reason: Session expired). Data was written locally but we don't know " +
+      'the status in keeper',
   ],
   395: [500, 'FUNCTION_THROW_IF_VALUE_IS_NON_ZERO', "Value passed to 'throwIf' function is non-zero"],
   469: [500, 'VIOLATED_CONSTRAINT', 'Constraint `c` for table is violated'],

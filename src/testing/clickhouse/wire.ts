@@ -135,7 +135,10 @@ export class SimulatedWire implements ClickHouseWire {
 
 function whatOf(request: Request): string {
   if (request.kind === 'insert')
-    return `${request.settings['insert_deduplication_token'] ?? 'without a token'}, ${request.body.split('\n').filter((line) => line !== '').length} rows`;
+    return (
+      `${request.settings['insert_deduplication_token'] ?? 'without a token'}, ` +
+      `${request.body.split('\n').filter((line) => line !== '').length} rows`
+    );
   const { text, values } = request;
   const short = text.replaceAll(/\s+/g, ' ').slice(0, 60);
   return Object.keys(values).length === 0 ? short : `${short} ${JSON.stringify(values)}`;
