@@ -11,8 +11,8 @@ import type { RecordSource, SourceEvent } from '../src/ports.js';
  * Joins the consumer group when subscribed to, leaves it when unsubscribed, and tells of every assignment:
  * `assigned`, chunks, then `revoked` or `lost`.
  *
- * In plain words: the tap. It keeps three promises whatever the source does: a partition has one assignment at a time (a
- * second `assigned` discards the first one with `lost` before it begins), chunks of an assignment that is over never
+ * In plain words: the tap. It keeps three promises whatever the source does: a partition has one assignment at a time
+ * (a second `assigned` discards the first one with `lost` before it begins), chunks of an assignment that is over never
  * pass, and nothing of an assignment passes before its `assigned`.
  *
  * ```

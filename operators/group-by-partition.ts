@@ -12,8 +12,8 @@ export { healDefaults } from './internal/open-partitions.js';
 export type { Covered, GroupByPartitionConfig, HealConfig } from './internal/open-partitions.js';
 
 /**
- * Runs `project` once for each assignment of a partition and merges what comes of them. There is no limit on how many run
- * at once, since a limit would starve partitions; inserts are limited in the sink.
+ * Runs `project` once for each assignment of a partition and merges what comes of them. There is no limit on how many
+ * run at once, since a limit would starve partitions; inserts are limited in the sink.
  *
  * In plain words: every partition gets a pipeline of its own, which lives as long as the partition is ours.
  *

@@ -20,8 +20,8 @@ import type { Batch, KafkaRecord } from '../../src/model/record.js';
  *          ------(1 2 3')--|        when the stream has ended: the same range, its rows
  * ```
  *
- * The stream is made again for each batch, since a replay must give the same rows: nothing may be carried from one batch
- * to the next. Back-pressure is the stream's own.
+ * The stream is made again for each batch, since a replay must give the same rows: nothing may be carried from one
+ * batch to the next. Back-pressure is the stream's own.
  *
  * @throws Into the stream: `KCR_TRANSFORM` when the stream errors or gives a record whose offset is not in the batch.
  */

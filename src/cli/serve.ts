@@ -1,6 +1,6 @@
 /**
- * Where a run tells of itself and can be told: over HTTP, at a Unix socket, to OpenTelemetry, as the configuration asks.
- * Imports: cli/log, config, observe, pipeline.
+ * Where a run tells of itself and can be told: over HTTP, at a Unix socket, to OpenTelemetry, as the configuration
+ * asks. Imports: cli/log, config, observe, pipeline.
  */
 import type { CheckedConfig } from '../config/config.js';
 import type { Controls } from '../observe/control.js';

@@ -8,7 +8,9 @@ import { partitionName } from '../model/partition-name.js';
 import type { Assignment } from '../model/record.js';
 import { countEvent, countOutcome, noTotals, type Totals } from '../observe/totals.js';
 
-/** With which `run` ends when nothing waits for a person, but a partition had halted that is started again by itself. */
+/**
+ * With which `run` ends when nothing waits for a person, but a partition had halted that is started again by itself.
+ */
 const EXIT_HEALING = 9;
 
 export class Tally {

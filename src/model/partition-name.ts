@@ -1,6 +1,6 @@
 /**
- * A partition's name, for people and as a key, and names of many. A number stands behind the last slash, so no two have the same.
- * Imports: nothing.
+ * A partition's name, for people and as a key, and names of many. A number stands behind the last slash, so no two have
+ * the same. Imports: nothing.
  */
 
 export function partitionName({ topic, partition }: { readonly topic: string; readonly partition: number }): string {

@@ -75,7 +75,9 @@ export interface MeterListener {
   call?(end: CallEnd): void;
   /** A batch is about to be inserted; again with each attempt where the sink is one function. */
   batch?(batch: InsertBatch): void;
-  /** Something was noted for people: an event beyond ordinary life, or a halt; with its count when it was noted before. */
+  /**
+   * Something was noted for people: an event beyond ordinary life, or a halt; with its count when it was noted before.
+   */
   noted?(notice: Notice): void;
 }
 

@@ -23,7 +23,8 @@ const SCOPE = 'kafka-clickhouse-rx';
 const MAX_LINKS = 1000;
 
 /**
- * Measures and traces an ingestion: the instruments of `registerMetrics` under the same names, and for each batch a span
+ * Measures and traces an ingestion: the instruments of `registerMetrics` under the same names, and for each batch a
+ * span
  * `insert TOPIC`, from its first insert until it is delivered, or its partition halts or is lost. The span is linked to
  * what the header `traceparent` of its records names, as long as a sampler wants it.
  *

@@ -33,7 +33,8 @@ export interface PipelineConfig<B extends InsertableBatch> {
   /** A record without a value. @default as `onPoison` says: 'skip' for 'exclude' */
   readonly onTombstone?: 'halt' | 'skip' | undefined;
   /**
-   * Partitions that halt for what can be mended from outside are started again after a while; `false`: they stay halted.
+   * Partitions that halt for what can be mended from outside are started again after a while; `false`: they stay
+   * halted.
    * @default {}
    */
   readonly heal?: HealConfig | false;

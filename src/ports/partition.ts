@@ -37,8 +37,8 @@ export interface Partition {
   reassign(afterMs?: number): void;
   /**
    * `note` is called when the partition halts, before what it has under way is discarded. Until its result ends the
-   * partition is neither released nor started again, so it must end soon; what it emits and its error are ignored. It is
-   * unsubscribed when the partition is lost.
+   * partition is neither released nor started again, so it must end soon; what it emits and its error are ignored. It
+   * is unsubscribed when the partition is lost.
    */
   onHalt(note: OnHalt): void;
 }

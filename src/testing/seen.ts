@@ -90,7 +90,8 @@ export class Seen {
   }
 
   /**
-   * Of assignments of which nothing will be heard any more: what they claimed, and that they were lost, does not matter.
+   * Of assignments of which nothing will be heard any more: what they claimed, and that they were lost, does not
+   * matter.
    */
   forget(isGone: (assignmentId: number) => boolean): void {
     this.forgetClaims(isGone);

@@ -3,7 +3,8 @@
  * `npm run kernel`; strings are passed over sixteen bytes at a time. `../twin.ts` is the same in JavaScript, says more
  * about why, and must give the same answers.
  *
- * The caller owns the memory: it writes values into the window and where they lie into the places. Nothing is allocated.
+ * The caller owns the memory: it writes values into the window and where they lie into the places. Nothing is
+ * allocated.
  */
 
 // Fault kinds, as in `../faults.ts`.
@@ -28,8 +29,8 @@ const RESERVED_NAME: i32 = 18;
 
 const MAX_DEPTH: i32 = 1000;
 
-// Memory: a bit for each level (set: an object), a decoded name, the places, the window. No load goes beyond the window's
-// end by more than a vector.
+// Memory: a bit for each level (set: an object), a decoded name, the places, the window. No load goes beyond the
+// window's end by more than a vector.
 const LEVELS: i32 = 0;
 const NAME: i32 = 512;
 const MAX_NAME_LENGTH: i32 = 10;
@@ -48,7 +49,10 @@ export const windowBytes: i32 = PAGES * 65536 - WINDOW - VECTOR_BYTES;
 
 let faultKind: i32 = 0;
 let faultAt: i32 = 0;
-/** Where the value ends that is being checked. A zero stands there meanwhile, which stops every loop: none looks for the end. */
+/**
+ * Where the value ends that is being checked. A zero stands there meanwhile, which stops every loop: none looks for the
+ * end.
+ */
 let valueEnd: i32 = 0;
 
 /** Of the fault that `check` has found. */
@@ -61,7 +65,9 @@ export function position(): i32 {
   return faultAt;
 }
 
-/** Index of the first of `count` values that is not one row of its own; -1: every one is. The window is left as it was. */
+/**
+ * Index of the first of `count` values that is not one row of its own; -1: every one is. The window is left as it was.
+ */
 export function check(count: i32, names: i32): i32 {
   for (let index = 0; index < count; index++) {
     const start = load<i32>(PLACES + index * PLACE_BYTES);
