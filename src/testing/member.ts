@@ -4,6 +4,7 @@
 import { Observable, Subject, catchError, of, throwError } from 'rxjs';
 import { IngestError, hasCode } from '../errors.js';
 import { Credits } from '../model/credits.js';
+import { Pauses } from '../model/pauses.js';
 import type { Assignment } from '../model/record.js';
 import type { LogEnds, GroupSource, SourceEvent } from '../ports.js';
 import { unknownOutcome } from './faults.js';
@@ -23,7 +24,7 @@ export class Member implements GroupMember {
   readonly #allAssigned = new Map<number, AssignedPartition>();
   #told = new Subject<SourceEvent>();
   #isListening = false;
-  #isPaused = false;
+  readonly #pauses = new Pauses();
   #isDraining = false;
   /** Back-pressure as the Kafka source has it, an offset counting for a byte. */
   readonly #credits: Credits;
@@ -94,9 +95,9 @@ export class Member implements GroupMember {
       this.#release(assignmentId);
     },
     reassign: ({ assignmentId }, afterMs) => this.#reassign(this.#allAssigned.get(assignmentId), afterMs),
-    pause: () => void (this.#isPaused = true),
-    resume: () => {
-      this.#isPaused = false;
+    pause: (selection) => this.#pauses.pause(selection),
+    resume: (selection) => {
+      this.#pauses.resume(selection);
       this.fetchOn();
     },
     drain: () => this.#drain(),
@@ -222,7 +223,7 @@ export class Member implements GroupMember {
     const isWanted = () =>
       assigned.state === 'active' &&
       !assigned.isHalted &&
-      !this.#isPaused &&
+      !this.#pauses.has(assignment) &&
       this.#credits.mayFetch(assignmentId, assigned.position);
     const isThere = () =>
       assigned.position !== log.ends(assignment.partition).end || assignment.topicId !== log.topicId;
@@ -277,13 +278,10 @@ export class Member implements GroupMember {
 
   #fail(assigned: AssignedPartition): void {
     assigned.isHalted = true;
-    const { topic, partition } = assigned.assignment;
-    const error = new IngestError('KCR_OFFSET_RANGE', 'the offset is not in the log', {
-      topic,
-      partition,
-      offset: assigned.position,
-    });
-    this.#tell({ kind: 'failed', assignment: assigned.assignment, error });
+    const { assignment, position } = assigned;
+    const place = { topic: assignment.topic, partition: assignment.partition, offset: position };
+    const error = new IngestError('KCR_OFFSET_RANGE', 'the offset is not in the log', place);
+    this.#tell({ kind: 'failed', assignment, error });
   }
 
   #tell(event: SourceEvent): void {

@@ -206,6 +206,30 @@ describe('the group', () => {
     expect([...world.group.committed]).toEqual([[0, 9]]);
   });
 
+  test('a partition that is paused waits, the others go on, and it goes on where it was', () => {
+    const { world, clock } = worldOf({ partitions: [6, 6] });
+    const found: number[][] = [];
+    const inTable = () =>
+      [0, 1].map((partition) => world.table.rows.filter((row) => row.partition === partition).length);
+    world
+      .live((process) => {
+        const { source } = process;
+        source.pause!({ topic: world.log.topic, partition: 1 });
+        clock.schedule(() => {
+          found.push(inTable());
+          source.resume!({ topic: world.log.topic, partition: 1 });
+        }, 500);
+        clock.schedule(() => source.drain(), 1_000);
+        return arranged()(process);
+      })
+      .subscribe();
+    clock.flush();
+    expect([...found, inTable()]).toEqual([
+      [6, 0],
+      [6, 6],
+    ]);
+  });
+
   test('a drain releases everything and completes', () => {
     const { world, clock, lines } = worldOf({ partitions: [4] });
     let isComplete = false;
