@@ -214,10 +214,10 @@ describe('the group', () => {
     world
       .live((process) => {
         const { source } = process;
-        source.pause!({ topic: world.log.topic, partition: 1 });
+        source.pause({ topic: world.log.topic, partition: 1 });
         clock.schedule(() => {
           found.push(inTable());
-          source.resume!({ topic: world.log.topic, partition: 1 });
+          source.resume({ topic: world.log.topic, partition: 1 });
         }, 500);
         clock.schedule(() => source.drain(), 1_000);
         return arranged()(process);
