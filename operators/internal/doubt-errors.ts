@@ -41,6 +41,6 @@ function nameOffsets(offsets: readonly number[]): string {
   const more = offsets.length - NAMED_OFFSETS;
   return (
     `${offsets.length === 1 ? 'offset' : 'offsets'} ` +
-    `${named}${more > 0 ? ` and ${more} more, up to ` + `${offsets.at(-1)}` : ''}`
+    `${named}${more > 0 ? ` and ${more} more, up to ${offsets.at(-1)}` : ''}`
   );
 }

@@ -5,11 +5,9 @@
 import { request, type RequestOptions } from 'node:http';
 import type { CheckedConfig } from '../config/config.js';
 import { IngestError } from '../errors.js';
-import type { ControlAnswer } from '../observe/control.js';
+import { controlPath, type ControlAnswer, type controlActions } from '../observe/control.js';
 import { DEFAULT_LISTEN, listenAddress } from '../observe/listen.js';
 import { plural } from './text.js';
-
-export const controlActions = ['pause', 'resume', 'drain', 'reload'] as const;
 
 export interface ControlCommandOptions {
   /** In place of a configuration. */
@@ -37,7 +35,7 @@ export async function controlCommand(
   if (topic !== undefined) query.set('topic', topic);
   if (partition !== undefined) query.set('partition', String(partition));
   const text = query.toString();
-  const body = await ask(wayTo(config, socket), `/api/${action}${text === '' ? '' : `?${text}`}`);
+  const body = await ask(wayTo(config, socket), `${controlPath(action)}${text === '' ? '' : `?${text}`}`);
   console.log(json ? JSON.stringify(body) : controlText(body));
   return 0;
 }

@@ -121,9 +121,7 @@ function beginningText({ range, missing, stored }: PartitionVerdict): string {
     stored.first <= range.first
   )
     return '';
-  return (
-    `; the first offset with a row is ${stored.first}: if the group began there, say --from-offset ` + `${stored.first}`
-  );
+  return `; the first offset with a row is ${stored.first}: if the group began there, say --from-offset ${stored.first}`;
 }
 
 function contentsText({ topic, partition, table: into, contents }: PartitionVerdict): string[] {

@@ -4,11 +4,10 @@
  */
 import { withAdmin } from './admin.js';
 import { EARLIEST, LATEST, listOffsets, type ListOffsets } from './connection/list-offsets.js';
-import { kafkaType } from './connection/classify-error.js';
-import { knownTopic } from './connection/metadata.js';
+import { partitionsOf } from './connection/metadata.js';
 import { nameOf, type TopicPartition } from './group/assignor.js';
 import { clientSettings, type KafkaClientOptions } from './options.js';
-import { topicMissing } from './preflight.js';
+import { loadTopics } from './preflight.js';
 
 export interface LogPosition extends TopicPartition {
   /** The first offset the log holds. */
@@ -30,14 +29,8 @@ export async function logPositions(
   timeMs?: number,
 ): Promise<readonly LogPosition[]> {
   return withAdmin(clientSettings(options), 'Looking at the logs', async (_, cluster) => {
-    await cluster.addMultipleTargetTopics([...topics]).catch((thrown: unknown) => {
-      throw kafkaType(thrown) === 'UNKNOWN_TOPIC_OR_PARTITION' ? topicMissing(topics, options.brokers) : thrown;
-    });
-    const partitions = topics.flatMap((topic) =>
-      (knownTopic(cluster, topic)?.partitionMetadata ?? [])
-        .map(({ partitionId }) => ({ topic, partition: partitionId }))
-        .sort((a, b) => a.partition - b.partition),
-    );
+    await loadTopics(cluster, topics, options.brokers);
+    const partitions = partitionsOf(cluster, topics);
     const ask = async (timestamp: string, isolation: ListOffsets['isolation']): Promise<ReadonlyMap<string, number>> =>
       new Map(
         (await listOffsets({ cluster }, partitions, { timestamp, isolation })).map((at) => [nameOf(at), at.offset]),

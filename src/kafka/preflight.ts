@@ -7,6 +7,7 @@ import { refusalFrom, type Finding } from '../preflight/finding.js';
 import { withAdmin } from './admin.js';
 import { nearNames } from '../model/near-names.js';
 import { clientSettings, type KafkaClientOptions } from './options.js';
+import type { KafkajsCluster } from './connection/broker.js';
 import { isGone, topicNames } from './connection/metadata.js';
 
 export { lagOf, type PartitionLag } from './admin.js';
@@ -26,11 +27,7 @@ export async function checkKafka(
   const { brokers, topics } = options;
   return withAdmin(clientSettings(options), 'The check of Kafka', async (admin, cluster) => {
     const { clusterId } = await admin.describeCluster();
-    await cluster.addMultipleTargetTopics(topics).catch(async (thrown: unknown) => {
-      const missing = topics.filter((topic) => isGone(cluster, topic));
-      if (missing.length === 0) throw thrown;
-      throw topicMissing(missing, brokers, await topicNames(cluster).catch(() => []));
-    });
+    await loadTopics(cluster, topics, brokers);
     return {
       clusterId,
       topics: topics.map((topic) => ({ topic, partitions: cluster.findTopicPartitionMetadata(topic).length })),
@@ -59,6 +56,21 @@ export async function kafkaFindings(options: Parameters<typeof checkKafka>[0]): 
     return { findings, partitions: topics.reduce((sum, { partitions }) => sum + partitions, 0) };
   } catch (thrown) {
     return { findings: [refusalFrom('Kafka', thrown)], partitions: undefined };
+  }
+}
+
+/** The metadata of the topics is there then. @throws `KCR_TOPIC_MISSING`, with the names that are near. */
+export async function loadTopics(
+  cluster: KafkajsCluster,
+  topics: readonly string[],
+  brokers: readonly string[],
+): Promise<void> {
+  try {
+    await cluster.addMultipleTargetTopics(topics);
+  } catch (thrown) {
+    const missing = topics.filter((topic) => isGone(cluster, topic));
+    if (missing.length === 0) throw thrown;
+    throw topicMissing(missing, brokers, await topicNames(cluster).catch(() => []));
   }
 }
 

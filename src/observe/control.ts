@@ -29,15 +29,16 @@ export interface ControlAnswer {
   };
 }
 
-type Action = 'pause' | 'resume' | 'drain' | 'reload';
+export const controlActions = ['pause', 'resume', 'drain', 'reload'] as const;
+type Action = (typeof controlActions)[number];
+
+/** `/api/pause` and the like, of which each is asked for by POST. */
+export const controlPath = (action: Action): string => `/api/${action}`;
 
 /** `POST /api/pause?topic=flights&partition=3` and the like. */
-export const controlPaths: ReadonlyMap<string, Action> = new Map([
-  ['/api/pause', 'pause'],
-  ['/api/resume', 'resume'],
-  ['/api/drain', 'drain'],
-  ['/api/reload', 'reload'],
-]);
+export const controlPaths: ReadonlyMap<string, Action> = new Map(
+  controlActions.map((action) => [controlPath(action), action]),
+);
 
 export function control(controls: Controls, action: Action, query: URLSearchParams): ControlAnswer {
   const told = (status: ControlAnswer['status'], error?: string): ControlAnswer => {

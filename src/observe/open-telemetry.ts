@@ -24,9 +24,8 @@ const MAX_LINKS = 1000;
 
 /**
  * Measures and traces an ingestion: the instruments of `registerMetrics` under the same names, and for each batch a
- * span
- * `insert TOPIC`, from its first insert until it is delivered, or its partition halts or is lost. The span is linked to
- * what the header `traceparent` of its records names, as long as a sampler wants it.
+ * span `insert TOPIC`, from its first insert until it is delivered, or its partition halts or is lost. The span is
+ * linked to what the header `traceparent` of its records names, as long as a sampler wants it.
  *
  * @returns What ends it; spans that are open then are ended.
  * @throws `KCR_CONFIG` where `@opentelemetry/api` is not installed, and for a limit that is none.

@@ -88,8 +88,7 @@ function unusableFindings(judged: Judged): Finding[] {
     kinds.set(why.kind, kind);
   }
   return [...kinds].slice(0, SHOWN).map(([kind, { first, todo, count }]) => {
-    const detail =
-      `${count} of ${sampled} that were looked at are ${kind} (${placeOf(topic, first)}): ` + `${consequence(judged)}`;
+    const detail = `${count} of ${sampled} that were looked at are ${kind} (${placeOf(topic, first)}): ${consequence(judged)}`;
     return unusable.length === sampled
       ? refusal('KCR_POISON', what(topic), detail, todo)
       : warning(what(topic), detail, todo);

@@ -12,10 +12,5 @@ export function looksLike(value: Buffer | null): string {
     const envelope = envelopeOf(JSON.parse(value.toString()) as Readonly<Record<string, unknown>>);
     return envelope === undefined ? 'a JSON object' : `a JSON object in ${envelope.name}`;
   }
-  const id = schemaId(value);
-  return id === undefined || !unusable.kind.includes('schema id') ? unusable.kind : `${unusable.kind}; schema id ${id}`;
-}
-
-function schemaId(value: Buffer): number | undefined {
-  return value[0] === 0 && value.length > 5 ? value.readUInt32BE(1) : undefined;
+  return unusable.hasSchemaId === true ? `${unusable.kind}; schema id ${value.readUInt32BE(1)}` : unusable.kind;
 }

@@ -9,6 +9,8 @@ export interface Unusable {
   readonly kind: string;
   /** What to do about it. */
   readonly todo: string;
+  /** Confluent's five bytes stand before it: the id of a schema from the second one on. */
+  readonly hasSchemaId?: boolean;
 }
 
 const JSON_CONVERTER =
@@ -17,9 +19,7 @@ const JSON_CONVERTER =
 const DECODE = 'or decode it: a route with a transform makes rows of values of any kind';
 const producerOr = `${JSON_CONVERTER}, ${DECODE}`;
 
-interface Mark {
-  readonly kind: string;
-  readonly todo: string;
+interface Mark extends Unusable {
   readonly is: (value: Buffer) => boolean;
 }
 
@@ -33,6 +33,7 @@ const startsWith =
 const marks: readonly Mark[] = [
   {
     kind: "JSON behind Confluent's five bytes (0x00 and a schema id: JSON Schema)",
+    hasSchemaId: true,
     todo: `send it without a schema registry, ${DECODE}: (record) => JSON.parse(record.value.subarray(5))`,
     is: (value) =>
       value[0] === 0 && value.length > CONFLUENT_HEAD_BYTES && isObject(value.subarray(CONFLUENT_HEAD_BYTES)),
@@ -44,6 +45,7 @@ const marks: readonly Mark[] = [
   },
   {
     kind: "in the frame of a schema registry, as Confluent's (0x00 and a schema id of four bytes): Avro or Protobuf",
+    hasSchemaId: true,
     todo: producerOr,
     is: (value) => value[0] === 0 && value.length > CONFLUENT_HEAD_BYTES,
   },

@@ -78,8 +78,7 @@ function findingOf(
 ): StoreCheck {
   const days =
     retentionMinutes === undefined ? '' : `; forgotten ${retentionMinutes / 1440} days after the last member has left`;
-  const detail =
-    `beside the offsets of the group ${kafka.groupId}, ${kept} of ${partitions} partitions have a ` + `state${days}`;
+  const detail = `beside the offsets of the group ${kafka.groupId}, ${kept} of ${partitions} partitions have a state${days}`;
   if (metadataMaxBytes !== undefined) return { level: 'ok', detail };
   return {
     level: 'warning',

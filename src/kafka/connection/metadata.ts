@@ -202,6 +202,18 @@ export function knownTopicId(cluster: Told, topic: string): string | undefined {
   return knownTopic(cluster, topic)?.topicId;
 }
 
+/** By topic, then by partition, as the last refresh told it. */
+export function partitionsOf(
+  cluster: Told,
+  topics: readonly string[],
+): { readonly topic: string; readonly partition: number }[] {
+  return topics.flatMap((topic) =>
+    (knownTopic(cluster, topic)?.partitionMetadata ?? [])
+      .map(({ partitionId }) => ({ topic, partition: partitionId }))
+      .sort((a, b) => a.partition - b.partition),
+  );
+}
+
 /** Does the topic not exist, as far as the last refresh told? */
 export function isGone(cluster: Told, topic: string): boolean {
   return knownTopic(cluster, topic)?.topicErrorCode === UNKNOWN_TOPIC;

@@ -14,7 +14,7 @@ import {
   type Committed,
   type ListOffsets,
 } from '../connection/list-offsets.js';
-import { knownTopic } from '../connection/metadata.js';
+import { partitionsOf } from '../connection/metadata.js';
 
 export interface GroupPosition extends TopicPartition {
   /** The first offset the log holds. */
@@ -38,12 +38,7 @@ export async function groupPositions(
   topics: readonly string[],
 ): Promise<GroupPosition[]> {
   await cluster.addMultipleTargetTopics(topics);
-  const partitions = topics.flatMap((topic) => {
-    const known = knownTopic(cluster, topic)?.partitionMetadata ?? [];
-    return known
-      .map(({ partitionId }) => ({ topic, partition: partitionId }))
-      .sort((a, b) => a.partition - b.partition);
-  });
+  const partitions = partitionsOf(cluster, topics);
   const found = await insist(async () => {
     const coordinator = overLane(checkedBroker(await cluster.findGroupCoordinator({ groupId })), 'offsets');
     return committedOffsets(coordinator, groupId, partitions);

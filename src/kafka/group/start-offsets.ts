@@ -11,7 +11,7 @@ import type { Membership } from './membership.js';
 import type { SourceSettings } from '../options.js';
 import { EARLIEST, LATEST, listOffsetsEach, type Beyond, type ListedOffsets } from '../connection/list-offsets.js';
 import type { JoinedGroup } from './generation.js';
-import { knownTopic, knownTopicId } from '../connection/metadata.js';
+import { knownTopic, knownTopicId, partitionsOf } from '../connection/metadata.js';
 import { reasonOf, classifyError } from '../connection/classify-error.js';
 import type { KafkaConnection } from '../connection/kafka-connection.js';
 import { breathe, eachInTurn } from '../connection/wait.js';
@@ -166,13 +166,7 @@ export class StartOffsets {
 
   /** Who dealt out the partitions did not say which of them were added: another program, or a broker. */
   async #grown(open: readonly Start[]): Promise<ReadonlySet<string>> {
-    const topics = [...new Set(open.map(({ topic }) => topic))];
-    const all = topics.flatMap((topic) =>
-      (knownTopic(this.#kafka.cluster, topic)?.partitionMetadata ?? []).map(({ partitionId }) => ({
-        topic,
-        partition: partitionId,
-      })),
-    );
+    const all = partitionsOf(this.#kafka.cluster, [...new Set(open.map(({ topic }) => topic))]);
     return new Set(grownTopics(all, { committed: await this.#membership.committed(all), errors: new Map() }));
   }
 
@@ -204,8 +198,7 @@ export type Reset =
 
 export function resetError({ topic, partition }: TopicPartition, reset: Reset): IngestError {
   if (reset.kind === 'recreated') {
-    const message =
-      `The topic was deleted and recreated: it was read under the id ${reset.was}, Kafka has ` + `${reset.topicId}`;
+    const message = `The topic was deleted and recreated: it was read under the id ${reset.was}, Kafka has ${reset.topicId}`;
     return new IngestError('KCR_TOPIC_RESET', message, {
       topic,
       partition,
