@@ -1,8 +1,9 @@
 /**
  * The command `peek`: records of a topic, readable or as JSON lines. Values are shown: that is what it is for.
- * Imports: Node, cli/log, config, errors, tools.
+ * Imports: Node, cli/log, config, errors, tools, zod.
  */
 import { isUtf8 } from 'node:buffer';
+import { z } from 'zod';
 import type { CheckedConfig } from '../config/config.js';
 import { IngestError } from '../errors.js';
 import { peek, type Peeked, type PeekFrom } from '../tools/peek.js';
@@ -16,6 +17,9 @@ export interface PeekCommandOptions extends Selection {
   readonly full?: boolean;
   readonly json?: boolean;
 }
+
+/** A day, which begins at midnight UTC, or a time with its zone. */
+const time = z.union([z.iso.date(), z.iso.datetime({ offset: true })]);
 
 /** Of a value, where not all of it is wanted. */
 const SHOWN = { characters: 300, bytes: 48 } as const;
@@ -36,8 +40,9 @@ export async function peekCommand(config: CheckedConfig, options: PeekCommandOpt
 export function fromOf(text: string): PeekFrom {
   if (text === 'beginning' || text === 'end') return { kind: text };
   if (/^\d+$/.test(text) && Number.isSafeInteger(Number(text))) return { kind: 'offset', offset: Number(text) };
-  const timeMs = /^\d{4}-\d\d-\d\d/.test(text) ? Date.parse(text) : NaN;
-  if (Number.isInteger(timeMs) && timeMs >= 0) return { kind: 'time', timeMs };
+  // Date.parse alone takes the 31st of February for the 3rd of March, and a time without its zone for a local one.
+  const timeMs = time.safeParse(text).success ? Date.parse(text) : NaN;
+  if (timeMs >= 0) return { kind: 'time', timeMs };
   throw new IngestError('KCR_CONFIG', `--from ${JSON.stringify(text)} is no place in a log`, {
     hint: 'give beginning, end, an offset, or a time such as 2026-11-30T12:00:00Z',
   });

@@ -67,11 +67,24 @@ describe('where to look', () => {
     ['end', { kind: 'end' }],
     ['12', { kind: 'offset', offset: 12 }],
     ['2026-11-30T12:00:00Z', { kind: 'time', timeMs: Date.UTC(2026, 10, 30, 12) }],
+    ['2026-11-30T12:00:00+02:00', { kind: 'time', timeMs: Date.UTC(2026, 10, 30, 10) }],
+    ['2026-11-30', { kind: 'time', timeMs: Date.UTC(2026, 10, 30) }],
   ])('%s', (text, from) => {
     expect(fromOf(text)).toEqual(from);
   });
 
-  test.each(['', '-1', 'yesterday', '1e3', '99999999999999999999', '2026-13-45'])('%j is refused', (text) => {
+  test.each([
+    '',
+    '-1',
+    'yesterday',
+    '1e3',
+    '99999999999999999999',
+    '2026-13-45',
+    '2026-02-31',
+    '2026-02-31T10:00:00Z',
+    '2026-11-30T12:00',
+    '1969-12-31',
+  ])('%j is refused', (text) => {
     expect(() => fromOf(text)).toThrow(/is no place in a log\. What to do: give beginning, end, an offset/);
   });
 });
